@@ -1,0 +1,32 @@
+"""Texts as the whole suite compares them: normalised equality and stable hashes."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import xxhash
+
+
+def normalise(text: str) -> str:
+    """The form in which two texts count as equal: NFKC, case folded, blanks collapsed.
+
+    >>> normalise("  Ｈello\\n WORLD ")
+    'hello world'
+    """
+    # Case folding can leave NFKC (U+0345), so it is applied between two normalisations.
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def text_hash(text: str) -> str:
+    """xxh3-128 of the UTF-8 bytes, 32 hex digits: the join key of `vectors`."""
+    return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+def content_id(*parts: str) -> str:
+    """An id for a row that has none: 16 hex digits, equal for equal content.
+
+    The length of each part goes in too, so that ("ab", "c") and ("a", "bc") differ.
+    """
+    content = b"".join(len(data).to_bytes(8, "little") + data for data in (part.encode() for part in parts))
+    return xxhash.xxh3_64_hexdigest(content)

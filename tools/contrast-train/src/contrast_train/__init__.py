@@ -1,0 +1,1 @@
+"""contrast-train: contrastive fine-tuning whose gradient is right at any size."""

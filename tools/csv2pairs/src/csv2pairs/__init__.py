@@ -1,0 +1,1 @@
+"""csv2pairs: tables to query-positive pairs with hard negatives by category."""

@@ -1,0 +1,1 @@
+"""hnmine: hard negatives that are negative."""

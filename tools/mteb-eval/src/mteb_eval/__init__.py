@@ -1,0 +1,1 @@
+"""mteb-eval: MTEB and your own data, honestly compared."""

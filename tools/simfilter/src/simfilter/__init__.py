@@ -1,0 +1,1 @@
+"""simfilter: drop pairs whose query and positive do not fit together."""
