@@ -39,12 +39,12 @@ class Reader:
         self.ends: list[dict[str, Any]] = []
         self.rows = 0
         first, *others = self.sources
-        self.opened = self._open(first)
+        self.opened = open_rows(first, self.schema)
         plans = [self._plan(self.opened)]
         # Schemas of all inputs are looked at first: a column may stand in the last file alone.
         self.steps = [self.opened.step]
         for source in others:
-            other = self._open(source)
+            other = open_rows(source, self.schema)
             plans.append(self._plan(other))
             self.steps.append(other.step)
         self.columns = self._union([plan.columns for plan in plans])
@@ -60,7 +60,7 @@ class Reader:
 
     def _rows(self) -> Iterator[pa.RecordBatch]:
         for number, source in enumerate(self.sources):
-            opened = self.opened if number == 0 else self._open(source)
+            opened = self.opened if number == 0 else open_rows(source, self.schema)
             for batch in self._batches(opened):
                 if self.limit is not None:
                     batch = batch.slice(0, self.limit - self.rows)
@@ -72,26 +72,6 @@ class Reader:
 
     def read_all(self) -> pa.Table:
         return pa.Table.from_batches(self, schema=self.columns)
-
-    def _open(self, source: Source) -> Any:
-        file = source.open()
-        kind, tail = sniff(file)
-        if kind == "empty" and not (source.path or "").endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
-            raise Refused(f"{source.where} is empty (0 bytes)", arrow.UPSTREAM if source.path is None else "make the file again")
-        if kind == "arrow-stream":
-            return arrow.Stream(tail, source.where)
-        if kind in ("text", "empty"):
-            return jsonl.File(tail, source.where, self.schema)
-        # Parquet and Arrow files want to seek: a plain file is mapped, anything else is spooled.
-        plain = source.path is not None and tail.raw is file and file.seekable()
-        if plain and os.path.exists(source.path or ""):
-            mapped: Any = pa.memory_map(source.path)
-        elif plain:
-            file.seek(0)
-            mapped = file
-        else:
-            mapped = spool(tail)
-        return (parquet if kind == "parquet" else arrow).File(mapped, source.where)
 
     def _plan(self, opened: Any) -> contract.Plan:
         self._check_version(opened)
@@ -132,6 +112,31 @@ class Reader:
             for piece in split(batch):
                 yield plan.apply(piece, self.columns, row)
                 row += piece.num_rows
+
+
+def open_rows(source: Source, schema: contract.Schema) -> Any:
+    """The source as something with `schema`, `step`, `ends` and `batches()`, by its content.
+
+    schema: gives known columns of JSONL their type; for any table, a schema without fields will do.
+    """
+    file = source.open()
+    kind, tail = sniff(file)
+    if kind == "empty" and not (source.path or "").endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
+        raise Refused(f"{source.where} is empty (0 bytes)", arrow.UPSTREAM if source.path is None else "make the file again")
+    if kind == "arrow-stream":
+        return arrow.Stream(tail, source.where)
+    if kind in ("text", "empty"):
+        return jsonl.File(tail, source.where, schema)
+    # Parquet and Arrow files want to seek: a plain file is mapped, anything else is spooled.
+    plain = source.path is not None and tail.raw is file and file.seekable()
+    if plain and os.path.exists(source.path or ""):
+        mapped: Any = pa.memory_map(source.path)
+    elif plain:
+        file.seek(0)
+        mapped = file
+    else:
+        mapped = spool(tail)
+    return (parquet if kind == "parquet" else arrow).File(mapped, source.where)
 
 
 def rechunk(batches: Iterable[pa.RecordBatch], columns: pa.Schema) -> Iterator[pa.RecordBatch]:
