@@ -39,6 +39,7 @@ class Field:
     finite: bool = False
     aligned_with: str = ""
     values: tuple[str, ...] = ()
+    pattern: str = ""  # a regular expression that the whole value matches
 
     @property
     def arrow(self) -> pa.DataType | None:
@@ -186,7 +187,7 @@ class Plan:
             elif field.required:
                 raise Refused(
                     f"{where} has no column `{field.name}`, which {schema.name} needs; it has {_names(arrow)}",
-                    f"rename the column, or make {schema.name} with csv2pairs",
+                    f"rename the column, or make {schema.name} with csv2pairs" if schema.name in ("examples", "texts") else "rename the column",
                 )
             elif field.filled:
                 self.sources[field.name] = ""
@@ -276,13 +277,16 @@ def _violations(field: Field, array: pa.Array, batch: pa.RecordBatch) -> Iterabl
     if field.min_items:
         too_few = pc.less(pc.list_value_length(array), field.min_items)
         yield too_few, "is empty", f"give at least {field.min_items} item, or drop the row"
-    if field.aligned_with and field.aligned_with in batch.schema.names:
-        lengths = pc.list_value_length(batch.column(field.aligned_with))
-        differ = pc.not_equal(pc.list_value_length(array), lengths)
+    if field.aligned_with:
+        lengths = pc.list_value_length(column(batch, field.aligned_with, array.type))
+        # A null list has no length: what stands beside it must be null too.
+        differ = pc.not_equal(pc.list_value_length(array), pc.fill_null(lengths, -1))
         yield differ, f"has not as many items as `{field.aligned_with}`", "give one item for each, or null for none"
     if field.values:
         known = pc.is_in(array, pa.array([*field.values, None], pa.string()))
         yield pc.invert(known), "is none of " + ", ".join(field.values), "use one of these"
+    if field.pattern:
+        yield pc.invert(pc.match_substring_regex(array, f"^(?:{field.pattern})$")), f"is not of the form {field.pattern}", "make the value again"
 
 
 def _rows_of(lists: pa.Array, wrong_items: pa.Array) -> pa.Array:

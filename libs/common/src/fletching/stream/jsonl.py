@@ -65,7 +65,8 @@ class File:
         except (ValueError, RecursionError) as error:
             shown = text[:60].decode(errors="replace").rstrip()
             fix = "each line must be one JSON object" if number > 1 or text[:1] in b"{[" else "tables (CSV, TSV) are read by csv2pairs alone"
-            raise Refused(f"{self.where}, line {number:,}: no JSON ({error}): {shown}", fix) from None
+            reason = f"{error.msg}, column {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else error
+            raise Refused(f"{self.where}, line {number:,}: no JSON ({reason}): {shown}", fix) from None
 
     def _object(self, value: Any, number: int) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -110,15 +111,36 @@ class File:
         if pa.types.is_list(field.type):  # pyarrow would take a string for a list of characters
             values = [(number, [value] if isinstance(value, str) else value) for number, value in values]
         try:
-            return pa.array([value for _, value in values], field.type)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            return _exactly([value for _, value in values], field.type)
+        except _MISFITS:
             for number, value in values:
                 try:
-                    pa.array([value], field.type)
-                except (pa.ArrowException, TypeError, ValueError, OverflowError):
+                    _exactly([value], field.type)
+                except _MISFITS:
                     shown = json.dumps(value)[:60]
                     raise Refused(f"{self.where}, line {number:,}: `{field.name}` is no {field.type} ({shown})", "correct the value") from None
             raise
+
+
+_MISFITS = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+
+def _exactly(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """The values as an array, or one of _MISFITS. pyarrow alone cuts 1.5 to 1 in a column of whole numbers,
+    forgets keys that a struct lacks and takes a string for a list of characters."""
+    array = pa.array(values, kind)
+    leaf = kind.value_type if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) else kind
+    if not (pa.types.is_string(leaf) or pa.types.is_floating(leaf)) and not _is_kept(values, array.to_pylist()):
+        raise ValueError("a value would change")
+    return array
+
+
+def _is_kept(given: Any, kept: Any) -> bool:
+    if isinstance(given, dict):
+        return isinstance(kept, dict) and all(_is_kept(value, kept.get(name)) for name, value in given.items())
+    if isinstance(given, list):
+        return isinstance(kept, list) and len(given) == len(kept) and all(map(_is_kept, given, kept))
+    return given == kept or given != given  # NaN is kept
 
 
 class Output:
