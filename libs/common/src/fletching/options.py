@@ -50,8 +50,8 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoding:
-    """A tool that turns texts into vectors."""
+class Model:
+    """A tool that runs or trains a sentence-transformers model."""
 
     model: str = required("sentence-transformers model: a folder or a hub name", metavar="M", group=MODEL)
     query_prompt: str | None = option(None, "put before each query [the model's own]", metavar="TEXT", group=MODEL, advanced=True)
@@ -61,5 +61,11 @@ class Encoding:
     batch_tokens: int | None = option(None, "tokens in one forward pass [by hardware]", metavar="N", low=1, group=MODEL, advanced=True, rows=False)
     device: str | None = option(None, "cpu, cuda, cuda:1, mps [the best there is]", metavar="D", group=MODEL, advanced=True, rows=False)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "number type of the model", group=MODEL, advanced=True)
-    cache: str | None = option(None, "keep vectors here and reuse them; by default beside OUT until done", metavar="DIR", group=MODEL, advanced=True, rows=False)
     trust_remote_code: bool = option(False, "let the model's folder run its own Python", group=MODEL, advanced=True, rows=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding(Model):
+    """A tool that turns texts into vectors."""
+
+    cache: str | None = option(None, "keep vectors here and reuse them; by default beside OUT until done", metavar="DIR", group=MODEL, advanced=True, rows=False)
