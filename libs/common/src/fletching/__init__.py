@@ -9,6 +9,7 @@ stream    Arrow streams, Parquet, Arrow files and JSONL, read and written safely
 digest    one fingerprint for the same rows in any file format
 lineage   what made these rows, carried in one metadata key
 text      normalisation and hashing of texts
+keys      the same for whole columns, as 64-bit integers
 draw      random choices that depend on (seed, row), never on order
 encode    texts to vectors (extra: fletching[encode])
 
