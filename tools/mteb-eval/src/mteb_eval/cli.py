@@ -1,0 +1,87 @@
+"""mteb-eval: MTEB and your own data, honestly compared.
+
+Reads    models (sentence-transformers folders or hub names) and test data
+Writes   a table of all models with 95 % intervals on stdout; `measures` to -o; results to --results
+Holds    the texts of one task and, by path to the vectors on disk, about 120 bytes a text
+
+  mteb-eval base/ tuned/ --examples test.parquet
+  mteb-eval base/ tuned/ --examples faq=test.parquet --require-gain ndcg_at_10=0.02 -o measures.parquet
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from fletching import cli
+from fletching.errors import Usage
+from fletching.options import IO, MODEL, Encoding, Output, Seed, Standard
+from fletching.report import Report
+
+DATA = "test data (they combine; repeat or separate by commas)"
+SHOW = "comparison"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Output, Seed, Encoding, Standard):
+    model: tuple[str, ...] = cli.positional("models: folders or hub names; NAME=MODEL names one in the table", "MODEL")  # type: ignore[assignment]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = cli.option("float32", "number type of the model", group=MODEL, advanced=True)
+    output: str | None = cli.option(
+        None,
+        "write the figures as measures: FILE.parquet, .arrow, .jsonl; - is an Arrow stream on stdout",
+        metavar="OUT",
+        short="-o",
+        group=IO,
+        rows=False,
+    )
+    examples: tuple[str, ...] = cli.option(
+        (), "held-out examples as a retrieval task; NAME=FILE names it", metavar="FILE", group=DATA, rows=False
+    )
+    corpus: tuple[str, ...] = cli.option(
+        (), "texts that are documents of every --examples task too", metavar="TEXTS", group=DATA, rows=False
+    )
+    corpus_negatives: bool = cli.option(False, "the negatives of the examples are documents too", group=DATA, advanced=True)
+    limit: int | None = cli.option(None, "read the first N rows of each --examples only", metavar="N", low=1, group=DATA, advanced=True)
+    metrics: tuple[str, ...] = cli.option(
+        ("ndcg_at_10", "mrr_at_10", "recall_at_100"), "what is shown of retrieval", metavar="M", group=SHOW
+    )
+    baseline: str | None = cli.option(None, "the model that the others are compared with [the first]", metavar="MODEL", group=SHOW)
+    require_gain: tuple[str, ...] = cli.option(
+        (), "exit with 1 unless METRIC gains more than X", metavar="METRIC=X", group=SHOW, rows=False
+    )
+    max_loss: tuple[str, ...] = cli.option(
+        (), "exit with 1 if the main figure of TASK loses more than X", metavar="TASK=X", group=SHOW, rows=False
+    )
+    changed: int = cli.option(
+        5, "show N queries that rose most and N that fell most", metavar="N", low=0, group=SHOW, advanced=True, rows=False
+    )
+    results: str | None = cli.option(
+        None, "keep results here and go on from them [OUT.results]", metavar="DIR", group=IO, advanced=True, rows=False
+    )
+
+
+def check(options: Options) -> None:
+    from fletching.stream.writer import check_output
+
+    if not options.model:
+        raise Usage("no model is named", "mteb-eval MODEL... --examples FILE")
+    if not options.examples:
+        raise Usage("no test data is named", "pass --examples FILE")
+    if options.output is not None:
+        check_output(options.output, "mteb-eval")
+
+
+def run(options: Options, report: Report) -> int:
+    check(options)
+
+    from mteb_eval import run as work
+
+    return work.compare(options, report, TOOL.version, sys.stderr if options.output == "-" else sys.stdout)
+
+
+TOOL = cli.Tool("mteb-eval", Options, run, __doc__, "mteb-eval MODEL... --examples FILE [--baseline MODEL] [-o OUT]")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.main(TOOL, argv)

@@ -1,0 +1,159 @@
+"""A retrieval collection (queries, documents, judgements) from `examples` or from a BEIR folder.
+
+Held in memory: all texts, since mteb holds them too.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import xxhash
+
+from fletching import schema
+from fletching.errors import Refused
+from fletching.report import Report
+from fletching.stream import Reader
+from fletching.text import content_id
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Queries, documents and which answers which. `relevant` holds grades by query id, then document id."""
+
+    name: str
+    split: str
+    queries: dict[str, str]
+    documents: dict[str, str]
+    relevant: dict[str, dict[str, int]]
+    prompts: dict[str, str] = field(default_factory=dict)  # the data's own prompt, by query id
+
+    def digest(self) -> str:
+        """xxh3-128 of everything that decides a score, but the order of the rows."""
+        whole = xxhash.xxh3_128()
+        parts = [sorted(part.items()) for part in (self.queries, self.documents, self.prompts)]
+        parts.append(sorted((query, sorted(grades.items())) for query, grades in self.relevant.items()))
+        for part in parts:
+            whole.update(repr(part).encode())
+        return whole.hexdigest()
+
+
+# --- from examples -------------------------------------------------------------------------------
+
+
+class _Documents:
+    """Distinct documents: by id where the data gives one, else by text."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, str] = {}
+        self.ids: dict[str, str] = {}  # text: id
+        self.other_text = 0
+
+    def add(self, text: str, name: str | None = None) -> str:
+        """The id of the document; a known id keeps its first text, a known text its first id."""
+        if name is not None and name in self.by_id:
+            self.other_text += self.by_id[name] != text
+            return name
+        if text in self.ids:
+            return self.ids[text]
+        name = name or content_id(text)
+        self.by_id[name] = text
+        self.ids[text] = name
+        return name
+
+
+def from_examples(
+    report: Report,
+    name: str,
+    inputs: Sequence[str],
+    *,
+    corpus: Sequence[str] = (),
+    with_negatives: bool = False,
+    limit: int | None = None,
+) -> Collection:
+    """Each distinct query with the positives of all its rows; the documents are all distinct positives,
+    the texts of `corpus` and, with `with_negatives`, the negatives of the rows."""
+    documents = _Documents()
+    if corpus:
+        for batch in Reader(report, corpus, "texts", count=False):
+            titles = schema.column(batch, "title", pa.string()).to_pylist()
+            for identity, title, text in zip(batch["id"].to_pylist(), titles, batch["text"].to_pylist()):
+                documents.add(f"{title} {text}" if title else text, identity)
+    rows = Reader(report, inputs, "examples", limit=limit)
+    queries: dict[str, str] = {}  # query text: id
+    relevant: dict[str, dict[str, int]] = {}
+    prompts: dict[str, str] = {}
+    for batch in rows:
+        for row in batch.to_pylist():
+            query = queries.setdefault(row["query"], content_id(row["query"]))
+            grades = relevant.setdefault(query, {})
+            for text, identity in zip(row["pos"], row.get("pos_ids") or [None] * len(row["pos"])):
+                grades[documents.add(text, identity)] = 1
+            if with_negatives and row.get("neg"):
+                for text, identity in zip(row["neg"], row.get("neg_ids") or [None] * len(row["neg"])):
+                    documents.add(text, identity)
+            if row.get("prompt") is not None and prompts.setdefault(query, row["prompt"]) != row["prompt"]:
+                raise Refused(f"{name}: the query {row['query'][:60]!r} stands there with two prompts", "keep one of them")
+    if not relevant:
+        raise Refused(f"{name} ({', '.join(inputs)}) holds no rows", "name a file of examples with held-out queries")
+    if documents.other_text:
+        report.note(f"{name}: {documents.other_text:,} texts differ from the first text with their id, which is used")
+    texts = {identity: text for text, identity in queries.items()}
+    return Collection(name, "test", texts, documents.by_id, relevant, prompts)
+
+
+# --- from a BEIR folder --------------------------------------------------------------------------
+
+
+def from_beir(report: Report, name: str, folder: str, split: str) -> Collection:
+    """The judged queries of qrels/<split>.tsv, and the whole corpus; title and text joined by a blank."""
+    grades = _qrels(os.path.join(folder, "qrels", f"{split}.tsv"))
+    documents = {}
+    for batch in Reader(report, [_one(folder, "corpus")], "texts", count=False):
+        titles = schema.column(batch, "title", pa.string()).to_pylist()
+        for identity, title, text in zip(batch["id"].to_pylist(), titles, batch["text"].to_pylist()):
+            documents[identity] = f"{title} {text}" if title else text
+    queries = {}
+    for batch in Reader(report, [_one(folder, "queries")], "texts"):
+        found = zip(batch["id"].to_pylist(), batch["text"].to_pylist())
+        queries |= {identity: text for identity, text in found if identity in grades}
+    missing = next((query for query in grades if query not in queries), None)
+    if missing is not None:
+        raise Refused(
+            f"{folder}: qrels/{split}.tsv judges query {missing!r}, which queries.jsonl does not hold", "use files of the same release"
+        )
+    relevant = {query: judged for query, judged in grades.items() if any(grade > 0 for grade in judged.values())}
+    if len(relevant) < len(grades):
+        report.note(f"{name}: {len(grades) - len(relevant):,} queries without a relevant document are left out")
+    if not relevant:
+        raise Refused(f"{folder}/qrels/{split}.tsv holds no positive judgement", "pass another --split")
+    return Collection(name, split, {query: queries[query] for query in relevant}, documents, relevant)
+
+
+def _one(folder: str, stem: str) -> str:
+    found = sorted(path for path in glob.glob(os.path.join(glob.escape(folder), f"{stem}.*")) if not path.endswith(".md"))
+    if len(found) != 1:
+        raise Refused(f"{folder} holds {len(found)} files {stem}.*", f"a BEIR folder has one {stem}.jsonl, .jsonl.gz or .parquet")
+    return found[0]
+
+
+def _qrels(path: str) -> dict[str, dict[str, int]]:
+    """Grades by query and document of a TSV with the columns query-id, corpus-id, score."""
+    if not os.path.exists(path):
+        there = sorted(os.path.basename(other)[:-4] for other in glob.glob(os.path.join(glob.escape(os.path.dirname(path)), "*.tsv")))
+        raise Refused(f"{path} does not exist", f"pass --split {'|'.join(there)}" if there else "a BEIR folder has qrels/test.tsv")
+    grades: dict[str, dict[str, int]] = {}
+    with open(path, encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
+            if number == 1 and row[-1:] == ["score"]:
+                continue
+            try:
+                query, document, grade = row
+                grades.setdefault(query, {})[document] = int(grade)
+            except ValueError:
+                raise Refused(f"{path}, line {number:,}: {row!r}", "write query-id, corpus-id and a whole number, tab between") from None
+    return grades

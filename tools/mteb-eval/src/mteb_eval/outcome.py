@@ -1,0 +1,162 @@
+"""What a model did on a task: mteb's scores, and the observation of each query or pair behind them.
+
+The figures of an interval or a test are recomputed from the observations, never from mteb's means, and
+the two are compared: a difference is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from mteb.abstasks import AbsTaskPairClassification, AbsTaskRetrieval
+from mteb.abstasks.abstask import AbsTask
+from mteb.abstasks.sts import AbsTaskSTS
+from scipy.stats import rankdata
+
+CUTS = (1, 3, 5, 10, 20, 100, 1000)
+FAMILIES = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P", "hit_rate": "success"}
+MISSED = 0  # the rank of the first relevant document when it is not among those retrieved
+
+
+@dataclass
+class Outcome:
+    """The result of one task, split and subset for one model variant.
+
+    observed: one row a query (`id`, `rank` of the first relevant document, a column a metric) or a pair
+    (`label`, `cosine`); no rows where only mteb's own figure is known. main: the task's main score.
+    """
+
+    task: str
+    kind: str
+    split: str
+    subset: str
+    main: str
+    scores: dict[str, float]
+    observed: pa.Table
+    settings: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)  # queries, documents, seconds, texts
+
+    @property
+    def count(self) -> int | None:
+        return self.observed.num_rows or None
+
+    @property
+    def label(self) -> str:
+        """The task's name, with the subset where there are several."""
+        return self.task if self.subset == "default" else f"{self.task}[{self.subset}]"
+
+    def statistic(self, metric: str) -> Callable[[np.ndarray], float] | None:
+        """The metric as a function of the chosen rows, or None where no observation stands behind it."""
+        if not self.observed.num_rows:
+            return None
+        if metric in self.observed.column_names:
+            values = self.observed[metric].to_numpy()
+            return lambda rows: float(values[rows].mean())
+        of_pairs = PAIR_METRICS.get(metric)
+        if of_pairs is None or "cosine" not in self.observed.column_names:
+            return None
+        labels, cosines = self.observed["label"].to_numpy(), self.observed["cosine"].to_numpy()
+        return lambda rows: of_pairs(labels[rows], cosines[rows])
+
+    def values(self, metric: str) -> np.ndarray | None:
+        """The metric of each query [queries], for those that are means over queries."""
+        return self.observed[metric].to_numpy() if metric in self.observed.column_names else None
+
+
+def spearman(labels: np.ndarray, cosines: np.ndarray) -> float:
+    return pearson(rankdata(labels), rankdata(cosines))
+
+
+def pearson(first: np.ndarray, second: np.ndarray) -> float:
+    first, second = first - first.mean(), second - second.mean()
+    norm = np.sqrt((first @ first) * (second @ second))
+    return float(first @ second / norm) if norm else 0.0
+
+
+def average_precision(labels: np.ndarray, cosines: np.ndarray) -> float:
+    """Σ (R_n - R_{n-1}) P_n over the distinct scores, highest first: tied pairs count as one step."""
+    order = np.argsort(-cosines, kind="stable")
+    hits = np.cumsum(labels[order])
+    ends = np.append(np.flatnonzero(np.diff(cosines[order])), len(order) - 1)  # last row of each tied group
+    if not hits[-1]:
+        return 0.0
+    gained = np.diff(hits[ends], prepend=0)
+    return float((gained * hits[ends] / (ends + 1)).sum() / hits[-1])
+
+
+PAIR_METRICS = {"cosine_spearman": spearman, "cosine_pearson": pearson, "cosine_ap": average_precision}
+
+
+class Capture:
+    """Watches a task while mteb evaluates it and keeps what its means are made of, by (split, subset)."""
+
+    def __init__(self, task: AbsTask) -> None:
+        self.observed: dict[tuple[str, str], pa.Table] = {}
+        self.documents: dict[tuple[str, str], int] = {}
+        self.place = ("", "")
+        inner = task._evaluate_subset
+
+        def evaluate_subset(model: Any, data: Any, *, hf_split: str, hf_subset: str, **rest: Any) -> Any:
+            self.place = (hf_split, hf_subset)
+            if isinstance(task, AbsTaskRetrieval):
+                self.documents[self.place] = len(data["corpus"])
+            return inner(model, data, hf_split=hf_split, hf_subset=hf_subset, **rest)
+
+        task._evaluate_subset = evaluate_subset  # type: ignore[method-assign]
+        if isinstance(task, AbsTaskRetrieval):
+            self._watch_retrieval(task)
+        elif isinstance(task, AbsTaskSTS):
+            self._watch_pairs(task, "_calculate_scores")
+        elif isinstance(task, AbsTaskPairClassification):
+            self._watch_pairs(task, "_compute_metrics")
+
+    def _watch_retrieval(self, task: AbsTaskRetrieval) -> None:
+        inner = task.task_specific_scores
+
+        def watch(scores: Any, qrels: Any, results: Any, hf_split: str, hf_subset: str) -> Any:
+            self.observed[hf_split, hf_subset] = of_queries(scores, qrels, results)
+            return inner(scores, qrels, results, hf_split=hf_split, hf_subset=hf_subset)
+
+        task.task_specific_scores = watch  # type: ignore[method-assign]
+
+    def _watch_pairs(self, task: Any, method: str) -> None:
+        inner = getattr(task, method)
+
+        def watch(scores: Any, labels: Any) -> Any:
+            columns = {"label": np.asarray(labels, np.float64), "cosine": np.asarray(scores["cosine_scores"], np.float64)}
+            self.observed[self.place] = pa.table(columns)
+            return inner(scores, labels)
+
+        setattr(task, method, watch)
+
+
+def of_queries(scores: dict[str, dict[str, float]], qrels: Any, results: Any) -> pa.Table:
+    """One row a query from mteb's per-query figures, sorted by id, so that models align.
+
+    The reciprocal rank is computed here, since mteb keeps its mean alone; ties go to the larger
+    document id first, as pytrec_eval and mteb have it.
+    """
+    names = sorted(scores)
+    columns: dict[str, Any] = {"id": names, "rank": [_first_hit(qrels[name], results[name]) for name in names]}
+    for family, theirs in FAMILIES.items():
+        for cut in CUTS:
+            if f"{theirs}_{cut}" in scores[names[0]]:
+                columns[f"{family}_at_{cut}"] = np.array([scores[name][f"{theirs}_{cut}"] for name in names])
+    ranks = np.array(columns["rank"])
+    for cut in CUTS:
+        found = (ranks != MISSED) & (ranks <= cut)
+        columns[f"mrr_at_{cut}"] = np.where(found, 1 / np.maximum(ranks, 1), 0.0)
+    return pa.table(columns)
+
+
+def _first_hit(grades: dict[str, int], retrieved: dict[str, float]) -> int:
+    """Rank from 1 of the first relevant document; MISSED where none is retrieved."""
+    hits = [(score, name) for name, score in retrieved.items() if grades.get(name, 0) > 0]
+    if not hits:
+        return MISSED
+    best = max(hits)
+    return 1 + sum((score, name) > best for name, score in retrieved.items())

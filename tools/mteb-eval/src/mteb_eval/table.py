@@ -1,0 +1,108 @@
+"""The comparison as text: a block a task, a line a metric, and the queries that moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mteb_eval.comparison import Figure, Interval, Move
+from mteb_eval.outcome import MISSED, Outcome
+
+SHOWN = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP", "recall": "Recall", "precision": "Precision", "hit_rate": "HitRate"}
+PLAIN = {"cosine_spearman": "Spearman", "cosine_pearson": "Pearson", "cosine_ap": "AP", "max_ap": "AP (best)"}
+CLEAR = 0.05  # a change with a smaller p is called better or worse
+
+
+def metric_name(metric: str) -> str:
+    """The field's spelling.
+
+    >>> metric_name("ndcg_at_10")
+    'nDCG@10'
+    """
+    family, _, cut = metric.partition("_at_")
+    return f"{SHOWN[family]}@{cut}" if cut and family in SHOWN else PLAIN.get(metric, metric)
+
+
+def metric_key(shown: str) -> str:
+    """mteb's spelling of a metric that a user wrote in either.
+
+    >>> metric_key("nDCG@10")
+    'ndcg_at_10'
+    """
+    for key, name in PLAIN.items():
+        if shown.casefold() == name.casefold():
+            return key
+    family, _, cut = shown.partition("@")
+    by_name = {name.casefold(): key for key, name in SHOWN.items()}
+    return f"{by_name.get(family.casefold(), family)}_at_{cut}" if cut else shown
+
+
+def heading(outcome: Outcome, flags: Sequence[str] = ()) -> str:
+    """The task, its size, and what a reader must know before the figures."""
+    size = []
+    if outcome.count:
+        size.append(f"{outcome.count:,} {'queries' if 'rank' in outcome.observed.column_names else 'pairs'}")
+    if outcome.about.get("documents"):
+        size.append(f"{outcome.about['documents']:,} documents")
+    split = f" ({outcome.split})" if outcome.split != "test" else ""
+    return "\n".join([f"{outcome.label}{split}" + (f", {', '.join(size)}" if size else ""), *(f"  ! {flag}" for flag in flags)])
+
+
+def block(figures: Sequence[Figure], baseline: str) -> list[str]:
+    """The lines of one task: two runs side by side, any other number one below the other."""
+    runs = list(dict.fromkeys(figure.run for figure in figures))
+    by_place = {(figure.metric, figure.run): figure for figure in figures}
+    metrics = list(dict.fromkeys(figure.metric for figure in figures))
+    if len(runs) == 2:
+        ordered = [baseline, *(run for run in runs if run != baseline)]
+        rows = [["", *ordered, "change"]]
+        for metric in metrics:
+            base, other = (by_place[metric, run] for run in ordered)
+            rows.append([metric_name(metric), value(base.value), value(other.value), change(other)])
+    else:
+        rows = [["", *(metric_name(metric) for metric in metrics)]]
+        for run in runs:
+            rows.append([run, *(value(by_place[metric, run].value) for metric in metrics)])
+            if run != baseline:
+                rows.append(["", *(change(by_place[metric, run]) for metric in metrics)])
+    return align(rows)
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  " + "   ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+
+
+def value(figure: Interval) -> str:
+    ends = f" [{figure.low:.3f}, {figure.high:.3f}]" if figure.low is not None and figure.high is not None else ""
+    return f"{figure.value:.3f}{ends}"
+
+
+def change(figure: Figure) -> str:
+    """The difference to the baseline, its interval, and a word on whether it is more than chance."""
+    if figure.change is None:
+        return ""
+    delta = figure.change
+    ends = f" [{delta.low:+.3f}, {delta.high:+.3f}]" if delta.low is not None and delta.high is not None else ""
+    if figure.p is None:
+        return f"{delta.value:+.3f}{ends}"
+    word = "unclear" if figure.p >= CLEAR else "better" if delta.value > 0 else "worse"
+    p = "p < 0.001" if figure.p < 0.001 else f"p = {figure.p:.3f}"
+    return f"{delta.value:+.3f}{ends} {word}, {p}"
+
+
+def moved(rose: Sequence[Move], fell: Sequence[Move], width: int) -> list[str]:
+    """`old rank → new rank  query`, cut to the width; a dash is "not among the first 1,000"."""
+    lines = []
+    for title, group in (("rose most (rank of the first right document)", rose), ("fell most", fell)):
+        if group:
+            lines.append(f"  {title}")
+        for move in group:
+            ranks = f"{_rank(move.before):>6} → {_rank(move.after):<6}"
+            text = "".join(c if c.isprintable() else " " for c in move.query)
+            room = max(width - len(ranks) - 6, 20)
+            lines.append(f"    {ranks} {text if len(text) <= room else text[: room - 1] + '…'}")
+    return lines
+
+
+def _rank(rank: int) -> str:
+    return "-" if rank == MISSED else f"{rank:,}"
