@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -113,7 +114,7 @@ def column(batch: pa.RecordBatch, name: str, kind: pa.DataType) -> pa.Array:
 def canonical(kind: pa.DataType) -> pa.DataType:
     """The one type we write for all the encodings in which a value may arrive."""
     is_ = pa.types
-    if is_.is_dictionary(kind):
+    if is_.is_dictionary(kind) or is_.is_run_end_encoded(kind):
         return canonical(kind.value_type)
     if is_.is_large_string(kind) or is_.is_string_view(kind):
         return pa.string()
@@ -131,26 +132,36 @@ def canonical(kind: pa.DataType) -> pa.DataType:
 
 
 def cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The same values in another encoding; a scalar becomes a list of one where `kind` is a list."""
+    """The same values in another encoding; a scalar becomes a list of one where `kind` is a list.
+
+    Taken apart and put together here: pyarrow casts no dictionary of string_view, and makes a broken list
+    of a list_view that holds a null.
+    """
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
-    if isinstance(array, pa.DictionaryArray):  # pyarrow cannot cast a dictionary of string_view
+    if isinstance(array, pa.DictionaryArray):
         array = cast(array.dictionary, canonical(array.type.value_type)).take(array.indices)
-    if pa.types.is_list(kind) and not _is_list(array.type):  # one positive stands for a list of one
-        inner = cast(array, kind.value_type)
-        offsets = pa.array(range(len(array) + 1), pa.int32())
-        return pa.ListArray.from_arrays(offsets, inner, mask=array.is_null()) if array.null_count else pa.ListArray.from_arrays(offsets, inner)
-    if _is_list(array.type) and pa.types.is_dictionary(array.type.value_type):
-        flat = cast(array.flatten(), kind.value_type)
-        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-        offsets = pa.array([0, *lengths.cumsum().tolist()], pa.int32())
-        return pa.ListArray.from_arrays(offsets, flat, mask=array.is_null())
-    return array if array.type == kind else array.cast(kind)
+    if pa.types.is_run_end_encoded(array.type):
+        array = pc.run_end_decode(array)
+    if array.type == kind:
+        return array
+    if pa.types.is_list(kind):
+        listed = _is_list(array.type)
+        items = cast(array.flatten() if listed else array, kind.value_type)
+        lengths = pc.if_else(array.is_valid(), pc.list_value_length(array), 0).to_numpy(zero_copy_only=False) if listed else np.ones(len(array), int)
+        offsets = pa.array(np.concatenate([[0], lengths.cumsum()]), pa.int32())
+        nulls = array.is_null() if array.null_count else None
+        return pa.ListArray.from_arrays(offsets, items, type=kind, mask=nulls)
+    if pa.types.is_struct(kind) and pa.types.is_struct(array.type):
+        children = [cast(child, field.type) for child, field in zip(array.flatten(), kind)]
+        return pa.StructArray.from_arrays(children, fields=list(kind), mask=array.is_null())
+    return array.cast(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:
     is_ = pa.types
-    return is_.is_list(kind) or is_.is_large_list(kind) or is_.is_fixed_size_list(kind) or is_.is_list_view(kind)
+    view = is_.is_list_view(kind) or is_.is_large_list_view(kind)
+    return is_.is_list(kind) or is_.is_large_list(kind) or is_.is_fixed_size_list(kind) or view
 
 
 def _fits(kind: pa.DataType, field: Field) -> bool:
