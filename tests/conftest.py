@@ -20,6 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# The first example of a test also pays for imports, so single examples have no deadline. The same examples each time.
+settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+settings.load_profile("suite")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -69,7 +74,7 @@ def run() -> Callable[..., Ran]:
         command: str | Sequence[str], *, stdin: bytes = b"", cwd: Any = None, env: dict[str, str] | None = None, timeout: float = 120
     ) -> Ran:
         line = ["bash", "-o", "pipefail", "-c", command] if isinstance(command, str) else [str(word) for word in command]
-        done = subprocess.run(line, input=stdin, capture_output=True, cwd=cwd, env=environment(**(env or {})), timeout=timeout)
+        done = subprocess.run(line, input=stdin, capture_output=True, check=False, cwd=cwd, env=environment(**(env or {})), timeout=timeout)
         return Ran(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
     return run

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from fletching.schema import canonical, cast
+
 
 class RowDigest:
     """xxh3-128 over rows, fed batch by batch in canonical types (no dictionaries, views or large types).
@@ -47,15 +49,18 @@ class RowDigest:
     def _feed(self, path: str, array: pa.Array) -> None:
         self._put(path + "?", _bytes(array.is_valid().cast(pa.uint8())))
         array = array.drop_null()
+        if pa.types.is_map(array.type):
+            listed = array.cast(_as_list(array.type))
+            array = cast(listed, canonical(listed.type))  # what stands in a map is not canonical yet
         kind = array.type
         if pa.types.is_null(kind):
             return
         if pa.types.is_string(kind) or pa.types.is_binary(kind):
             self._put(path + "#", _bytes(pc.binary_length(array)))
             self._put(f"{path}:{kind}", _characters(array))
-        elif pa.types.is_list(kind) or pa.types.is_map(kind):
+        elif pa.types.is_list(kind):
             self._put(path + "#", _bytes(pc.list_value_length(array)))
-            self._feed(path + "[]", array.flatten() if pa.types.is_list(kind) else array.cast(_as_list(kind)).flatten())
+            self._feed(path + "[]", array.flatten())
         elif pa.types.is_fixed_size_list(kind):
             self._feed(path + "[]", array.flatten())
         elif pa.types.is_struct(kind):
