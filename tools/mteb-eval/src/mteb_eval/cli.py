@@ -43,6 +43,24 @@ class Options(Output, Seed, Encoding, Standard):
     )
     corpus_negatives: bool = cli.option(False, "the negatives of the examples are documents too", group=DATA, advanced=True)
     limit: int | None = cli.option(None, "read the first N rows of each --examples only", metavar="N", low=1, group=DATA, advanced=True)
+    beir: tuple[str, ...] = cli.option(
+        (), "a BEIR folder: corpus.jsonl, queries.jsonl, qrels/test.tsv", metavar="DIR", group=DATA, rows=False
+    )
+    split: str = cli.option("test", "the qrels of --beir to use: qrels/SPLIT.tsv", metavar="SPLIT", group=DATA, advanced=True)
+    sts: tuple[str, ...] = cli.option(
+        (), "scored pairs: sentence1, sentence2, score as CSV, TSV, JSONL or Parquet", metavar="FILE", group=DATA, rows=False
+    )
+    pairs: tuple[str, ...] = cli.option(
+        (), "labelled pairs: sentence1, sentence2, label (1 same, 0 different)", metavar="FILE", group=DATA, rows=False
+    )
+    tasks: tuple[str, ...] = cli.option(
+        (), "tasks that mteb knows, e.g. BIOSSES,SciFact; their data stand in --data", metavar="T", group=DATA
+    )
+    benchmark: tuple[str, ...] = cli.option((), "benchmarks that mteb knows, e.g. BEIR", metavar="B", group=DATA, advanced=True)
+    data: str = cli.option("mteb-data", "folder of the data of --tasks", metavar="DIR", group=DATA, advanced=True, rows=False)
+    fetch: bool = cli.option(
+        False, "download the data of --tasks that --data lacks; all else runs offline", group=DATA, advanced=True, rows=False
+    )
     metrics: tuple[str, ...] = cli.option(
         ("ndcg_at_10", "mrr_at_10", "recall_at_100"), "what is shown of retrieval", metavar="M", group=SHOW
     )
@@ -64,10 +82,13 @@ class Options(Output, Seed, Encoding, Standard):
 def check(options: Options) -> None:
     from fletching.stream.writer import check_output
 
-    if not options.model:
+    named = options.tasks or options.benchmark
+    if options.fetch and not named:
+        raise Usage("--fetch has nothing to fetch", "pass --tasks or --benchmark")
+    if not options.model and not options.fetch:
         raise Usage("no model is named", "mteb-eval MODEL... --examples FILE")
-    if not options.examples:
-        raise Usage("no test data is named", "pass --examples FILE")
+    if not (options.examples or options.beir or options.sts or options.pairs or named):
+        raise Usage("no test data is named", "pass --examples FILE, --beir DIR, --sts FILE, --pairs FILE or --tasks T")
     if options.output is not None:
         check_output(options.output, "mteb-eval")
 

@@ -13,17 +13,19 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from mteb.abstasks.abstask import AbsTask
+from mteb.abstasks.retrieval import AbsTaskRetrieval
 
 from fletching import cli
 from fletching.encode import Encoder
 from fletching.errors import Usage
 from fletching.report import Report
 from fletching.stream import Writer
-from mteb_eval import collection, comparison, evaluation, gate, measures, table
+from mteb_eval import collection, comparison, evaluation, gate, measures, pairs, registry, table
 from mteb_eval.comparison import Figure
 from mteb_eval.encoder import Model, Variant
 from mteb_eval.outcome import Outcome
-from mteb_eval.tasks import OwnRetrieval
+from mteb_eval.names import named, task_name
+from mteb_eval.tasks import OwnPairs, OwnRetrieval, OwnSts, digest
 
 Outcomes = dict[tuple[str, str], dict[str, Outcome]]  # by (task, split), then by run
 
@@ -33,8 +35,12 @@ def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
     evaluation.hush()
     gains = gate.parse("--require-gain", options.require_gain)
     losses = gate.parse("--max-loss", options.max_loss)
+    if options.fetch:
+        registry.fetch(report, registry.find(options.tasks, options.benchmark), options.data)
+        if not options.model:
+            return 0
     models = named(options.model, "model")
-    tasks = own_tasks(options, report)
+    tasks = all_tasks(options, report)
     outcomes = measure(options, report, models, tasks)
     runs = list(next(iter(outcomes.values())))
     baseline = find_baseline(options, models, runs)
@@ -57,30 +63,6 @@ def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
 # --- what is named -------------------------------------------------------------------------------
 
 
-def named(items: Sequence[str], what: str) -> dict[str, str]:
-    """NAME=PATH as given; else the shortest end of the path that tells it from the others."""
-    pairs = []
-    for item in items:
-        name, equals, path = item.partition("=")
-        given = equals and re.fullmatch(r"[\w.@-]+", name) and not os.path.exists(item)
-        pairs.append((name, path) if given else ("", item))
-    names: dict[str, str] = {}
-    for name, path in pairs:
-        name = name or _short(path, [other for _, other in pairs if other != path])
-        if names.setdefault(name, path) != path or [path for _, path in pairs].count(path) > 1:
-            raise Usage(f"two {what}s are called {name}", f"name each {what} once, as NAME={path} where names clash")
-    return names
-
-
-def _short(path: str, others: Sequence[str]) -> str:
-    parts = path.rstrip("/").split("/")
-    for size in range(1, len(parts) + 1):
-        end = parts[-size:]
-        if not any(other.rstrip("/").split("/")[-size:] == end for other in others):
-            break
-    return "/".join(end)
-
-
 def find_baseline(options: Any, models: dict[str, str], runs: Sequence[str]) -> str:
     if options.baseline is None:
         return runs[0]
@@ -90,30 +72,33 @@ def find_baseline(options: Any, models: dict[str, str], runs: Sequence[str]) -> 
     return wanted
 
 
-def own_tasks(options: Any, report: Report) -> list[AbsTask]:
+def all_tasks(options: Any, report: Report) -> list[AbsTask]:
+    """Own data first, in the order of --help, then the tasks that mteb knows by name."""
+    by_name = registry.find(options.tasks, options.benchmark)
+    registry.require(by_name, options.data)  # before any other data are read
     tasks: list[AbsTask] = []
-    for name, path in task_names(options.examples).items():
-        found = collection.from_examples(
-            report, name, [path], corpus=options.corpus, with_negatives=options.corpus_negatives, limit=options.limit
-        )
-        tasks.append(OwnRetrieval(found))
+    for name, path in named(options.examples, "data set").items():
+        settings = {"corpus": options.corpus, "with_negatives": options.corpus_negatives, "limit": options.limit}
+        tasks.append(OwnRetrieval(collection.from_examples(report, task_name(name), [path], **settings)))
+    for name, folder in named(options.beir, "data set").items():
+        tasks.append(OwnRetrieval(collection.from_beir(report, task_name(name), folder, options.split)))
+    for name, path in named(options.sts, "data set").items():
+        tasks.append(OwnSts(pairs.read(report, task_name(name), path, labelled=False)))
+    for name, path in named(options.pairs, "data set").items():
+        tasks.append(OwnPairs(pairs.read(report, task_name(name), path, labelled=True)))
+    tasks += [registry.load(report, task, options.data) for task in by_name]
+    names = [task.metadata.name for task in tasks]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise Usage(f"two data sets are called {twice}", "name one of them, as NAME=FILE")
     return tasks
-
-
-def task_names(items: Sequence[str]) -> dict[str, str]:
-    """Tasks by name; a file without one is called by its stem."""
-    return {
-        re.sub(r"[^\w.-]", "-", re.sub(r"(\.(parquet|arrows?|feather|jsonl|ndjson|json|csv|tsv|gz|zst))+$", "", name)).strip("-")
-        or "stdin": path
-        for name, path in named(items, "data set").items()
-    }
 
 
 def texts_of(tasks: Sequence[AbsTask]) -> dict[tuple[str, str], dict[str, str]]:
     """Query texts by id, by (task, split)."""
     found = {}
     for task in tasks:
-        for subset, splits in task.dataset.items() if isinstance(task, OwnRetrieval) else ():
+        for subset, splits in task.dataset.items() if isinstance(task, AbsTaskRetrieval) else ():
             for split, data in splits.items():
                 label = task.metadata.name if subset == "default" else f"{task.metadata.name}[{subset}]"
                 found[label, split] = dict(zip(data["queries"]["id"], data["queries"]["text"]))
@@ -135,13 +120,14 @@ def measure(options: Any, report: Report, models: dict[str, str], tasks: Sequenc
     store = evaluation.Store(
         options.results or (f"{os.path.splitext(options.output)[0]}.results" if options.output not in (None, "-") else None)
     )
+    digests = {task.metadata.name: digest(task) for task in tasks}
     with vectors_on_disk(options) as cache:
         for name, path in models.items():
             report.note(f"loading {name}")
             with Encoder(dataclasses.replace(options, model=path, cache=cache), report) as encoder:
                 for task in tasks:
                     model = Model(name, encoder, Variant(), report)
-                    for outcome in evaluation.evaluate(model, task, task.metadata.revision, store, report):
+                    for outcome in evaluation.evaluate(model, task, digests[task.metadata.name], store, report):
                         outcomes.setdefault((outcome.label, outcome.split), {})[model.name] = outcome
     return outcomes
 

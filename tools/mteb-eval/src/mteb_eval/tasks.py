@@ -8,15 +8,20 @@ from typing import Any
 
 import mteb.abstasks
 import pyarrow as pa
+import xxhash
 from datasets import Dataset
+from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.sts import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
 
+from fletching import schema
+from fletching.digest import RowDigest
 from fletching.errors import Usage
 from mteb_eval.collection import Collection
 from mteb_eval.pairs import Pairs
 
+DIGEST_ROWS = 8192
 NAME = re.compile(r"[\w.-]+")
 
 
@@ -53,8 +58,7 @@ class OwnRetrieval(AbsTaskRetrieval):
         self.metadata = metadata(collection.name, "Retrieval", "ndcg_at_10", collection.split, collection.digest())
         super().__init__()
         self.data_prompts = collection.prompts
-        parts = {"corpus": _table(collection.documents), "queries": _table(collection.queries)}
-        self.dataset = {"default": {collection.split: parts | {"relevant_docs": collection.relevant, "top_ranked": None}}}
+        self.dataset = {"default": {collection.split: retrieval_split(collection)}}
         self.data_loaded = True
 
 
@@ -65,7 +69,7 @@ class OwnSts(AbsTaskSTS):
         self.metadata = metadata(pairs.name, "STS", "cosine_spearman", pairs.split, pairs.digest())
         super().__init__()
         self.min_score, self.max_score = min(pairs.labels), max(pairs.labels)
-        self.dataset = {pairs.split: _pairs(pairs, "score", pairs.labels)}
+        self.dataset = {pairs.split: pair_table(pairs, "score", pairs.labels)}
         self.data_loaded = True
 
 
@@ -73,15 +77,46 @@ class OwnPairs(mteb.abstasks.AbsTaskPairClassification):
     """Labelled pairs (1 same, 0 different) as an mteb task; average precision is its main score."""
 
     def __init__(self, pairs: Pairs) -> None:
-        self.metadata = metadata(pairs.name, "PairClassification", "max_ap", pairs.split, pairs.digest())
+        self.metadata = metadata(pairs.name, "PairClassification", "cosine_ap", pairs.split, pairs.digest())
         super().__init__()
-        self.dataset = {pairs.split: _pairs(pairs, "labels", [int(label) for label in pairs.labels])}
+        self.dataset = {pairs.split: pair_table(pairs, "labels", [int(label) for label in pairs.labels])}
         self.data_loaded = True
+
+
+def retrieval_split(collection: Collection) -> dict[str, Any]:
+    """One split as mteb's retrieval tasks hold it."""
+    parts = {"corpus": _table(collection.documents), "queries": _table(collection.queries)}
+    return parts | {"relevant_docs": collection.relevant, "top_ranked": None}
 
 
 def _table(texts: dict[str, str]) -> Dataset:
     return Dataset(pa.table({"id": list(texts), "text": list(texts.values())}))
 
 
-def _pairs(pairs: Pairs, label: str, labels: Sequence[Any]) -> Dataset:
+def pair_table(pairs: Pairs, label: str, labels: Sequence[Any]) -> Dataset:
     return Dataset(pa.table({"sentence1": pairs.first, "sentence2": pairs.second, label: labels}))
+
+
+def digest(task: AbsTask) -> str:
+    """xxh3-128 of the data that a loaded task holds, whatever revision it says it has."""
+    whole = xxhash.xxh3_128()
+    _feed(whole, "", task.dataset)
+    return whole.hexdigest()
+
+
+def _feed(whole: Any, path: str, part: Any) -> None:
+    if isinstance(part, Dataset):
+        rows = RowDigest()
+        for batch in part.with_format("arrow").iter(DIGEST_ROWS):
+            columns = [
+                (name, schema.cast(array, schema.canonical(array.type)))
+                for name in sorted(batch.column_names)
+                for array in [batch[name].combine_chunks()]
+            ]
+            rows.update(pa.RecordBatch.from_arrays([array for _, array in columns], [name for name, _ in columns]))
+        whole.update(f"{path}={rows.hexdigest()}\n".encode())
+    elif isinstance(part, dict) and any(isinstance(value, (dict, Dataset)) for value in part.values()):
+        for name in sorted(part, key=str):
+            _feed(whole, f"{path}/{name}", part[name])
+    else:
+        whole.update(f"{path}={sorted(part.items()) if isinstance(part, dict) else part!r}\n".encode())
