@@ -88,7 +88,9 @@ def _glob_url(pattern: str) -> list[str]:
     import fsspec
 
     filesystem, path = fsspec.core.url_to_fs(pattern)
-    found = sorted(filesystem.unstrip_protocol(name) for name in filesystem.glob(path))
+    # Unlike a local glob, fsspec's matches hidden files, such as outputs that are being written.
+    names = [name for name in filesystem.glob(path) if not os.path.basename(name).startswith(".")]
+    found = sorted(filesystem.unstrip_protocol(name) for name in names)
     if not found:
         raise Refused(f"no file matches {pattern}", "check the pattern")
     return found

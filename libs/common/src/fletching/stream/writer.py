@@ -97,7 +97,7 @@ class Writer:
         """Write whole canonical batches; the rest waits for more rows."""
         table = pa.Table.from_batches(self.waiting, self.columns)
         rows = table.num_rows if everything else table.num_rows - table.num_rows % BATCH_ROWS
-        for batch in cut(table.slice(0, rows)):
+        for batch in map(_compact, cut(table.slice(0, rows))):
             self.digest.update(batch)
             self.output.write(batch)
         self.waiting = table.slice(rows).to_batches()
@@ -162,6 +162,11 @@ class Writer:
         if path.endswith(".parquet"):
             return parquet.Output(self.file, self.columns)
         return jsonl.Output(self.file, path)
+
+
+def _compact(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A copy of a slice alone: Arrow fills its padding with the rows behind it, dropped ones among them."""
+    return pa.RecordBatch.from_arrays([pa.concat_arrays([column]) for column in batch.columns], schema=batch.schema)
 
 
 class _Ipc:
