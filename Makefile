@@ -1,0 +1,49 @@
+# Fletching: the whole suite on a machine that has python3 (3.11 or newer) and make.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: install demo tune test check bench docs clean help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+PACKAGES := libs/common $(wildcard tools/*)
+export PATH := $(BIN):$(PATH)
+
+install: $(VENV)/.installed ## put every tool into .venv, in tested versions
+
+# Links, not copies: a change in the source is there at once, and only new dependencies install again.
+$(VENV)/.installed: pyproject.toml constraints.txt $(PACKAGES:%=%/pyproject.toml)
+	@echo "installing into $(VENV) (some minutes the first time: torch and friends)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Fletching needs Python 3.11 or newer: make PYTHON=python3.12")'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PACKAGES:%=-e ./%) -e ".[demo,dev]"
+	@touch $@
+
+demo: install ## the main job on real data: harvest, filter, mine, train, compare (about 10 minutes)
+	@$(MAKE) --no-print-directory -f examples/code-search/Makefile
+
+tune: install ## your own table: make tune CSV=faq.csv QUERY=question POS=answer [CATEGORY=topic] [MODEL=…]
+	@$(MAKE) --no-print-directory -f examples/tune/Makefile
+
+test: install ## run all tests
+	@$(BIN)/python -m pytest -n auto
+
+check: install ## what CI runs: style, types, docs, tests
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy $(wildcard libs/common/src/* tools/*/src/*)
+	@$(BIN)/python tests/docs.py --check
+	@$(BIN)/python -m pytest -n auto
+
+docs: install ## write the generated parts of the READMEs
+	@$(BIN)/python tests/docs.py
+
+bench: install ## rerun every benchmark of bench/ (long)
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+clean: ## remove what was built, but not .venv
+	@rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+help: ## this list
+	@awk -F ' ## ' '/^[a-z]+:.* ## / {sub(/:.*/, "", $$1); printf "  make %-8s %s\n", $$1, $$2}' Makefile
