@@ -50,12 +50,9 @@ class File:
             items = self._load(file.read(), 1)
             yield from ((number, self._object(item, number)) for number, item in enumerate(items, 1))
             return
-        try:
-            for number, line in enumerate(file, 1):
-                if not line.isspace():
-                    yield number, self._object(self._load(line, number), number)
-        except (EOFError, gzip.BadGzipFile, OSError) as error:
-            raise Refused(f"{self.where} is damaged or was cut ({error})", "make the file again") from None
+        for number, line in enumerate(file, 1):
+            if not line.isspace():
+                yield number, self._object(self._load(line, number), number)
 
     def _load(self, text: bytes, number: int) -> Any:
         try:

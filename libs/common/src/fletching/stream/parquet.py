@@ -27,7 +27,9 @@ class File:
             self.file = pq.ParquetFile(file, page_checksum_verification=True)
             self.schema = self.file.schema_arrow
             footer = self.file.metadata.metadata or {}
-            self.end = json.loads(footer[lineage.END_KEY]) if lineage.END_KEY in footer else None
+            self.end: dict[str, Any] | None = json.loads(footer[lineage.END_KEY]) if lineage.END_KEY in footer else None
+            if not isinstance(self.end, dict | None):
+                raise ValueError(f"footer key {lineage.END_KEY.decode()} is no object")
         except DAMAGE as error:
             raise Refused(f"{where} is no complete Parquet file ({error})", "make the file again") from None
 

@@ -120,7 +120,7 @@ def open_rows(source: Source, schema: contract.Schema) -> Any:
     schema: gives known columns of JSONL their type; for any table, a schema without fields will do.
     """
     file = source.open()
-    kind, tail = sniff(file)
+    kind, tail = sniff(file, source.where)
     if kind == "empty" and not (source.path or "").endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
         raise Refused(f"{source.where} is empty (0 bytes)", arrow.UPSTREAM if source.path is None else "make the file again")
     if kind == "arrow-stream":

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
@@ -144,16 +145,16 @@ class Tail:
             self.raw.close()
 
 
-def sniff(raw: BinaryIO) -> tuple[Format, Tail]:
+def sniff(raw: Any, where: str = "the input") -> tuple[Format, Tail]:
     """The format by content, and the file from its first byte on, decompressed."""
     tail = Tail(raw)
     head = tail.peek(8)
     if head[:2] == b"\x1f\x8b":
-        return sniff(gzip.GzipFile(fileobj=io.BufferedReader(_Readable(tail))))
+        return sniff(_Unpacked(gzip.GzipFile(fileobj=io.BufferedReader(_Readable(tail))), where), where)
     if head[:4] == b"\x28\xb5\x2f\xfd":
         import pyarrow
 
-        return sniff(pyarrow.CompressedInputStream(tail, "zstd"))
+        return sniff(_Unpacked(pyarrow.CompressedInputStream(tail, "zstd"), where), where)
     if head[:4] == b"PAR1":
         return "parquet", tail
     if head[:6] == b"ARROW1":
@@ -161,6 +162,19 @@ def sniff(raw: BinaryIO) -> tuple[Format, Tail]:
     if head[:4] == b"\xff\xff\xff\xff":
         return "arrow-stream", tail
     return ("text" if head else "empty"), tail
+
+
+class _Unpacked:
+    """A decompressor whose damage is refused, whoever reads through it."""
+
+    def __init__(self, file: Any, where: str) -> None:
+        self.file, self.where, self.close = file, where, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self.file.read(size)
+        except (EOFError, OSError, ValueError, zlib.error) as error:
+            raise Refused(f"{self.where} is damaged or was cut ({error})", "make the file again") from None
 
 
 class _Readable(io.RawIOBase):
