@@ -28,7 +28,7 @@ class Options(Output, Examples, Encoding, Seed, Standard):
     range: str = cli.option("1-100", "ranks to choose from, 1 the nearest, after the query's own positives and their copies are taken out", metavar="LO-HI", group=CHOICE)
     sample: Literal["random", "top"] = cli.option("random", "choose in the range at random (seeded by row) or the nearest first", group=CHOICE)
     corpus: tuple[str, ...] = cli.option((), "`texts` that join the pool of the input's positives", metavar="TEXTS", group=CHOICE, rows=False)
-    keep_neg: bool = cli.option(False, "old negatives join the pool too", group=CHOICE, advanced=True)
+    keep_neg: bool = cli.option(False, "old negatives stay, in front, and join the pool", group=CHOICE, advanced=True)
     max_ratio: float | None = cli.option(0.95, "score at most p - (1-R)|p|, p the lowest score of a positive; 0 turns it off", metavar="R", low=0, high=1, group=GUARDS)
     margin: float | None = cli.option(None, "score at most p - X", metavar="X", low=0, high=2, group=GUARDS, advanced=True)
     max_sim: float | None = cli.option(None, "score at most X", metavar="X", low=-1, high=1, group=GUARDS, advanced=True)
@@ -68,6 +68,8 @@ def run(options: Options, report: Report) -> None:
         out = stack.enter_context(Writer(report, options.output, "examples", columns, **lineage))
         spool = Spool(rows, report, stack)
         pool = Pool(spool, corpus, options.keep_neg)
+        if not options.keep_neg:
+            spool.warn_of_old_negatives(report)
         mined = mine.mine(spool, pool, encoder, window, options, report)
         for batch, negatives in zip(spool.batches, mined):
             out.write(mine.with_negatives(batch, columns, pool, negatives, options))

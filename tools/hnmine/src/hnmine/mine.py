@@ -41,6 +41,7 @@ class Queries:
     own: np.ndarray  # uint64, sorted: mix(query, text key) of each known positive and of the query itself
     names: np.ndarray  # uint64 (r,): the query's key, to ask `own`
     positives: list[np.ndarray]  # numbers in the pool of the row's own positives
+    old: list[np.ndarray]  # numbers in the pool of the negatives that stay, with --keep-neg
 
 
 @dataclass
@@ -56,7 +57,7 @@ def mine(spool: Spool, pool: Pool, encoder: Encoder, window: tuple[int, int], op
     """The negatives of every batch of the spool, in order."""
     with report.progress("encoding the pool", len(pool), "texts") as progress:
         vectors = encoder.encode(pool.texts.to_pylist(), "document", progress=progress)  # (n, D)
-    queries = _queries(spool, pool, vectors, encoder, report)
+    queries = _queries(spool, pool, vectors, encoder, options.keep_neg, report)
     numbers: list[np.ndarray] = [np.zeros(0, np.int64)] * len(queries.ids)
     scores: list[np.ndarray] = [np.zeros(0, np.float32)] * len(queries.ids)
     removed = dict.fromkeys(("positive or copy", "near copy of a positive", "above --max-ratio", "above --margin", "above --max-sim", "below --min-sim"), 0)
@@ -66,9 +67,11 @@ def mine(spool: Spool, pool: Pool, encoder: Encoder, window: tuple[int, int], op
                 block = rows[start : start + search.QUERY_BLOCK]
                 for row, candidates, cosines in _block(block, inside, queries, pool, vectors, window, encoder.devices[0], options, removed):
                     chosen = _choose(len(candidates), queries.ids[row], options)
-                    numbers[row], scores[row] = candidates[chosen], cosines[chosen]
+                    old = queries.old[row]
+                    numbers[row] = np.concatenate([old, candidates[chosen]])
+                    scores[row] = np.concatenate([vectors[old] @ queries.vectors[row], cosines[chosen]])
                 progress.advance(len(block))
-    short = sum(len(found) < options.negatives for found in numbers)
+    short = sum(len(found) - len(old) < options.negatives for found, old in zip(numbers, queries.old))
     report.measures |= {"removed_by_guard": {reason: count for reason, count in removed.items() if count}, "rows_short_of_negatives": short, "pool": len(pool)}
     if short:
         report.note(f"{short:,} rows have fewer than {options.negatives} negatives; widen --range, loosen a guard or add a --corpus")
@@ -76,11 +79,12 @@ def mine(spool: Spool, pool: Pool, encoder: Encoder, window: tuple[int, int], op
         yield Mined(numbers[start:end], scores[start:end], queries.pos_scores[start:end])
 
 
-def _queries(spool: Spool, pool: Pool, vectors: np.ndarray, encoder: Encoder, report: Report) -> Queries:
+def _queries(spool: Spool, pool: Pool, vectors: np.ndarray, encoder: Encoder, keep_neg: bool, report: Report) -> Queries:
     total = int(spool.starts[-1])
     parts: list[np.ndarray] = []
     domains, names, owners, owned, ids = [], [], [], [], []
     positives: list[np.ndarray] = []
+    old: list[np.ndarray] = []
     with report.progress("encoding queries", total) as progress:
         for batch in spool.batches:
             prompts = schema.column(batch, "prompt", pa.string()).to_pylist()
@@ -92,15 +96,21 @@ def _queries(spool: Spool, pool: Pool, vectors: np.ndarray, encoder: Encoder, re
             domains.append(domain)
             names.append(keys.mix(name, domain))
             ids += batch["id"].to_pylist()
-            places = np.array([pool.place.get(pair, -1) for pair in zip(domain[row].tolist(), texts.tolist())], np.int64)
-            lengths = pc.list_value_length(batch["pos"]).to_numpy()
-            positives += np.split(places, lengths.cumsum()[:-1])
+            positives += _places(pool, batch["pos"], domain)
+            old += _places(pool, schema.column(batch, "neg", batch["pos"].type), domain) if keep_neg else [np.zeros(0, np.int64)] * len(batch)
             progress.advance(len(batch))
     held = np.concatenate(parts) if parts else np.zeros((0, encoder.dimension), np.float32)
     pos_scores = [vectors[places] @ query for query, places in zip(held, positives)]
     all_names = np.concatenate(names or [np.zeros(0, np.uint64)])
     own = np.unique(keys.mix(np.concatenate(owners), np.concatenate(owned))) if owners else all_names
-    return Queries(held, np.concatenate(domains or [all_names]), ids, pos_scores, _floors(all_names, pos_scores), own, all_names, positives)
+    return Queries(held, np.concatenate(domains or [all_names]), ids, pos_scores, _floors(all_names, pos_scores), own, all_names, positives, old)
+
+
+def _places(pool: Pool, lists: pa.ListArray, domains: np.ndarray) -> list[np.ndarray]:
+    """The numbers in the pool of each row's texts, int64 (len of the row's list,)."""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    pairs = zip(np.repeat(domains, lengths).tolist(), keys.of(lists.flatten()).tolist())
+    return np.split(np.array([pool.place[pair] for pair in pairs], np.int64), lengths.cumsum()[:-1])
 
 
 def _floors(names: np.ndarray, pos_scores: list[np.ndarray]) -> np.ndarray:
@@ -144,7 +154,7 @@ def _block(
 def _guard(row: int, candidates: np.ndarray, cosines: np.ndarray, queries: Queries, vectors: np.ndarray, options: Options, removed: dict[str, int]) -> np.ndarray:
     """Which candidates are no likely positives; each removal counts for the first guard that sees it."""
     floor = queries.floor[row]
-    keep = np.ones(len(candidates), bool)
+    keep = ~np.isin(candidates, queries.old[row])
 
     def guard(reason: str, wrong: np.ndarray) -> None:
         removed[reason] += int((keep & wrong).sum())

@@ -31,9 +31,11 @@ class Spool:
         reader = pa.ipc.open_file(pa.memory_map(file.name))
         self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         self.starts = np.cumsum([0, *(len(batch) for batch in self.batches)])
+
+    def warn_of_old_negatives(self, report: Report) -> None:
         replaced = sum(int(pc.sum(schema.column(batch, "neg", pa.null()).is_valid()).as_py() or 0) for batch in self.batches)
         if replaced:
-            report.note(f"{replaced:,} rows had negatives, which are replaced")
+            report.note(f"{replaced:,} rows had negatives, which are replaced; --keep-neg keeps them")
 
 
 def domain_keys(batch: pa.RecordBatch) -> np.ndarray:
@@ -83,7 +85,7 @@ class Pool:
         text_keys = keys.of(texts)
         fresh = []
         for row, (key, domain, name) in enumerate(zip(text_keys.tolist(), domains.tolist(), ids)):
-            if key and (domain, key) not in self.place:
+            if (domain, key) not in self.place:
                 self.place[domain, key] = len(self.place)
                 self.ids.append(name)
                 fresh.append(row)
