@@ -29,6 +29,8 @@ def check_output(path: str | None, tool: str) -> None:
             raise Usage(f"{tool} writes an Arrow stream, which a terminal cannot show", "pipe it into the next tool, or name a file: -o OUT.parquet or -o OUT.jsonl")
     elif not path.endswith(FILES) and not _is_special(path):
         raise Usage(f"-o {path} has no known extension", "end it in " + ", ".join(FILES))
+    elif os.path.isdir(path):
+        raise Usage(f"-o {path} is a folder", f"name a file in it: -o {os.path.join(path, 'out.parquet')}")
     elif not os.path.isdir(os.path.dirname(path) or "."):
         raise Usage(f"the folder of -o {path} does not exist", f"mkdir -p {os.path.dirname(path)}")
 
