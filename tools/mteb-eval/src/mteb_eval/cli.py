@@ -42,6 +42,17 @@ class Options(Output, Seed, Encoding, Standard):
         (), "texts that are documents of every --examples task too", metavar="TEXTS", group=DATA, rows=False
     )
     corpus_negatives: bool = cli.option(False, "the negatives of the examples are documents too", group=DATA, advanced=True)
+    reverse: bool = cli.option(False, "the positives of the examples search for their queries", group=DATA, advanced=True)
+    candidates: int | None = cli.option(
+        None, "CodeSearchNet's MRR instead: each query of --examples among N candidates", metavar="N", low=2, group=DATA, advanced=True
+    )
+    training: tuple[str, ...] = cli.option(
+        (), "examples that a model was trained on: test texts in them are flagged", metavar="FILE", group=SHOW, rows=False
+    )
+    dims: tuple[int, ...] = cli.option(
+        (), "compare vectors cut to their first N dimensions too (Matryoshka)", metavar="N", low=1, group=MODEL
+    )
+    quantise: tuple[Literal["int8", "binary"], ...] = cli.option((), "compare vectors of smaller numbers too", group=MODEL)
     limit: int | None = cli.option(None, "read the first N rows of each --examples only", metavar="N", low=1, group=DATA, advanced=True)
     beir: tuple[str, ...] = cli.option(
         (), "a BEIR folder: corpus.jsonl, queries.jsonl, qrels/test.tsv", metavar="DIR", group=DATA, rows=False

@@ -8,13 +8,14 @@ from __future__ import annotations
 import csv
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import xxhash
-
 from fletching import schema
+from fletching.draw import permuted
 from fletching.errors import Refused
 from fletching.report import Report
 from fletching.stream import Reader
@@ -31,12 +32,15 @@ class Collection:
     documents: dict[str, str]
     relevant: dict[str, dict[str, int]]
     prompts: dict[str, str] = field(default_factory=dict)  # the data's own prompt, by query id
+    candidates: dict[str, list[str]] | None = None  # the documents that compete for a query; None: all of them
+    reversed: bool = False  # the documents of the data search for its queries
 
     def digest(self) -> str:
         """xxh3-128 of everything that decides a score, but the order of the rows."""
         whole = xxhash.xxh3_128()
-        parts = [sorted(part.items()) for part in (self.queries, self.documents, self.prompts)]
+        parts: list[Any] = [sorted(part.items()) for part in (self.queries, self.documents, self.prompts)]
         parts.append(sorted((query, sorted(grades.items())) for query, grades in self.relevant.items()))
+        parts.append([self.reversed, *sorted((self.candidates or {}).items())])
         for part in parts:
             whole.update(repr(part).encode())
         return whole.hexdigest()
@@ -74,9 +78,11 @@ def from_examples(
     corpus: Sequence[str] = (),
     with_negatives: bool = False,
     limit: int | None = None,
+    reverse: bool = False,
 ) -> Collection:
     """Each distinct query with the positives of all its rows; the documents are all distinct positives,
-    the texts of `corpus` and, with `with_negatives`, the negatives of the rows."""
+    the texts of `corpus` and, with `with_negatives`, the negatives of the rows. `reverse`: the positives
+    search for the queries."""
     documents = _Documents()
     if corpus:
         for batch in Reader(report, corpus, "texts", count=False):
@@ -88,7 +94,7 @@ def from_examples(
     relevant: dict[str, dict[str, int]] = {}
     prompts: dict[str, str] = {}
     for batch in rows:
-        for row in batch.to_pylist():
+        for row in _turned(batch.to_pylist()) if reverse else batch.to_pylist():
             query = queries.setdefault(row["query"], content_id(row["query"]))
             grades = relevant.setdefault(query, {})
             for text, identity in zip(row["pos"], row.get("pos_ids") or [None] * len(row["pos"])):
@@ -103,7 +109,39 @@ def from_examples(
     if documents.other_text:
         report.note(f"{name}: {documents.other_text:,} texts differ from the first text with their id, which is used")
     texts = {identity: text for text, identity in queries.items()}
-    return Collection(name, "test", texts, documents.by_id, relevant, prompts)
+    return Collection(name, "test", texts, documents.by_id, relevant, prompts, reversed=reverse)
+
+
+def _turned(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows in which each positive asks for the query."""
+    for row in rows:
+        yield from ({"query": text, "pos": [row["query"]]} for text in row["pos"])
+
+
+def in_blocks(
+    report: Report, name: str, inputs: Sequence[str], size: int, *, seed: int, reverse: bool = False, limit: int | None = None
+) -> Collection:
+    """The rows shuffled and cut into blocks of `size`: each query has the positives of its block as candidates.
+
+    The protocol of CodeSearchNet (Husain et al. 2019): one positive (the first) among size - 1 distractors,
+    equal texts stay apart, rows beyond the last whole block are left out.
+    """
+    rows = [row for batch in Reader(report, inputs, "examples", limit=limit) for row in batch.select(["query", "pos"]).to_pylist()]
+    if len(rows) < size:
+        raise Refused(f"{name} holds {len(rows):,} rows, less than --candidates {size}", f"pass --candidates {len(rows)} or fewer")
+    order = list(permuted(seed, name, len(rows)))[: len(rows) // size * size]
+    asked, answers = ("pos", "query") if reverse else ("query", "pos")
+    texts = {key: {row: rows[row][key] if key == "query" else rows[row][key][0] for row in order} for key in ("query", "pos")}
+    if len(rows) > len(order):
+        report.note(f"{name}: {len(rows) - len(order):,} rows beyond the last block of {size:,} are left out")
+    candidates: dict[str, list[str]] = {}
+    for start in range(0, len(order), size):
+        block = [f"d{row}" for row in order[start : start + size]]
+        candidates |= {f"q{row}": block for row in order[start : start + size]}
+    queries = {f"q{row}": text for row, text in texts[asked].items()}
+    documents = {f"d{row}": text for row, text in texts[answers].items()}
+    relevant = {f"q{row}": {f"d{row}": 1} for row in order}
+    return Collection(f"{name}-{size}", "test", queries, documents, relevant, candidates=candidates, reversed=reverse)
 
 
 # --- from a BEIR folder --------------------------------------------------------------------------
@@ -117,7 +155,7 @@ def from_beir(report: Report, name: str, folder: str, split: str) -> Collection:
         titles = schema.column(batch, "title", pa.string()).to_pylist()
         for identity, title, text in zip(batch["id"].to_pylist(), titles, batch["text"].to_pylist()):
             documents[identity] = f"{title} {text}" if title else text
-    queries = {}
+    queries: dict[str, str] = {}
     for batch in Reader(report, [_one(folder, "queries")], "texts"):
         found = zip(batch["id"].to_pylist(), batch["text"].to_pylist())
         queries |= {identity: text for identity, text in found if identity in grades}

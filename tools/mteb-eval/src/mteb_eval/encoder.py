@@ -13,14 +13,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import xxhash
+from fletching import lineage
+from fletching.encode import Encoder
+from fletching.report import Report
 from mteb.models import ModelMeta
 from mteb.models.abs_encoder import get_prompt_name
 from mteb.models.model_meta import ScoringFunction
 from mteb.types import PromptType
-
-from fletching import lineage
-from fletching.encode import Encoder
-from fletching.report import Report
 
 Quantised = Literal["float", "int8", "binary"]
 
@@ -65,6 +64,7 @@ class Model:
         self.own_prompts = dict(encoder.prompts)
         self.prompts_used: dict[str, str] = {}
         self.data_prompts: dict[str, str] = {}  # the task's own prompts, by query id
+        self.reversed = False  # the task's documents are the queries of the data
         self.texts = 0
         overwrites: dict[str, Any] = dict(
             name=f"local/{self.name}",
@@ -96,7 +96,9 @@ class Model:
         for batch in inputs:
             texts += batch["text"]
             identities += batch.get("id", [None] * len(batch["text"]))
-        role = "document" if prompt_type == PromptType.document else "query"
+        if self.reversed and prompt_type:
+            prompt_type = PromptType.query if prompt_type == PromptType.document else PromptType.document
+        role: Literal["query", "document"] = "document" if prompt_type == PromptType.document else "query"
         self.encoder.prompts[role] = prompt = self._prompt(task_metadata, prompt_type)
         self.prompts_used[prompt_type.value if prompt_type else "text"] = prompt
         prompts = None

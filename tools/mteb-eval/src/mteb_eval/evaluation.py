@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
-from mteb.abstasks.abstask import AbsTask
-
 from fletching import lineage
 from fletching.errors import Refused
 from fletching.report import Report
+from mteb.abstasks.abstask import AbsTask
+
 from mteb_eval.encoder import Model
 from mteb_eval.outcome import Capture, Outcome
 
@@ -42,7 +42,7 @@ def evaluate(model: Model, task: AbsTask, digest: str, store: Store, report: Rep
         report.note(f"{model.name} on {task.metadata.name}: taken from {store.folder}")
         return known
     capture = Capture(task)
-    model.data_prompts = getattr(task, "data_prompts", {})
+    model.data_prompts, model.reversed = getattr(task, "data_prompts", {}), getattr(task, "reversed", False)
     before, started = model.texts, time.monotonic()
     result = mteb.evaluate(
         model,

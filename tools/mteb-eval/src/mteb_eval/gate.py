@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fletching.errors import Usage
+
 from mteb_eval.comparison import Figure
 from mteb_eval.table import metric_key, metric_name
 

@@ -17,6 +17,8 @@ from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.sts import AbsTaskSTS
 from scipy.stats import rankdata
 
+from mteb_eval.tasks import pessimistic_rank
+
 CUTS = (1, 3, 5, 10, 20, 100, 1000)
 FAMILIES = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P", "hit_rate": "success"}
 MISSED = 0  # the rank of the first relevant document when it is not among those retrieved
@@ -106,7 +108,7 @@ class Capture:
                 self.documents[self.place] = len(data["corpus"])
             return inner(model, data, hf_split=hf_split, hf_subset=hf_subset, **rest)
 
-        task._evaluate_subset = evaluate_subset  # type: ignore[method-assign]
+        task._evaluate_subset = evaluate_subset  # type: ignore[assignment,method-assign]
         if isinstance(task, AbsTaskRetrieval):
             self._watch_retrieval(task)
         elif isinstance(task, AbsTaskSTS):
@@ -150,7 +152,8 @@ def of_queries(scores: dict[str, dict[str, float]], qrels: Any, results: Any) ->
     for cut in CUTS:
         found = (ranks != MISSED) & (ranks <= cut)
         columns[f"mrr_at_{cut}"] = np.where(found, 1 / np.maximum(ranks, 1), 0.0)
-    return pa.table(columns)
+    pessimistic = [pessimistic_rank(qrels[name], results[name]) for name in names]
+    return pa.table(columns | {"mrr_pessimistic": 1 / np.array(pessimistic, np.float64)})
 
 
 def _first_hit(grades: dict[str, int], retrieved: dict[str, float]) -> int:

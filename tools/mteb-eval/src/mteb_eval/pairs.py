@@ -8,18 +8,19 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
-
 from fletching.errors import Refused
 from fletching.report import Report
 
 FIRST = ("sentence1", "text1", "query")
 SECOND = ("sentence2", "text2", "document")
+Row = tuple[str, Any, Any, Any]  # where it stands, first, second, label
 LABEL = ("score", "label", "labels", "similarity_score", "cos_sim")
 
 
@@ -63,7 +64,7 @@ def read(report: Report, name: str, path: str, *, labelled: bool, split: str = "
     return Pairs(name, split, first, second, labels)
 
 
-def _rows(path: str) -> Iterable[tuple[str, object, object, object]]:
+def _rows(path: str) -> Iterable[Row]:
     """(where, first, second, label) of each row."""
     try:
         with open(path, "rb") as file:
@@ -83,7 +84,7 @@ def _rows(path: str) -> Iterable[tuple[str, object, object, object]]:
     )
 
 
-def _parquet(path: str, content: bytes) -> Iterable[tuple[str, object, object, object]]:
+def _parquet(path: str, content: bytes) -> Iterable[Row]:
     try:
         table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
         table.validate(full=True)
@@ -94,7 +95,7 @@ def _parquet(path: str, content: bytes) -> Iterable[tuple[str, object, object, o
     yield from ((f"row {number:,}", *row) for number, row in enumerate(zip(*columns), 1))
 
 
-def _json_lines(path: str, text: str) -> Iterable[tuple[str, object, object, object]]:
+def _json_lines(path: str, text: str) -> Iterable[Row]:
     names: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -106,14 +107,20 @@ def _json_lines(path: str, text: str) -> Iterable[tuple[str, object, object, obj
         if not isinstance(row, dict):
             raise Refused(f"{path}, line {number:,}: no JSON object", "each line must be one JSON object")
         names = names or _find(path, list(row))
-        yield (f"line {number:,}", *(row.get(name) for name in names))
+        one, two, label = (row.get(name) for name in names)
+        yield f"line {number:,}", one, two, label
 
 
-def _delimited(path: str, text: str, delimiter: str) -> Iterable[tuple[str, object, object, object]]:
-    # A tab-separated STS file quotes nothing: a quotation mark is part of the sentence.
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+def _table(text: str, delimiter: str) -> Iterator[list[str]]:
+    lines = io.StringIO(text, newline="")
+    if delimiter == "\t":  # nothing is quoted there: a quotation mark is part of the sentence
+        return csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    return csv.reader(lines)
+
+
+def _delimited(path: str, text: str, delimiter: str) -> Iterable[Row]:
     places = [0, 1, 2]
-    for number, row in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting), 1):
+    for number, row in enumerate(_table(text, delimiter), 1):
         if number == 1 and not _is_number(row[-1:]) and set(map(str.lower, row)) & {*FIRST, *SECOND, *LABEL}:
             places = [row.index(name) for name in _find(path, row)]
         elif row and len(row) <= max(places):
@@ -122,7 +129,8 @@ def _delimited(path: str, text: str, delimiter: str) -> Iterable[tuple[str, obje
                 "check the delimiter: .csv is comma, .tsv is tab",
             )
         elif row:
-            yield (f"row {number:,}", *(row[place] for place in places))
+            one, two, label = (row[place] for place in places)
+            yield f"row {number:,}", one, two, label
 
 
 def _is_number(fields: list[str]) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -12,19 +12,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from mteb.abstasks.abstask import AbsTask
-from mteb.abstasks.retrieval import AbsTaskRetrieval
-
 from fletching import cli
 from fletching.encode import Encoder
 from fletching.errors import Usage
 from fletching.report import Report
 from fletching.stream import Writer
-from mteb_eval import collection, comparison, evaluation, gate, measures, pairs, registry, table
+from mteb.abstasks.abstask import AbsTask
+from mteb.abstasks.retrieval import AbsTaskRetrieval
+
+from mteb_eval import collection, comparison, contamination, evaluation, gate, measures, pairs, registry, table
 from mteb_eval.comparison import Figure
 from mteb_eval.encoder import Model, Variant
-from mteb_eval.outcome import Outcome
 from mteb_eval.names import named, task_name
+from mteb_eval.outcome import Outcome
 from mteb_eval.tasks import OwnPairs, OwnRetrieval, OwnSts, digest
 
 Outcomes = dict[tuple[str, str], dict[str, Outcome]]  # by (task, split), then by run
@@ -52,7 +52,8 @@ def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
     ]
     missed = gate.failures(gains, losses, figures, {by_run[baseline].label: by_run[baseline].main for by_run in outcomes.values()})
     report.drop("rows evaluated", report.rows_in)
-    print_table(out, outcomes, figures, baseline, texts_of(tasks), options.changed)
+    flags = flagged(options, report, models, tasks)
+    print_table(out, outcomes, figures, baseline, texts_of(tasks), flags, options.changed)
     if options.output is not None:
         write(options, report, version, figures, outcomes)
     for line in missed:
@@ -78,8 +79,13 @@ def all_tasks(options: Any, report: Report) -> list[AbsTask]:
     registry.require(by_name, options.data)  # before any other data are read
     tasks: list[AbsTask] = []
     for name, path in named(options.examples, "data set").items():
-        settings = {"corpus": options.corpus, "with_negatives": options.corpus_negatives, "limit": options.limit}
-        tasks.append(OwnRetrieval(collection.from_examples(report, task_name(name), [path], **settings)))
+        common = {"limit": options.limit, "reverse": options.reverse}
+        if options.candidates:
+            found = collection.in_blocks(report, task_name(name), [path], options.candidates, seed=options.seed, **common)
+        else:
+            more = {"corpus": options.corpus, "with_negatives": options.corpus_negatives}
+            found = collection.from_examples(report, task_name(name), [path], **more, **common)
+        tasks.append(OwnRetrieval(found))
     for name, folder in named(options.beir, "data set").items():
         tasks.append(OwnRetrieval(collection.from_beir(report, task_name(name), folder, options.split)))
     for name, path in named(options.sts, "data set").items():
@@ -105,9 +111,18 @@ def texts_of(tasks: Sequence[AbsTask]) -> dict[tuple[str, str], dict[str, str]]:
     return found
 
 
+def flagged(options: Any, report: Report, models: dict[str, str], tasks: Sequence[AbsTask]) -> list[tuple[str, str]]:
+    """(task, what a reader must know of it before the figures): test texts that a model may have seen."""
+    groups = contamination.overlap(report, options.training, tasks) if options.training else []
+    flags = [(texts.label, flag) for texts in groups if (flag := texts.flag())]
+    return flags + contamination.noted(models.values(), tasks)
+
+
 def metrics_of(outcome: Outcome, wanted: Sequence[str]) -> list[str]:
     """The metrics to show: those wanted that the task has, else its main one."""
     keys = [table.metric_key(name) for name in wanted]
+    if outcome.main == "mrr_pessimistic":
+        return [outcome.main]
     return [key for key in keys if key in outcome.scores] or [outcome.main]
 
 
@@ -125,11 +140,22 @@ def measure(options: Any, report: Report, models: dict[str, str], tasks: Sequenc
         for name, path in models.items():
             report.note(f"loading {name}")
             with Encoder(dataclasses.replace(options, model=path, cache=cache), report) as encoder:
-                for task in tasks:
-                    model = Model(name, encoder, Variant(), report)
+                for task, variant in itertools.product(tasks, variants(options, encoder)):
+                    model = Model(name, encoder, variant, report)
                     for outcome in evaluation.evaluate(model, task, digests[task.metadata.name], store, report):
                         outcomes.setdefault((outcome.label, outcome.split), {})[model.name] = outcome
     return outcomes
+
+
+def variants(options: Any, encoder: Encoder) -> list[Variant]:
+    """Every number of dimensions with every kind of number, whole vectors and floats first."""
+    above = next((size for size in options.dims if size > encoder.dimension), None)
+    if above:
+        raise Usage(
+            f"--dims {above} is above the {encoder.dimension} dimensions of {encoder.options.model}", f"pass at most {encoder.dimension}"
+        )
+    sizes = [None if size == encoder.dimension else size for size in options.dims] or [None]
+    return [Variant(size, numbers) for size in dict.fromkeys(sizes) for numbers in dict.fromkeys(["float", *options.quantise])]
 
 
 @contextmanager
@@ -148,12 +174,18 @@ def vectors_on_disk(options: Any) -> Iterator[str]:
 
 
 def print_table(
-    out: TextIO, outcomes: Outcomes, figures: Sequence[Figure], baseline: str, texts: dict[tuple[str, str], dict[str, str]], changed: int
+    out: TextIO,
+    outcomes: Outcomes,
+    figures: Sequence[Figure],
+    baseline: str,
+    texts: dict[tuple[str, str], dict[str, str]],
+    flags: Sequence[tuple[str, str]],
+    changed: int,
 ) -> None:
     width = shutil.get_terminal_size((120, 24)).columns
     lines = []
     for place, by_run in outcomes.items():
-        lines.append(table.heading(by_run[baseline]))
+        lines.append(table.heading(by_run[baseline], [flag for task, flag in flags if task in (place[0], by_run[baseline].task)]))
         lines += table.block([figure for figure in figures if (figure.task, figure.split) == place], baseline)
         for run, outcome in by_run.items():
             if run == baseline or not changed:

@@ -8,7 +8,7 @@ from mteb_eval.comparison import Figure, Interval, Move
 from mteb_eval.outcome import MISSED, Outcome
 
 SHOWN = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP", "recall": "Recall", "precision": "Precision", "hit_rate": "HitRate"}
-PLAIN = {"cosine_spearman": "Spearman", "cosine_pearson": "Pearson", "cosine_ap": "AP", "max_ap": "AP (best)"}
+PLAIN = {"cosine_spearman": "Spearman", "cosine_pearson": "Pearson", "cosine_ap": "AP", "max_ap": "AP (best)", "mrr_pessimistic": "MRR"}
 CLEAR = 0.05  # a change with a smaller p is called better or worse
 
 
@@ -29,7 +29,7 @@ def metric_key(shown: str) -> str:
     'ndcg_at_10'
     """
     for key, name in PLAIN.items():
-        if shown.casefold() == name.casefold():
+        if name != "MRR" and shown.casefold() == name.casefold():
             return key
     family, _, cut = shown.partition("@")
     by_name = {name.casefold(): key for key, name in SHOWN.items()}
@@ -63,7 +63,7 @@ def block(figures: Sequence[Figure], baseline: str) -> list[str]:
         for run in runs:
             rows.append([run, *(value(by_place[metric, run].value) for metric in metrics)])
             if run != baseline:
-                rows.append(["", *(change(by_place[metric, run]) for metric in metrics)])
+                rows.append(["", *(change(by_place[metric, run], brief=True) for metric in metrics)])
     return align(rows)
 
 
@@ -77,8 +77,8 @@ def value(figure: Interval) -> str:
     return f"{figure.value:.3f}{ends}"
 
 
-def change(figure: Figure) -> str:
-    """The difference to the baseline, its interval, and a word on whether it is more than chance."""
+def change(figure: Figure, brief: bool = False) -> str:
+    """The difference to the baseline, a word on whether it is more than chance and, unless brief, why."""
     if figure.change is None:
         return ""
     delta = figure.change
@@ -86,6 +86,8 @@ def change(figure: Figure) -> str:
     if figure.p is None:
         return f"{delta.value:+.3f}{ends}"
     word = "unclear" if figure.p >= CLEAR else "better" if delta.value > 0 else "worse"
+    if brief:
+        return f"{delta.value:+.3f} {word}"
     p = "p < 0.001" if figure.p < 0.001 else f"p = {figure.p:.3f}"
     return f"{delta.value:+.3f}{ends} {word}, {p}"
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import mteb.abstasks
 import pyarrow as pa
 import xxhash
 from datasets import Dataset
+from fletching import schema
+from fletching.digest import RowDigest
+from fletching.errors import Usage
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.sts import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
 
-from fletching import schema
-from fletching.digest import RowDigest
-from fletching.errors import Usage
 from mteb_eval.collection import Collection
 from mteb_eval.pairs import Pairs
 
@@ -25,7 +25,7 @@ DIGEST_ROWS = 8192
 NAME = re.compile(r"[\w.-]+")
 
 
-def metadata(name: str, kind: str, main_score: str, split: str, digest: str) -> TaskMetadata:
+def metadata(name: str, kind: Literal["Retrieval", "STS", "PairClassification"], main_score: str, split: str, digest: str) -> TaskMetadata:
     """What mteb wants to know of a task; its data revision is the digest of the data."""
     if not NAME.fullmatch(name):
         raise Usage(f"{name!r} cannot name a task", "give it a name of letters, digits, _ . and -, as NAME=FILE")
@@ -52,23 +52,49 @@ def metadata(name: str, kind: str, main_score: str, split: str, digest: str) -> 
 
 
 class OwnRetrieval(AbsTaskRetrieval):
-    """A `Collection` as an mteb retrieval task; nDCG@10 is its main score."""
+    """A `Collection` as an mteb retrieval task; nDCG@10 is its main score.
+
+    With candidates, it is the mean of 1 / (documents that score as high as the right one, itself included).
+    """
 
     def __init__(self, collection: Collection) -> None:
-        self.metadata = metadata(collection.name, "Retrieval", "ndcg_at_10", collection.split, collection.digest())
+        self.metadata = metadata(
+            collection.name,
+            "Retrieval",
+            "mrr_pessimistic" if collection.candidates else "ndcg_at_10",
+            collection.split,
+            collection.digest(),
+        )
         super().__init__()
+        self._top_k = max([self._top_k, *map(len, (collection.candidates or {}).values())])
+        self.reversed = collection.reversed
+        self.in_blocks = collection.candidates is not None
         self.data_prompts = collection.prompts
         self.dataset = {"default": {collection.split: retrieval_split(collection)}}
         self.data_loaded = True
 
+    def task_specific_scores(self, scores: Any, qrels: Any, results: Any, hf_split: str, hf_subset: str) -> dict[str, float]:
+        if not self.in_blocks:
+            return {}
+        ranks = [pessimistic_rank(qrels[query], retrieved) for query, retrieved in results.items()]
+        return {"mrr_pessimistic": sum(1 / rank for rank in ranks) / len(ranks)}
+
+
+def pessimistic_rank(grades: dict[str, int], retrieved: dict[str, float]) -> int:
+    """How many documents score at least as high as the best right one; past the end where there is none."""
+    right = [score for name, score in retrieved.items() if grades.get(name, 0) > 0]
+    return sum(score >= max(right) for score in retrieved.values()) if right else len(retrieved) + 1
+
 
 class OwnSts(AbsTaskSTS):
-    """Scored pairs as an mteb STS task; the Spearman correlation of the cosine is its main score."""
+    """Scored pairs as an mteb STS task; the Spearman correlation of the cosine is its main score.
+
+    mteb's `min_score` and `max_score` stay as they are: no correlation depends on the scale.
+    """
 
     def __init__(self, pairs: Pairs) -> None:
         self.metadata = metadata(pairs.name, "STS", "cosine_spearman", pairs.split, pairs.digest())
         super().__init__()
-        self.min_score, self.max_score = min(pairs.labels), max(pairs.labels)
         self.dataset = {pairs.split: pair_table(pairs, "score", pairs.labels)}
         self.data_loaded = True
 
@@ -83,10 +109,10 @@ class OwnPairs(mteb.abstasks.AbsTaskPairClassification):
         self.data_loaded = True
 
 
-def retrieval_split(collection: Collection) -> dict[str, Any]:
+def retrieval_split(collection: Collection) -> Any:
     """One split as mteb's retrieval tasks hold it."""
     parts = {"corpus": _table(collection.documents), "queries": _table(collection.queries)}
-    return parts | {"relevant_docs": collection.relevant, "top_ranked": None}
+    return parts | {"relevant_docs": collection.relevant, "top_ranked": collection.candidates}
 
 
 def _table(texts: dict[str, str]) -> Dataset:
@@ -101,6 +127,7 @@ def digest(task: AbsTask) -> str:
     """xxh3-128 of the data that a loaded task holds, whatever revision it says it has."""
     whole = xxhash.xxh3_128()
     _feed(whole, "", task.dataset)
+    whole.update(f"{getattr(task, 'reversed', False)} {sorted(getattr(task, 'data_prompts', {}).items())}".encode())
     return whole.hexdigest()
 
 
