@@ -1,6 +1,7 @@
 """What every Fletching tool shares: the command line, streams, schemas, lineage and the encoder.
 
-cli       options from a dataclass, help, config files, exit codes, signals
+cli       a tool as a program: command line, exit code, errors, signals
+arguments options from a dataclass (config: from a file; help: their text)
 options   groups of options that several tools have in common
 report    progress, row accounting, the summary line
 errors    the one way to refuse

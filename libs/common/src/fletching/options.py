@@ -20,7 +20,9 @@ RUN = "running"
 class Standard:
     """What every tool has."""
 
-    config: str | None = option(None, "options from a JSON, YAML or TOML file; the command line wins", metavar="FILE", group=RUN, rows=False)
+    config: str | None = option(
+        None, "options from a JSON, YAML or TOML file; the command line wins", metavar="FILE", group=RUN, rows=False
+    )
     quiet: bool = option(False, "say nothing but errors", group=RUN, advanced=True, rows=False)
     json_summary: str | None = option(None, "the summary line as JSON", metavar="FILE", group=RUN, advanced=True, rows=False)
 
@@ -34,9 +36,7 @@ class Seed:
 class Examples:
     """A tool that reads `examples`."""
 
-    inputs: tuple[str, ...] = positional(
-        "examples: Parquet, Arrow or JSONL files, folders, globs or URLs; none or - is stdin", "EXAMPLES"
-    )
+    inputs: tuple[str, ...] = positional("examples: Parquet, Arrow or JSONL files, folders, globs or URLs; none or - is stdin", "EXAMPLES")
     limit: int | None = option(None, "read the first N rows only", metavar="N", low=1, group=IO, advanced=True)
 
 
@@ -45,7 +45,12 @@ class Output:
     """A tool that writes a stream of rows."""
 
     output: str | None = option(
-        None, "FILE.parquet, .arrow, .jsonl, .jsonl.gz or .jsonl.zst; else an Arrow stream on stdout", metavar="OUT", short="-o", group=IO, rows=False
+        None,
+        "FILE.parquet, .arrow, .jsonl, .jsonl.gz or .jsonl.zst; else an Arrow stream on stdout",
+        metavar="OUT",
+        short="-o",
+        group=IO,
+        rows=False,
     )
 
 
@@ -58,7 +63,9 @@ class Model:
     doc_prompt: str | None = option(None, "put before each document [the model's own]", metavar="TEXT", group=MODEL, advanced=True)
     query_length: int | None = option(None, "cut queries after N tokens [the model's own]", metavar="N", low=1, group=MODEL, advanced=True)
     doc_length: int | None = option(None, "cut documents after N tokens [the model's own]", metavar="N", low=1, group=MODEL, advanced=True)
-    batch_tokens: int | None = option(None, "tokens in one forward pass [by hardware]", metavar="N", low=1, group=MODEL, advanced=True, rows=False)
+    batch_tokens: int | None = option(
+        None, "tokens in one forward pass [by hardware]", metavar="N", low=1, group=MODEL, advanced=True, rows=False
+    )
     device: str | None = option(None, "cpu, cuda, cuda:1, mps [the best there is]", metavar="D", group=MODEL, advanced=True, rows=False)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "number type of the model", group=MODEL, advanced=True)
     trust_remote_code: bool = option(False, "let the model's folder run its own Python", group=MODEL, advanced=True, rows=False)
@@ -68,4 +75,6 @@ class Model:
 class Encoding(Model):
     """A tool that turns texts into vectors."""
 
-    cache: str | None = option(None, "keep vectors here and reuse them; by default beside OUT until done", metavar="DIR", group=MODEL, advanced=True, rows=False)
+    cache: str | None = option(
+        None, "keep vectors here and reuse them; by default beside OUT until done", metavar="DIR", group=MODEL, advanced=True, rows=False
+    )
