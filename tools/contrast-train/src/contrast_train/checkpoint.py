@@ -1,0 +1,157 @@
+"""The folder of a run in the making, `DIR.run`: who works there, on what, and the whole checkpoints.
+
+    lock            held while a run is alive
+    manifest.json   fingerprint of data, model and options
+    examples.arrow  the rows
+    measures.jsonl  one line a step
+    checkpoint-N/   weights, optimiser, schedule, random state, position; whole or not there at all
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from fletching.errors import Refused
+
+PREFIX = "checkpoint-"
+
+
+class RunFolder:
+    """Claims `DIR.run` for this process. Raises Refused where DIR exists or another run is alive."""
+
+    def __init__(self, output: str) -> None:
+        self.output = output.rstrip("/")
+        self.path = self.output + ".run"
+        if os.path.exists(self.output) and not (os.path.isdir(self.output) and not os.listdir(self.output)):
+            raise Refused(f"-o {self.output} exists already", f"name another folder, or remove it: rm -r {self.output}")
+        parent = os.path.dirname(os.path.abspath(self.output))
+        if not os.path.isdir(parent):
+            raise Refused(f"the folder of -o {self.output} does not exist", f"mkdir -p {os.path.dirname(self.output)}")
+        os.makedirs(self.path, exist_ok=True)
+        self.lock = open(self.at("lock"), "w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Refused(f"another run is at work in {self.path}", "wait for it, or name another -o") from None
+
+    def at(self, *names: str) -> str:
+        return os.path.join(self.path, *names)
+
+    def settle(self, manifest: dict[str, Any]) -> str | None:
+        """Write the manifest; the newest checkpoint to go on from, where there is one.
+
+        Raises Refused, with the differences, where checkpoints of other data or options stand here.
+        """
+        newest = self.newest()
+        before = read_json(self.at("manifest.json"))
+        if newest and before != manifest:
+            changes = "; ".join(differences(before or {}, manifest)) or "the manifest is damaged"
+            raise Refused(f"{self.path} holds a run of other data or options: {changes}", f"run the earlier command again, or start anew: rm -r {self.path}")
+        if not newest:
+            for name in os.listdir(self.path):
+                if name not in ("lock", "examples.arrow"):
+                    remove(self.at(name))
+        write_whole(self.at("manifest.json"), json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode())
+        return newest
+
+    def steps(self) -> list[int]:
+        names = [name for name in os.listdir(self.path) if name.startswith(PREFIX)]
+        return sorted(int(name.removeprefix(PREFIX)) for name in names)
+
+    def checkpoint(self, step: int) -> str:
+        return self.at(f"{PREFIX}{step}")
+
+    def newest(self) -> str | None:
+        steps = self.steps()
+        return self.checkpoint(steps[-1]) if steps else None
+
+    def save(self, step: int, fill: Callable[[str], None], keep: int, best: int | None) -> None:
+        """A checkpoint that appears by one rename; older ones beyond `keep` go, the best one stays."""
+        building = self.at("building")
+        remove(building)
+        os.makedirs(building)
+        fill(building)
+        sync_tree(building)
+        remove(self.checkpoint(step))
+        os.rename(building, self.checkpoint(step))
+        sync(self.path)
+        for old in self.steps()[:-keep]:
+            if old != best:
+                # Renamed first, so that a kill in mid-removal leaves no half checkpoint.
+                remove(self.at("dropped"))
+                os.rename(self.checkpoint(old), self.at("dropped"))
+                remove(self.at("dropped"))
+
+    def publish(self, built: str) -> None:
+        """The finished folder takes its place by one rename, and the run folder goes."""
+        sync_tree(built)
+        if os.path.isdir(self.output):
+            os.rmdir(self.output)
+        os.rename(built, self.output)
+        sync(os.path.dirname(os.path.abspath(self.output)))
+        shutil.rmtree(self.path)
+        self.lock.close()
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
+    """What changed, one phrase each.
+
+    >>> differences({"options": {"lr": 1}}, {"options": {"lr": 2, "batch": 8}})
+    ['batch was unset, now 8', 'lr was 1, now 2']
+    """
+    found = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new)
+        elif old != new:
+            found.append(f"{key} was {shown(old)}, now {shown(new)}")
+    return found
+
+
+def shown(value: Any) -> str:
+    return "unset" if value is None else json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value[-40:]
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def write_whole(path: str, content: bytes) -> None:
+    with open(path + ".tmp", "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(path + ".tmp", path)
+
+
+def remove(path: str) -> None:
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def sync(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(path: str) -> None:
+    for folder, _, names in os.walk(path):
+        for name in names:
+            sync(os.path.join(folder, name))
+        sync(folder)

@@ -1,0 +1,87 @@
+"""contrast-train: contrastive fine-tuning whose gradient is right at any batch size.
+
+Reads    examples: `query`, `pos`, and where there are `neg`, `prompt`, `task`, `pos_ids`, `neg_ids`
+Writes   a sentence-transformers folder; checkpoints beside it in DIR.run until it is done
+Holds    the model, its optimiser, one micro-batch of activations, 4 x D bytes a text of the batch
+
+  contrast-train train.parquet --model M -o tuned
+  csv2pairs faq.csv --query q --pos a | hnmine --model M | contrast-train --model M -o tuned --eval dev.parquet
+
+A killed run goes on from its newest checkpoint when the same command is given again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fletching import cli
+from fletching.errors import Usage
+from fletching.options import IO, Examples, Model, Seed, Standard
+from fletching.report import Report
+
+LOSS = "loss"
+TRAINING = "training"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Examples, Model, Seed, Standard):
+    output: str | None = cli.option(None, "the folder of the trained model (required but for --dry-run)", metavar="DIR", short="-o", group=IO, rows=False)
+    eval: str | None = cli.option(None, "held-out examples: nDCG@10 and MRR@10 before, during and after; the best weights are kept", metavar="FILE", group=IO)
+    dry_run: bool = cli.option(False, "print the plan, cut texts, masked pairs and an estimate of time, then stop", group=TRAINING, rows=False)
+    batch: int = cli.option(128, "rows in a global batch; memory does not grow with it", metavar="N", low=2, group=TRAINING)
+    negatives: int | None = cli.option(None, "hard negatives a row, drawn anew each epoch [all it has]", metavar="K", low=0, group=TRAINING)
+    epochs: float | None = cli.option(None, "passes over the rows [1]", metavar="N", low=0.001, group=TRAINING)
+    steps: int | None = cli.option(None, "global batches, instead of --epochs", metavar="N", low=1, group=TRAINING)
+    lr: float = cli.option(5e-5, "highest learning rate (AdamW)", metavar="X", low=0, group=TRAINING)
+    warmup: float = cli.option(0.1, "steps of rising learning rate; below 1: a share of the run", metavar="X", low=0, group=TRAINING)
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = cli.option("linear", "learning rate after the warmup", group=TRAINING, advanced=True)
+    weight_decay: float = cli.option(0.01, "AdamW's weight decay", metavar="X", low=0, group=TRAINING, advanced=True)
+    clip: float = cli.option(1.0, "gradients longer than this are shortened; 0: never", metavar="X", low=0, group=TRAINING, advanced=True)
+    positives: Literal["sample", "all"] = cli.option("sample", "one positive a row, drawn anew each epoch, or all of them", group=TRAINING, advanced=True)
+    save_every: int | None = cli.option(None, "steps between checkpoints [a tenth of the run]", metavar="N", low=1, group=TRAINING, advanced=True, rows=False)
+    keep: int = cli.option(2, "checkpoints kept, besides the best one", metavar="N", low=1, group=TRAINING, advanced=True, rows=False)
+    eval_every: int | None = cli.option(None, "steps between evaluations [a quarter of the run]", metavar="N", low=1, group=TRAINING, advanced=True)
+    loss: Literal["infonce", "triplet"] = cli.option("infonce", "what pulls positives up and pushes negatives down", group=LOSS)
+    temperature: float = cli.option(0.05, "InfoNCE: cosines are divided by it", metavar="T", low=1e-4, group=LOSS)
+    symmetric: bool = cli.option(False, "InfoNCE: rank queries for each document as well", group=LOSS)
+    candidates: Literal["all", "positives", "own"] = cli.option(
+        "all", "InfoNCE negatives: all documents of the batch; own hard negatives and everyone's positives; own hard negatives alone", group=LOSS, advanced=True
+    )
+    margin: float = cli.option(0.2, "triplet: how much nearer a positive must be than a hard negative", metavar="X", low=0, high=2, group=LOSS, advanced=True)
+    matryoshka: tuple[int, ...] = cli.option((), "take the loss on these first dimensions too, e.g. 64,128,384", metavar="D,D", low=1, group=LOSS)
+
+
+def check(options: Options) -> None:
+    if options.epochs is not None and options.steps is not None:
+        raise Usage("--epochs and --steps both say how long to train", "leave one of them out")
+    if options.output is None and not options.dry_run:
+        raise Usage("-o is missing", "name the folder of the trained model: -o DIR")
+    if options.loss == "triplet" and options.symmetric:
+        raise Usage("--symmetric is for infonce", "leave it out")
+    if options.eval_every is not None and options.eval is None:
+        raise Usage("--eval-every has nothing to evaluate on", "pass --eval FILE")
+
+
+def run(options: Options, report: Report) -> None:
+    check(options)
+
+    import tempfile
+
+    from contrast_train.checkpoint import RunFolder
+    from contrast_train.job import Job
+
+    if options.dry_run:
+        with tempfile.TemporaryDirectory(prefix="contrast-train-") as folder:
+            Job(options, report, TOOL, folder).dry_run()
+        report.drop("not trained: dry run", report.rows_in - report.dropped.total())
+        return
+    folder = RunFolder(options.output or "")
+    Job(options, report, TOOL, folder.path).train(folder)
+
+
+TOOL = cli.Tool("contrast-train", Options, run, __doc__, "contrast-train [EXAMPLES...] --model M -o DIR")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.main(TOOL, argv)

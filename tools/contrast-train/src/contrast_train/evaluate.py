@@ -1,0 +1,67 @@
+"""Retrieval quality on held-out examples: each query against all documents of the file."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fletching import schema
+from fletching.errors import Refused
+
+TILE = 512
+
+
+class HeldOut:
+    """Queries, the corpus (every distinct `pos` and `neg`) and which documents answer which query."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch], query_prompt: str, where: str) -> None:
+        queries: dict[str, int] = {}
+        documents: dict[str, int] = {}
+        relevant: dict[int, dict[int, None]] = defaultdict(dict)
+        for batch in batches:
+            prompts = schema.column(batch, "prompt", pa.string()).to_pylist()
+            negatives = schema.column(batch, "neg", pa.list_(pa.string())).to_pylist()
+            for prompt, text, positives, others in zip(prompts, batch["query"].to_pylist(), batch["pos"].to_pylist(), negatives):
+                query = queries.setdefault((query_prompt if prompt is None else prompt) + text, len(queries))
+                for document in positives:
+                    relevant[query][documents.setdefault(document, len(documents))] = None
+                for document in others or []:
+                    documents.setdefault(document, len(documents))
+        if not queries:
+            raise Refused(f"--eval {where} holds no rows", "give it held-out examples")
+        self.queries, self.documents = list(queries), list(documents)
+        self.relevant = [list(relevant[query]) for query in range(len(queries))]
+
+    def measure(self, embed: Callable[[list[str], list[str]], tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """nDCG@10 and MRR@10, means over the queries. embed: (queries, documents) -> their vectors."""
+        q, d = (functional.normalize(vectors, dim=1) for vectors in embed(self.queries, self.documents))
+        found: list[list[int]] = []
+        for start in range(0, len(q), TILE):
+            scores = q[start : start + TILE] @ d.T  # (t, N)
+            for row, documents in zip(scores, self.relevant[start : start + TILE]):
+                found.append(sorted(ranks(row, documents)))
+        return {
+            "ndcg_at_10": sum(map(ndcg, found)) / len(found),
+            "mrr_at_10": sum(1 / hits[0] if hits[0] <= 10 else 0.0 for hits in found) / len(found),
+        }
+
+
+def ranks(scores: Tensor, documents: Sequence[int]) -> list[int]:
+    """The rank of each document, from 1; of equal scores the earlier document stands first."""
+    chosen = torch.tensor(documents, device=scores.device)
+    own = scores[chosen][:, None]  # (r, 1)
+    place = torch.arange(len(scores), device=scores.device)
+    before = (scores > own) | ((scores == own) & (place < chosen[:, None]))
+    return (before.sum(1) + 1).tolist()
+
+
+def ndcg(hits: Sequence[int], cut: int = 10) -> float:
+    """Binary relevance; hits: the ranks of all relevant documents."""
+    gain = sum(1 / math.log2(rank + 1) for rank in hits if rank <= cut)
+    return gain / sum(1 / math.log2(rank + 1) for rank in range(1, min(len(hits), cut) + 1))

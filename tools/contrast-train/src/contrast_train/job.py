@@ -1,0 +1,194 @@
+"""One run from options to model folder."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import torch
+
+from contrast_train import backbone as backbones
+from contrast_train import card, forecast, losses, watch
+from contrast_train.backbone import Backbone
+from contrast_train.checkpoint import RunFolder, read_json
+from contrast_train.evaluate import HeldOut
+from contrast_train.objective import Loss, Objective
+from contrast_train.plan import Plan, plan
+from contrast_train.rows import Rows, open_rows, spool
+from fletching import cli, lineage, schema
+from fletching.report import Report
+from fletching.stream import Reader, Writer
+
+SEVERAL_TIMES = 10  # checkpoints of a run whose --save-every is not given
+
+
+class Job:
+    """What a run stands on: rows, plan, model, loss. Made once; `train` does the work."""
+
+    def __init__(self, options: Any, report: Report, tool: cli.Tool, run_path: str) -> None:
+        self.options, self.report, self.tool = options, report, tool
+        self.reader = Reader(report, options.inputs, "examples", limit=options.limit)
+        self.spooled = os.path.join(run_path, "examples.arrow")
+        self.digest = spool(self.reader, self.spooled, report)
+        self.rows: Rows = open_rows(self.spooled, seed=options.seed, negatives=options.negatives, all_positives=options.positives == "all")
+        self.plan: Plan = plan(list(self.rows.column("task")), batch=options.batch, seed=options.seed, epochs=options.epochs, steps=options.steps)
+        self.backbone: Backbone = backbones.load(options)
+        backbones.settle_prompts(self.backbone, self.rows.prompts(), options.query_prompt)
+        self.held_out = HeldOut(Reader(report, [options.eval], "examples", count=False), self.backbone.prompts["query"], options.eval) if options.eval else None
+        self.objective = Objective(
+            self.backbone.model.to(self.backbone.device),
+            choose_loss(options),
+            batch_tokens=options.batch_tokens or (2048 if self.backbone.device.type == "cpu" else 32_768),
+            autocast=self.backbone.autocast,
+            pad_id=self.backbone.tokenizer.pad_token_id or 0,
+            left_padding=self.backbone.tokenizer.padding_side == "left",
+        )
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What must be equal for a run to go on from a checkpoint."""
+        return {"version": self.tool.version, "data": self.digest, "model": self.backbone.fingerprint, "options": cli.row_options(self.options)}
+
+    def dry_run(self) -> None:
+        forecast.describe(self.rows, self.plan, self.backbone, self.report)
+        forecast.estimate(self.rows, self.plan, self.backbone, self.objective, self.report)
+
+    def measure(self) -> dict[str, float]:
+        """Quality on the held-out examples, as the model stands."""
+        assert self.held_out
+        return self.held_out.measure(self._embed)
+
+    def _embed(self, queries: list[str], documents: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = self.backbone.tokenize(queries, self.backbone.lengths["query"])
+        tokens += self.backbone.tokenize([self.backbone.prompts["document"] + text for text in documents], self.backbone.lengths["document"])
+        vectors = self.objective.embed_all(tokens, self.backbone.device)
+        return vectors[: len(queries)], vectors[len(queries) :]
+
+    def train(self, folder: RunFolder) -> None:
+        newest = folder.settle(self.manifest)
+        state = (read_json(os.path.join(newest, "trainer_state.json")) or {}) if newest else {}
+        step = state.get("global_step", 0)
+        if newest:
+            self.report.note(f"going on from step {step:,} of {self.plan.steps:,}")
+        else:
+            forecast.describe(self.rows, self.plan, self.backbone, self.report)
+        log = folder.at("measures.jsonl")
+        with self.report.progress("training", self.plan.steps - step, "steps") as progress:
+            watching = watch.Watch(log, progress, step)
+            if self.held_out and not newest:
+                self._tell("before", base := self.measure())
+                watching.evaluation(0, base)
+            trainer = self._trainer(folder, watching)
+            trainer.train(resume_from_checkpoint=newest)
+        watching.close()
+        best = trainer.load_best()
+        self._finish(folder, log, best)
+
+    def _trainer(self, folder: RunFolder, watching: watch.Watch) -> Any:
+        from contrast_train import trainer
+
+        options, steps = self.options, self.plan.steps
+        save_every = options.save_every or max(-(-steps // SEVERAL_TIMES), 1)
+        eval_every = (options.eval_every or max(-(-steps // 4), 1)) if self.held_out else None
+        return trainer.ContrastTrainer(
+            objective=self.objective,
+            args=arguments(options, steps, folder.path, self.backbone.device),
+            rows=self.rows,
+            plan=self.plan,
+            collator=self.backbone.collator(),
+            folder=folder,
+            watch=watching,
+            rhythm=trainer.Rhythm(steps, save_every, eval_every, options.keep),
+            measure=self.measure if self.held_out else None,
+        )
+
+    def _tell(self, when: str, values: dict[str, float]) -> None:
+        self.report.note(f"{when}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()) + " on the held-out examples")
+
+    def _finish(self, folder: RunFolder, log: str, best: int | None) -> None:
+        """The model folder, complete, in its place."""
+        evaluated = {line["step"]: {} for line in watch.read(log) if line["split"] == "dev"}
+        for line in watch.read(log):
+            if line["split"] == "dev":
+                evaluated[line["step"]][line["name"]] = line["value"]
+        if best is not None:
+            self._tell(f"after (best, step {best:,})", evaluated[best])
+            self.report.measures |= {f"{name}_before": value for name, value in evaluated[0].items()} | evaluated[best]
+        built = folder.at("model")
+        os.makedirs(built, exist_ok=True)
+        backbones.save(self.backbone, built)
+        step = lineage.step(self.tool.name, self.tool.version, cli.row_options(self.options), self.reader.steps)
+        name = os.path.basename(folder.output)
+        self._measures(log, os.path.join(built, "measures.parquet"), name)
+        end = {"rows": len(self.rows), "digest": self.digest, "base_model": self.backbone.fingerprint, "steps": self.plan.steps, "best_step": best}
+        with open(os.path.join(built, "fletching.json"), "wb") as file:
+            file.write(lineage.dump({"step": step, "end": end}))
+        quality = [("base", evaluated[0]), ("tuned", evaluated[best])] if best is not None else []
+        text = card.card(
+            name=name, base=self.options.model, dimension=self.backbone.model.get_embedding_dimension() or 0, step=step, plan=self.plan.describe(),
+            lengths=self.backbone.lengths, prompts=self.backbone.model.prompts, measures=quality, loss=describe_loss(self.options),
+        )  # fmt: skip
+        with open(os.path.join(built, "README.md"), "w", encoding="utf-8") as file:
+            file.write(text)
+        seen = self.plan.seen()
+        self.report.drop("not reached by --steps", int((seen == 0).sum()))
+        self.report.rows_out = int((seen > 0).sum())
+        self.report.check()
+        folder.publish(built)
+
+    def _measures(self, log: str, path: str, name: str) -> None:
+        columns = schema.load("measures").arrow(["run", "step", "split", "name", "value", "unit"])
+        with Writer(self.report, path, "measures", columns, version=self.tool.version, options=cli.row_options(self.options), sources=[self.reader], count=False) as out:
+            for batch in watch.batches(log, name):
+                out.write(batch)
+
+
+def choose_loss(options: Any) -> Loss:
+    """The loss as a function of vectors and structure."""
+    if options.loss == "triplet":
+        loss: Any = functools.partial(losses.triplet, margin=options.margin)
+    else:
+        loss = functools.partial(losses.infonce, temperature=options.temperature, symmetric=options.symmetric, candidates=options.candidates)
+    if options.matryoshka:
+        return lambda q, d, structure: losses.matryoshka(lambda a, b: loss(a, b, structure), options.matryoshka, q, d)
+    return loss
+
+
+def describe_loss(options: Any) -> str:
+    settings = f"margin {options.margin}" if options.loss == "triplet" else f"temperature {options.temperature}, negatives: {options.candidates}" + (", both directions" if options.symmetric else "")
+    return f"{options.loss} ({settings})" + (f", mean over the first {', '.join(map(str, options.matryoshka))} dimensions" if options.matryoshka else "")
+
+
+def arguments(options: Any, steps: int, folder: str, device: torch.device) -> Any:
+    """Our options as the Trainer wants them; it neither prints nor decides when to save."""
+    from sentence_transformers import SentenceTransformerTrainingArguments
+
+    warmup = options.warmup
+    args = SentenceTransformerTrainingArguments(
+        output_dir=folder,
+        use_cpu=device.type == "cpu",
+        max_steps=steps,
+        num_train_epochs=1,
+        per_device_train_batch_size=options.batch,
+        learning_rate=options.lr,
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.clip,
+        warmup_steps=int(warmup) if warmup >= 1 else round(warmup * steps),
+        lr_scheduler_type=options.schedule,
+        optim="adamw_torch_fused",
+        seed=options.seed,
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        eval_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        args._n_gpu = 1  # several GPUs are for torchrun; in one process the Trainer would fall back to DataParallel
+    return args
+
+

@@ -1,0 +1,160 @@
+"""The training rows on disk: spooled once, memory-mapped, read in any order.
+
+In memory: about 40 bytes a row, besides the pages that the system keeps of the file.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from fletching import draw, schema
+from fletching.digest import RowDigest
+from fletching.errors import Refused
+from fletching.report import Report
+from fletching.text import normalise
+
+NAMES = ("id", "query", "pos", "neg", "pos_ids", "neg_ids", "prompt", "task")
+COLUMNS = pa.schema([pa.field(name, field.arrow, field.nullable) for name in NAMES if (field := schema.load("examples").field(name))])
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A row as one epoch sees it: its positives and hard negatives chosen.
+
+    known_texts (hashes of normalised texts) and known_ids: all documents that any row of the data set
+    calls a positive of this query; none of them may be a negative of it.
+    """
+
+    row: int
+    query: str
+    prompt: str | None
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...]
+    ids: dict[str, str]  # document text: its id, where there is one
+    known_texts: frozenset[int]
+    known_ids: frozenset[str]
+
+
+def spool(batches: Iterable[pa.RecordBatch], path: str, report: Report) -> str:
+    """Write the columns that training needs to an Arrow file; gives the digest of the rows.
+
+    Rows that cannot be trained (blank query, no positive that is not blank) are dropped, and counted.
+    """
+    digest = RowDigest()
+    with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, COLUMNS) as writer:
+        for batch in batches:
+            arrays = [schema.column(batch, field.name, field.type) for field in COLUMNS]
+            batch = pa.RecordBatch.from_arrays(arrays, schema=COLUMNS)
+            keep = []
+            for query, positives in zip(batch["query"].to_pylist(), batch["pos"].to_pylist()):
+                reason = "with a blank query" if not query.strip() else "without a positive" if not any(map(str.strip, positives)) else ""
+                report.drop(reason, 1 if reason else 0)
+                keep.append(not reason)
+            batch = batch.filter(pa.array(keep, pa.bool_()))
+            digest.update(batch)
+            writer.write_batch(batch)
+    return digest.hexdigest()
+
+
+class Rows:
+    """Random access to spooled rows, and to what is known of each query.
+
+    rows[epoch, number] gives a `Drawn`; the choice depends on (seed, epoch, id of the row) alone.
+    """
+
+    def __init__(self, path: str, *, seed: int = 0, negatives: int | None = None, all_positives: bool = False) -> None:
+        self.file = pa.memory_map(path)
+        opened = pa.ipc.open_file(self.file)
+        self.batches = [opened.get_batch(number) for number in range(opened.num_record_batches)]
+        self.starts = np.cumsum([0] + [len(batch) for batch in self.batches]).tolist()
+        self.seed, self.negatives, self.all_positives = seed, negatives, all_positives
+        hashes = [text_key(query) for batch in self.batches for query in batch["query"].to_pylist()]
+        self.query_hash = np.array(hashes, np.uint64)
+        self.by_query = np.argsort(self.query_hash, kind="stable")
+        self.sorted_hash = self.query_hash[self.by_query]
+        self.known = functools.lru_cache(4096)(self._known)
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def column(self, name: str) -> Iterator[Any]:
+        for batch in self.batches:
+            yield from batch[name].to_pylist()
+
+    def raw(self, number: int) -> dict[str, Any]:
+        part = bisect.bisect_right(self.starts, number) - 1
+        batch = self.batches[part]
+        place = number - self.starts[part]
+        return {name: column[place].as_py() for name, column in zip(NAMES, batch.columns)}
+
+    def __getitem__(self, key: tuple[int, int]) -> Drawn:
+        epoch, number = key
+        row = self.raw(number)
+        texts, ids = self.known(int(self.query_hash[number]))
+        order = [row["pos"][i] for i in draw.permuted(self.seed, f"{epoch} pos {row['id']}", len(row["pos"]))]
+        positives = list(dict.fromkeys(text for text in order if text.strip()))
+        named = dict(zip(row["pos"] + (row["neg"] or []), (row["pos_ids"] or [None] * len(row["pos"])) + (row["neg_ids"] or [None] * len(row["neg"] or []))))
+        return Drawn(
+            number,
+            row["query"],
+            row["prompt"],
+            tuple(positives if self.all_positives else positives[:1]),
+            self._negatives(epoch, row, named, texts, ids),
+            {text: name for text, name in named.items() if name is not None},
+            texts,
+            ids,
+        )
+
+    def _negatives(self, epoch: int, row: dict[str, Any], named: dict[str, str | None], texts: frozenset[int], ids: frozenset[str]) -> tuple[str, ...]:
+        """At most `negatives` distinct hard negatives, none of them known to answer the query."""
+        pool = row["neg"] or []
+        wanted = len(pool) if self.negatives is None else self.negatives
+        chosen: dict[int, str] = {}
+        for place in draw.permuted(self.seed, f"{epoch} neg {row['id']}", len(pool)):
+            if len(chosen) == wanted:
+                break
+            text = pool[place]
+            key = text_key(text)
+            if text.strip() and key not in texts and named[text] not in ids:
+                chosen.setdefault(key, text)
+        return tuple(chosen.values())
+
+    def _known(self, query: int) -> tuple[frozenset[int], frozenset[str]]:
+        """All positives of a query in the whole data set, as text hashes and as ids."""
+        low, high = (np.searchsorted(self.sorted_hash, np.uint64(query), side) for side in ("left", "right"))
+        found = [self.raw(int(number)) for number in self.by_query[low:high]]
+        texts = frozenset(text_key(text) for row in found for text in row["pos"])
+        return texts | {query}, frozenset(name for row in found for name in row["pos_ids"] or [])
+
+    def repeated_queries(self) -> int:
+        return len(self) - len(np.unique(self.sorted_hash))
+
+    def prompts(self) -> Counter[str | None]:
+        return Counter(self.column("prompt"))
+
+
+def text_key(text: str) -> int:
+    """Equal for texts that count as equal."""
+    return xxhash.xxh3_64_intdigest(normalise(text).encode())
+
+
+def open_rows(path: str, **draws: Any) -> Rows:
+    rows = Rows(path, **draws)
+    if not len(rows):
+        raise Refused("there is no row to train on", "look at what the program before this one dropped")
+    return rows
+
+
+def remove(path: str) -> None:
+    if os.path.exists(path):
+        os.unlink(path)

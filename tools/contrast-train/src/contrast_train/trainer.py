@@ -1,0 +1,116 @@
+"""SentenceTransformerTrainer with our data path, checkpoints and watching.
+
+What it overrides, and why: the dataloader (batches come from the plan, whole on every rank), the model
+card callback (ours is written from the lineage), log (no prints), the gradient norm (a non-finite one
+stops the run), evaluation (held-out examples) and saving and loading of checkpoints (atomic, weights as
+safetensors, no pickled arguments).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from safetensors.torch import load_model, save_model
+from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, TrainerCallback
+
+from contrast_train.checkpoint import RunFolder
+from contrast_train.collate import PREFIX, Collator
+from contrast_train.objective import Objective
+from contrast_train.plan import Plan
+from contrast_train.rows import Rows
+from contrast_train.watch import Watch
+from fletching.errors import Refused
+
+WEIGHTS = "weights.safetensors"
+BEST_BY = "ndcg_at_10"
+
+
+class ContrastTrainer(SentenceTransformerTrainer):
+    """One run. measure: the held-out quality of the model as it stands, or None."""
+
+    def __init__(
+        self, *, objective: Objective, args: SentenceTransformerTrainingArguments, rows: Rows, plan: Plan, collator: Collator, folder: RunFolder, watch: Watch, rhythm: Rhythm, measure: Callable[[], dict[str, float]] | None
+    ) -> None:
+        self.rows, self.plan, self.collator = rows, plan, collator
+        self.folder, self.watch, self.rhythm, self.measure = folder, watch, rhythm, measure
+        self.current: list[int] = []
+        super().__init__(model=objective.model, args=args, loss=objective, data_collator=collator, callbacks=[rhythm])
+        self.remove_callback(PrinterCallback)
+
+    def get_train_dataloader(self) -> DataLoader:
+        # The whole run is one epoch to the Trainer: our plan knows the real ones, and resuming is a skip.
+        return DataLoader(self.rows, batch_sampler=self.plan, collate_fn=self.collator)  # type: ignore[arg-type]
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        pass
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        self.current = inputs[PREFIX + "rows"].tolist()
+        self.watch.tokens += len(inputs[PREFIX + "input_ids"])
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):
+            self._stop(f"the loss is {loss.item()}")
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
+        norm = float(super()._get_grad_norm(model, grad_norm))
+        if norm - norm != 0.0:
+            self._stop(f"the gradient norm is {norm}")
+        return norm
+
+    def _stop(self, what: str) -> None:
+        ids = [self.rows.raw(row)["id"] for row in self.current]
+        shown = ", ".join(ids[:20]) + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
+        raise Refused(f"{what} at step {self.state.global_step + 1}; rows of the batch: {shown}", "look at these rows; try a lower --lr, a higher --temperature or --dtype float32")
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "grad_norm" in logs:
+            self.watch.step(self.state.global_step, logs["loss"], logs["learning_rate"], logs["grad_norm"])
+
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+        assert self.measure
+        self.control.should_evaluate = False  # the Trainer asks again at the end of its one epoch
+        values = self.measure()
+        self.watch.evaluation(self.state.global_step, values)
+        if self.state.best_metric is None or values[BEST_BY] > self.state.best_metric:
+            self.state.best_metric, self.state.best_global_step = values[BEST_BY], self.state.global_step
+            self.control.should_save = True
+        return values
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        def fill(folder: str) -> None:
+            save_model(self.loss, os.path.join(folder, WEIGHTS))
+            self._save_optimizer_and_scheduler(folder)
+            self._save_rng_state(folder)
+            self.state.save_to_json(os.path.join(folder, "trainer_state.json"))
+
+        self.folder.save(self.state.global_step, fill, self.rhythm.keep, self.state.best_global_step)
+
+    def _load_from_checkpoint(self, checkpoint_path: str, model: Any = None) -> None:
+        load_model(self.loss, os.path.join(checkpoint_path, WEIGHTS))
+
+    def load_best(self) -> int | None:
+        """Put the best weights into the model; the step they are of, where an evaluation chose one."""
+        best = self.state.best_global_step
+        if best is not None and best != self.state.global_step:
+            self._load_from_checkpoint(self.folder.checkpoint(best))
+        return best
+
+
+class Rhythm(TrainerCallback):
+    """When to evaluate and when to save: every so many steps, and evaluation at the end."""
+
+    def __init__(self, steps: int, save_every: int, eval_every: int | None, keep: int) -> None:
+        self.steps, self.save_every, self.eval_every, self.keep = steps, save_every, eval_every, keep
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        last = state.global_step == self.steps
+        control.should_log = True
+        control.should_evaluate = self.eval_every is not None and (last or state.global_step % self.eval_every == 0)
+        control.should_save = not last and state.global_step % self.save_every == 0
+        control.should_training_stop = last
