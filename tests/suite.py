@@ -1,0 +1,157 @@
+"""Every command of tools/, how to run it on a tiny input, and how to run it fast. A new tool joins COMMANDS by one entry.
+
+The tests of `test_every_tool*.py`, `test_architecture.py` and `test_pipeline.py` go over this table. A light
+command is run as the installed script. Importing torch takes seconds, so a heavy one is forked from a process
+that has imported it already: same entry point, own process with its own streams, limits, signals and exit code.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import multiprocessing
+import os
+import resource
+import shlex
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from conftest import SUBJECTS, Ran, environment
+
+ROOT = Path(__file__).resolve().parents[1]
+MAJOR_PARTS = ["torch", "transformers", "sentence_transformers", "accelerate", "mteb", "pyarrow.parquet", "numpy", "pandas"]
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and torch's threads would fight
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line that works; `{input}` is what it reads ("-" is stdin), `{model}` the tiny model."""
+
+    name: str
+    line: str
+    reads: Literal["table", "examples", "texts"]
+    writes: Literal["rows", "folder", "figures"]  # rows: to -o or as a stream; folder: to -o; figures: a table, rows to -o
+    heavy: bool = True  # imports torch
+    passes_columns: bool = False  # columns that it does not know stand in its output
+    works_on_nothing: bool = False  # no rows in, no rows out; the others refuse such an input
+
+    @property
+    def module(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / "tools" / self.name
+
+    @property
+    def project(self) -> dict[str, Any]:
+        return tomllib.loads((self.folder / "pyproject.toml").read_text("utf-8"))["project"]
+
+    def argv(self, source: Any, model: str = "", out: Any = None, *more: Any) -> list[str]:
+        words = [word.format(input=source, model=model) for word in shlex.split(self.line)]
+        if out is None and self.writes == "folder":
+            raise ValueError(f"{self.name} writes a folder: name it")
+        return [*words, *(["-o", str(out)] if out is not None else []), *map(str, more)]
+
+
+COMMANDS = {
+    command.name: command
+    for command in [
+        Command("csv2pairs", "csv2pairs {input} --query query --pos pos", "table", "rows", heavy=False, works_on_nothing=True),
+        Command("simfilter", "simfilter {input} --model {model} --score-only", "examples", "rows", passes_columns=True, works_on_nothing=True),
+        Command("hnmine", "hnmine {input} --model {model} --negatives 2 --range 1-4", "examples", "rows", passes_columns=True, works_on_nothing=True),
+        Command("contrast-train", "contrast-train {input} --model {model} --steps 1 --batch 4", "examples", "folder"),
+        Command("mteb-eval", "mteb-eval {model} --examples own={input}", "examples", "figures"),
+    ]
+}
+WRITERS = [name for name, command in COMMANDS.items() if command.writes == "rows"]
+TRAINED = "model.safetensors"  # stands in every model folder
+
+
+def rows_for(command: Command) -> list[dict[str, Any]]:
+    """Rows that the command can read, a dozen."""
+    if command.reads == "texts":
+        return [{"id": name, "text": answer} for name, (_, answer) in SUBJECTS.items()]
+    return [{"id": name, "query": query, "pos": [answer]} for name, (query, answer) in SUBJECTS.items()]
+
+
+def output_of(command: Command, folder: Path) -> Path:
+    """Where its output goes in a test."""
+    return folder / ("out" if command.writes == "folder" else "out.parquet")
+
+
+# --- running -------------------------------------------------------------------------------------
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(MAJOR_PARTS)
+
+
+class Running:
+    """A command that has been started. Streams are files (or FIFOs, or terminals) by path."""
+
+    def __init__(self, argv: Sequence[str], folder: Path, *, stdin: str, stdout: str, env: dict[str, str], cwd: Any, file_size: int | None) -> None:
+        self.err = folder / "stderr"
+        self.err.touch()
+        self.heavy = COMMANDS[argv[0]].heavy
+        if self.heavy:
+            self.process: Any = FORKS.Process(target=_child, args=(list(argv), [stdin, stdout, str(self.err)], env, str(cwd), file_size))
+            self.process.start()
+        else:
+            with open(stdin, "rb") as given, open(stdout, "ab") as taken, open(self.err, "ab") as told:
+                limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))) if file_size else None
+                self.process = subprocess.Popen(list(argv), stdin=given, stdout=taken, stderr=told, env=environment(**env), cwd=cwd, preexec_fn=limit)
+        self.pid: int = self.process.pid
+
+    def wait(self, timeout: float = 120) -> int:
+        """The exit code; minus the number of the signal that killed it."""
+        if not self.heavy:
+            return self.process.wait(timeout)
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise TimeoutError(f"still running after {timeout:g} s: {self.err.read_text()[-500:]}")
+        return self.process.exitcode
+
+
+def start(argv: Sequence[str], folder: Path, *, stdin: Any = os.devnull, stdout: Any = os.devnull, env: dict[str, str] | None = None, cwd: Any = None, file_size: int | None = None) -> Running:
+    """Start a command whose stderr goes to `folder`. file_size: the largest file in bytes that it may write."""
+    return Running([str(word) for word in argv], folder, stdin=str(stdin), stdout=str(stdout), env=env or {}, cwd=cwd or folder, file_size=file_size)
+
+
+def call(argv: Sequence[str], *, stdin: bytes = b"", **settings: Any) -> Ran:
+    """Run a command to its end."""
+    with tempfile.TemporaryDirectory(prefix="suite-") as name:
+        folder = Path(name)
+        (folder / "stdin").write_bytes(stdin)
+        (folder / "stdout").touch()
+        running = start(argv, folder, **{"stdin": folder / "stdin", "stdout": folder / "stdout"} | settings)
+        code = running.wait()
+        return Ran(code, (folder / "stdout").read_bytes(), running.err.read_text("utf-8", errors="replace"))
+
+
+def _child(argv: list[str], streams: list[str], env: dict[str, str], cwd: str, file_size: int | None) -> None:
+    """What the installed script does, in a forked process."""
+    os.setsid()
+    for descriptor, (path, flags) in enumerate(zip(streams, [os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND])):
+        opened = os.open(path, flags)
+        os.dup2(opened, descriptor)
+        os.close(opened)
+    sys.stdin = open(0, closefd=False, encoding="utf-8")
+    sys.stdout = open(1, "w", closefd=False, encoding="utf-8")
+    sys.stderr = open(2, "w", closefd=False, encoding="utf-8", buffering=1)
+    os.environ.update(environment(**env))
+    os.environ.pop("FLETCHING_DEBUG", None)
+    os.chdir(cwd)
+    if file_size:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    [entry] = importlib.metadata.entry_points(group="console_scripts", name=argv[0])
+    main = entry.load()
+    sys.argv = argv
+    code = main()
+    sys.stdout.flush()
+    sys.exit(code)
