@@ -10,6 +10,7 @@ Holds    the texts of one task and, by path to the vectors on disk, about 120 by
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from typing import Literal
@@ -85,6 +86,7 @@ class Options(Output, Seed, Encoding, Standard):
     changed: int = cli.option(
         5, "show N queries that rose most and N that fell most", metavar="N", low=0, group=SHOW, advanced=True, rows=False
     )
+    html: str | None = cli.option(None, "the comparison as one page with plots", metavar="FILE", group=IO, rows=False)
     results: str | None = cli.option(
         None, "keep results here and go on from them [OUT.results]", metavar="DIR", group=IO, advanced=True, rows=False
     )
@@ -102,6 +104,8 @@ def check(options: Options) -> None:
         raise Usage("no test data is named", "pass --examples FILE, --beir DIR, --sts FILE, --pairs FILE or --tasks T")
     if options.output is not None:
         check_output(options.output, "mteb-eval")
+    if options.html and not os.path.isdir(os.path.dirname(options.html) or "."):
+        raise Usage(f"the folder of --html {options.html} does not exist", f"mkdir -p {os.path.dirname(options.html)}")
 
 
 def run(options: Options, report: Report) -> int:

@@ -20,11 +20,12 @@ from fletching.stream import Writer
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 
-from mteb_eval import collection, comparison, contamination, evaluation, gate, measures, pairs, registry, table
+from mteb_eval import collection, comparison, contamination, evaluation, gate, measures, page, pairs, registry, table
 from mteb_eval.comparison import Figure
 from mteb_eval.encoder import Model, Variant
 from mteb_eval.names import named, task_name
 from mteb_eval.outcome import Outcome
+from mteb_eval.page import Section
 from mteb_eval.tasks import OwnPairs, OwnRetrieval, OwnSts, digest
 
 Outcomes = dict[tuple[str, str], dict[str, Outcome]]  # by (task, split), then by run
@@ -53,7 +54,10 @@ def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
     missed = gate.failures(gains, losses, figures, {by_run[baseline].label: by_run[baseline].main for by_run in outcomes.values()})
     report.drop("rows evaluated", report.rows_in)
     flags = flagged(options, report, models, tasks)
-    print_table(out, outcomes, figures, baseline, texts_of(tasks), flags, options.changed)
+    sections = sections_of(options, outcomes, figures, baseline, tasks, flags)
+    print_table(out, sections, baseline)
+    if options.html:
+        page.write(options.html, sections, baseline, version)
     if options.output is not None:
         write(options, report, version, figures, outcomes)
     for line in missed:
@@ -173,28 +177,35 @@ def vectors_on_disk(options: Any) -> Iterator[str]:
     shutil.rmtree(f"{beside}.cache", ignore_errors=True)
 
 
-def print_table(
-    out: TextIO,
-    outcomes: Outcomes,
-    figures: Sequence[Figure],
-    baseline: str,
-    texts: dict[tuple[str, str], dict[str, str]],
-    flags: Sequence[tuple[str, str]],
-    changed: int,
-) -> None:
+def sections_of(
+    options: Any, outcomes: Outcomes, figures: Sequence[Figure], baseline: str, tasks: Sequence[AbsTask], flags: Sequence[tuple[str, str]]
+) -> list[Section]:
+    """What is shown of each task, in the terminal and on the page."""
+    texts = texts_of(tasks)
+    sections = []
+    for place, by_run in outcomes.items():
+        told = [flag for task, flag in flags if task in (place[0], by_run[baseline].task)]
+        moves = {
+            run: comparison.moves(by_run[baseline], outcome, texts.get(place, {}), options.changed)
+            for run, outcome in by_run.items()
+            if run != baseline and place in texts
+        }
+        mine = [figure for figure in figures if (figure.task, figure.split) == place]
+        sections.append(Section(by_run, mine, told, moves))
+    return sections
+
+
+def print_table(out: TextIO, sections: Sequence[Section], baseline: str) -> None:
     width = shutil.get_terminal_size((120, 24)).columns
     lines = []
-    for place, by_run in outcomes.items():
-        lines.append(table.heading(by_run[baseline], [flag for task, flag in flags if task in (place[0], by_run[baseline].task)]))
-        lines += table.block([figure for figure in figures if (figure.task, figure.split) == place], baseline)
-        for run, outcome in by_run.items():
-            if run == baseline or not changed:
-                continue
-            rose, fell = comparison.moves(by_run[baseline], outcome, texts.get(place, {}), changed)
+    for section in sections:
+        lines.append(table.heading(section.outcomes[baseline], section.flags))
+        lines += table.block(section.figures, baseline)
+        for run, (rose, fell) in section.moves.items():
             found = table.moved(rose, fell, width)
             lines += [f"  {run} against {baseline}:", *found] if found else []
         lines.append("")
-    out.write("\n".join(lines))
+    out.write("\n".join(lines[:-1]) + "\n")
     out.flush()
 
 
