@@ -154,7 +154,8 @@ class Output:
 
     def write(self, batch: pa.RecordBatch) -> None:
         lines = []
-        for row in batch.to_pylist():
+        shown = pa.RecordBatch.from_arrays([_shortest(column) for column in batch.columns], batch.schema.names)
+        for row in shown.to_pylist():
             present = {name: value for name, value in row.items() if value is not None}
             lines.append(json.dumps(present, ensure_ascii=False, separators=(",", ":"), default=_plain))
         self.sink.write(("\n".join(lines) + "\n").encode() if lines else b"")
@@ -162,6 +163,16 @@ class Output:
     def close(self, end: dict[str, Any]) -> None:
         if self.sink is not self.file:
             self.sink.close()
+
+
+def _shortest(column: pa.Array) -> pa.Array:
+    """float32 as the float64 with the fewest digits that reads back as the same: 0.7, not 0.699999988079071."""
+    kind = column.type
+    if pa.types.is_float32(kind):
+        return column.cast(pa.string()).cast(pa.float64())
+    if pa.types.is_list(kind) and pa.types.is_float32(kind.value_type):
+        return column.cast(pa.list_(pa.string())).cast(pa.list_(pa.float64()))
+    return column
 
 
 class _Open:
