@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import stat
@@ -70,6 +71,7 @@ class Writer:
         self.waiting: list[pa.RecordBatch] = []
         self.rows = 0
         self.temporary: str | None = None
+        self.completed = self.published = False
         self.file = self._open()
         self.output = self._format()
 
@@ -86,14 +88,7 @@ class Writer:
         return self
 
     def __exit__(self, kind: Any, failure: BaseException | None, trace: Any) -> None:
-        try:
-            if failure is None:
-                self._commit()
-            else:
-                self._withdraw(failure)
-        except BaseException as error:
-            self._withdraw(error)
-            raise
+        Together(self).__exit__(kind, failure, trace)
 
     def _flush(self, everything: bool) -> None:
         """Write whole canonical batches; the rest waits for more rows."""
@@ -104,11 +99,12 @@ class Writer:
             self.output.write(batch)
         self.waiting = table.slice(rows).to_batches()
 
-    def _commit(self) -> None:
+    def complete(self) -> None:
+        """All bytes are on disk and the file is closed, still without its name; nothing can be added."""
+        if self.completed:
+            return
         self._flush(everything=True)
-        if self.count:
-            self.report.rows_out += self.rows
-            self.report.check()
+        self.completed = True
         end: dict[str, Any] = {
             "status": "complete",
             "rows": self.rows,
@@ -121,6 +117,11 @@ class Writer:
         if self.temporary:
             os.fsync(self.file.fileno())
             self.file.close()
+
+    def _publish(self) -> None:
+        """The file takes its name."""
+        self.published = True
+        if self.temporary:
             assert self.path
             os.replace(self.temporary, self.path)
             self.temporary = None
@@ -132,10 +133,13 @@ class Writer:
 
     def _withdraw(self, failure: BaseException) -> None:
         """No file, or a stream that no reader takes for complete."""
-        if isinstance(self.output, parquet.Output):
+        if self.published:
+            return
+        if isinstance(self.output, parquet.Output) and not self.completed:
             self.output.abandon()
         if self.temporary:
-            self.file.close()
+            with contextlib.suppress(OSError):  # what is buffered may not fit on a full disk
+                self.file.close()
             if os.path.exists(self.temporary):
                 os.unlink(self.temporary)
         elif not isinstance(failure, BrokenPipeError):
@@ -169,6 +173,47 @@ class Writer:
 def _compact(batch: pa.RecordBatch) -> pa.RecordBatch:
     """A copy of a slice alone: Arrow fills its padding with the rows behind it, dropped ones among them."""
     return pa.RecordBatch.from_arrays([pa.concat_arrays([column]) for column in batch.columns], schema=batch.schema)
+
+
+class Together:
+    """Several outputs that appear together or not at all.
+
+    Every file is complete on disk before the first takes its name, and the account of all must balance.
+    A stream on stdout is ended last: what its reader takes for complete is complete.
+    """
+
+    def __init__(self, *writers: Writer) -> None:
+        self.writers = list(writers)
+
+    def add(self, writer: Writer) -> Writer:
+        self.writers.append(writer)
+        return writer
+
+    def __enter__(self) -> Together:
+        return self
+
+    def __exit__(self, kind: Any, failure: BaseException | None, trace: Any) -> None:
+        try:
+            if failure is None:
+                self._commit()
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            if failure is not None:
+                for writer in self.writers:
+                    writer._withdraw(failure)
+
+    def _commit(self) -> None:
+        counted = [writer for writer in self.writers if writer.count]
+        if counted:
+            report = counted[0].report
+            report.rows_out += sum(writer.rows for writer in counted)
+            report.check()
+        for writer in sorted(self.writers, key=lambda writer: writer.temporary is None):
+            writer.complete()
+        for writer in self.writers:
+            writer._publish()
 
 
 class _Ipc:
