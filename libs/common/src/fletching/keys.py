@@ -10,24 +10,64 @@ import xxhash
 from fletching.text import normalise
 
 ABSENT = np.uint64(0)  # of a null or blank text
-BLANKS = r"[\t\n\x0b\x0c\r\x1c-\x1f ]+"  # what str.split takes for a blank, of ASCII
+# What lower case and blanks do to ASCII: A-Z to a-z, and all that str.split takes for a blank to one.
+_ODD_BLANKS = bytes([*range(0x09, 0x0E), *range(0x1C, 0x20)])
+_PLAIN = bytes.maketrans(_ODD_BLANKS, b" " * len(_ODD_BLANKS))[:65] + bytes(range(97, 123)) + bytes(range(91, 256))
 
 
 def of(texts: pa.StringArray) -> np.ndarray:
     """xxh3-64 of each normalised text, uint64 [n]; ABSENT for nulls and blanks.
 
-    ASCII, where normalising is lower case and blanks alone, goes through Arrow; the rest through Python.
+    ASCII, where normalising is lower case and blanks alone, is normalised as one block of bytes; the rest
+    goes through Python.
     """
-    texts = texts.fill_null("")
-    ascii_ = pc.string_is_ascii(texts)
-    plain = pc.ascii_lower(pc.if_else(ascii_, texts, ""))
-    if pc.any(pc.match_substring_regex(plain, r"  |[\t-\r\x1c-\x1f]|^ | $")).as_py():
-        plain = pc.ascii_trim_whitespace(pc.replace_substring_regex(plain, BLANKS, " "))
-    raw = plain.cast(pa.binary()).to_pylist()
-    for row in np.flatnonzero(~np.asarray(ascii_)):
-        raw[row] = normalise(texts[row].as_py()).encode()
-    digest = xxhash.xxh3_64_intdigest
-    return np.fromiter((digest(text) or 1 if text else 0 for text in raw), np.uint64, len(raw))
+    raw = _normalised(texts.fill_null(""))
+    found = np.fromiter(map(xxhash.xxh3_64_intdigest, raw), np.uint64, len(raw))
+    found[found == ABSENT] = 1
+    found[np.fromiter(map(len, raw), np.int64, len(raw)) == 0] = ABSENT
+    return found
+
+
+def of_few(texts: pa.StringArray) -> np.ndarray:
+    """`of` for a column of few distinct texts: each is hashed once."""
+    encoded = texts.fill_null("").dictionary_encode()
+    return of(encoded.dictionary)[encoded.indices.to_numpy()] if len(encoded) else np.zeros(0, np.uint64)
+
+
+def _normalised(texts: pa.StringArray) -> list[bytes]:
+    """UTF-8 of each normalised text."""
+    if not len(texts):
+        return []
+    _, offsets, values = texts.buffers()
+    ends = np.frombuffer(offsets, np.int32, len(texts) + 1, texts.offset * 4).astype(np.int64)
+    given = bytes(memoryview(values)[ends[0] : ends[-1]]) if values is not None else b""
+    content, starts, stops = _squeezed(given.translate(_PLAIN), ends - ends[0])
+    raw = [content[start:stop] for start, stop in zip(starts.tolist(), stops.tolist())]
+    if not given.isascii():
+        for row in np.flatnonzero(~np.asarray(pc.string_is_ascii(texts))).tolist():
+            raw[row] = normalise(texts[row].as_py()).encode()
+    return raw
+
+
+def _squeezed(content: bytes, ends: np.ndarray) -> tuple[bytes, np.ndarray, np.ndarray]:
+    """Bytes without blanks at the ends of a text and with single ones inside; where each starts and stops.
+
+    ends: int64 [n + 1], the offsets of n texts in `content`.
+    """
+    plain = np.frombuffer(content, np.uint8)
+    blank = plain == ord(" ")
+    after_blank = np.empty_like(blank)
+    after_blank[1:] = blank[:-1]
+    after_blank[ends[:-1][np.diff(ends) > 0]] = True  # a blank at the start of a text is like a second one
+    excess = blank & after_blank
+    if excess.any():
+        plain = plain[~excess]
+        content = plain.tobytes()
+        ends = ends - np.concatenate([[0], excess.cumsum()])[ends]
+    starts, stops = ends[:-1], ends[1:].copy()
+    filled = np.flatnonzero(stops > starts)
+    stops[filled] -= plain[stops[filled] - 1] == ord(" ")
+    return content, starts, stops
 
 
 def mix(*parts: np.ndarray | np.uint64 | int) -> np.ndarray:
