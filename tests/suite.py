@@ -63,8 +63,17 @@ COMMANDS = {
     command.name: command
     for command in [
         Command("csv2pairs", "csv2pairs {input} --query query --pos pos", "table", "rows", heavy=False, works_on_nothing=True),
-        Command("simfilter", "simfilter {input} --model {model} --score-only", "examples", "rows", passes_columns=True, works_on_nothing=True),
-        Command("hnmine", "hnmine {input} --model {model} --negatives 2 --range 1-4", "examples", "rows", passes_columns=True, works_on_nothing=True),
+        Command(
+            "simfilter", "simfilter {input} --model {model} --score-only", "examples", "rows", passes_columns=True, works_on_nothing=True
+        ),
+        Command(
+            "hnmine",
+            "hnmine {input} --model {model} --negatives 2 --range 1-4",
+            "examples",
+            "rows",
+            passes_columns=True,
+            works_on_nothing=True,
+        ),
         Command("contrast-train", "contrast-train {input} --model {model} --steps 1 --batch 4", "examples", "folder"),
         Command("mteb-eval", "mteb-eval {model} --examples own={input}", "examples", "figures"),
     ]
@@ -94,7 +103,9 @@ FORKS.set_forkserver_preload(MAJOR_PARTS)
 class Running:
     """A command that has been started. Streams are files (or FIFOs, or terminals) by path."""
 
-    def __init__(self, argv: Sequence[str], folder: Path, *, stdin: str, stdout: str, env: dict[str, str], cwd: Any, file_size: int | None) -> None:
+    def __init__(
+        self, argv: Sequence[str], folder: Path, *, stdin: str, stdout: str, env: dict[str, str], cwd: Any, file_size: int | None
+    ) -> None:
         self.err = folder / "stderr"
         self.err.touch()
         self.heavy = COMMANDS[argv[0]].heavy
@@ -104,7 +115,9 @@ class Running:
         else:
             with open(stdin, "rb") as given, open(stdout, "ab") as taken, open(self.err, "ab") as told:
                 limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))) if file_size else None
-                self.process = subprocess.Popen(list(argv), stdin=given, stdout=taken, stderr=told, env=environment(**env), cwd=cwd, preexec_fn=limit)
+                self.process = subprocess.Popen(
+                    list(argv), stdin=given, stdout=taken, stderr=told, env=environment(**env), cwd=cwd, preexec_fn=limit
+                )
         self.pid: int = self.process.pid
 
     def wait(self, timeout: float = 120) -> int:
@@ -118,18 +131,30 @@ class Running:
         return self.process.exitcode
 
 
-def start(argv: Sequence[str], folder: Path, *, stdin: Any = os.devnull, stdout: Any = os.devnull, env: dict[str, str] | None = None, cwd: Any = None, file_size: int | None = None) -> Running:
+def start(
+    argv: Sequence[str],
+    folder: Path,
+    *,
+    stdin: Any = os.devnull,
+    stdout: Any = os.devnull,
+    env: dict[str, str] | None = None,
+    cwd: Any = None,
+    file_size: int | None = None,
+) -> Running:
     """Start a command whose stderr goes to `folder`. file_size: the largest file in bytes that it may write."""
-    return Running([str(word) for word in argv], folder, stdin=str(stdin), stdout=str(stdout), env=env or {}, cwd=cwd or folder, file_size=file_size)
+    return Running(
+        [str(word) for word in argv], folder, stdin=str(stdin), stdout=str(stdout), env=env or {}, cwd=cwd or folder, file_size=file_size
+    )
 
 
-def call(argv: Sequence[str], *, stdin: bytes = b"", **settings: Any) -> Ran:
-    """Run a command to its end."""
+def call(argv: Sequence[str], *, stdin: bytes | str = b"", **settings: Any) -> Ran:
+    """Run a command to its end. stdin: what it reads, or the path of a terminal or FIFO."""
     with tempfile.TemporaryDirectory(prefix="suite-") as name:
         folder = Path(name)
-        (folder / "stdin").write_bytes(stdin)
+        (folder / "stdin").write_bytes(b"" if isinstance(stdin, str) else stdin)
         (folder / "stdout").touch()
-        running = start(argv, folder, **{"stdin": folder / "stdin", "stdout": folder / "stdout"} | settings)
+        given = stdin if isinstance(stdin, str) else folder / "stdin"
+        running = start(argv, folder, stdin=given, **{"stdout": folder / "stdout"} | settings)
         code = running.wait()
         return Ran(code, (folder / "stdout").read_bytes(), running.err.read_text("utf-8", errors="replace"))
 

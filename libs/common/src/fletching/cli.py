@@ -106,6 +106,10 @@ def _complain(tool: str, what: str, fix: str, code: int) -> int:
     # Data can hold terminal control characters; they are shown, not obeyed.
     text = f"{tool}: {what}" + (f"\n  fix: {fix}" if fix else "")
     print("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text), file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # nobody reads it or the disk is full: Python would complain again on leaving
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return code
 
 
