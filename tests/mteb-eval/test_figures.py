@@ -88,7 +88,9 @@ def test_the_command_gives_what_numpy_gives_on_the_vectors_of_sentence_transform
     found = measures("out.jsonl")
     run = next(iter(found))[0]
     assert found[run, "test", "ndcg_at_10"]["value"] == pytest.approx(np.mean(np.divide(gains, ideal)), abs=2e-5)
-    assert found[run, "test", "mrr_at_10"]["value"] == pytest.approx(np.mean([1 / ranks[0] if ranks[0] <= 10 else 0 for ranks in hits]), abs=2e-5)
+    assert found[run, "test", "mrr_at_10"]["value"] == pytest.approx(
+        np.mean([1 / ranks[0] if ranks[0] <= 10 else 0 for ranks in hits]), abs=2e-5
+    )
 
 
 def test_scored_pairs_give_the_spearman_of_the_cosines(model, evaluate, measures, examples):

@@ -17,13 +17,14 @@ def ndcg(measures, path, task="test"):
     return {run: row["value"] for (run, found, name), row in measures(path).items() if name == "ndcg_at_10" and found == task}
 
 
-def test_mteb_gives_a_destroyed_model_the_score_of_its_sister_and_we_do_not(model, destroyed, evaluate, measures, examples, write, tmp_path):
+def test_mteb_gives_a_destroyed_model_the_score_of_its_sister_and_we_do_not(
+    model, destroyed, evaluate, measures, examples, write, tmp_path
+):
     import mteb
+    from fletching.report import Report
+    from mteb_eval import collection, evaluation
     from mteb_eval.tasks import OwnRetrieval
     from sentence_transformers import SentenceTransformer
-
-    from mteb_eval import collection, evaluation
-    from fletching.report import Report
 
     evaluation.hush()
     path = write("test.jsonl", examples)
@@ -130,7 +131,9 @@ def test_one_encoding_serves_all_dimensions_and_number_types(model, evaluate, ex
 
     passes = []
     forward = Encoder._forward
-    monkeypatch.setattr(Encoder, "_forward", lambda self, device, rows, *rest: passes.append(len(rows)) or forward(self, device, rows, *rest))
+    monkeypatch.setattr(
+        Encoder, "_forward", lambda self, device, rows, *rest: passes.append(len(rows)) or forward(self, device, rows, *rest)
+    )
     path, masked = write("test.jsonl", examples), write("masked.jsonl", [row | {"query": row["query"].lower()} for row in examples])
     command = ["--examples", path, "--examples", masked, "--dims", "32,8,4", "--quantise", "int8,binary"]
     assert evaluate(model, *command).rc == 0

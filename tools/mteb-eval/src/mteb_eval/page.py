@@ -56,9 +56,8 @@ def page(sections: Sequence[Section], baseline: str, version: str) -> str:
     parts = [f"<h1>{escape(title)} compared</h1>", legend(colours)]
     parts += [body for section in sections for body in task(section, baseline, colours)]
     parts += ["<h2>How the vectors were made</h2>", settings(sections)]
-    parts.append(
-        f'<p class="note">mteb-eval {escape(version)}. Brackets: 95 % bootstrap intervals over queries. Changes against {escape(baseline)}.</p>'
-    )
+    told = f"mteb-eval {version}. Brackets: 95 % bootstrap intervals over queries. Changes against {baseline}."
+    parts.append(f'<p class="note">{escape(told)}</p>')
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"

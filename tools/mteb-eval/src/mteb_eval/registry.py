@@ -8,6 +8,7 @@ copy of the repository, which is what --fetch makes.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -75,7 +76,7 @@ def load(report: Report, task: AbsTask, data: str) -> AbsTask:
     """The task with its data in memory."""
     folder = folder_of(task, data)
     assert folder is not None  # `require` has looked
-    if isinstance(task, AbsTaskRetrieval) and os.path.isdir(os.path.join(folder, "qrels")):
+    if isinstance(task, AbsTaskRetrieval) and glob.glob(os.path.join(glob.escape(folder), "qrels", "*.tsv")):
         splits = {split: collection.from_beir(report, task.metadata.name, folder, split) for split in task.eval_splits}
         task.dataset = {"default": {split: retrieval_split(found) for split, found in splits.items()}}
         task.data_loaded = True

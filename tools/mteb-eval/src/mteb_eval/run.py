@@ -14,7 +14,8 @@ from typing import Any, TextIO
 
 from fletching import cli
 from fletching.encode import Encoder
-from fletching.errors import Usage
+from fletching.encode.model import role_prompt
+from fletching.errors import Refused, Usage
 from fletching.report import Report
 from fletching.stream import Writer
 from mteb.abstasks.abstask import AbsTask
@@ -144,11 +145,24 @@ def measure(options: Any, report: Report, models: dict[str, str], tasks: Sequenc
         for name, path in models.items():
             report.note(f"loading {name}")
             with Encoder(dataclasses.replace(options, model=path, cache=cache), report) as encoder:
+                check_prompts(options, name, encoder)
                 for task, variant in itertools.product(tasks, variants(options, encoder)):
                     model = Model(name, encoder, variant, report)
                     for outcome in evaluation.evaluate(model, task, digests[task.metadata.name], store, report):
                         outcomes.setdefault((outcome.label, outcome.split), {})[model.name] = outcome
     return outcomes
+
+
+def check_prompts(options: Any, name: str, encoder: Encoder) -> None:
+    """A model that was saved with a prompt was trained with it: another one would misjudge it."""
+    for role, given in (("query", options.query_prompt), ("document", options.doc_prompt)):
+        own = role_prompt(encoder.model, role, None)
+        if given is not None and own and given != own:
+            flag = "--query-prompt" if role == "query" else "--doc-prompt"
+            raise Refused(
+                f"{name} was saved with the {role} prompt {own!r}, {flag} asks for {given!r}",
+                f"leave {flag} out: it is read from the model",
+            )
 
 
 def variants(options: Any, encoder: Encoder) -> list[Variant]:
