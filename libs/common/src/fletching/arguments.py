@@ -170,8 +170,15 @@ class _Parser(argparse_dataclass.ArgumentParser):
         """The raw values that stand on the line, and the words nobody claimed."""
         # The base class's parse_known_args builds the dataclass; argparse's own gives the namespace.
         self.parse_known_args = types.MethodType(argparse.ArgumentParser.parse_known_args, self)
-        namespace, extra = self.parse_known_intermixed_args(argv)
-        return {name: value for name, value in vars(namespace).items() if value not in (MISSING, [])}, extra
+        # Python 3.11 loses `--` between its two passes, so the words behind it are taken out before.
+        end = argv.index("--") if "--" in argv else len(argv)
+        namespace, extra = self.parse_known_intermixed_args(argv[:end])
+        given = {name: value for name, value in vars(namespace).items() if value not in (MISSING, [])}
+        place = next((name for name, opt in self.table.items() if opt.positional), None)
+        if place is None:
+            return given, extra + list(argv[end + 1 :])
+        words = [*given.get(place, []), *argv[end + 1 :]]
+        return given | ({place: words} if words else {}), extra
 
     def error(self, message: str) -> NoReturn:
         raise Usage(message.removeprefix("argument "), "see --help")
