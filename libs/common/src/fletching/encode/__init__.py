@@ -2,7 +2,11 @@
 
 model     loading, number type, fingerprint, prompts and lengths
 cache     vectors on disk, as `vectors` shards
+packed    batches without padding, for the architectures that allow it
 encoder   the batch plan and the forward passes
+given     vectors that the user brings, in place of a model
+rerank    scores of pairs by a cross-encoder
+store     many vectors without holding them
 
 Needs the extra `fletching[encode]`. Importing the package imports torch, so tools import it late.
 """

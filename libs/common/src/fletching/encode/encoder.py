@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from fletching.encode import model as models
+from fletching.encode import packed
 from fletching.encode.cache import Cache
 from fletching.errors import Refused
 from fletching.options import Encoding
@@ -50,6 +51,7 @@ class Encoder:
         self.dtype = models.number_type(options.dtype, self.devices[0])
         self.replicas = [copy.deepcopy(self.model) if i else self.model for i in range(len(self.devices))]
         self.replicas = [replica.to(device, self.dtype) for replica, device in zip(self.replicas, self.devices)]
+        self.first_position = packed.prepare(self.model, self.devices[0]) if self._takes_ids else None
         self.budget = options.batch_tokens or (2048 if self.devices[0] == "cpu" else 65_536)
         self.prompts = {role: models.role_prompt(self.model, role, given) for role, given in (("query", options.query_prompt), ("document", options.doc_prompt))}
         self.lengths = {role: models.role_length(self.model, role, given) for role, given in (("query", options.query_length), ("document", options.doc_length))}
@@ -100,7 +102,7 @@ class Encoder:
                 vectors[start + rows] = values
                 if progress:
                     progress.advance(len(rows))
-        return vectors[where]
+        return vectors if len(distinct) == len(where) else vectors[where]
 
     def _prompted(self, text: str, role: Role, prompt: str | None) -> tuple[str, str]:
         own = self.prompts[role]
@@ -195,6 +197,8 @@ class Encoder:
         return vectors.cpu().numpy()
 
     def _features(self, replica: Any, texts: list[tuple[str, str]], inputs: list[dict[str, list[int]]]) -> dict[str, Any]:
+        if self.first_position is not None:
+            return packed.features(inputs, self.first_position)
         if self._takes_ids:
             padded = self.model[0].tokenizer.pad(inputs, padding=True, pad_to_multiple_of=PAD_TO, return_tensors="pt")
             return {**padded, "modality": "text"}

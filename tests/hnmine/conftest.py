@@ -1,0 +1,34 @@
+"""Mining with vectors that a test chooses, and a tiny cross-encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pairwise import build_cross_encoder, read, write_vectors
+
+from hnmine import cli
+
+
+@pytest.fixture
+def mine(invoke: Callable, write: Callable, tmp_path: Path) -> Callable[..., Any]:
+    """mine(rows, vectors, "--negatives", 2): the rows written and the JSON summary."""
+
+    def mine(rows: list[dict], vectors: dict[str, Any] | None, *options: Any, corpus: list[dict] | None = None, name: str = "out") -> tuple[list[dict], dict]:
+        given = ["--vectors", write_vectors(tmp_path / f"{name}.vectors.jsonl", vectors)] if vectors is not None else []
+        texts = ["--corpus", write(tmp_path / f"{name}.corpus.jsonl", corpus)] if corpus else []
+        out, summary = tmp_path / f"{name}.jsonl", tmp_path / f"{name}.summary.json"
+        line = [write(tmp_path / f"{name}.in.jsonl", rows), *given, *texts, *options, "--json-summary", summary, "-o", out]
+        ran = invoke(cli.main, *line)
+        assert ran.rc == 0, ran.err
+        return read(out), json.loads(summary.read_text()) | {"err": ran.err}
+
+    return mine
+
+
+@pytest.fixture(scope="session")
+def cross_encoder(model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return build_cross_encoder(tmp_path_factory.mktemp("cross-encoder"), model)

@@ -1,0 +1,134 @@
+"""What never becomes a negative, each guard alone, and the count of what it took out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pairwise import cosine, random_units
+
+from fletching.text import normalise
+
+ALL = ("--max-ratio", 0, "--near-copy", 1.01, "--sample", "top", "--negatives", 10)
+CIRCLE = {"q": [1, 0], "p": [0.8, 0.6], "near": [0.81, 0.59], "above": [0.95, 0.3], "middle": [0.5, 0.86], "far": [-0.2, 0.98], "away": [-1, 0.1]}
+ROW = [{"id": "r", "query": "q", "pos": ["p"]}]
+OTHERS = [{"id": name, "text": name} for name in CIRCLE if name not in "qp"]
+
+
+def negatives(mine, *options, rows=ROW, vectors=CIRCLE, corpus=OTHERS):
+    found, summary = mine(rows, vectors, *ALL, *options, corpus=corpus)
+    return found[0]["neg"], summary["measures"]["removed_by_guard"]
+
+
+def test_without_guards_every_other_text_comes_by_rank(mine):
+    assert negatives(mine) == (["above", "near", "middle", "far", "away"], {"positive or copy": 1})
+
+
+@pytest.mark.parametrize(
+    "options, left, reason, count",
+    [
+        (("--max-ratio", 0.9), ["middle", "far", "away"], "above --max-ratio", 2),
+        (("--margin", 0.4), ["far", "away"], "above --margin", 3),
+        (("--max-sim", 0.4), ["far", "away"], "above --max-sim", 3),
+        (("--min-sim", 0.0), ["above", "near", "middle"], "below --min-sim", 2),
+        (("--near-copy", 0.99), ["above", "middle", "far", "away"], "near copy of a positive", 1),
+    ],
+)
+def test_each_guard_takes_out_its_own_and_counts_it(mine, options, left, reason, count):
+    found, removed = negatives(mine, *options)
+    assert found == left
+    assert removed == {"positive or copy": 1, reason: count}
+
+
+def test_guards_are_on_by_default(mine):
+    found, summary = mine(ROW, CIRCLE, "--sample", "top", corpus=OTHERS)
+    assert found[0]["neg"] == ["middle", "far", "away"]
+    assert summary["measures"]["removed_by_guard"]["above --max-ratio"] == 2
+
+
+def test_the_ratio_moves_a_negative_bound_down(mine):
+    vectors = {"q": [1, 0], "p": [-0.5, 0.86], "a": [-0.51, 0.86], "b": [-0.6, 0.8]}  # cosines -0.503, -0.510, -0.6
+    found, _ = negatives(mine, "--max-ratio", 0.95, vectors=vectors, corpus=[{"text": "a"}, {"text": "b"}])
+    assert found == ["b"]
+
+
+def test_positives_of_the_same_query_in_other_rows_are_no_negatives(mine):
+    rows = [{"query": "q", "pos": ["p"]}, {"query": " Q ", "pos": ["near"]}, {"query": "other", "pos": ["far"]}]
+    vectors = CIRCLE | {" Q ": [1, 0], "other": [0, 1]}
+    found, _ = mine(rows, vectors, *ALL)
+    assert [row["neg"] for row in found] == [["far"], ["far"], ["p", "near"]]
+
+
+def test_the_lowest_positive_of_the_query_in_any_row_sets_the_bound(mine):
+    rows = [{"query": "q", "pos": ["p"]}, {"query": "q", "pos": ["far"]}]
+    found, _ = mine(rows, CIRCLE, *ALL, "--max-ratio", 0.95, corpus=OTHERS)
+    assert [row["neg"] for row in found] == [["away"], ["away"]]
+
+
+def test_a_near_copy_of_a_positive_of_another_row_of_the_query_goes(mine):
+    rows = [{"query": "q", "pos": ["middle"]}, {"query": "q", "pos": ["p"]}]
+    found, _ = mine(rows, CIRCLE, *ALL, "--near-copy", 0.99, corpus=OTHERS)
+    assert "near" not in found[0]["neg"]
+
+
+def test_the_query_and_what_equals_a_positive_are_no_negatives(mine):
+    vectors = {"q": [1, 0], "P one": [0.8, 0.6], "p  ONE": [0.8, 0.6], "Ｑ": [1, 0.1], "n": [0, 1]}
+    found, _ = mine([{"query": "q", "pos": ["P one"]}], vectors, *ALL, corpus=[{"text": text} for text in ("p  ONE", "Ｑ", "n")])
+    assert found[0]["neg"] == ["n"]
+
+
+def test_a_positive_keeps_the_score_of_its_own_spelling(mine):
+    vectors = {"q": [1, 0], "P": [0.8, 0.6], "p": [0.6, 0.8], "r": [0, 1]}
+    found, _ = mine([{"query": "q", "pos": ["P"]}, {"query": "r", "pos": ["p"]}], vectors, *ALL)
+    assert [row["pos_scores"][0] for row in found] == pytest.approx([0.8, 0.8])
+
+
+def test_a_document_with_the_id_of_a_positive_is_no_negative(mine):
+    rows = [{"query": "q", "pos": ["p"], "pos_ids": ["middle"]}]
+    found, _ = negatives(mine, rows=rows)
+    assert found == ["above", "near", "far", "away"]
+
+
+def test_a_document_judged_relevant_is_no_negative(mine, tmp_path):
+    qrels = tmp_path / "test.tsv"
+    qrels.write_text("query-id\tcorpus-id\tscore\nr\tmiddle\t1\nr\tfar\t0\nother\taway\t1\n")
+    found, _ = negatives(mine, "--exclude-qrels", qrels)
+    assert found == ["above", "near", "far", "away"]
+
+
+def test_qrels_of_another_form_are_refused_with_their_line(run, write, tmp_path):
+    (tmp_path / "bad.tsv").write_text("q\td\t1\nq d 1\n")
+    vectors = tmp_path / "v.jsonl"
+    from pairwise import write_vectors
+
+    write_vectors(vectors, CIRCLE)
+    ran = run(["hnmine", write(tmp_path / "in.jsonl", ROW), "--vectors", vectors, "--exclude-qrels", tmp_path / "bad.tsv", "--corpus", write(tmp_path / "c.jsonl", OTHERS), "-o", tmp_path / "o.jsonl"])
+    assert ran.rc == 1 and "bad.tsv, line 2" in ran.err and not (tmp_path / "o.jsonl").exists()
+
+
+def test_negatives_do_not_cross_domains(mine):
+    corpus = [{"text": text, "domain": domain} for text, domain in (("near", "a"), ("middle", "b"), ("far", "a"), ("above", None))]
+    found, _ = mine([{"query": "q", "pos": ["p"], "domain": "a"}], CIRCLE, *ALL, corpus=corpus)
+    assert found[0]["neg"] == ["near", "far"]
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("qrs"), st.lists(st.sampled_from(["a", "A", "b", "c ", "c", "d", "q"]), min_size=1, max_size=3), st.sampled_from([None, "x"])), min_size=1, max_size=8),
+    seed=st.integers(0, 9),
+)
+def test_a_mined_negative_is_never_a_positive_an_equal_the_query_or_twice_there(mine, rows, seed):
+    names = ["q", "r", "s", "a", "A", "b", "c ", "c", "d"]
+    vectors = dict(zip(names, random_units(len(names), seed=seed)))
+    examples = [{"id": str(i), "query": query, "pos": pos} | ({"domain": domain} if domain else {}) for i, (query, pos, domain) in enumerate(rows)]
+    found, summary = mine(examples, vectors, "--seed", seed, "--negatives", 3, "--range", "1-4", "--pad")
+    assert [{name: row[name] for name in ("id", "query", "pos")} for row in found] == [{name: row[name] for name in ("id", "query", "pos")} for row in examples]
+    for row in found:
+        mates = [other for other in examples if other.get("domain") == row.get("domain")]
+        own = {normalise(text) for other in mates if other["query"] == row["query"] for text in other["pos"]} | {normalise(row["query"])}
+        known = {normalise(text) for other in mates for text in other["pos"]}
+        mined = [normalise(text) for text in row["neg"]]
+        assert not own & set(mined) and set(mined) <= known and len(set(mined)) == len(mined) == len(row["neg_scores"])
+        floor = min(cosine(vectors[row["query"]], vectors[text]) for other in mates if other["query"] == row["query"] for text in other["pos"])
+        assert all(score <= floor - 0.05 * abs(floor) + 1e-6 for score in row["neg_scores"])
+    assert summary["measures"]["rows_short_of_negatives"] == sum(len(row["neg"]) - row["neg_padded"] < 3 for row in found)

@@ -1,0 +1,114 @@
+"""Which ranks are mined, against a brute-force reference in numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pairwise import cosine, random_units
+
+from fletching import keys
+from fletching.text import normalise
+from hnmine import search
+
+
+def pool_keys(domain: str | None, texts: list[str]) -> np.ndarray:
+    """Ties go by these: content alone."""
+    return keys.mix(keys.of(pa.array([domain], pa.string())), keys.of(pa.array(texts, pa.string())))
+
+
+def reference(rows: list[dict], vectors: dict[str, Any], corpus: list[dict], raw: bool = False) -> list[list[str]]:
+    """For each row all texts of its domain by falling cosine, without its own positives unless `raw`."""
+    ranked = []
+    for row in rows:
+        domain = row.get("domain")
+        inside = [text for other in rows if other.get("domain") == domain for text in other["pos"]]
+        inside += [document["text"] for document in corpus if document.get("domain") == domain]
+        texts = list({normalise(text): text for text in reversed(inside)}.values())
+        own = {normalise(row["query"])}
+        own |= {normalise(text) for other in rows if normalise(other["query"]) == normalise(row["query"]) and other.get("domain") == domain for text in other["pos"]}
+        ties = dict(zip(texts, pool_keys(domain, texts).tolist()))
+        order = sorted(texts, key=lambda text: (-np.float32(cosine(vectors[row["query"]], vectors[text])), ties[text]))
+        ranked.append([text for text in order if raw or normalise(text) not in own])
+    return ranked
+
+
+def world(seed: int, rows: int = 12, documents: int = 40, domains: tuple[Any, ...] = (None,)) -> tuple[list[dict], dict[str, Any], list[dict]]:
+    """Rows, vectors and a corpus, in which every fourth document has the vector of another one: exact ties."""
+    draw = np.random.default_rng(seed)
+    names = [f"query {i}" for i in range(rows)] + [f"answer {i}" for i in range(rows)] + [f"text {i}" for i in range(documents)]
+    vectors = dict(zip(names, np.round(random_units(len(names), seed=seed), 2)))
+    for i in range(0, documents - 1, 4):
+        vectors[f"text {i + 1}"] = vectors[f"text {i}"]
+    examples = [{"id": str(i), "query": f"query {i}", "pos": [f"answer {i}"], "domain": domains[draw.integers(len(domains))]} for i in range(rows)]
+    return examples, vectors, [{"id": f"d{i}", "text": f"text {i}", "domain": domains[draw.integers(len(domains))]} for i in range(documents)]
+
+
+OPEN = ("--max-ratio", 0, "--near-copy", 1.01, "--sample", "top")
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 1000), low=st.integers(1, 6), width=st.integers(2, 9))
+def test_the_range_counts_ranks_as_a_full_sort_does_ties_by_content(mine, seed, low, width):
+    rows, vectors, corpus = world(seed, domains=("a", "b"))
+    found, _ = mine(rows, vectors, *OPEN, "--range", f"{low}-{low + width - 1}", "--negatives", width, corpus=corpus)
+    expected = [ranked[low - 1 : low - 1 + width] for ranked in reference(rows, vectors, corpus)]
+    assert [row["neg"] for row in found] == expected
+    for row in found:
+        assert row["neg_scores"] == pytest.approx([cosine(vectors[row["query"]], vectors[text]) for text in row["neg"]], abs=1e-6)
+        assert row["pos_scores"] == pytest.approx([cosine(vectors[row["query"]], vectors[row["pos"][0]])], abs=1e-6)
+
+
+def test_raw_range_is_flagembeddings_slice_of_the_ranking_with_positives_in_it(mine):
+    rows, vectors, corpus = world(7)
+    found, _ = mine(rows, vectors, *OPEN, "--raw-range", "--range", "2-8", "--negatives", 6, corpus=corpus)
+    expected = [[text for text in ranked[2:8] if text not in row["pos"]] for row, ranked in zip(rows, reference(rows, vectors, corpus, raw=True))]
+    assert [row["neg"] for row in found] == expected
+
+
+def test_many_positives_before_the_window_do_not_shorten_it(mine):
+    texts = {f"p{i}": [1, 0.001 * i] for i in range(60)} | {f"n{i}": [0.5, 1 + i] for i in range(5)} | {"q": [1, 0]}
+    rows = [{"query": "q", "pos": [f"p{i}"]} for i in range(60)]
+    found, _ = mine(rows, texts, *OPEN, "--range", "1-5", "--negatives", 5, corpus=[{"text": f"n{i}"} for i in range(5)])
+    assert all(row["neg"] == ["n0", "n1", "n2", "n3", "n4"] for row in found)
+
+
+def test_the_corpus_alone_can_hold_the_negatives_and_its_ids_are_written(mine):
+    rows, vectors, corpus = world(3)
+    for row in rows:
+        row["pos_ids"] = ["p" + row["id"]]
+    found, _ = mine(rows, vectors, *OPEN, "--negatives", 3, corpus=corpus)
+    named = {document["text"]: document["id"] for document in corpus} | {row["pos"][0]: row["pos_ids"][0] for row in rows}
+    assert all(row["neg_ids"] == [named[text] for text in row["neg"]] for row in found)
+
+
+def test_titles_stand_before_the_text(mine):
+    vectors = {"q": [1, 0], "p": [1, 0.1], "A title a text": [0, 1]}
+    found, _ = mine([{"query": "q", "pos": ["p"]}], vectors, *OPEN, "--negatives", 1, corpus=[{"title": "A title", "text": "a text"}])
+    assert found[0]["neg"] == ["A title a text"]
+
+
+def test_blocks_of_documents_change_nothing(mine, monkeypatch):
+    rows, vectors, corpus = world(5)
+    whole, _ = mine(rows, vectors, *OPEN, "--negatives", 8, corpus=corpus)
+    monkeypatch.setattr(search, "DOCUMENT_BLOCK", 7)
+    monkeypatch.setattr(search, "QUERY_BLOCK", 5)
+    assert mine(rows, vectors, *OPEN, "--negatives", 8, corpus=corpus)[0] == whole
+
+
+def test_torch_and_faiss_find_the_same(monkeypatch):
+    queries, documents = random_units(20, seed=1), random_units(300, seed=2)
+    by_faiss = search.dense(queries, documents, "cpu")(np.arange(20), 10)
+    monkeypatch.setattr(search, "_faiss", lambda *given: search._torch(*given[:3], "cpu"))
+    by_torch = search.dense(queries, documents, "cpu")(np.arange(20), 10)
+    assert (by_faiss[0] == by_torch[0]).all() and (by_faiss[1] == by_torch[1]).all()
+
+
+def test_more_ties_than_are_searched_for_still_go_by_content():
+    documents = np.repeat(random_units(3, seed=4), 200, axis=0)
+    numbers, _ = search.dense(documents[:1], documents, "cpu")(np.arange(1), 10)
+    assert numbers[0].tolist() == list(range(10))
