@@ -2,10 +2,10 @@
 
 Reads    examples: `query`, `pos`, and where there are `neg`, `prompt`, `task`, `pos_ids`, `neg_ids`
 Writes   a sentence-transformers folder; checkpoints beside it in DIR.run until it is done
-Holds    the model, its optimiser, one micro-batch of activations, 4 x D bytes a text of the batch
+Holds    the model, its optimiser, activations up to --activations, 4 x D bytes a text of the batch
 
   contrast-train train.parquet --model M -o tuned
-  csv2pairs faq.csv --query q --pos a | hnmine --model M | contrast-train --model M -o tuned --eval dev.parquet
+  csv2pairs faq.csv --query q --pos a | hnmine --model M | contrast-train --model M -o tuned
 
 A killed run goes on from its newest checkpoint when the same command is given again.
 """
@@ -39,6 +39,8 @@ class Options(Examples, Model, Seed, Standard):
     weight_decay: float = cli.option(0.01, "AdamW's weight decay", metavar="X", low=0, group=TRAINING, advanced=True)
     clip: float = cli.option(1.0, "gradients longer than this are shortened; 0: never", metavar="X", low=0, group=TRAINING, advanced=True)
     positives: Literal["sample", "all"] = cli.option("sample", "one positive a row, drawn anew each epoch, or all of them", group=TRAINING, advanced=True)
+    dropout: float | None = cli.option(None, "share of activations dropped in training; 0 is 1.6 times as fast on a CPU [the model's own]", metavar="X", low=0, high=0.9, group=TRAINING, advanced=True)
+    activations: float = cli.option(3.0, "memory for activations that are not computed twice, in GB", metavar="GB", low=0, group=TRAINING, advanced=True, rows=False)
     save_every: int | None = cli.option(None, "steps between checkpoints [a tenth of the run]", metavar="N", low=1, group=TRAINING, advanced=True, rows=False)
     keep: int = cli.option(2, "checkpoints kept, besides the best one", metavar="N", low=1, group=TRAINING, advanced=True, rows=False)
     eval_every: int | None = cli.option(None, "steps between evaluations [a quarter of the run]", metavar="N", low=1, group=TRAINING, advanced=True)

@@ -67,7 +67,8 @@ def estimate(rows: Rows, plan: Plan, backbone: Backbone, objective: Objective, r
     seconds: Sequence[float] = [_there_and_back(objective, features, part) for _ in range(3)]
     tokens = int(features["lengths"][part].sum())
     # The second pass of GradCache costs one more forward: a third on top of forward and backward.
-    whole = min(seconds) * (4 / 3 if len(parts) > 1 else 1) * report.measures["tokens_per_step"] / tokens * plan.steps
+    recomputed = 1 - min(objective.keep_tokens // objective.batch_tokens / len(parts), 1) if len(parts) > 1 else 0
+    whole = min(seconds) * (1 + recomputed / 3) * report.measures["tokens_per_step"] / tokens * plan.steps
     report.note(f"about {whole / 60:.1f} minutes on {backbone.device}, {'bfloat16' if backbone.autocast else 'float32'}, in {len(parts)} micro-batches a step")
     report.measures["estimated_seconds"] = whole
     return whole

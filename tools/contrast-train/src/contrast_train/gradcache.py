@@ -58,46 +58,33 @@ class _Replay:
             torch.cuda.set_rng_state(self.gpu, self.device)
 
 
-class _GivenGradient(torch.autograd.Function):
-    """A scalar whose gradient for the vectors is known."""
-
-    @staticmethod
-    def forward(ctx: Any, vectors: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
-        ctx.save_for_backward(gradient)
-        return loss.clone()
-
-    @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * scale, None, None
-
-
 def global_loss(
     embed: Embed,
     parts: Sequence[Tensor],
     texts: int,
     loss: Callable[[Tensor], tuple[Tensor, Tensor]],
     device: torch.device,
+    *,
+    keep: int = 1,
     no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Tensor:
     """A scalar; its `backward()` leaves the gradient of the whole batch in the model's parameters.
 
     parts: the micro-batches (all of them, on every rank: ranks share them out). texts: their number of
-    texts, N. loss: vectors (N, D) -> (value, gradient (N, D)). no_sync: DDP's, for all backward passes
+    texts, N. loss: vectors (N, D) -> (value, gradient (N, D)). keep: so many micro-batches keep their
+    activations and need no second pass; with one process alone. no_sync: DDP's, for all backward passes
     but the last. Across ranks the vectors meet in one collective and each rank computes the whole loss.
     """
     ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     mine = list(parts[dist.get_rank() :: ranks]) if ranks > 1 else list(parts)
-    if len(parts) == 1 and ranks == 1 and torch.is_grad_enabled():
-        vectors = embed(parts[0])
-        value, gradient = loss(_in_order(vectors.detach(), parts[0]))
-        return _GivenGradient.apply(vectors, value.to(vectors), gradient[parts[0]].to(vectors))
     # A rank without a share still joins DDP's reduction, with a text whose gradient is zero.
     idle = not mine
     mine = mine or [parts[0][:1]]
+    keep = keep if ranks == 1 and torch.is_grad_enabled() else 0
+    kept = [embed(part) for part in mine[:keep]]
+    replays, pieces = [], [vectors.detach() for vectors in kept]
     with torch.no_grad():
-        replays, pieces = [], []
-        for part in mine:
+        for part in mine[keep:]:
             replays.append(_Replay(device))
             pieces.append(embed(part))
         vectors = pieces[0].new_zeros(texts, pieces[0].shape[1])
@@ -108,24 +95,21 @@ def global_loss(
         value, gradient = loss(vectors)
     if not torch.is_grad_enabled():
         return value
+    # DDP takes the mean over ranks; the gradient of the batch is the sum.
+    gradient = gradient * (0.0 if idle else float(ranks))
 
-    def second_pass(scale: Tensor) -> None:
+    def backward(scale: Tensor) -> None:
+        if kept:
+            torch.autograd.backward(kept, [(gradient[part] * scale).to(vectors) for part, vectors in zip(mine, kept)])
+            kept.clear()
         after = _Replay(device)
-        for number, (part, replay) in enumerate(zip(mine, replays)):
-            with no_sync() if number < len(mine) - 1 else nullcontext(), torch.enable_grad():
+        for number, (part, replay) in enumerate(zip(mine[keep:], replays)):
+            with no_sync() if number < len(replays) - 1 else nullcontext(), torch.enable_grad():
                 replay.restore()
                 again = embed(part)
-                # DDP takes the mean over ranks; the gradient of the batch is the sum.
-                share = gradient[part] * (0.0 if idle else ranks) * scale
-                again.backward(share.to(again))
+                again.backward((gradient[part] * scale).to(again))
         after.restore()
 
     result = value.detach().float().requires_grad_()
-    result.register_hook(second_pass)
+    result.register_hook(backward)
     return result
-
-
-def _in_order(vectors: Tensor, part: Tensor) -> Tensor:
-    ordered = torch.empty_like(vectors)
-    ordered[part] = vectors
-    return ordered

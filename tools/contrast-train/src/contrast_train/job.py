@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from contrast_train import backbone as backbones
-from contrast_train import card, forecast, losses, watch
+from contrast_train import card, forecast, hardware, losses, watch
 from contrast_train.backbone import Backbone
 from contrast_train.checkpoint import RunFolder, read_json
 from contrast_train.evaluate import HeldOut
@@ -36,10 +36,15 @@ class Job:
         self.backbone: Backbone = backbones.load(options)
         backbones.settle_prompts(self.backbone, self.rows.prompts(), options.query_prompt)
         self.held_out = HeldOut(Reader(report, [options.eval], "examples", count=False), self.backbone.prompts["query"], options.eval) if options.eval else None
+        if self.backbone.device.type == "cpu":
+            hardware.prepare_cpu(self.backbone.model)
+        if options.dropout is not None:
+            hardware.set_dropout(self.backbone.model, options.dropout)
         self.objective = Objective(
             self.backbone.model.to(self.backbone.device),
             choose_loss(options),
-            batch_tokens=options.batch_tokens or (2048 if self.backbone.device.type == "cpu" else 32_768),
+            batch_tokens=options.batch_tokens or (1024 if self.backbone.device.type == "cpu" else 32_768),
+            keep_tokens=hardware.tokens_in(options.activations, self.backbone.model),
             autocast=self.backbone.autocast,
             pad_id=self.backbone.tokenizer.pad_token_id or 0,
             left_padding=self.backbone.tokenizer.padding_side == "left",
@@ -49,6 +54,12 @@ class Job:
     def manifest(self) -> dict[str, Any]:
         """What must be equal for a run to go on from a checkpoint."""
         return {"version": self.tool.version, "data": self.digest, "model": self.backbone.fingerprint, "options": cli.row_options(self.options)}
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """The options as the lineage shows them: no path, the same on every machine."""
+        options = {name: value for name, value in cli.row_options(self.options).items() if name not in ("model", "eval")}
+        return options | {"model": {"fingerprint": self.backbone.fingerprint, "lengths": self.backbone.lengths}}
 
     def dry_run(self) -> None:
         forecast.describe(self.rows, self.plan, self.backbone, self.report)
@@ -118,7 +129,7 @@ class Job:
         built = folder.at("model")
         os.makedirs(built, exist_ok=True)
         backbones.save(self.backbone, built)
-        step = lineage.step(self.tool.name, self.tool.version, cli.row_options(self.options), self.reader.steps)
+        step = lineage.step(self.tool.name, self.tool.version, self._settings, self.reader.steps)
         name = os.path.basename(folder.output)
         self._measures(log, os.path.join(built, "measures.parquet"), name)
         end = {"rows": len(self.rows), "digest": self.digest, "base_model": self.backbone.fingerprint, "steps": self.plan.steps, "best_step": best}
@@ -139,7 +150,7 @@ class Job:
 
     def _measures(self, log: str, path: str, name: str) -> None:
         columns = schema.load("measures").arrow(["run", "step", "split", "name", "value", "unit"])
-        with Writer(self.report, path, "measures", columns, version=self.tool.version, options=cli.row_options(self.options), sources=[self.reader], count=False) as out:
+        with Writer(self.report, path, "measures", columns, version=self.tool.version, options=self._settings, sources=[self.reader], count=False) as out:
             for batch in watch.batches(log, name):
                 out.write(batch)
 

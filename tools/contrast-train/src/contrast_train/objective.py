@@ -26,14 +26,15 @@ class Objective(nn.Module):
 
     model: a SentenceTransformer over token ids; the trainer puts its wrapped form here.
     batch_tokens: tokens of one micro-batch, padding included. autocast: bfloat16, or None for the
-    model's own type. Vectors, similarities and losses are float32 whatever the model computes in.
+    model's own type. keep_tokens: activations of so many tokens stay in memory and are not computed
+    twice. Vectors, similarities and losses are float32 whatever the model computes in.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, *, batch_tokens: int = 2048, autocast: torch.dtype | None = None, pad_id: int = 0, left_padding: bool = False) -> None:
+    def __init__(self, model: nn.Module, loss: Loss, *, batch_tokens: int = 1024, keep_tokens: int = 0, autocast: torch.dtype | None = None, pad_id: int = 0, left_padding: bool = False) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
-        self.batch_tokens, self.autocast = batch_tokens, autocast
+        self.batch_tokens, self.keep_tokens, self.autocast = batch_tokens, keep_tokens, autocast
         self.pad_id, self.left_padding = pad_id, left_padding
 
     def forward(self, features: list[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
@@ -48,7 +49,8 @@ class Objective(nn.Module):
 
         embed = functools.partial(self.embed, tokens, lengths)
         parts = micro_batches(lengths, self.batch_tokens)
-        return global_loss(embed, parts, len(lengths), of_vectors, tokens.device, getattr(self.model, "no_sync", nullcontext))
+        keep = len(parts) if len(parts) == 1 else self.keep_tokens // self.batch_tokens
+        return global_loss(embed, parts, len(lengths), of_vectors, tokens.device, keep=keep, no_sync=getattr(self.model, "no_sync", nullcontext))
 
     def embed(self, tokens: Tensor, lengths: Tensor, texts: Tensor) -> Tensor:
         """Vectors float32 (n, D) of these texts."""

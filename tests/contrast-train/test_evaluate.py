@@ -1,0 +1,31 @@
+"""Held-out quality against hand-made rankings."""
+
+from __future__ import annotations
+
+import math
+
+import pyarrow as pa
+import pytest
+import torch
+from contrast_train.evaluate import HeldOut, ndcg, ranks
+
+
+def test_ndcg_and_mrr_of_a_known_ranking() -> None:
+    table = pa.table({"query": ["a", "b"], "pos": [["p1", "p2"], ["p3"]], "neg": [["n1"], None], "prompt": [None, "x: "]})
+    held = HeldOut(table.to_batches(), "q: ", "dev")
+    assert held.queries == ["q: a", "x: b"] and held.documents == ["p1", "p2", "n1", "p3"]
+    documents = torch.eye(4)
+    queries = torch.tensor([[0.5, 0.1, 0.9, 0.0], [0.3, 0.2, 0.1, 0.0]])  # ranks: p1 2nd, p2 3rd; p3 4th
+    values = held.measure(lambda q, d: (queries, documents))
+    first = (1 / math.log2(3) + 1 / math.log2(4)) / (1 + 1 / math.log2(3))
+    assert values["ndcg_at_10"] == pytest.approx((first + 1 / math.log2(5)) / 2)
+    assert values["mrr_at_10"] == pytest.approx((1 / 2 + 1 / 4) / 2)
+
+
+def test_of_equal_scores_the_earlier_document_stands_first() -> None:
+    assert ranks(torch.tensor([1.0, 2.0, 1.0, 1.0]), [0, 2, 3]) == [2, 3, 4]
+
+
+def test_hits_beyond_ten_count_nothing() -> None:
+    assert ndcg([11, 40]) == 0.0
+    assert ndcg(list(range(1, 30))) == pytest.approx(1.0)

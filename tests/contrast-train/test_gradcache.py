@@ -1,0 +1,154 @@
+"""The gradient is the specification: micro-batches, kept activations, dropout and ranks leave it alone."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import pytest
+import torch
+from contrast_train import losses
+from contrast_train.gradcache import micro_batches, padded
+from contrast_train.losses import Structure
+from contrast_train.objective import Objective
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+
+class Toy(nn.Module):
+    """Mean of token vectors through two layers with dropout, as a SentenceTransformer takes and gives it."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(50, 16)
+        self.layers = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Dropout(dropout), nn.Linear(32, 12))
+
+    def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
+        mask = features["attention_mask"][..., None].to(self.tokens.weight)
+        mixed = self.layers(self.tokens(features["input_ids"])) * mask
+        return {"sentence_embedding": mixed.sum(1) / mask.sum(1)}
+
+
+def features(seed: int = 0, rows: int = 9) -> dict[str, Tensor]:
+    gen = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 20, (rows * 3,), generator=gen)
+    pairs = torch.arange(rows)[:, None].repeat(1, 2)
+    hard = torch.stack([torch.arange(rows), torch.arange(rows) + rows], 1)
+    return {
+        "input_ids": torch.randint(1, 50, (int(lengths.sum()),), generator=gen),
+        "lengths": lengths,
+        "queries": torch.tensor(rows),
+        "rows": torch.arange(rows),
+        **Structure(pairs, torch.full((rows,), 1 / rows), hard, torch.cat([pairs, torch.tensor([[0, min(4, 2 * rows - 1)]])]))._asdict(),
+    }
+
+
+def gradient(model: nn.Module, batch: dict[str, Tensor], loss: Any, **settings: Any) -> tuple[float, Tensor]:
+    model.zero_grad()
+    value = Objective(model, loss, **settings)([batch])
+    value.backward()
+    return value.item(), torch.cat([p.grad.flatten() for p in model.parameters()])  # type: ignore[union-attr]
+
+
+def seeded(dropout: float = 0.0) -> Toy:
+    torch.manual_seed(0)
+    return Toy(dropout).train()
+
+
+LOSSES = {
+    "infonce": losses.infonce,
+    "symmetric": functools.partial(losses.infonce, symmetric=True, temperature=0.1),
+    "own": functools.partial(losses.infonce, candidates="own"),
+    "triplet": functools.partial(losses.triplet, margin=0.7),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("batch_tokens", [1, 16, 40, 200])
+@pytest.mark.parametrize("keep_tokens", [0, 90])
+def test_any_micro_batch_size_gives_the_one_pass_gradient(name: str, batch_tokens: int, keep_tokens: int) -> None:
+    model, batch = seeded(), features()
+    value, whole = gradient(model, batch, LOSSES[name], batch_tokens=10**6)
+    again, parts = gradient(model, batch, LOSSES[name], batch_tokens=batch_tokens, keep_tokens=keep_tokens)
+    assert again == pytest.approx(value, rel=1e-6)
+    assert (parts - whole).norm() <= 1e-5 * whole.norm()
+
+
+def test_the_one_pass_gradient_is_torchs_own() -> None:
+    model, batch = seeded(), features()
+    _, ours = gradient(model, batch, losses.infonce, batch_tokens=10**6)
+    model.zero_grad()
+    ids, mask = padded(batch["input_ids"], batch["lengths"], torch.arange(27), 0)
+    vectors = nn.functional.normalize(model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"], dim=1)
+    scores = vectors[:9] @ vectors[9:].T / 0.05
+    scores[0, 4] = -torch.inf
+    nn.functional.cross_entropy(scores, torch.arange(9)).backward()
+    theirs = torch.cat([p.grad.flatten() for p in model.parameters()])  # type: ignore[union-attr]
+    assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
+
+
+@pytest.mark.parametrize("batch_tokens", [16, 40])
+def test_dropout_of_the_second_pass_is_that_of_the_first(batch_tokens: int) -> None:
+    model, batch = seeded(dropout=0.5), features()
+    torch.manual_seed(1)
+    kept = gradient(model, batch, losses.infonce, batch_tokens=batch_tokens, keep_tokens=10**6)
+    after_kept = torch.rand(1)
+    torch.manual_seed(1)
+    replayed = gradient(model, batch, losses.infonce, batch_tokens=batch_tokens, keep_tokens=0)
+    assert torch.rand(1) == after_kept, "the random numbers after the step do not depend on the replay"
+    torch.manual_seed(2)
+    other = gradient(model, batch, losses.infonce, batch_tokens=batch_tokens)
+    assert (replayed[1] - kept[1]).norm() <= 1e-5 * kept[1].norm()
+    assert (other[1] - kept[1]).norm() > 1e-2 * kept[1].norm()
+
+
+def test_the_loss_is_scaled_as_the_trainer_scales_it() -> None:
+    model, batch = seeded(), features()
+    _, whole = gradient(model, batch, losses.infonce, batch_tokens=16)
+    model.zero_grad()
+    (Objective(model, losses.infonce, batch_tokens=16)([batch]) / 4).backward()
+    quarter = torch.cat([p.grad.flatten() for p in model.parameters()])  # type: ignore[union-attr]
+    assert (quarter - whole / 4).norm() <= 1e-6 * whole.norm()
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 300))
+def test_every_text_stands_in_one_micro_batch_within_the_budget(lengths: list[int], budget: int) -> None:
+    parts = micro_batches(torch.tensor(lengths), budget)
+    assert sorted(torch.cat(parts).tolist()) == list(range(len(lengths)))
+    for part in parts:
+        width = -(-max(lengths[i] for i in part.tolist()) // 8) * 8
+        assert len(part) == 1 or width * len(part) <= budget
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_padding_keeps_the_tokens_of_each_text(left: bool) -> None:
+    ids, mask = padded(torch.arange(1, 7), torch.tensor([3, 1, 2]), torch.tensor([2, 0]), pad_id=9, left=left)
+    assert [row[keep.bool()].tolist() for row, keep in zip(ids, mask)] == [[5, 6], [1, 2, 3]]
+    assert mask[:, -1 if left else 0].all() and (ids[mask == 0] == 9).all()
+
+
+# --- ranks ---------------------------------------------------------------------------------------
+
+
+def one_rank(rank: int, ranks: int, folder: str, cases: list[tuple[str, int, int]]) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=ranks)
+    for number, (name, batch_tokens, rows) in enumerate(cases):
+        model = nn.parallel.DistributedDataParallel(seeded(), find_unused_parameters=True)
+        found = gradient(model, features(rows=rows), LOSSES[name], batch_tokens=batch_tokens)
+        torch.save(found, f"{folder}/{number}-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_give_the_gradient_of_one_process(tmp_path: Any) -> None:
+    cases = [("infonce", 16, 9), ("infonce", 10**6, 9), ("symmetric", 40, 9), ("triplet", 64, 5), ("own", 1, 2)]
+    torch.multiprocessing.spawn(one_rank, (2, str(tmp_path), cases), nprocs=2)
+    for number, (name, _, rows) in enumerate(cases):
+        value, whole = gradient(seeded(), features(rows=rows), LOSSES[name], batch_tokens=10**6)
+        for rank in range(2):
+            theirs, averaged = torch.load(tmp_path / f"{number}-{rank}.pt", weights_only=True)
+            assert theirs == pytest.approx(value, rel=1e-6)
+            assert (averaged - whole).norm() <= 1e-5 * whole.norm()

@@ -1,0 +1,119 @@
+"""Rows and batches: what is drawn, what is encoded once, what may not be a negative."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from contrast_train.collate import Collator, arrange
+from contrast_train.rows import Drawn, Rows, spool
+
+from fletching.report import Report
+from fletching.stream import Reader
+
+
+@pytest.fixture
+def opened(tmp_path: Path, write: Any) -> Any:
+    """opened(rows, **draws): the rows, spooled and opened."""
+
+    def opened(rows: list[dict[str, Any]], **draws: Any) -> Rows:
+        report = Report("test", quiet=True)
+        spool(Reader(report, [write(tmp_path / "rows.jsonl", rows)], "examples"), str(tmp_path / "rows.arrow"), report)
+        return Rows(str(tmp_path / "rows.arrow"), **draws)
+
+    return opened
+
+
+def drawn(rows: Rows, epoch: int = 0) -> list[Drawn]:
+    return [rows[epoch, number] for number in range(len(rows))]
+
+
+def masked(rows: list[Drawn]) -> set[tuple[str, str]]:
+    """(query, document) pairs that are no negatives although they are no positives of a row."""
+    queries, documents, structure = arrange(rows, "")
+    terms = {tuple(pair) for pair in structure.terms.tolist()}
+    return {(queries[q][1], documents[d]) for q, d in structure.known.tolist() if (q, d) not in terms}
+
+
+def test_negatives_are_redrawn_each_epoch_and_never_repeat_in_a_row(opened: Any) -> None:
+    rows = opened([{"id": "a", "query": "q", "pos": ["p"], "neg": [f"n{i}" for i in range(10)] + ["N1"]}], negatives=4)
+    draws = [rows[epoch, 0].negatives for epoch in range(30)]
+    assert all(len({text.lower() for text in chosen}) == 4 for chosen in draws)
+    assert len(set(draws)) > 20 and rows[7, 0].negatives == draws[7]
+    assert {text.lower() for chosen in draws for text in chosen} == {f"n{i}" for i in range(10)}
+
+
+def test_the_draw_depends_on_seed_and_id_and_not_on_the_place_of_the_row(opened: Any) -> None:
+    row = {"id": "a", "query": "q", "pos": ["p"], "neg": [f"n{i}" for i in range(10)]}
+    alone = opened([row], negatives=3, seed=5)[2, 0].negatives
+    behind = opened([{"id": "z", "query": "other", "pos": ["x"]}, row], negatives=3, seed=5)[2, 1].negatives
+    assert alone == behind != opened([row], negatives=3, seed=6)[2, 0].negatives
+
+
+def test_rows_may_have_any_number_of_negatives(opened: Any) -> None:
+    rows = opened([{"query": "a", "pos": ["p"], "neg": None}, {"query": "b", "pos": ["r"], "neg": []}, {"query": "c", "pos": ["s"], "neg": ["x", "y", "z"]}])
+    assert [len(row.negatives) for row in drawn(rows)] == [0, 0, 3]
+
+
+def test_a_positive_of_the_query_in_any_row_is_no_negative_of_it(opened: Any) -> None:
+    rows = opened([{"query": "Owl?", "pos": ["hunts"], "neg": ["SLEEPS ", "bread", "Hunts"]}, {"query": " owl? ", "pos": ["sleeps"]}])
+    assert rows[0, 0].negatives == ("bread",)
+    assert ("Owl?", "sleeps") in masked(drawn(rows)) and (" owl? ", "hunts") in masked(drawn(rows))
+
+
+def test_the_other_positives_of_a_row_are_masked_when_one_is_sampled(opened: Any) -> None:
+    rows = opened([{"id": "1", "query": "a", "pos": ["p", "r"]}, {"id": "2", "query": "b", "pos": ["P", "R"]}])
+    pairs = masked(drawn(rows))
+    assert len(rows[0, 0].positives) == 1
+    assert pairs == {("a", rows[0, 1].positives[0]), ("b", rows[0, 0].positives[0])}
+    assert {rows[epoch, 0].positives for epoch in range(20)} == {("p",), ("r",)}
+
+
+def test_the_same_document_id_is_masked_whatever_its_text(opened: Any) -> None:
+    rows = opened(
+        [
+            {"query": "a", "pos": ["old text"], "pos_ids": ["d1"], "neg": ["other"], "neg_ids": ["d2"]},
+            {"query": "b", "pos": ["new text"], "pos_ids": ["d1"], "neg": ["x"], "neg_ids": ["d3"]},
+        ]
+    )
+    assert masked(drawn(rows)) == {("a", "new text"), ("b", "old text")}
+
+
+def test_a_document_that_is_the_query_itself_is_masked(opened: Any) -> None:
+    assert masked(drawn(opened([{"query": "same", "pos": ["p"]}, {"query": "b", "pos": ["SAME"]}]))) == {("same", "SAME")}
+
+
+def test_equal_texts_are_one_and_equal_pairs_weigh_double(opened: Any) -> None:
+    rows = drawn(opened([{"query": "a", "pos": ["p"], "neg": ["n"]}, {"query": "a", "pos": ["p"]}, {"query": "b", "pos": ["n"]}]))
+    queries, documents, structure = arrange(rows, "")
+    assert [text for _, text in queries] == ["a", "b"] and documents == ["p", "n"]
+    assert structure.terms.tolist() == [[0, 0], [1, 1]] and structure.weights.tolist() == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_a_row_weighs_the_same_however_many_positives_it_has(opened: Any) -> None:
+    rows = drawn(opened([{"query": "a", "pos": ["p", "r", "s"]}, {"query": "b", "pos": ["t"]}], all_positives=True))
+    assert sorted(arrange(rows, "")[2].weights.tolist()) == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 2])
+
+
+def test_prompts_stand_before_their_own_query_and_the_documents(opened: Any) -> None:
+    seen: list[tuple[list[str], int]] = []
+
+    def tokenize(texts: list[str], length: int) -> list[list[int]]:
+        seen.append((texts, length))
+        return [[1] * len(text) for text in texts]
+
+    rows = drawn(opened([{"query": "a", "pos": ["p"], "prompt": "find: "}, {"query": "a", "pos": ["p"], "prompt": None}]))
+    batch = Collator(tokenize, "query: ", "doc: ", 7, 9)(rows)
+    assert seen == [(["find: a", "query: a"], 7), (["doc: p"], 9)]
+    assert int(batch["texts_queries"]) == 2 and batch["texts_lengths"].tolist() == [7, 8, 6]
+    assert len(batch["texts_input_ids"]) == 21 and batch["texts_rows"].tolist() == [0, 1]
+
+
+def test_rows_that_cannot_be_trained_are_counted(tmp_path: Path) -> None:
+    report = Report("test", quiet=True)
+    table = pa.table({"id": ["1", "2", "3"], "query": ["  ", "b", "c"], "pos": [["p"], ["", " "], ["", "p"]]})
+    spool(table.to_batches(), str(tmp_path / "rows.arrow"), report)
+    assert dict(report.dropped) == {"with a blank query": 1, "without a positive": 1}
+    assert [row.positives for row in drawn(Rows(str(tmp_path / "rows.arrow")))] == [("p",)]
