@@ -13,7 +13,8 @@ from contrast_train.evaluate import HeldOut, ndcg, ranks
 def test_ndcg_and_mrr_of_a_known_ranking() -> None:
     table = pa.table({"query": ["a", "b"], "pos": [["p1", "p2"], ["p3"]], "neg": [["n1"], None], "prompt": [None, "x: "]})
     held = HeldOut(table.to_batches(), "q: ", "dev")
-    assert held.queries == ["q: a", "x: b"] and held.documents == ["p1", "p2", "n1", "p3"]
+    assert held.queries == ["q: a", "x: b"]
+    assert held.documents == ["p1", "p2", "n1", "p3"]
     documents = torch.eye(4)
     queries = torch.tensor([[0.5, 0.1, 0.9, 0.0], [0.3, 0.2, 0.1, 0.0]])  # ranks: p1 2nd, p2 3rd; p3 4th
     values = held.measure(lambda q, d: (queries, documents))

@@ -126,7 +126,8 @@ def test_every_text_stands_in_one_micro_batch_within_the_budget(lengths: list[in
 def test_padding_keeps_the_tokens_of_each_text(left: bool) -> None:
     ids, mask = padded(torch.arange(1, 7), torch.tensor([3, 1, 2]), torch.tensor([2, 0]), pad_id=9, left=left)
     assert [row[keep.bool()].tolist() for row, keep in zip(ids, mask)] == [[5, 6], [1, 2, 3]]
-    assert mask[:, -1 if left else 0].all() and (ids[mask == 0] == 9).all()
+    assert mask[:, -1 if left else 0].all()
+    assert (ids[mask == 0] == 9).all()
 
 
 # --- ranks ---------------------------------------------------------------------------------------

@@ -42,7 +42,10 @@ def written_out(q: Tensor, d: Tensor, s: Structure, temperature: float, candidat
 
 
 def gradients(value: Tensor, *leaves: Tensor) -> list[Tensor]:
-    return [grad if grad is not None else torch.zeros_like(leaf) for grad, leaf in zip(torch.autograd.grad(value, leaves, allow_unused=True), leaves)]
+    return [
+        grad if grad is not None else torch.zeros_like(leaf)
+        for grad, leaf in zip(torch.autograd.grad(value, leaves, allow_unused=True), leaves)
+    ]
 
 
 def near(ours: Tensor, theirs: Tensor) -> bool:
@@ -57,7 +60,8 @@ def test_infonce_and_its_gradient_meet_the_formula_for_any_tile(seed: int, candi
     wanted = gradients(value, q, d)
     loss, grad_q, grad_d = losses.infonce(q.detach(), d.detach(), structure, temperature=temperature, candidates=candidates, tile=tile)
     assert near(loss, value.detach())
-    assert near(grad_q, wanted[0]) and near(grad_d, wanted[1])
+    assert near(grad_q, wanted[0])
+    assert near(grad_d, wanted[1])
 
 
 def test_symmetric_infonce_is_the_mean_of_both_directions() -> None:
@@ -67,7 +71,9 @@ def test_symmetric_infonce_is_the_mean_of_both_directions() -> None:
     value = (written_out(q, d, structure, 0.1) + written_out(d, q, turned, 0.1)) / 2
     wanted = gradients(value, q, d)
     loss, grad_q, grad_d = losses.infonce(q.detach(), d.detach(), structure, temperature=0.1, symmetric=True, tile=2)
-    assert near(loss, value.detach()) and near(grad_q, wanted[0]) and near(grad_d, wanted[1])
+    assert near(loss, value.detach())
+    assert near(grad_q, wanted[0])
+    assert near(grad_d, wanted[1])
 
 
 def test_infonce_without_masks_is_cross_entropy_on_the_diagonal() -> None:
@@ -108,13 +114,17 @@ def test_triplet_meets_its_formula(seed: int) -> None:
             value = value + weight / len(mine) * gap.clamp_min(0)
     wanted = gradients(value, q, d)
     loss, grad_q, grad_d = losses.triplet(q.detach(), d.detach(), s, margin=0.2)
-    assert near(loss, value.detach()) and near(grad_q, wanted[0]) and near(grad_d, wanted[1])
+    assert near(loss, value.detach())
+    assert near(grad_q, wanted[0])
+    assert near(grad_d, wanted[1])
 
 
 def test_triplet_without_hard_negatives_is_zero() -> None:
     q, d, s = batch(1)
     loss, grad_q, grad_d = losses.triplet(q, d, s._replace(hard=torch.empty(0, 2, dtype=torch.long)))
-    assert loss == 0 and grad_q.abs().max() == 0 and grad_d.abs().max() == 0
+    assert loss == 0
+    assert grad_q.abs().max() == 0
+    assert grad_d.abs().max() == 0
 
 
 def test_matryoshka_is_the_mean_over_prefixes() -> None:
@@ -123,7 +133,9 @@ def test_matryoshka_is_the_mean_over_prefixes() -> None:
     value = sum(written_out(q[:, :dim], d[:, :dim], structure, 0.05) for dim in (2, 3, 5)) / 3
     wanted = gradients(value, q, d)
     loss, grad_q, grad_d = losses.matryoshka(lambda a, b: losses.infonce(a, b, structure), [2, 3, 5], q.detach(), d.detach())
-    assert near(loss, value.detach()) and near(grad_q, wanted[0]) and near(grad_d, wanted[1])
+    assert near(loss, value.detach())
+    assert near(grad_q, wanted[0])
+    assert near(grad_d, wanted[1])
 
 
 @pytest.mark.parametrize("tile", [64, 1024])

@@ -31,7 +31,10 @@ def test_batches_hold_one_task_but_for_tasks_smaller_than_a_batch(names: list[st
 
 def test_small_tasks_are_merged_and_it_is_said() -> None:
     made = plan(["big"] * 40 + ["a"] * 3 + ["b"] * 4, batch=16, seed=0, epochs=2, steps=None)
-    assert made.describe() == ["task big: 40 rows in batches of 16, each seen 2 times", "task a + b: 7 rows in batches of 7, each seen 2 times"]
+    assert made.describe() == [
+        "task big: 40 rows in batches of 16, each seen 2 times",
+        "task a + b: 7 rows in batches of 7, each seen 2 times",
+    ]
     assert made.steps == 2 * (3 + 1)
 
 

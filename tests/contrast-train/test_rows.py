@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 from contrast_train.collate import Collator, arrange
 from contrast_train.rows import Drawn, Rows, spool
-
 from fletching.report import Report
 from fletching.stream import Reader
 
@@ -41,7 +40,8 @@ def test_negatives_are_redrawn_each_epoch_and_never_repeat_in_a_row(opened: Any)
     rows = opened([{"id": "a", "query": "q", "pos": ["p"], "neg": [f"n{i}" for i in range(10)] + ["N1"]}], negatives=4)
     draws = [rows[epoch, 0].negatives for epoch in range(30)]
     assert all(len({text.lower() for text in chosen}) == 4 for chosen in draws)
-    assert len(set(draws)) > 20 and rows[7, 0].negatives == draws[7]
+    assert len(set(draws)) > 20
+    assert rows[7, 0].negatives == draws[7]
     assert {text.lower() for chosen in draws for text in chosen} == {f"n{i}" for i in range(10)}
 
 
@@ -53,14 +53,21 @@ def test_the_draw_depends_on_seed_and_id_and_not_on_the_place_of_the_row(opened:
 
 
 def test_rows_may_have_any_number_of_negatives(opened: Any) -> None:
-    rows = opened([{"query": "a", "pos": ["p"], "neg": None}, {"query": "b", "pos": ["r"], "neg": []}, {"query": "c", "pos": ["s"], "neg": ["x", "y", "z"]}])
+    rows = opened(
+        [
+            {"query": "a", "pos": ["p"], "neg": None},
+            {"query": "b", "pos": ["r"], "neg": []},
+            {"query": "c", "pos": ["s"], "neg": ["x", "y", "z"]},
+        ]
+    )
     assert [len(row.negatives) for row in drawn(rows)] == [0, 0, 3]
 
 
 def test_a_positive_of_the_query_in_any_row_is_no_negative_of_it(opened: Any) -> None:
     rows = opened([{"query": "Owl?", "pos": ["hunts"], "neg": ["SLEEPS ", "bread", "Hunts"]}, {"query": " owl? ", "pos": ["sleeps"]}])
     assert rows[0, 0].negatives == ("bread",)
-    assert ("Owl?", "sleeps") in masked(drawn(rows)) and (" owl? ", "hunts") in masked(drawn(rows))
+    assert ("Owl?", "sleeps") in masked(drawn(rows))
+    assert (" owl? ", "hunts") in masked(drawn(rows))
 
 
 def test_the_other_positives_of_a_row_are_masked_when_one_is_sampled(opened: Any) -> None:
@@ -88,8 +95,10 @@ def test_a_document_that_is_the_query_itself_is_masked(opened: Any) -> None:
 def test_equal_texts_are_one_and_equal_pairs_weigh_double(opened: Any) -> None:
     rows = drawn(opened([{"query": "a", "pos": ["p"], "neg": ["n"]}, {"query": "a", "pos": ["p"]}, {"query": "b", "pos": ["n"]}]))
     queries, documents, structure = arrange(rows, "")
-    assert [text for _, text in queries] == ["a", "b"] and documents == ["p", "n"]
-    assert structure.terms.tolist() == [[0, 0], [1, 1]] and structure.weights.tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert [text for _, text in queries] == ["a", "b"]
+    assert documents == ["p", "n"]
+    assert structure.terms.tolist() == [[0, 0], [1, 1]]
+    assert structure.weights.tolist() == pytest.approx([2 / 3, 1 / 3])
 
 
 def test_a_row_weighs_the_same_however_many_positives_it_has(opened: Any) -> None:
@@ -107,8 +116,10 @@ def test_prompts_stand_before_their_own_query_and_the_documents(opened: Any) -> 
     rows = drawn(opened([{"query": "a", "pos": ["p"], "prompt": "find: "}, {"query": "a", "pos": ["p"], "prompt": None}]))
     batch = Collator(tokenize, "query: ", "doc: ", 7, 9)(rows)
     assert seen == [(["find: a", "query: a"], 7), (["doc: p"], 9)]
-    assert int(batch["texts_queries"]) == 2 and batch["texts_lengths"].tolist() == [7, 8, 6]
-    assert len(batch["texts_input_ids"]) == 21 and batch["texts_rows"].tolist() == [0, 1]
+    assert int(batch["texts_queries"]) == 2
+    assert batch["texts_lengths"].tolist() == [7, 8, 6]
+    assert len(batch["texts_input_ids"]) == 21
+    assert batch["texts_rows"].tolist() == [0, 1]
 
 
 def test_rows_that_cannot_be_trained_are_counted(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-
-from contrast_train.collate import Collator
 from fletching.encode import model as models
 from fletching.errors import Refused, Usage
 from fletching.options import Model
+
+from contrast_train.collate import Collator
 
 
 @dataclass
@@ -30,11 +30,22 @@ class Backbone:
         return self.model[0].tokenizer
 
     def tokenize(self, texts: list[str], length: int) -> list[list[int]]:
-        return self.tokenizer(texts, truncation=True, max_length=length, return_attention_mask=False, return_token_type_ids=False)["input_ids"] if texts else []
+        return (
+            self.tokenizer(texts, truncation=True, max_length=length, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+            if texts
+            else []
+        )
 
     def untruncated(self, texts: list[str]) -> list[int]:
         """How many tokens each text has before it is cut."""
-        return [len(ids) for ids in self.tokenizer(texts, truncation=False, return_attention_mask=False, return_token_type_ids=False)["input_ids"]] if texts else []
+        return (
+            [
+                len(ids)
+                for ids in self.tokenizer(texts, truncation=False, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+            ]
+            if texts
+            else []
+        )
 
     def collator(self) -> Collator:
         return Collator(self.tokenize, self.prompts["query"], self.prompts["document"], self.lengths["query"], self.lengths["document"])
@@ -48,14 +59,26 @@ def load(options: Model) -> Backbone:
     first = model[0]
     plain = type(first).__name__ == "Transformer" and set(first.modality_config) == {"text"} and hasattr(first.tokenizer, "pad")
     if not plain:
-        raise Refused(f"--model {options.model} is no transformer over token ids but {type(first).__name__}", "train a model whose first module is a Transformer")
+        raise Refused(
+            f"--model {options.model} is no transformer over token ids but {type(first).__name__}",
+            "train a model whose first module is a Transformer",
+        )
     if not all(getattr(module, "include_prompt", True) for module in model):
-        raise Refused(f"--model {options.model} leaves the prompt out of pooling, which is not supported yet", "set include_prompt to true in its pooling")
+        raise Refused(
+            f"--model {options.model} leaves the prompt out of pooling, which is not supported yet",
+            "set include_prompt to true in its pooling",
+        )
     name = models.devices(options.device)[0]
     number_type = models.number_type(options.dtype, name)
     autocast = number_type if number_type != torch.float32 else None
-    lengths = {"query": models.role_length(model, "query", options.query_length), "document": models.role_length(model, "document", options.doc_length)}
-    prompts = {"query": models.role_prompt(model, "query", options.query_prompt), "document": models.role_prompt(model, "document", options.doc_prompt)}
+    lengths = {
+        "query": models.role_length(model, "query", options.query_length),
+        "document": models.role_length(model, "document", options.doc_length),
+    }
+    prompts = {
+        "query": models.role_prompt(model, "query", options.query_prompt),
+        "document": models.role_prompt(model, "document", options.doc_prompt),
+    }
     print_of = models.fingerprint(model)
     # Masters of the weights are float32, whatever the products are computed in.
     return Backbone(model.float(), print_of, torch.device(name), autocast, prompts, lengths)
@@ -72,7 +95,10 @@ def settle_prompts(backbone: Backbone, found: Counter[str | None], given: str | 
     for prompt in of_data:
         if own and prompt != own:
             source = "--query-prompt" if given is not None else "the model"
-            raise Refused(f"the data asks for the query prompt {prompt[:40]!r}, {source} for {own[:40]!r}", "drop the column `prompt`, or pass the data's prompt as --query-prompt")
+            raise Refused(
+                f"the data asks for the query prompt {prompt[:40]!r}, {source} for {own[:40]!r}",
+                "drop the column `prompt`, or pass the data's prompt as --query-prompt",
+            )
     saved = dict(backbone.model.prompts or {})
     if len(found) == 1 and of_data:
         saved["query"] = of_data[0]

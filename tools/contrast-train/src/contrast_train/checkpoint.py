@@ -1,10 +1,10 @@
 """The folder of a run in the making, `DIR.run`: who works there, on what, and the whole checkpoints.
 
-    lock            held while a run is alive
-    manifest.json   fingerprint of data, model and options
-    examples.arrow  the rows
-    measures.jsonl  one line a step
-    checkpoint-N/   weights, optimiser, schedule, random state, position; whole or not there at all
+lock            held while a run is alive
+manifest.json   fingerprint of data, model and options
+examples.arrow  the rows
+measures.jsonl  one line a step
+checkpoint-N/   weights, optimiser, schedule, random state, position; whole or not there at all
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class RunFolder:
         before = read_json(self.at("manifest.json"))
         if newest and before != manifest:
             changes = "; ".join(differences(before or {}, manifest)) or "the manifest is damaged"
-            raise Refused(f"{self.path} holds a run of other data or options: {changes}", f"run the earlier command again, or start anew: rm -r {self.path}")
+            raise Refused(
+                f"{self.path} holds a run of other data or options: {changes}",
+                f"run the earlier command again, or start anew: rm -r {self.path}",
+            )
         if not newest:
             for name in os.listdir(self.path):
                 if name not in ("lock", "examples.arrow"):

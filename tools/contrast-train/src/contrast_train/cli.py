@@ -26,32 +26,63 @@ TRAINING = "training"
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Examples, Model, Seed, Standard):
-    output: str | None = cli.option(None, "the folder of the trained model (required but for --dry-run)", metavar="DIR", short="-o", group=IO, rows=False)
-    eval: str | None = cli.option(None, "held-out examples: nDCG@10 and MRR@10 before, during and after; the best weights are kept", metavar="FILE", group=IO)
-    dry_run: bool = cli.option(False, "print the plan, cut texts, masked pairs and an estimate of time, then stop", group=TRAINING, rows=False)
+    output: str | None = cli.option(
+        None, "the folder of the trained model (required but for --dry-run)", metavar="DIR", short="-o", group=IO, rows=False
+    )
+    eval: str | None = cli.option(
+        None, "held-out examples: nDCG@10 and MRR@10 before, during and after; the best weights are kept", metavar="FILE", group=IO
+    )
+    dry_run: bool = cli.option(
+        False, "print the plan, cut texts, masked pairs and an estimate of time, then stop", group=TRAINING, rows=False
+    )
     batch: int = cli.option(128, "rows in a global batch; memory does not grow with it", metavar="N", low=2, group=TRAINING)
     negatives: int | None = cli.option(None, "hard negatives a row, drawn anew each epoch [all it has]", metavar="K", low=0, group=TRAINING)
     epochs: float | None = cli.option(None, "passes over the rows [1]", metavar="N", low=0.001, group=TRAINING)
     steps: int | None = cli.option(None, "global batches, instead of --epochs", metavar="N", low=1, group=TRAINING)
     lr: float = cli.option(5e-5, "highest learning rate (AdamW)", metavar="X", low=0, group=TRAINING)
     warmup: float = cli.option(0.1, "steps of rising learning rate; below 1: a share of the run", metavar="X", low=0, group=TRAINING)
-    schedule: Literal["linear", "cosine", "constant_with_warmup"] = cli.option("linear", "learning rate after the warmup", group=TRAINING, advanced=True)
+    schedule: Literal["linear", "cosine", "constant"] = cli.option(
+        "linear", "learning rate after the warmup", group=TRAINING, advanced=True
+    )
     weight_decay: float = cli.option(0.01, "AdamW's weight decay", metavar="X", low=0, group=TRAINING, advanced=True)
     clip: float = cli.option(1.0, "gradients longer than this are shortened; 0: never", metavar="X", low=0, group=TRAINING, advanced=True)
-    positives: Literal["sample", "all"] = cli.option("sample", "one positive a row, drawn anew each epoch, or all of them", group=TRAINING, advanced=True)
-    dropout: float | None = cli.option(None, "share of activations dropped in training; 0 is 1.6 times as fast on a CPU [the model's own]", metavar="X", low=0, high=0.9, group=TRAINING, advanced=True)
-    activations: float = cli.option(3.0, "memory for activations that are not computed twice, in GB", metavar="GB", low=0, group=TRAINING, advanced=True, rows=False)
-    save_every: int | None = cli.option(None, "steps between checkpoints [a tenth of the run]", metavar="N", low=1, group=TRAINING, advanced=True, rows=False)
+    positives: Literal["sample", "all"] = cli.option(
+        "sample", "one positive a row, drawn anew each epoch, or all of them", group=TRAINING, advanced=True
+    )
+    dropout: float | None = cli.option(
+        None,
+        "share of activations dropped in training; 0 is 1.6 times as fast on a CPU [the model's own]",
+        metavar="X",
+        low=0,
+        high=0.9,
+        group=TRAINING,
+        advanced=True,
+    )
+    activations: float = cli.option(
+        3.0, "memory for activations that are not computed twice, in GB", metavar="GB", low=0, group=TRAINING, advanced=True, rows=False
+    )
+    save_every: int | None = cli.option(
+        None, "steps between checkpoints [a tenth of the run]", metavar="N", low=1, group=TRAINING, advanced=True, rows=False
+    )
     keep: int = cli.option(2, "checkpoints kept, besides the best one", metavar="N", low=1, group=TRAINING, advanced=True, rows=False)
-    eval_every: int | None = cli.option(None, "steps between evaluations [a quarter of the run]", metavar="N", low=1, group=TRAINING, advanced=True)
+    eval_every: int | None = cli.option(
+        None, "steps between evaluations [a quarter of the run]", metavar="N", low=1, group=TRAINING, advanced=True
+    )
     loss: Literal["infonce", "triplet"] = cli.option("infonce", "what pulls positives up and pushes negatives down", group=LOSS)
     temperature: float = cli.option(0.05, "InfoNCE: cosines are divided by it", metavar="T", low=1e-4, group=LOSS)
     symmetric: bool = cli.option(False, "InfoNCE: rank queries for each document as well", group=LOSS)
     candidates: Literal["all", "positives", "own"] = cli.option(
-        "all", "InfoNCE negatives: all documents of the batch; own hard negatives and everyone's positives; own hard negatives alone", group=LOSS, advanced=True
+        "all",
+        "InfoNCE negatives: all documents of the batch; own hard negatives and everyone's positives; own hard negatives alone",
+        group=LOSS,
+        advanced=True,
     )
-    margin: float = cli.option(0.2, "triplet: how much nearer a positive must be than a hard negative", metavar="X", low=0, high=2, group=LOSS, advanced=True)
-    matryoshka: tuple[int, ...] = cli.option((), "take the loss on these first dimensions too, e.g. 64,128,384", metavar="D,D", low=1, group=LOSS)
+    margin: float = cli.option(
+        0.2, "triplet: how much nearer a positive must be than a hard negative", metavar="X", low=0, high=2, group=LOSS, advanced=True
+    )
+    matryoshka: tuple[int, ...] = cli.option(
+        (), "take the loss on these first dimensions too, e.g. 64,128,384", metavar="D,D", low=1, group=LOSS
+    )
 
 
 def check(options: Options) -> None:
@@ -74,8 +105,8 @@ def run(options: Options, report: Report) -> None:
     from contrast_train.job import Job
 
     if options.dry_run:
-        with tempfile.TemporaryDirectory(prefix="contrast-train-") as folder:
-            Job(options, report, TOOL, folder).dry_run()
+        with tempfile.TemporaryDirectory(prefix="contrast-train-") as scratch:
+            Job(options, report, TOOL, scratch).dry_run()
         report.drop("not trained: dry run", report.rows_in - report.dropped.total())
         return
     folder = RunFolder(options.output or "")

@@ -84,7 +84,9 @@ def arrange(rows: Sequence[Drawn], query_prompt: str) -> tuple[list[tuple[str, s
     known = [
         (query, document)
         for query, row in of_query.items()
-        for document in sorted({d for key in row.known_texts for d in by_text.get(key, ())} | {d for name in row.known_ids for d in by_id.get(name, ())})
+        for document in sorted(
+            {d for key in row.known_texts for d in by_text.get(key, ())} | {d for name in row.known_ids for d in by_id.get(name, ())}
+        )
     ]
     structure = Structure(pairs(list(terms)), torch.tensor(list(terms.values()), dtype=torch.float32), pairs(list(hard)), pairs(known))
     return list(queries), list(documents), structure

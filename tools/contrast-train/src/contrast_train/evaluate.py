@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pyarrow as pa
 import torch
-from torch import Tensor
-from torch.nn import functional
-
 from fletching import schema
 from fletching.errors import Refused
+from torch import Tensor
+from torch.nn import functional
 
 TILE = 512
 

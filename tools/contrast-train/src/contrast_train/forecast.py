@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+from fletching.report import Report
 
 from contrast_train.backbone import Backbone
 from contrast_train.gradcache import micro_batches
 from contrast_train.objective import Objective
 from contrast_train.plan import Plan
 from contrast_train.rows import Rows
-from fletching.report import Report
 
 SAMPLE = 2_000  # rows looked at for lengths
 PROBES = 8  # batches looked at for duplicates and masked pairs
@@ -23,7 +23,12 @@ def describe(rows: Rows, plan: Plan, backbone: Backbone, report: Report) -> None
     for line in plan.describe():
         report.note(line)
     report.note(f"{plan.steps:,} steps of up to {plan.batch:,} rows, {plan.epoch_steps:,} an epoch")
-    report.measures |= {"steps": plan.steps, "steps_per_epoch": plan.epoch_steps, "rows": plan.rows, "repeated_queries": rows.repeated_queries()}
+    report.measures |= {
+        "steps": plan.steps,
+        "steps_per_epoch": plan.epoch_steps,
+        "rows": plan.rows,
+        "repeated_queries": rows.repeated_queries(),
+    }
     _lengths(rows, backbone, report)
     _batches(rows, plan, backbone, report)
 
@@ -37,7 +42,10 @@ def _lengths(rows: Rows, backbone: Backbone, report: Report) -> None:
     for role, those in texts.items():
         counts, limit = np.array(backbone.untruncated(those)), backbone.lengths[role]
         cut = float((counts > limit).mean())
-        report.note(f"{role} tokens: mean {counts.mean():.0f}, median {np.median(counts):.0f}, longest {counts.max():,}; {cut:.1%} cut after {limit}")
+        report.note(
+            f"{role} tokens: mean {counts.mean():.0f}, median {np.median(counts):.0f}, longest {counts.max():,}; "
+            f"{cut:.1%} cut after {limit}"
+        )
         report.measures |= {f"{role}_tokens_mean": float(counts.mean()), f"{role}_cut": cut}
 
 
@@ -54,14 +62,20 @@ def _batches(rows: Rows, plan: Plan, backbone: Backbone, report: Report) -> None
         masked += len(known) - len(terms)
         tokens += int(features["texts_lengths"].sum())
     share = 1 - distinct / texts
-    report.note(f"{len(probed)} batches looked at: {share:.1%} of the texts are repeated and encoded once; {masked:,} query-document pairs masked as false negatives; {tokens // len(probed):,} tokens a step")
+    report.note(
+        f"{len(probed)} batches looked at: {share:.1%} of the texts are repeated and encoded once; "
+        f"{masked:,} query-document pairs masked as false negatives; {tokens // len(probed):,} tokens a step"
+    )
     report.measures |= {"repeated_texts": share, "masked_pairs": masked, "tokens_per_step": tokens // len(probed)}
 
 
 def estimate(rows: Rows, plan: Plan, backbone: Backbone, objective: Objective, report: Report) -> float:
     """Seconds for the whole run, from one real micro-batch there and back."""
     batch = plan.epoch(0)[0]
-    features = {name.removeprefix("texts_"): tensor.to(backbone.device) for name, tensor in backbone.collator()([rows[0, int(number)] for number in batch]).items()}
+    features = {
+        name.removeprefix("texts_"): tensor.to(backbone.device)
+        for name, tensor in backbone.collator()([rows[0, int(number)] for number in batch]).items()
+    }
     parts = micro_batches(features["lengths"], objective.batch_tokens)
     part = parts[len(parts) // 2]
     seconds: Sequence[float] = [_there_and_back(objective, features, part) for _ in range(3)]
@@ -69,7 +83,10 @@ def estimate(rows: Rows, plan: Plan, backbone: Backbone, objective: Objective, r
     # The second pass of GradCache costs one more forward: a third on top of forward and backward.
     recomputed = 1 - min(objective.keep_tokens // objective.batch_tokens / len(parts), 1) if len(parts) > 1 else 0
     whole = min(seconds) * (1 + recomputed / 3) * report.measures["tokens_per_step"] / tokens * plan.steps
-    report.note(f"about {whole / 60:.1f} minutes on {backbone.device}, {'bfloat16' if backbone.autocast else 'float32'}, in {len(parts)} micro-batches a step")
+    report.note(
+        f"about {whole / 60:.1f} minutes on {backbone.device}, {'bfloat16' if backbone.autocast else 'float32'}, "
+        f"in {len(parts)} micro-batches a step"
+    )
     report.measures["estimated_seconds"] = whole
     return whole
 

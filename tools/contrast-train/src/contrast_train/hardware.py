@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import sys
 from typing import Any
 
@@ -18,7 +19,7 @@ def prepare_cpu(model: Any) -> None:
     plain products it takes under a quarter of that. And glibc hands each large block back to the system,
     which then fills it with zeros again at the next step: 10 to 15 % of the time.
     """
-    transformer = getattr(model[0], "model", None)
+    transformer: Any = getattr(model[0], "model", None)
     if hasattr(transformer, "set_attn_implementation"):
         transformer.set_attn_implementation("eager")
     if sys.platform == "linux":
@@ -27,6 +28,11 @@ def prepare_cpu(model: Any) -> None:
             libc.mallopt(M_MMAP_MAX, 0)
             libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
             libc.mallopt(M_TOP_PAD, 64 << 20)
+
+
+def hush_libraries() -> None:
+    """DeepSpeed, where it is installed, warns on stdout that there is no GPU."""
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
 def set_dropout(model: nn.Module, share: float) -> None:

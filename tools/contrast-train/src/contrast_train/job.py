@@ -7,6 +7,9 @@ import os
 from typing import Any
 
 import torch
+from fletching import cli, lineage, schema
+from fletching.report import Report
+from fletching.stream import Reader, Writer
 
 from contrast_train import backbone as backbones
 from contrast_train import card, forecast, hardware, losses, watch
@@ -16,9 +19,6 @@ from contrast_train.evaluate import HeldOut
 from contrast_train.objective import Loss, Objective
 from contrast_train.plan import Plan, plan
 from contrast_train.rows import Rows, open_rows, spool
-from fletching import cli, lineage, schema
-from fletching.report import Report
-from fletching.stream import Reader, Writer
 
 SEVERAL_TIMES = 10  # checkpoints of a run whose --save-every is not given
 
@@ -32,10 +32,16 @@ class Job:
         self.spooled = os.path.join(run_path, "examples.arrow")
         self.digest = spool(self.reader, self.spooled, report)
         self.rows: Rows = open_rows(self.spooled, seed=options.seed, negatives=options.negatives, all_positives=options.positives == "all")
-        self.plan: Plan = plan(list(self.rows.column("task")), batch=options.batch, seed=options.seed, epochs=options.epochs, steps=options.steps)
+        self.plan: Plan = plan(
+            list(self.rows.column("task")), batch=options.batch, seed=options.seed, epochs=options.epochs, steps=options.steps
+        )
         self.backbone: Backbone = backbones.load(options)
         backbones.settle_prompts(self.backbone, self.rows.prompts(), options.query_prompt)
-        self.held_out = HeldOut(Reader(report, [options.eval], "examples", count=False), self.backbone.prompts["query"], options.eval) if options.eval else None
+        self.held_out = (
+            HeldOut(Reader(report, [options.eval], "examples", count=False), self.backbone.prompts["query"], options.eval)
+            if options.eval
+            else None
+        )
         if self.backbone.device.type == "cpu":
             hardware.prepare_cpu(self.backbone.model)
         if options.dropout is not None:
@@ -53,7 +59,12 @@ class Job:
     @property
     def manifest(self) -> dict[str, Any]:
         """What must be equal for a run to go on from a checkpoint."""
-        return {"version": self.tool.version, "data": self.digest, "model": self.backbone.fingerprint, "options": cli.row_options(self.options)}
+        return {
+            "version": self.tool.version,
+            "data": self.digest,
+            "model": self.backbone.fingerprint,
+            "options": cli.row_options(self.options),
+        }
 
     @property
     def _settings(self) -> dict[str, Any]:
@@ -72,7 +83,9 @@ class Job:
 
     def _embed(self, queries: list[str], documents: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = self.backbone.tokenize(queries, self.backbone.lengths["query"])
-        tokens += self.backbone.tokenize([self.backbone.prompts["document"] + text for text in documents], self.backbone.lengths["document"])
+        tokens += self.backbone.tokenize(
+            [self.backbone.prompts["document"] + text for text in documents], self.backbone.lengths["document"]
+        )
         vectors = self.objective.embed_all(tokens, self.backbone.device)
         return vectors[: len(queries)], vectors[len(queries) :]
 
@@ -97,10 +110,12 @@ class Job:
         self._finish(folder, log, best)
 
     def _trainer(self, folder: RunFolder, watching: watch.Watch) -> Any:
+        hardware.hush_libraries()
         from contrast_train import trainer
 
         options, steps = self.options, self.plan.steps
         save_every = options.save_every or max(-(-steps // SEVERAL_TIMES), 1)
+        warmup = int(options.warmup) if options.warmup >= 1 else round(options.warmup * steps)
         eval_every = (options.eval_every or max(-(-steps // 4), 1)) if self.held_out else None
         return trainer.ContrastTrainer(
             objective=self.objective,
@@ -110,7 +125,9 @@ class Job:
             collator=self.backbone.collator(),
             folder=folder,
             watch=watching,
-            rhythm=trainer.Rhythm(steps, save_every, eval_every, options.keep),
+            rhythm=trainer.Rhythm(
+                steps, save_every=save_every, eval_every=eval_every, keep=options.keep, warmup=warmup, schedule=options.schedule
+            ),
             measure=self.measure if self.held_out else None,
         )
 
@@ -119,7 +136,7 @@ class Job:
 
     def _finish(self, folder: RunFolder, log: str, best: int | None) -> None:
         """The model folder, complete, in its place."""
-        evaluated = {line["step"]: {} for line in watch.read(log) if line["split"] == "dev"}
+        evaluated: dict[int, dict[str, float]] = {line["step"]: {} for line in watch.read(log) if line["split"] == "dev"}
         for line in watch.read(log):
             if line["split"] == "dev":
                 evaluated[line["step"]][line["name"]] = line["value"]
@@ -132,14 +149,26 @@ class Job:
         step = lineage.step(self.tool.name, self.tool.version, self._settings, self.reader.steps)
         name = os.path.basename(folder.output)
         self._measures(log, os.path.join(built, "measures.parquet"), name)
-        end = {"rows": len(self.rows), "digest": self.digest, "base_model": self.backbone.fingerprint, "steps": self.plan.steps, "best_step": best}
+        end = {
+            "rows": len(self.rows),
+            "digest": self.digest,
+            "base_model": self.backbone.fingerprint,
+            "steps": self.plan.steps,
+            "best_step": best,
+        }
         with open(os.path.join(built, "fletching.json"), "wb") as file:
             file.write(lineage.dump({"step": step, "end": end}))
-        quality = [("base", evaluated[0]), ("tuned", evaluated[best])] if best is not None else []
         text = card.card(
-            name=name, base=self.options.model, dimension=self.backbone.model.get_embedding_dimension() or 0, step=step, plan=self.plan.describe(),
-            lengths=self.backbone.lengths, prompts=self.backbone.model.prompts, measures=quality, loss=describe_loss(self.options),
-        )  # fmt: skip
+            name=name,
+            base=self.options.model,
+            dimension=self.backbone.model.get_embedding_dimension() or 0,
+            step=step,
+            plan=self.plan.describe(),
+            lengths=self.backbone.lengths,
+            prompts=self.backbone.model.prompts,
+            measures=[("base", evaluated[0]), ("tuned", evaluated[best])] if best is not None else [],
+            loss=describe_loss(self.options),
+        )
         with open(os.path.join(built, "README.md"), "w", encoding="utf-8") as file:
             file.write(text)
         seen = self.plan.seen()
@@ -150,7 +179,9 @@ class Job:
 
     def _measures(self, log: str, path: str, name: str) -> None:
         columns = schema.load("measures").arrow(["run", "step", "split", "name", "value", "unit"])
-        with Writer(self.report, path, "measures", columns, version=self.tool.version, options=self._settings, sources=[self.reader], count=False) as out:
+        with Writer(
+            self.report, path, "measures", columns, version=self.tool.version, options=self._settings, sources=[self.reader], count=False
+        ) as out:
             for batch in watch.batches(log, name):
                 out.write(batch)
 
@@ -160,22 +191,29 @@ def choose_loss(options: Any) -> Loss:
     if options.loss == "triplet":
         loss: Any = functools.partial(losses.triplet, margin=options.margin)
     else:
-        loss = functools.partial(losses.infonce, temperature=options.temperature, symmetric=options.symmetric, candidates=options.candidates)
+        loss = functools.partial(
+            losses.infonce, temperature=options.temperature, symmetric=options.symmetric, candidates=options.candidates
+        )
     if options.matryoshka:
         return lambda q, d, structure: losses.matryoshka(lambda a, b: loss(a, b, structure), options.matryoshka, q, d)
     return loss
 
 
 def describe_loss(options: Any) -> str:
-    settings = f"margin {options.margin}" if options.loss == "triplet" else f"temperature {options.temperature}, negatives: {options.candidates}" + (", both directions" if options.symmetric else "")
-    return f"{options.loss} ({settings})" + (f", mean over the first {', '.join(map(str, options.matryoshka))} dimensions" if options.matryoshka else "")
+    settings = (
+        f"margin {options.margin}"
+        if options.loss == "triplet"
+        else f"temperature {options.temperature}, negatives: {options.candidates}" + (", both directions" if options.symmetric else "")
+    )
+    return f"{options.loss} ({settings})" + (
+        f", mean over the first {', '.join(map(str, options.matryoshka))} dimensions" if options.matryoshka else ""
+    )
 
 
 def arguments(options: Any, steps: int, folder: str, device: torch.device) -> Any:
     """Our options as the Trainer wants them; it neither prints nor decides when to save."""
     from sentence_transformers import SentenceTransformerTrainingArguments
 
-    warmup = options.warmup
     args = SentenceTransformerTrainingArguments(
         output_dir=folder,
         use_cpu=device.type == "cpu",
@@ -185,8 +223,6 @@ def arguments(options: Any, steps: int, folder: str, device: torch.device) -> An
         learning_rate=options.lr,
         weight_decay=options.weight_decay,
         max_grad_norm=options.clip,
-        warmup_steps=int(warmup) if warmup >= 1 else round(warmup * steps),
-        lr_scheduler_type=options.schedule,
         optim="adamw_torch_fused",
         seed=options.seed,
         logging_strategy="no",
@@ -201,5 +237,3 @@ def arguments(options: Any, steps: int, folder: str, device: torch.device) -> An
         torch.cuda.set_device(device)
         args._n_gpu = 1  # several GPUs are for torchrun; in one process the Trainer would fall back to DataParallel
     return args
-
-

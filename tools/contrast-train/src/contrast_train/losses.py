@@ -51,7 +51,16 @@ class Lists:
         return places, self.values[self.starts[keys][places] + within]
 
 
-def infonce(queries: Tensor, documents: Tensor, structure: Structure, *, temperature: float = 0.05, symmetric: bool = False, candidates: Candidates = "all", tile: int = 512) -> Result:
+def infonce(
+    queries: Tensor,
+    documents: Tensor,
+    structure: Structure,
+    *,
+    temperature: float = 0.05,
+    symmetric: bool = False,
+    candidates: Candidates = "all",
+    tile: int = 512,
+) -> Result:
     """InfoNCE, exact, in tiles: memory grows with tile x N, not with Q x N.
 
         L = sum_t w_t [ log sum_{d in C(t)} exp(cos(q_t, d) / temperature) - cos(q_t, p_t) / temperature ]
@@ -76,7 +85,17 @@ def exact(vectors: Tensor) -> Tensor:
     return vectors if vectors.dtype == torch.float64 else vectors.float()
 
 
-def _one_way(a: Tensor, c: Tensor, structure: Structure, weights: Tensor, temperature: float, candidates: Candidates, tile: int, grad_a: Tensor, grad_c: Tensor) -> Tensor:
+def _one_way(
+    a: Tensor,
+    c: Tensor,
+    structure: Structure,
+    weights: Tensor,
+    temperature: float,
+    candidates: Candidates,
+    tile: int,
+    grad_a: Tensor,
+    grad_c: Tensor,
+) -> Tensor:
     """Anchors a against candidates c; adds to both gradients. Gradient of a row of scores:
     weight / temperature * (softmax - one-hot)."""
     known = Lists(structure.known, len(a))
@@ -135,7 +154,11 @@ def by_autograd(value: Callable[[Tensor, Tensor], Tensor], queries: Tensor, docu
     with torch.enable_grad():
         raw = [exact(vectors).detach().requires_grad_() for vectors in (queries, documents)]
         loss = value(*(functional.normalize(vectors, dim=1) for vectors in raw))
-        gradients = torch.autograd.grad(loss, raw, allow_unused=True, materialize_grads=True) if loss.requires_grad else [torch.zeros_like(vectors) for vectors in raw]
+        gradients = (
+            torch.autograd.grad(loss, raw, allow_unused=True, materialize_grads=True)
+            if loss.requires_grad
+            else [torch.zeros_like(vectors) for vectors in raw]
+        )
     return loss.detach(), gradients[0], gradients[1]
 
 

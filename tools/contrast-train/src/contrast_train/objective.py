@@ -30,7 +30,17 @@ class Objective(nn.Module):
     twice. Vectors, similarities and losses are float32 whatever the model computes in.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, *, batch_tokens: int = 1024, keep_tokens: int = 0, autocast: torch.dtype | None = None, pad_id: int = 0, left_padding: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        *,
+        batch_tokens: int = 1024,
+        keep_tokens: int = 0,
+        autocast: torch.dtype | None = None,
+        pad_id: int = 0,
+        left_padding: bool = False,
+    ) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
@@ -50,7 +60,9 @@ class Objective(nn.Module):
         embed = functools.partial(self.embed, tokens, lengths)
         parts = micro_batches(lengths, self.batch_tokens)
         keep = len(parts) if len(parts) == 1 else self.keep_tokens // self.batch_tokens
-        return global_loss(embed, parts, len(lengths), of_vectors, tokens.device, keep=keep, no_sync=getattr(self.model, "no_sync", nullcontext))
+        return global_loss(
+            embed, parts, len(lengths), of_vectors, tokens.device, keep=keep, no_sync=getattr(self.model, "no_sync", nullcontext)
+        )
 
     def embed(self, tokens: Tensor, lengths: Tensor, texts: Tensor) -> Tensor:
         """Vectors float32 (n, D) of these texts."""

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import xxhash
-
 from fletching import draw, schema
 from fletching.digest import RowDigest
 from fletching.errors import Refused
@@ -103,7 +102,12 @@ class Rows:
         texts, ids = self.known(int(self.query_hash[number]))
         order = [row["pos"][i] for i in draw.permuted(self.seed, f"{epoch} pos {row['id']}", len(row["pos"]))]
         positives = list(dict.fromkeys(text for text in order if text.strip()))
-        named = dict(zip(row["pos"] + (row["neg"] or []), (row["pos_ids"] or [None] * len(row["pos"])) + (row["neg_ids"] or [None] * len(row["neg"] or []))))
+        named = dict(
+            zip(
+                row["pos"] + (row["neg"] or []),
+                (row["pos_ids"] or [None] * len(row["pos"])) + (row["neg_ids"] or [None] * len(row["neg"] or [])),
+            )
+        )
         return Drawn(
             number,
             row["query"],
@@ -115,7 +119,9 @@ class Rows:
             ids,
         )
 
-    def _negatives(self, epoch: int, row: dict[str, Any], named: dict[str, str | None], texts: frozenset[int], ids: frozenset[str]) -> tuple[str, ...]:
+    def _negatives(
+        self, epoch: int, row: dict[str, Any], named: dict[str, str | None], texts: frozenset[int], ids: frozenset[str]
+    ) -> tuple[str, ...]:
         """At most `negatives` distinct hard negatives, none of them known to answer the query."""
         pool = row["neg"] or []
         wanted = len(pool) if self.negatives is None else self.negatives

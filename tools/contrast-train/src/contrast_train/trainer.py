@@ -1,4 +1,4 @@
-"""SentenceTransformerTrainer with our data path, checkpoints and watching.
+"""SentenceTransformerTrainer with our data path, schedule, checkpoints and watching.
 
 What it overrides, and why: the dataloader (batches come from the plan, whole on every rank), the model
 card callback (ours is written from the lineage), log (no prints), the gradient norm (a non-finite one
@@ -8,23 +8,26 @@ safetensors, no pickled arguments).
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from fletching.errors import Refused
 from safetensors.torch import load_model, save_model
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 
+from contrast_train import schedule
 from contrast_train.checkpoint import RunFolder
 from contrast_train.collate import PREFIX, Collator
 from contrast_train.objective import Objective
 from contrast_train.plan import Plan
 from contrast_train.rows import Rows
 from contrast_train.watch import Watch
-from fletching.errors import Refused
 
 WEIGHTS = "weights.safetensors"
 BEST_BY = "ndcg_at_10"
@@ -34,17 +37,42 @@ class ContrastTrainer(SentenceTransformerTrainer):
     """One run. measure: the held-out quality of the model as it stands, or None."""
 
     def __init__(
-        self, *, objective: Objective, args: SentenceTransformerTrainingArguments, rows: Rows, plan: Plan, collator: Collator, folder: RunFolder, watch: Watch, rhythm: Rhythm, measure: Callable[[], dict[str, float]] | None
+        self,
+        *,
+        objective: Objective,
+        args: SentenceTransformerTrainingArguments,
+        rows: Rows,
+        plan: Plan,
+        collator: Collator,
+        folder: RunFolder,
+        watch: Watch,
+        rhythm: Rhythm,
+        measure: Callable[[], dict[str, float]] | None,
     ) -> None:
         self.rows, self.plan, self.collator = rows, plan, collator
         self.folder, self.watch, self.rhythm, self.measure = folder, watch, rhythm, measure
         self.current: list[int] = []
-        super().__init__(model=objective.model, args=args, loss=objective, data_collator=collator, callbacks=[rhythm])
+        self.loss: Objective  # type: ignore[assignment]
+        super().__init__(
+            model=objective.model,  # type: ignore[arg-type]
+            args=args,
+            loss=objective,
+            data_collator=collator,  # type: ignore[arg-type]
+            callbacks=[rhythm],
+        )
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> DataLoader:
         # The whole run is one epoch to the Trainer: our plan knows the real ones, and resuming is a skip.
         return DataLoader(self.rows, batch_sampler=self.plan, collate_fn=self.collator)  # type: ignore[arg-type]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        # The Trainer's own warmup gives the first step a rate of zero.
+        share = functools.partial(schedule.share, steps=self.plan.steps, warmup=self.rhythm.warmup, kind=self.rhythm.schedule)
+        if self.lr_scheduler is None:
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: share(step))  # type: ignore[arg-type]
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         pass
@@ -66,7 +94,10 @@ class ContrastTrainer(SentenceTransformerTrainer):
     def _stop(self, what: str) -> None:
         ids = [self.rows.raw(row)["id"] for row in self.current]
         shown = ", ".join(ids[:20]) + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
-        raise Refused(f"{what} at step {self.state.global_step + 1}; rows of the batch: {shown}", "look at these rows; try a lower --lr, a higher --temperature or --dtype float32")
+        raise Refused(
+            f"{what} at step {self.state.global_step + 1}; rows of the batch: {shown}",
+            "look at these rows; try a lower --lr, a higher --temperature or --dtype float32",
+        )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "grad_norm" in logs:
@@ -103,10 +134,14 @@ class ContrastTrainer(SentenceTransformerTrainer):
 
 
 class Rhythm(TrainerCallback):
-    """When to evaluate and when to save: every so many steps, and evaluation at the end."""
+    """When to evaluate and to save, and at which learning rate to step.
 
-    def __init__(self, steps: int, save_every: int, eval_every: int | None, keep: int) -> None:
+    eval_every: None for never; else the last step is evaluated too. warmup: steps.
+    """
+
+    def __init__(self, steps: int, *, save_every: int, eval_every: int | None, keep: int, warmup: int, schedule: schedule.Kind) -> None:
         self.steps, self.save_every, self.eval_every, self.keep = steps, save_every, eval_every, keep
+        self.warmup, self.schedule = warmup, schedule
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         last = state.global_step == self.steps
