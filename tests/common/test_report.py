@@ -66,3 +66,12 @@ def test_progress_on_a_terminal_redraws_one_line_and_clears_it(capsys, monkeypat
         progress.advance(5)
     written = capsys.readouterr().err
     assert written.startswith("\rt: reading 5 rows") and written.endswith("\r\x1b[K") and "\n" not in written
+
+
+def test_a_slow_rate_is_not_shown_as_zero():
+    progress = Report("t").progress("training", 10, "steps")
+    progress.done = 1
+    assert progress._line(progress.started + 8) == "training 1 of 10 steps, 0.12/s, 1:12 left"
+    assert "0.10/s" in progress._line(progress.started + 10)
+    progress.done = 1000
+    assert "100/s" in progress._line(progress.started + 10)

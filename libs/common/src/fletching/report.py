@@ -108,7 +108,7 @@ class Progress:
         rate = self.done / max(now - self.started, 1e-9)
         of = f" of {self.total:,}" if self.total else ""
         left = f", {_clock((self.total - self.done) / rate)} left" if self.total and rate else ""
-        return f"{self.doing} {self.done:,}{of} {self.unit}, {rate:,.0f}/s{left}"
+        return f"{self.doing} {self.done:,}{of} {self.unit}, {rate:,.{0 if rate >= 10 else 2}f}/s{left}"
 
     def __enter__(self) -> Progress:
         return self
