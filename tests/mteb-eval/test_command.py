@@ -179,6 +179,48 @@ def test_training_texts_in_the_test_set_are_flagged(model, evaluate, examples, w
     assert "!" not in evaluate(model, "--examples", test, "--training", write("other.jsonl", [near | {"query": "q"}])).text
 
 
+def test_a_single_model_shows_its_worst_queries(model, evaluate, examples, write):
+    ran = evaluate(model, "--examples", write("t.jsonl", examples), "--changed", 2)
+    at = ran.text.splitlines().index("  worst queries (rank of the first right document)")
+    ranks = [int(line.split()[0]) for line in ran.text.splitlines()[at + 1 :]]
+    assert len(ranks) == 2
+    assert ranks[0] >= ranks[1] > 1
+
+
+def test_time_and_memory_stand_in_the_json_summary_alone(model, evaluate, examples, write):
+    assert evaluate(f"m={model}", "--examples", write("t.jsonl", examples), "--json-summary", "s.json").rc == 0
+    told = json.loads(Path("s.json").read_text())["measures"]
+    assert told["peak_memory_mb"] > 50
+    (spent,) = told["evaluations"]
+    assert (spent["run"], spent["task"], spent["texts"]) == ("m", "t", 24)
+    assert spent["texts_per_second"] > 0
+
+
+def test_a_cache_that_is_named_stays_and_serves_the_next_run(model, evaluate, examples, write, monkeypatch):
+    from fletching.encode import Encoder
+
+    command = [model, "--examples", write("t.jsonl", examples), "--cache", "vectors"]
+    assert evaluate(*command).rc == 0
+    monkeypatch.setattr(Encoder, "_forward", None)  # any forward pass would fail
+    assert evaluate(*command).rc == 0
+
+
+def test_a_static_model_is_evaluated_like_any_other(model, evaluate, examples, write, tmp_path):
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    tokenizer = SentenceTransformer(model, device="cpu").tokenizer.backend_tokenizer
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        words = torch.nn.init.normal_(torch.empty(tokenizer.get_vocab_size(), 16))
+    static = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=words.numpy())], device="cpu")
+    static.save(str(tmp_path / "static"), create_model_card=False)
+    ran = evaluate("static", "--examples", write("t.jsonl", examples), "--dims", "16,4")
+    assert ran.rc == 0, ran.err
+    assert "static@4" in ran.text
+
+
 class Checker(HTMLParser):
     """Collects what a page would load or run."""
 

@@ -188,6 +188,33 @@ def test_a_copy_of_a_tasks_repository_is_read_as_mteb_reads_it(model, evaluate, 
     assert found["m", "SciFact", "ndcg_at_10"]["count"] == 2
 
 
+def test_each_subset_of_a_task_is_kept_on_its_own_and_mtebs_file_holds_them_all(model, evaluate, measures):
+    import mteb
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    subsets = mteb.get_task("STS17").hf_subsets
+    folder = Path("data/STS17")
+    folder.mkdir(parents=True)
+    rows = [(*pair, subset) for place, subset in enumerate(subsets) for pair in (PAIRS if place else PAIRS[:4])]
+    pq.write_table(pa.table(dict(zip(("sentence1", "sentence2", "score", "lang"), map(list, zip(*rows))))), folder / "test.parquet")
+    command = [f"m={model}", "--tasks", "STS17", "--data", "data", "-o", "out.jsonl"]
+    assert evaluate(*command).rc == 0
+    found = measures("out.jsonl")
+    assert {task for _, task, _ in found} == {f"STS17[{subset}]" for subset in subsets}
+    assert found["m", f"STS17[{subsets[0]}]", "cosine_spearman"]["count"] == 4
+    kept = sorted(Path("out.results/observed").iterdir())
+    assert len(kept) == len(subsets)
+    kept[0].unlink()  # as if killed before this subset
+    first = Path("out.jsonl").read_bytes()
+    again = evaluate(*command)
+    assert "taken from" not in again.err
+    assert Path("out.jsonl").read_bytes() == first
+    assert "taken from" in evaluate(*command).err
+    (written,) = Path("out.results/results").glob("*/*/STS17.json")
+    assert len(json.loads(written.read_text())["scores"]["test"]) == len(subsets)
+
+
 def test_a_named_retrieval_task_reads_a_beir_folder(model, evaluate, beir):
     beir("data/scifact")
     ran = evaluate(model, "--tasks", "SciFact", "--data", "data")

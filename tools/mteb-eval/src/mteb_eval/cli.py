@@ -5,7 +5,7 @@ Writes   a table of all models with 95 % intervals on stdout; `measures` to -o; 
 Holds    the texts of one task and, by path to the vectors on disk, about 120 bytes a text
 
   mteb-eval base/ tuned/ --examples test.parquet
-  mteb-eval base/ tuned/ --examples faq=test.parquet --require-gain ndcg_at_10=0.02 -o measures.parquet
+  mteb-eval base/ tuned/ --examples faq=test.parquet --require-gain ndcg_at_10=0.02 -o m.parquet
 """
 
 from __future__ import annotations

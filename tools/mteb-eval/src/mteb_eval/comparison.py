@@ -130,3 +130,12 @@ def moves(base: Outcome, other: Outcome, texts: dict[str, str], count: int) -> t
     rose = sorted((move for move in moved if move.gain > 0), key=lambda move: (-move.gain, move.query))
     fell = sorted((move for move in moved if move.gain < 0), key=lambda move: (move.gain, move.query))
     return rose[:count], fell[:count]
+
+
+def worst(outcome: Outcome, texts: dict[str, str], count: int) -> list[Move]:
+    """The queries whose first right document stands lowest, at most `count`, as moves from nowhere."""
+    if "rank" not in outcome.observed.column_names:
+        return []
+    found = zip(outcome.observed["id"].to_pylist(), outcome.observed["rank"].to_pylist())
+    missed = [Move(texts.get(name, name), rank, rank) for name, rank in found if rank != 1]
+    return sorted(missed, key=lambda move: (move.after != MISSED, -move.after, move.query))[:count]

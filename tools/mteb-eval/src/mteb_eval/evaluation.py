@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -18,6 +19,7 @@ import xxhash
 from fletching import lineage
 from fletching.errors import Refused
 from fletching.report import Report
+from mteb.abstasks import AbsTaskBitextMining
 from mteb.abstasks.abstask import AbsTask
 
 from mteb_eval.encoder import Model
@@ -36,45 +38,76 @@ def hush() -> None:
 
 
 def evaluate(model: Model, task: AbsTask, digest: str, store: Store, report: Report) -> list[Outcome]:
-    """The outcomes of all splits and subsets of a task, from the store where they stand there already."""
-    known = store.load(model, task, digest)
-    if known is not None:
+    """The outcomes of all splits and subsets of a task, each from the store where it stands there already."""
+    outcomes, fresh = [], 0
+    for split, subsets in units(task):
+        key = Key(model, task, digest, split, subsets)
+        found = store.load(key)
+        if found is None:
+            found = _run(key, report)
+            store.save(key, found)
+            fresh += 1
+        outcomes += found
+    store.publish(model, task, outcomes)  # also where nothing is new: a kill may have cut mteb's files
+    if not fresh:
         report.note(f"{model.name} on {task.metadata.name}: taken from {store.folder}")
-        return known
+    return outcomes
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a result is the result of."""
+
+    model: Model
+    task: AbsTask
+    digest: str
+    split: str
+    subsets: tuple[str, ...]
+
+    def file_name(self) -> str:
+        names = {"task": self.task.metadata.name, "split": self.split, "subsets": self.subsets}
+        content = names | {"model": self.model.settings, "data": self.digest, "mteb": mteb.__version__}
+        return f"{names['task']}-{self.model.name.replace('/', '__')}-{xxhash.xxh3_64_hexdigest(lineage.dump(content))}.parquet"
+
+
+def units(task: AbsTask) -> list[tuple[str, tuple[str, ...]]]:
+    """What is evaluated and kept at a time: a split and a subset; bitext mining takes its subsets together."""
+    together = isinstance(task, AbsTaskBitextMining)
+    parts = [tuple(task.hf_subsets)] if together else [(subset,) for subset in task.hf_subsets]
+    return [(split, part) for split in task.eval_splits for part in parts]
+
+
+def _run(key: Key, report: Report) -> list[Outcome]:
+    model, task = key.model, key.task
     capture = Capture(task)
     model.data_prompts, model.reversed = getattr(task, "data_prompts", {}), getattr(task, "reversed", False)
-    before, started = model.texts, time.monotonic()
-    result = mteb.evaluate(
-        model,
-        task,
-        cache=None,  # its cache is never asked: see Store
-        co2_tracker=False,
-        show_progress_bar=False,
-        encode_kwargs={"batch_size": LOADER_BATCH, "show_progress_bar": False},
-    )
+    model.texts, started = 0, time.monotonic()
+    everything = task._eval_splits, task.hf_subsets
+    task._eval_splits, task.hf_subsets = [key.split], list(key.subsets)
+    try:
+        result = mteb.evaluate(
+            model,
+            task,
+            cache=None,  # its cache is never asked: see Store
+            co2_tracker=False,
+            show_progress_bar=False,
+            encode_kwargs={"batch_size": LOADER_BATCH, "show_progress_bar": False},
+        )
+    finally:
+        task._eval_splits, task.hf_subsets = everything
+        capture.release()
     seconds = time.monotonic() - started
-    about = {"seconds": round(seconds, 3), "texts": model.texts - before}
-    settings = model.settings | {"prompts_used": dict(sorted(model.prompts_used.items())), "data": digest, "mteb": mteb.__version__}
+    settings = model.settings | {"prompts_used": dict(sorted(model.prompts_used.items())), "data": key.digest, "mteb": mteb.__version__}
     outcomes = []
-    for split, subsets in result[0].scores.items():
-        for scores in subsets:
-            place = (split, scores["hf_subset"])
-            observed = capture.observed.get(place, pa.table({}))
-            numbers = {name: float(value) for name, value in scores.items() if isinstance(value, (int, float)) and np.isfinite(value)}
-            outcome = Outcome(
-                task.metadata.name,
-                task.metadata.type,
-                split,
-                scores["hf_subset"],
-                task.metadata.main_score,
-                numbers,
-                observed,
-                settings,
-                about | {"documents": capture.documents.get(place)},
-            )
-            agree(outcome)
-            outcomes.append(outcome)
-    store.save(model, task, digest, outcomes, result[0])
+    for scores in result[0].scores[key.split]:
+        subset = scores["hf_subset"]
+        about = {"seconds": round(seconds, 3), "texts": model.texts, "documents": capture.documents.get(subset)}
+        observed = capture.observed.get(subset, pa.table({}))
+        numbers = {name: float(value) for name, value in scores.items() if isinstance(value, (int, float)) and np.isfinite(value)}
+        names = task.metadata.name, task.metadata.type, key.split, subset, task.metadata.main_score
+        outcome = Outcome(*names, numbers, observed, settings, about, dict(scores))
+        agree(outcome)
+        outcomes.append(outcome)
     return outcomes
 
 
@@ -88,23 +121,21 @@ def agree(outcome: Outcome) -> None:
 
 
 class Store:
-    """Results on disk, one file for each (model, settings, task, data), written whole or not at all.
+    """Results on disk, one file for each (model, settings, task, data, split, subset), whole or not at all.
 
     mteb's own cache takes every local model for the same one and knows nothing of data or prompts, so it
     is only written (as the JSON files that its leaderboard and `ResultCache.load_results` read), never
-    read. Our file is written last: where it stands, all else stands.
+    read.
     """
 
     def __init__(self, folder: str | None) -> None:
         self.folder = folder
 
-    def _path(self, model: Model, task: AbsTask, digest: str) -> str:
-        content = {"model": model.settings, "task": task.metadata.name, "data": digest, "mteb": mteb.__version__}
-        key = xxhash.xxh3_64_hexdigest(lineage.dump(content))
-        return os.path.join(self.folder or "", "observed", f"{task.metadata.name}-{model.name.replace('/', '__')}-{key}.parquet")
+    def _path(self, key: Key) -> str:
+        return os.path.join(self.folder or "", "observed", key.file_name())
 
-    def load(self, model: Model, task: AbsTask, digest: str) -> list[Outcome] | None:
-        path = self._path(model, task, digest)
+    def load(self, key: Key) -> list[Outcome] | None:
+        path = self._path(key)
         if not self.folder or not os.path.exists(path):
             return None
         try:
@@ -120,17 +151,16 @@ class Store:
             start += rows
         return outcomes
 
-    def save(self, model: Model, task: AbsTask, digest: str, outcomes: list[Outcome], result: Any) -> None:
+    def save(self, key: Key, outcomes: list[Outcome]) -> None:
         if not self.folder:
             return
-        mteb.ResultCache(self.folder).save_to_cache(result, model.mteb_model_meta, encode_kwargs={"batch_size": LOADER_BATCH})
         parts = []
         for outcome in outcomes:
             fields = {name: value for name, value in vars(outcome).items() if name != "observed"}
             parts.append(fields | {"rows": outcome.observed.num_rows, "columns": outcome.observed.column_names})
         table = pa.concat_tables([outcome.observed for outcome in outcomes], promote_options="default")
         table = table.replace_schema_metadata({"mteb-eval": json.dumps(parts)})
-        path = self._path(model, task, digest)
+        path = self._path(key)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         temporary = f"{path}.tmp-{os.getpid()}"
         with open(temporary, "wb") as file:
@@ -138,3 +168,14 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+
+    def publish(self, model: Model, task: AbsTask, outcomes: list[Outcome]) -> None:
+        """The JSON files of a task as mteb writes them, under results/<model>/<revision>/."""
+        if not self.folder:
+            return
+        scores: dict[str, dict[str, Any]] = {}
+        for outcome in outcomes:
+            scores.setdefault(outcome.split, {})[outcome.subset] = outcome.raw
+        seconds = sum(outcome.about["seconds"] for outcome in outcomes)
+        result = mteb.TaskResult.from_task_results(task, scores, seconds)
+        mteb.ResultCache(self.folder).save_to_cache(result, model.mteb_model_meta, encode_kwargs={"batch_size": LOADER_BATCH})

@@ -40,7 +40,8 @@ class Outcome:
     scores: dict[str, float]
     observed: pa.Table
     settings: dict[str, Any] = field(default_factory=dict)
-    about: dict[str, Any] = field(default_factory=dict)  # queries, documents, seconds, texts
+    about: dict[str, Any] = field(default_factory=dict)  # documents, seconds, texts
+    raw: dict[str, Any] = field(default_factory=dict)  # mteb's scores as it writes them
 
     @property
     def count(self) -> int | None:
@@ -94,46 +95,46 @@ PAIR_METRICS = {"cosine_spearman": spearman, "cosine_pearson": pearson, "cosine_
 
 
 class Capture:
-    """Watches a task while mteb evaluates it and keeps what its means are made of, by (split, subset)."""
+    """Watches a task while mteb evaluates it and keeps what its means are made of, by subset."""
 
     def __init__(self, task: AbsTask) -> None:
-        self.observed: dict[tuple[str, str], pa.Table] = {}
-        self.documents: dict[tuple[str, str], int] = {}
-        self.place = ("", "")
-        inner = task._evaluate_subset
-
-        def evaluate_subset(model: Any, data: Any, *, hf_split: str, hf_subset: str, **rest: Any) -> Any:
-            self.place = (hf_split, hf_subset)
-            if isinstance(task, AbsTaskRetrieval):
-                self.documents[self.place] = len(data["corpus"])
-            return inner(model, data, hf_split=hf_split, hf_subset=hf_subset, **rest)
-
-        task._evaluate_subset = evaluate_subset  # type: ignore[assignment,method-assign]
+        self.task = task
+        self.observed: dict[str, pa.Table] = {}
+        self.documents: dict[str, int] = {}
+        self.subset = ""
+        self._watch("_evaluate_subset", self._evaluate_subset)
         if isinstance(task, AbsTaskRetrieval):
-            self._watch_retrieval(task)
+            self._watch("task_specific_scores", self._queries)
         elif isinstance(task, AbsTaskSTS):
-            self._watch_pairs(task, "_calculate_scores")
+            self._watch("_calculate_scores", self._pairs)
         elif isinstance(task, AbsTaskPairClassification):
-            self._watch_pairs(task, "_compute_metrics")
+            self._watch("_compute_metrics", self._pairs)
 
-    def _watch_retrieval(self, task: AbsTaskRetrieval) -> None:
-        inner = task.task_specific_scores
+    def release(self) -> None:
+        """Give the task its own methods back."""
+        for method in ("_evaluate_subset", "task_specific_scores", "_calculate_scores", "_compute_metrics"):
+            vars(self.task).pop(method, None)
 
-        def watch(scores: Any, qrels: Any, results: Any, hf_split: str, hf_subset: str) -> Any:
-            self.observed[hf_split, hf_subset] = of_queries(scores, qrels, results)
-            return inner(scores, qrels, results, hf_split=hf_split, hf_subset=hf_subset)
+    def _watch(self, method: str, watcher: Callable[..., None]) -> None:
+        inner = getattr(self.task, method)
 
-        task.task_specific_scores = watch  # type: ignore[method-assign]
+        def watched(*arguments: Any, **named: Any) -> Any:
+            watcher(*arguments, **named)
+            return inner(*arguments, **named)
 
-    def _watch_pairs(self, task: Any, method: str) -> None:
-        inner = getattr(task, method)
+        setattr(self.task, method, watched)
 
-        def watch(scores: Any, labels: Any) -> Any:
-            columns = {"label": np.asarray(labels, np.float64), "cosine": np.asarray(scores["cosine_scores"], np.float64)}
-            self.observed[self.place] = pa.table(columns)
-            return inner(scores, labels)
+    def _evaluate_subset(self, model: Any, data: Any, *, hf_subset: str, **_: Any) -> None:
+        self.subset = hf_subset
+        if isinstance(self.task, AbsTaskRetrieval):
+            self.documents[hf_subset] = len(data["corpus"])
 
-        setattr(task, method, watch)
+    def _queries(self, scores: Any, qrels: Any, results: Any, **_: Any) -> None:
+        self.observed[self.subset] = of_queries(scores, qrels, results)
+
+    def _pairs(self, scores: Any, labels: Any) -> None:
+        columns = {"label": np.asarray(labels, np.float64), "cosine": np.asarray(scores["cosine_scores"], np.float64)}
+        self.observed[self.subset] = pa.table(columns)
 
 
 def of_queries(scores: dict[str, dict[str, float]], qrels: Any, results: Any) -> pa.Table:

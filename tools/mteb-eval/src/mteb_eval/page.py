@@ -33,6 +33,7 @@ class Section:
     figures: Sequence[Figure]
     flags: Sequence[str]
     moves: dict[str, tuple[list[Move], list[Move]]]
+    worst: Sequence[Move] = ()  # of the one run, where there is nothing to compare it with
 
 
 def write(path: str, sections: Sequence[Section], baseline: str, version: str) -> None:
@@ -84,6 +85,8 @@ def task(section: Section, baseline: str, colours: dict[str, str]) -> list[str]:
     for run, (rose, fell) in section.moves.items():
         if rose or fell:
             parts += [f"<h3>Rank of the first right document, {escape(run)} against {escape(baseline)}</h3>", moved([*rose, *fell])]
+    if section.worst:
+        parts += ["<h3>Worst queries, rank of the first right document</h3>", moved(section.worst)]
     return parts
 
 
@@ -98,7 +101,8 @@ def figure_table(figures: Sequence[Figure]) -> str:
 def moved(moves: Sequence[Move]) -> str:
     rows = ""
     for move in moves:
-        rows += f'<tr><td class="rank">{_rank(move.before)} → {_rank(move.after)}</td><td>{escape(move.query[:300])}</td></tr>'
+        before = "" if move.before == move.after else f"{_rank(move.before)} → "
+        rows += f'<tr><td class="rank">{before}{_rank(move.after)}</td><td>{escape(move.query[:300])}</td></tr>'
     return f"<table>{rows}</table>"
 
 

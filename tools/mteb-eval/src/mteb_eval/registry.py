@@ -80,7 +80,7 @@ def load(report: Report, task: AbsTask, data: str) -> AbsTask:
         splits = {split: collection.from_beir(report, task.metadata.name, folder, split) for split in task.eval_splits}
         task.dataset = {"default": {split: retrieval_split(found) for split, found in splits.items()}}
         task.data_loaded = True
-    elif isinstance(task, AbsTaskSTS) and (files := _split_files(folder, task.eval_splits)):
+    elif isinstance(task, AbsTaskSTS) and not task.metadata.is_multilingual and (files := _split_files(folder, task.eval_splits)):
         tables = {split: pairs.read(report, task.metadata.name, path, labelled=False, split=split) for split, path in files.items()}
         task.dataset = DatasetDict({split: pair_table(table, "score", table.labels) for split, table in tables.items()})
         task.data_loaded = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -54,6 +55,7 @@ def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
     ]
     missed = gate.failures(gains, losses, figures, {by_run[baseline].label: by_run[baseline].main for by_run in outcomes.values()})
     report.drop("rows evaluated", report.rows_in)
+    report.measures |= effort(outcomes)
     flags = flagged(options, report, models, tasks)
     sections = sections_of(options, outcomes, figures, baseline, tasks, flags)
     print_table(out, sections, baseline)
@@ -191,6 +193,18 @@ def vectors_on_disk(options: Any) -> Iterator[str]:
     shutil.rmtree(f"{beside}.cache", ignore_errors=True)
 
 
+def effort(outcomes: Outcomes) -> dict[str, Any]:
+    """Time and memory for --json-summary; the measures hold no clock."""
+    spent = [
+        {"run": run, "task": outcome.label, "split": outcome.split, "seconds": outcome.about["seconds"], "texts": outcome.about["texts"]}
+        for by_run in outcomes.values()
+        for run, outcome in by_run.items()
+    ]
+    for one in spent:
+        one["texts_per_second"] = round(one["texts"] / max(one["seconds"], 1e-3), 1)
+    return {"evaluations": spent, "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+
+
 def sections_of(
     options: Any, outcomes: Outcomes, figures: Sequence[Figure], baseline: str, tasks: Sequence[AbsTask], flags: Sequence[tuple[str, str]]
 ) -> list[Section]:
@@ -205,7 +219,8 @@ def sections_of(
             if run != baseline and place in texts
         }
         mine = [figure for figure in figures if (figure.task, figure.split) == place]
-        sections.append(Section(by_run, mine, told, moves))
+        alone = [] if moves or len(by_run) > 1 else comparison.worst(by_run[baseline], texts.get(place, {}), options.changed)
+        sections.append(Section(by_run, mine, told, moves, alone))
     return sections
 
 
@@ -218,7 +233,7 @@ def print_table(out: TextIO, sections: Sequence[Section], baseline: str) -> None
         for run, (rose, fell) in section.moves.items():
             found = table.moved(rose, fell, width)
             lines += [f"  {run} against {baseline}:", *found] if found else []
-        lines.append("")
+        lines += [*table.lowest(section.worst, width), ""]
     out.write("\n".join(lines[:-1]) + "\n")
     out.flush()
 

@@ -98,12 +98,20 @@ def moved(rose: Sequence[Move], fell: Sequence[Move], width: int) -> list[str]:
     for title, group in (("rose most (rank of the first right document)", rose), ("fell most", fell)):
         if group:
             lines.append(f"  {title}")
-        for move in group:
-            ranks = f"{_rank(move.before):>6} → {_rank(move.after):<6}"
-            text = "".join(c if c.isprintable() else " " for c in move.query)
-            room = max(width - len(ranks) - 6, 20)
-            lines.append(f"    {ranks} {text if len(text) <= room else text[: room - 1] + '…'}")
+        lines += [_line(f"{_rank(move.before):>6} → {_rank(move.after):<6}", move.query, width) for move in group]
     return lines
+
+
+def lowest(moves: Sequence[Move], width: int) -> list[str]:
+    """The ranks of the queries that one model does worst on."""
+    lines = [_line(f"{_rank(move.after):>6}", move.query, width) for move in moves]
+    return ["  worst queries (rank of the first right document)", *lines] if moves else []
+
+
+def _line(ranks: str, query: str, width: int) -> str:
+    text = "".join(c if c.isprintable() else " " for c in query)
+    room = max(width - len(ranks) - 6, 20)
+    return f"    {ranks} {text if len(text) <= room else text[: room - 1] + '…'}"
 
 
 def _rank(rank: int) -> str:
