@@ -1,234 +1,247 @@
-"""From table to files: drafts straight through, or spooled, split and given negatives."""
+"""From table to files: drafts straight through, or spooled, split, partitioned and given negatives."""
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from csv2pairs import pairs, split
-from csv2pairs.negatives import Candidates, Pools
+from csv2pairs import split, templates
+from csv2pairs.draws import Drawn, Draws
+from csv2pairs.pairs import Drafting, Drafts
+from csv2pairs.partition import Part, parts
+from csv2pairs.seen import Seen
+from csv2pairs.spool import Spool, take
 from csv2pairs.table import Table
 from fletching import keys, schema
 from fletching.report import Report
-from fletching.stream import Writer
+from fletching.stream import Together, Writer
 from fletching.text import content_id
 
 if TYPE_CHECKING:
     from csv2pairs.cli import Options
 
 STRINGS = pa.list_(pa.string())
+KNOWN = {"id": pa.string(), "query": pa.string(), "pos": STRINGS, "neg": STRINGS}
+BLOCK = 8192
 
 
-def write_texts(table: Table, options: Options, shares: dict[str, float], report: Report, lineage: dict[str, Any]) -> None:
-    """--mode texts: one text a row, by template."""
-    columns = _text_columns(options)
-    seen: set[int] = set()
-    with Writer(report, options.output, "texts", columns, **lineage) as out, report.progress("reading") as progress:
-        for batch in table:
-            texts = pairs.fill(options.template, batch) if options.template else pairs.fuse(options.pos, batch)
-            text_keys = keys.of(texts)
-            fresh = _first_seen(text_keys, seen)
-            report.drop("empty", int((text_keys == keys.ABSENT).sum()))
-            report.drop("duplicate", int((~fresh & (text_keys != keys.ABSENT)).sum()))
-            kept = batch.filter(pa.array(fresh))
-            texts = texts.filter(pa.array(fresh))
-            ids = kept[options.id] if options.id else pa.array([content_id(text) for text in texts.to_pylist()], pa.string())
-            passed = [kept[name] for name in ((options.domain,) if options.domain else ()) + options.keep]
-            out.write(pa.RecordBatch.from_arrays([ids, texts, *passed], schema=columns))
-            progress.advance(len(batch))
+class Outputs:
+    """One run: where its rows go. `lineage` holds what every Writer is told."""
 
+    def __init__(self, table: Table, options: Options, shares: dict[str, float], report: Report, lineage: dict[str, Any]) -> None:
+        self.table, self.options, self.shares, self.report = table, options, shares, report
+        self.lineage = lineage | {"sources": [table]}
+        self.texts_written = Seen()
 
-def _text_columns(options: Options) -> pa.Schema:
-    names = ["id", "text", *(["domain"] if options.domain else [])]
-    passed = [pa.field(name, pa.string()) for name in options.keep]
-    return schema.load("texts").arrow(names, passed)
-
-
-def write_examples(table: Table, options: Options, shares: dict[str, float], report: Report, lineage: dict[str, Any]) -> None:
-    columns = pairs.columns(options)
-    drafts = _drafts(table, options, report)
-    with contextlib.ExitStack() as stack:
-        if options.texts_out:
-            drafts = _texts_beside(drafts, stack.enter_context(Writer(report, options.texts_out, "texts", _plain_texts(), count=False, **lineage)))
-        if not (options.negatives or shares or options.mode == "group"):
-            out = stack.enter_context(Writer(report, options.output, "examples", columns, **lineage))
-            for draft in drafts:
-                out.write(draft.rows)
+    def write(self) -> None:
+        if self.options.mode == "texts":
+            self._write_texts()
             return
-        spool = Spool(drafts, columns, stack)
-        names = list(shares) or [""]
-        labels = split.components(np.column_stack([spool.links, spool.groups, spool.ids])) if shares else spool.ids
-        splits = split.assign(labels, shares, options.seed) if shares else np.zeros(len(spool.ids), np.int64)
-        _write_splits(spool, splits, names, columns, options, report, lineage)
+        self.drafting = Drafting(self.options, self.report)
+        self.columns = self._example_columns()
+        with contextlib.ExitStack() as stack:
+            drafts = self._drafts()
+            options = self.options
+            if options.negatives or self.shares or options.partition_by or options.mode == "group":
+                self._write_spooled(Spool(drafts, stack))
+            else:
+                self._write_straight(drafts)
 
+    # --- texts ---
 
-def _drafts(table: Table, options: Options, report: Report) -> Iterator[pairs.Drafts]:
-    """Drafts of every batch without exact repetitions."""
-    seen: set[int] = set()
-    with report.progress("reading") as progress:
-        for batch in table:
-            draft = pairs.draft(batch, options, report)
-            fresh = _first_seen(keys.mix(draft.query_keys, *draft.pos_keys.T, draft.domains), seen)
-            report.drop("duplicate", int((~fresh).sum()))
-            yield draft.filter(fresh)
-            progress.advance(len(batch))
+    def _write_texts(self) -> None:
+        options, report = self.options, self.report
+        template = templates.parse(options.template) if options.template else None
+        pos = [templates.parse(text, "--pos", column=True) for text in options.pos]
+        passed = [*([options.domain] if options.domain else []), *options.keep]
+        fields = [pa.field(name, pa.string()) for name in options.keep]
+        columns = schema.load("texts").arrow(["id", "text", *(["domain"] if options.domain else [])], fields)
+        with Writer(report, options.output, "texts", columns, **self.lineage) as out, report.progress("reading") as progress:
+            for batch in self.table:
+                texts = template.fill(batch) if template else templates.fuse(pos, batch)
+                found = keys.of(texts)
+                empty = found == keys.ABSENT
+                fresh = self.texts_written.first(found) & ~empty
+                report.drop("empty", int(empty.sum()))
+                report.drop("duplicate", int((~fresh & ~empty).sum()))
+                kept, texts = batch.filter(pa.array(fresh)), texts.filter(pa.array(fresh))
+                ids = _text_ids(texts, kept[options.id] if options.id else None)
+                by_name = {"id": ids, "text": texts, **dict(zip(columns.names[2:], (kept[name] for name in passed)))}
+                out.write(pa.RecordBatch.from_arrays([by_name[name] for name in columns.names], schema=columns))
+                progress.advance(len(batch))
 
+    def _texts_beside(self, out: Writer, query: pa.StringArray, items: pa.StringArray, text: pa.StringArray | None) -> None:
+        """Write each text once: of the template where there is one, else queries and positives."""
+        texts = text if text is not None else pa.concat_arrays([query, items])
+        found = keys.of(texts)
+        texts = texts.filter(pa.array(self.texts_written.first(found) & (found != keys.ABSENT)))
+        out.write(pa.RecordBatch.from_arrays([_text_ids(texts, None), texts], schema=out.columns))
 
-def _first_seen(text_keys: np.ndarray, seen: set[int]) -> np.ndarray:
-    """Which keys come up for the first time; ABSENT never does."""
-    fresh = np.zeros(len(text_keys), bool)
-    for row, key in enumerate(text_keys.tolist()):
-        if key and key not in seen:
-            seen.add(key)
-            fresh[row] = True
-    return fresh
+    # --- examples ---
 
+    def _example_columns(self) -> pa.Schema:
+        options = self.options
+        names = ["id", "query", "pos", *(["neg"] if options.negatives else []), *(["domain"] if options.domain else [])]
+        known = [name for name in options.keep if schema.load("examples").field(name)]
+        passed = [pa.field(name, pa.string()) for name in options.keep if name not in known]
+        return schema.load("examples").arrow([*names, *known], passed)
 
-def _plain_texts() -> pa.Schema:
-    return schema.load("texts").arrow(["id", "text"])
+    def _drafts(self) -> Iterator[Drafts]:
+        """Drafts of every batch without repetitions."""
+        seen, ids, repeated = Seen(), Seen(), 0
+        with self.report.progress("reading") as progress:
+            for batch in self.table:
+                draft = self.drafting.drafts(batch)
+                fresh = seen.first(draft.content)
+                self.report.drop("duplicate", int((~fresh).sum()))
+                draft = draft.filter(fresh)
+                if self.options.id:
+                    repeated += self._repeated_ids(draft, ids)
+                yield draft
+                progress.advance(len(batch))
+        if repeated:
+            self.report.measures["rows_with_an_id_seen_before"] = repeated
+            self.report.note(f"{repeated:,} rows have an id that came up before; they stay, tied to each other: one split, never each other's negatives")
 
+    @staticmethod
+    def _repeated_ids(draft: Drafts, ids: Seen) -> int:
+        """How many rows of the table repeat an id. The examples of one row (same query) are one."""
+        own = np.unique(np.stack([keys.of(draft.ids), draft.query_keys], 1), axis=0)[:, 0] if len(draft.ids) else np.zeros(0, np.uint64)
+        return len(own) - int(ids.first(own).sum())
 
-def _texts_beside(drafts: Iterator[pairs.Drafts], out: Writer) -> Iterator[pairs.Drafts]:
-    """Pass drafts on and write each of their texts once."""
-    seen: set[int] = set()
-    for draft in drafts:
-        texts = pa.concat_arrays([draft.rows["query"], draft.rows["pos"].flatten()])
-        texts = texts.filter(pa.array(_first_seen(keys.of(texts), seen)))
-        ids = pa.array([content_id(text) for text in texts.to_pylist()], pa.string())
-        out.write(pa.RecordBatch.from_arrays([ids, texts], schema=_plain_texts()))
-        yield draft
+    def _row(self, ids: pa.StringArray, query: pa.StringArray, pos: pa.ListArray, neg: pa.ListArray | None, passed: pa.RecordBatch) -> pa.RecordBatch:
+        arrays: dict[str, Any] = {name: passed[name] for name in passed.schema.names}
+        if self.options.domain:
+            arrays["domain"] = passed[self.options.domain]
+        arrays |= {"id": ids, "query": query, "pos": pos, "neg": neg}
+        return pa.RecordBatch.from_arrays([arrays[name] for name in self.columns.names], schema=self.columns)
 
+    def _writer(self, path: str | None) -> Writer:
+        return Writer(self.report, path, "examples", self.columns, **self.lineage)
 
-class Spool:
-    """All drafts: their rows in a temporary Arrow file, their keys in memory."""
+    def _texts_writer(self, path: str) -> Writer:
+        return Writer(self.report, path, "texts", schema.load("texts").arrow(["id", "text"]), count=False, **self.lineage)
 
-    def __init__(self, drafts: Iterator[pairs.Drafts], columns: pa.Schema, stack: contextlib.ExitStack) -> None:
-        file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="csv2pairs-", suffix=".arrow"))
-        writer = pa.ipc.new_file(file, columns)
-        parts: list[pairs.Drafts] = []
-        for draft in drafts:
-            if draft.rows.num_rows:
-                writer.write_batch(draft.rows)
-                parts.append(draft)
-        writer.close()
-        file.flush()
-        reader = pa.ipc.open_file(pa.memory_map(file.name))
-        self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        self.starts = np.cumsum([0, *(len(batch) for batch in self.batches)])
-        nothing = np.zeros(0, np.uint64)
-        self.query_keys = np.concatenate([part.query_keys for part in parts] or [nothing])
-        self.pos_keys = np.concatenate([part.pos_keys for part in parts] or [nothing[:, None]])
-        self.links = np.concatenate([part.links for part in parts] or [nothing[:, None]])
-        self.pools = np.concatenate([part.pools for part in parts] or [nothing])
-        self.categories = np.concatenate([part.categories for part in parts] or [nothing])
-        self.domains = np.concatenate([part.domains for part in parts] or [nothing])
-        self.groups = np.concatenate([part.groups for part in parts] or [nothing])
-        # The key of an id seeds the draws of its row and keeps equal ids in one split.
-        self.ids = np.concatenate([keys.of(part.rows["id"]) for part in parts] or [nothing])
+    def _write_straight(self, drafts: Iterator[Drafts]) -> None:
+        with Together(self._writer(self.options.output)) as outputs:
+            out = outputs.writers[0]
+            texts = outputs.add(self._texts_writer(self.options.texts_out)) if self.options.texts_out else None
+            for draft in drafts:
+                pos = pa.ListArray.from_arrays(_offsets(draft.counts), draft.items)
+                out.write(self._row(draft.ids, draft.query, pos, None, draft.passed))
+                if texts:
+                    self._texts_beside(texts, draft.query, draft.items, draft.text)
 
-    def texts(self, examples: np.ndarray, items: np.ndarray, column: str) -> pa.StringArray:
-        """The query of each example, or item `items` of its positives, read batch by batch."""
-        order = np.argsort(examples, kind="stable")
-        chunks = np.searchsorted(self.starts, examples[order], side="right") - 1
-        found = []
-        for chunk in np.unique(chunks):
-            mine = order[chunks == chunk]
-            rows = examples[mine] - self.starts[chunk]
-            values = self.batches[chunk][column]
-            if column == "pos":
-                rows = values.offsets.to_numpy()[rows] + items[mine]
-                values = values.values
-            found.append(values.take(pa.array(rows)))
-        back = np.empty(len(order), np.int64)
-        back[order] = np.arange(len(order))
-        return pa.concat_arrays(found).take(pa.array(back)) if found else pa.array([], pa.string())
+    # --- spooled: negatives, splits, partitions ---
 
+    def _write_spooled(self, spool: Spool) -> None:
+        options, shares = self.options, self.shares
+        splits = np.zeros(spool.rows, np.int64)
+        if shares:
+            items = [spool.item_keys] if options.mode == "group" else []  # one a row there
+            splits = split.assign(split.components(np.column_stack([spool.links, spool.apart, *items])), shares, options.seed)
+        draws = Draws(spool, splits, options)
+        outs = parts(spool, splits, list(shares), options)
+        counted = len(outs) > 1 and (options.mode == "group" or options.shortfall == "drop")
+        if counted:  # a file's footer tells the drops of the whole run, so they are known before the first ends
+            for part in outs:
+                for rows in _blocks(part.rows, draws.block):
+                    self._count(draws.draw(rows))
+        with Together() as outputs, self.report.progress("writing", spool.rows) as progress:
+            for part in outs:
+                out = outputs.add(self._writer(part.path))
+                self._write_part(spool, draws, part, out, not counted, progress)
+                if len(outs) > 1:
+                    self.report.note(f"{part.name}: {out.rows:,} rows in {part.path}")
+                    out.complete()
+            self._write_spooled_texts(spool, splits, outputs)
+        self._tell_shortfall()
 
-def _write_splits(spool: Spool, splits: np.ndarray, names: list[str], columns: pa.Schema, options: Options, report: Report, lineage: dict[str, Any]) -> None:
-    positives = _draw_positives(spool, splits, options) if options.mode == "group" else None
-    negatives, pools = _draw_negatives(spool, splits, options) if options.negatives else (None, None)
-    full = schema.extend(schema.load("examples"), columns, "neg") if options.negatives else columns
-    outputs = [options.output.format(split=name) if name and options.output else options.output for name in names]
-    with contextlib.ExitStack() as stack:
-        outs = [stack.enter_context(Writer(report, path, "examples", full, count=False, **lineage)) for path in outputs]
-        progress = stack.enter_context(report.progress("writing", len(spool.ids)))
-        for batch, start in zip(spool.batches, spool.starts):
-            rows = np.arange(start, start + len(batch))
-            keep = np.ones(len(rows), bool)
-            if positives is not None:
-                lists = _lists(spool, positives, rows, "query")
-                batch = batch.set_column(columns.get_field_index("pos"), columns.field("pos"), lists)
-                alone = (positives[1][rows] < 0).all(1)
-                report.drop("alone in its category", int(alone.sum()))
-                keep &= ~alone
-            if negatives is not None and pools is not None:
-                lists = _lists(spool, (pools, negatives), rows, options.negatives_from if options.mode != "group" else "query")
-                arrays = {"neg": lists, **{field.name: batch[field.name] for field in columns}}
-                batch = pa.RecordBatch.from_arrays([arrays[field.name] for field in full], schema=full)
-                short = (negatives[rows] >= 0).sum(1) < options.negatives
-                if options.shortfall == "drop":
-                    report.drop(f"with fewer than {options.negatives} negatives", int((short & keep).sum()))
-                    keep &= ~short
-                report.measures["rows_short_of_negatives"] = report.measures.get("rows_short_of_negatives", 0) + int((short & keep).sum())
-            for number, out in enumerate(outs):
-                part = batch.filter(pa.array(keep & (splits[rows] == number)))
-                report.rows_out += part.num_rows
-                out.write(part)
-            progress.advance(len(rows))
-        short = report.measures.get("rows_short_of_negatives")
+    def _write_part(self, spool: Spool, draws: Draws, part: Part, out: Writer, count: bool, progress: Any) -> None:
+        with _Behind(out) as behind:
+            for rows in _blocks(part.rows, draws.block):
+                drawn = draws.draw(rows)
+                if count:
+                    self._count(drawn)
+                behind.write(self._examples(spool, rows, drawn, draws.by_query).filter(pa.array(drawn.keep)))
+                progress.advance(len(rows))
+
+    def _examples(self, spool: Spool, rows: np.ndarray, drawn: Drawn, by_query: bool) -> pa.RecordBatch:
+        ids, query = take(spool.ids, rows), take(spool.queries, rows)
+        if drawn.positives is not None:
+            pos = _lists(spool.items, drawn.positives)
+        else:
+            pos = pa.ListArray.from_arrays(_offsets(spool.counts[rows]), take(spool.items, spool.places(rows)))
+        neg = _lists(spool.queries if by_query else spool.items, drawn.negatives) if drawn.negatives is not None else None
+        passed = spool.passed.take(pa.array(rows)).combine_chunks().to_batches() if spool.passed.num_columns else []
+        return self._row(ids, query, pos, neg, passed[0] if passed else pa.RecordBatch.from_pydict({}))
+
+    def _count(self, drawn: Drawn) -> None:
+        for reason, rows in drawn.dropped.items():
+            self.report.drop(reason, int(rows.sum()))
+        for name, rows in (("rows_short_of_negatives", drawn.short), ("rows_widened_to_the_domain", drawn.widened)):
+            if self.options.negatives:
+                self.report.measures[name] = self.report.measures.get(name, 0) + int((rows & drawn.keep).sum())
+
+    def _tell_shortfall(self) -> None:
+        short = self.report.measures.get("rows_short_of_negatives")
         if short:
-            report.note(f"{short:,} rows have fewer than {options.negatives} negatives; --shortfall widen fills them, drop leaves them out")
-        for name, out in zip(names, outs):
-            if name:
-                report.note(f"{name}: {out.rows:,} rows in {out.path}")
-        report.check()
+            self.report.note(f"{short:,} rows have fewer than {self.options.negatives} negatives; --shortfall widen fills them, drop leaves them out")
+        widened = self.report.measures.get("rows_widened_to_the_domain")
+        if widened:
+            self.report.note(f"{widened:,} rows have negatives from outside their category")
+
+    def _write_spooled_texts(self, spool: Spool, splits: np.ndarray, outputs: Together) -> None:
+        if not self.options.texts_out:
+            return
+        for number, name in enumerate(self.shares or [""]):
+            out = outputs.add(self._texts_writer(self.options.texts_out.replace("{split}", name)))
+            self.texts_written = Seen()
+            for rows in _blocks(np.flatnonzero(splits == number), BLOCK):
+                text = take(spool.text, rows) if self.drafting.text else None
+                self._texts_beside(out, take(spool.queries, rows), take(spool.items, spool.places(rows)), text)
 
 
-def _lists(spool: Spool, drawn: tuple[Pools, np.ndarray] | tuple[Pools, Any], rows: np.ndarray, column: str) -> pa.ListArray:
-    """The texts of the places drawn for these rows."""
-    pools, places = drawn[0], drawn[1][rows]  # (m, k)
-    counts = (places >= 0).sum(1)
-    flat = places[places >= 0]
-    texts = spool.texts(pools.example[flat], pools.item[flat], column)
-    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], counts.cumsum()]), pa.int32()), texts)
+class _Behind:
+    """A writer one step behind: Parquet is encoded while the next rows are drawn."""
+
+    def __init__(self, out: Writer) -> None:
+        self.out = out
+        self.thread = ThreadPoolExecutor(1)
+        self.last: Future | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        if self.last:
+            self.last.result()
+        self.last = self.thread.submit(self.out.write, batch)
+
+    def __enter__(self) -> _Behind:
+        return self
+
+    def __exit__(self, kind: Any, failure: BaseException | None, trace: Any) -> None:
+        self.thread.shutdown()
+        if failure is None and self.last:
+            self.last.result()
 
 
-def _draw_positives(spool: Spool, splits: np.ndarray, options: Options) -> tuple[Pools, np.ndarray]:
-    """--mode group: other rows' queries of the same category and domain."""
-    rows = np.arange(len(spool.ids))
-    pool = keys.mix(splits, spool.domains, spool.categories)
-    pools = Pools(Candidates(rows, np.zeros_like(rows), spool.query_keys, pool), spool.query_keys[:, None])
-    return pools, pools.draw(pool, rows, spool.ids, spool.query_keys, options.positives, options.seed)
+def _blocks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _draw_negatives(spool: Spool, splits: np.ndarray, options: Options) -> tuple[np.ndarray, Pools]:
-    """Places of the negatives, (n, k), from category, then, to widen, from the domain."""
-    rows = np.arange(len(spool.ids))
-    by_query = options.mode == "group" or options.negatives_from == "query"
-    if by_query:
-        example, item, text = rows, np.zeros_like(rows), spool.query_keys
-    else:
-        example, item = np.nonzero(spool.pos_keys != keys.ABSENT)
-        text = spool.pos_keys[example, item]
-    column = np.zeros_like(spool.pools) if by_query else spool.pools
-    wide = keys.mix(splits, spool.domains, column)
-    # In mode group the category holds the positives, so negatives come from the domain at once.
-    narrow = keys.mix(wide, spool.categories) if options.category and options.mode != "group" else wide
-    widen = options.shortfall == "widen" and narrow is not wide
-    # Both pools stand in one list, so that a place means the same text wherever it was drawn.
-    owners = [np.concatenate([array] * (1 + widen)) for array in (example, item, text)]
-    pool = np.concatenate([narrow[example], wide[example]] if widen else [narrow[example]])
-    pools = Pools(Candidates(*owners, pool), spool.links)
-    chosen = pools.draw(narrow, rows, spool.ids, spool.query_keys, options.negatives, options.seed)
-    if widen:
-        short = np.flatnonzero(chosen[:, -1] < 0)
-        taken = np.where(chosen[short] >= 0, pools.text[chosen[short]], keys.ABSENT)
-        more = pools.draw(wide[short], rows[short], spool.ids[short], spool.query_keys[short], options.negatives, options.seed, taken)
-        joined = np.concatenate([chosen[short], more], 1)
-        chosen[short] = np.take_along_axis(joined, np.argsort(joined < 0, axis=1, kind="stable"), 1)[:, : options.negatives]
-    return chosen, pools
+def _offsets(counts: np.ndarray) -> pa.Array:
+    return pa.array(np.concatenate([[0], counts.cumsum()]), pa.int32())
+
+
+def _lists(texts: pa.LargeStringArray, places: np.ndarray) -> pa.ListArray:
+    """The texts at int64 (m, k) places as lists; -1 stands for none."""
+    return pa.ListArray.from_arrays(_offsets((places >= 0).sum(1)), take(texts, places[places >= 0]))
+
+
+def _text_ids(texts: pa.StringArray, given: pa.StringArray | None) -> pa.StringArray:
+    own = given.to_pylist() if given is not None else [None] * len(texts)
+    return pa.array([cell if cell and cell.strip() else content_id(text) for cell, text in zip(own, texts.to_pylist())], pa.string())

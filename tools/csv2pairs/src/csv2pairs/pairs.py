@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from csv2pairs import templates
 from fletching import keys
 from fletching.report import Report
 from fletching.text import content_id
@@ -17,141 +16,176 @@ from fletching.text import content_id
 if TYPE_CHECKING:
     from csv2pairs.cli import Options
 
+CATEGORY = 0xC  # the pool of positives that are the category's name; columns count from 16
+
 
 @dataclass
 class Drafts:
-    """Examples of one batch with the keys by which they are split and given negatives.
+    """n examples of one batch with the keys by which they are split and given negatives.
 
-    rows: id, query, pos, domain?, kept columns. n examples, P positives at most.
+    Example i has the positives items[starts[i] : starts[i] + counts[i]], m items in all. In --mode group
+    the one item is the text under which the row becomes the positive of others.
     """
 
-    rows: pa.RecordBatch
+    ids: pa.StringArray
+    query: pa.StringArray  # (n,)
+    items: pa.StringArray  # (m,)
+    counts: np.ndarray  # int64 (n,)
+    passed: pa.RecordBatch  # domain, category and kept columns
+    text: pa.StringArray | None  # --texts-template
     query_keys: np.ndarray  # uint64 (n,)
-    pos_keys: np.ndarray  # uint64 (n, P), ABSENT where there are fewer
+    item_keys: np.ndarray  # uint64 (m,)
+    item_pools: np.ndarray  # uint8 (m,): the column an item comes from, in --mode each
     links: np.ndarray  # uint64 (n, L): two examples with a link in common are never each other's negatives
-    pools: np.ndarray  # uint64 (n,): the column a positive comes from, in mode each
+    apart: np.ndarray  # uint64 (n, S): examples with one of these in common stay in one split too
+    own_category: np.ndarray  # uint64 (n,): the category's name where it is a positive, never a negative of the row
+    content: np.ndarray  # uint64 (n,): equal for examples that say the same
+    row_keys: np.ndarray  # uint64 (n,): what seeds the draws of a row
     categories: np.ndarray  # uint64 (n,)
     domains: np.ndarray  # uint64 (n,)
-    groups: np.ndarray  # uint64 (n,): --split-by
 
     def filter(self, keep: np.ndarray) -> Drafts:
-        arrays = (self.query_keys, self.pos_keys, self.links, self.pools, self.categories, self.domains, self.groups)
-        return Drafts(self.rows.filter(pa.array(keep)), *(array[keep] for array in arrays))
+        if keep.all():
+            return self
+        rows, items = pa.array(keep), np.repeat(keep, self.counts)
+        parts = {}
+        for name, value in vars(self).items():
+            if name in ("items", "item_keys", "item_pools"):
+                parts[name] = value.filter(pa.array(items)) if name == "items" else value[items]
+            else:
+                parts[name] = value[keep] if isinstance(value, np.ndarray) else value and value.filter(rows)
+        return Drafts(**parts)
 
 
-def columns(options: Options) -> pa.Schema:
-    """The columns of a draft."""
-    fields = [pa.field("id", pa.string(), False), pa.field("query", pa.string(), False), pa.field("pos", pa.list_(pa.string()), False)]
-    if options.domain:
-        fields.append(pa.field("domain", pa.string()))
-    return pa.schema([*fields, *(pa.field(name, pa.string()) for name in options.keep)])
+class Drafting:
+    """How the options make examples of rows."""
 
+    def __init__(self, options: Options, report: Report) -> None:
+        self.options, self.report = options, report
+        self.query = templates.parse(options.query or "", "--query", column=True)
+        self.pos = [templates.parse(text, "--pos", column=True) for text in options.pos]
+        self.template = templates.parse(options.template) if options.template else None
+        self.text = templates.parse(options.texts_template, "--texts-template") if options.texts_template else None
+        names = [options.domain, options.category if options.partition_by == "category" else None, *options.keep]
+        self.passed = list(dict.fromkeys(name for name in names if name))
 
-def fill(template: str, batch: pa.RecordBatch) -> pa.StringArray:
-    """The template of each row; an empty cell leaves nothing behind.
+    def drafts(self, batch: pa.RecordBatch) -> Drafts:
+        """The examples of a batch of table rows; what is dropped is counted."""
+        options = self.options
+        query = self.query.fill(batch)
+        query_keys = keys.of(query)
+        batch, query, query_keys = self._drop(batch, query, query_keys, query_keys != keys.ABSENT, "with an empty query")
+        if options.mode == "group":
+            grouped = keys.of_few(batch[options.category]) != keys.ABSENT
+            batch, query, query_keys = self._drop(batch, query, query_keys, grouped, "without a category")
+        columns, pools = self._positives(batch, query)
+        column_keys = np.stack([query_keys if cells is query else keys.of(cells) for cells in columns], 1)  # (n, P)
+        if options.mode == "each":
+            return self._each(batch, query, query_keys, columns, column_keys, pools)
+        return self._one(batch, query, query_keys, columns, column_keys)
 
-    >>> fill("{a}: {b}", pa.record_batch({"a": ["x"], "b": [None]})).to_pylist()
-    ['x: ']
-    """
-    parts: list = []
-    for literal, name, _, _ in string.Formatter().parse(template):
-        parts += [literal] if literal else []
-        parts += [batch[name].fill_null("")] if name else []
-    if not any(isinstance(part, pa.Array) for part in parts):
-        return pa.array(["".join(parts)] * batch.num_rows, pa.string())
-    return pc.binary_join_element_wise(*parts, "")
+    def _drop(self, batch: pa.RecordBatch, query: pa.StringArray, query_keys: np.ndarray, keep: np.ndarray, reason: str) -> tuple:
+        if keep.all():
+            return batch, query, query_keys
+        self.report.drop(reason, int((~keep).sum()))
+        return batch.filter(pa.array(keep)), query.filter(pa.array(keep)), query_keys[keep]
 
+    def _positives(self, batch: pa.RecordBatch, query: pa.StringArray) -> tuple[list[pa.StringArray], np.ndarray]:
+        """The positives of each row, one array a place, and the pool of each place."""
+        if self.options.mode == "group":
+            return [self._whole(batch) if self.template or self.pos else query], np.zeros(1, np.uint8)
+        if self.options.mode == "fused":
+            columns = [self._whole(batch)]
+        else:
+            columns = [template.fill(batch) for template in [*self.pos, *([self.template] if self.template else [])]]
+        pools = [*range(16, 16 + len(columns))]
+        if self.options.category_positive:
+            columns.append(batch[self.options.category])
+            pools.append(CATEGORY)
+        return columns, np.array(pools, np.uint8)
 
-def fuse(names: tuple[str, ...], batch: pa.RecordBatch) -> pa.StringArray:
-    """`col: value, col: value` of the cells that hold something."""
-    pieces = [pc.if_else(_present(batch[name]), pc.binary_join_element_wise(f"{name}: ", pc.utf8_trim_whitespace(batch[name]), ""), None) for name in names]
-    return pc.binary_join_element_wise(*pieces, ", ", null_handling="skip")
+    def _whole(self, batch: pa.RecordBatch) -> pa.StringArray:
+        if self.template:
+            return self.template.fill(batch)
+        return self.pos[0].fill(batch) if self.options.mode == "group" and len(self.pos) == 1 else templates.fuse(self.pos, batch)
 
+    def _each(self, batch: pa.RecordBatch, query: pa.StringArray, query_keys: np.ndarray, columns: list, column_keys: np.ndarray, pools: np.ndarray) -> Drafts:
+        """An example for every positive of a row, in order of row and column."""
+        filled = column_keys != keys.ABSENT
+        counts = filled.sum(1)
+        self.report.drop("without a positive", int((counts == 0).sum()))
+        self.report.add("for further positives of the same row", int((counts[counts > 0] - 1).sum()))
+        equal = filled & (column_keys == query_keys[:, None])
+        self.report.drop("with a positive equal to the query", int(equal.sum()))
+        row, place = np.nonzero(filled & ~equal)
+        items, ones = _items(columns, row, place), np.ones(len(row), np.int64)
+        if len(row) == len(batch) and len(columns) == 1:  # every row gives one example
+            return self._finish(batch, query, query_keys, items, ones, column_keys[:, 0], np.repeat(pools, len(row)), column_keys)
+        rows = pa.array(row)
+        return self._finish(batch.take(rows), query.take(rows), query_keys[row], items, ones, column_keys[row, place], pools[place], column_keys[row])
 
-def _present(cells: pa.StringArray) -> pa.BooleanArray:
-    return pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(cells), ""), False)
-
-
-def draft(batch: pa.RecordBatch, options: Options, report: Report) -> Drafts:
-    """The examples of a batch of table rows; what is dropped is counted."""
-    batch = _drop(batch, _present(batch[options.query]), "with an empty query", report)
-    names = options.pos + ((options.category,) if options.category_positive else ())
-    if options.mode == "group":
-        batch = _drop(batch, _present(batch[options.category]), "without a category", report)
-        positives: list[pa.StringArray] = []
-    elif options.mode == "fused":
-        positives = [fill(options.template, batch) if options.template else fuse(names, batch)]
-    else:
-        positives = [batch[name] for name in names]
-    positives = [pc.if_else(_present(cells), cells, pa.scalar(None, pa.string())) for cells in positives]
-    query_keys = keys.of(batch[options.query])
-    pos_keys = np.stack([keys.of(cells) for cells in positives], 1) if positives else np.zeros((len(batch), 0), np.uint64)
-    if options.mode == "each":
-        return _each(batch, positives, query_keys, pos_keys, options, report)
-    return _one(batch, positives, query_keys, pos_keys, options, report)
-
-
-def _drop(batch: pa.RecordBatch, keep: pa.BooleanArray, reason: str, report: Report) -> pa.RecordBatch:
-    kept = batch.filter(keep)
-    report.drop(reason, batch.num_rows - kept.num_rows)
-    return kept
-
-
-def _one(batch: pa.RecordBatch, positives: list, query_keys: np.ndarray, pos_keys: np.ndarray, options: Options, report: Report) -> Drafts:
-    """One example a row: modes list, fused and group."""
-    usable = (pos_keys != keys.ABSENT) & (pos_keys != query_keys[:, None])  # (n, P)
-    for later in range(1, pos_keys.shape[1]):  # the same text in two columns is one positive
-        usable[:, later] &= ~(pos_keys[:, :later] == pos_keys[:, later : later + 1]).any(1)
-    if positives:
-        empty = ~(pos_keys != keys.ABSENT).any(1)
-        report.drop("without a positive", int(empty.sum()))
-        report.drop("with a positive equal to the query", int((~usable.any(1) & ~empty).sum()))
+    def _one(self, batch: pa.RecordBatch, query: pa.StringArray, query_keys: np.ndarray, columns: list, column_keys: np.ndarray) -> Drafts:
+        """One example a row: modes list, fused and group."""
+        usable = column_keys != keys.ABSENT  # (n, P)
+        empty = ~usable.any(1)
+        if self.options.mode != "group":
+            usable &= column_keys != query_keys[:, None]
+            for later in range(1, column_keys.shape[1]):  # the same text in two columns is one positive
+                usable[:, later] &= ~(column_keys[:, :later] == column_keys[:, later : later + 1]).any(1)
         keep = usable.any(1)
-        batch, query_keys, pos_keys, usable = batch.filter(pa.array(keep)), query_keys[keep], pos_keys[keep], usable[keep]
-        positives = [cells.filter(pa.array(keep)) for cells in positives]
-    width = len(positives)
-    order = np.flatnonzero(usable.ravel())  # row-major: row * P + column
-    stacked = pa.concat_arrays(positives) if positives else pa.array([], pa.string())
-    items = stacked.take(pa.array(order % max(width, 1) * len(batch) + order // max(width, 1), pa.int64()))
-    offsets = np.concatenate([[0], usable.sum(1).cumsum()]) if width else np.zeros(len(batch) + 1)
-    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items)
-    # Item j of a row's list must be key j of its row: squeeze the unused ones out to the right.
-    squeezed = np.where(usable, pos_keys, keys.ABSENT)
-    squeezed = np.take_along_axis(squeezed, np.argsort(~usable, axis=1, kind="stable"), 1)
-    return _finish(batch, lists, query_keys, squeezed, pos_keys, np.zeros(len(batch), np.uint64), options)
+        self.report.drop("without a positive", int(empty.sum()))
+        self.report.drop("with a positive equal to the query", int((~keep & ~empty).sum()))
+        row, place = np.nonzero(usable)
+        items = _items(columns, row, place)
+        kept = pa.array(keep)
+        pools = np.zeros(len(row), np.uint8)
+        return self._finish(batch.filter(kept), query.filter(kept), query_keys[keep], items, usable.sum(1)[keep], column_keys[row, place], pools, column_keys[keep])
+
+    def _finish(
+        self, batch: pa.RecordBatch, query: pa.StringArray, query_keys: np.ndarray, items: pa.StringArray, counts: np.ndarray, item_keys: np.ndarray, pools: np.ndarray, column_keys: np.ndarray
+    ) -> Drafts:
+        options, nothing = self.options, np.zeros(len(query), np.uint64)
+        categories = keys.of_few(batch[options.category]) if options.category else nothing
+        domains = keys.of_few(batch[options.domain]) if options.domain else nothing
+        groups = [_named(keys.of_few(batch[name]), 0x590 + number) for number, name in enumerate(options.split_by)]
+        own_category = categories if options.category_positive else nothing
+        if options.category_positive:  # the name of a category ties no rows together: it is what they differ from others by
+            column_keys = np.where(column_keys == own_category[:, None], keys.ABSENT, column_keys)
+        ids = self._ids(batch, query, items, counts)
+        id_keys = keys.of(ids)
+        # Of mode each, an item is one example; of mode group, the category makes the difference.
+        said = [item_keys] if options.mode == "each" else column_keys.T
+        content = keys.mix(query_keys, *said, domains, categories if options.mode == "group" else own_category)
+        text = self.text.fill(batch) if self.text else None
+        apart = [*groups, *([_named(keys.of(text), 0x7E)] if text is not None else [])]
+        # In mode group the rows of a category answer each other, so the category links them.
+        links = [query_keys, _named(categories, 0xCA)] if options.mode == "group" else [query_keys, *column_keys.T]
+        if options.id:
+            links.append(_named(id_keys, 0x1D))
+        return Drafts(
+            ids, query, items, counts, batch.select(self.passed), text, query_keys, item_keys, pools, np.column_stack(links),
+            np.column_stack(apart) if apart else np.zeros((len(query), 0), np.uint64), own_category, content, keys.mix(id_keys, content), categories, domains,
+        )  # fmt: skip
+
+    def _ids(self, batch: pa.RecordBatch, query: pa.StringArray, items: pa.StringArray, counts: np.ndarray) -> pa.StringArray:
+        """The user's id, else a hash of the content."""
+        given = batch[self.options.id] if self.options.id else None
+        if given is not None and templates.present(given).false_count == 0:
+            return given
+        texts, ends = items.to_pylist(), counts.cumsum().tolist()
+        own = ["" if cell is None else cell for cell in given.to_pylist()] if given is not None else [""] * len(query)
+        contents = zip(own, query.to_pylist(), [0, *ends], ends)
+        return pa.array([cell if cell.strip() else content_id(text, *texts[start:end]) for cell, text, start, end in contents], pa.string())
 
 
-def _each(batch: pa.RecordBatch, positives: list, query_keys: np.ndarray, pos_keys: np.ndarray, options: Options, report: Report) -> Drafts:
-    """An example for every positive of a row, in order of row and column."""
-    present = pos_keys != keys.ABSENT
-    counts = present.sum(1)
-    report.drop("without a positive", int((counts == 0).sum()))
-    report.add("for further positives of the same row", int((counts[counts > 0] - 1).sum()))
-    equal = present & (pos_keys == query_keys[:, None])
-    report.drop("with a positive equal to the query", int(equal.sum()))
-    row, col = np.nonzero(present & ~equal)
-    items = pa.concat_arrays(positives).take(pa.array(col * len(batch) + row, pa.int64()))
-    lists = pa.ListArray.from_arrays(pa.array(np.arange(len(row) + 1), pa.int32()), items)
-    return _finish(batch.take(pa.array(row)), lists, query_keys[row], pos_keys[row, col][:, None], pos_keys[row], col.astype(np.uint64), options)
+def _items(columns: list[pa.StringArray], row: np.ndarray, place: np.ndarray) -> pa.StringArray:
+    """Cell (row, place) of each pair of indices."""
+    if len(columns) == 1:
+        return columns[0] if len(row) == len(columns[0]) else columns[0].take(pa.array(row))
+    return pa.concat_arrays(columns).take(pa.array(place * len(columns[0]) + row, pa.int64()))
 
 
-def _finish(batch: pa.RecordBatch, lists: pa.ListArray, query_keys: np.ndarray, pos_keys: np.ndarray, linked: np.ndarray, pools: np.ndarray, options: Options) -> Drafts:
-    n = batch.num_rows
-    categories = keys.of(batch[options.category]) if options.category else np.zeros(n, np.uint64)
-    domains = keys.of(batch[options.domain]) if options.domain else np.zeros(n, np.uint64)
-    groups = keys.of(batch[options.split_by]) if options.split_by else np.zeros(n, np.uint64)
-    # In mode group the rows of a category answer each other, so the category links them.
-    links = np.column_stack([query_keys, categories if options.mode == "group" else linked])
-    ids = _ids(batch, lists, options)
-    passed = [batch[options.domain]] if options.domain else []
-    arrays = [ids, batch[options.query], lists, *passed, *(batch[name] for name in options.keep)]
-    return Drafts(pa.RecordBatch.from_arrays(arrays, schema=columns(options)), query_keys, pos_keys, links, pools, categories, domains, groups)
+def _named(text_keys: np.ndarray, kind: int) -> np.ndarray:
+    """Keys of another kind of thing than texts, so that an id never equals a query; ABSENT stays."""
+    return np.where(text_keys == keys.ABSENT, keys.ABSENT, keys.mix(kind, text_keys))
 
-
-def _ids(batch: pa.RecordBatch, lists: pa.ListArray, options: Options) -> pa.StringArray:
-    """The user's id, else a hash of the content."""
-    contents = zip(batch[options.query].to_pylist(), lists.to_pylist())
-    if not options.id:
-        return pa.array([content_id(query, *positives) for query, positives in contents], pa.string())
-    given = batch[options.id].to_pylist()
-    return pa.array([own if own else content_id(query, *positives) for own, (query, positives) in zip(given, contents)], pa.string())

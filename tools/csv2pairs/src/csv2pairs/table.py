@@ -1,41 +1,47 @@
-"""A table of text cells from CSV, TSV, JSONL, Parquet or Arrow, batch by batch."""
+"""A table of text cells from CSV, TSV, JSON, Parquet or Arrow, batch by batch."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv as arrow_csv
 
-from csv2pairs import encoding
+from csv2pairs import encoding, templates
+from csv2pairs.delimited import Cells, Dialect
+from csv2pairs.objects import Objects, no_column
 from fletching.errors import Refused, Usage
 from fletching.report import Report
 from fletching.schema import Schema, canonical, cast
+from fletching.stream import arrow, parquet
 from fletching.stream.reader import open_rows, rechunk
-from fletching.stream.sources import Source, resolve, sniff
+from fletching.stream.sources import EXTENSIONS, Source, Tail, resolve, sniff, spool
 
 if TYPE_CHECKING:
     from csv2pairs.cli import Options
 
-BLOCK = 16 << 20  # no row of a CSV may be longer than this
 ANY = Schema("table", "1.0", "", ())
-DELIMITERS = ",;\t|"
+TABLES = (*EXTENSIONS, ".csv", ".tsv", ".tab", ".txt")
 
 
 class Table:
-    """Rows of the columns that the options name, in batches of 8,192; a missing cell is null."""
+    """Rows of the columns that the options name, in batches of 8,192; a missing cell is null.
+
+    `steps` and `ends` are the lineage of inputs that have one, and the digests of those that are text.
+    """
 
     def __init__(self, options: Options, report: Report) -> None:
         self.options, self.report = options, report
-        self.sources = resolve(options.inputs)
-        self.used = _used(options)
+        self.dialect = Dialect(options)
+        self.codec = encoding.named(options.encoding) if options.encoding else None
+        self.sources = resolve(options.inputs, extensions=TABLES)
+        self.needed, self.used = _columns(options)
         self.schema = pa.schema([pa.field(name, pa.string()) for name in self.used])
+        self.markers = pa.array(options.null, pa.string())
         self.ends: list[dict[str, Any]] = []
-        self.steps: list[dict[str, Any]] = []
+        self.steps = [step for source in self.sources if (step := _step(source))]
+        self.found: set[str] = set()
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         rows = 0
@@ -46,141 +52,133 @@ class Table:
             yield batch
             if rows == self.options.limit:
                 return
+        nowhere = [name for name in self.used if name not in self.found]
+        if nowhere and rows:
+            raise Usage(f"no input has a column `{nowhere[0]}`", "correct --keep")
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         for source in self.sources:
             for batch in self._open(source):
-                missing = [name for name in self.used if name not in batch.schema.names]
-                if missing:
-                    names = ", ".join(f"`{name}`" for name in batch.schema.names[:12])
-                    raise Usage(f"{source.where} has no column `{missing[0]}`; it has {names}", "name one of these, or name the columns of a table without header by --columns")
-                cells = [_text(batch[name], name, source.where) for name in self.used]
-                yield self._empty_nulls(pa.RecordBatch.from_arrays(cells, schema=self.schema))
+                names = batch.schema.names
+                self.found.update(names)
+                cells = [self._cells(batch, name, source.where) if name in names else pa.nulls(len(batch), pa.string()) for name in self.used]
+                yield pa.RecordBatch.from_arrays(cells, schema=self.schema)
 
-    def _empty_nulls(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        if not self.options.null:
-            return batch
-        markers = pa.array(self.options.null)
-        cells = [pc.if_else(pc.is_in(cell, markers), pa.scalar(None, pa.string()), cell) for cell in batch.columns]
-        return pa.RecordBatch.from_arrays(cells, schema=batch.schema)
+    def _cells(self, batch: pa.RecordBatch, name: str, where: str) -> pa.StringArray:
+        cells = batch[name]
+        if cells.type != pa.string():
+            cells = _text(cells, name, where)
+        if not len(self.markers):
+            return cells
+        return pc.if_else(pc.is_in(cells, self.markers), pa.scalar(None, pa.string()), cells)
+
+    def _check_names(self, where: str, names: list[str]) -> None:
+        missing = [name for name in self.needed if name not in names]
+        if missing:
+            raise Usage(*no_column(where, missing[0], names))
 
     def _open(self, source: Source) -> Iterator[pa.RecordBatch]:
-        file = source.open()
-        kind, tail = sniff(file)
-        head = tail.peek(64)
-        named_csv = (source.path or "").removesuffix(".gz").removesuffix(".zst").endswith((".csv", ".tsv"))
-        is_json = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[") and not (named_csv or self.options.columns)
+        kind, tail = sniff(source.open())
         if kind == "empty":
             raise Refused(f"{source.where} is empty (0 bytes)", "a table has at least a header line")
-        if kind == "text" and not is_json:
-            yield from self._csv(source, tail)
+        if kind == "text":
+            yield from self._text(source, tail)
             return
         if source.path is not None:
             tail.close()
             opened = open_rows(source, ANY)
+        elif kind == "arrow-stream":
+            opened = arrow.Stream(tail, source.where)
         else:
-            opened = _stdin(kind, tail, source)
+            opened = (parquet if kind == "parquet" else arrow).File(spool(tail), source.where)
+        self._check_names(source.where, opened.schema.names)
+        if source.path is None:
+            self.steps.append(opened.step)
         for _, batch in opened.batches():
             yield batch
-        self.steps.append(opened.step)
         self.ends += opened.ends
 
-    def _csv(self, source: Source, tail: Any) -> Iterator[pa.RecordBatch]:
-        again = None if source.path is None else lambda: sniff(source.open())[1]
-        given = self.options.encoding
-        codec = encoding.named(given) if given else encoding.detect(tail.peek(4), again, source.where)
-        if not given and codec not in ("utf-8-sig", "utf-16", "utf-32"):
-            self.report.note(f"{source.where} is read as {codec}, the only encoding that fits")
-        utf8 = io.BufferedReader(encoding.Utf8(tail, codec, source.where), BLOCK)
-        first = utf8.peek(1).split(b"\n")[0].decode(errors="replace").rstrip("\r")
-        delimiter = (self.options.delimiter or _delimiter(first)).replace("\\t", "\t")
-        names = list(self.options.columns) or _header(utf8, delimiter, source.where)
-        bad: list[arrow_csv.InvalidRow] = []
-        reader = self._parse(utf8, names, delimiter, bad, source)
-        seen = 0
-        while True:
-            try:
-                batch = reader.read_next_batch()
-            except StopIteration:
-                batch = None
-            except pa.ArrowInvalid as error:
-                raise Refused(f"{source.where}: no valid CSV ({error})", "check quotes and --delimiter") from None
-            if len(bad) > seen:
-                self._bad_rows(bad[seen:], source)
-                seen = len(bad)
-            if batch is None:
-                return
-            yield batch
+    def _text(self, source: Source, tail: Tail) -> Iterator[pa.RecordBatch]:
+        tail, codec = self._encoding(source, tail)
+        mark = self.options.bad_rows == "drop"
+        if self._is_json(source, tail, codec):
+            utf8 = encoding.Utf8(tail, codec, source.where, mark=mark)
+            rows = Objects(utf8, self.used, self.options, self.report)
+            yield from rows.batches()
+            if rows.names:
+                self._check_names(source.where, list(rows.names))
+                self.found.update(rows.names)
+        else:
+            swap = (self.dialect.long, self.dialect.delimiter) if self.dialect.long and self.dialect.delimiter else None
+            utf8 = encoding.Utf8(tail, codec, source.where, mark=mark, swap=swap, quote=self.dialect.quote)
+            cells = Cells(utf8, self.dialect, self.used, self.options, self.report)
+            self._check_names(source.where, cells.names)
+            yield from cells.batches()
+        self.ends.append({"digest": f"xxh3-128-bytes:{utf8.digest.hexdigest()}"})
 
-    def _parse(self, utf8: Any, names: list[str], delimiter: str, bad: list, source: Source) -> Any:
-        def invalid(row: arrow_csv.InvalidRow) -> str:
-            bad.append(row)
-            return "skip"
+    def _encoding(self, source: Source, tail: Tail) -> tuple[Tail, str]:
+        """The codec of a text, and the text from its start."""
+        if self.codec:
+            return tail, self.codec
+        head = tail.peek(64)
+        if source.path is None:  # a pipe is looked through once before it is read
+            copy = spool(tail)
+            codec = encoding.detect(head, lambda: _Again(copy), source.where)
+            tail = Tail(_Again(copy))
+        else:
+            codec = encoding.detect(head, lambda: sniff(source.open())[1], source.where)
+        if codec != "utf-8-sig":
+            self.report.note(f"{source.where} is read as {codec}" + ("" if codec in ("utf-16", "utf-32") else ", the only encoding that fits"))
+        return tail, codec
 
-        try:
-            return arrow_csv.open_csv(
-                utf8,
-                read_options=arrow_csv.ReadOptions(block_size=BLOCK, skip_rows_after_names=0 if self.options.columns else 1, column_names=names, use_threads=False),
-                parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=invalid),
-                convert_options=arrow_csv.ConvertOptions(column_types={name: pa.string() for name in names}, strings_can_be_null=False),
-            )
-        except pa.ArrowInvalid as error:
-            if "Empty CSV" in str(error):  # a header and nothing else
-                return pa.RecordBatchReader.from_batches(pa.schema([(name, pa.string()) for name in names]), [])
-            raise Refused(f"{source.where}: no valid CSV ({error})", "check quotes and --delimiter") from None
-
-    def _bad_rows(self, rows: list[arrow_csv.InvalidRow], source: Source) -> None:
-        first = rows[0]
-        what = f"{source.where}, row {first.number - (not self.options.columns)}: {first.actual_columns} cells instead of {first.expected_columns}: {first.text[:60]}"
-        if self.options.bad_rows == "refuse":
-            raise Refused(what, "quote the cell, or leave such rows out by --bad-rows drop")
-        self.report.rows_in += len(rows)
-        self.report.drop("with the wrong number of cells", len(rows))
-        self.report.note(f"dropped {what}")
+    def _is_json(self, source: Source, tail: Tail, codec: str) -> bool:
+        name = (source.path or "").removesuffix(".gz").removesuffix(".zst")
+        if name.endswith((".csv", ".tsv", ".tab")) or self.options.columns or self.options.delimiter:
+            return False
+        head = tail.peek(64)
+        return head[: len(head) // 4 * 4].decode(codec, errors="ignore").lstrip("\ufeff \t\r\n")[:1] in ("{", "[")
 
 
-def _used(options: Options) -> list[str]:
-    """The columns that the options name, once each; all of a template's."""
-    import string
+class _Again:
+    """A seekable copy read from its start, left open when its reader closes."""
 
-    fields = [name for _, name, _, _ in string.Formatter().parse(options.template or "") if name]
-    single = [options.query, options.category, options.domain, options.id, options.split_by]
-    return list(dict.fromkeys(name for name in [*single, *options.pos, *fields, *options.keep] if name))
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        file.seek(0)
+        self.read = file.read
 
-
-def _stdin(kind: str, tail: Any, source: Source) -> Any:
-    from fletching.stream import arrow, jsonl, parquet
-    from fletching.stream.sources import spool
-
-    if kind == "arrow-stream":
-        return arrow.Stream(tail, source.where)
-    if kind == "text":
-        return jsonl.File(tail, source.where, ANY)
-    return (parquet if kind == "parquet" else arrow).File(spool(tail), source.where)
+    def close(self) -> None:
+        self.file.seek(0)
 
 
-def _text(cells: pa.Array, name: str, where: str) -> pa.Array:
-    """Cells as text: strings as they are, lists joined by one blank, numbers as Arrow prints them."""
+def _columns(options: Options) -> tuple[list[str], list[str]]:
+    """(columns that every input must have, all columns that are read), once each."""
+    texts = [templates.parse(text, option, column=option != "--template") for option, text in _named(options)]
+    single = [options.category, options.domain, options.id, *options.split_by]
+    needed = [name for name in (*(name for text in texts for name in text.columns), *single) if name]
+    return list(dict.fromkeys(needed)), list(dict.fromkeys([*needed, *options.keep]))
+
+
+def _named(options: Options) -> list[tuple[str, str]]:
+    named = [("--query", options.query), ("--template", options.template), ("--template", options.texts_template)]
+    return [(option, text) for option, text in named if text] + [("--pos", text) for text in options.pos]
+
+
+def _step(source: Source) -> dict[str, Any] | None:
+    """The lineage of a Parquet or Arrow file; None for text, and for stdin, which can be opened once only."""
+    if source.path is None:
+        return None
+    kind, tail = sniff(source.open())
+    tail.close()
+    return open_rows(source, ANY).step if kind in ("parquet", "arrow-file", "arrow-stream") else None
+
+
+def _text(cells: pa.Array, name: str, where: str) -> pa.StringArray:
+    """Cells as text: lists joined by one blank, numbers as Arrow prints them."""
     kind = canonical(cells.type)
     try:
-        if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
-            return pc.binary_join(cast(cells, kind), " ")
+        if pa.types.is_list(kind):
+            return pc.binary_join(cast(cast(cells, kind), pa.list_(pa.string())), " ")
         return cast(cast(cells, kind), pa.string())
     except (pa.ArrowException, NotImplementedError):
         raise Refused(f"{where}: column `{name}` is {cells.type} and cannot be read as text", "name another column") from None
-
-
-def _delimiter(first: str) -> str:
-    """The delimiter that stands most often in the header line, outside quotes."""
-    outside = "".join(first.split('"')[::2])
-    return max(DELIMITERS, key=outside.count)
-
-
-def _header(utf8: Any, delimiter: str, where: str) -> list[str]:
-    """The names of the header line, left unread."""
-    head = utf8.peek(1).decode(errors="ignore")
-    names = next(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), [])
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise Refused(f"{where}: the header has the column `{twice}` twice", "rename one of them")
-    return names

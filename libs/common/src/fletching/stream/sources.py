@@ -42,8 +42,11 @@ class Source:
             raise Refused(f"{self.where} cannot be opened: {reason}", "check the path and its rights") from None
 
 
-def resolve(inputs: Sequence[str], tool_usage: str = "") -> list[Source]:
-    """The sources that the arguments name, in the order given; inside a folder or glob by name."""
+def resolve(inputs: Sequence[str], extensions: tuple[str, ...] = EXTENSIONS) -> list[Source]:
+    """The sources that the arguments name, in the order given; inside a folder or glob by name.
+
+    extensions: which files of a folder are data.
+    """
     if not inputs or list(inputs) == ["-"]:
         if sys.stdin is None or sys.stdin.isatty():
             raise Usage(
@@ -53,16 +56,16 @@ def resolve(inputs: Sequence[str], tool_usage: str = "") -> list[Source]:
         return [Source("stdin", None)]
     if "-" in inputs:
         raise Usage("- (stdin) stands beside other inputs", "name files alone, or stdin alone")
-    return [source for name in inputs for source in _expand(name)]
+    return [source for name in inputs for source in _expand(name, extensions)]
 
 
-def _expand(name: str) -> list[Source]:
+def _expand(name: str, extensions: tuple[str, ...]) -> list[Source]:
     if "://" in name:
         return [Source(url, url) for url in (_glob_url(name) if glob.has_magic(name) else [name])]
     if os.path.isdir(name):
-        inside = sorted(entry for entry in os.listdir(name) if _is_data(entry))
+        inside = sorted(entry for entry in os.listdir(name) if _is_data(entry, extensions))
         if not inside:
-            raise Refused(f"{name} holds no {', '.join(EXTENSIONS[:5])} file", "name a folder of data files")
+            raise Refused(f"{name} holds no {', '.join(extensions)} file", "name a folder of data files")
         return [Source(path, path) for path in (os.path.join(name, entry) for entry in inside)]
     if glob.has_magic(name) and not os.path.exists(name):
         found = sorted(glob.glob(name, recursive=True))
@@ -72,11 +75,11 @@ def _expand(name: str) -> list[Source]:
     return [Source(name, name)]
 
 
-def _is_data(entry: str) -> bool:
+def _is_data(entry: str, extensions: tuple[str, ...]) -> bool:
     stem = entry
     for extension in COMPRESSED:
         stem = stem.removesuffix(extension)
-    return stem.endswith(EXTENSIONS) and not entry.startswith((".", "_"))
+    return stem.endswith(extensions) and not entry.startswith((".", "_"))
 
 
 def _open_url(url: str) -> BinaryIO:
