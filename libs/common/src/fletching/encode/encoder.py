@@ -49,9 +49,10 @@ class Encoder:
         self.dimension: int = self.model.get_embedding_dimension() or 0
         self.devices = models.devices(options.device)
         self.dtype = models.number_type(options.dtype, self.devices[0])
+        # Before the model is copied: every replica must take packed batches, or none.
+        self.first_position = packed.prepare(self.model, "cpu") if self._takes_ids and set(self.devices) == {"cpu"} else None
         self.replicas = [copy.deepcopy(self.model) if i else self.model for i in range(len(self.devices))]
         self.replicas = [replica.to(device, self.dtype) for replica, device in zip(self.replicas, self.devices)]
-        self.first_position = packed.prepare(self.model, self.devices[0]) if self._takes_ids else None
         self.budget = options.batch_tokens or (2048 if self.devices[0] == "cpu" else 65_536)
         self.prompts = {role: models.role_prompt(self.model, role, given) for role, given in (("query", options.query_prompt), ("document", options.doc_prompt))}
         self.lengths = {role: models.role_length(self.model, role, given) for role, given in (("query", options.query_length), ("document", options.doc_length))}
