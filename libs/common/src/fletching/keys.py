@@ -10,6 +10,7 @@ import xxhash
 from fletching.text import normalise
 
 ABSENT = np.uint64(0)  # of a null or blank text
+EMPTY = np.uint64(xxhash.xxh3_64_intdigest(b""))
 # What lower case and blanks do to ASCII: A-Z to a-z, and all that str.split takes for a blank to one.
 _ODD_BLANKS = bytes([*range(0x09, 0x0E), *range(0x1C, 0x20)])
 _PLAIN = bytes.maketrans(_ODD_BLANKS, b" " * len(_ODD_BLANKS))[:65] + bytes(range(97, 123)) + bytes(range(91, 256))
@@ -24,7 +25,7 @@ def of(texts: pa.StringArray) -> np.ndarray:
     raw = _normalised(texts.fill_null(""))
     found = np.fromiter(map(xxhash.xxh3_64_intdigest, raw), np.uint64, len(raw))
     found[found == ABSENT] = 1
-    found[np.fromiter(map(len, raw), np.int64, len(raw)) == 0] = ABSENT
+    found[found == EMPTY] = ABSENT
     return found
 
 

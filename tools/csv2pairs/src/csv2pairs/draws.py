@@ -38,8 +38,10 @@ class Drawn:
 class Draws:
     """All pools of a spool. splits: int64 (n,); negatives and positives come from the row's own split."""
 
-    def __init__(self, spool: Spool, splits: np.ndarray, options: Options) -> None:
+    def __init__(self, spool: Spool, splits: np.ndarray, options: Options, ids_repeat: bool) -> None:
         self.spool, self.options = spool, options
+        # Ids tie rows together only where one comes up again.
+        self.links = np.column_stack([spool.links, spool.id_links]) if ids_repeat else spool.links
         self.group = options.mode == "group"
         self.by_query = options.negatives_from == "query"
         rows = np.arange(spool.rows)
@@ -58,7 +60,7 @@ class Draws:
         # A negative answers to the same column as the positive: no title among the descriptions.
         column = np.zeros(len(text), np.uint8) if self.by_query or self.group else spool.item_pools
         # What holds the texts: an item of a row is a positive even where negatives are queries.
-        holders = Holders(text, owner, spool.links)
+        holders = Holders(text, owner, self.links)
         wide = keys.mix(splits[owner], spool.domains[owner], column)
         self.first_item = column[spool.starts[:-1]] if len(column) and not self.by_query else np.zeros(spool.rows, np.uint8)
         self.wide = keys.mix(splits, spool.domains, self.first_item)
@@ -67,9 +69,9 @@ class Draws:
         self.hard = bool(options.category) and not self.group
         narrow = np.where(column == CATEGORY, wide, keys.mix(wide, spool.categories[owner])) if self.hard else wide
         self.narrow = np.where(self.first_item == CATEGORY, self.wide, keys.mix(self.wide, spool.categories)) if self.hard else self.wide
-        self.near = Pools(narrow, text, owner, spool.row_keys, spool.links, holders)
+        self.near = Pools(narrow, text, owner, spool.row_keys, self.links, holders)
         widen = options.shortfall == "widen" and self.hard
-        self.far = Pools(wide, text, owner, spool.row_keys, spool.links, holders) if widen else None
+        self.far = Pools(wide, text, owner, spool.row_keys, self.links, holders) if widen else None
 
     @property
     def block(self) -> int:
@@ -84,7 +86,7 @@ class Draws:
     def draw(self, rows: np.ndarray) -> Drawn:
         """rows: int64 (m,), numbers of examples."""
         spool, options, dropped = self.spool, self.options, {}
-        links, query = spool.links[rows], spool.query_keys[rows, None]
+        links, query = self.links[rows], spool.query_keys[rows, None]
         short, widened, positives, negatives = np.zeros(len(rows), bool), np.zeros(len(rows), bool), None, None
         if self.group:
             asked = Rows(links[:, :1], query, keys.mix(POSITIVES, spool.row_keys[rows]))

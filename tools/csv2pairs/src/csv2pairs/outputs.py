@@ -110,9 +110,11 @@ class Outputs:
 
     @staticmethod
     def _repeated_ids(draft: Drafts, ids: Seen) -> int:
-        """How many rows of the table repeat an id. The examples of one row (same query) are one."""
-        own = np.unique(np.stack([keys.of(draft.ids), draft.query_keys], 1), axis=0)[:, 0] if len(draft.ids) else np.zeros(0, np.uint64)
-        return len(own) - int(ids.first(own).sum())
+        """How many rows of the table repeat an id. Examples of one row stand side by side and count once."""
+        own, query = draft.id_links, draft.query_keys
+        head = np.ones(len(own), bool)
+        head[1:] = (own[1:] != own[:-1]) | (query[1:] != query[:-1])
+        return int((~ids.first(own[head])).sum())
 
     def _row(self, ids: pa.StringArray, query: pa.StringArray, pos: pa.ListArray, neg: pa.ListArray | None, passed: pa.RecordBatch) -> pa.RecordBatch:
         arrays: dict[str, Any] = {name: passed[name] for name in passed.schema.names}
@@ -144,8 +146,8 @@ class Outputs:
         splits = np.zeros(spool.rows, np.int64)
         if shares:
             items = [spool.item_keys] if options.mode == "group" else []  # one a row there
-            splits = split.assign(split.components(np.column_stack([spool.links, spool.apart, *items])), shares, options.seed)
-        draws = Draws(spool, splits, options)
+            splits = split.assign(split.components(np.column_stack([spool.links, spool.id_links, spool.apart, *items])), shares, options.seed)
+        draws = Draws(spool, splits, options, "rows_with_an_id_seen_before" in self.report.measures)
         outs = parts(spool, splits, list(shares), options)
         counted = len(outs) > 1 and (options.mode == "group" or options.shortfall == "drop")
         if counted:  # a file's footer tells the drops of the whole run, so they are known before the first ends
@@ -168,7 +170,8 @@ class Outputs:
                 drawn = draws.draw(rows)
                 if count:
                     self._count(drawn)
-                behind.write(self._examples(spool, rows, drawn, draws.by_query).filter(pa.array(drawn.keep)))
+                examples = self._examples(spool, rows, drawn, draws.by_query)
+                behind.write(examples if drawn.keep.all() else examples.filter(pa.array(drawn.keep)))
                 progress.advance(len(rows))
 
     def _examples(self, spool: Spool, rows: np.ndarray, drawn: Drawn, by_query: bool) -> pa.RecordBatch:
@@ -208,7 +211,10 @@ class Outputs:
 
 
 class _Behind:
-    """A writer one step behind: Parquet is encoded while the next rows are drawn."""
+    """A writer one step behind: a file is encoded while the next rows are drawn.
+
+    A stream is written at once: a thread that waits for its reader could not be interrupted.
+    """
 
     def __init__(self, out: Writer) -> None:
         self.out = out
@@ -216,6 +222,9 @@ class _Behind:
         self.last: Future | None = None
 
     def write(self, batch: pa.RecordBatch) -> None:
+        if self.out.temporary is None:
+            self.out.write(batch)
+            return
         if self.last:
             self.last.result()
         self.last = self.thread.submit(self.out.write, batch)

@@ -37,6 +37,7 @@ class Drafts:
     item_keys: np.ndarray  # uint64 (m,)
     item_pools: np.ndarray  # uint8 (m,): the column an item comes from, in --mode each
     links: np.ndarray  # uint64 (n, L): two examples with a link in common are never each other's negatives
+    id_links: np.ndarray  # uint64 (n,): the same for the ids that the user gives; ABSENT for ids of content
     apart: np.ndarray  # uint64 (n, S): examples with one of these in common stay in one split too
     own_category: np.ndarray  # uint64 (n,): the category's name where it is a positive, never a negative of the row
     content: np.ndarray  # uint64 (n,): equal for examples that say the same
@@ -160,10 +161,9 @@ class Drafting:
         apart = [*groups, *([_named(keys.of(text), 0x7E)] if text is not None else [])]
         # In mode group the rows of a category answer each other, so the category links them.
         links = [query_keys, _named(categories, 0xCA)] if options.mode == "group" else [query_keys, *column_keys.T]
-        if options.id:
-            links.append(_named(id_keys, 0x1D))
+        id_links = _named(id_keys, 0x1D) if options.id else nothing
         return Drafts(
-            ids, query, items, counts, batch.select(self.passed), text, query_keys, item_keys, pools, np.column_stack(links),
+            ids, query, items, counts, batch.select(self.passed), text, query_keys, item_keys, pools, np.column_stack(links), id_links,
             np.column_stack(apart) if apart else np.zeros((len(query), 0), np.uint64), own_category, content, keys.mix(id_keys, content), categories, domains,
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from csv2pairs.pairs import Drafts
 
-KEYS = ("query_keys", "item_keys", "item_pools", "links", "apart", "own_category", "row_keys", "categories", "domains", "counts")
+KEYS = ("query_keys", "item_keys", "item_pools", "links", "id_links", "apart", "own_category", "row_keys", "categories", "domains", "counts")
 
 
 class Numbers:
@@ -76,6 +76,7 @@ class Spool:
     item_keys: np.ndarray
     item_pools: np.ndarray
     links: np.ndarray
+    id_links: np.ndarray
     apart: np.ndarray
     own_category: np.ndarray
     row_keys: np.ndarray

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -58,7 +60,8 @@ class Table:
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         for source in self.sources:
-            for batch in self._open(source):
+            plain = source.path is not None and os.path.isfile(source.path)
+            for batch in _ahead(self._open(source)) if plain else self._open(source):
                 names = batch.schema.names
                 self.found.update(names)
                 cells = [self._cells(batch, name, source.where) if name in names else pa.nulls(len(batch), pa.string()) for name in self.used]
@@ -137,6 +140,16 @@ class Table:
             return False
         head = tail.peek(64)
         return head[: len(head) // 4 * 4].decode(codec, errors="ignore").lstrip("\ufeff \t\r\n")[:1] in ("{", "[")
+
+
+def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same batches, the next one parsed while the last one is worked on. For files: a thread that
+    waits for a pipe could not be interrupted."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
 
 
 class _Again:
