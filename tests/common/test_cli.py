@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal, Optional
 
 import pytest
-
 from fletching import cli
 from fletching.errors import Refused, Usage
 from fletching.options import Standard
@@ -155,12 +154,25 @@ def test_a_wrong_config_is_told_with_its_file(content, what, fix, tmp_path):
 def test_dashes_underscores_null_and_flags_in_a_config(tmp_path):
     (tmp_path / "c.yaml").write_text("dry-run: true\nshuffle: false\nrate: null\ninputs: [a, b]\njson_summary: s.json\n")
     options = parse("--config", str(tmp_path / "c.yaml"))
-    assert (options.dry_run, options.shuffle, options.rate, options.inputs, options.json_summary) == (True, False, None, ("a", "b"), "s.json")
+    assert (options.dry_run, options.shuffle, options.rate, options.inputs, options.json_summary) == (
+        True,
+        False,
+        None,
+        ("a", "b"),
+        "s.json",
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "content", "what"),
-    [("c.json", "{", "cannot be parsed"), ("c.yaml", "a: [", "cannot be parsed"), ("c.toml", "a", "cannot be parsed"), ("c.ini", "", "has no known extension"), ("c.json", "[1]", "holds no options"), ("c.yaml", "!!python/object/apply:os.getcwd []", "cannot be parsed")],
+    [
+        ("c.json", "{", "cannot be parsed"),
+        ("c.yaml", "a: [", "cannot be parsed"),
+        ("c.toml", "a", "cannot be parsed"),
+        ("c.ini", "", "has no known extension"),
+        ("c.json", "[1]", "holds no options"),
+        ("c.yaml", "!!python/object/apply:os.getcwd []", "cannot be parsed"),
+    ],
 )
 def test_a_config_that_cannot_be_read_is_wrong_usage(name, content, what, tmp_path):
     (tmp_path / name).write_text(content)
@@ -177,9 +189,16 @@ def test_help_shows_what_matters_and_help_all_the_rest(capsys):
     assert cli.main(tool(), ["x", "--rate", "nonsense", "--help-all"]) == 0
     long = capsys.readouterr().out
     assert short.startswith("simfilter: a test.\n\nReads nothing.\n")
-    assert "--model M" in short and "(required)" in short and "--no-shuffle" in short and "share of 100 % to keep" in short
-    assert "[mnr]" in short and "-n, --steps N" in short and "mnr|cosent|triplet" in short
-    assert "--dry-run" not in short and "--dry-run" in long and "--json-summary" in long
+    assert "--model M" in short
+    assert "(required)" in short
+    assert "--no-shuffle" in short
+    assert "share of 100 % to keep" in short
+    assert "[mnr]" in short
+    assert "-n, --steps N" in short
+    assert "mnr|cosent|triplet" in short
+    assert "--dry-run" not in short
+    assert "--dry-run" in long
+    assert "--json-summary" in long
     assert short.index("input and output") < short.index("model and encoding")
     assert max(map(len, long.splitlines())) <= 100
 
@@ -221,9 +240,17 @@ def raising(error: BaseException):
         (Refused("bad"), 1, "simfilter: bad\n"),
         (Usage("--a and --b", "leave one out"), 2, "simfilter: --a and --b\n  fix: leave one out\n"),
         (KeyboardInterrupt(), 130, "simfilter: interrupted\n"),
-        (PermissionError(13, "Permission denied", "/x"), 1, "simfilter: permission denied (/x)\n  fix: check the path, its rights and the free space\n"),
+        (
+            PermissionError(13, "Permission denied", "/x"),
+            1,
+            "simfilter: permission denied (/x)\n  fix: check the path, its rights and the free space\n",
+        ),
         (MemoryError(), 1, "simfilter: out of memory\n  fix: use --limit, smaller batches or a machine with more memory\n"),
-        (KeyError("k"), 1, "simfilter: unexpected failure, KeyError: 'k'\n  fix: run again with FLETCHING_DEBUG=1 and report the traceback\n"),
+        (
+            KeyError("k"),
+            1,
+            "simfilter: unexpected failure, KeyError: 'k'\n  fix: run again with FLETCHING_DEBUG=1 and report the traceback\n",
+        ),
         (Refused("a\x1b[31mred\u202e\nline"), 1, "simfilter: a\\x1b[31mred\\u202e\nline\n"),
     ],
 )
@@ -235,7 +262,8 @@ def test_wrong_usage_is_2_and_a_missed_target_is_the_code_of_the_tool(capsys, mo
     assert outcome(lambda *_: None, capsys, monkeypatch, "--nonsense")[0] == 2
     assert outcome(lambda *_: 1, capsys, monkeypatch)[0] == 1
     code, err = outcome(lambda *_: None, capsys, monkeypatch)
-    assert code == 0 and err.startswith("simfilter: 0 in, 0 out, ")
+    assert code == 0
+    assert err.startswith("simfilter: 0 in, 0 out, ")
     assert outcome(lambda *_: None, capsys, monkeypatch, "--quiet") == (0, "")
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from fletching.errors import Refused, Usage
 from fletching.options import Encoding
 from fletching.report import Report
@@ -81,7 +80,8 @@ def count_forwards(monkeypatch) -> list[int]:
 def test_the_vectors_are_those_of_sentence_transformers(encoder, model, texts):
     with encoder() as ours:
         vectors = ours.encode(texts, "document")
-    assert vectors.dtype == np.float32 and vectors.shape == (len(texts), 32)
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (len(texts), 32)
     assert np.abs(vectors - reference(model, texts)).max() < 1e-6
     assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-6
 
@@ -264,7 +264,6 @@ def test_a_killed_run_resumes_where_it_was_and_gives_the_same_bits(model, tmp_pa
 
 def test_the_fingerprint_is_of_the_content_and_not_of_the_folder(encoder, model, tmp_path):
     from conftest import build_model
-
     from fletching.encode import model as models
 
     def of(path) -> str:
@@ -322,7 +321,9 @@ def test_out_of_memory_halves_the_batch_and_goes_on(encoder, texts, monkeypatch)
         assert np.abs(ours.encode(texts, "query") - expected).max() < 1e-6
 
 
-@pytest.mark.parametrize(("name", "message"), [("./no-folder", "is no folder"), ("no/such/folder", "is no folder"), ("no-such-model-here", "cannot be loaded")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("./no-folder", "is no folder"), ("no/such/folder", "is no folder"), ("no-such-model-here", "cannot be loaded")]
+)
 def test_a_model_that_cannot_be_had_is_refused_by_name(encoder, name, message):
     with pytest.raises(Refused, match=message) as refused:
         encoder(model=name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from fletching import lineage
 from fletching.report import Report
 from fletching.stream import Reader, Writer
@@ -83,12 +82,13 @@ def test_the_same_rows_from_two_folders_give_the_same_bytes_at_any_time(name, tm
 def test_another_major_version_and_another_schema_are_refused_and_a_minor_is_read(tmp_path, examples):
     import pyarrow as pa
     import pyarrow.parquet as pq
-
     from fletching.errors import Refused
 
     table = pa.Table.from_pylist(examples)
     for schema, version in (("examples", "1.7"), ("examples", "2.0"), ("texts", "1.0")):
-        pq.write_table(table.replace_schema_metadata(lineage.stamp(schema, version, {"tool": "x"})), tmp_path / f"{schema}{version}.parquet")
+        pq.write_table(
+            table.replace_schema_metadata(lineage.stamp(schema, version, {"tool": "x"})), tmp_path / f"{schema}{version}.parquet"
+        )
     assert Reader(Report("t"), [str(tmp_path / "examples1.7.parquet")], "examples").read_all().num_rows == 12
     with pytest.raises(Refused, match=r"examples2.0.parquet is examples 2.0, but this t reads 1.0"):
         Reader(Report("t"), [str(tmp_path / "examples2.0.parquet")], "examples")

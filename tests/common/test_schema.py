@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from fletching import cli, schema
 from fletching.errors import Refused
 from fletching.report import Report
 from fletching.stream import Reader
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 EXAMPLES = schema.load("examples")
@@ -88,7 +87,9 @@ def test_each_invalid_case_is_one_mutation_of_the_minimal_example(name):
 # --- encodings -----------------------------------------------------------------------------------
 
 words = st.text(max_size=8)
-strings = st.sampled_from([pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string()), pa.dictionary(pa.int8(), pa.large_string())])
+strings = st.sampled_from(
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string()), pa.dictionary(pa.int8(), pa.large_string())]
+)
 listings = st.sampled_from([pa.list_, pa.large_list, pa.list_view, pa.large_list_view])
 
 
@@ -114,12 +115,19 @@ def conformed(batch: pa.RecordBatch) -> list[dict]:
 @settings(max_examples=120)
 @given(st.data(), strings, strings, listings)
 def test_all_encodings_of_the_same_values_give_the_same_rows(data, text, item, listing):
-    rows = data.draw(st.lists(st.tuples(words, st.lists(words, min_size=1, max_size=3), st.none() | st.lists(words, max_size=3)), max_size=6))
+    rows = data.draw(
+        st.lists(st.tuples(words, st.lists(words, min_size=1, max_size=3), st.none() | st.lists(words, max_size=3)), max_size=6)
+    )
     if pa.types.is_dictionary(item):
         listing = pa.list_
     queries, pos, neg = ([row[i] for row in rows] for i in range(3))
-    plain = pa.RecordBatch.from_arrays([pa.array(queries, pa.string()), pa.array(pos, pa.list_(pa.string())), pa.array(neg, pa.list_(pa.string()))], ["query", "pos", "neg"])
-    odd = pa.RecordBatch.from_arrays([encoded(queries, text), encoded(pos, listing(item)), encoded(neg, listing(item))], ["query", "pos", "neg"])
+    plain = pa.RecordBatch.from_arrays(
+        [pa.array(queries, pa.string()), pa.array(pos, pa.list_(pa.string())), pa.array(neg, pa.list_(pa.string()))],
+        ["query", "pos", "neg"],
+    )
+    odd = pa.RecordBatch.from_arrays(
+        [encoded(queries, text), encoded(pos, listing(item)), encoded(neg, listing(item))], ["query", "pos", "neg"]
+    )
     assert conformed(odd) == conformed(plain)
     start = data.draw(st.integers(0, len(rows)))
     assert conformed(odd.slice(start)) == conformed(plain)[start:]
@@ -133,7 +141,9 @@ def test_a_fixed_size_list_is_a_list(pos):
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
 def test_one_string_is_a_list_of_one_and_null_stays_null(kind):
-    batch = pa.RecordBatch.from_arrays([pa.array(["q", "r"]), encoded(["a", "b"], kind), encoded(["n", None], kind)], ["anchor", "positive", "negative"])
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array(["q", "r"]), encoded(["a", "b"], kind), encoded(["n", None], kind)], ["anchor", "positive", "negative"]
+    )
     assert [(row["query"], row["pos"], row["neg"]) for row in conformed(batch)] == [("q", ["a"], ["n"]), ("r", ["b"], None)]
 
 

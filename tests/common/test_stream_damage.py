@@ -12,13 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-
 from fletching import lineage
 from fletching.errors import Refused
 from fletching.stream.arrow import END_OF_STREAM, POISON
 
 sys.path.insert(0, os.path.dirname(__file__))
-from streams import numbered, read, write  # noqa: E402
+from streams import numbered, read, write
 
 ROWS = numbered(20_000)  # three batches
 
@@ -141,7 +140,8 @@ def test_an_empty_file_is_refused_where_rows_of_a_format_are_due(name, tmp_path)
 def test_empty_stdin_points_to_the_program_before(run):
     done = run(["simfilter", "--model", "none", "--min-sim", "0"], stdin=b"")
     assert (done.rc, done.out) == (1, b"")
-    assert "stdin is empty (0 bytes)" in done.err and "the program before this one" in done.err
+    assert "stdin is empty (0 bytes)" in done.err
+    assert "the program before this one" in done.err
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress], ids=["gz", "zst"])
@@ -231,7 +231,9 @@ print(json.dumps(counts))
 
 @pytest.mark.parametrize(("name", "rounds"), [("ours.arrows", 150), ("ours.arrow", 60), ("foreign.arrows", 60)])
 def test_changed_arrow_bytes_never_crash_and_never_give_other_rows(name, rounds, tmp_path, run):
-    content = [row | {"neg": [f"n{i}"] * (i % 3), "neg_scores": [i / 7] * (i % 3), "extra": {"deep": [i]}} for i, row in enumerate(ROWS[:200])]
+    content = [
+        row | {"neg": [f"n{i}"] * (i % 3), "neg_scores": [i / 7] * (i % 3), "extra": {"deep": [i]}} for i, row in enumerate(ROWS[:200])
+    ]
     path = write(tmp_path / name, content)
     if name.startswith("foreign"):  # no digest: a changed letter cannot be seen, a crash can
         table = pa.ipc.open_stream(path.read_bytes()).read_all()

@@ -13,13 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from fletching.errors import Refused, Usage
 from fletching.report import Report
 from fletching.stream import Writer
 
 sys.path.insert(0, os.path.dirname(__file__))
-from streams import FORMATS, columns_of, numbered, read, write  # noqa: E402
+from streams import FORMATS, columns_of, numbered, read, write
 
 ROWS = numbered(50)
 COLUMNS = columns_of(ROWS)
@@ -56,7 +55,10 @@ def test_a_row_that_breaks_the_contract_is_no_output(ending, tmp_path):
 def test_rows_that_do_not_add_up_are_no_output(tmp_path):
     report = Report("maker", quiet=True)
     report.rows_in = 51
-    with pytest.raises(RuntimeError, match="rows do not add up"), Writer(report, str(tmp_path / "o.parquet"), "examples", COLUMNS, version="1", options={}) as out:
+    with (
+        pytest.raises(RuntimeError, match="rows do not add up"),
+        Writer(report, str(tmp_path / "o.parquet"), "examples", COLUMNS, version="1", options={}) as out,
+    ):
         out.write(pa.RecordBatch.from_pylist(ROWS, COLUMNS))
     assert names(tmp_path) == []
 
@@ -71,7 +73,14 @@ from streams import numbered, write
 path = sys.argv[1]
 {textwrap.dedent(code)}
 """
-    return subprocess.run([sys.executable, "-c", program, os.path.join(folder, name)], stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", program, os.path.join(folder, name)],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -86,7 +95,8 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_file(ending, tmp_path):
         tmp_path,
         name=f"out{ending}",
     )
-    assert done.returncode == 1 and "OSError" in done.stderr
+    assert done.returncode == 1
+    assert "OSError" in done.stderr
     assert path.read_bytes() == before
     assert names(tmp_path) == [f"out{ending}"]
 
@@ -101,7 +111,8 @@ def test_kill_9_at_the_commit_leaves_the_old_file_and_the_next_run_cleans_up(mom
     assert len(names(tmp_path)) == 2  # the leftover, hidden from globs and folders
     assert read(tmp_path) == ROWS
     write(path, numbered(3))
-    assert names(tmp_path) == ["out.parquet"] and read(path) == numbered(3)
+    assert names(tmp_path) == ["out.parquet"]
+    assert read(path) == numbered(3)
 
 
 def test_what_a_living_run_writes_is_no_leftover(tmp_path):
@@ -185,7 +196,12 @@ def test_a_failure_into_a_pipe_ends_in_bytes_on_which_stock_readers_fail(tmp_pat
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("out.csv", "has no known extension"), ("out", "has no known extension"), ("no/such/folder/out.parquet", "the folder of -o"), ("folder.parquet", "is a folder")],
+    [
+        ("out.csv", "has no known extension"),
+        ("out", "has no known extension"),
+        ("no/such/folder/out.parquet", "the folder of -o"),
+        ("folder.parquet", "is a folder"),
+    ],
 )
 def test_an_output_that_cannot_work_is_refused_before_any_work(name, message, tmp_path):
     (tmp_path / "folder.parquet").mkdir()

@@ -14,15 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from fletching.errors import Refused, Usage
 from fletching.report import Report
 from fletching.stream import Reader
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 sys.path.insert(0, os.path.dirname(__file__))
-from streams import FORMATS, columns_of, numbered, read, write  # noqa: E402
+from streams import FORMATS, columns_of, numbered, read, write
 
 ODD = ["\x00", "\u202e abc", "\ufeff", "e\u0301", "é", "👩‍👩‍👧", "\r\n", "\u2028", "", " ", '"', "\\", "\U0010ffff", "\ud7ff\ue000"]
 text = st.text(max_size=6) | st.sampled_from(ODD)
@@ -157,7 +156,18 @@ def by_dictionaries(table, path):
     by_pyarrow_stream(encoded.set_column(0, "id", table["id"].cast(pa.string_view())), path)
 
 
-PRODUCERS = [by_pyarrow_stream, by_pyarrow_file, by_polars_parquet, by_polars_stream, by_polars_file, by_polars_lines, by_pandas, by_duckdb, by_json_array, by_dictionaries]
+PRODUCERS = [
+    by_pyarrow_stream,
+    by_pyarrow_file,
+    by_polars_parquet,
+    by_polars_stream,
+    by_polars_file,
+    by_polars_lines,
+    by_pandas,
+    by_duckdb,
+    by_json_array,
+    by_dictionaries,
+]
 
 
 @pytest.mark.parametrize("produce", PRODUCERS, ids=lambda produce: produce.__name__)
@@ -171,12 +181,16 @@ def test_files_of_other_programs_are_read_as_they_are(produce, tmp_path, example
 # --- naming inputs -------------------------------------------------------------------------------
 
 
-def test_several_files_with_different_unknown_columns_become_one_with_nulls(tmp_path, write_foreign=None):
+def test_several_files_with_different_unknown_columns_become_one_with_nulls(tmp_path):
     write(tmp_path / "a.parquet", [{"id": "1", "query": "q", "pos": ["a"], "x": 1}])
     write(tmp_path / "b.jsonl", [{"id": "2", "query": "q", "pos": ["b"], "neg": ["n"], "y": "why"}])
     write(tmp_path / "c.arrows", [{"id": "3", "query": "q", "pos": ["c"], "x": 3}])
     back = read(tmp_path / "a.parquet", tmp_path / "b.jsonl", tmp_path / "c.arrows")
-    assert [(row["id"], row["neg"], row["x"], row["y"]) for row in back] == [("1", None, 1, None), ("2", ["n"], None, "why"), ("3", None, 3, None)]
+    assert [(row["id"], row["neg"], row["x"], row["y"]) for row in back] == [
+        ("1", None, 1, None),
+        ("2", ["n"], None, "why"),
+        ("3", None, 3, None),
+    ]
     write(tmp_path / "d.parquet", [{"id": "4", "query": "q", "pos": ["d"], "x": "text"}])
     with pytest.raises(Refused, match=r"d.parquet: column `x` is string, but int64 in an input before"):
         read(tmp_path / "a.parquet", tmp_path / "d.parquet")
@@ -202,7 +216,9 @@ def test_folders_globs_and_urls_name_files_in_order(tmp_path):
     assert ids(f"memory://{tmp_path.name}/*.*") == "102"
 
 
-@pytest.mark.parametrize("name", ["missing.parquet", "*.nothing", "memory://no/such.parquet", "memory://no/such/*.parquet", "unknown://x/y.parquet"])
+@pytest.mark.parametrize(
+    "name", ["missing.parquet", "*.nothing", "memory://no/such.parquet", "memory://no/such/*.parquet", "unknown://x/y.parquet"]
+)
 def test_an_input_that_is_not_there_is_refused_by_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Refused) as refused:
