@@ -147,7 +147,7 @@ def test_prompts_of_the_model_are_used_and_those_of_the_data_must_agree(model, e
         (["--require-gain", "nDCG@10=-1"], 0, ""),
         (["--max-loss", "t=0.0001"], 1, "--max-loss allows a loss of 0.0001"),
         (["--max-loss", "t=1"], 0, ""),
-        (["--require-gain", "ndcg_at_10=0", "--max-loss", "t=1"], 2, "no metric of this run"),  # a guarded task need not gain
+        (["--require-gain", "ndcg_at_10=0", "--max-loss", "t=1"], 2, "every task stands under --max-loss"),  # a guarded task need not gain
         (["--require-gain", "ndcg=0"], 2, "--metrics adds others"),
         (["--require-gain", "ndcg_at_10"], 2, "is not NAME=NUMBER"),
         (["--max-loss", "other=0.1"], 2, "no task of this run"),
@@ -157,6 +157,28 @@ def test_demands_decide_the_exit_code(demand, rc, told, model, destroyed, evalua
     ran = evaluate(f"base={model}", f"worse={destroyed}", "--examples", write("t.jsonl", examples), *demand, "--results", "r")
     assert ran.rc == rc, ran.err
     assert told in ran.err
+    assert (rc == 2) == ("loading" not in ran.err)  # a wrong demand is refused before the work
+
+
+def test_a_guarded_task_need_not_gain_beside_one_that_must(model, destroyed, evaluate, examples, write):
+    turned = [{"query": row["pos"][0], "pos": [row["query"]]} for row in examples]
+    sets = ["--examples", write("own.jsonl", examples), "--examples", write("general.jsonl", turned)]
+    ran = evaluate(f"a={model}", f"b={destroyed}", *sets, "--require-gain", "ndcg_at_10=0", "--max-loss", "general=1")
+    assert ran.rc == 1
+    assert [line for line in ran.err.splitlines() if "--require-gain" in line] == [
+        line for line in ran.err.splitlines() if " on own by " in line
+    ]
+    assert " on general by " not in ran.err
+
+
+def test_examples_come_from_a_pipe_too(model, run, examples, write, tmp_path):
+    write(tmp_path / "t.arrows", examples)
+    ran = run(f"cat t.arrows | mteb-eval {model} --examples - --quiet", cwd=tmp_path)
+    assert ran.rc == 0, ran.err
+    assert ran.text.startswith("stdin, 12 queries")
+    ran = run(f"head -c 900 t.arrows | mteb-eval {model} --examples -", cwd=tmp_path)
+    assert ran.rc == 1
+    assert not ran.out
 
 
 def test_a_missed_demand_still_prints_the_table_and_writes_the_measures(model, destroyed, evaluate, examples, write):
@@ -270,6 +292,9 @@ def test_the_page_is_self_contained_and_escapes_what_data_and_names_hold(model, 
         (["MODEL", "--examples", "t.jsonl", "--html", "no/page.html"], 2, "the folder of --html"),
         (["MODEL", "--examples", "t.jsonl", "--candidates", "50"], 1, "less than --candidates 50"),
         (["MODEL", "--examples", "t.jsonl", "--quantise", "int4"], 2, "int4"),
+        (["MODEL", "--examples", "t.jsonl", "--metrics", "ndcg@7"], 2, "--metrics ndcg@7 is no metric"),
+        (["MODEL", "--examples", "t.jsonl", "--candidates", "5", "--corpus-negatives"], 2, "ranks the rows of --examples alone"),
+        (["m=MODEL", "--examples", "t.jsonl", "--baseline", "m@8", "--dims", "4"], 2, "pass one of m@4"),
         (["--fetch", "MODEL", "--examples", "t.jsonl"], 2, "nothing to fetch"),
     ],
 )
@@ -279,7 +304,7 @@ def test_wrong_calls_are_refused_with_what_to_do(argv, rc, told, model, evaluate
         write(path, examples)
     Path("t.csv").write_text("a,b,1\nc,d,2\n")
     Path("empty.jsonl").touch()
-    ran = evaluate(*[model if word == "MODEL" else word for word in argv])
+    ran = evaluate(*[word.replace("MODEL", model) for word in argv])
     assert ran.rc == rc, ran.err
     assert told in ran.err
     assert "Traceback" not in ran.err

@@ -104,8 +104,22 @@ def check(options: Options) -> None:
         raise Usage("no test data is named", "pass --examples FILE, --beir DIR, --sts FILE, --pairs FILE or --tasks T")
     if options.output is not None:
         check_output(options.output, "mteb-eval")
+    for name in options.metrics:
+        check_metric(name)
+    if options.candidates and (options.corpus or options.corpus_negatives):
+        raise Usage("--candidates ranks the rows of --examples alone", "leave --corpus and --corpus-negatives out")
     if options.html and not os.path.isdir(os.path.dirname(options.html) or "."):
         raise Usage(f"the folder of --html {options.html} does not exist", f"mkdir -p {os.path.dirname(options.html)}")
+
+
+def check_metric(name: str) -> None:
+    """Refuse `ndcg@7` before the work: mteb computes 1, 3, 5, 10, 20, 100 and 1000."""
+    from mteb_eval.metrics import CUTS, SHOWN, metric_key
+
+    family, _, cut = metric_key(name).partition("_at_")
+    if cut and (family not in SHOWN or cut not in map(str, CUTS)):
+        depths = ", ".join(map(str, CUTS))
+        raise Usage(f"--metrics {name} is no metric that mteb computes", f"pass {', '.join(SHOWN)} at {depths}, e.g. ndcg_at_10")
 
 
 def run(options: Options, report: Report) -> int:

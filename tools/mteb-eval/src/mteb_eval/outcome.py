@@ -17,9 +17,9 @@ from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.sts import AbsTaskSTS
 from scipy.stats import rankdata
 
+from mteb_eval.metrics import CUTS
 from mteb_eval.tasks import pessimistic_rank
 
-CUTS = (1, 3, 5, 10, 20, 100, 1000)
 FAMILIES = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P", "hit_rate": "success"}
 MISSED = 0  # the rank of the first relevant document when it is not among those retrieved
 

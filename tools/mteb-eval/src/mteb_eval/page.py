@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from html import escape
 
 from mteb_eval.comparison import Figure, Move
-from mteb_eval.outcome import CUTS, MISSED, Outcome
-from mteb_eval.table import change, metric_name, value
+from mteb_eval.metrics import CUTS, metric_name
+from mteb_eval.outcome import MISSED, Outcome
+from mteb_eval.table import change, value
 
 COLOURS = ("#8a94a6", "#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#65a30d")
 STYLE = """

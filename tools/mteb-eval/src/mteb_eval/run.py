@@ -25,6 +25,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb_eval import collection, comparison, contamination, evaluation, gate, measures, page, pairs, registry, table
 from mteb_eval.comparison import Figure
 from mteb_eval.encoder import Model, Variant
+from mteb_eval.metrics import metric_key
 from mteb_eval.names import named, task_name
 from mteb_eval.outcome import Outcome
 from mteb_eval.page import Section
@@ -44,16 +45,18 @@ def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
             return 0
     models = named(options.model, "model")
     tasks = all_tasks(options, report)
+    mains = {task.metadata.name: task.metadata.main_score for task in tasks}
+    find_baseline(options, models, None)
+    gate.check(gains, losses, [metric_key(name) for name in options.metrics], mains)
     outcomes = measure(options, report, models, tasks)
-    runs = list(next(iter(outcomes.values())))
-    baseline = find_baseline(options, models, runs)
+    baseline = find_baseline(options, models, list(next(iter(outcomes.values()))))
     figures = [
         figure
         for by_run in outcomes.values()
         for metric in metrics_of(next(iter(by_run.values())), options.metrics)
         for figure in comparison.figures(by_run, baseline, metric, options.seed)
     ]
-    missed = gate.failures(gains, losses, figures, {by_run[baseline].label: by_run[baseline].main for by_run in outcomes.values()})
+    missed = gate.failures(gains, losses, figures, mains)
     report.drop("rows evaluated", report.rows_in)
     report.measures |= effort(outcomes)
     flags = flagged(options, report, models, tasks)
@@ -71,12 +74,14 @@ def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
 # --- what is named -------------------------------------------------------------------------------
 
 
-def find_baseline(options: Any, models: dict[str, str], runs: Sequence[str]) -> str:
-    if options.baseline is None:
-        return runs[0]
-    wanted = next((name for name, path in models.items() if options.baseline in (name, path)), options.baseline)
-    if wanted not in runs:
-        raise Usage(f"--baseline {options.baseline} is none of the models", f"pass one of {', '.join(runs)}")
+def find_baseline(options: Any, models: dict[str, str], runs: Sequence[str] | None) -> str:
+    """The run that the others are compared with; before the runs are known (None), a name that can be one."""
+    wanted = options.baseline
+    if wanted is None:
+        return next(iter(runs or models))
+    wanted = next((name for name, path in models.items() if wanted in (name, path)), wanted)
+    if wanted not in (runs or models) and (runs or wanted.rpartition("@")[0] not in models):
+        raise Usage(f"--baseline {options.baseline} is none of the models", f"pass one of {', '.join(runs or models)}")
     return wanted
 
 
@@ -127,7 +132,7 @@ def flagged(options: Any, report: Report, models: dict[str, str], tasks: Sequenc
 
 def metrics_of(outcome: Outcome, wanted: Sequence[str]) -> list[str]:
     """The metrics to show: those wanted that the task has, else its main one."""
-    keys = [table.metric_key(name) for name in wanted]
+    keys = [metric_key(name) for name in wanted]
     if outcome.main == "mrr_pessimistic":
         return [outcome.main]
     return [key for key in keys if key in outcome.scores] or [outcome.main]

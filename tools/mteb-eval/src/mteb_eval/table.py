@@ -5,35 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mteb_eval.comparison import Figure, Interval, Move
+from mteb_eval.metrics import metric_name
 from mteb_eval.outcome import MISSED, Outcome
 
-SHOWN = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP", "recall": "Recall", "precision": "Precision", "hit_rate": "HitRate"}
-PLAIN = {"cosine_spearman": "Spearman", "cosine_pearson": "Pearson", "cosine_ap": "AP", "max_ap": "AP (best)", "mrr_pessimistic": "MRR"}
 CLEAR = 0.05  # a change with a smaller p is called better or worse
-
-
-def metric_name(metric: str) -> str:
-    """The field's spelling.
-
-    >>> metric_name("ndcg_at_10")
-    'nDCG@10'
-    """
-    family, _, cut = metric.partition("_at_")
-    return f"{SHOWN[family]}@{cut}" if cut and family in SHOWN else PLAIN.get(metric, metric)
-
-
-def metric_key(shown: str) -> str:
-    """mteb's spelling of a metric that a user wrote in either.
-
-    >>> metric_key("nDCG@10")
-    'ndcg_at_10'
-    """
-    for key, name in PLAIN.items():
-        if name != "MRR" and shown.casefold() == name.casefold():
-            return key
-    family, _, cut = shown.partition("@")
-    by_name = {name.casefold(): key for key, name in SHOWN.items()}
-    return f"{by_name.get(family.casefold(), family)}_at_{cut}" if cut else shown
 
 
 def heading(outcome: Outcome, flags: Sequence[str] = ()) -> str:
