@@ -308,3 +308,10 @@ def test_no_training_text_stands_in_the_folder(train: Any, tmp_path: Path, examp
             content = path.read_bytes()
             assert not any(row["query"].encode() in content or row["pos"][0].encode() in content for row in examples)
             assert str(tmp_path).encode() not in content
+
+
+def test_several_processes_are_refused(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = train()
+    assert done.rc == 2
+    assert "without torchrun" in done.err

@@ -12,6 +12,7 @@ A killed run goes on from its newest checkpoint when the same command is given a
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,6 +87,8 @@ class Options(Examples, Model, Seed, Standard):
 
 
 def check(options: Options) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise Usage("contrast-train was started in several processes, which it does not support yet", "start it once, without torchrun")
     if options.epochs is not None and options.steps is not None:
         raise Usage("--epochs and --steps both say how long to train", "leave one of them out")
     if options.output is None and not options.dry_run:
@@ -98,6 +101,9 @@ def check(options: Options) -> None:
 
 def run(options: Options, report: Report) -> None:
     check(options)
+
+    # Threads that wait sleep: on a busy machine, spinning ones make a step several times as slow.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
     import tempfile
 

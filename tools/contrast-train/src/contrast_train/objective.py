@@ -1,7 +1,6 @@
 """The loss of a global batch as a module: tensors of the collator in, one scalar out.
 
-It works in our trainer and in anybody's SentenceTransformerTrainer:
-`SentenceTransformerTrainer(model, ..., loss=Objective(model, infonce), data_collator=collator)`.
+It has the shape of a sentence-transformers loss (features, labels) and imports none of that library.
 """
 
 from __future__ import annotations
