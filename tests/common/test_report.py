@@ -6,7 +6,6 @@ import json
 import re
 
 import pytest
-
 from fletching.report import Report
 
 
@@ -44,7 +43,15 @@ def test_quiet_says_nothing_and_still_writes_the_json_summary(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     content = json.loads((tmp_path / "summary.json").read_text("utf-8"))
     assert content.pop("seconds") >= 0
-    assert content == {"tool": "t", "rows_in": 1, "rows_out": 0, "added": {}, "dropped": {"reason": 1}, "measures": {"loss": 0.5}, "notes": ["a note — né"]}
+    assert content == {
+        "tool": "t",
+        "rows_in": 1,
+        "rows_out": 0,
+        "added": {},
+        "dropped": {"reason": 1},
+        "measures": {"loss": 0.5},
+        "notes": ["a note — né"],
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
 
 
@@ -56,7 +63,7 @@ def test_progress_off_a_terminal_is_plain_lines_not_more_often_than_every_ten_se
             progress.advance(10, "loss 0.5")
     lines = capsys.readouterr().err.splitlines()
     assert 1 <= len(lines) <= 3
-    assert re.fullmatch(r"t: scoring \d+ of 100 pairs, \d+/s, 0:\d\d left, loss 0.5", lines[0])
+    assert re.fullmatch(r"t: scoring \d+ of 100 pairs, [\d.,]+/s, 0:\d\d left, loss 0.5", lines[0])
 
 
 def test_progress_on_a_terminal_redraws_one_line_and_clears_it(capsys, monkeypatch):
@@ -65,7 +72,9 @@ def test_progress_on_a_terminal_redraws_one_line_and_clears_it(capsys, monkeypat
         progress.due = 0
         progress.advance(5)
     written = capsys.readouterr().err
-    assert written.startswith("\rt: reading 5 rows") and written.endswith("\r\x1b[K") and "\n" not in written
+    assert written.startswith("\rt: reading 5 rows")
+    assert written.endswith("\r\x1b[K")
+    assert "\n" not in written
 
 
 def test_a_slow_rate_is_not_shown_as_zero():
