@@ -1,0 +1,1 @@
+"""Training data from an LLM: tasks, examples, queries for passages, hard negatives, verdicts."""

@@ -1,0 +1,148 @@
+"""From a request to its outcome: journal first, then the endpoint with pace and retries, one repair at most."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fletching.errors import Refused
+from synthgen import answers, ledger
+from synthgen.answers import Unusable
+from synthgen.endpoint import RUNGS, Endpoint, Failed, Manner, probe
+from synthgen.journal import Answer, Journal
+from synthgen.pace import Pace, backoff
+from synthgen.plan import Request, Setting
+
+GOES_ON = "what was answered is in the journal: the same command goes on from there"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a request: the reply, or the problem and the raw text that has it."""
+
+    reply: dict[str, Any] | None = None
+    problem: Unusable | None = None
+    raw: str = ""
+    model: str = ""
+
+
+class Stopped(Exception):
+    """The run ends; this request was not asked."""
+
+
+class Asker:
+    """Asks requests, many threads at once. What it pays for is in the journal before it is used."""
+
+    def __init__(self, setting: Setting, endpoint: Endpoint, journal: Journal, book: ledger.Ledger, pace: Pace, *, retries: int, longest_wait: float, repair: bool, rung: str | None, online: bool = True) -> None:
+        self.setting, self.endpoint, self.journal, self.book, self.pace = setting, endpoint, journal, book, pace
+        self.retries, self.longest_wait, self.repair, self.rung, self.online = retries, longest_wait, repair, rung, online
+        self.probing = threading.Lock()
+        self.found: Manner | None = None
+        self.last_success = 0.0
+
+    def outcome(self, request: Request) -> Outcome:
+        """The reply to a request, whoever paid for it and when."""
+        try:
+            answer = self._paid(request)
+        except Failed as failure:
+            return Outcome(problem=Unusable("refused by the server" if failure.scope == "request" else "server failed", failure.words))
+        outcome = read(request, answer)
+        if outcome.problem and outcome.problem.mendable and self.repair:
+            self.book.event("repairs")
+            try:
+                mended = read(request, self._paid(self.setting.repair(request, outcome.raw, str(outcome.problem.detail))))
+            except Failed:
+                return outcome
+            return mended if mended.reply else outcome
+        return outcome
+
+    def manner(self) -> Manner:
+        """How the endpoint wants to be asked: found out once, and noted in the journal."""
+        with self.probing:
+            if self.found is None:
+                self.found = self._noted() or self._probed()
+            return self.found
+
+    def body(self, request: Request) -> dict[str, Any]:
+        return self.manner().body(request.messages, request.schema, self.setting.sampling)
+
+    def _paid(self, request: Request) -> Answer:
+        answer = self.journal.get(request.key)
+        if answer is None:
+            if not self.online:
+                raise Failed("transient", "the batch has no answer to it")
+            answer = self._asked(self.body(request))
+            self.journal.put(request.key, answer)
+            self.book.count(answer, asked_now=True)
+        else:
+            self.book.count(answer, asked_now=False)
+        return answer
+
+    def _noted(self) -> Manner | None:
+        for note in reversed(self.journal.notes):
+            if note.get("probe") == self.endpoint.name and note.get("asked") == self.rung:
+                return Manner(note["rung"], tuple(note["drop"]), note["limit"])
+        return None
+
+    def _probed(self) -> Manner:
+        rungs = RUNGS if self.rung is None else (self.rung,)
+        found, spent = probe(lambda body, refusable: self._asked(body, refusable), self.setting.sampling, rungs)
+        self.journal.note(probe=self.endpoint.name, asked=self.rung, rung=found.rung, drop=list(found.drop), limit=found.limit, tokens=sum(a.prompt_tokens + a.completion_tokens for a in spent))
+        return found
+
+    def _asked(self, body: Mapping[str, Any], refusable: bool = False) -> Answer:
+        """One answer, over all retries. refusable: 500 may mean "I do not know this form", so one retry is enough."""
+        started = time.monotonic()
+        size = ledger.prompt_tokens(body["messages"])
+        for attempt in range(self.retries + 1):
+            if not self.pace.wait(self.pace.turn(size)):
+                raise Stopped
+            try:
+                answer = self.endpoint.ask(dict(body))
+            except Failed as failure:
+                self._after(failure, attempt, started, refusable)
+            else:
+                self.last_success = time.monotonic()
+                self.pace.correct(answer.prompt_tokens + answer.completion_tokens - size)
+                return answer
+        raise AssertionError("the last attempt returns or raises")
+
+    def _after(self, failure: Failed, attempt: int, started: float, refusable: bool) -> None:
+        """Wait for another attempt, or raise: Failed for this request, Refused for the run."""
+        if refusable and (failure.scope == "request" or (failure.status in (500, 501) and attempt)):
+            raise failure
+        if failure.scope == "run" or (failure.scope == "request" and not self.last_success):
+            raise Refused(f"the server refuses: {failure.words}", _fix(failure)) from None
+        if failure.scope == "request":
+            raise failure
+        if failure.wait is not None and failure.wait > self.longest_wait:
+            raise Refused(f"the server wants a pause of {failure.wait:,.0f} s ({failure.words})", f"wait and run again, or pass --longest-wait; {GOES_ON}") from None
+        if attempt == self.retries:
+            if self.last_success > started:  # others get through: this one is the trouble
+                raise failure
+            raise Refused(f"the server does not answer after {attempt + 1} attempts: {failure.words}", f"look at the server; {GOES_ON}") from None
+        self.book.event("retries")
+        if failure.wait is not None:
+            self.pace.pause(failure.wait)
+        elif not self.pace.wait(backoff(attempt)):
+            raise Stopped
+
+
+def read(request: Request, answer: Answer) -> Outcome:
+    try:
+        return Outcome(answers.read(answer.text, answer.finish, request.schema), None, answer.text or "", answer.model)
+    except Unusable as problem:
+        return Outcome(None, problem, answer.text or "", answer.model)
+
+
+def _fix(failure: Failed) -> str:
+    if failure.status in (401, 403):
+        return "pass the key by --api-key-env NAME or --api-key-file FILE, and look at its rights"
+    if failure.status == 404:
+        return "check --base-url (it mostly ends in /v1) and --model"
+    if failure.status == 402 or any(word in failure.words.lower() for word in ("quota", "billing", "credit")):
+        return f"top up the account; {GOES_ON}"
+    return f"correct what the server names; {GOES_ON}"
