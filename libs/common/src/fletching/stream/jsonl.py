@@ -31,6 +31,11 @@ class File:
         self.first = list(itertools.islice(self.objects, BLOCK))
         self.schema = self._infer([value for _, value in self.first])
 
+    def retype(self, schema: Schema) -> None:
+        """Read the columns as those of another schema."""
+        self.known = schema
+        self.schema = self._infer([value for _, value in self.first])
+
     @property
     def ends(self) -> list[dict[str, Any]]:
         return [{}]

@@ -25,21 +25,21 @@ class Reader:
     Iterating gives record batches of at most 8,192 rows and 64 MB with the columns of `columns`; every
     promise of the schema holds for them. What is read counts as `rows_in` of the report unless
     `count=False` (side inputs). Several inputs are read in the order given; a column that one of them
-    lacks is null there.
+    lacks is null there. Of several schemas, the stamp of the first input decides, else the first whose
+    required columns it has; `schema.name` tells which.
 
     Raises Refused where an input is damaged, cut, of another schema or breaks a promise.
     """
 
     def __init__(
-        self, report: Report, inputs: Sequence[str], schema: str, *, limit: int | None = None, count: bool = True
+        self, report: Report, inputs: Sequence[str], schema: str | Sequence[str], *, limit: int | None = None, count: bool = True
     ) -> None:
         self.report, self.limit, self.count = report, limit, count
-        self.schema = contract.load(schema)
         self.sources = resolve(inputs)
         self.ends: list[dict[str, Any]] = []
         self.rows = 0
         first, *others = self.sources
-        self.opened = open_rows(first, self.schema)
+        self.opened, self.schema = open_as(first, [schema] if isinstance(schema, str) else schema)
         plans = [self._plan(self.opened)]
         # Schemas of all inputs are looked at first: a column may stand in the last file alone.
         self.steps = [self.opened.step]
@@ -137,6 +137,19 @@ def open_rows(source: Source, schema: contract.Schema) -> Any:
     else:
         mapped = spool(tail)
     return (parquet if kind == "parquet" else arrow).File(mapped, source.where)
+
+
+def open_as(source: Source, names: Sequence[str]) -> tuple[Any, contract.Schema]:
+    """The source, and the one of these schemas that it holds."""
+    schemas = [contract.load(name) for name in names]
+    opened = open_rows(source, schemas[0])
+    stamped = lineage.read(opened.schema.metadata).get("schema")
+    here = set(opened.schema.names)
+    by_columns = (s for s in schemas if all(here & {f.name, *f.aliases} for f in s.fields if f.required))
+    found = next((s for s in schemas if s.name == stamped), None) or next(by_columns, schemas[0])
+    if found is not schemas[0] and isinstance(opened, jsonl.File):
+        opened.retype(found)
+    return opened, found
 
 
 def rechunk(batches: Iterable[pa.RecordBatch], columns: pa.Schema) -> Iterator[pa.RecordBatch]:
