@@ -1,151 +1,116 @@
-"""Cosine of each positive to its query, and the criteria that decide on it."""
+"""The criteria: which positives stay, which rows are left without one, and why."""
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from fletching import schema
-from fletching.encode import Encoder
+from fletching import keys, schema
 from fletching.report import Report
-from fletching.stream import Reader
+from simfilter.histogram import Histogram
+from simfilter.rows import lengths, rejected, spooled, without
 
-EXAMPLES = schema.load("examples")
-ALIGNED = ("pos", "pos_ids", "pos_scores")  # lists that lose an item together
-PROTECTED = pa.array(["reranker", "label", "judge"])  # scores that a cosine does not overwrite
-BINS = 20
-
-nothing = contextlib.nullcontext
+KEPT, LOW, HIGH, FAR, OUTSIDE = range(5)
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """Bounds on the cosine; `keep_top` becomes a lower bound once all scores are known."""
+    """Bounds on score and rank. A bound itself is kept."""
 
-    low: float | None
-    high: float | None
-    keep_top: float | None
-    low_is_rank: bool = False
+    low: float | None = None
+    high: float | None = None
+    rank: int | None = None
+    keep_top: float | None = None
+    keep_top_by: str = "all"
 
-    def verdict(self, scores: np.ndarray) -> np.ndarray:
-        """-1 too low, 0 kept, 1 too high, for each score; a bound itself is kept."""
+    def verdict(self, scores: np.ndarray, ranks: np.ndarray | None, floor: np.ndarray | float) -> np.ndarray:
+        """KEPT or the criterion that failed, for each score; floor: the lowest score among the best share."""
         verdict = np.zeros(len(scores), np.int8)
+        verdict[scores < floor] = OUTSIDE
+        if self.rank is not None and ranks is not None:
+            verdict[ranks > self.rank] = FAR
         if self.low is not None:
-            verdict[scores < np.float32(self.low)] = -1
+            verdict[scores < np.float32(self.low)] = LOW
         if self.high is not None:
-            verdict[scores > np.float32(self.high)] = 1
+            verdict[scores > np.float32(self.high)] = HIGH
         return verdict
 
     def reason(self, verdict: int) -> str:
-        if verdict > 0:
-            return f"above {self.high:g}"
-        return f"outside the best {self.keep_top:.0%}" if self.low_is_rank else f"below {self.low:g}"
+        within = "" if self.keep_top_by == "all" else f" of the {self.keep_top_by}"
+        return {
+            LOW: f"below {self.low or 0:g}",
+            HIGH: f"above {self.high or 0:g}",
+            FAR: f"not among the best {self.rank} of the pool",
+            OUTSIDE: f"outside the best {self.keep_top or 0:.0%}{within}",
+        }[verdict]
 
 
-def scored_columns(columns: pa.Schema) -> pa.Schema:
-    return schema.extend(EXAMPLES, columns, "pos_scores", "pos_score_kind")
+@dataclass
+class Scored:
+    """Rows with what is known of their positives, end to end."""
+
+    rows: pa.RecordBatch
+    scores: np.ndarray  # float32 [sum of len(pos)]
+    ranks: np.ndarray | None  # int64, aligned with scores
 
 
-def reject_columns(columns: pa.Schema) -> pa.Schema:
-    return columns.append(pa.field("reject_reason", pa.string()))
-
-
-def score(rows: Reader, columns: pa.Schema, encoder: Encoder, report: Report, replace_scores: bool) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
-    """(rows with their scores, cosine of every positive [sum of len(pos)]), batch by batch."""
-    with report.progress("scoring", unit="pairs") as progress:
-        for batch in rows:
-            prompts = schema.column(batch, "prompt", pa.string()).to_pylist()
-            queries = encoder.encode(batch["query"].to_pylist(), "query", prompts)  # (rows, D)
-            positives = encoder.encode(batch["pos"].flatten().to_pylist(), "document")  # (pairs, D)
-            parents = pc.list_parent_indices(batch["pos"]).to_numpy()
-            cosines = np.einsum("pd,pd->p", queries[parents], positives)
-            yield with_scores(batch, columns, cosines, replace_scores), cosines
-            progress.advance(len(cosines))
-
-
-def with_scores(batch: pa.RecordBatch, columns: pa.Schema, cosines: np.ndarray, replace_scores: bool) -> pa.RecordBatch:
-    """The batch with the cosines as `pos_scores`, but where better scores stand already."""
-    lengths = pc.list_value_length(batch["pos"]).to_numpy()
-    offsets = pa.array(np.concatenate([[0], lengths.cumsum()]), pa.int32())
-    fresh: pa.Array = pa.ListArray.from_arrays(offsets, pa.array(cosines, pa.float32()))
-    kinds: pa.Array = pa.array(["cosine"] * len(batch))
-    before = schema.column(batch, "pos_score_kind", pa.string())
-    if not replace_scores:
-        keep = pc.and_(pc.is_in(before, PROTECTED), schema.column(batch, "pos_scores", fresh.type).is_valid())
-        fresh = pc.if_else(keep, schema.column(batch, "pos_scores", fresh.type), fresh)
-        kinds = pc.if_else(keep, before, kinds)
-    new = {"pos_scores": fresh, "pos_score_kind": kinds}
-    arrays = [new[field.name] if field.name in new else batch[field.name] for field in columns]
-    return pa.RecordBatch.from_arrays(arrays, schema=columns)
-
-
-def decide(scored: Iterable[tuple[pa.RecordBatch, np.ndarray]], criteria: Criteria, report: Report) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    """(rows kept, rows dropped with `reject_reason`), batch by batch, and the counts of both."""
-    if criteria.keep_top is not None:
-        scored, criteria = _with_threshold(scored, criteria)
-    histogram = np.zeros(BINS, int)
+def decide(scored: Iterable[Scored], criteria: Criteria, kind: str, columns: pa.Schema, report: Report) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """(rows kept, rows dropped with their reason), unit by unit, and the counts of both."""
+    histogram = Histogram(kind)
     lost = 0
-    for batch, cosines in scored:
-        histogram += np.histogram(cosines.clip(-1, 1), BINS, (-1, 1))[0]
-        verdict = criteria.verdict(cosines)
-        lengths = pc.list_value_length(batch["pos"]).to_numpy()
-        starts = lengths.cumsum() - lengths
-        left = np.add.reduceat(verdict == 0, starts, dtype=int)
-        gone = left == 0
-        lost += int((lengths - left)[~gone].sum())
-        # A row goes for the reason of its best positive.
-        best = [start + cosines[start : start + length].argmax() for start, length in zip(starts[gone], lengths[gone])]
-        reasons = [criteria.reason(verdict[pair]) for pair in best]
-        for reason in reasons:
-            report.drop(reason)
-        dropped = batch.filter(pa.array(gone))
-        dropped = pa.RecordBatch.from_arrays([*dropped.columns, pa.array(reasons, pa.string())], schema=reject_columns(batch.schema))
-        yield _without(batch, verdict == 0).filter(pa.array(~gone)), dropped
-    edges = np.linspace(-1, 1, BINS + 1).round(2).tolist()
-    report.measures |= {"positives_dropped_from_kept_rows": lost, "cosine_histogram": {"edges": edges, "counts": histogram.tolist()}}
+    with contextlib.ExitStack() as stack:
+        for unit, floor in _with_floors(scored, criteria, columns, stack):
+            histogram.add(unit.rows, unit.scores)
+            verdict = criteria.verdict(unit.scores, unit.ranks, floor)
+            counts = lengths(unit.rows)
+            starts = counts.cumsum() - counts
+            left = np.add.reduceat(verdict == KEPT, starts, dtype=int)
+            gone = left == 0
+            lost += int((counts - left)[~gone].sum())
+            # A row goes for the reason of its best positive.
+            best = [start + unit.scores[start : start + count].argmax() for start, count in zip(starts[gone], counts[gone])]
+            reasons = [criteria.reason(int(verdict[pair])) for pair in best]
+            for reason in reasons:
+                report.drop(reason)
+            yield without(unit.rows, verdict == KEPT).filter(pa.array(~gone)), rejected(unit.rows.filter(pa.array(gone)), columns, reasons)
+    report.measures |= {"positives_dropped_from_kept_rows": lost, **histogram.measures()}
 
 
-def _without(batch: pa.RecordBatch, keep: np.ndarray) -> pa.RecordBatch:
-    """The batch with the positives that `keep` [sum of len(pos)] marks, and what is aligned with them."""
-    lengths = pc.list_value_length(batch["pos"]).to_numpy()
-    for name in ALIGNED:
-        index = batch.schema.get_field_index(name)
-        if index >= 0:
-            items = batch.column(index)
-            present = np.asarray(items.is_valid())  # (rows,)
-            mine = keep[np.repeat(present, lengths)]
-            counts = np.zeros(len(batch), int)
-            np.add.at(counts, np.repeat(np.arange(len(batch)), lengths), keep)
-            counts[~present] = 0
-            offsets = pa.array(np.concatenate([[0], counts.cumsum()]), pa.int32())
-            nulls = items.is_null() if items.null_count else None
-            kept: Any = pa.ListArray.from_arrays(offsets, items.flatten().filter(pa.array(mine)), mask=nulls)
-            batch = batch.set_column(index, batch.schema.field(index), kept)
-    return batch
+def _with_floors(scored: Iterable[Scored], criteria: Criteria, columns: pa.Schema, stack: contextlib.ExitStack) -> Iterator[tuple[Scored, np.ndarray | float]]:
+    """Each unit with the score that its positives must reach. A share to keep waits for all scores, rows spooled to disk."""
+    if criteria.keep_top is None:
+        yield from ((unit, -np.inf) for unit in scored)
+        return
+    scores, groups, ranks = [np.zeros(0, np.float32)], [np.zeros(0, np.uint64)], []
+
+    def noted() -> Iterator[pa.RecordBatch]:
+        for unit in scored:
+            scores.append(unit.scores)
+            groups.append(np.repeat(_group(unit.rows, criteria.keep_top_by), lengths(unit.rows)))
+            ranks.append(unit.ranks)
+            yield unit.rows
+
+    waiting = spooled(noted(), columns, stack)
+    floors = _floors(np.concatenate(scores), np.concatenate(groups), criteria.keep_top)
+    start = 0
+    for rows, values, rank in zip(waiting, scores[1:], ranks):
+        yield Scored(rows, values, rank), floors[start : start + len(values)]
+        start += len(values)
 
 
-def _with_threshold(scored: Iterable[tuple[pa.RecordBatch, np.ndarray]], criteria: Criteria) -> tuple[Iterator[tuple[pa.RecordBatch, np.ndarray]], Criteria]:
-    """Wait for all scores, rows spooled to disk, and turn the share to keep into a lower bound."""
-    spool = tempfile.TemporaryFile(prefix="simfilter-")
-    scores: list[np.ndarray] = []
-    writer = None
-    for batch, cosines in scored:
-        writer = writer or pa.ipc.new_stream(spool, batch.schema)
-        writer.write_batch(batch)
-        scores.append(cosines)
-    if writer is None:
-        return iter(()), criteria
-    writer.close()
-    spool.seek(0)
-    ranked = np.sort(np.concatenate(scores))
-    lowest = ranked[len(ranked) - max(round(len(ranked) * (criteria.keep_top or 0)), 1)]
-    ranks = criteria.low is None or lowest > criteria.low
-    bound = replace(criteria, low=float(lowest), low_is_rank=True) if ranks else criteria
-    return zip(pa.ipc.open_stream(spool), scores), bound
+def _group(rows: pa.RecordBatch, by: str) -> np.ndarray:
+    if by == "all":
+        return np.zeros(len(rows), np.uint64)
+    return keys.of(schema.column(rows, by, pa.string()).cast(pa.string()))
+
+
+def _floors(scores: np.ndarray, groups: np.ndarray, share: float) -> np.ndarray:
+    """For each score the lowest one among the best `share` of its group; at least one of a group is kept."""
+    order = np.lexsort((scores, groups))
+    _, code, count = np.unique(groups, return_inverse=True, return_counts=True)
+    lowest = count.cumsum() - np.maximum(np.round(count * share).astype(int), 1)
+    return scores[order][lowest][code] if len(scores) else scores

@@ -1,0 +1,124 @@
+"""The packed forward, the cache, the store and the reranker of fletching.encode against sentence-transformers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sentence_transformers")
+
+import conftest
+
+from fletching.encode import Encoder, store
+from fletching.encode import encoder as encoders
+from fletching.options import Encoding
+from fletching.report import Report
+
+TEXTS = [f"{word} " * (1 + 7 * i % 40) + "of honey" for i, word in enumerate("owl bread tide iron violin glacier chess volcano paper opera when how what".split() * 4)] + ["", "x", "☃"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Encoding):
+    output: str | None = None
+
+
+def encoder_of(folder: str, **options) -> Encoder:
+    return Encoder(Options(model=folder, **options), Report("test", quiet=True))
+
+
+def by_sentence_transformers(folder: str, texts=TEXTS) -> np.ndarray:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(folder, device="cpu").encode(texts, normalize_embeddings=True)
+
+
+@pytest.mark.parametrize("budget", [16, 200, 100_000])
+def test_packed_vectors_in_float32_are_those_of_sentence_transformers(model, budget):
+    encoder = encoder_of(model, dtype="float32", batch_tokens=budget)
+    assert encoder.first_position == 0
+    assert np.abs(encoder.encode(TEXTS, "document") - by_sentence_transformers(model)).max() < 1e-5
+
+
+def test_packed_vectors_in_bfloat16_point_the_same_way(model):
+    found = encoder_of(model, dtype="bfloat16").encode(TEXTS, "document")
+    assert (found * by_sentence_transformers(model)).sum(1).min() > 0.999  # a tiny random model; a real one is above 0.9999
+
+
+def test_an_architecture_that_is_not_known_is_padded_with_equal_results(model, monkeypatch):
+    packed = encoder_of(model, dtype="float32").encode(TEXTS, "document")
+    monkeypatch.setattr(encoders.packed, "ARCHITECTURES", {})
+    plain = encoder_of(model, dtype="float32")
+    assert plain.first_position is None
+    assert np.abs(plain.encode(TEXTS, "document") - packed).max() < 1e-5
+
+
+def roberta(folder: Path, pooling: str) -> str:
+    import torch
+    import transformers
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    conftest.build_model(folder / "bert")
+    words = transformers.AutoTokenizer.from_pretrained(folder / "bert")
+    settings = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=66, pad_token_id=0, type_vocab_size=1)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = transformers.RobertaModel(transformers.RobertaConfig(vocab_size=len(words), **settings))
+    network.save_pretrained(folder / "plain")
+    words.save_pretrained(folder / "plain")
+    SentenceTransformer(modules=[Transformer(str(folder / "plain")), Pooling(32, pooling_mode=pooling)], device="cpu").save(str(folder / "model"), create_model_card=False)
+    return str(folder / "model")
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+def test_positions_behind_the_padding_id_and_every_pooling_are_packed_too(tmp_path, pooling):
+    folder = roberta(tmp_path, pooling)
+    encoder = encoder_of(folder, dtype="float32")
+    assert encoder.first_position == 1
+    assert np.abs(encoder.encode(TEXTS, "document") - by_sentence_transformers(folder)).max() < 1e-5
+
+
+def test_a_text_has_the_same_vector_whatever_stands_beside_it(model):
+    encoder = encoder_of(model, dtype="float32")
+    together = encoder.encode(TEXTS, "document")
+    alone = np.concatenate([encoder.encode([text], "document") for text in TEXTS])
+    assert np.abs(together - alone).max() < 1e-6
+
+
+def test_equal_texts_are_encoded_once(model, monkeypatch):
+    encoder = encoder_of(model)
+    passed = []
+    forward = encoder._forward
+    monkeypatch.setattr(encoder, "_forward", lambda device, rows, *rest: passed.extend(rows) or forward(device, rows, *rest))
+    assert (np.diff(encoder.encode(["owl", "owl", "owl"], "query"), axis=0) == 0).all() and len(passed) == 1
+
+
+def test_dots_do_not_depend_on_what_stands_beside_them(monkeypatch):
+    left, right = (np.random.default_rng(i).normal(size=(50, 37)).astype(np.float32) for i in (0, 1))
+    numbers = np.random.default_rng(2).integers(0, 50, (50, 9))
+    block = store.block_dots(left, right, numbers)
+    one_by_one = np.array([[store.block_dots(left[i : i + 1], right, numbers[i : i + 1, j : j + 1])[0, 0] for j in range(9)] for i in range(50)])
+    assert (block == one_by_one).all()
+    assert np.allclose(block, (left.astype(float) @ right.T.astype(float))[np.arange(50)[:, None], numbers], atol=1e-5)
+    pairs = store.dots(left, np.arange(50), right, numbers[:, 0])
+    assert (pairs == [store.dots(left, np.array([i]), right, numbers[i, :1])[0] for i in range(50)]).all()
+    monkeypatch.setattr(store, "CHUNK_BYTES", 1000)
+    assert (store.block_dots(left, right, numbers) == block).all()
+
+
+def test_a_number_below_zero_has_no_product():
+    units = np.eye(3, dtype=np.float32)
+    assert store.block_dots(units, units, np.array([[0, -1], [1, -1], [-1, 2]])).tolist() == [[1, -np.inf], [1, -np.inf], [-np.inf, 1]]
+
+
+def test_room_holds_what_is_put_there_after_it_was_forgotten():
+    held = store.room(1000, 16)
+    held[:] = np.arange(16000).reshape(1000, 16)
+    store.forget(held)
+    assert (held.ravel() == np.arange(16000)).all()
+    assert store.room(0, 16).shape == (0, 16)
+
+

@@ -1,0 +1,171 @@
+"""Which positives stay, which rows go, under each criterion, against their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pairwise import cosine, random_units
+
+from simfilter import cli
+
+PLANE = {"q": [1, 0]} | {f"c{int(100 * c)}": [c, (1 - c * c) ** 0.5] for c in (1.0, 0.9, 0.6, 0.3, 0.0, -0.5)}
+
+
+def row(*pos: str, **more) -> dict:
+    return {"id": "-".join(pos), "query": "q", "pos": list(pos)} | more
+
+
+def kept_texts(rows: list[dict]) -> list[list[str]]:
+    return [row["pos"] for row in rows]
+
+
+def test_min_sim_keeps_the_bound_itself_and_drops_what_is_below(sift):
+    kept, gone, summary = sift([row("c90"), row("c60"), row("c30")], PLANE, "--min-sim", 0.6)
+    assert kept_texts(kept) == [["c90"], ["c60"]]
+    assert [(row["pos"], row["reject_reason"]) for row in gone] == [(["c30"], "below 0.6")]
+    assert summary["dropped"] == {"below 0.6": 1}
+
+
+def test_max_sim_drops_near_copies_of_the_query(sift):
+    kept, gone, _ = sift([row("c100"), row("c60")], PLANE, "--max-sim", 0.95)
+    assert kept_texts(kept) == [["c60"]] and gone[0]["reject_reason"] == "above 0.95"
+
+
+def test_each_positive_is_judged_alone_and_lists_stay_aligned(sift):
+    rows = [row("c90", "c0", "c60", pos_ids=["a", "b", "c"]), row("c0", pos_ids=["d"]), row("c30", "c0", pos_ids=["e", "f"])]
+    kept, gone, summary = sift(rows, PLANE, "--min-sim", 0.2)
+    assert [(row["pos"], row["pos_ids"]) for row in kept] == [(["c90", "c60"], ["a", "c"]), (["c30"], ["e"])]
+    assert [row["pos_scores"] for row in kept] == [pytest.approx([0.9, 0.6]), pytest.approx([0.3])]
+    assert len(gone) == 1 and gone[0]["pos_scores"] == pytest.approx([0])
+    assert summary["measures"]["positives_dropped_from_kept_rows"] == 2
+
+
+def test_rows_beside_rows_without_ids_keep_theirs(sift):
+    rows = [row("c90", "c0", pos_ids=["a", "b"]), row("c90", "c0"), row("c0", "c60", pos_ids=["c", "d"])]
+    kept, _, _ = sift(rows, PLANE, "--min-sim", 0.2)
+    assert [row.get("pos_ids") for row in kept] == [["a"], None, ["d"]]
+
+
+def test_a_row_goes_for_the_reason_of_its_best_positive(sift):
+    _, gone, _ = sift([row("c100", "c0")], PLANE, "--min-sim", 0.2, "--max-sim", 0.95)
+    assert gone[0]["reject_reason"] == "above 0.95"
+
+
+def test_score_only_drops_nothing(sift):
+    kept, gone, _ = sift([row("c90"), row("c-50")], PLANE, "--score-only")
+    assert [row["pos_scores"][0] for row in kept] == pytest.approx([0.9, -0.5], abs=1e-6) and not gone
+    assert {row["pos_score_kind"] for row in kept} == {"cosine"}
+
+
+@pytest.mark.parametrize("share, count", [(1, 6), (0.5, 3), (0.34, 2), (0, 1)])
+def test_keep_top_keeps_the_best_share_but_never_nothing(sift, share, count):
+    rows = [row(name) for name in ("c0", "c100", "c-50", "c60", "c90", "c30")]
+    kept, gone, _ = sift(rows, PLANE, "--keep-top", share)
+    best = sorted(PLANE.keys() - {"q"}, key=lambda name: -PLANE[name][0])[:count]
+    assert kept_texts(kept) == [row["pos"] for row in rows if row["pos"][0] in best]
+    assert all(row["reject_reason"] == f"outside the best {share:.0%}" for row in gone)
+
+
+@pytest.mark.parametrize("by", ["task", "domain"])
+def test_keep_top_by_group_keeps_the_share_of_each(sift, by):
+    rows = [row("c100", **{by: "x"}), row("c90", **{by: "x"}), row("c30", **{by: "y"}), row("c0", **{by: "y"}), row("c60"), row("c-50")]
+    kept, gone, _ = sift(rows, PLANE, "--keep-top", 0.5, "--keep-top-by", by)
+    assert kept_texts(kept) == [["c100"], ["c30"], ["c60"]]
+    assert gone[0]["reject_reason"] == f"outside the best 50% of the {by}"
+    assert kept_texts(sift(rows, PLANE, "--keep-top", 0.5)[0]) == [["c100"], ["c90"], ["c60"]]
+
+
+def test_criteria_combine(sift):
+    rows = [row(name) for name in ("c100", "c90", "c60", "c30")]
+    kept, gone, _ = sift(rows, PLANE, "--keep-top", 0.75, "--max-sim", 0.95, "--min-sim", 0.7)
+    assert kept_texts(kept) == [["c90"]]
+    assert [row["reject_reason"] for row in gone] == ["above 0.95", "below 0.7", "below 0.7"]
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 99), bound=st.floats(-0.9, 0.5), step=st.floats(0, 0.5))
+def test_output_is_part_of_the_input_in_order_and_a_higher_threshold_keeps_less(sift, seed, bound, step):
+    draw = np.random.default_rng(seed)
+    names = [f"t{i}" for i in range(20)]
+    vectors = dict(zip(names, random_units(20, 3, seed)))
+    rows = [{"id": str(i), "query": names[i], "pos": [names[j] for j in draw.integers(0, 20, draw.integers(1, 4))], "note": i} for i in range(12)]
+    low, gone, _ = sift(rows, vectors, f"--min-sim={bound}")
+    high, _, _ = sift(rows, vectors, f"--min-sim={bound + step}")
+    places = {row["id"]: i for i, row in enumerate(rows)}
+    for found in (low, high):
+        assert [places[row["id"]] for row in found] == sorted(places[row["id"]] for row in found)
+        for row in found:
+            source = rows[places[row["id"]]]
+            assert (row["query"], row["note"]) == (source["query"], source["note"])
+            assert row["pos"] == [text for text in source["pos"] if text in row["pos"]] and len(row["pos"]) == len(row["pos_scores"])
+    expected = [[text for text in row["pos"] if cosine(vectors[row["query"]], vectors[text]) >= bound] for row in rows]
+    assert kept_texts(low) == [texts for texts in expected if texts]
+    below = {row["id"]: row["pos"] for row in low}
+    assert all(set(row["pos"]) <= set(below[row["id"]]) for row in high)
+    assert len(low) + len(gone) == len(rows)
+
+
+# --- ranks ---------------------------------------------------------------------------------------
+
+
+def reference_rank(rows: list[dict], vectors: dict, row: dict, text: str, corpus: list[str]) -> int:
+    pool = {other for each in rows if each.get("domain") == row.get("domain") for other in each["pos"]} | set(corpus)
+    own = {other for each in rows if each["query"] == row["query"] and each.get("domain") == row.get("domain") for other in each["pos"]} | {row["query"]}
+    mine = cosine(vectors[row["query"]], vectors[text])
+    return 1 + sum(cosine(vectors[row["query"]], vectors[other]) > mine + 1e-5 for other in pool - own)
+
+
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 99), within=st.integers(1, 6), domains=st.sampled_from([[None], ["a", "b"]]))
+def test_rank_within_agrees_with_counting_by_hand(sift, seed, within, domains):
+    draw = np.random.default_rng(seed)
+    names = [f"q{i}" for i in range(8)] + [f"t{i}" for i in range(20)]
+    vectors = dict(zip(names, random_units(len(names), 4, seed)))
+    vectors["t1"] = vectors["t0"]  # a tie
+    rows = [
+        {"id": str(i), "query": f"q{draw.integers(8)}", "pos": [f"t{j}" for j in draw.choice(20, draw.integers(1, 3), replace=False)], "domain": domains[i % len(domains)]}
+        for i in range(16)
+    ]
+    kept, gone, _ = sift(rows, vectors, "--rank-within", within)
+    expected = [[text for text in row["pos"] if reference_rank(rows, vectors, row, text, []) <= within] for row in rows]
+    assert kept_texts(kept) == [texts for texts in expected if texts]
+    assert all(row["reject_reason"] == f"not among the best {within} of the pool" for row in gone)
+
+
+def test_a_corpus_joins_the_pool_and_copies_of_a_positive_do_not_count(sift, write, tmp_path):
+    vectors = PLANE | {"C60": [1, 0], "title c90": [0.95, 0.3]}
+    corpus = write(tmp_path / "corpus.jsonl", [{"text": "c90", "title": "title"}, {"text": "C60"}, {"text": "q"}])
+    assert kept_texts(sift([row("c60")], vectors, "--rank-within", 1)[0]) == [["c60"]]
+    assert kept_texts(sift([row("c60")], vectors, "--rank-within", 1, "--corpus", corpus)[0]) == []
+    assert kept_texts(sift([row("c60")], vectors, "--rank-within", 2, "--corpus", corpus)[0]) == [["c60"]]
+
+
+# --- wrong usage -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        (("--score-only", "--min-sim", "0.5"), "--score-only judges nothing"),
+        (("--score-only", "--rank-within", "5"), "--score-only judges nothing"),
+        (("--min-sim", "0.5", "--max-sim", "0.2"), "nothing can pass"),
+        (("--min-sim", "5"), "--min-sim 5 is no cosine"),
+        (("--keep-top", "0.5", "--shard", "0/2"), "--keep-top needs all scores"),
+        (("--min-sim", "0.5", "--shard", "2/2"), "--shard 2/2 is no I/N"),
+        (("--min-sim", "0.5", "--corpus", "c.jsonl"), "--rank-within, which is not given"),
+        (("--min-sim", "0.5", "--ngram", "3"), "--decontaminate, which is not given"),
+        (("--use-scores", "--min-sim", "0.5", "--replace-scores"), "--use-scores takes the scores as they are"),
+        (("--reranker", "ce", "--min-sim", "0.5", "--pairs"), "the scores are not cosines"),
+        (("--vectors", "v", "--min-sim", "0.5"), "both given"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_as_usage(invoke, options, told):
+    ran = invoke(cli.main, "in.jsonl", "--model", "m", *options, "-o", "out.jsonl")
+    assert ran.rc == 2 and told in ran.err
+
+
+def test_no_model_is_a_wrong_usage(invoke):
+    ran = invoke(cli.main, "in.jsonl", "--min-sim", 0.5, "-o", "out.jsonl")
+    assert ran.rc == 2 and "--model is missing" in ran.err

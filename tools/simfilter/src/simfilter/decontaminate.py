@@ -1,0 +1,93 @@
+"""Rows that stand in an evaluation set too, by equal texts or by words in a row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from fletching import keys, schema
+from fletching.errors import Refused
+from fletching.report import Report
+from fletching.stream import Reader
+from fletching.stream.reader import open_rows
+from fletching.stream.sources import resolve
+from fletching.text import normalise
+
+WORD = re.compile(r"\w+")
+
+
+class Evaluation:
+    """The texts of evaluation files (`examples` or `texts`), as sorted keys: 8 bytes a text, and 8 a word with `ngram`.
+
+    ngram: words in a row that must be shared; 0 compares whole texts alone, after normalisation.
+    """
+
+    def __init__(self, files: Sequence[str], ngram: int) -> None:
+        self.ngram = ngram
+        whole, pieces = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
+        for texts in _texts(files):
+            whole.append(keys.of(texts))
+            if ngram:
+                pieces.append(_ngrams(texts, ngram)[1])
+        self.whole, self.pieces = np.unique(np.concatenate(whole)), np.unique(np.concatenate(pieces))
+        self.whole = self.whole[self.whole != keys.ABSENT]
+
+    def reasons(self, batch: pa.RecordBatch) -> list[str | None]:
+        """Why each row is contaminated, or None."""
+        reasons: list[str | None] = [None] * len(batch)
+        parents = pc.list_parent_indices(batch["pos"]).to_numpy()
+        for texts, rows, name in ((batch["pos"].flatten(), parents, "a positive"), (batch["query"], np.arange(len(batch)), "its query")):
+            if self.ngram:
+                item, found = _ngrams(texts, self.ngram)
+                for row in rows[item[_within(found, self.pieces)]]:
+                    reasons[row] = f"sharing {self.ngram} words in a row with an evaluation set"
+            for row in rows[_within(keys.of(texts), self.whole)]:
+                reasons[row] = f"{name} stands in an evaluation set"
+        return reasons
+
+
+def split(batch: pa.RecordBatch, evaluation: Evaluation, report: Report) -> tuple[pa.RecordBatch, pa.RecordBatch, list[str]]:
+    """(clean rows, contaminated rows, their reasons), counted."""
+    reasons = evaluation.reasons(batch)
+    wrong = pa.array([reason is not None for reason in reasons], pa.bool_())
+    told = [reason for reason in reasons if reason is not None]
+    for reason in told:
+        report.drop(reason)
+    return batch.filter(pc.invert(wrong)), batch.filter(wrong), told
+
+
+def _texts(files: Sequence[str]) -> list[pa.Array]:
+    """Every query, positive and text of the files."""
+    found = []
+    for source in resolve(files):
+        quiet = Report("simfilter", quiet=True)
+        names = open_rows(source, schema.load("texts")).schema.names
+        kind = "texts" if "text" in names else "examples"
+        if source.path is None:
+            raise Refused("--decontaminate cannot read stdin", "name a file")
+        for batch in Reader(quiet, [source.path], kind, count=False):
+            found += [batch["text"]] if kind == "texts" else [batch["query"], batch["pos"].flatten()]
+    return found
+
+
+def _ngrams(texts: pa.Array, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(number of the text, key) of every run of `size` words."""
+    words = [WORD.findall(normalise(text or "")) for text in texts.to_pylist()]
+    owner = np.repeat(np.arange(len(words)), [len(found) for found in words])
+    digest = xxhash.xxh3_64_intdigest
+    hashed = np.fromiter((digest(word.encode()) for found in words for word in found), np.uint64, len(owner))
+    runs = max(len(owner) - size + 1, 0)
+    same = owner[:runs] == owner[size - 1 :]
+    mixed = keys.mix(*(hashed[i : i + runs] for i in range(size))) if runs else hashed[:0]
+    return owner[:runs][same], mixed[same]
+
+
+def _within(asked: np.ndarray, known: np.ndarray) -> np.ndarray:
+    if not len(known):
+        return np.zeros(len(asked), bool)
+    return known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked

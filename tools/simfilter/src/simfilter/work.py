@@ -1,0 +1,88 @@
+"""From input batches to scored units: shards, decontamination, scores, ranks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from fletching import schema
+from fletching.report import Report
+from fletching.stream import Reader, Writer
+from simfilter import decontaminate, rows, score
+from simfilter.judge import Scored
+
+if TYPE_CHECKING:
+    from simfilter.cli import Options
+
+
+def models(options: Options, report: Report, stack: contextlib.ExitStack) -> tuple[Any, Any]:
+    """What encodes and what reranks; None for what is not needed."""
+    encoder = reranker = None
+    if options.vectors:
+        from fletching.encode.given import Given
+
+        encoder = stack.enter_context(Given(options.vectors, report, options.query_prompt, options.doc_prompt))
+    elif options.model and (options.rank_within is not None or not (options.use_scores or options.reranker)):
+        from fletching.encode import Encoder
+
+        encoder = stack.enter_context(Encoder(options, report))
+    if options.reranker:
+        from fletching.encode.rerank import Reranker
+
+        reranker = Reranker(options.reranker, device=options.device, dtype=options.dtype, batch_tokens=options.batch_tokens, trust_remote_code=options.trust_remote_code)
+    return encoder, reranker
+
+
+class Work:
+    """The scoring of one run. `kind` names what the scores measure."""
+
+    def __init__(self, options: Options, shard: tuple[int, int], columns: pa.Schema, encoder: Any, reranker: Any, rejects: Writer | None, report: Report) -> None:
+        self.options, self.shard, self.columns, self.report, self.rejects = options, shard, columns, report, rejects
+        self.encoder = encoder
+        if options.use_scores:
+            self.kind, self.scorer = "given", score.given
+        elif reranker:
+            self.kind, self.scorer = "reranker", score.by_reranker(reranker)
+        else:
+            self.kind, self.scorer = "cosine", score.by_cosine(encoder)
+
+    def scored(self, reader: Reader, corpus: Reader | None, stack: contextlib.ExitStack) -> Iterator[Scored]:
+        """Units with scores, and with ranks where they are asked for."""
+        batches: Iterable[pa.RecordBatch] = reader
+        ranks = None
+        if self.shard != (0, 1) or self.options.rank_within is not None:
+            batches = rows.spooled(reader, reader.columns, stack)
+        if self.options.rank_within is not None:
+            from simfilter.rank import Pool, ranker
+
+            ranks = ranker(Pool(batches, corpus or (), self.encoder, self.report), self.encoder)
+        pieces: Iterable[pa.RecordBatch] = rows.units(batches)
+        if self.shard != (0, 1):
+            pieces = rows.shard(list(pieces), self.shard, self.report)
+        with self.report.progress("scoring", unit="rows") as progress:
+            for unit in self._clean(pieces):
+                scores = self.scorer(unit)
+                yield Scored(self._made(unit, scores), scores, ranks(unit) if ranks else None)
+                progress.advance(len(unit))
+
+    def _made(self, unit: pa.RecordBatch, scores: np.ndarray) -> pa.RecordBatch:
+        if self.kind != "given":
+            return score.with_scores(unit, self.columns, scores, self.kind, self.options.replace_scores)
+        return pa.RecordBatch.from_arrays([schema.column(unit, field.name, field.type) for field in self.columns], schema=self.columns)
+
+    def _clean(self, pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The rows that stand in no evaluation set."""
+        if not self.options.decontaminate:
+            yield from pieces
+            return
+        evaluation = decontaminate.Evaluation(self.options.decontaminate, self.options.ngram)
+        for unit in pieces:
+            clean, wrong, reasons = decontaminate.split(unit, evaluation, self.report)
+            if self.rejects and len(wrong):
+                self.rejects.write(rows.rejected(wrong, self.columns, reasons))
+            if len(clean):
+                yield clean
