@@ -315,3 +315,10 @@ def test_several_processes_are_refused(train: Any, monkeypatch: pytest.MonkeyPat
     done = train()
     assert done.rc == 2
     assert "without torchrun" in done.err
+
+
+def test_a_run_that_is_refused_before_its_start_leaves_nothing(train: Any, tmp_path: Path) -> None:
+    done = train(rows=[{"query": " ", "pos": ["p"]}])
+    assert done.rc == 1
+    assert "no row to train on" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["train.parquet"]

@@ -62,6 +62,12 @@ class RunFolder:
         write_whole(self.at("manifest.json"), json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode())
         return newest
 
+    def leave(self) -> None:
+        """Nothing was begun: without a checkpoint to go on from, no trace stays."""
+        if not self.steps():
+            shutil.rmtree(self.path)
+        self.lock.close()
+
     def steps(self) -> list[int]:
         names = [name for name in os.listdir(self.path) if name.startswith(PREFIX)]
         return sorted(int(name.removeprefix(PREFIX)) for name in names)

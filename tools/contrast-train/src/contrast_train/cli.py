@@ -116,7 +116,13 @@ def run(options: Options, report: Report) -> None:
         report.drop("not trained: dry run", report.rows_in - report.dropped.total())
         return
     folder = RunFolder(options.output or "")
-    Job(options, report, TOOL, folder.path).train(folder)
+    try:
+        job = Job(options, report, TOOL, folder.path)
+        newest = folder.settle(job.manifest)
+    except BaseException:
+        folder.leave()
+        raise
+    job.train(folder, newest)
 
 
 TOOL = cli.Tool("contrast-train", Options, run, __doc__, "contrast-train [EXAMPLES...] --model M -o DIR")

@@ -89,8 +89,8 @@ class Job:
         vectors = self.objective.embed_all(tokens, self.backbone.device)
         return vectors[: len(queries)], vectors[len(queries) :]
 
-    def train(self, folder: RunFolder) -> None:
-        newest = folder.settle(self.manifest)
+    def train(self, folder: RunFolder, newest: str | None) -> None:
+        """Train, from the checkpoint `newest` where there is one, and publish the model."""
         state = (read_json(os.path.join(newest, "trainer_state.json")) or {}) if newest else {}
         step = state.get("global_step", 0)
         if newest:
