@@ -76,7 +76,7 @@ class Options(Output, Seed, Encoding, Standard):
     metrics: tuple[str, ...] = cli.option(
         ("ndcg_at_10", "mrr_at_10", "recall_at_100"), "what is shown of retrieval", metavar="M", group=SHOW
     )
-    baseline: str | None = cli.option(None, "the model that the others are compared with [the first]", metavar="MODEL", group=SHOW)
+    baseline: str | None = cli.option(None, "the others are compared with this model [the first]", metavar="MODEL", group=SHOW, rows=False)
     require_gain: tuple[str, ...] = cli.option(
         (), "exit with 1 unless METRIC gains more than X", metavar="METRIC=X", group=SHOW, rows=False
     )

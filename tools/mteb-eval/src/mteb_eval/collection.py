@@ -34,13 +34,14 @@ class Collection:
     prompts: dict[str, str] = field(default_factory=dict)  # the data's own prompt, by query id
     candidates: dict[str, list[str]] | None = None  # the documents that compete for a query; None: all of them
     reversed: bool = False  # the documents of the data search for its queries
+    without_itself: bool = False  # a document with the id of a query is left out for it
 
     def digest(self) -> str:
         """xxh3-128 of everything that decides a score, but the order of the rows."""
         whole = xxhash.xxh3_128()
         parts: list[Any] = [sorted(part.items()) for part in (self.queries, self.documents, self.prompts)]
         parts.append(sorted((query, sorted(grades.items())) for query, grades in self.relevant.items()))
-        parts.append([self.reversed, *sorted((self.candidates or {}).items())])
+        parts.append([self.reversed, self.without_itself, *sorted((self.candidates or {}).items())])
         for part in parts:
             whole.update(repr(part).encode())
         return whole.hexdigest()
@@ -90,12 +91,11 @@ def from_examples(
             for identity, title, text in zip(batch["id"].to_pylist(), titles, batch["text"].to_pylist()):
                 documents.add(f"{title} {text}" if title else text, identity)
     rows = Reader(report, inputs, "examples", limit=limit)
-    queries: dict[str, str] = {}  # query text: id
-    relevant: dict[str, dict[str, int]] = {}
+    relevant: dict[str, dict[str, int]] = {}  # by query text
     prompts: dict[str, str] = {}
     for batch in rows:
         for row in _turned(batch.to_pylist()) if reverse else batch.to_pylist():
-            query = queries.setdefault(row["query"], content_id(row["query"]))
+            query = row["query"]
             grades = relevant.setdefault(query, {})
             for text, identity in zip(row["pos"], row.get("pos_ids") or [None] * len(row["pos"])):
                 grades[documents.add(text, identity)] = 1
@@ -103,13 +103,34 @@ def from_examples(
                 for text, identity in zip(row["neg"], row.get("neg_ids") or [None] * len(row["neg"])):
                     documents.add(text, identity)
             if row.get("prompt") is not None and prompts.setdefault(query, row["prompt"]) != row["prompt"]:
-                raise Refused(f"{name}: the query {row['query'][:60]!r} stands there with two prompts", "keep one of them")
+                raise Refused(f"{name}: the query {query[:60]!r} stands there with two prompts", "keep one of them")
     if not relevant:
         raise Refused(f"{name} ({', '.join(inputs)}) holds no rows", "name a file of examples with held-out queries")
     if documents.other_text:
         report.note(f"{name}: {documents.other_text:,} texts differ from the first text with their id, which is used")
-    texts = {identity: text for text, identity in queries.items()}
-    return Collection(name, "test", texts, documents.by_id, relevant, prompts, reversed=reverse)
+    return _collection(report, name, documents, relevant, prompts, reverse)
+
+
+def _collection(
+    report: Report, name: str, documents: _Documents, relevant: dict[str, dict[str, int]], prompts: dict[str, str], reverse: bool
+) -> Collection:
+    """Gives the queries ids. One that stands among the documents, and is no answer to itself, gets that
+    document's id: mteb then leaves the document out for it, since finding oneself is no success."""
+    found = {query: documents.ids.get(query) for query in relevant}
+    itself = {query: identity for query, identity in found.items() if identity is not None and identity not in relevant[query]}
+    if itself:
+        report.note(f"{name}: {len(itself):,} queries stand among the documents; a query is not counted as finding itself")
+    ids = {query: itself.get(query) or content_id("query", query) for query in relevant}
+    return Collection(
+        name,
+        "test",
+        {ids[query]: query for query in relevant},
+        documents.by_id,
+        {ids[query]: grades for query, grades in relevant.items()},
+        {ids[query]: prompt for query, prompt in prompts.items()},
+        reversed=reverse,
+        without_itself=bool(itself),
+    )
 
 
 def _turned(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -106,6 +106,9 @@ def _run(key: Key, report: Report) -> list[Outcome]:
         numbers = {name: float(value) for name, value in scores.items() if isinstance(value, (int, float)) and np.isfinite(value)}
         names = task.metadata.name, task.metadata.type, key.split, subset, task.metadata.main_score
         outcome = Outcome(*names, numbers, observed, settings, about, dict(scores))
+        if outcome.main not in numbers:
+            told = f"{model.name} on {outcome.label}: mteb gives no finite {outcome.main}"
+            raise Refused(told, "are all vectors, or all scores of the data, alike? try --dtype float32, and look at the data")
         agree(outcome)
         outcomes.append(outcome)
     return outcomes

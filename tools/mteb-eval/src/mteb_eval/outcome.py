@@ -130,6 +130,8 @@ class Capture:
             self.documents[hf_subset] = len(data["corpus"])
 
     def _queries(self, scores: Any, qrels: Any, results: Any, **_: Any) -> None:
+        if getattr(self.task, "skip_first_result", False):  # as mteb has done for its scores
+            results = {query: dict(sorted(found.items(), key=lambda item: item[1], reverse=True)[1:]) for query, found in results.items()}
         self.observed[self.subset] = of_queries(scores, qrels, results)
 
     def _pairs(self, scores: Any, labels: Any) -> None:

@@ -68,6 +68,7 @@ class OwnRetrieval(AbsTaskRetrieval):
         super().__init__()
         self._top_k = max([self._top_k, *map(len, (collection.candidates or {}).values())])
         self.reversed = collection.reversed
+        self.ignore_identical_ids = collection.without_itself
         self.in_blocks = collection.candidates is not None
         self.data_prompts = collection.prompts
         self.dataset = {"default": {collection.split: retrieval_split(collection)}}
@@ -127,7 +128,9 @@ def digest(task: AbsTask) -> str:
     """xxh3-128 of the data that a loaded task holds, whatever revision it says it has."""
     whole = xxhash.xxh3_128()
     _feed(whole, "", task.dataset)
-    whole.update(f"{getattr(task, 'reversed', False)} {sorted(getattr(task, 'data_prompts', {}).items())}".encode())
+    for setting in ("reversed", "ignore_identical_ids", "data_prompts"):
+        value = getattr(task, setting, None)
+        whole.update(f"{setting}={sorted(value.items()) if isinstance(value, dict) else value}\n".encode())
     return whole.hexdigest()
 
 
