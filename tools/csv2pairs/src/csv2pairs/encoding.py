@@ -40,7 +40,7 @@ def detect(head: bytes, again: Callable[[], Any], where: str) -> str:
         if head.startswith(mark):
             return name
     if b"\0" in head:
-        fitting = [name for name in WITHOUT_MARK if b"\0" not in _first_letters(head, name) and _decodes(again(), name)]
+        fitting = [name for name in WITHOUT_MARK if _has_line_end(head, name) and _decodes(again(), name)]
     elif _decodes(again(), "utf-8"):
         return "utf-8-sig"
     else:
@@ -52,9 +52,9 @@ def detect(head: bytes, again: Callable[[], Any], where: str) -> str:
     raise Refused(f"{where} is not UTF-8 and {told}", fix + ("" if fitting else ", or drop what does not decode: --encoding utf-8 --bad-rows drop"))
 
 
-def _first_letters(head: bytes, name: str) -> bytes:
-    """The head as UTF-8; of the wrong byte order it is full of zeros or does not decode."""
-    return head[: len(head) // 2 * 2].decode(name, errors="replace").replace("\ufffd", "\0").encode()
+def _has_line_end(head: bytes, name: str) -> bool:
+    """Of the wrong byte order, a line end is U+0A00, which is no character."""
+    return "\n" in head[: len(head) // 2 * 2].decode(name, errors="replace")
 
 
 def _decodes(file: Any, name: str) -> bool:

@@ -146,7 +146,9 @@ class Outputs:
         splits = np.zeros(spool.rows, np.int64)
         if shares:
             items = [spool.item_keys] if options.mode == "group" else []  # one a row there
-            splits = split.assign(split.components(np.column_stack([spool.links, spool.id_links, spool.apart, *items])), shares, options.seed)
+            groups = split.components(np.column_stack([spool.links, spool.id_links, spool.apart, *items]))
+            splits = split.assign(groups, shares, options.seed)
+            self._tell_large_group(groups)
         draws = Draws(spool, splits, options, "rows_with_an_id_seen_before" in self.report.measures)
         outs = parts(spool, splits, list(shares), options)
         counted = len(outs) > 1 and (options.mode == "group" or options.shortfall == "drop")
@@ -163,6 +165,13 @@ class Outputs:
                     out.complete()
             self._write_spooled_texts(spool, splits, outputs)
         self._tell_shortfall()
+
+    def _tell_large_group(self, groups: np.ndarray) -> None:
+        """Why the splits may not have their shares: many rows hang together by common texts."""
+        largest = int(np.unique(groups, return_counts=True)[1].max()) if len(groups) else 0
+        self.report.measures["largest_group_of_tied_rows"] = largest
+        if largest > max(1, 0.05 * len(groups)) and len(groups) >= 20:
+            self.report.note(f"{largest:,} of {len(groups):,} rows hang together by texts in common and stay in one split; shares may be missed")
 
     def _write_part(self, spool: Spool, draws: Draws, part: Part, out: Writer, count: bool, progress: Any) -> None:
         with _Behind(out) as behind:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from csv2pairs.cli import Options
 
 ANY = Schema("table", "1.0", "", ())
-TABLES = (*EXTENSIONS, ".csv", ".tsv", ".tab", ".txt")
+TABLES = (*EXTENSIONS, ".csv", ".tsv", ".tab")
 
 
 class Table:
@@ -123,7 +123,7 @@ class Table:
         """The codec of a text, and the text from its start."""
         if self.codec:
             return tail, self.codec
-        head = tail.peek(64)
+        head = tail.peek(4096)
         if source.path is None:  # a pipe is looked through once before it is read
             copy = spool(tail)
             codec = encoding.detect(head, lambda: _Again(copy), source.where)
