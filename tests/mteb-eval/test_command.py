@@ -201,6 +201,22 @@ def test_training_texts_in_the_test_set_are_flagged(model, evaluate, examples, w
     assert "!" not in evaluate(model, "--examples", test, "--training", write("other.jsonl", [near | {"query": "q"}])).text
 
 
+def test_another_seed_draws_other_resamples_around_the_same_figure(model, evaluate, measures, examples, write):
+    path = write("t.jsonl", examples)
+    for seed in (0, 0, 7):
+        assert evaluate(f"m={model}", "--examples", path, "--seed", seed, "-o", f"{seed}.jsonl").rc == 0
+    one, other = (measures(f"{seed}.jsonl")["m", "t", "mrr_at_10"] for seed in (0, 7))
+    assert one["value"] == other["value"]
+    assert (one["low"], one["high"]) != (other["low"], other["high"])
+
+
+def test_vectors_that_are_all_alike_are_refused_not_scored(model, evaluate):
+    Path("same.csv").write_text("the same,the same,1\nthe same,the same,2\nthe same,the same,3\n")
+    ran = evaluate(model, "--sts", "same.csv")
+    assert ran.rc == 1
+    assert "mteb gives no finite cosine_spearman" in ran.err
+
+
 def test_a_single_model_shows_its_worst_queries(model, evaluate, examples, write):
     ran = evaluate(model, "--examples", write("t.jsonl", examples), "--changed", 2)
     at = ran.text.splitlines().index("  worst queries (rank of the first right document)")
