@@ -60,7 +60,8 @@ def cut(table: Path) -> bytes:
     """What `kill -9` of a real csv2pairs leaves in the pipe: its stdin stays open, so it is stopped in mid-work."""
     argv = csv2pairs.argv("-")
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as producer:
-        assert producer.stdin and producer.stdout
+        assert producer.stdin
+        assert producer.stdout
         os.set_blocking(producer.stdin.fileno(), False)
         content, sent, taken = table.read_bytes() * 200, 0, b""  # far more than csv2pairs holds in its buffers
         os.set_blocking(producer.stdout.fileno(), False)
@@ -81,7 +82,8 @@ def test_a_producer_killed_upstream_is_noticed(command: Command, cut: bytes, out
     target = output_of(command, out)
     done = call(command.argv("-", model, target), stdin=cut)
     told = refused(done, command.name)
-    assert re.search(r"stdin .*after [\d,]+ rows", told) and "pipefail" in done.err
+    assert re.search(r"stdin .*after [\d,]+ rows", told)
+    assert "pipefail" in done.err
     assert not left(out)
 
 
@@ -92,7 +94,9 @@ def test_a_failure_is_passed_on_so_that_no_reader_takes_the_rows_for_complete(co
     with pytest.raises((pa.ArrowException, OSError)):
         pa.ipc.open_stream(done.out).read_all()
     after = call(csv2pairs.argv("-"), stdin=done.out)
-    assert after.rc == 1 and after.out.endswith(POISON) and not after.out.endswith(END_OF_STREAM)
+    assert after.rc == 1
+    assert after.out.endswith(POISON)
+    assert not after.out.endswith(END_OF_STREAM)
     if done.out:
         assert done.out.endswith(POISON)
         assert re.search(r"the program before this one failed|is damaged or was cut", after.err), after.err
@@ -130,7 +134,8 @@ def test_a_stream_without_its_trailer_but_with_an_end_mark_is_refused(stream: by
     place = places(stream)["after message 2"]
     assert pa.ipc.open_stream(stream[:place] + END_OF_STREAM).read_all().num_rows == 8192
     done = call(csv2pairs.argv("-", "", out / "out.parquet"), stdin=stream[:place] + END_OF_STREAM)
-    assert "after 8,192 rows" in refused(done, "csv2pairs") and not left(out)
+    assert "after 8,192 rows" in refused(done, "csv2pairs")
+    assert not left(out)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8, 0.95])
@@ -138,7 +143,8 @@ def test_a_flipped_byte_of_a_stream_is_noticed(stream: bytes, out: Path, share: 
     place = int(len(stream) * share)
     broken = stream[:place] + bytes([stream[place] ^ 1]) + stream[place + 1 :]
     done = call(csv2pairs.argv("-", "", out / "out.parquet"), stdin=broken)
-    assert "stdin" in refused(done, "csv2pairs") and not left(out)
+    assert "stdin" in refused(done, "csv2pairs")
+    assert not left(out)
 
 
 def damaged(path: Path) -> None:
@@ -160,7 +166,8 @@ def test_corrupt_parquet_is_refused(command: Command, harm: Any, tmp_path: Path,
     pq.write_table(rows, tmp_path / "in.parquet", write_page_checksum=True, use_dictionary=False)
     harm(tmp_path / "in.parquet")
     told = refused(call(command.argv(tmp_path / "in.parquet", model, output_of(command, out))), command.name)
-    assert "in.parquet" in told and not left(out)
+    assert "in.parquet" in told
+    assert not left(out)
 
 
 # --- terminals -----------------------------------------------------------------------------------
@@ -174,7 +181,8 @@ def test_a_terminal_on_stdin_is_refused_at_once(command: Command, out: Path, mod
     finally:
         os.close(ours)
         os.close(theirs)
-    assert "stdin is a terminal" in refused(done, command.name, 2) and not left(out)
+    assert "stdin is a terminal" in refused(done, command.name, 2)
+    assert not left(out)
 
 
 @every_writer
@@ -189,7 +197,8 @@ def test_a_terminal_on_stdout_is_refused_at_once(command: Command, tmp_path: Pat
     finally:
         os.close(ours)
         os.close(theirs)
-    assert "which a terminal cannot show" in refused(done, command.name, 2) and "-o OUT" in done.err
+    assert "which a terminal cannot show" in refused(done, command.name, 2)
+    assert "-o OUT" in done.err
 
 
 # --- readers that go -----------------------------------------------------------------------------
@@ -197,7 +206,8 @@ def test_a_terminal_on_stdout_is_refused_at_once(command: Command, tmp_path: Pat
 
 def test_a_reader_that_has_seen_enough_is_no_error(table: Path, run: Any, tmp_path: Path) -> None:
     done = run(f"csv2pairs {table} --query query --pos pos | head -c 100; echo ${{PIPESTATUS[0]}} > {tmp_path}/code")
-    assert len(done.out) == 100 and (tmp_path / "code").read_text() == "0\n"
+    assert len(done.out) == 100
+    assert (tmp_path / "code").read_text() == "0\n"
     assert all(re.fullmatch(r"csv2pairs: [\d,]+ in, [\d,]+ out, .*", line) for line in done.err.splitlines()), done.err
 
 
@@ -216,7 +226,9 @@ def test_a_closed_pipe_downstream_is_no_error(command: Command, tmp_path: Path, 
     os.write(feed, stream)
     os.close(feed)
     assert running.wait() == 0, running.err.read_text()
-    assert source.exists() and "Traceback" not in running.err.read_text() and "roken" not in running.err.read_text()
+    assert source.exists()
+    assert "Traceback" not in running.err.read_text()
+    assert "roken" not in running.err.read_text()
 
 
 def _is_open(path: Path, pid: int) -> bool:
@@ -242,14 +254,15 @@ def test_a_stopped_command_leaves_no_output(
     feed = os.open(tmp_path / "in.fifo", os.O_RDWR)
     running = start(command.argv("-", model, target), tmp_path, stdin=tmp_path / "in.fifo")
     os.write(feed, stream[:60_000])  # fits the pipe; the rest never comes
-    wait_for(lambda: _waits_for_more(running.pid), running)
+    wait_for(lambda: waits_for_more(running.pid), running)
     os.kill(running.pid, number)
     assert running.wait(20) == code, running.err.read_text()
     os.close(feed)
     assert not target.exists()
     if code > 0:
         word = "interrupted" if number == signal.SIGINT else "terminated"
-        assert running.err.read_text() == f"{command.name}: {word}\n" and not left(out)
+        assert running.err.read_text() == f"{command.name}: {word}\n"
+        assert not left(out)
         return
     # What kill -9 leaves is hidden, and goes with the next run.
     assert all(name.startswith(".") for name in left(out))
@@ -258,7 +271,7 @@ def test_a_stopped_command_leaves_no_output(
     assert done.rc == 0 and not [name for name in left(out) if name.startswith(".")], done.err
 
 
-def _waits_for_more(pid: int) -> bool:
+def waits_for_more(pid: int) -> bool:
     """Does the process wait in read(0, ...)? Looked at twice: between two reads it computes."""
     for _ in range(2):
         try:
@@ -280,9 +293,11 @@ def test_a_full_disk_leaves_no_output_and_says_so(command: Command, tmp_path: Pa
     whole = sum(path.stat().st_size for path in [output_of(command, tmp_path), *output_of(command, tmp_path).rglob("*")] if path.is_file())
     done = call(command.argv(source, model, target), file_size=whole // 2)
     told = refused(done, command.name) if command.writes != "folder" else done.err
-    assert done.rc == 1 and "Traceback" not in done.err
+    assert done.rc == 1
+    assert "Traceback" not in done.err
     assert "file too large" in told.lower() or "space" in told, told
-    assert not target.exists() and not [name for name in left(out) if "tmp" in name]
+    assert not target.exists()
+    assert not [name for name in left(out) if "tmp" in name]
 
 
 def test_a_full_disk_under_a_redirected_stream_is_told_in_two_lines(table: Path, tmp_path: Path) -> None:
@@ -296,4 +311,5 @@ def test_a_full_disk_under_a_redirected_stream_is_told_in_two_lines(table: Path,
 def test_a_failed_run_leaves_the_old_output(command: Command, tmp_path: Path, out: Path, model: str, cut: bytes) -> None:
     (out / "out.parquet").write_bytes(b"the old file")
     assert call(command.argv("-", model, out / "out.parquet"), stdin=cut).rc == 1
-    assert (out / "out.parquet").read_bytes() == b"the old file" and left(out) == ["out.parquet"]
+    assert (out / "out.parquet").read_bytes() == b"the old file"
+    assert left(out) == ["out.parquet"]
