@@ -43,7 +43,8 @@ class Holders:
         ordered = text[order]
         same = ordered[1:] == ordered[:-1]
         several = np.zeros(len(text), bool)
-        several[1:], several[:-1] = same, same | several[:-1]
+        several[1:] |= same
+        several[:-1] |= same
         self.shared = np.zeros(len(text), bool)  # of each candidate
         self.shared[order] = several
         mine = np.flatnonzero(self.shared)
@@ -127,7 +128,7 @@ class Pools:
         """Fill rows from their whole pool in random order. which: rows of small pools."""
         which = which[np.argsort(size[which], kind="stable")]  # pools of one size side by side
         while len(which):
-            count = max(1, int(CELLS // size[which[min(len(which), CELLS) - 1]]))
+            count = max(1, CELLS // int(size[which[-1]]))
             part, which = which[:count], which[count:]
             places = _shuffled(base[part], start[part], size[part])
             fits = self.eligible(places, rows[part])

@@ -1,0 +1,156 @@
+"""Hard negatives: exactly the texts that the rule allows, uniformly drawn, whatever the order of the file."""
+
+from __future__ import annotations
+
+import collections
+import random
+from typing import Any
+
+import pytest
+from fletching.text import normalise
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+Row = dict[str, str]
+
+
+def eligible(rows: list[Row], columns: list[str], *, wide: bool = False, by_query: bool = False) -> list[set[str]]:
+    """The rule in plain words, for --mode list: the texts, normalised, that may become negatives of each row.
+
+    A text of another row of the same category and domain; not the query, not a positive; and no row that
+    holds it, wherever it stands, has the row's query, one of its positives or its id.
+    """
+    tables = []
+    for row in rows:
+        query = normalise(row["q"])
+        positives = {normalise(row[column]) for column in columns} - {"", query}
+        tables.append((query, positives, {query if by_query else ""} - {""} or positives, {query, *positives}))
+    found = []
+    for row, (query, positives, _, ties) in zip(rows, tables):
+        mine: set[str] = set()
+        for other, (_, _, texts, _) in zip(rows, tables):
+            same = normalise(other["d"]) == normalise(row["d"]) and (wide or normalise(other["c"]) == normalise(row["c"]))
+            mine |= texts if same else set()
+        tied = {text for _, _, texts, theirs in tables if theirs & ties for text in texts}
+        found.append(mine - tied - positives - {query})
+    return found
+
+
+WORD = st.sampled_from(["a", "b", "c", "d", "e", "f", "A", " b", "ｃ", "g h", "g  h", ""])
+TABLE = st.lists(st.fixed_dictionaries({"q": st.sampled_from(["q1", "q2", "q3", "q4", "a", "b"]), "p": WORD, "r": WORD, "c": st.sampled_from(["x", "y", "X "]), "d": st.sampled_from(["1", "2"])}), min_size=1, max_size=14)
+LIST = ["--query", "q", "--pos", "p,r", "--mode", "list", "--category", "c", "--domain", "d", "--keep", "c,n"]
+
+
+def distinct(rows: list[Row], made: Any) -> list[Row]:
+    """The rows that became examples, in the order of the output."""
+    return [rows[int(row["n"])] for row in made.rows]
+
+
+@settings(max_examples=120, deadline=None)
+@given(TABLE, st.booleans())
+def test_more_negatives_than_the_pool_has_are_exactly_the_eligible_texts(pairs, rows, by_query):
+    rows = [row | {"n": str(n)} for n, row in enumerate(rows)]
+    made = pairs(rows, *LIST, "--negatives", 40, "--negatives-from", "query" if by_query else "pos")
+    used = distinct(rows, made)
+    for row, allowed in zip(made.rows, eligible(used, ["p", "r"], by_query=by_query)):
+        found = [normalise(text) for text in row["neg"]]
+        assert len(found) == len(set(found))
+        assert set(found) == allowed
+
+
+@settings(max_examples=80, deadline=None)
+@given(TABLE, st.integers(1, 3), st.sampled_from(["keep", "drop", "widen"]), st.integers(0, 3))
+def test_negatives_are_eligible_distinct_and_short_only_as_the_policy_says(pairs, rows, k, policy, seed):
+    rows = [row | {"n": str(n)} for n, row in enumerate(rows)]
+    everything = distinct(rows, pairs(rows, *LIST))
+    near, far = (dict(zip((row["n"] for row in everything), eligible(everything, ["p", "r"], wide=wide))) for wide in (False, True))
+    made = pairs(rows, *LIST, "--negatives", k, "--shortfall", policy, "--seed", seed)
+    for row in made.rows:
+        found = [normalise(text) for text in row["neg"]]
+        assert len(set(found)) == len(found)
+        assert set(found) <= (far if policy == "widen" else near)[row["n"]]
+        assert len(set(found) & near[row["n"]]) == min(k, len(near[row["n"]]))  # hard ones first
+        assert len(found) == min(k, len((far if policy == "widen" else near)[row["n"]]))
+    short = sum(len(allowed) < k for allowed in near.values())
+    if policy == "drop":
+        assert made.dropped.get(f"with fewer than {k} negatives", 0) == short == len(everything) - len(made.rows)
+    else:
+        assert len(made.rows) == len(everything)
+    if policy == "keep":
+        assert made.summary["measures"].get("rows_short_of_negatives", 0) == short
+    if policy == "widen":
+        assert made.summary["measures"].get("rows_widened_to_the_domain", 0) == sum(len(near[n]) < k and far[n] - near[n] != set() for n in near)
+
+
+def shop(count: int, categories: int, shared: int = 0) -> list[Row]:
+    draw = random.Random(1)
+    return [{"i": f"i{n}", "q": f"query {n}", "p": f"answer {n % (count - shared)}", "c": f"c{draw.randrange(categories)}", "d": "d"} for n in range(count)]
+
+
+PLAIN = ["--query", "q", "--pos", "p", "--category", "c", "--id", "i"]
+
+
+@pytest.mark.parametrize("categories", [1, 30])
+def test_the_order_of_the_file_does_not_change_a_rows_negatives(pairs, categories):
+    rows = shop(600, categories, shared=100)  # pools larger and smaller than what is permuted whole
+    made = pairs(rows, *PLAIN, "--negatives", 4)
+    expected = {row["id"]: row["neg"] for row in made.rows}
+    for seed in range(2):
+        random.Random(seed).shuffle(rows)
+        assert {row["id"]: row["neg"] for row in pairs(rows, *PLAIN, "--negatives", 4).rows} == expected
+
+
+def test_equal_texts_of_other_spelling_give_the_same_negative_in_any_order(pairs):
+    rows = [{"i": f"i{n}", "q": f"q{n}", "p": ["Paris", "paris ", "ＰＡＲＩＳ"][n % 3] if n < 9 else f"p{n}", "c": "c"} for n in range(12)]
+    expected = {row["id"]: row["neg"] for row in pairs(rows, *PLAIN, "--negatives", 9).rows}
+    assert {row["id"]: row["neg"] for row in pairs(rows[::-1], *PLAIN, "--negatives", 9).rows} == expected
+
+
+def test_the_seed_decides_and_the_same_seed_gives_the_same_bytes(run, tmp_path):
+    (tmp_path / "t.csv").write_text("i,q,p,c,d\n" + "\n".join(",".join(row.values()) for row in shop(300, 2)))
+    command = "csv2pairs t.csv --query q --pos p --category c --negatives 3 --mode each"
+    for name, more, hashing in (("a", "", "0"), ("b", "", "1"), ("c", "--seed 7", "0")):
+        assert run(f"{command} {more} -o {name}.parquet", cwd=tmp_path, env={"PYTHONHASHSEED": hashing}).rc == 0
+    a, b, c = ((tmp_path / f"{name}.parquet").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+@pytest.mark.parametrize(("size", "k"), [(12, 2), (90, 3)])
+def test_every_eligible_text_is_drawn_equally_often(pairs, size, k):
+    """Chi-square over many seeds, for a pool that is permuted whole and one that is drawn from; 5 sigma."""
+    counts: collections.Counter[str] = collections.Counter()
+    rows = [{"i": f"i{n}", "q": f"q{n}", "p": f"p{n}", "c": "c"} for n in range(size)]
+    runs = 2400 // size
+    for seed in range(runs):
+        for row in pairs(rows, *PLAIN, "--negatives", k, "--seed", seed).rows[:20]:
+            own = int(row["id"][1:])
+            counts.update(str((int(text[1:]) - own) % size) for text in row["neg"])  # distance to the row: all alike
+    drawn = counts.total()
+    expected = drawn / (size - 1)
+    chi = sum((counts[str(distance)] - expected) ** 2 / expected for distance in range(1, size))
+    assert drawn == runs * min(20, size) * k
+    assert counts["0"] == 0
+    assert abs(chi - (size - 2)) < 5 * (2 * (size - 2)) ** 0.5
+
+
+def test_a_large_pool_where_nearly_all_is_tied_to_a_row_is_still_searched_whole(pairs):
+    rows = [{"i": f"i{n}", "q": "the same query", "p": f"p{n}", "c": "c"} for n in range(400)]
+    rows += [{"i": f"j{n}", "q": f"other {n}", "p": f"r{n}", "c": "c"} for n in range(3)]
+    made = pairs(rows, *PLAIN, "--negatives", 5)
+    assert all(sorted(row["neg"]) == ["r0", "r1", "r2"] for row in made.rows if row["id"][0] == "i")
+    assert all(len(row["neg"]) == 5 for row in made.rows if row["id"][0] == "j")
+
+
+def test_in_mode_each_a_negative_comes_from_the_column_of_the_positive(pairs):
+    rows = [{"q": f"q{n}", "t": f"title {n}", "b": f"body {n}", "c": "c"} for n in range(9)]
+    for row in pairs(rows, "--query", "q", "--pos", "t,b", "--category", "c", "--negatives", 3).rows:
+        assert {text.split()[0] for text in row["neg"]} == {row["pos"][0].split()[0]}
+        assert len(row["neg"]) == 3
+
+
+def test_without_negatives_the_column_is_absent_and_with_none_found_it_is_empty(pairs):
+    rows = [{"q": "a", "p": "b", "c": "1"}, {"q": "c", "p": "d", "c": "2"}]
+    assert "neg" not in pairs(rows, "--query", "q", "--pos", "p").rows[0]
+    assert [row["neg"] for row in pairs(rows, "--query", "q", "--pos", "p", "--category", "c", "--negatives", 2).rows] == [[], []]
+    assert [row["neg"] for row in pairs(rows, "--query", "q", "--pos", "p", "--negatives", 2).rows] == [["d"], ["b"]]
