@@ -98,4 +98,5 @@ def test_the_stream_on_stdout_holds_the_rows_of_the_file(command: Command, tmp_p
     streamed = call(command.argv(source, model))
     assert call(command.argv(source, model, tmp_path / "out.parquet")).rc == 0
     table = pa.ipc.open_stream(streamed.out).read_all()
-    assert table.equals(pq.read_table(tmp_path / "out.parquet")) and table.num_rows == len(rows_for(command))
+    assert table.equals(pq.read_table(tmp_path / "out.parquet"))
+    assert table.num_rows == len(rows_for(command))
