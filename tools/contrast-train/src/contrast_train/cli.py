@@ -40,7 +40,9 @@ class Options(Examples, Model, Seed, Standard):
     negatives: int | None = cli.option(None, "hard negatives a row, drawn anew each epoch [all it has]", metavar="K", low=0, group=TRAINING)
     epochs: float | None = cli.option(None, "passes over the rows [1]", metavar="N", low=0.001, group=TRAINING)
     steps: int | None = cli.option(None, "global batches, instead of --epochs", metavar="N", low=1, group=TRAINING)
-    lr: float = cli.option(5e-5, "highest learning rate (AdamW)", metavar="X", low=0, group=TRAINING)
+    lr: float = cli.option(
+        1e-4, "highest learning rate (AdamW); 2e-5 for models of 300 million weights and more", metavar="X", low=0, group=TRAINING
+    )
     warmup: float = cli.option(0.1, "steps of rising learning rate; below 1: a share of the run", metavar="X", low=0, group=TRAINING)
     schedule: Literal["linear", "cosine", "constant"] = cli.option(
         "linear", "learning rate after the warmup", group=TRAINING, advanced=True
