@@ -35,7 +35,7 @@ def prose(count: int, source: random.Random) -> str:
 def author(body: dict[str, Any]) -> Any:
     """The object that a perfect model would reply with, by the prompt's last line (the sketch of the form)."""
     prompt = body["messages"][0]["content"]
-    source = random.Random(hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest())
+    source = random.Random(hashlib.sha256(json.dumps([body["messages"], body.get("seed")]).encode()).hexdigest())
     asked = [int(n) for n in re.findall(r"(\d+) words", prompt)]
     document = asked[-1] if asked else 12
     if re.search(r"has less than 5 words|of less than 10 words", prompt) and not re.search(r"about \d+ words long", prompt):
@@ -80,6 +80,7 @@ class Server(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.polls_until_done = 1
+        self.work_off: Callable[[dict[str, Any]], None] | None = None  # in place of answering a batch
         self.lock = threading.Lock()
         self.in_flight = self.most_in_flight = 0
 
@@ -230,7 +231,7 @@ class Handler(BaseHTTPRequestHandler):
     def show_batch(self, name: str) -> None:
         batch = self.server.batches[name]
         if batch["status"] == "in_progress" and batch["polls"] >= self.server.polls_until_done:
-            self.work_off(batch)
+            (self.server.work_off or self.work_off)(batch)
         self.reply(200, self.shown(name))
 
     def shown(self, name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from synthgen.journal import Answer, Journal
 from synthgen.pace import Pace, backoff
 from synthgen.plan import Request, Setting
 
+ENOUGH = 10  # requests in a row that the server refuses, before the whole run is thought wrong
 GOES_ON = "what was answered is in the journal: the same command goes on from there"
 
 
@@ -41,14 +42,15 @@ class Asker:
         self.retries, self.longest_wait, self.repair, self.rung, self.online = retries, longest_wait, repair, rung, online
         self.probing = threading.Lock()
         self.found: Manner | None = None
-        self.last_success = 0.0
+        self.last_success, self.refusals = 0.0, 0
 
     def outcome(self, request: Request) -> Outcome:
         """The reply to a request, whoever paid for it and when."""
         try:
             answer = self._paid(request)
         except Failed as failure:
-            return Outcome(problem=Unusable("refused by the server" if failure.scope == "request" else "server failed", failure.words))
+            reason = {"request": "refused by the server", "batch": "no answer in the batch"}.get(failure.scope, "server failed")
+            return Outcome(problem=Unusable(reason, failure.words))
         outcome = read(request, answer)
         if outcome.problem and outcome.problem.mendable and self.repair:
             self.book.event("repairs")
@@ -67,13 +69,15 @@ class Asker:
             return self.found
 
     def body(self, request: Request) -> dict[str, Any]:
-        return self.manner().body(request.messages, request.schema, self.setting.sampling)
+        """The body of a request. Its seed is its own, so that equal prompts do not get equal replies."""
+        sampling = {"seed": int(request.key[:7], 16), **self.setting.sampling}
+        return self.manner().body(request.messages, request.schema, sampling)
 
     def _paid(self, request: Request) -> Answer:
         answer = self.journal.get(request.key)
         if answer is None:
             if not self.online:
-                raise Failed("transient", "the batch has no answer to it")
+                raise Failed("batch", "it failed, expired or was not submitted")
             answer = self._asked(self.body(request))
             self.journal.put(request.key, answer)
             self.book.count(answer, asked_now=True)
@@ -89,12 +93,15 @@ class Asker:
 
     def _probed(self) -> Manner:
         rungs = RUNGS if self.rung is None else (self.rung,)
-        found, spent = probe(lambda body, refusable: self._asked(body, refusable), self.setting.sampling, rungs)
+        try:
+            found, spent = probe(lambda body, last: self._asked(body, probing=True, last=last), self.setting.sampling, rungs)
+        except Failed as failure:
+            raise Refused(f"the server refuses: {failure.words}", _fix(failure)) from None
         self.journal.note(probe=self.endpoint.name, asked=self.rung, rung=found.rung, drop=list(found.drop), limit=found.limit, tokens=sum(a.prompt_tokens + a.completion_tokens for a in spent))
         return found
 
-    def _asked(self, body: Mapping[str, Any], refusable: bool = False) -> Answer:
-        """One answer, over all retries. refusable: 500 may mean "I do not know this form", so one retry is enough."""
+    def _asked(self, body: Mapping[str, Any], probing: bool = False, last: bool = False) -> Answer:
+        """One answer, over all retries. While probing, 500 may mean "I do not know this form": one retry, but for the last."""
         started = time.monotonic()
         size = ledger.prompt_tokens(body["messages"])
         for attempt in range(self.retries + 1):
@@ -103,21 +110,23 @@ class Asker:
             try:
                 answer = self.endpoint.ask(dict(body))
             except Failed as failure:
-                self._after(failure, attempt, started, refusable)
+                self._after(failure, attempt, started, probing, last)
             else:
-                self.last_success = time.monotonic()
+                self.last_success, self.refusals = time.monotonic(), 0
                 self.pace.correct(answer.prompt_tokens + answer.completion_tokens - size)
                 return answer
         raise AssertionError("the last attempt returns or raises")
 
-    def _after(self, failure: Failed, attempt: int, started: float, refusable: bool) -> None:
+    def _after(self, failure: Failed, attempt: int, started: float, probing: bool, last: bool) -> None:
         """Wait for another attempt, or raise: Failed for this request, Refused for the run."""
-        if refusable and (failure.scope == "request" or (failure.status in (500, 501) and attempt)):
+        if probing and (failure.scope == "request" or (failure.status in (500, 501) and attempt and not last)):
             raise failure
-        if failure.scope == "run" or (failure.scope == "request" and not self.last_success):
-            raise Refused(f"the server refuses: {failure.words}", _fix(failure)) from None
         if failure.scope == "request":
-            raise failure
+            self.refusals += 1
+            if self.refusals < ENOUGH:
+                raise failure
+        if failure.scope in ("run", "request"):
+            raise Refused(f"the server refuses: {failure.words}", _fix(failure)) from None
         if failure.wait is not None and failure.wait > self.longest_wait:
             raise Refused(f"the server wants a pause of {failure.wait:,.0f} s ({failure.words})", f"wait and run again, or pass --longest-wait; {GOES_ON}") from None
         if attempt == self.retries:

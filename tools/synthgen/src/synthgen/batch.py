@@ -7,6 +7,7 @@ A run that is killed finds its batches again, by id, or by the tag that stands i
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -41,7 +42,8 @@ class Batches:
     def answer(self, wave: Callable[[], Iterator[Request]]) -> None:
         """Put the answers to all requests of the wave, and one repair of each that needs it, into the journal."""
         self._collect_open()
-        for plan in (wave, lambda: self._repairs(wave())):
+        answered = lambda: (request for request in wave() if request.messages and request.key in self.asker.journal)  # noqa: E731
+        for plan in (wave, lambda: itertools.chain(answered(), self._repairs(wave()))):
             for _ in range(ROUNDS):
                 if not self._submit(plan()):
                     break
@@ -63,11 +65,16 @@ class Batches:
         lines: list[bytes] = []
         size = 0
         seen: set[bytes] = set()
+        book = self.asker.book.sketch()
         for request in plan:
             key = bytes.fromhex(request.key)
-            if not request.messages or request.key in self.asker.journal or key in seen:
+            if not request.messages or key in seen:
                 continue
-            if not self.asker.book.admit(self.worst(request), wait=False):
+            answer = self.asker.journal.get(request.key)
+            if answer:
+                book.count(answer, asked_now=False)
+                continue
+            if not book.admit(self.worst(request), wait=False):
                 break
             seen.add(key)
             line = json.dumps({"custom_id": request.key, "method": "POST", "url": "/v1/chat/completions", "body": {"model": self.asker.endpoint.model, **self.asker.body(request)}}).encode() + b"\n"
@@ -79,7 +86,6 @@ class Batches:
             number += 1
         if lines:
             self._create(lines)
-        self.asker.book.release()
         return number
 
     def _create(self, lines: list[bytes]) -> None:

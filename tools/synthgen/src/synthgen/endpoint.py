@@ -30,7 +30,7 @@ KEYLIKE = re.compile(r"\b(?:sk|key)-[\w*.-]{6,}")
 
 
 class Failed(Exception):
-    """A call without an answer. scope: "transient" (ask again), "request" (this one never), "run" (none of them)."""
+    """A call without an answer. scope: "transient" (ask again), "request" (this one never), "run" (none of them), "batch" (not in it)."""
 
     def __init__(self, scope: str, words: str, status: int = 0, wait: float | None = None, param: str | None = None) -> None:
         super().__init__(words)
@@ -193,9 +193,9 @@ def probe(ask: Any, sampling: Mapping[str, Any], rungs: Sequence[str] = RUNGS) -
 def _try(ask: Any, manner: Manner, sampling: Mapping[str, Any], last: bool) -> tuple[Answer | None, Manner]:
     """The answer in this form, or None where it is refused, and the manner without refused parameters."""
     for _ in range(4):
-        body = manner.body(GREETING, PROBE, {**sampling, "max_tokens": 64})
+        body = manner.body(GREETING, PROBE, {"seed": 0, **sampling, "max_tokens": 64})
         try:
-            return ask(body, manner.rung != "prompt"), manner
+            return ask(body, last), manner
         except Failed as failure:
             changed = _without(manner, failure, body)
             if changed:
@@ -211,7 +211,9 @@ def _without(manner: Manner, failure: Failed, body: Mapping[str, Any]) -> Manner
     """The manner without the parameter that the failure names, or None where it names none that can go."""
     if failure.scope != "request":
         return None
-    named = failure.param if failure.param in body else None
     if "max_completion_tokens" in failure.words and manner.limit == "max_tokens":
         return replace(manner, limit="max_completion_tokens")
-    return replace(manner, drop=(*manner.drop, named)) if named in ("temperature", "top_p") else None
+    for name in ("seed", "temperature", "top_p"):
+        if name in body and (failure.param == name or re.search(rf"\b{name}\b", failure.words)):
+            return replace(manner, drop=(*manner.drop, name))
+    return None

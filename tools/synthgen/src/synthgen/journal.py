@@ -40,7 +40,7 @@ class Journal:
         self.path = os.path.join(folder, NAME)
         self.places: dict[bytes, int] = {}
         self.notes: list[dict[str, Any]] = []  # everything that is not an answer: probes, batches
-        self.file = -1
+        self.file, self.closed = -1, False
         self.end = self.synced = 0
         self.writing, self.syncing = threading.Lock(), threading.Lock()
         if os.path.exists(self.path):
@@ -67,9 +67,12 @@ class Journal:
         self.notes.append(content)
 
     def close(self) -> None:
-        if self.file >= 0:
-            os.close(self.file)
-            self.file = -1
+        """An answer that arrives later is refused: its thread must not write into whatever is opened next."""
+        with self.writing, self.syncing:
+            self.closed = True
+            if self.file >= 0:
+                os.close(self.file)
+                self.file = -1
 
     def _line(self, place: int) -> bytes:
         parts: list[bytes] = []
@@ -84,6 +87,8 @@ class Journal:
     def _append(self, content: dict[str, Any]) -> int:
         line = json.dumps(content, ensure_ascii=True).encode() + b"\n"
         with self.writing:
+            if self.closed:
+                raise OSError(9, os.strerror(9), self.path)
             if self.file < 0:
                 self._open()
             place = self.end
@@ -93,7 +98,7 @@ class Journal:
                 raise OSError(28, os.strerror(28), self.path)
             mine = self.end
         with self.syncing:  # one sync does for all that were written before it
-            if self.synced < mine:
+            if self.synced < mine and not self.closed:
                 upto = self.end
                 os.fsync(self.file)
                 self.synced = upto

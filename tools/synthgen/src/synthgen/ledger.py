@@ -61,9 +61,9 @@ class Reserve:
 
 
 class Ledger:
-    def __init__(self, price: Price | None, max_requests: int | None, max_tokens: int | None, max_cost: float | None) -> None:
+    def __init__(self, price: Price | None, max_requests: float | None, max_tokens: float | None, max_cost: float | None) -> None:
         self.price = price
-        self.caps = {"requests": max_requests, "tokens": max_tokens, "cost": max_cost}
+        self.caps: dict[str, float | None] = {"requests": max_requests, "tokens": max_tokens, "cost": max_cost}
         self.counts: Counter[str] = Counter()
         self.cost = 0.0
         self.flight = Reserve()
@@ -106,10 +106,11 @@ class Ledger:
             self.flight = Reserve(self.flight.requests - worst.requests, self.flight.tokens - worst.tokens, self.flight.cost - worst.cost)
             self.change.notify_all()
 
-    def release(self) -> None:
-        """Free all that is reserved: what was planned into a batch is counted when its answers are used."""
-        with self.change:
-            self.flight, self.reached = Reserve(), None
+    def sketch(self) -> Ledger:
+        """A copy of what is spent, to plan a batch with."""
+        copy = Ledger(self.price, self.caps["requests"], self.caps["tokens"], self.caps["cost"])
+        copy.counts, copy.cost = Counter(self.counts), self.cost
+        return copy
 
     def count(self, answer: Answer, asked_now: bool) -> None:
         with self.change:

@@ -71,7 +71,7 @@ class Materials:
         """What stands in the lineage for replaced files; None where all are ours."""
         if not self.replaced:
             return None
-        return xxhash.xxh3_64_hexdigest(json.dumps({name: self.text(name) for name in self.replaced}, sort_keys=True))
+        return xxhash.xxh3_64_hexdigest(json.dumps({name: self.text(name) for name in self.replaced}, sort_keys=True).encode())
 
     def template(self, name: str, places: set[str]) -> str:
         """A prompt, which may name these places and no others."""

@@ -106,6 +106,7 @@ class Output:
         self.rejects = Rows(REJECTS, inherit=False)
         self.seen: set[int] = set()
         self.rejected: Counter[str] = Counter()
+        self.details: dict[str, str] = {}  # the first of each reason
         self.accepted = 0
         self.diversity: dict[str, Diversity] = collections.defaultdict(Diversity)
 
@@ -166,6 +167,7 @@ class Output:
 
     def _reject(self, problem: Unusable, request: Request) -> None:
         self.rejected[problem.reason] += 1
+        self.details.setdefault(problem.reason, problem.detail)
         if self.job.asks_for_rows:
             self.report.drop(problem.reason)
 

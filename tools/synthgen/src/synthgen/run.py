@@ -94,6 +94,8 @@ class Run:
         pool = Pool(asker.outcome, self.options.concurrency, self.book, self.stop)
         with self._input() as batches, self.report.progress("asking", unit="requests") as progress:
             for wave in self.job.waves(batches):
+                if self.book.reached:
+                    break
                 if self.options.batch:
                     self._batch(asker, wave)
                 for request, outcome in pool.outcomes(wave(), self._worst):
@@ -156,9 +158,13 @@ class Run:
         if output.rejected and not self.job.asks_for_rows:
             told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(output.rejected.items()))
             report.note(f"rows left as they were, in full or in part: {told}")
-        if totals["requests"] and not output.accepted:
-            reason = max(output.rejected, key=lambda name: (output.rejected[name], name), default="nothing new")
-            report.note(f"no reply was usable ({reason}); --rejects FILE shows them")
+        wanted = (self.options.brainstorm or 0) * len(self.options.types)
+        if report.rows_out < wanted:
+            report.note(f"asked for {wanted:,} tasks, got {report.rows_out:,}: ask again with another --seed and put both files together")
+        if output.rejected and not output.accepted:
+            reason = max(output.rejected, key=lambda name: (output.rejected[name], name))
+            detail = output.details.get(reason)
+            report.note(f"no reply was usable: {reason}{detail and f' ({detail})'}; --rejects FILE shows them all")
             return 1
         return 0
 

@@ -17,6 +17,7 @@ SURROGATE = re.compile(r"[\ud800-\udfff]")
 REFUSAL = re.compile(r"\b(as an ai\b|as a language model|i['’]?m sorry, but|i (?:cannot|can't|am unable to) (?:help|assist|fulfil|provide|comply))", re.IGNORECASE)
 LEAK = 7  # consecutive words of a prompt that no honest answer repeats
 ENGLISH = frozenset("the of and to in is that for it with as was on are by this be from or an at which have has not you we they their its".split())
+ENGLISH_ALONE = frozenset("the and that this with which they their you have has from are it".split())  # words of no other language
 DENSE = {"CJK": 1.6, "HIRAGANA": 2.5, "KATAKANA": 3.0, "THAI": 4.5, "LAO": 4.5, "KHMER": 4.5, "MYANMAR": 4.5}  # characters a word
 
 
@@ -77,7 +78,7 @@ def in_language(text: str, language: Language, name: str) -> None:
         share = sum(token in ENGLISH for token in tokens) / max(len(tokens), 1)
         if len(tokens) >= 8 and language.code != "en" and share >= 0.25:
             raise Unusable("wrong language", f'"{name}" is English, asked: {language.name}')
-        if len(tokens) >= 30 and language.code == "en" and share < 0.03:
+        if len(tokens) >= 30 and language.code == "en" and not any(token in ENGLISH_ALONE for token in tokens):
             raise Unusable("wrong language", f'"{name}" is not English')
 
 

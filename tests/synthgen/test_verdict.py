@@ -1,0 +1,84 @@
+"""Which generated texts are fit for training, and why the others are not."""
+
+from __future__ import annotations
+
+import pytest
+
+from synthgen import verdict
+from synthgen.answers import Unusable
+from synthgen.materials import Materials
+
+TABLE = {entry.code: entry for entry in Materials().languages()}
+GERMAN = "Die Eule jagt in der Nacht, wenn die Mäuse ihre Löcher verlassen und auf der Wiese nach Futter suchen."
+ENGLISH = "The owl hunts at night, when the mice leave their holes and look for food on the meadow."
+
+
+def reason(check, *words) -> str | None:
+    try:
+        check(*words)
+    except Unusable as problem:
+        return problem.reason
+    return None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("fine", None), ("", "empty field"), (" \n ", "empty field"), ("...!", "empty field"), ("\x00\x01", "empty field"), ("half \ud800 pair", "broken characters"), ("I'm sorry, but I cannot do that.", "refused by the model"), ("As an AI language model, I", "refused by the model"), ("Was ist das?", None), ("什么", None)],
+)
+def test_a_field_is_text(text: str, expected: str | None) -> None:
+    assert reason(verdict.clean, text, "x") == expected
+
+
+def test_control_characters_become_blanks_and_line_feeds_stay() -> None:
+    assert verdict.clean(" a\x00\x07b\r\nc\td ", "x") == "a b\nc\td"
+
+
+@pytest.mark.parametrize(("text", "count"), [("one two, three!", 3), ("a - b", 2), ("", 0), ("don't", 1), ("这是一个用来测试的句子", 11 / 1.6), ("東京 is big", 2 + 2 / 1.6)])
+def test_words_are_counted_in_every_script(text: str, count: float) -> None:
+    assert verdict.words(text) == pytest.approx(count)
+
+
+@pytest.mark.parametrize(
+    ("count", "asked", "slack", "fits"),
+    [(4, "less than 5 words", 0, True), (5, "less than 5 words", 0, False), (6, "less than 5 words", 0.5, True), (7, "less than 5 words", 0.5, False), (100, "200", 0.5, True), (99, "200", 0.5, False), (300, "200", 0.5, True), (301, "200", 0.5, False), (9000, "at least 10", 0, True), (3, "clear", 0, True)],
+)
+def test_lengths_are_held_to_what_was_asked_and_the_slack(count: int, asked: str, slack: float, fits: bool) -> None:
+    assert reason(verdict.of_length, " ".join(["word"] * count), asked, slack, "x") == (None if fits else "wrong length")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "fits"),
+    [
+        (ENGLISH, "en", True), (GERMAN, "de", True), (ENGLISH, "de", False), (ENGLISH, "ru", False), (ENGLISH, "zh", False),
+        ("Сова охотится ночью", "ru", True), ("Сова охотится ночью", "en", False), ("猫头鹰在夜间捕猎", "zh", True), ("フクロウは夜に狩りをする", "ja", True),
+        ("올빼미는 밤에 사냥한다", "ko", True), ("GPT-4 und CUDA 12", "de", True), ("12 34", "ru", True), (GERMAN + " " + GERMAN, "en", False),
+        ("उल्लू रात में शिकार करता है", "hi", True),
+    ],
+)  # fmt: skip
+def test_a_text_in_another_script_or_in_english_is_noticed(text: str, code: str, fits: bool) -> None:
+    assert reason(verdict.in_language, text, TABLE[code], "x") == (None if fits else "wrong language")
+
+
+def test_a_text_that_repeats_the_prompt_or_names_its_fields_is_a_leak() -> None:
+    template = Materials().text("example.short-long.md")
+    leaks = verdict.pieces(template)
+    fields = ("user_query", "positive_document")
+    said = "a document that looks as if it served the query, by its subject"
+    assert reason(verdict.no_leak, f"Well: {said}.", leaks, fields, "x") == "instruction leak"
+    assert reason(verdict.no_leak, "see positive_document above", leaks, fields, "x") == "instruction leak"
+    assert reason(verdict.no_leak, ENGLISH, leaks, fields, "x") is None
+
+
+def test_what_is_filled_into_a_prompt_is_no_leak() -> None:
+    leaks = verdict.pieces("Write about this: {text} now.")
+    assert reason(verdict.no_leak, "one two three four five six seven eight", leaks, (), "x") is None
+
+
+def test_texts_that_differ_in_case_and_blanks_alone_are_the_same() -> None:
+    assert reason(verdict.different, "The  Owl", "the owl", "same") == "same"
+    assert reason(verdict.different, "The owl", "an owl", "same") is None
+
+
+def test_a_quotation_must_stand_in_the_passage() -> None:
+    assert verdict.stands_in('"The OWL hunts..."', "At night the owl\nhunts mice")
+    assert not verdict.stands_in("the owl sleeps", "the owl hunts") and not verdict.stands_in(".", "a . b")
