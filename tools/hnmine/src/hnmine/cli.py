@@ -1,11 +1,11 @@
 """hnmine: hard negatives that are negative.
 
 Reads    examples, and with --corpus texts
-Writes   examples with `neg`, `neg_scores`, `pos_scores`: near misses of each query, no known positive
-Holds    the texts of the pool, 60 bytes for each, and 300 for each row; rows and vectors wait on disk
+Writes   examples with `neg`, `neg_scores`, `pos_scores`: near misses of a query, no known positive
+Holds    the texts of the pool, 60 bytes for each, 300 for each row; rows and vectors wait on disk
 
   hnmine pairs.parquet --model M --negatives 5 -o train.parquet
-  hnmine pairs.parquet --model M --corpus corpus.parquet --range 10-210 --max-ratio 0.95 -o train.parquet
+  hnmine pairs.parquet --model M --corpus corpus.parquet --range 10-210 -o train.parquet
 """
 
 from __future__ import annotations
