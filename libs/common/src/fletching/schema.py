@@ -88,11 +88,13 @@ def load(name: str) -> Schema:
     """The schema of this name, newest major version."""
     path = importlib.resources.files("fletching") / "schemas" / name / "v1" / "schema.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    fields = [
-        Field(**{key: tuple(value) if isinstance(value, list) else value for key, value in field.items()})
-        for field in content["fields"]
-    ]
+    fields = [_field(stated) for stated in content["fields"]]
     return Schema(content["name"], content["version"], content["description"], tuple(fields))
+
+
+def _field(stated: dict[str, Any]) -> Field:
+    frozen: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
+    return Field(**frozen)
 
 
 def extend(schema: Schema, columns: pa.Schema, *names: str) -> pa.Schema:

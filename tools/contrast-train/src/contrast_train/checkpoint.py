@@ -98,6 +98,7 @@ class RunFolder:
 
     def publish(self, built: str) -> None:
         """The finished folder takes its place by one rename, and the run folder goes."""
+        readable(built)
         sync_tree(built)
         if os.path.isdir(self.output):
             os.rmdir(self.output)
@@ -105,6 +106,15 @@ class RunFolder:
         sync(os.path.dirname(os.path.abspath(self.output)))
         shutil.rmtree(self.path)
         self.lock.close()
+
+
+def readable(folder: str) -> None:
+    """Give every file the rights that the user's umask asks for: safetensors writes 0600."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path, _, names in os.walk(folder):
+        for name in names:
+            os.chmod(os.path.join(path, name), 0o666 & ~mask)
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:

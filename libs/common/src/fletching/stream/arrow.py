@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
@@ -138,7 +138,7 @@ class Stream:
         except DAMAGE as error:
             self._refuse(error)
 
-    def _refuse(self, error: BaseException) -> None:
+    def _refuse(self, error: BaseException) -> NoReturn:
         if self.tail.last == POISON:
             raise Refused(f"{self.where}: the program before this one failed after {self.rows:,} rows", UPSTREAM) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

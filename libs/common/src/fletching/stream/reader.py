@@ -101,7 +101,8 @@ class Reader:
 
     def _batches(self, opened: Any) -> Iterator[pa.RecordBatch]:
         """Conformed batches, small enough for 32-bit string offsets."""
-        plan, planned = None, None
+        plan = contract.Plan(self.schema, opened.schema, opened.where)
+        planned = opened.schema
         row = 1
         for schema, batch in opened.batches():
             if schema is not planned:  # the next of several concatenated streams may differ
