@@ -13,10 +13,13 @@ import argparse
 import csv
 import gzip
 import json
+import sys
 import tempfile
 from pathlib import Path
 
-from simfilter import cli
+sys.path = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent]  # a file here is named like the tool
+
+from simfilter import cli  # noqa: E402
 
 CRITERIA = [
     *(["--min-sim", bound] for bound in ("0.2", "0.3", "0.4", "0.5", "0.6", "0.75")),

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pairwise import cosine, random_units
 
 from fletching import keys
+from fletching.encode import store
 from fletching.text import normalise
-from hnmine import search
+from hnmine import search, tiles
 
 
 def pool_keys(domain: str | None, texts: list[str]) -> np.ndarray:
@@ -95,17 +96,49 @@ def test_titles_stand_before_the_text(mine):
 def test_blocks_of_documents_change_nothing(mine, monkeypatch):
     rows, vectors, corpus = world(5)
     whole, _ = mine(rows, vectors, *OPEN, "--negatives", 8, corpus=corpus)
+    monkeypatch.setattr(tiles, "available", lambda: False)
     monkeypatch.setattr(search, "DOCUMENT_BLOCK", 7)
     monkeypatch.setattr(search, "QUERY_BLOCK", 5)
     assert mine(rows, vectors, *OPEN, "--negatives", 8, corpus=corpus)[0] == whole
 
 
-def test_torch_and_faiss_find_the_same(monkeypatch):
-    queries, documents = random_units(20, seed=1), random_units(300, seed=2)
-    by_faiss = search.dense(queries, documents, "cpu")(np.arange(20), 10)
-    monkeypatch.setattr(search, "_faiss", lambda *given: search._torch(*given[:3], "cpu"))
-    by_torch = search.dense(queries, documents, "cpu")(np.arange(20), 10)
-    assert (by_faiss[0] == by_torch[0]).all() and (by_faiss[1] == by_torch[1]).all()
+@pytest.fixture(params=["tiles", "faiss", "torch"])
+def way(request, monkeypatch):
+    """Each way to search on a CPU; bf16 products are right, if slow, without tiles too."""
+    monkeypatch.setattr(tiles, "available", lambda: request.param == "tiles")
+    if request.param == "torch":
+        monkeypatch.setattr(search, "_faiss", search._torch)
+    return request.param
+
+
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 99), count=st.integers(3, 900), k=st.integers(1, 60))
+def test_every_way_to_search_finds_the_exact_best(way, seed, count, k):
+    queries, documents = random_units(9, 24, seed), random_units(count, 24, seed + 1)
+    numbers, cosines = search.dense(queries, documents, "cpu")(np.arange(9), k)
+    exact = store.block_dots(queries, documents, np.tile(np.arange(count), (9, 1)))
+    order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
+    assert (numbers == order).all() and (cosines == np.take_along_axis(exact, order, 1)).all()
+
+
+def test_blocks_of_tiles_change_nothing_and_rising_scores_are_all_seen(monkeypatch):
+    documents = random_units(1000, 24, 1)
+    documents = documents[np.argsort(documents @ documents[0])]  # the best come last
+    expected = np.argsort(-store.block_dots(documents[-1:], documents, np.arange(1000)[None]), kind="stable")[0, :20]
+    monkeypatch.setattr(tiles, "available", lambda: True)
+    for queries, size in ((256, 32_768), (2, 192), (1, 64)):
+        monkeypatch.setattr(tiles, "QUERIES", queries)
+        monkeypatch.setattr(tiles, "DOCUMENTS", size)
+        numbers, _ = search.dense(documents[-3:], documents, "cpu")(np.arange(3), 20)
+        assert (numbers[2] == expected).all()
+
+
+def test_what_tiles_do_not_find_stays_below_their_bound():
+    queries, documents = random_units(40, 64, seed=3), random_units(500, 64, seed=4)
+    bound, numbers = tiles.top(queries, documents, 30)
+    exact = queries.astype(float) @ documents.T.astype(float)
+    exact[np.arange(40)[:, None], numbers] = -1
+    assert (exact.max(1) < bound).all() and (bound - exact.max(1)).max() < 0.05
 
 
 def test_more_ties_than_are_searched_for_still_go_by_content():

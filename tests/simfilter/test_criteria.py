@@ -169,3 +169,17 @@ def test_options_that_cannot_work_are_refused_as_usage(invoke, options, told):
 def test_no_model_is_a_wrong_usage(invoke):
     ran = invoke(cli.main, "in.jsonl", "--min-sim", 0.5, "-o", "out.jsonl")
     assert ran.rc == 2 and "--model is missing" in ran.err
+
+
+def test_without_a_criterion_the_default_is_said_and_used(sift):
+    names = [f"t{i}" for i in range(80)]
+    vectors = {"q": [1, 0]} | {name: [1, 0.01 * i] for i, name in enumerate(names)}
+    rows = [{"id": "r", "query": "q", "pos": ["t50"]}, *({"id": name, "query": name, "pos": [name]} for name in names if name != "t50")]
+    kept, gone, summary = sift(rows, vectors)
+    assert "no criterion is given: --rank-within 50" in summary["err"]
+    assert "r" in [row["id"] for row in gone] and gone[0]["reject_reason"] == "not among the best 50 of the pool"
+
+
+def test_scores_without_a_criterion_are_a_wrong_usage(invoke):
+    ran = invoke(cli.main, "in.jsonl", "--use-scores", "-o", "out.jsonl")
+    assert ran.rc == 2 and "no criterion is given" in ran.err

@@ -60,8 +60,8 @@ def _encoded(pool: Pool, encoder: Encoder, report: Report) -> np.ndarray:
     with report.progress("encoding the pool", len(vectors), "texts") as progress:
         for start in range(0, len(vectors), WINDOW):
             numbers = np.arange(start, min(start + WINDOW, len(vectors)))
-            vectors[numbers] = encoder.encode(pool.texts(numbers).to_pylist(), "document", progress=progress)
-    store.forget(vectors)
+            vectors[start : start + len(numbers)] = encoder.encode(pool.texts(numbers).to_pylist(), "document", progress=progress)
+            store.forget(vectors)
     return vectors
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from fletching.encode import store
 from fletching.errors import Usage
+from hnmine import tiles
 
 if TYPE_CHECKING:
     from hnmine.cli import Options
@@ -29,19 +30,20 @@ Finder = Callable[[np.ndarray, int], Found]
 
 
 def dense(queries: np.ndarray, documents: np.ndarray, device: str) -> Finder:
-    """Exact inner products. On a GPU torch multiplies and selects; on the CPU FAISS, which is 1.5 times faster there."""
+    """Exact inner products. On a GPU torch multiplies and selects; on a CPU `tiles` where it can, else FAISS."""
+    by_tiles = device == "cpu" and tiles.available()
 
     def find(rows: np.ndarray, k: int) -> Found:
         k = min(k, len(documents))
         numbers, scores = np.empty((len(rows), k), np.int64), np.empty((len(rows), k), np.float32)
-        waiting, wide = np.arange(len(rows)), min(k + SLACK, len(documents))
+        waiting, wide = np.arange(len(rows)), min(k * 2 + SLACK if by_tiles else k + SLACK, len(documents))
         while len(waiting):
             asked = np.ascontiguousarray(queries[rows[waiting]])
-            last, near = _top(asked, documents, wide, device)
+            bound, near = tiles.top(asked, documents, wide) if by_tiles else _top(asked, documents, wide, device)
             near, exact = _ranked(asked, documents, near)
             numbers[waiting], scores[waiting] = near[:, :k], exact[:, :k]
-            # What was not found scores at most `last`: the first k must stand clear of it.
-            clear = (exact[:, k - 1] > last + NOISE) | (wide == len(documents))
+            # What was not found scores at most `bound`: the first k must stand clear of it.
+            clear = (exact[:, k - 1] > bound) | (wide == len(documents))
             waiting, wide = waiting[~clear], min(wide * 2, len(documents))
         return numbers, scores
 
@@ -55,10 +57,10 @@ def _ranked(asked: np.ndarray, documents: np.ndarray, numbers: np.ndarray) -> Fo
     return np.take_along_axis(numbers, order, 1), np.take_along_axis(scores, order, 1)
 
 
-def _top(queries: np.ndarray, documents: np.ndarray, k: int, device: str) -> tuple[np.ndarray, np.ndarray]:
-    """(score of the last one (w,), numbers (w, k)) of the best k in any order, block by block of the documents."""
+def _top(queries: np.ndarray, documents: np.ndarray, k: int, device: str) -> Found:
+    """(a bound (w,) above every exact score that was not found, numbers (w, k)), block by block of the documents."""
     search = _torch if device.startswith("cuda") else _faiss
-    best: tuple[np.ndarray, np.ndarray] | None = None
+    best: Found | None = None
     for start in range(0, len(documents), DOCUMENT_BLOCK):
         block = np.asarray(documents[start : start + DOCUMENT_BLOCK])
         scores, numbers = search(queries, block, min(k, len(block)), device)
@@ -71,20 +73,20 @@ def _top(queries: np.ndarray, documents: np.ndarray, k: int, device: str) -> tup
         best = scores, numbers
         store.forget(documents)
     assert best is not None
-    return best[0].min(1), best[1]
+    return best[0].min(1) + NOISE, best[1]
 
 
-def _faiss(queries: np.ndarray, documents: np.ndarray, k: int, device: str) -> tuple[np.ndarray, np.ndarray]:
+def _faiss(queries: np.ndarray, documents: np.ndarray, k: int, device: str) -> Found:
     import faiss
 
     return faiss.knn(queries, documents, k, metric=faiss.METRIC_INNER_PRODUCT)
 
 
-def _torch(queries: np.ndarray, documents: np.ndarray, k: int, device: str) -> tuple[np.ndarray, np.ndarray]:
+def _torch(queries: np.ndarray, documents: np.ndarray, k: int, device: str) -> Found:
     import torch
 
     held = torch.from_numpy(documents).to(device)  # (n, D)
-    best = [torch.topk(torch.from_numpy(queries[start : start + 512]).to(device) @ held.T, k) for start in range(0, len(queries), 512)]
+    best = [torch.topk(torch.from_numpy(queries[start : start + 512]).to(device) @ held.T, k, sorted=False) for start in range(0, len(queries), 512)]
     return torch.cat([part.values for part in best]).cpu().numpy(), torch.cat([part.indices for part in best]).cpu().numpy()
 
 

@@ -23,7 +23,8 @@ from fletching.report import Report
 if TYPE_CHECKING:
     from simfilter.judge import Criteria
 
-CRITERIA = "criteria (they combine)"
+CRITERIA = "criteria (they combine; without one, --rank-within 50)"
+DEFAULT_RANK = 50  # chosen by bench/simfilter_noise.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,9 @@ def check(options: Options) -> Criteria:
     if options.score_only and judged:
         raise Usage("--score-only judges nothing, but a criterion stands beside it", "leave one of them out")
     if not judged and not options.score_only and not options.decontaminate:
-        raise Usage("no criterion is given", "pass --rank-within K, --min-sim X or --keep-top Q, or --score-only to look at the scores first")
+        if options.use_scores or options.reranker or options.shard:
+            raise Usage("no criterion is given", "pass --min-sim X or --keep-top Q, or --score-only to look at the scores first")
+        rank = DEFAULT_RANK
     if low is not None and high is not None and low > high:
         raise Usage(f"--min-sim {low} is above --max-sim {high}: nothing can pass", "swap them")
     for flag, bound in (("--min-sim", low), ("--max-sim", high)):
@@ -104,7 +107,7 @@ def run(options: Options, report: Report) -> None:
     corpus = Reader(report, options.corpus, "texts", count=False) if options.corpus else None
     columns = score.scored_columns(reader.columns)
     with contextlib.ExitStack() as stack:
-        encoder, reranker = models(options, report, stack)
+        encoder, reranker = models(options, criteria.rank, report, stack)
         settings = {"model": encoder.settings} if encoder else {}
         settings |= {"reranker": reranker.settings} if reranker else {}
         lineage: dict[str, Any] = dict(version=TOOL.version, options=cli.row_options(options) | settings, sources=[reader, *([corpus] if corpus else [])])
@@ -112,7 +115,9 @@ def run(options: Options, report: Report) -> None:
         rejects = None
         if options.rejects:
             rejects = stack.enter_context(Writer(report, options.rejects, "examples", columns.append(rows.REASON), count=False, **lineage))
-        work = Work(options, shard, columns, encoder, reranker, rejects, report)
+        if criteria.rank != options.rank_within:
+            report.note(f"no criterion is given: --rank-within {criteria.rank}")
+        work = Work(options, criteria.rank, shard, columns, encoder, reranker, rejects, report)
         for kept, dropped in judge.decide(work.scored(reader, corpus, stack), criteria, work.kind, columns, report):
             if options.pairs:
                 pairs = rows.as_pairs(kept)
@@ -123,7 +128,7 @@ def run(options: Options, report: Report) -> None:
                 rejects.write(dropped)
 
 
-TOOL = cli.Tool("simfilter", Options, run, __doc__, "simfilter [EXAMPLES...] --model M (--rank-within K | --min-sim X | --keep-top Q | --score-only) [-o OUT]")
+TOOL = cli.Tool("simfilter", Options, run, __doc__, "simfilter [EXAMPLES...] --model M [--rank-within K] [--min-sim X] [--keep-top Q] [-o OUT]")
 
 
 def main(argv: list[str] | None = None) -> int:

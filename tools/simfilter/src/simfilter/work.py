@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from simfilter.cli import Options
 
 
-def models(options: Options, report: Report, stack: contextlib.ExitStack) -> tuple[Any, Any]:
+def models(options: Options, rank: int | None, report: Report, stack: contextlib.ExitStack) -> tuple[Any, Any]:
     """What encodes and what reranks; None for what is not needed."""
     encoder = reranker = None
     if options.vectors:
         from fletching.encode.given import Given
 
         encoder = stack.enter_context(Given(options.vectors, report, options.query_prompt, options.doc_prompt))
-    elif options.model and (options.rank_within is not None or not (options.use_scores or options.reranker)):
+    elif options.model and (rank is not None or not (options.use_scores or options.reranker)):
         from fletching.encode import Encoder
 
         encoder = stack.enter_context(Encoder(options, report))
@@ -40,9 +40,9 @@ def models(options: Options, report: Report, stack: contextlib.ExitStack) -> tup
 class Work:
     """The scoring of one run. `kind` names what the scores measure."""
 
-    def __init__(self, options: Options, shard: tuple[int, int], columns: pa.Schema, encoder: Any, reranker: Any, rejects: Writer | None, report: Report) -> None:
+    def __init__(self, options: Options, rank: int | None, shard: tuple[int, int], columns: pa.Schema, encoder: Any, reranker: Any, rejects: Writer | None, report: Report) -> None:
         self.options, self.shard, self.columns, self.report, self.rejects = options, shard, columns, report, rejects
-        self.encoder = encoder
+        self.encoder, self.rank = encoder, rank
         if options.use_scores:
             self.kind, self.scorer = "given", score.given
         elif reranker:
@@ -54,9 +54,9 @@ class Work:
         """Units with scores, and with ranks where they are asked for."""
         batches: Iterable[pa.RecordBatch] = reader
         ranks = None
-        if self.shard != (0, 1) or self.options.rank_within is not None:
+        if self.shard != (0, 1) or self.rank is not None:
             batches = rows.spooled(reader, reader.columns, stack)
-        if self.options.rank_within is not None:
+        if self.rank is not None:
             from simfilter.rank import Pool, ranker
 
             ranks = ranker(Pool(batches, corpus or (), self.encoder, self.report), self.encoder)

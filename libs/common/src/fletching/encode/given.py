@@ -27,21 +27,23 @@ class Given:
         self.files = ", ".join(source.where for source in reader.sources)
         self.prompts = {"query": query_prompt or "", "document": doc_prompt or ""}
         self.devices = ["cpu"]
-        self.where: dict[bytes, int] = {}
-        self.parts: list[np.ndarray] = []
+        parts: list[np.ndarray] = []
+        hashes: list[np.ndarray] = []
         for batch in reader:
             values = schema.column(batch, "vector", pa.null())
-            part = store.room(len(values), values.type.list_size)
-            part[:] = values.flatten().to_numpy(zero_copy_only=False).reshape(part.shape)
-            lengths = np.linalg.norm(part, axis=1, keepdims=True)
-            np.divide(part, lengths, out=part, where=lengths > 0)
-            for row, name in enumerate(batch["text_hash"].to_pylist()):
-                self.where.setdefault(bytes.fromhex(name), (len(self.parts) << 32) + row)
-            self.parts.append(part)
-        if not self.parts:
+            parts.append(store.room(len(values), values.type.list_size))
+            vectors = values.flatten().to_numpy(zero_copy_only=False).reshape(parts[-1].shape).astype(np.float32)
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            np.divide(vectors, lengths, out=parts[-1], where=lengths > 0)
+            hashes.append(_packed(batch["text_hash"].to_pylist()))
+            store.forget(parts[-1])
+        if not parts:
             raise Refused(f"{self.files} holds no vectors", "name a file with rows")
-        self.dimension = self.parts[0].shape[1]
-        self.sources = [reader]
+        self.dimension = parts[0].shape[1]
+        self.parts, self.starts = parts, np.cumsum([0, *map(len, parts)])
+        every = np.concatenate(hashes)
+        self.order = np.argsort(every["high"], kind="stable")  # 64 bits tell a billion texts apart; all 128 are compared
+        self.hashes, self.high = every[self.order], np.ascontiguousarray(every["high"][self.order])
 
     def __enter__(self) -> Given:
         return self
@@ -55,13 +57,24 @@ class Given:
 
     def encode(self, texts: Sequence[str], role: str, prompts: Sequence[str | None] | None = None, progress: Progress | None = None) -> np.ndarray:
         """Unit vectors of the texts, float32 [len(texts), dimension], as Encoder.encode gives them."""
+        prompted = [(self.prompts[role] if prompt is None else prompt) + text for text, prompt in zip(texts, prompts or [None] * len(texts))]
+        asked = _packed([text_hash(text) for text in prompted])
+        places = np.minimum(np.searchsorted(self.high, asked["high"]), len(self.high) - 1)
+        missing = np.flatnonzero(self.hashes[places] != asked)
+        if len(missing):
+            raise Refused(f"{self.files} has no vector for the {role} {prompted[missing[0]][:60]!r}", "add it (text_hash of prompt + text), or encode with --model alone")
+        rows = self.order[places]
         result = np.empty((len(texts), self.dimension), np.float32)
-        for row, (text, prompt) in enumerate(zip(texts, prompts or [None] * len(texts))):
-            prompted = (self.prompts[role] if prompt is None else prompt) + text
-            place = self.where.get(bytes.fromhex(text_hash(prompted)))
-            if place is None:
-                raise Refused(f"{self.files} has no vector for the {role} {prompted[:60]!r}", "add it (text_hash of prompt + text), or encode with --model alone")
-            result[row] = self.parts[place >> 32][place & 0xFFFF_FFFF]
+        part = np.searchsorted(self.starts, rows, "right") - 1
+        for number in np.unique(part):
+            mine = part == number
+            result[mine] = self.parts[number][rows[mine] - self.starts[number]]
+            store.forget(self.parts[number])
         if progress:
             progress.advance(len(texts))
         return result
+
+
+def _packed(hashes: Sequence[str]) -> np.ndarray:
+    """Hex hashes as two numbers each."""
+    return np.frombuffer(bytes.fromhex("".join(hashes)), ">u8,>u8").astype([("high", np.uint64), ("low", np.uint64)])

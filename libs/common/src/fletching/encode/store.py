@@ -16,13 +16,15 @@ def room(rows: int, dimension: int) -> np.ndarray:
         return np.zeros((rows, dimension), np.float32)
     with tempfile.TemporaryFile(prefix="fletching-") as file:
         file.truncate(rows * dimension * 4)
-        return np.memmap(file, np.float32, "r+", shape=(rows, dimension))
+        return np.asarray(np.memmap(file, np.float32, "r+", shape=(rows, dimension)))
 
 
 def forget(vectors: np.ndarray) -> None:
-    """Take the pages of `room` out of this process; they come back from the file when touched."""
-    held = getattr(vectors, "_mmap", None)
-    if held is not None and hasattr(mmap, "MADV_DONTNEED"):
+    """Take the pages of `room` (or of a slice of it) out of this process; they come back from the file when touched."""
+    held = vectors
+    while isinstance(held, np.ndarray):
+        held = held.base
+    if isinstance(held, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         held.madvise(mmap.MADV_DONTNEED)
 
 

@@ -1,0 +1,243 @@
+"""hnmine against sentence_transformers.util.mine_hard_negatives and FlagEmbedding's loop: seconds and peak memory.
+
+  python bench/hnmine.py --synthetic 200000 --queries 2000
+  python bench/hnmine.py --pairs pairs.jsonl [--corpus corpus.jsonl] --model all-MiniLM-L6-v2
+  python bench/hnmine.py --synthetic 1000000 --queries 10000 --ways fletching --rounds 1
+
+All get the same vectors, so that mining alone is measured (bench/encode.py measures encoding), and look for the same K of
+the same ranks. Each run is a process of its own; the ways take turns. Seconds start after the imports: hnmine reads and
+writes files, the others get Python lists in memory and write JSON lines. Peak memory is of the whole process.
+
+FlagEmbedding's loop is written here from its description: distinct pool, IndexFlatIP, search in batches of 64 for the top
+`high`, per line a slice of the ranking, positives and the query taken out by text, random.sample, filling at random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent]  # this file is named like the tool
+
+K, LOW, HIGH = 5, 10, 110  # negatives, and the window of ranks
+DIMENSION = 384
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--synthetic", type=int, help="texts of the pool, with random vectors in clusters")
+    parser.add_argument("--queries", type=int, default=2000)
+    parser.add_argument("--pairs", type=Path, help="examples (JSONL), one positive each, instead")
+    parser.add_argument("--corpus", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ways", default=";".join(WAYS), help="of these, divided by ;")
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.way:
+        print(json.dumps(measured(args.way, args.folder, args.threads)))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        size = synthetic(folder, args.synthetic, args.queries) if args.synthetic else encoded(folder, args.pairs, args.corpus, args.model)
+        print(f"{size}, K {K}, ranks {LOW}-{HIGH}, {args.rounds} rounds, {args.threads} threads\n")
+        ways = args.ways.split(";")
+        runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+        for _ in range(args.rounds):
+            for way in ways:
+                line = [sys.executable, __file__, "--way", way, "--folder", name, "--threads", str(args.threads)]
+                runs[way].append(json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+        tell(runs)
+
+
+def tell(runs: dict[str, list[dict[str, float]]]) -> None:
+    print("| way | wall s | CPU s | hnmine is faster (wall) | (CPU) | peak MB | of which after imports |\n|---|---|---|---|---|---|---|")
+    ours = runs["fletching"]
+    for way, rounds in runs.items():
+        middle = {name: statistics.median(run[name] for run in rounds) for name in rounds[0]}
+        faster = [statistics.median(run[name] / own[name] for run, own in zip(rounds, ours)) for name in ("wall", "cpu")]
+        print(f"| {way} | {middle['wall']:.2f} | {middle['cpu']:.2f} | {faster[0]:.1f} | {faster[1]:.1f} | {middle['peak']:.0f} | {middle['grown']:.0f} |")
+
+
+# --- the data --------------------------------------------------------------------------------------
+
+
+def synthetic(folder: Path, pool: int, queries: int) -> str:
+    """A pool in clusters of about 33; each query lies near its positive."""
+    draw = np.random.default_rng(0)
+    centres = draw.normal(size=(pool // 33 + 1, DIMENSION)).astype(np.float32)
+    documents = np.lib.format.open_memmap(folder / "documents.npy", "w+", np.float32, (pool, DIMENSION))
+    for start in range(0, pool, 65_536):
+        some = centres[draw.integers(0, len(centres), min(65_536, pool - start))]
+        documents[start : start + len(some)] = _unit(some + draw.normal(size=some.shape).astype(np.float32))
+    np.save(folder / "queries.npy", _unit(documents[:queries] + 0.05 * draw.normal(size=(queries, DIMENSION)).astype(np.float32)))
+    rows = [{"id": f"q{i}", "query": f"query number {i}", "pos": [f"text number {i} of the pool"]} for i in range(queries)]
+    _save(folder, rows, [f"text number {i} of the pool" for i in range(pool)], documents, np.load(folder / "queries.npy"))
+    return f"synthetic: {queries:,} queries, {pool:,} texts x {DIMENSION}"
+
+
+def encoded(folder: Path, pairs: Path, corpus: Path | None, model: str) -> str:
+    from dataclasses import dataclass
+
+    from fletching.encode import Encoder
+    from fletching.options import Encoding
+    from fletching.report import Report
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options(Encoding):
+        output: str | None = None
+
+    rows = [json.loads(line) for line in pairs.open(encoding="utf-8")]
+    texts = [row["pos"][0] for row in rows] + ([json.loads(line)["text"] for line in corpus.open(encoding="utf-8")] if corpus else [])
+    texts = list(dict.fromkeys(texts))
+    encoder = Encoder(Options(model=model), Report("bench", quiet=True))
+    documents, queries = encoder.encode(texts, "document"), encoder.encode([row["query"] for row in rows], "query")
+    np.save(folder / "documents.npy", documents)
+    np.save(folder / "queries.npy", queries)
+    _save(folder, rows, texts, documents, queries)
+    return f"{pairs.name}: {len(rows):,} queries, {len(texts):,} texts x {documents.shape[1]}"
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _save(folder: Path, rows: list[dict[str, Any]], texts: list[str], documents: np.ndarray, queries: np.ndarray) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import xxhash
+
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (folder / "texts.json").write_text(json.dumps(texts), "utf-8")
+    pq.write_table(pa.table({"id": [f"d{i}" for i in range(len(texts))], "text": texts}), folder / "corpus.parquet")
+    names = [xxhash.xxh3_128_hexdigest(text.encode()) for text in (*texts, *(row["query"] for row in rows))]
+    kind = pa.list_(pa.float32(), documents.shape[1])
+    schema = pa.schema([("text_hash", pa.string()), ("vector", kind)])
+    with pq.ParquetWriter(folder / "vectors.parquet", schema, compression="none", use_dictionary=False) as out:
+        for part, first in ((documents, 0), (queries, len(documents))):
+            for start in range(0, len(part), 16_384):
+                some = np.ascontiguousarray(part[start : start + 16_384])
+                values = pa.FixedSizeListArray.from_arrays(pa.array(some.ravel()), part.shape[1])
+                out.write_table(pa.table([names[first + start : first + start + len(some)], values], schema=schema))
+
+
+# --- the ways --------------------------------------------------------------------------------------
+
+
+def measured(way: str, folder: Path, threads: int) -> dict[str, float]:
+    import faiss
+    import torch
+
+    torch.set_num_threads(threads)
+    faiss.omp_set_num_threads(threads)
+    import hnmine.mine  # noqa: F401
+    import sentence_transformers.util  # noqa: F401
+
+    work = WAYS[way](folder)
+    before, wall, cpu = peak(), time.perf_counter(), time.process_time()
+    work()
+    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "peak": peak(), "grown": peak() - before}
+
+
+def peak() -> float:
+    """The most memory that this process has had, in MB."""
+    with open("/proc/self/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
+
+
+def by_fletching(folder: Path) -> Any:
+    from hnmine import cli
+
+    line = ["--corpus", f"{folder}/corpus.parquet", "--vectors", f"{folder}/vectors.parquet", "--negatives", str(K), "--range", f"{LOW}-{HIGH}", "--max-ratio", "0.95", "--quiet"]
+    return lambda: cli.main([f"{folder}/rows.jsonl", *line, "-o", f"{folder}/fletching.jsonl"]) and sys.exit("hnmine failed")
+
+
+class Stub:
+    """What mine_hard_negatives asks of a model; encoding is a look-up that costs nothing."""
+
+    device = "cpu"
+    prompts: dict[str, str] = {}
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def encode_query(self, texts: list[str], **_: Any) -> np.ndarray:
+        return np.load(self.folder / "queries.npy")
+
+    def encode_document(self, texts: list[str], **_: Any) -> np.ndarray:
+        rows = {text: i for i, text in enumerate(json.loads((self.folder / "texts.json").read_text("utf-8")))}
+        return np.load(self.folder / "documents.npy")[[rows[text] for text in texts]]
+
+    def get_embedding_dimension(self) -> int:
+        return DIMENSION
+
+    def similarity(self, left: Any, right: Any) -> Any:
+        from sentence_transformers.util import cos_sim
+
+        return cos_sim(left, right)
+
+    def similarity_pairwise(self, left: Any, right: Any) -> Any:
+        from sentence_transformers.util import pairwise_cos_sim
+
+        return pairwise_cos_sim(left, right)
+
+
+def by_sentence_transformers(folder: Path, use_faiss: bool) -> Any:
+    from datasets import Dataset
+    from sentence_transformers.util import mine_hard_negatives
+
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").open(encoding="utf-8")]
+    data = Dataset.from_dict({"query": [row["query"] for row in rows], "pos": [row["pos"][0] for row in rows]})
+    texts = json.loads((folder / "texts.json").read_text("utf-8"))
+    options = dict(range_min=LOW - 1, range_max=HIGH, relative_margin=0.05, num_negatives=K, sampling_strategy="random", output_format="n-tuple", use_faiss=use_faiss, verbose=False)
+    return lambda: mine_hard_negatives(data, Stub(folder), corpus=texts, **options).to_json(f"{folder}/peer.jsonl")
+
+
+def by_flagembedding(folder: Path) -> Any:
+    import faiss
+
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").open(encoding="utf-8")]
+    corpus = json.loads((folder / "texts.json").read_text("utf-8"))
+
+    def work() -> None:
+        documents, queries = np.load(folder / "documents.npy"), np.load(folder / "queries.npy")
+        index = faiss.IndexFlatIP(documents.shape[1])
+        index.add(documents)
+        found: list[list[int]] = []
+        for start in range(0, len(queries), 64):
+            found.extend(index.search(queries[start : start + 64], HIGH)[1].tolist())
+        with open(folder / "peer.jsonl", "w", encoding="utf-8") as file:
+            for row, numbers in zip(rows, found):
+                inside = [corpus[number] for number in numbers[LOW:HIGH] if number != -1]
+                inside = [text for text in inside if text not in row["pos"] and text != row["query"]]
+                row["neg"] = random.sample(inside, K) if len(inside) > K else inside
+                if len(row["neg"]) < K:
+                    more = random.sample(corpus, K - len(row["neg"]) + len(row["pos"]))
+                    row["neg"] += [text for text in more if text not in row["pos"]][: K - len(row["neg"])]
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    return work
+
+
+WAYS = {
+    "fletching": by_fletching,
+    "sentence-transformers": lambda folder: by_sentence_transformers(folder, False),
+    "sentence-transformers, FAISS": lambda folder: by_sentence_transformers(folder, True),
+    "FlagEmbedding's loop": by_flagembedding,
+}
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    main()
