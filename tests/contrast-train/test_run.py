@@ -322,3 +322,11 @@ def test_a_run_that_is_refused_before_its_start_leaves_nothing(train: Any, tmp_p
     assert done.rc == 1
     assert "no row to train on" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["train.parquet"]
+
+
+def test_the_files_of_the_model_can_be_read_as_the_umask_says(train: Any, tmp_path: Path) -> None:
+    train("--steps", 1)
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in (tmp_path / "tuned").rglob("*"):
+        assert path.is_dir() or path.stat().st_mode & 0o777 == 0o666 & ~mask, path.name
