@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
 
 from csv2pairs import templates
 from fletching import keys
@@ -172,10 +174,26 @@ class Drafting:
         given = batch[self.options.id] if self.options.id else None
         if given is not None and templates.present(given).false_count == 0:
             return given
+        own = _content_ids(query, items, counts)
+        return own if given is None else pc.if_else(templates.present(given), given, own)
+
+
+def _content_ids(query: pa.StringArray, items: pa.StringArray, counts: np.ndarray) -> pa.StringArray:
+    """`content_id` of each query and its positives; where all rows have one positive, a block at a time."""
+    if not (counts == 1).all():
         texts, ends = items.to_pylist(), counts.cumsum().tolist()
-        own = ["" if cell is None else cell for cell in given.to_pylist()] if given is not None else [""] * len(query)
-        contents = zip(own, query.to_pylist(), [0, *ends], ends)
-        return pa.array([cell if cell.strip() else content_id(text, *texts[start:end]) for cell, text, start, end in contents], pa.string())
+        contents = zip(query.to_pylist(), [0, *ends], ends)
+        return pa.array([content_id(text, *texts[start:end]) for text, start, end in contents], pa.string())
+    parts = [part for texts in (query, items) for part in (_length_bytes(texts), texts.cast(pa.binary()))]
+    joined = pc.binary_join_element_wise(*parts, b"").to_pylist()
+    return pa.array(list(map(xxhash.xxh3_64_hexdigest, joined)), pa.string())
+
+
+def _length_bytes(texts: pa.StringArray) -> pa.BinaryArray:
+    """The length of each text in bytes, as 8 bytes."""
+    lengths = pc.binary_length(texts).to_numpy().astype("<u8")
+    ends = np.arange(len(texts) + 1, dtype=np.int32) * 8
+    return pa.BinaryArray.from_buffers(pa.binary(), len(texts), [None, pa.py_buffer(ends), pa.py_buffer(lengths)])
 
 
 def _items(columns: list[pa.StringArray], row: np.ndarray, place: np.ndarray) -> pa.StringArray:

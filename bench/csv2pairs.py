@@ -1,0 +1,181 @@
+"""csv2pairs: speed against polars and against a row loop, memory on a large file.
+
+  python bench/csv2pairs.py polars    1,000,000 rows x 5 columns, 5 hard negatives each: at most 3 times what polars
+                                      takes to read that input and write our output rows; peak memory below 2 GiB
+  python bench/csv2pairs.py loop      20,000 rows: at least 100 times faster than a row loop in pandas of the same rule
+  python bench/csv2pairs.py memory    peak memory on tables of 0.25 and 1 GB, with and without negatives
+
+Every figure is from a child process: wall-clock time, CPU time (user + system) and peak memory (ru_maxrss).
+The runs of both sides alternate and the median counts, since other programs may share the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+RUNS = 3
+OPTIONS = "--id id --query question --pos answer --category topic --domain product --negatives 5".split()
+
+
+@dataclass
+class Cost:
+    wall: float  # s
+    cpu: float  # s
+    peak: int  # bytes
+
+
+def measure(command: list[str], label: str = "") -> Cost:
+    """Run a child; with `label`, take the times that it prints as `label WALL CPU` in place of its own."""
+    start = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    printed = child.stdout.read() if child.stdout else ""
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit(f"failed: {' '.join(command)}")
+    cost = Cost(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    for line in printed.splitlines():
+        if label and line.startswith(label):
+            cost.wall, cost.cpu = map(float, line.split()[1:])
+    return cost
+
+
+def median(costs: list[Cost]) -> Cost:
+    return Cost(statistics.median(c.wall for c in costs), statistics.median(c.cpu for c in costs), max(c.peak for c in costs))
+
+
+def make_table(path: str, rows: int, topics: int) -> None:
+    """A CSV of id, question, answer, topic, product in made-up words, about 300 bytes a row."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.csv
+
+    draw = np.random.default_rng(1)
+    pieces = ["ba", "ko", "ri", "tel", "mon", "su", "ver", "da", "lin", "pro", "ca", "st", "or", "ne", "qua"]
+    words = pa.array(sorted({"".join(pieces[i] for i in draw.integers(0, len(pieces), size)) for size in draw.integers(1, 5, 4000)}))
+
+    def texts(count: int, low: int, high: int) -> pa.Array:
+        ends = np.concatenate([[0], draw.integers(low, high, count).cumsum()])
+        chosen = words.take(pa.array(draw.zipf(1.3, ends[-1]) % len(words)))
+        return pc.binary_join(pa.LargeListArray.from_arrays(pa.array(ends), chosen), " ")
+
+    out = None
+    for start in range(0, rows, 250_000):
+        count = min(250_000, rows - start)
+        ids = pa.array([f"row-{number:08d}" for number in range(start, start + count)])
+        columns = {
+            "id": ids,
+            "question": pc.binary_join_element_wise(texts(count, 6, 14).cast(pa.string()), ids, " "),
+            "answer": pc.binary_join_element_wise(texts(count, 12, 28).cast(pa.string()), ids, ", "),
+            "topic": pa.array([f"topic {number}" for number in draw.integers(0, topics, count)]),
+            "product": pa.array([f"product {number}" for number in draw.integers(0, 5, count)]),
+        }
+        table = pa.table(columns)
+        out = out or pyarrow.csv.CSVWriter(path, table.schema)
+        out.write_table(table)
+    if out:
+        out.close()
+
+
+# What polars does: the time of loading our rows into memory is not counted, only reading the input and writing them.
+POLARS = """
+import resource, sys, time
+import polars as pl
+rows = pl.read_parquet(sys.argv[2])
+def now():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return time.perf_counter(), used.ru_utime + used.ru_stime
+wall, cpu = now()
+table = pl.read_csv(sys.argv[1], infer_schema=False)
+rows.write_parquet(sys.argv[3])
+done, used = now()
+print("both", done - wall, used - cpu)
+"""
+
+# The row loop that a script of the kind has (pandas, one pass over the category's list for each row and
+# column), with the rule's outcome: another row's text of the same category, not the query, not empty.
+LOOP = """
+import random, sys
+import pandas as pd
+table = pd.read_csv(sys.argv[1], engine="python").fillna("")
+groups = table.groupby("topic")["question"].apply(list)
+choose, made = random.Random(0), []
+for _, row in table.iterrows():
+    query = str(row["question"]).strip()
+    if not query:
+        continue
+    for column in ("topic", "answer", "product"):
+        positive = str(row[column]).strip()
+        if not positive or positive == query:
+            continue
+        candidates = [text for text in groups.get(str(row["topic"]).strip(), []) if text != query]
+        if candidates:
+            made.append({"anchor": query, "positive": positive, "hard_negative": choose.choice(candidates)})
+pd.DataFrame(made).to_csv(sys.argv[2], index=False, encoding="utf-8-sig")
+"""
+
+
+def against_polars(folder: Path) -> None:
+    table, ours, theirs = str(folder / "table.csv"), str(folder / "ours.parquet"), str(folder / "theirs.parquet")
+    make_table(table, 1_000_000, 500)
+    command = ["csv2pairs", table, *OPTIONS, "-o", ours]
+    mine, peer = [measure(command)], []
+    for turn in range(RUNS):
+        peer.append(measure([sys.executable, "-c", POLARS, table, ours, theirs], "both"))
+        if turn:
+            mine.append(measure(command))
+    tell("1,000,000 rows x 5 columns, 5 hard negatives each", median(mine), "polars: read and write alone", median(peer))
+    print(f"times polars: {median(mine).wall / median(peer).wall:.2f} wall, {median(mine).cpu / median(peer).cpu:.2f} CPU (at most 3)")
+    print(f"peak memory: {median(mine).peak / 2**30:.2f} GiB (at most 2)")
+
+
+def against_loop(folder: Path) -> None:
+    table = str(folder / "table.csv")
+    make_table(table, 20_000, 10)
+    options = "--query question --pos answer,product --category topic --category-positive --negatives 1 --negatives-from query".split()
+    command = [sys.executable, "-c", INSIDE, table, *options, "-o", str(folder / "ours.csv.parquet")]
+    whole = ["csv2pairs", table, *options, "-o", str(folder / "ours.parquet")]
+    mine, started, peer = [], [], []
+    for _ in range(RUNS):
+        peer.append(measure([sys.executable, "-c", LOOP.replace("import random", PRELUDE + "import random") + EPILOGUE, table, str(folder / "theirs.csv")], "both"))
+        mine.append(measure(command, "both"))
+        started.append(measure(whole))
+    tell("20,000 rows, 3 pairs each, work alone", median(mine), "row loop in pandas, work alone", median(peer))
+    print(f"times faster: {median(peer).wall / median(mine).wall:.0f} wall, {median(peer).cpu / median(mine).cpu:.0f} CPU (at least 100)")
+    print(f"with the start of the program: {median(started).wall:.2f} s wall, {median(started).cpu:.2f} s CPU")
+
+
+def memory(folder: Path) -> None:
+    for rows in (850_000, 3_400_000):
+        table = str(folder / "table.csv")
+        make_table(table, rows, 500)
+        size = os.path.getsize(table)
+        for label, options in (("pairs alone", OPTIONS[:6]), ("5 hard negatives", OPTIONS), ("split", [*OPTIONS[:6], "--split", "a=0.9,b=0.1"])):
+            out = "out.{split}.parquet" if label == "split" else "out.parquet"
+            cost = measure(["csv2pairs", table, *options, "-o", str(folder / out)])
+            print(f"{size / 1e9:5.2f} GB, {rows:>9,} rows, {label:<17} {cost.peak / 2**20:6.0f} MiB peak, {cost.wall:6.1f} s wall, {cost.cpu:6.1f} s CPU")
+
+
+def tell(what: str, mine: Cost, whom: str, peer: Cost) -> None:
+    import polars
+    import pyarrow
+
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, pyarrow {pyarrow.__version__}, polars {polars.__version__}")
+    for label, cost in ((f"csv2pairs: {what}", mine), (whom, peer)):
+        print(f"{label:<62} {cost.wall:8.2f} s wall {cost.cpu:8.2f} s CPU {cost.peak / 2**20:8.0f} MiB")
+
+
+CLAIMS = {"polars": against_polars, "loop": against_loop, "memory": memory}
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ["polars", "loop"]:
+        with tempfile.TemporaryDirectory() as folder:
+            CLAIMS[name](Path(folder))
