@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two layers of 32 dimensions gain nothing from threads
 # mteb's own cache folder, which one test fills on purpose, must not be the user's. mteb reads it when imported.
 os.environ.setdefault("MTEB_CACHE", str(Path(os.environ.get("TMPDIR", "/tmp")) / f"mteb-cache-of-tests-{os.getuid()}"))
 
