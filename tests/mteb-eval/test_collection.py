@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from fletching.errors import Refused
-from fletching.report import Report
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from fletching.errors import Refused
+from fletching.report import Report
 from mteb_eval import collection
 
 

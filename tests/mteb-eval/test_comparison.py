@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from mteb_eval import comparison
 from mteb_eval.outcome import Outcome
 

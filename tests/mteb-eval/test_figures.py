@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mteb_eval import outcome
-from mteb_eval.encoder import Variant
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
+
+from mteb_eval import outcome
+from mteb_eval.encoder import Variant
 
 
 def scored(qrels, results):
@@ -117,8 +118,9 @@ def labelled(rows):
 
 def test_candidates_give_the_mean_reciprocal_rank_inside_shuffled_blocks(model, evaluate, measures, examples, write):
     """Recomputed as the formula says: 1 / #{candidates of the block that score at least as high}."""
-    from fletching.draw import permuted
     from sentence_transformers import SentenceTransformer
+
+    from fletching.draw import permuted
 
     for direction in ([], ["--reverse"]):
         ran = evaluate(model, "--examples", write("csn.jsonl", examples), "--candidates", 5, *direction, "-o", "out.jsonl")

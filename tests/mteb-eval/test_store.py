@@ -21,10 +21,11 @@ def test_mteb_gives_a_destroyed_model_the_score_of_its_sister_and_we_do_not(
     model, destroyed, evaluate, measures, examples, write, tmp_path
 ):
     import mteb
+    from sentence_transformers import SentenceTransformer
+
     from fletching.report import Report
     from mteb_eval import collection, evaluation
     from mteb_eval.tasks import OwnRetrieval
-    from sentence_transformers import SentenceTransformer
 
     evaluation.hush()
     path = write("test.jsonl", examples)

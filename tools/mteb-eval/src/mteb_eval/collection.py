@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import xxhash
+
 from fletching import schema
 from fletching.draw import permuted
 from fletching.errors import Refused

@@ -14,13 +14,14 @@ from typing import Any
 import xxhash
 import yaml
 from datasets import Dataset
-from fletching.report import Report
-from fletching.stream import Reader
-from fletching.text import normalise
 from huggingface_hub import ModelCard
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.models.get_model_meta import MODEL_REGISTRY
+
+from fletching.report import Report
+from fletching.stream import Reader
+from fletching.text import normalise
 
 WORDS = 8  # words of a sequence that counts as copied
 SHARE = 0.5  # a text most of whose sequences are copied counts as nearly copied

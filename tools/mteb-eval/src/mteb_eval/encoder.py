@@ -13,13 +13,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import xxhash
-from fletching import lineage
-from fletching.encode import Encoder
-from fletching.report import Report
 from mteb.models import ModelMeta
 from mteb.models.abs_encoder import get_prompt_name
 from mteb.models.model_meta import ScoringFunction
 from mteb.types import PromptType
+
+from fletching import lineage
+from fletching.encode import Encoder
+from fletching.report import Report
 
 Quantised = Literal["float", "int8", "binary"]
 

@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
-from fletching import lineage
-from fletching.errors import Refused
-from fletching.report import Report
 from mteb.abstasks import AbsTaskBitextMining
 from mteb.abstasks.abstask import AbsTask
 
+from fletching import lineage
+from fletching.errors import Refused
+from fletching.report import Report
 from mteb_eval.encoder import Model
 from mteb_eval.outcome import Capture, Outcome
 

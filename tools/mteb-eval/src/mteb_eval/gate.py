@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fletching.errors import Usage
-
 from mteb_eval.comparison import Figure
 from mteb_eval.metrics import metric_key, metric_name
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-from fletching import lineage, schema
 
+from fletching import lineage, schema
 from mteb_eval.comparison import Figure
 from mteb_eval.outcome import Outcome
 

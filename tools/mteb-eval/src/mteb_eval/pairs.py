@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
+
 from fletching.errors import Refused
 from fletching.report import Report
 

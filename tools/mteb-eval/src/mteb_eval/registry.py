@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 
 import mteb
 from datasets import DatasetDict
-from fletching.errors import Refused, Usage
-from fletching.report import Report
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.aggregated_task import AbsTaskAggregate
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.sts import AbsTaskSTS
 
+from fletching.errors import Refused, Usage
+from fletching.report import Report
 from mteb_eval import collection, pairs
 from mteb_eval.tasks import pair_table, retrieval_split
 

@@ -13,15 +13,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from mteb.abstasks.abstask import AbsTask
+from mteb.abstasks.retrieval import AbsTaskRetrieval
+
 from fletching import cli
 from fletching.encode import Encoder
 from fletching.encode.model import role_prompt
 from fletching.errors import Refused, Usage
 from fletching.report import Report
 from fletching.stream import Writer
-from mteb.abstasks.abstask import AbsTask
-from mteb.abstasks.retrieval import AbsTaskRetrieval
-
 from mteb_eval import collection, comparison, contamination, evaluation, gate, measures, page, pairs, registry, table
 from mteb_eval.comparison import Figure
 from mteb_eval.encoder import Model, Variant

@@ -10,14 +10,14 @@ import mteb.abstasks
 import pyarrow as pa
 import xxhash
 from datasets import Dataset
-from fletching import schema
-from fletching.digest import RowDigest
-from fletching.errors import Usage
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.sts import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
 
+from fletching import schema
+from fletching.digest import RowDigest
+from fletching.errors import Usage
 from mteb_eval.collection import Collection
 from mteb_eval.pairs import Pairs
 
