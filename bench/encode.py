@@ -53,7 +53,9 @@ def main() -> None:
             wall, cpu = time.perf_counter(), time.process_time()
             vectors[name] = encode(texts)
             seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    print(f"{len(texts)} texts, {args.rounds} rounds, {args.threads} thread(s), Python {sys.version.split()[0]}, torch {torch.__version__}, bf16 units: {torch.cpu._is_amx_tile_supported()}\n")
+    print(
+        f"{len(texts)} texts, {args.rounds} rounds, {args.threads} thread(s), Python {sys.version.split()[0]}, torch {torch.__version__}, bf16 units: {torch.cpu._is_amx_tile_supported()}\n"
+    )
     tell(seconds, vectors)
 
 
@@ -69,7 +71,9 @@ def ways_to_encode(model: str) -> dict[str, Callable[[list[str]], np.ndarray]]:
         output: str | None = None
 
     peer = SentenceTransformer(model, device="cpu")
-    ways: dict[str, Callable[[list[str]], np.ndarray]] = {"sentence-transformers, defaults": lambda texts: peer.encode(texts, show_progress_bar=False)}
+    ways: dict[str, Callable[[list[str]], np.ndarray]] = {
+        "sentence-transformers, defaults": lambda texts: peer.encode(texts, show_progress_bar=False)
+    }
     for dtype in ("float32", "bfloat16"):
         encoder = Encoder(Options(model=model, dtype=dtype), Report("bench", quiet=True))
         ways[f"fletching, {dtype}"] = lambda texts, encoder=encoder: encoder.encode(texts, "document")
@@ -78,7 +82,9 @@ def ways_to_encode(model: str) -> dict[str, Callable[[list[str]], np.ndarray]]:
 
 def tell(seconds: dict[str, list[tuple[float, float]]], vectors: dict[str, np.ndarray]) -> None:
     first = next(iter(seconds))
-    print("| way | wall s | CPU s | times faster (wall) | times faster (CPU) | lowest cosine | largest difference |\n|---|---|---|---|---|---|---|")
+    print(
+        "| way | wall s | CPU s | times faster (wall) | times faster (CPU) | lowest cosine | largest difference |\n|---|---|---|---|---|---|---|"
+    )
     for name, rounds in seconds.items():
         wall, cpu = (statistics.median(values) for values in zip(*rounds))
         faster = [statistics.median(base[i] / own[i] for base, own in zip(seconds[first], rounds)) for i in (0, 1)]

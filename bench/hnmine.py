@@ -68,7 +68,9 @@ def tell(runs: dict[str, list[dict[str, float]]]) -> None:
     for way, rounds in runs.items():
         middle = {name: statistics.median(run[name] for run in rounds) for name in rounds[0]}
         faster = [statistics.median(run[name] / own[name] for run, own in zip(rounds, ours)) for name in ("wall", "cpu")]
-        print(f"| {way} | {middle['wall']:.2f} | {middle['cpu']:.2f} | {faster[0]:.1f} | {faster[1]:.1f} | {middle['peak']:.0f} | {middle['grown']:.0f} |")
+        print(
+            f"| {way} | {middle['wall']:.2f} | {middle['cpu']:.2f} | {faster[0]:.1f} | {faster[1]:.1f} | {middle['peak']:.0f} | {middle['grown']:.0f} |"
+        )
 
 
 # --- the data --------------------------------------------------------------------------------------
@@ -142,8 +144,9 @@ def measured(way: str, folder: Path, threads: int) -> dict[str, float]:
 
     torch.set_num_threads(threads)
     faiss.omp_set_num_threads(threads)
-    import hnmine.mine  # noqa: F401
     import sentence_transformers.util  # noqa: F401
+
+    import hnmine.mine  # noqa: F401
 
     work = WAYS[way](folder)
     before, wall, cpu = peak(), time.perf_counter(), time.process_time()
@@ -160,7 +163,19 @@ def peak() -> float:
 def by_fletching(folder: Path) -> Any:
     from hnmine import cli
 
-    line = ["--corpus", f"{folder}/corpus.parquet", "--vectors", f"{folder}/vectors.parquet", "--negatives", str(K), "--range", f"{LOW}-{HIGH}", "--max-ratio", "0.95", "--quiet"]
+    line = [
+        "--corpus",
+        f"{folder}/corpus.parquet",
+        "--vectors",
+        f"{folder}/vectors.parquet",
+        "--negatives",
+        str(K),
+        "--range",
+        f"{LOW}-{HIGH}",
+        "--max-ratio",
+        "0.95",
+        "--quiet",
+    ]
     return lambda: cli.main([f"{folder}/rows.jsonl", *line, "-o", f"{folder}/fletching.jsonl"]) and sys.exit("hnmine failed")
 
 
@@ -201,7 +216,16 @@ def by_sentence_transformers(folder: Path, use_faiss: bool) -> Any:
     rows = [json.loads(line) for line in (folder / "rows.jsonl").open(encoding="utf-8")]
     data = Dataset.from_dict({"query": [row["query"] for row in rows], "pos": [row["pos"][0] for row in rows]})
     texts = json.loads((folder / "texts.json").read_text("utf-8"))
-    options = dict(range_min=LOW - 1, range_max=HIGH, relative_margin=0.05, num_negatives=K, sampling_strategy="random", output_format="n-tuple", use_faiss=use_faiss, verbose=False)
+    options = dict(
+        range_min=LOW - 1,
+        range_max=HIGH,
+        relative_margin=0.05,
+        num_negatives=K,
+        sampling_strategy="random",
+        output_format="n-tuple",
+        use_faiss=use_faiss,
+        verbose=False,
+    )
     return lambda: mine_hard_negatives(data, Stub(folder), corpus=texts, **options).to_json(f"{folder}/peer.jsonl")
 
 

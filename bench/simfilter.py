@@ -47,7 +47,9 @@ def main() -> None:
     print("| criterion | whole, wall s | whole, CPU s | rest, wall | rest, CPU |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "pairs.jsonl"
-        source.write_text("".join(json.dumps({"query": query, "pos": [text]}) + "\n" for query, text in zip(texts[::2], texts[1::2])), "utf-8")
+        source.write_text(
+            "".join(json.dumps({"query": query, "pos": [text]}) + "\n" for query, text in zip(texts[::2], texts[1::2])), "utf-8"
+        )
         for criterion in (["--min-sim", "0.3"], ["--keep-top", "0.9"], ["--rank-within", "20"]):
             spent[:], loaded[:] = [0.0, 0.0], [0.0, 0.0]
             wall, cpu = time.perf_counter(), time.process_time()

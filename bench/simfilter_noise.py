@@ -17,7 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent]  # a file here is named like the tool
+sys.path = [
+    path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent
+]  # a file here is named like the tool
 
 from simfilter import cli  # noqa: E402
 
@@ -43,7 +45,9 @@ def main() -> None:
         pairs = Path(folder) / "pairs.jsonl"
         given = write_pairs(args.data / "pairs_noisy.jsonl.gz", pairs)
         cache = args.cache or f"{folder}/cache"
-        print("| criterion | rows dropped | precision | recall | near swaps found | far swaps found | good pairs lost |\n|---|---|---|---|---|---|---|")
+        print(
+            "| criterion | rows dropped | precision | recall | near swaps found | far swaps found | good pairs lost |\n|---|---|---|---|---|---|---|"
+        )
         for criterion in CRITERIA:
             out = Path(folder) / "kept.jsonl"
             code = cli.main([str(pairs), "--model", args.model, "--cache", cache, "--quiet", *criterion, "-o", str(out)])

@@ -17,7 +17,10 @@ from fletching.encode import encoder as encoders
 from fletching.options import Encoding
 from fletching.report import Report
 
-TEXTS = [f"{word} " * (1 + 7 * i % 40) + "of honey" for i, word in enumerate("owl bread tide iron violin glacier chess volcano paper opera when how what".split() * 4)] + ["", "x", "☃"]
+TEXTS = [
+    f"{word} " * (1 + 7 * i % 40) + "of honey"
+    for i, word in enumerate("owl bread tide iron violin glacier chess volcano paper opera when how what".split() * 4)
+] + ["", "x", "☃"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +66,23 @@ def roberta(folder: Path, pooling: str) -> str:
 
     conftest.build_model(folder / "bert")
     words = transformers.AutoTokenizer.from_pretrained(folder / "bert")
-    settings = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=66, pad_token_id=0, type_vocab_size=1)
+    settings = dict(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=66,
+        pad_token_id=0,
+        type_vocab_size=1,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(1)
         network = transformers.RobertaModel(transformers.RobertaConfig(vocab_size=len(words), **settings))
     network.save_pretrained(folder / "plain")
     words.save_pretrained(folder / "plain")
-    SentenceTransformer(modules=[Transformer(str(folder / "plain")), Pooling(32, pooling_mode=pooling)], device="cpu").save(str(folder / "model"), create_model_card=False)
+    SentenceTransformer(modules=[Transformer(str(folder / "plain")), Pooling(32, pooling_mode=pooling)], device="cpu").save(
+        str(folder / "model"), create_model_card=False
+    )
     return str(folder / "model")
 
 
@@ -100,7 +113,9 @@ def test_dots_do_not_depend_on_what_stands_beside_them(monkeypatch):
     left, right = (np.random.default_rng(i).normal(size=(50, 37)).astype(np.float32) for i in (0, 1))
     numbers = np.random.default_rng(2).integers(0, 50, (50, 9))
     block = store.block_dots(left, right, numbers)
-    one_by_one = np.array([[store.block_dots(left[i : i + 1], right, numbers[i : i + 1, j : j + 1])[0, 0] for j in range(9)] for i in range(50)])
+    one_by_one = np.array(
+        [[store.block_dots(left[i : i + 1], right, numbers[i : i + 1, j : j + 1])[0, 0] for j in range(9)] for i in range(50)]
+    )
     assert (block == one_by_one).all()
     assert np.allclose(block, (left.astype(float) @ right.T.astype(float))[np.arange(50)[:, None], numbers], atol=1e-5)
     pairs = store.dots(left, np.arange(50), right, numbers[:, 0])
@@ -120,5 +135,3 @@ def test_room_holds_what_is_put_there_after_it_was_forgotten():
     store.forget(held)
     assert (held.ravel() == np.arange(16000)).all()
     assert store.room(0, 16).shape == (0, 16)
-
-

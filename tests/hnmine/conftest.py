@@ -17,7 +17,9 @@ from hnmine import cli
 def mine(invoke: Callable, write: Callable, tmp_path: Path) -> Callable[..., Any]:
     """mine(rows, vectors, "--negatives", 2): the rows written and the JSON summary."""
 
-    def mine(rows: list[dict], vectors: dict[str, Any] | None, *options: Any, corpus: list[dict] | None = None, name: str = "out") -> tuple[list[dict], dict]:
+    def mine(
+        rows: list[dict], vectors: dict[str, Any] | None, *options: Any, corpus: list[dict] | None = None, name: str = "out"
+    ) -> tuple[list[dict], dict]:
         given = ["--vectors", write_vectors(tmp_path / f"{name}.vectors.jsonl", vectors)] if vectors is not None else []
         texts = ["--corpus", write(tmp_path / f"{name}.corpus.jsonl", corpus)] if corpus else []
         out, summary = tmp_path / f"{name}.jsonl", tmp_path / f"{name}.summary.json"

@@ -10,7 +10,15 @@ from pairwise import cosine, random_units
 from fletching.text import normalise
 
 ALL = ("--max-ratio", 0, "--near-copy", 1.01, "--sample", "top", "--negatives", 10)
-CIRCLE = {"q": [1, 0], "p": [0.8, 0.6], "near": [0.81, 0.59], "above": [0.95, 0.3], "middle": [0.5, 0.86], "far": [-0.2, 0.98], "away": [-1, 0.1]}
+CIRCLE = {
+    "q": [1, 0],
+    "p": [0.8, 0.6],
+    "near": [0.81, 0.59],
+    "above": [0.95, 0.3],
+    "middle": [0.5, 0.86],
+    "far": [-0.2, 0.98],
+    "away": [-1, 0.1],
+}
 ROW = [{"id": "r", "query": "q", "pos": ["p"]}]
 OTHERS = [{"id": name, "text": name} for name in CIRCLE if name not in "qp"]
 
@@ -102,7 +110,20 @@ def test_qrels_of_another_form_are_refused_with_their_line(run, write, tmp_path)
     from pairwise import write_vectors
 
     write_vectors(vectors, CIRCLE)
-    ran = run(["hnmine", write(tmp_path / "in.jsonl", ROW), "--vectors", vectors, "--exclude-qrels", tmp_path / "bad.tsv", "--corpus", write(tmp_path / "c.jsonl", OTHERS), "-o", tmp_path / "o.jsonl"])
+    ran = run(
+        [
+            "hnmine",
+            write(tmp_path / "in.jsonl", ROW),
+            "--vectors",
+            vectors,
+            "--exclude-qrels",
+            tmp_path / "bad.tsv",
+            "--corpus",
+            write(tmp_path / "c.jsonl", OTHERS),
+            "-o",
+            tmp_path / "o.jsonl",
+        ]
+    )
     assert ran.rc == 1 and "bad.tsv, line 2" in ran.err and not (tmp_path / "o.jsonl").exists()
 
 
@@ -114,21 +135,35 @@ def test_negatives_do_not_cross_domains(mine):
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    rows=st.lists(st.tuples(st.sampled_from("qrs"), st.lists(st.sampled_from(["a", "A", "b", "c ", "c", "d", "q"]), min_size=1, max_size=3), st.sampled_from([None, "x"])), min_size=1, max_size=8),
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from("qrs"),
+            st.lists(st.sampled_from(["a", "A", "b", "c ", "c", "d", "q"]), min_size=1, max_size=3),
+            st.sampled_from([None, "x"]),
+        ),
+        min_size=1,
+        max_size=8,
+    ),
     seed=st.integers(0, 9),
 )
 def test_a_mined_negative_is_never_a_positive_an_equal_the_query_or_twice_there(mine, rows, seed):
     names = ["q", "r", "s", "a", "A", "b", "c ", "c", "d"]
     vectors = dict(zip(names, random_units(len(names), seed=seed)))
-    examples = [{"id": str(i), "query": query, "pos": pos} | ({"domain": domain} if domain else {}) for i, (query, pos, domain) in enumerate(rows)]
+    examples = [
+        {"id": str(i), "query": query, "pos": pos} | ({"domain": domain} if domain else {}) for i, (query, pos, domain) in enumerate(rows)
+    ]
     found, summary = mine(examples, vectors, "--seed", seed, "--negatives", 3, "--range", "1-4", "--pad")
-    assert [{name: row[name] for name in ("id", "query", "pos")} for row in found] == [{name: row[name] for name in ("id", "query", "pos")} for row in examples]
+    assert [{name: row[name] for name in ("id", "query", "pos")} for row in found] == [
+        {name: row[name] for name in ("id", "query", "pos")} for row in examples
+    ]
     for row in found:
         mates = [other for other in examples if other.get("domain") == row.get("domain")]
         own = {normalise(text) for other in mates if other["query"] == row["query"] for text in other["pos"]} | {normalise(row["query"])}
         known = {normalise(text) for other in mates for text in other["pos"]}
         mined = [normalise(text) for text in row["neg"]]
         assert not own & set(mined) and set(mined) <= known and len(set(mined)) == len(mined) == len(row["neg_scores"])
-        floor = min(cosine(vectors[row["query"]], vectors[text]) for other in mates if other["query"] == row["query"] for text in other["pos"])
+        floor = min(
+            cosine(vectors[row["query"]], vectors[text]) for other in mates if other["query"] == row["query"] for text in other["pos"]
+        )
         assert all(score <= floor - 0.05 * abs(floor) + 1e-6 for score in row["neg_scores"])
     assert summary["measures"]["rows_short_of_negatives"] == sum(len(row["neg"]) - row["neg_padded"] < 3 for row in found)

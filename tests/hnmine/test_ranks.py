@@ -31,22 +31,35 @@ def reference(rows: list[dict], vectors: dict[str, Any], corpus: list[dict], raw
         inside += [document["text"] for document in corpus if document.get("domain") == domain]
         texts = list({normalise(text): text for text in reversed(inside)}.values())
         own = {normalise(row["query"])}
-        own |= {normalise(text) for other in rows if normalise(other["query"]) == normalise(row["query"]) and other.get("domain") == domain for text in other["pos"]}
+        own |= {
+            normalise(text)
+            for other in rows
+            if normalise(other["query"]) == normalise(row["query"]) and other.get("domain") == domain
+            for text in other["pos"]
+        }
         ties = dict(zip(texts, pool_keys(domain, texts).tolist()))
         order = sorted(texts, key=lambda text: (-np.float32(cosine(vectors[row["query"]], vectors[text])), ties[text]))
         ranked.append([text for text in order if raw or normalise(text) not in own])
     return ranked
 
 
-def world(seed: int, rows: int = 12, documents: int = 40, domains: tuple[Any, ...] = (None,)) -> tuple[list[dict], dict[str, Any], list[dict]]:
+def world(
+    seed: int, rows: int = 12, documents: int = 40, domains: tuple[Any, ...] = (None,)
+) -> tuple[list[dict], dict[str, Any], list[dict]]:
     """Rows, vectors and a corpus, in which every fourth document has the vector of another one: exact ties."""
     draw = np.random.default_rng(seed)
     names = [f"query {i}" for i in range(rows)] + [f"answer {i}" for i in range(rows)] + [f"text {i}" for i in range(documents)]
     vectors = dict(zip(names, np.round(random_units(len(names), seed=seed), 2)))
     for i in range(0, documents - 1, 4):
         vectors[f"text {i + 1}"] = vectors[f"text {i}"]
-    examples = [{"id": str(i), "query": f"query {i}", "pos": [f"answer {i}"], "domain": domains[draw.integers(len(domains))]} for i in range(rows)]
-    return examples, vectors, [{"id": f"d{i}", "text": f"text {i}", "domain": domains[draw.integers(len(domains))]} for i in range(documents)]
+    examples = [
+        {"id": str(i), "query": f"query {i}", "pos": [f"answer {i}"], "domain": domains[draw.integers(len(domains))]} for i in range(rows)
+    ]
+    return (
+        examples,
+        vectors,
+        [{"id": f"d{i}", "text": f"text {i}", "domain": domains[draw.integers(len(domains))]} for i in range(documents)],
+    )
 
 
 OPEN = ("--max-ratio", 0, "--near-copy", 1.01, "--sample", "top")
@@ -67,7 +80,9 @@ def test_the_range_counts_ranks_as_a_full_sort_does_ties_by_content(mine, seed, 
 def test_raw_range_is_flagembeddings_slice_of_the_ranking_with_positives_in_it(mine):
     rows, vectors, corpus = world(7)
     found, _ = mine(rows, vectors, *OPEN, "--raw-range", "--range", "2-8", "--negatives", 6, corpus=corpus)
-    expected = [[text for text in ranked[2:8] if text not in row["pos"]] for row, ranked in zip(rows, reference(rows, vectors, corpus, raw=True))]
+    expected = [
+        [text for text in ranked[2:8] if text not in row["pos"]] for row, ranked in zip(rows, reference(rows, vectors, corpus, raw=True))
+    ]
     assert [row["neg"] for row in found] == expected
 
 

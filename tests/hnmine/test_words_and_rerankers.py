@@ -45,8 +45,17 @@ def test_fusion_ranks_by_the_sum_of_reciprocal_ranks(mine, words):
 
 def test_without_bm25s_the_error_says_what_to_install(invoke, write, words, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bm25s", None)
-    rows, vectors, corpus = words
-    ran = invoke(cli.main, write(tmp_path / "in.jsonl", rows), "--vectors", write_vectors(tmp_path / "v.jsonl", vectors), "--bm25", "alone", "-o", tmp_path / "o.jsonl")
+    rows, vectors, _ = words
+    ran = invoke(
+        cli.main,
+        write(tmp_path / "in.jsonl", rows),
+        "--vectors",
+        write_vectors(tmp_path / "v.jsonl", vectors),
+        "--bm25",
+        "alone",
+        "-o",
+        tmp_path / "o.jsonl",
+    )
     assert ran.rc == 2 and "bm25s" in ran.err and "pip install" in ran.err
 
 
@@ -114,7 +123,9 @@ def test_score_all_scores_every_pair_and_mines_nothing(mine, examples, cross_enc
 
 
 def test_a_folder_that_is_no_cross_encoder_is_refused(invoke, write, examples, tmp_path):
-    ran = invoke(cli.main, write(tmp_path / "in.jsonl", examples), "--score-all", "--reranker", tmp_path / "none", "-o", tmp_path / "o.jsonl")
+    ran = invoke(
+        cli.main, write(tmp_path / "in.jsonl", examples), "--score-all", "--reranker", tmp_path / "none", "-o", tmp_path / "o.jsonl"
+    )
     assert ran.rc == 1 and "cannot be loaded" in ran.err
 
 

@@ -90,7 +90,10 @@ def test_output_is_part_of_the_input_in_order_and_a_higher_threshold_keeps_less(
     draw = np.random.default_rng(seed)
     names = [f"t{i}" for i in range(20)]
     vectors = dict(zip(names, random_units(20, 3, seed)))
-    rows = [{"id": str(i), "query": names[i], "pos": [names[j] for j in draw.integers(0, 20, draw.integers(1, 4))], "note": i} for i in range(12)]
+    rows = [
+        {"id": str(i), "query": names[i], "pos": [names[j] for j in draw.integers(0, 20, draw.integers(1, 4))], "note": i}
+        for i in range(12)
+    ]
     low, gone, _ = sift(rows, vectors, f"--min-sim={bound}")
     high, _, _ = sift(rows, vectors, f"--min-sim={bound + step}")
     places = {row["id"]: i for i, row in enumerate(rows)}
@@ -112,7 +115,9 @@ def test_output_is_part_of_the_input_in_order_and_a_higher_threshold_keeps_less(
 
 def reference_rank(rows: list[dict], vectors: dict, row: dict, text: str, corpus: list[str]) -> int:
     pool = {other for each in rows if each.get("domain") == row.get("domain") for other in each["pos"]} | set(corpus)
-    own = {other for each in rows if each["query"] == row["query"] and each.get("domain") == row.get("domain") for other in each["pos"]} | {row["query"]}
+    own = {other for each in rows if each["query"] == row["query"] and each.get("domain") == row.get("domain") for other in each["pos"]} | {
+        row["query"]
+    }
     mine = cosine(vectors[row["query"]], vectors[text])
     return 1 + sum(cosine(vectors[row["query"]], vectors[other]) > mine + 1e-5 for other in pool - own)
 
@@ -125,7 +130,12 @@ def test_rank_within_agrees_with_counting_by_hand(sift, seed, within, domains):
     vectors = dict(zip(names, random_units(len(names), 4, seed)))
     vectors["t1"] = vectors["t0"]  # a tie
     rows = [
-        {"id": str(i), "query": f"q{draw.integers(8)}", "pos": [f"t{j}" for j in draw.choice(20, draw.integers(1, 3), replace=False)], "domain": domains[i % len(domains)]}
+        {
+            "id": str(i),
+            "query": f"q{draw.integers(8)}",
+            "pos": [f"t{j}" for j in draw.choice(20, draw.integers(1, 3), replace=False)],
+            "domain": domains[i % len(domains)],
+        }
         for i in range(16)
     ]
     kept, gone, _ = sift(rows, vectors, "--rank-within", within)
@@ -175,7 +185,7 @@ def test_without_a_criterion_the_default_is_said_and_used(sift):
     names = [f"t{i}" for i in range(80)]
     vectors = {"q": [1, 0]} | {name: [1, 0.01 * i] for i, name in enumerate(names)}
     rows = [{"id": "r", "query": "q", "pos": ["t50"]}, *({"id": name, "query": name, "pos": [name]} for name in names if name != "t50")]
-    kept, gone, summary = sift(rows, vectors)
+    _, gone, summary = sift(rows, vectors)
     assert "no criterion is given: --rank-within 50" in summary["err"]
     assert "r" in [row["id"] for row in gone] and gone[0]["reject_reason"] == "not among the best 50 of the pool"
 

@@ -38,14 +38,18 @@ def test_a_cache_of_the_suite_can_be_given_as_vectors(invoke, write, examples, m
     (folder,) = (tmp_path / "cache").iterdir()
     ran = invoke(cli.main, *given, "--vectors", folder, "-o", tmp_path / "b.jsonl")
     assert ran.rc == 0, ran.err
-    assert np.allclose([row["pos_scores"] for row in read(tmp_path / "a.jsonl")], [row["pos_scores"] for row in read(tmp_path / "b.jsonl")], atol=1e-6)
+    assert np.allclose(
+        [row["pos_scores"] for row in read(tmp_path / "a.jsonl")], [row["pos_scores"] for row in read(tmp_path / "b.jsonl")], atol=1e-6
+    )
 
 
 def test_a_reranker_judges_in_the_place_of_the_cosine(sift, examples, cross_encoder):
     from sentence_transformers import CrossEncoder
     from torch.nn import Identity
 
-    expected = CrossEncoder(cross_encoder, device="cpu").predict([(row["query"], row["pos"][0]) for row in examples], activation_fn=Identity())
+    expected = CrossEncoder(cross_encoder, device="cpu").predict(
+        [(row["query"], row["pos"][0]) for row in examples], activation_fn=Identity()
+    )
     bound = float(np.median(expected))
     kept, gone, summary = sift(examples, None, "--reranker", cross_encoder, "--dtype", "float32", "--min-sim", bound)
     assert [row["id"] for row in kept] == [row["id"] for row, score in zip(examples, expected) if score >= bound] and len(gone) == 6
@@ -54,7 +58,10 @@ def test_a_reranker_judges_in_the_place_of_the_cosine(sift, examples, cross_enco
 
 
 def test_scores_of_the_rows_are_used_without_a_model(sift):
-    rows = [{"id": "a", "query": "q", "pos": ["x", "y"], "pos_scores": [4.0, 1.0], "pos_score_kind": "judge"}, {"id": "b", "query": "q", "pos": ["z"], "pos_scores": [2.5], "pos_score_kind": "judge"}]
+    rows = [
+        {"id": "a", "query": "q", "pos": ["x", "y"], "pos_scores": [4.0, 1.0], "pos_score_kind": "judge"},
+        {"id": "b", "query": "q", "pos": ["z"], "pos_scores": [2.5], "pos_score_kind": "judge"},
+    ]
     kept, gone, _ = sift(rows, None, "--use-scores", "--min-sim", 3)
     assert [(row["pos"], row["pos_scores"], row["pos_score_kind"]) for row in kept] == [(["x"], [4.0], "judge")]
     assert gone[0]["reject_reason"] == "below 3"
@@ -76,7 +83,11 @@ def test_better_scores_than_a_cosine_stay_unless_replaced(sift, kind, stays):
 
 
 def test_the_summary_has_histograms_of_all_and_of_each_domain(sift):
-    rows = [{"query": "q", "pos": ["near", "far"], "domain": "x"}, {"query": "q", "pos": ["away", "q"], "domain": "y"}, {"query": "q", "pos": ["near"]}]
+    rows = [
+        {"query": "q", "pos": ["near", "far"], "domain": "x"},
+        {"query": "q", "pos": ["away", "q"], "domain": "y"},
+        {"query": "q", "pos": ["near"]},
+    ]
     measures = sift(rows, PLANE, "--score-only")[2]["measures"]
     assert measures["score_histogram"] == {"-1": 1, "0": 1, "0.8": 2, "0.9": 1}
     assert measures["score_histogram_by_domain"] == {"(none)": {"0.8": 1}, "x": {"0": 1, "0.8": 1}, "y": {"-1": 1, "0.9": 1}}
@@ -85,7 +96,10 @@ def test_the_summary_has_histograms_of_all_and_of_each_domain(sift):
 def test_pairs_are_written_in_the_seeds_shape(sift):
     rows = [{"query": "q", "pos": ["near", "far"]}, {"query": "q", "pos": ["away"]}]
     kept, _, summary = sift(rows, PLANE, "--min-sim", -0.1, "--pairs")
-    assert kept == [{"query": "q", "document": "near", "cos_sim": pytest.approx(0.8)}, {"query": "q", "document": "far", "cos_sim": pytest.approx(0)}]
+    assert kept == [
+        {"query": "q", "document": "near", "cos_sim": pytest.approx(0.8)},
+        {"query": "q", "document": "far", "cos_sim": pytest.approx(0)},
+    ]
     assert summary["rows_in"] == 2 and summary["rows_out"] == 2 and summary["added"] == {"further positives of a row": 1}
 
 
@@ -173,7 +187,11 @@ def test_an_evaluation_set_can_be_texts(sift, write, tmp_path):
 
 
 def test_words_in_a_row_are_enough_with_ngram(sift, write, tmp_path):
-    rows = [{"id": "1", "query": "x", "pos": ["It is a language for SAFE and fast things"]}, {"id": "2", "query": "y", "pos": ["fast and safe, for a language"]}, {"id": "3", "query": "and", "pos": ["fast programs are"]}]
+    rows = [
+        {"id": "1", "query": "x", "pos": ["It is a language for SAFE and fast things"]},
+        {"id": "2", "query": "y", "pos": ["fast and safe, for a language"]},
+        {"id": "3", "query": "and", "pos": ["fast programs are"]},
+    ]
     assert len(clean(sift, write, tmp_path, rows)[0]) == 3
     kept, gone, _ = clean(sift, write, tmp_path, rows, "--ngram", 4)
     assert [row["id"] for row in kept] == ["2", "3"] and gone[0]["reject_reason"] == "sharing 4 words in a row with an evaluation set"
@@ -188,7 +206,20 @@ def test_memory_does_not_grow_with_the_rows_under_a_threshold(run, tmp_path):
     peak = {}
     for rows in (80_000, 240_000):
         (tmp_path / f"{rows}.jsonl").write_text(row * rows)
-        ran = run(["python", "-c", code, tmp_path / f"{rows}.jsonl", "--vectors", tmp_path / "v.jsonl", "--min-sim", "0", "-o", tmp_path / f"{rows}.parquet"])
+        ran = run(
+            [
+                "python",
+                "-c",
+                code,
+                tmp_path / f"{rows}.jsonl",
+                "--vectors",
+                tmp_path / "v.jsonl",
+                "--min-sim",
+                "0",
+                "-o",
+                tmp_path / f"{rows}.parquet",
+            ]
+        )
         assert ran.rc == 0, ran.err
         peak[rows] = int(ran.text.split()[1]) / 1024
     assert peak[240_000] < peak[80_000] + 15, peak

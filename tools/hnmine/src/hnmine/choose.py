@@ -22,7 +22,9 @@ PAD_TRIES = 50  # random texts looked at for each negative that is missing
 class Chooser:
     """Negatives for blocks of rows. `removed` counts each candidate that a guard took out, by the first that saw it."""
 
-    def __init__(self, queries: Queries, pool: Pool, vectors: np.ndarray, verdict: Verdict | None, window: tuple[int, int], options: Options) -> None:
+    def __init__(
+        self, queries: Queries, pool: Pool, vectors: np.ndarray, verdict: Verdict | None, window: tuple[int, int], options: Options
+    ) -> None:
         self.queries, self.pool, self.vectors, self.verdict = queries, pool, vectors, verdict
         self.window, self.options = window, options
         self.removed: Counter[str] = Counter()

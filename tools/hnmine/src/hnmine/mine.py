@@ -37,7 +37,9 @@ class Mined:
     kind: str  # of the scores
 
 
-def mine(spool: Spool, pool: Pool, encoder: Encoder, reranker: Reranker | None, window: tuple[int, int], options: Options, report: Report) -> Mined:
+def mine(
+    spool: Spool, pool: Pool, encoder: Encoder, reranker: Reranker | None, window: tuple[int, int], options: Options, report: Report
+) -> Mined:
     """Negatives for the rows of the spool's shard."""
     vectors = _encoded(pool, encoder, report)
     queries = queries_of(spool, pool, vectors, encoder, options.keep_neg, options.exclude_qrels, options.seed, report)
@@ -72,7 +74,18 @@ def asker(spool: Spool) -> Any:
 
 
 def _mined_of_domain(
-    rows: np.ndarray, first: int, last: int, queries: Queries, pool: Pool, vectors: np.ndarray, chooser: Chooser, encoder: Encoder, spool: Spool, options: Options, report: Report, progress: Any
+    rows: np.ndarray,
+    first: int,
+    last: int,
+    queries: Queries,
+    pool: Pool,
+    vectors: np.ndarray,
+    chooser: Chooser,
+    encoder: Encoder,
+    spool: Spool,
+    options: Options,
+    report: Report,
+    progress: Any,
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
     documents = vectors[first:last]
     texts = lambda: pool.texts(np.arange(first, last)).to_pylist()  # noqa: E731
@@ -109,15 +122,23 @@ def _ranked(block: np.ndarray, find: search.Finder, first: int, chooser: Chooser
         block, k = block[~seen], min(k * 2, size)
 
 
-def _measure_recall(rows: np.ndarray, queries: Queries, documents: np.ndarray, k: int, options: Options, device: str, report: Report) -> None:
+def _measure_recall(
+    rows: np.ndarray, queries: Queries, documents: np.ndarray, k: int, options: Options, device: str, report: Report
+) -> None:
     sample = rows[:: max(len(rows) // RECALL_SAMPLE, 1)][:RECALL_SAMPLE]
     approximate, exact = search.ivf(queries.vectors, documents, options.probes), search.dense(queries.vectors, documents, device)
     share = search.recall(approximate, exact, sample, k)
-    report.measures.setdefault("ivf_recall", []).append({"recall": round(share, 4), "at": k, "queries": len(sample), "pool": len(documents)})
-    report.note(f"--index ivf finds {share:.1%} of the nearest {k} of {len(documents):,} texts (on {len(sample)} queries); raise --probes for more")
+    report.measures.setdefault("ivf_recall", []).append(
+        {"recall": round(share, 4), "at": k, "queries": len(sample), "pool": len(documents)}
+    )
+    report.note(
+        f"--index ivf finds {share:.1%} of the nearest {k} of {len(documents):,} texts (on {len(sample)} queries); raise --probes for more"
+    )
 
 
-def _gathered(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]], queries: Queries, vectors: np.ndarray, verdict: Verdict | None) -> Mined:
+def _gathered(
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]], queries: Queries, vectors: np.ndarray, verdict: Verdict | None
+) -> Mined:
     """Old negatives first, then the mined ones, then padding, row by row."""
     rows, old = queries.old.rows, queries.old.numbers
     parts = [(rows, old, store.dots(queries.vectors, rows, vectors, old), -1), *parts]
@@ -141,4 +162,6 @@ def _tell(mined: Mined, chooser: Chooser, pool: Pool, queries: Queries, options:
     report.measures |= {"removed_by_guard": removed, "rows_short_of_negatives": short, "pool": len(pool), "padded": int(mined.padded.sum())}
     if short:
         padded = f", of which {int((mined.padded > 0).sum()):,} are padded" if options.pad else ""
-        report.note(f"{short:,} rows have fewer than {options.negatives} negatives{padded}; widen --range, loosen a guard or add a --corpus")
+        report.note(
+            f"{short:,} rows have fewer than {options.negatives} negatives{padded}; widen --range, loosen a guard or add a --corpus"
+        )

@@ -56,7 +56,9 @@ class Queries:
         return self.own[np.minimum(places, len(self.own) - 1)] == asked
 
 
-def queries_of(spool: Spool, pool: Pool, vectors: np.ndarray, encoder: Encoder, keep_neg: bool, qrels: tuple[str, ...], seed: int, report: Report) -> Queries:
+def queries_of(
+    spool: Spool, pool: Pool, vectors: np.ndarray, encoder: Encoder, keep_neg: bool, qrels: tuple[str, ...], seed: int, report: Report
+) -> Queries:
     """The rows of the shard as queries; positives are merged over all rows of the input."""
     held = store.room(int(spool.starts[-1]), encoder.dimension)
     with report.progress("encoding queries", len(held)) as progress:
@@ -136,7 +138,10 @@ def _judgements(files: tuple[str, ...]) -> dict[str, list[str]]:
                     if number == 1 and len(cells) == 3 and not _is_number(cells[2]):
                         continue  # the header
                     if len(cells) != 3 or not _is_number(cells[2]):
-                        raise Refused(f"--exclude-qrels {path}, line {number:,}: no `query-id<TAB>corpus-id<TAB>score`: {line.rstrip()[:60]!r}", "give BEIR's qrels/*.tsv")
+                        raise Refused(
+                            f"--exclude-qrels {path}, line {number:,}: no `query-id<TAB>corpus-id<TAB>score`: {line.rstrip()[:60]!r}",
+                            "give BEIR's qrels/*.tsv",
+                        )
                     if float(cells[2]) > 0:
                         relevant.setdefault(cells[0], []).append(cells[1])
         except (OSError, UnicodeDecodeError) as error:

@@ -86,7 +86,10 @@ def _torch(queries: np.ndarray, documents: np.ndarray, k: int, device: str) -> F
     import torch
 
     held = torch.from_numpy(documents).to(device)  # (n, D)
-    best = [torch.topk(torch.from_numpy(queries[start : start + 512]).to(device) @ held.T, k, sorted=False) for start in range(0, len(queries), 512)]
+    best = [
+        torch.topk(torch.from_numpy(queries[start : start + 512]).to(device) @ held.T, k, sorted=False)
+        for start in range(0, len(queries), 512)
+    ]
     return torch.cat([part.values for part in best]).cpu().numpy(), torch.cat([part.indices for part in best]).cpu().numpy()
 
 
@@ -161,7 +164,14 @@ def fused(first: Finder, second: Finder) -> Finder:
     return find
 
 
-def finder(options: Options, queries: np.ndarray, documents: np.ndarray, device: str, texts: Callable[[], list[str]], asked: Callable[[np.ndarray], list[str]]) -> Finder:
+def finder(
+    options: Options,
+    queries: np.ndarray,
+    documents: np.ndarray,
+    device: str,
+    texts: Callable[[], list[str]],
+    asked: Callable[[np.ndarray], list[str]],
+) -> Finder:
     """The finder that the options ask for."""
     if options.bm25 == "alone":
         return words(queries, documents, texts(), asked)

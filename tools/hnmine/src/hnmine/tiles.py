@@ -67,7 +67,9 @@ def _merge(best: torch.Tensor, numbers: torch.Tensor, scores: torch.Tensor, star
     return chosen.values, names.gather(1, chosen.indices)
 
 
-def _opened(groups: torch.Tensor, row: torch.Tensor, group: torch.Tensor, bound: torch.Tensor, start: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _opened(
+    groups: torch.Tensor, row: torch.Tensor, group: torch.Tensor, bound: torch.Tensor, start: int, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(scores, numbers) (q, m) of what beats the bound in these groups; -inf and -1 where a row has fewer than m."""
     opened = groups[row, group]  # (opened groups, 64)
     place, lane = (opened > bound[row]).nonzero(as_tuple=True)

@@ -31,21 +31,48 @@ DEFAULT_RANK = 50  # chosen by bench/simfilter_noise.py
 class Options(Output, Examples, Encoding, Standard):
     model: str | None = cli.option(None, "sentence-transformers model: a folder or a hub name", metavar="M", group=MODEL)
     reranker: str | None = cli.option(None, "judge by a cross-encoder's score instead of the cosine", metavar="CE", group=MODEL)
-    vectors: tuple[str, ...] = cli.option((), "`vectors` of all queries and texts, in place of --model", metavar="FILE", group=MODEL, advanced=True, rows=False)
+    vectors: tuple[str, ...] = cli.option(
+        (), "`vectors` of all queries and texts, in place of --model", metavar="FILE", group=MODEL, advanced=True, rows=False
+    )
     use_scores: bool = cli.option(False, "judge by the `pos_scores` that the rows have; no model is needed", group=MODEL)
     min_sim: float | None = cli.option(None, "drop a positive whose score is below X", metavar="X", group=CRITERIA)
-    max_sim: float | None = cli.option(None, "drop a positive whose score is above X: a near copy of the query", metavar="X", group=CRITERIA)
+    max_sim: float | None = cli.option(
+        None, "drop a positive whose score is above X: a near copy of the query", metavar="X", group=CRITERIA
+    )
     keep_top: float | None = cli.option(None, "keep this share of the positives, the best ones", metavar="Q", low=0, high=1, group=CRITERIA)
-    keep_top_by: Literal["all", "task", "domain"] = cli.option("all", "the share is kept of all positives, or of each task's or domain's", group=CRITERIA, advanced=True)
-    rank_within: int | None = cli.option(None, "keep a positive that is among the K nearest texts to its query", metavar="K", low=1, group=CRITERIA)
-    corpus: tuple[str, ...] = cli.option((), "`texts` that join the input's positives as the pool of --rank-within", metavar="TEXTS", group=CRITERIA, advanced=True, rows=False)
-    decontaminate: tuple[str, ...] = cli.option((), "drop rows that have a text of these examples or texts", metavar="FILE", group=CRITERIA, rows=False)
-    ngram: int = cli.option(0, "with --decontaminate: N words in a row in common are enough (13 is usual); 0: whole texts", metavar="N", low=0, high=100, group=CRITERIA, advanced=True)
+    keep_top_by: Literal["all", "task", "domain"] = cli.option(
+        "all", "the share is kept of all positives, or of each task's or domain's", group=CRITERIA, advanced=True
+    )
+    rank_within: int | None = cli.option(
+        None, "keep a positive that is among the K nearest texts to its query", metavar="K", low=1, group=CRITERIA
+    )
+    corpus: tuple[str, ...] = cli.option(
+        (),
+        "`texts` that join the input's positives as the pool of --rank-within",
+        metavar="TEXTS",
+        group=CRITERIA,
+        advanced=True,
+        rows=False,
+    )
+    decontaminate: tuple[str, ...] = cli.option(
+        (), "drop rows that have a text of these examples or texts", metavar="FILE", group=CRITERIA, rows=False
+    )
+    ngram: int = cli.option(
+        0,
+        "with --decontaminate: N words in a row in common are enough (13 is usual); 0: whole texts",
+        metavar="N",
+        low=0,
+        high=100,
+        group=CRITERIA,
+        advanced=True,
+    )
     score_only: bool = cli.option(False, "judge nothing, only write the scores", group=CRITERIA)
     rejects: str | None = cli.option(None, "write the dropped rows here, with reason and scores", metavar="FILE", group=IO, rows=False)
     pairs: bool = cli.option(False, "write one row for each positive: `query, document, cos_sim`", group=IO, advanced=True)
     replace_scores: bool = cli.option(False, "overwrite scores of a reranker, label or judge", group=IO, advanced=True)
-    shard: str | None = cli.option(None, "do part I of N (0/4 ... 3/4) of the rows; the parts in order are the whole", metavar="I/N", group=RUN, advanced=True)
+    shard: str | None = cli.option(
+        None, "do part I of N (0/4 ... 3/4) of the rows; the parts in order are the whole", metavar="I/N", group=RUN, advanced=True
+    )
 
 
 def check(options: Options) -> Criteria:
@@ -65,7 +92,10 @@ def check(options: Options) -> Criteria:
         if bound is not None and abs(bound) > 1 and not (options.reranker or options.use_scores):
             raise Usage(f"{flag} {bound:g} is no cosine", "pass a value from -1 to 1")
     if options.shard and top is not None:
-        raise Usage("--keep-top needs all scores, but --shard sees a part", "score the shards with --score-only, then run --use-scores --keep-top on all of them")
+        raise Usage(
+            "--keep-top needs all scores, but --shard sees a part",
+            "score the shards with --score-only, then run --use-scores --keep-top on all of them",
+        )
     if options.corpus and rank is None:
         raise Usage("--corpus is the pool of --rank-within, which is not given", "add --rank-within K")
     if options.ngram and not options.decontaminate:
@@ -83,7 +113,9 @@ def _check_scorer(options: Options) -> None:
     if not alone and not (options.model or options.vectors):
         raise Usage("--model is missing", "pass --model M: a sentence-transformers folder or hub name")
     if options.pairs and (options.reranker or options.use_scores):
-        raise Usage("--pairs writes cosines as `cos_sim`, but the scores are not cosines", "leave --pairs out; `pos_scores` holds the scores")
+        raise Usage(
+            "--pairs writes cosines as `cos_sim`, but the scores are not cosines", "leave --pairs out; `pos_scores` holds the scores"
+        )
 
 
 def part(shard: str | None) -> tuple[int, int]:
@@ -110,7 +142,9 @@ def run(options: Options, report: Report) -> None:
         encoder, reranker = models(options, criteria.rank, report, stack)
         settings = {"model": encoder.settings} if encoder else {}
         settings |= {"reranker": reranker.settings} if reranker else {}
-        lineage: dict[str, Any] = dict(version=TOOL.version, options=cli.row_options(options) | settings, sources=[reader, *([corpus] if corpus else [])])
+        lineage: dict[str, Any] = dict(
+            version=TOOL.version, options=cli.row_options(options) | settings, sources=[reader, *([corpus] if corpus else [])]
+        )
         out = stack.enter_context(Writer(report, options.output, "examples", rows.PAIRS if options.pairs else columns, **lineage))
         rejects = None
         if options.rejects:
@@ -128,7 +162,9 @@ def run(options: Options, report: Report) -> None:
                 rejects.write(dropped)
 
 
-TOOL = cli.Tool("simfilter", Options, run, __doc__, "simfilter [EXAMPLES...] --model M [--rank-within K] [--min-sim X] [--keep-top Q] [-o OUT]")
+TOOL = cli.Tool(
+    "simfilter", Options, run, __doc__, "simfilter [EXAMPLES...] --model M [--rank-within K] [--min-sim X] [--keep-top Q] [-o OUT]"
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -58,7 +58,9 @@ class Scored:
     ranks: np.ndarray | None  # int64, aligned with scores
 
 
-def decide(scored: Iterable[Scored], criteria: Criteria, kind: str, columns: pa.Schema, report: Report) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+def decide(
+    scored: Iterable[Scored], criteria: Criteria, kind: str, columns: pa.Schema, report: Report
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
     """(rows kept, rows dropped with their reason), unit by unit, and the counts of both."""
     histogram = Histogram(kind)
     lost = 0
@@ -80,7 +82,9 @@ def decide(scored: Iterable[Scored], criteria: Criteria, kind: str, columns: pa.
     report.measures |= {"positives_dropped_from_kept_rows": lost, **histogram.measures()}
 
 
-def _with_floors(scored: Iterable[Scored], criteria: Criteria, columns: pa.Schema, stack: contextlib.ExitStack) -> Iterator[tuple[Scored, np.ndarray | float]]:
+def _with_floors(
+    scored: Iterable[Scored], criteria: Criteria, columns: pa.Schema, stack: contextlib.ExitStack
+) -> Iterator[tuple[Scored, np.ndarray | float]]:
     """Each unit with the score that its positives must reach. A share to keep waits for all scores, rows spooled to disk."""
     if criteria.keep_top is None:
         yield from ((unit, -np.inf) for unit in scored)

@@ -40,7 +40,10 @@ class Pool:
             texts = _titled(batch)
             parts.append((texts, domain_keys(batch), keys.of(texts)))
         self.own = np.unique(np.concatenate(own))
-        texts, domains, text_keys = (np.concatenate([part[i] for part in parts]) if i else pa.chunked_array([part[0] for part in parts], pa.string()) for i in range(3))
+        texts, domains, text_keys = (
+            np.concatenate([part[i] for part in parts]) if i else pa.chunked_array([part[0] for part in parts], pa.string())
+            for i in range(3)
+        )
         order = np.lexsort((text_keys, domains))
         fresh = np.ones(len(order), bool)
         fresh[1:] = (text_keys[order][1:] != text_keys[order][:-1]) | (domains[order][1:] != domains[order][:-1])

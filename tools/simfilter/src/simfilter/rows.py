@@ -70,7 +70,9 @@ def rejected(batch: pa.RecordBatch, columns: pa.Schema, reasons: list[str]) -> p
     return pa.RecordBatch.from_arrays([*arrays, pa.array(reasons, pa.string())], schema=columns.append(REASON))
 
 
-PAIRS = pa.schema([pa.field("query", pa.string(), False), pa.field("document", pa.string(), False), pa.field("cos_sim", pa.float32(), False)])
+PAIRS = pa.schema(
+    [pa.field("query", pa.string(), False), pa.field("document", pa.string(), False), pa.field("cos_sim", pa.float32(), False)]
+)
 
 
 def as_pairs(batch: pa.RecordBatch) -> pa.RecordBatch:

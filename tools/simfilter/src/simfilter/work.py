@@ -33,14 +33,30 @@ def models(options: Options, rank: int | None, report: Report, stack: contextlib
     if options.reranker:
         from fletching.encode.rerank import Reranker
 
-        reranker = Reranker(options.reranker, device=options.device, dtype=options.dtype, batch_tokens=options.batch_tokens, trust_remote_code=options.trust_remote_code)
+        reranker = Reranker(
+            options.reranker,
+            device=options.device,
+            dtype=options.dtype,
+            batch_tokens=options.batch_tokens,
+            trust_remote_code=options.trust_remote_code,
+        )
     return encoder, reranker
 
 
 class Work:
     """The scoring of one run. `kind` names what the scores measure."""
 
-    def __init__(self, options: Options, rank: int | None, shard: tuple[int, int], columns: pa.Schema, encoder: Any, reranker: Any, rejects: Writer | None, report: Report) -> None:
+    def __init__(
+        self,
+        options: Options,
+        rank: int | None,
+        shard: tuple[int, int],
+        columns: pa.Schema,
+        encoder: Any,
+        reranker: Any,
+        rejects: Writer | None,
+        report: Report,
+    ) -> None:
         self.options, self.shard, self.columns, self.report, self.rejects = options, shard, columns, report, rejects
         self.encoder, self.rank = encoder, rank
         if options.use_scores:

@@ -54,8 +54,14 @@ class Encoder:
         self.replicas = [copy.deepcopy(self.model) if i else self.model for i in range(len(self.devices))]
         self.replicas = [replica.to(device, self.dtype) for replica, device in zip(self.replicas, self.devices)]
         self.budget = options.batch_tokens or (2048 if self.devices[0] == "cpu" else 65_536)
-        self.prompts = {role: models.role_prompt(self.model, role, given) for role, given in (("query", options.query_prompt), ("document", options.doc_prompt))}
-        self.lengths = {role: models.role_length(self.model, role, given) for role, given in (("query", options.query_length), ("document", options.doc_length))}
+        self.prompts = {
+            role: models.role_prompt(self.model, role, given)
+            for role, given in (("query", options.query_prompt), ("document", options.doc_prompt))
+        }
+        self.lengths = {
+            role: models.role_length(self.model, role, given)
+            for role, given in (("query", options.query_length), ("document", options.doc_length))
+        }
         self.temporary = cache_beside(options) if options.cache is None else None
         self.caches: dict[int, Cache] = {}
         self.seen: dict[str, int] = {"query": 0, "document": 0}
@@ -142,7 +148,9 @@ class Encoder:
         """Token ids of each text, cut to the role's length; empty for models without a tokenizer of ids."""
         if not self._takes_ids:
             return [{"input_ids": [0] * (1 + len(text) // 4)} for _, text in window]
-        encoded = self.model[0].tokenizer([prompt + text for prompt, text in window], truncation="longest_first", max_length=self.lengths[role])
+        encoded = self.model[0].tokenizer(
+            [prompt + text for prompt, text in window], truncation="longest_first", max_length=self.lengths[role]
+        )
         self.seen[role] += len(window)
         if encoded.is_fast:
             self.cut[role] += sum(bool(encoding.overflowing) for encoding in encoded.encodings)
@@ -181,7 +189,9 @@ class Encoder:
         replica = self.replicas[device]
         try:
             features = self._features(replica, [window[row] for row in rows], [inputs[row] for row in rows])
-            features = {name: value.to(self.devices[device]) if isinstance(value, torch.Tensor) else value for name, value in features.items()}
+            features = {
+                name: value.to(self.devices[device]) if isinstance(value, torch.Tensor) else value for name, value in features.items()
+            }
             vectors = replica(features)["sentence_embedding"].float()  # (rows, D)
         except torch.OutOfMemoryError:
             if len(rows) == 1:

@@ -55,14 +55,21 @@ class Given:
     def settings(self) -> dict[str, Any]:
         return {"vectors": "given", "prompts": self.prompts}
 
-    def encode(self, texts: Sequence[str], role: str, prompts: Sequence[str | None] | None = None, progress: Progress | None = None) -> np.ndarray:
+    def encode(
+        self, texts: Sequence[str], role: str, prompts: Sequence[str | None] | None = None, progress: Progress | None = None
+    ) -> np.ndarray:
         """Unit vectors of the texts, float32 [len(texts), dimension], as Encoder.encode gives them."""
-        prompted = [(self.prompts[role] if prompt is None else prompt) + text for text, prompt in zip(texts, prompts or [None] * len(texts))]
+        prompted = [
+            (self.prompts[role] if prompt is None else prompt) + text for text, prompt in zip(texts, prompts or [None] * len(texts))
+        ]
         asked = _packed([text_hash(text) for text in prompted])
         places = np.minimum(np.searchsorted(self.high, asked["high"]), len(self.high) - 1)
         missing = np.flatnonzero(self.hashes[places] != asked)
         if len(missing):
-            raise Refused(f"{self.files} has no vector for the {role} {prompted[missing[0]][:60]!r}", "add it (text_hash of prompt + text), or encode with --model alone")
+            raise Refused(
+                f"{self.files} has no vector for the {role} {prompted[missing[0]][:60]!r}",
+                "add it (text_hash of prompt + text), or encode with --model alone",
+            )
         rows = self.order[places]
         result = np.empty((len(texts), self.dimension), np.float32)
         part = np.searchsorted(self.starts, rows, "right") - 1

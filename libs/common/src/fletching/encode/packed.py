@@ -54,7 +54,15 @@ def features(inputs: Sequence[dict[str, list[int]]], first_position: int) -> dic
 
 
 def attention(
-    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: None, *, scaling: float | None = None, runs: Sequence[tuple[int, int]], **_: Any
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    *,
+    scaling: float | None = None,
+    runs: Sequence[tuple[int, int]],
+    **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention inside each text. query, key, value: (1, heads, tokens, d); result (1, tokens, heads, d)."""
     _, heads, tokens, width = query.shape
@@ -62,7 +70,9 @@ def attention(
     start = 0
     for texts, length in runs:
         stop = start + texts * length
-        parts = (each[0, :, start:stop].unflatten(1, (texts, length)).transpose(0, 1) for each in (query, key, value))  # (texts, heads, length, d)
+        parts = (
+            each[0, :, start:stop].unflatten(1, (texts, length)).transpose(0, 1) for each in (query, key, value)
+        )  # (texts, heads, length, d)
         found = torch.nn.functional.scaled_dot_product_attention(*parts, scale=scaling)
         result[start:stop].view(texts, length, heads, width).copy_(found.transpose(1, 2))
         start = stop

@@ -21,13 +21,17 @@ class Reranker:
     Each distinct pair is scored once, in batches of pairs of like length, whichever query they belong to.
     """
 
-    def __init__(self, name: str, *, device: str | None = None, dtype: str = "auto", batch_tokens: int | None = None, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self, name: str, *, device: str | None = None, dtype: str = "auto", batch_tokens: int | None = None, trust_remote_code: bool = False
+    ) -> None:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         from sentence_transformers import CrossEncoder
 
         self.device = models.devices(device)[0]
         try:
-            self.model = CrossEncoder(name, device="cpu", trust_remote_code=trust_remote_code, model_kwargs={"use_safetensors": True, "dtype": "auto"}).eval()
+            self.model = CrossEncoder(
+                name, device="cpu", trust_remote_code=trust_remote_code, model_kwargs={"use_safetensors": True, "dtype": "auto"}
+            ).eval()
         except Exception as error:  # the hub, transformers and sentence-transformers each raise their own
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise Refused(f"--reranker {name} cannot be loaded: {reason}", "name the folder or hub name of a cross-encoder") from error
