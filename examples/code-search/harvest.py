@@ -85,6 +85,8 @@ def function_of(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str], 
     text = "".join(line[indent:] if line[:indent].isspace() or not indent else line for line in kept).rstrip()
     if len(summary.split()) not in WORDS or text.count("\n") + 1 not in LINES:
         return None
+    if len(summary) > 40 and summary in " ".join(text.split()):
+        return None  # the code says it again, so that nothing is left to find
     return Function(f"{'.'.join(parts)}:{node.lineno}", node.name, summary, text, parts[0])
 
 
