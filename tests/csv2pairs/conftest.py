@@ -62,6 +62,8 @@ def pairs() -> Callable[..., Made]:
             if rc == 0:
                 left = summary["rows_in"] + sum(summary["added"].values())
                 assert left == summary["rows_out"] + sum(summary["dropped"].values()), summary
-            return Made({path: [json.loads(line) for line in Path(path).open(encoding="utf-8")] for path in written}, summary, rc, told.getvalue())
+            return Made(
+                {path: [json.loads(line) for line in Path(path).open(encoding="utf-8")] for path in written}, summary, rc, told.getvalue()
+            )
 
     return pairs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from fletching.text import content_id
 
 SHOP = [
@@ -25,7 +26,15 @@ def test_each_makes_a_pair_for_every_positive_and_counts_what_it_drops(pairs):
 
 
 def test_list_puts_the_distinct_positives_of_a_row_into_one_example(pairs):
-    made = pairs([*SHOP, {"name": "cup", "title": "Cup of tea", "text": "cup  OF tea", "kind": ""}], "--query", "name", "--pos", "title,text", "--mode", "list")
+    made = pairs(
+        [*SHOP, {"name": "cup", "title": "Cup of tea", "text": "cup  OF tea", "kind": ""}],
+        "--query",
+        "name",
+        "--pos",
+        "title,text",
+        "--mode",
+        "list",
+    )
     assert positives(made) == [("lamp", ["Desk lamp", "A lamp."]), ("bulb", ["A bulb."]), ("cup", ["Cup of tea"])]
 
 
@@ -39,7 +48,10 @@ def test_a_template_sets_the_text_of_fused_and_is_one_more_positive_of_each_and_
     assert positives(pairs(SHOP[:1], *options, "--mode", "fused")) == [("lamp", ["light/Desk lamp"])]
     assert positives(pairs(SHOP[:1], *options, "--pos", "text")) == [("lamp", ["A lamp."]), ("lamp", ["light/Desk lamp"])]
     assert positives(pairs(SHOP[:1], *options, "--pos", "text", "--mode", "list")) == [("lamp", ["A lamp.", "light/Desk lamp"])]
-    assert positives(pairs(SHOP[:2], *options, "--category", "kind", "--mode", "group")) == [("lamp", ["light/"]), ("bulb", ["light/Desk lamp"])]
+    assert positives(pairs(SHOP[:2], *options, "--category", "kind", "--mode", "group")) == [
+        ("lamp", ["light/"]),
+        ("bulb", ["light/Desk lamp"]),
+    ]
 
 
 def test_queries_and_positives_may_be_templates_of_columns(pairs):
@@ -77,16 +89,31 @@ def test_the_category_is_a_positive_on_request_and_its_negatives_are_other_categ
 
 
 def test_texts_come_from_a_template_or_the_columns_once_each(pairs):
-    made = pairs([*SHOP, {"name": "LAMP", "title": "desk  lamp"}, {"name": "", "title": ""}], "--mode", "texts", "--template", "{name} {title}", "--keep", "kind", "--id", "id")
+    made = pairs(
+        [*SHOP, {"name": "LAMP", "title": "desk  lamp"}, {"name": "", "title": ""}],
+        "--mode",
+        "texts",
+        "--template",
+        "{name} {title}",
+        "--keep",
+        "kind",
+        "--id",
+        "id",
+    )
     assert [(row["id"], row["text"], row.get("kind")) for row in made.rows[:1]] == [("1", "lamp Desk lamp", "light")]
     assert made.dropped == {"duplicate": 1, "empty": 1}
-    assert pairs(SHOP[:1], "--mode", "texts", "--pos", "title,text", "--domain", "kind").rows[0].items() >= {"text": "title: Desk lamp, text: A lamp.", "domain": "light"}.items()
+    assert (
+        pairs(SHOP[:1], "--mode", "texts", "--pos", "title,text", "--domain", "kind").rows[0].items()
+        >= {"text": "title: Desk lamp, text: A lamp.", "domain": "light"}.items()
+    )
 
 
 def test_texts_out_writes_the_unsupervised_texts_in_the_same_run(pairs):
     made = pairs(SHOP[:2], "--query", "name", "--pos", "title,text", "--texts-out", "texts.jsonl")
     assert sorted(row["text"] for row in made.files["texts.jsonl"]) == sorted(["lamp", "bulb", "Desk lamp", "A lamp.", "A bulb."])
-    made = pairs(SHOP[:2], "--query", "name", "--pos", "text", "--texts-out", "texts.jsonl", "--texts-template", "[{name}] {text}", "--negatives", 1)
+    made = pairs(
+        SHOP[:2], "--query", "name", "--pos", "text", "--texts-out", "texts.jsonl", "--texts-template", "[{name}] {text}", "--negatives", 1
+    )
     assert [row["text"] for row in made.files["texts.jsonl"]] == ["[lamp] A lamp.", "[bulb] A bulb."]
 
 
@@ -102,7 +129,9 @@ def test_rows_that_repeat_an_id_stay_are_told_and_are_never_each_others_negative
     assert made.summary["measures"]["rows_with_an_id_seen_before"] == 4
     for n, row in enumerate(made.rows):
         assert sorted(row["neg"]) == sorted(f"a{m}" for m in range(8) if m // 2 != n // 2)
-    assert "rows_with_an_id_seen_before" not in pairs(rows, "--query", "q", "--pos", "a,q", "--mode", "list", "--id", "q").summary["measures"]
+    assert (
+        "rows_with_an_id_seen_before" not in pairs(rows, "--query", "q", "--pos", "a,q", "--mode", "list", "--id", "q").summary["measures"]
+    )
 
 
 def test_columns_are_kept_as_they_are_and_may_not_hide_ours(pairs):

@@ -7,9 +7,10 @@ import random
 from typing import Any
 
 import pytest
-from fletching.text import normalise
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fletching.text import normalise
 
 Row = dict[str, str]
 
@@ -37,7 +38,19 @@ def eligible(rows: list[Row], columns: list[str], *, wide: bool = False, by_quer
 
 
 WORD = st.sampled_from(["a", "b", "c", "d", "e", "f", "A", " b", "ｃ", "g h", "g  h", ""])
-TABLE = st.lists(st.fixed_dictionaries({"q": st.sampled_from(["q1", "q2", "q3", "q4", "a", "b"]), "p": WORD, "r": WORD, "c": st.sampled_from(["x", "y", "X "]), "d": st.sampled_from(["1", "2"])}), min_size=1, max_size=14)
+TABLE = st.lists(
+    st.fixed_dictionaries(
+        {
+            "q": st.sampled_from(["q1", "q2", "q3", "q4", "a", "b"]),
+            "p": WORD,
+            "r": WORD,
+            "c": st.sampled_from(["x", "y", "X "]),
+            "d": st.sampled_from(["1", "2"]),
+        }
+    ),
+    min_size=1,
+    max_size=14,
+)
 LIST = ["--query", "q", "--pos", "p,r", "--mode", "list", "--category", "c", "--domain", "d", "--keep", "c,n"]
 
 
@@ -79,12 +92,17 @@ def test_negatives_are_eligible_distinct_and_short_only_as_the_policy_says(pairs
     if policy == "keep":
         assert made.summary["measures"].get("rows_short_of_negatives", 0) == short
     if policy == "widen":
-        assert made.summary["measures"].get("rows_widened_to_the_domain", 0) == sum(len(near[n]) < k and far[n] - near[n] != set() for n in near)
+        assert made.summary["measures"].get("rows_widened_to_the_domain", 0) == sum(
+            len(near[n]) < k and far[n] - near[n] != set() for n in near
+        )
 
 
 def shop(count: int, categories: int, shared: int = 0) -> list[Row]:
     draw = random.Random(1)
-    return [{"i": f"i{n}", "q": f"query {n}", "p": f"answer {n % (count - shared)}", "c": f"c{draw.randrange(categories)}", "d": "d"} for n in range(count)]
+    return [
+        {"i": f"i{n}", "q": f"query {n}", "p": f"answer {n % (count - shared)}", "c": f"c{draw.randrange(categories)}", "d": "d"}
+        for n in range(count)
+    ]
 
 
 PLAIN = ["--query", "q", "--pos", "p", "--category", "c", "--id", "i"]

@@ -7,27 +7,55 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from csv2pairs.cli import main
 from csv2pairs.partition import file_name
 from csv2pairs.seen import Seen
 from csv2pairs.split import components
 from fletching.text import normalise
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 HALVES = ["--split", "one=0.5,two=0.5"]
 WORD = st.sampled_from([f"w{n}" for n in range(12)] + ["W1", " w2", "ｗ3"])
-TABLE = st.lists(st.fixed_dictionaries({"i": st.sampled_from([f"i{n}" for n in range(20)]), "q": WORD, "p": WORD, "r": WORD, "g": st.sampled_from(["", *"abcdefghijk"])}), min_size=1, max_size=25)
+TABLE = st.lists(
+    st.fixed_dictionaries(
+        {"i": st.sampled_from([f"i{n}" for n in range(20)]), "q": WORD, "p": WORD, "r": WORD, "g": st.sampled_from(["", *"abcdefghijk"])}
+    ),
+    min_size=1,
+    max_size=25,
+)
 
 
 @settings(max_examples=80, deadline=None)
 @given(TABLE, st.sampled_from(["each", "list", "fused"]), st.integers(0, 4))
 def test_no_text_id_or_group_stands_in_two_splits_and_negatives_come_from_the_own_one(pairs, rows, mode, seed):
-    options = ["--query", "q", "--pos", "p,r", "--mode", mode, "--id", "i", "--split-by", "g", "--keep", "g", "--seed", seed, "--negatives", 2]
+    options = [
+        "--query",
+        "q",
+        "--pos",
+        "p,r",
+        "--mode",
+        mode,
+        "--id",
+        "i",
+        "--split-by",
+        "g",
+        "--keep",
+        "g",
+        "--seed",
+        seed,
+        "--negatives",
+        2,
+    ]
     made = pairs(rows, *options, *HALVES, "--texts-out", "texts.{split}.jsonl", out="{split}.jsonl")
     sides: dict[str, list[Any]] = {name: made.files.get(f"{name}.jsonl", []) for name in ("one", "two")}
     held = {name: {normalise(text) for row in side for text in (row["query"], *row["pos"])} for name, side in sides.items()}
-    for what in (held, {name: {row["id"] for row in side} for name, side in sides.items()}, {name: {row["g"] for row in side} - {""} for name, side in sides.items()}):
+    for what in (
+        held,
+        {name: {row["id"] for row in side} for name, side in sides.items()},
+        {name: {row["g"] for row in side} - {""} for name, side in sides.items()},
+    ):
         assert not what["one"] & what["two"]
     for name, side in sides.items():
         assert {normalise(text) for row in side for text in row["neg"]} <= held[name]
@@ -82,8 +110,12 @@ def test_splits_that_make_no_sense_are_usage_errors(pairs, split):
 def test_a_file_for_each_domain_whatever_its_name_and_none_overwrites_another(pairs):
     domains = ["a/b", "a_b", "a%2Fb", "Books", "books ", "", "_", "../x", "日本"]
     rows = [{"q": f"q{n}", "a": f"a{n}", "d": domains[n % 9]} for n in range(45)]
-    made = pairs(rows, "--query", "q", "--pos", "a", "--domain", "d", "--partition-by", "domain", "--negatives", 20, out="out.{domain}.jsonl")
-    assert sorted(made.files) == sorted(f"out.{name}.jsonl" for name in ["a%2Fb", "a_b", "a%252Fb", "Books", "_", "%5F", "%2E.%2Fx", "日本"])
+    made = pairs(
+        rows, "--query", "q", "--pos", "a", "--domain", "d", "--partition-by", "domain", "--negatives", 20, out="out.{domain}.jsonl"
+    )
+    assert sorted(made.files) == sorted(
+        f"out.{name}.jsonl" for name in ["a%2Fb", "a_b", "a%252Fb", "Books", "_", "%5F", "%2E.%2Fx", "日本"]
+    )
     assert sum(map(len, made.files.values())) == 45
     for side in made.files.values():
         texts = {row["pos"][0] for row in side}
@@ -93,7 +125,23 @@ def test_a_file_for_each_domain_whatever_its_name_and_none_overwrites_another(pa
 
 def test_partitions_by_category_and_splits_combine(pairs):
     rows = [{"q": f"q{n}", "a": f"a{n}", "c": "xy"[n % 2]} for n in range(60)]
-    made = pairs(rows, "--query", "q", "--pos", "a", "--category", "c", "--partition-by", "category", *HALVES, "--negatives", 1, "--shortfall", "drop", out="{category}.{split}.jsonl")
+    made = pairs(
+        rows,
+        "--query",
+        "q",
+        "--pos",
+        "a",
+        "--category",
+        "c",
+        "--partition-by",
+        "category",
+        *HALVES,
+        "--negatives",
+        1,
+        "--shortfall",
+        "drop",
+        out="{category}.{split}.jsonl",
+    )
     assert sorted(made.files) == ["x.one.jsonl", "x.two.jsonl", "y.one.jsonl", "y.two.jsonl"]
     assert sum(map(len, made.files.values())) == 60
     for wrong in (["--partition-by", "domain"], ["--partition-by", "category"], []):
@@ -110,7 +158,18 @@ def test_two_values_never_share_a_file_name(values):
 
 
 def test_a_value_too_long_for_a_file_name_is_refused(pairs):
-    made = pairs([{"q": "a", "a": "b", "d": "x" * 300}], "--query", "q", "--pos", "a", "--domain", "d", "--partition-by", "domain", out="{domain}.jsonl")
+    made = pairs(
+        [{"q": "a", "a": "b", "d": "x" * 300}],
+        "--query",
+        "q",
+        "--pos",
+        "a",
+        "--domain",
+        "d",
+        "--partition-by",
+        "domain",
+        out="{domain}.jsonl",
+    )
     assert made.rc == 1
     assert made.files == {}
 

@@ -13,7 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-CELL = st.text(st.one_of(st.sampled_from('ab",;\t|\r\n \\\'0é漢NA'), st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufdd0\ufeff")), max_size=8)
+CELL = st.text(
+    st.one_of(st.sampled_from("ab\",;\t|\r\n \\'0é漢NA"), st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufdd0\ufeff")),
+    max_size=8,
+)
 QA = ["--query", "q", "--pos", "a"]
 
 
@@ -53,7 +56,11 @@ def test_a_long_delimiter_on_the_edge_of_two_chunks_is_found(pairs):
 
 
 def test_quotes_are_letters_and_backslashes_escape_where_asked(pairs):
-    assert pairs(b'q\ta\nthe 5" disk\t"open\n', *QA, "--quote", "none").rows[0] | {"id": ""} == {"id": "", "query": 'the 5" disk', "pos": ['"open']}
+    assert pairs(b'q\ta\nthe 5" disk\t"open\n', *QA, "--quote", "none").rows[0] | {"id": ""} == {
+        "id": "",
+        "query": 'the 5" disk',
+        "pos": ['"open'],
+    }
     assert pairs(b"q,a\n'x, y',z\n", *QA, "--quote", "'").rows[0]["query"] == "x, y"
     assert pairs(b"q,a\nx\\, y,z\n", *QA, "--escape", "\\").rows[0]["query"] == "x, y"
     assert pairs(b"q,a\n", *QA, "--quote", "||").rc == 2
@@ -81,14 +88,29 @@ KOREAN, JAPANESE, CHINESE, FRENCH = "가격이 얼마인가요", "日本語の�
 
 @pytest.mark.parametrize(
     ("text", "codec", "name"),
-    [(KOREAN, "cp949", "cp949"), (JAPANESE, "cp932", "shift-jis"), (FRENCH, "cp1252", "cp1252"), (CHINESE, "gb18030", "gb18030"), (KOREAN, "utf-16-le", "utf-16-le"), (FRENCH, "utf-16", "utf-16")],
+    [
+        (KOREAN, "cp949", "cp949"),
+        (JAPANESE, "cp932", "shift-jis"),
+        (FRENCH, "cp1252", "cp1252"),
+        (CHINESE, "gb18030", "gb18030"),
+        (KOREAN, "utf-16-le", "utf-16-le"),
+        (FRENCH, "utf-16", "utf-16"),
+    ],
 )
 def test_an_encoding_that_is_named_is_used(pairs, text, codec, name):
     assert pairs(f"q,a\n{text},{text}!\n".encode(codec), *QA, "--encoding", name).rows[0]["query"] == text
 
 
 @pytest.mark.parametrize(
-    ("text", "codec"), [("Ça été décidé, “à bientôt”; naïve – où?", "cp1252"), (FRENCH, "utf-16"), (KOREAN, "utf-16-le"), (FRENCH, "utf-16-be"), (JAPANESE, "utf-8"), ("日本語ﾎｯｶｲﾄﾞｳ、ｻｯﾎﾟﾛ", "cp932")]
+    ("text", "codec"),
+    [
+        ("Ça été décidé, “à bientôt”; naïve – où?", "cp1252"),
+        (FRENCH, "utf-16"),
+        (KOREAN, "utf-16-le"),
+        (FRENCH, "utf-16-be"),
+        (JAPANESE, "utf-8"),
+        ("日本語ﾎｯｶｲﾄﾞｳ、ｻｯﾎﾟﾛ", "cp932"),
+    ],
 )
 def test_an_encoding_that_alone_fits_is_used_and_told(pairs, text, codec):
     made = pairs(f'q,a\n"{text}",b\n'.encode(codec), *QA)
@@ -107,7 +129,7 @@ def test_an_encoding_in_doubt_is_refused_and_the_candidates_are_named(pairs):
 
 
 def test_a_line_that_does_not_decode_is_refused_with_its_number_or_dropped_by_name(pairs):
-    table = b"q,a\ngood,1\nb\xffd,2\n\"two\nlines \xfe\",3\nfine,4\n"
+    table = b'q,a\ngood,1\nb\xffd,2\n"two\nlines \xfe",3\nfine,4\n'
     made = pairs(table, *QA, "--encoding", "utf-8")
     assert made.rc == 1
     assert "line 3: not utf-8 (bytes ff 64" in made.err
@@ -128,7 +150,10 @@ def test_rows_with_the_wrong_number_of_cells_are_refused_or_dropped_by_name(pair
 def test_json_lines_keep_numbers_as_written_and_join_lists(pairs):
     lines = b'{"q": ["a", "b"], "a": 1.10, "n": 12345678901234567890123}\n\n{"a": "x", "q": "y", "new": 1}\n'
     made = pairs(lines, *QA, "--keep", "n", name="t.jsonl")
-    assert [(row["query"], row["pos"], row.get("n")) for row in made.rows] == [("a b", ["1.10"], "12345678901234567890123"), ("y", ["x"], None)]
+    assert [(row["query"], row["pos"], row.get("n")) for row in made.rows] == [
+        ("a b", ["1.10"], "12345678901234567890123"),
+        ("y", ["x"], None),
+    ]
 
 
 def test_json_arrays_are_read_item_by_item_and_a_cut_one_is_refused(pairs):
@@ -147,7 +172,12 @@ def test_lines_that_are_no_json_objects_are_refused_with_their_number_or_dropped
 
 
 def test_a_folder_of_tables_is_read_by_name_each_with_its_own_columns(pairs, tmp_path):
-    files = {"b.jsonl": b'{"q": "2", "a": "y", "other": 1}\n', "a.csv": b"x,a,q,k\n0,x,1,kept\n", "c.tsv": b"q\ta\n3\tz\n", ".hidden.csv": b"no"}
+    files = {
+        "b.jsonl": b'{"q": "2", "a": "y", "other": 1}\n',
+        "a.csv": b"x,a,q,k\n0,x,1,kept\n",
+        "c.tsv": b"q\ta\n3\tz\n",
+        ".hidden.csv": b"no",
+    }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     made = pairs({}, tmp_path, *QA, "--keep", "k")

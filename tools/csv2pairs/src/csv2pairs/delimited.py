@@ -38,7 +38,10 @@ class Dialect:
             if len(value.encode()) > 1:
                 raise Usage(f"{name} {value} is not one ASCII character", "pass one character, or --quote none")
         if given is not None and (given == "" or given in (self.quote, self.escape) or "\n" in given or "\r" in given):
-            raise Usage(f"--delimiter {given!r} cannot tell cells apart", r"pass a character or a short text, e.g. --delimiter ';' or --delimiter '\t'")
+            raise Usage(
+                f"--delimiter {given!r} cannot tell cells apart",
+                r"pass a character or a short text, e.g. --delimiter ';' or --delimiter '\t'",
+            )
 
 
 class Cells:
@@ -88,9 +91,19 @@ class Cells:
         try:
             return arrow_csv.open_csv(
                 self.file,
-                read_options=arrow_csv.ReadOptions(block_size=BLOCK, skip_rows_after_names=skipped, column_names=self.names, use_threads=False),
-                parse_options=arrow_csv.ParseOptions(delimiter=self.delimiter, quote_char=quote, escape_char=escape, newlines_in_values=bool(quote or escape), invalid_row_handler=invalid),
-                convert_options=arrow_csv.ConvertOptions(column_types={name: pa.string() for name in self.names}, include_columns=self.read, strings_can_be_null=False),
+                read_options=arrow_csv.ReadOptions(
+                    block_size=BLOCK, skip_rows_after_names=skipped, column_names=self.names, use_threads=False
+                ),
+                parse_options=arrow_csv.ParseOptions(
+                    delimiter=self.delimiter,
+                    quote_char=quote,
+                    escape_char=escape,
+                    newlines_in_values=bool(quote or escape),
+                    invalid_row_handler=invalid,
+                ),
+                convert_options=arrow_csv.ConvertOptions(
+                    column_types={name: pa.string() for name in self.names}, include_columns=self.read, strings_can_be_null=False
+                ),
             )
         except pa.ArrowInvalid as error:
             if "Empty CSV" in str(error):  # a header and nothing else
@@ -99,7 +112,10 @@ class Cells:
 
     def _invalid(self, error: Exception) -> Refused:
         if "straddling" in str(error):
-            return Refused(f"{self.where}: a row is longer than {BLOCK >> 20} MB, or a quote never closes", "correct the quotes, or read them as letters: --quote none")
+            return Refused(
+                f"{self.where}: a row is longer than {BLOCK >> 20} MB, or a quote never closes",
+                "correct the quotes, or read them as letters: --quote none",
+            )
         return Refused(f"{self.where}: no valid CSV ({error})", "check --delimiter, --quote and --encoding")
 
     def _decodable(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -141,8 +157,12 @@ class Cells:
             cell = last.column(last.num_columns - 1)[-1].as_py()
             swallowed.append(quote + cell.replace(quote, quote * 2) if cell else "")
         ends = [text.rstrip("\r\n").encode()[-len(self.utf8.tail) // 2 :] for text in swallowed]
-        if any(end and quote.encode() in text.encode() and self.utf8.tail.rstrip(b"\r\n").endswith(end) for end, text in zip(ends, swallowed)):
-            raise Refused(f"{self.where}: a quote near the end of the file never closes", "close it, or read quotes as letters: --quote none")
+        if any(
+            end and quote.encode() in text.encode() and self.utf8.tail.rstrip(b"\r\n").endswith(end) for end, text in zip(ends, swallowed)
+        ):
+            raise Refused(
+                f"{self.where}: a quote near the end of the file never closes", "close it, or read quotes as letters: --quote none"
+            )
 
     def _head(self) -> str:
         return self.file.peek(1).decode(errors="ignore")
@@ -163,12 +183,20 @@ class Cells:
 
     def _header(self) -> list[str]:
         """The names of the header line, left unread."""
-        quoting = csv.QUOTE_MINIMAL if self.dialect.quote else csv.QUOTE_NONE
-        rows = csv.reader(io.StringIO(self._head(), newline=""), delimiter=self.delimiter, quotechar=self.dialect.quote or None, escapechar=self.dialect.escape, quoting=quoting)
+        quoting: Any = csv.QUOTE_MINIMAL if self.dialect.quote else csv.QUOTE_NONE
+        rows = csv.reader(
+            io.StringIO(self._head(), newline=""),
+            delimiter=self.delimiter,
+            quotechar=self.dialect.quote or None,
+            escapechar=self.dialect.escape,
+            quoting=quoting,
+        )
         names = next((row for row in rows if row), [])
         if self.dialect.long:
             names = [name.replace(STAND_IN, self.dialect.long) for name in names]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise Refused(f"{self.where}: the header has the column `{twice}` twice", "rename one of them, or name all columns by --columns")
+            raise Refused(
+                f"{self.where}: the header has the column `{twice}` twice", "rename one of them, or name all columns by --columns"
+            )
         return names

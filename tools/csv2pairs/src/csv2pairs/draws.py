@@ -111,7 +111,9 @@ class Draws:
         have = np.where(places[short] >= 0, self.near.text[places[short].clip(min=0)], keys.ABSENT)
         mine = asked[short]
         barred = np.concatenate([mine.barred, have], 1)
-        more = _candidates(self.far, self.far.draw(self.wide[rows[short]], Rows(mine.links, barred, mine.keys), places.shape[1], self.options.seed))
+        more = _candidates(
+            self.far, self.far.draw(self.wide[rows[short]], Rows(mine.links, barred, mine.keys), places.shape[1], self.options.seed)
+        )
         joined = np.concatenate([negatives[short], more], 1)
         negatives[short] = np.take_along_axis(joined, np.argsort(joined < 0, axis=1, kind="stable"), 1)[:, : places.shape[1]]
         widened = np.zeros(len(rows), bool)

@@ -14,7 +14,13 @@ from fletching.errors import Refused, Usage
 # Asked when a file is not UTF-8. Exactly one must decode it without an error.
 CANDIDATES = ("cp932", "cp949", "gb18030", "big5", "euc_jp", "cp1252")
 WITHOUT_MARK = ("utf-16-le", "utf-16-be")  # asked where zero bytes stand: no text in another encoding has any
-MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 CHUNK = 1 << 20
 BAD = "\ufdd0"  # a character that Unicode keeps out of text, in the place of what does not decode
 TAIL = 1 << 16
@@ -49,7 +55,9 @@ def detect(head: bytes, again: Callable[[], Any], where: str) -> str:
         return fitting[0]
     told = f"could be {', '.join(fitting)}" if fitting else "is none of the usual encodings"
     fix = f"name it, e.g. --encoding {fitting[0] if fitting else 'latin-1'}"
-    raise Refused(f"{where} is not UTF-8 and {told}", fix + ("" if fitting else ", or drop what does not decode: --encoding utf-8 --bad-rows drop"))
+    raise Refused(
+        f"{where} is not UTF-8 and {told}", fix + ("" if fitting else ", or drop what does not decode: --encoding utf-8 --bad-rows drop")
+    )
 
 
 def _has_line_end(head: bytes, name: str) -> bool:
@@ -86,7 +94,9 @@ class Utf8(io.RawIOBase):
     quote: the character whose occurrences are counted, to see at the end whether one is left open.
     """
 
-    def __init__(self, file: Any, name: str, where: str, *, mark: bool = False, swap: tuple[str, str] | None = None, quote: str = "") -> None:
+    def __init__(
+        self, file: Any, name: str, where: str, *, mark: bool = False, swap: tuple[str, str] | None = None, quote: str = ""
+    ) -> None:
         self.file, self.name, self.where, self.mark, self.swap, self.quote = file, name, where, mark, swap, quote
         self.decoder = codecs.getincrementaldecoder(name)("csv2pairs.mark" if mark else "strict")
         self.plain = name == "utf-8-sig" and swap is None  # bytes are passed on as they are
@@ -144,7 +154,10 @@ class Utf8(io.RawIOBase):
         assert self.swap
         delimiter, replacement = self.swap
         if replacement in text:
-            raise Refused(f"{self.where}: the text holds the control character {replacement!r}, which stands in for {delimiter!r}", "use a delimiter of one byte")
+            raise Refused(
+                f"{self.where}: the text holds the control character {replacement!r}, which stands in for {delimiter!r}",
+                "use a delimiter of one byte",
+            )
         text = self.carry + text
         keep = 0 if final else len(delimiter) - 1
         pieces = text.split(delimiter)

@@ -67,7 +67,9 @@ class Pools:
     that hold a text is chosen. A place is a number into the sorted arrays; `candidate` leads back.
     """
 
-    def __init__(self, pool: np.ndarray, text: np.ndarray, owner: np.ndarray, name: np.ndarray, links: np.ndarray, holders: Holders) -> None:
+    def __init__(
+        self, pool: np.ndarray, text: np.ndarray, owner: np.ndarray, name: np.ndarray, links: np.ndarray, holders: Holders
+    ) -> None:
         self.links, self.holders = links, holders
         order = np.lexsort((text, pool))
         order = order[_first_by_name(pool, text, owner, name, order)]
@@ -116,8 +118,8 @@ class Pools:
         k = chosen.shape[1]
         before = chosen[which]
         fits = self.eligible(places, rows[which])
-        for column in range(1, places.shape[1]):  # no place twice
-            fits[:, column] &= ~(places[:, :column] == places[:, column : column + 1]).any(1)
+        for later in range(1, places.shape[1]):  # no place twice
+            fits[:, later] &= ~(places[:, :later] == places[:, later : later + 1]).any(1)
         if (before[:, 0] >= 0).any():
             fits &= ~(places[:, :, None] == before[:, None, :]).any(2)
         rank = fits.cumsum(1) - 1 + (before >= 0).sum(1)[:, None]
@@ -136,7 +138,9 @@ class Pools:
             row, column = np.nonzero(fits & (rank < chosen.shape[1]))
             chosen[part[row], rank[row, column]] = places[row, column]
 
-    def _exhaust(self, which: np.ndarray, at: np.ndarray, start: np.ndarray, size: np.ndarray, base: np.ndarray, rows: Rows, chosen: np.ndarray) -> None:
+    def _exhaust(
+        self, which: np.ndarray, at: np.ndarray, start: np.ndarray, size: np.ndarray, base: np.ndarray, rows: Rows, chosen: np.ndarray
+    ) -> None:
         """Rows that are tied to nearly all of a large pool: look at all of it, once for rows alike."""
         alike = mix(at[which], rows.links[which][:, 0])
         for name in np.unique(alike):

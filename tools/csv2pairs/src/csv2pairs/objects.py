@@ -83,7 +83,9 @@ class Objects:
                 value, at = DECODER.raw_decode(buffer, at)
             except (ValueError, RecursionError) as error:
                 if ended or len(buffer) - at > LONGEST:
-                    raise Refused(f"{self.where}, item {number + 1:,}: no JSON ({error})", "correct the array, or write one object a line") from None
+                    raise Refused(
+                        f"{self.where}, item {number + 1:,}: no JSON ({error})", "correct the array, or write one object a line"
+                    ) from None
                 more = text.read(max(1 << 20, len(buffer) - at))
                 buffer, at, ended = buffer[at:] + more, 0, not more
                 continue
@@ -108,7 +110,10 @@ class Objects:
 
 def no_column(where: str, missing: str, names: list[str]) -> tuple[str, str]:
     shown = ", ".join(f"`{name}`" for name in names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    return f"{where} has no column `{missing}`; it has {shown}", "name one of these, or name the columns of a table without header by --columns"
+    return (
+        f"{where} has no column `{missing}`; it has {shown}",
+        "name one of these, or name the columns of a table without header by --columns",
+    )
 
 
 def _text(value: Any) -> str | None:

@@ -106,7 +106,9 @@ class Outputs:
                 progress.advance(len(batch))
         if repeated:
             self.report.measures["rows_with_an_id_seen_before"] = repeated
-            self.report.note(f"{repeated:,} rows have an id that came up before; they stay, tied to each other: one split, never each other's negatives")
+            self.report.note(
+                f"{repeated:,} rows have an id that came up before; they stay, tied to each other: one split, never each other's negatives"
+            )
 
     @staticmethod
     def _repeated_ids(draft: Drafts, ids: Seen) -> int:
@@ -116,7 +118,9 @@ class Outputs:
         head[1:] = (own[1:] != own[:-1]) | (query[1:] != query[:-1])
         return int((~ids.first(own[head])).sum())
 
-    def _row(self, ids: pa.StringArray, query: pa.StringArray, pos: pa.ListArray, neg: pa.ListArray | None, passed: pa.RecordBatch) -> pa.RecordBatch:
+    def _row(
+        self, ids: pa.StringArray, query: pa.StringArray, pos: pa.ListArray, neg: pa.ListArray | None, passed: pa.RecordBatch
+    ) -> pa.RecordBatch:
         arrays: dict[str, Any] = {name: passed[name] for name in passed.schema.names}
         if self.options.domain:
             arrays["domain"] = passed[self.options.domain]
@@ -171,7 +175,9 @@ class Outputs:
         largest = int(np.unique(groups, return_counts=True)[1].max()) if len(groups) else 0
         self.report.measures["largest_group_of_tied_rows"] = largest
         if largest > max(1, 0.05 * len(groups)) and len(groups) >= 20:
-            self.report.note(f"{largest:,} of {len(groups):,} rows hang together by texts in common and stay in one split; shares may be missed")
+            self.report.note(
+                f"{largest:,} of {len(groups):,} rows hang together by texts in common and stay in one split; shares may be missed"
+            )
 
     def _write_part(self, spool: Spool, draws: Draws, part: Part, out: Writer, count: bool, progress: Any) -> None:
         with _Behind(out) as behind:
@@ -203,7 +209,9 @@ class Outputs:
     def _tell_shortfall(self) -> None:
         short = self.report.measures.get("rows_short_of_negatives")
         if short:
-            self.report.note(f"{short:,} rows have fewer than {self.options.negatives} negatives; --shortfall widen fills them, drop leaves them out")
+            self.report.note(
+                f"{short:,} rows have fewer than {self.options.negatives} negatives; --shortfall widen fills them, drop leaves them out"
+            )
         widened = self.report.measures.get("rows_widened_to_the_domain")
         if widened:
             self.report.note(f"{widened:,} rows have negatives from outside their category")

@@ -112,7 +112,15 @@ class Drafting:
             return self.template.fill(batch)
         return self.pos[0].fill(batch) if self.options.mode == "group" and len(self.pos) == 1 else templates.fuse(self.pos, batch)
 
-    def _each(self, batch: pa.RecordBatch, query: pa.StringArray, query_keys: np.ndarray, columns: list, column_keys: np.ndarray, pools: np.ndarray) -> Drafts:
+    def _each(
+        self,
+        batch: pa.RecordBatch,
+        query: pa.StringArray,
+        query_keys: np.ndarray,
+        columns: list,
+        column_keys: np.ndarray,
+        pools: np.ndarray,
+    ) -> Drafts:
         """An example for every positive of a row, in order of row and column."""
         filled = column_keys != keys.ABSENT
         counts = filled.sum(1)
@@ -125,7 +133,9 @@ class Drafting:
         if len(row) == len(batch) and len(columns) == 1:  # every row gives one example
             return self._finish(batch, query, query_keys, items, ones, column_keys[:, 0], np.repeat(pools, len(row)), column_keys)
         rows = pa.array(row)
-        return self._finish(batch.take(rows), query.take(rows), query_keys[row], items, ones, column_keys[row, place], pools[place], column_keys[row])
+        return self._finish(
+            batch.take(rows), query.take(rows), query_keys[row], items, ones, column_keys[row, place], pools[place], column_keys[row]
+        )
 
     def _one(self, batch: pa.RecordBatch, query: pa.StringArray, query_keys: np.ndarray, columns: list, column_keys: np.ndarray) -> Drafts:
         """One example a row: modes list, fused and group."""
@@ -142,10 +152,27 @@ class Drafting:
         items = _items(columns, row, place)
         kept = pa.array(keep)
         pools = np.zeros(len(row), np.uint8)
-        return self._finish(batch.filter(kept), query.filter(kept), query_keys[keep], items, usable.sum(1)[keep], column_keys[row, place], pools, column_keys[keep])
+        return self._finish(
+            batch.filter(kept),
+            query.filter(kept),
+            query_keys[keep],
+            items,
+            usable.sum(1)[keep],
+            column_keys[row, place],
+            pools,
+            column_keys[keep],
+        )
 
     def _finish(
-        self, batch: pa.RecordBatch, query: pa.StringArray, query_keys: np.ndarray, items: pa.StringArray, counts: np.ndarray, item_keys: np.ndarray, pools: np.ndarray, column_keys: np.ndarray
+        self,
+        batch: pa.RecordBatch,
+        query: pa.StringArray,
+        query_keys: np.ndarray,
+        items: pa.StringArray,
+        counts: np.ndarray,
+        item_keys: np.ndarray,
+        pools: np.ndarray,
+        column_keys: np.ndarray,
     ) -> Drafts:
         options, nothing = self.options, np.zeros(len(query), np.uint64)
         categories = keys.of_few(batch[options.category]) if options.category else nothing
@@ -206,4 +233,3 @@ def _items(columns: list[pa.StringArray], row: np.ndarray, place: np.ndarray) ->
 def _named(text_keys: np.ndarray, kind: int) -> np.ndarray:
     """Keys of another kind of thing than texts, so that an id never equals a query; ABSENT stays."""
     return np.where(text_keys == keys.ABSENT, keys.ABSENT, keys.mix(kind, text_keys))
-

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from csv2pairs.spool import Spool
 from fletching import keys
@@ -29,7 +30,9 @@ class Part:
 
 def parts(spool: Spool, splits: np.ndarray, names: list[str], options: Options) -> list[Part]:
     """The files of a run, every split for every value."""
-    by_split = [(name, options.output and options.output.replace("{split}", name), splits == number) for number, name in enumerate(names or [""])]
+    by_split = [
+        (name, options.output and options.output.replace("{split}", name), splits == number) for number, name in enumerate(names or [""])
+    ]
     role = options.partition_by
     if not role:
         return [Part(name, path, np.flatnonzero(mine)) for name, path, mine in by_split]
@@ -43,11 +46,11 @@ def parts(spool: Spool, splits: np.ndarray, names: list[str], options: Options) 
     return found
 
 
-def _values(column: object, row_keys: np.ndarray) -> list[tuple[str, np.uint64]]:
+def _values(column: pa.ChunkedArray, row_keys: np.ndarray) -> list[tuple[str, np.uint64]]:
     """(file name, key) of each distinct value, by name. Of several spellings the smallest gives the name."""
     spellings: dict[int, str] = {}
-    distinct, first = np.unique(row_keys, return_index=True)
-    texts = column.dictionary_encode().combine_chunks() if len(row_keys) else None  # type: ignore[attr-defined]
+    distinct = np.unique(row_keys)
+    texts = column.dictionary_encode().combine_chunks() if len(row_keys) else None
     if texts is not None:
         codes = texts.indices.fill_null(-1).to_numpy()
         _, sample = np.unique(codes, return_index=True)

@@ -16,7 +16,19 @@ import pyarrow as pa
 
 from csv2pairs.pairs import Drafts
 
-KEYS = ("query_keys", "item_keys", "item_pools", "links", "id_links", "apart", "own_category", "row_keys", "categories", "domains", "counts")
+KEYS = (
+    "query_keys",
+    "item_keys",
+    "item_pools",
+    "links",
+    "id_links",
+    "apart",
+    "own_category",
+    "row_keys",
+    "categories",
+    "domains",
+    "counts",
+)
 
 
 class Numbers:
@@ -93,10 +105,10 @@ class Spool:
         for draft in drafts:
             for name, column in numbers.items():
                 column.append(getattr(draft, name))
-            for name, column in texts.items():
+            for name, written in texts.items():
                 cells = getattr(draft, name)
                 if cells is not None:
-                    column.append(cells.fill_null(""))
+                    written.append(cells.fill_null(""))
             passed = passed or pa.ipc.new_file(path, draft.passed.schema)
             passed.write_batch(draft.passed)
         for name, column in numbers.items():
@@ -106,8 +118,7 @@ class Spool:
         self.starts = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
         if passed:
             passed.close()
-        reader = pa.ipc.open_file(pa.memory_map(path)) if passed else None
-        self.passed = pa.Table.from_batches([reader.get_batch(i) for i in range(reader.num_record_batches)], reader.schema) if reader else pa.table({})
+        self.passed = pa.ipc.open_file(pa.memory_map(path)).read_all() if passed else pa.table({})
 
     def owners(self) -> np.ndarray:
         """The example of each item, int64 (m,)."""

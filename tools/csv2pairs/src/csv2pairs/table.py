@@ -64,7 +64,9 @@ class Table:
             for batch in _ahead(self._open(source)) if plain else self._open(source):
                 names = batch.schema.names
                 self.found.update(names)
-                cells = [self._cells(batch, name, source.where) if name in names else pa.nulls(len(batch), pa.string()) for name in self.used]
+                cells = [
+                    self._cells(batch, name, source.where) if name in names else pa.nulls(len(batch), pa.string()) for name in self.used
+                ]
                 yield pa.RecordBatch.from_arrays(cells, schema=self.schema)
 
     def _cells(self, batch: pa.RecordBatch, name: str, where: str) -> pa.StringArray:
@@ -131,7 +133,9 @@ class Table:
         else:
             codec = encoding.detect(head, lambda: sniff(source.open())[1], source.where)
         if codec != "utf-8-sig":
-            self.report.note(f"{source.where} is read as {codec}" + ("" if codec in ("utf-16", "utf-32") else ", the only encoding that fits"))
+            self.report.note(
+                f"{source.where} is read as {codec}" + ("" if codec in ("utf-16", "utf-32") else ", the only encoding that fits")
+            )
         return tail, codec
 
     def _is_json(self, source: Source, tail: Tail, codec: str) -> bool:

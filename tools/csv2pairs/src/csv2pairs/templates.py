@@ -66,7 +66,9 @@ def fuse(templates: list[Template], batch: pa.RecordBatch) -> pa.StringArray:
     for template in templates:
         cells = template.fill(batch)
         label = f"{template.text}: " if template.is_column else ""
-        pieces.append(pc.if_else(present(cells), pc.binary_join_element_wise(label, pc.utf8_trim_whitespace(cells), ""), pa.scalar(None, pa.string())))
+        pieces.append(
+            pc.if_else(present(cells), pc.binary_join_element_wise(label, pc.utf8_trim_whitespace(cells), ""), pa.scalar(None, pa.string()))
+        )
     fused = pc.binary_join_element_wise(*pieces, ", ", null_handling="skip")
     return pc.if_else(present(fused), fused, pa.scalar(None, pa.string()))
 

@@ -27,7 +27,10 @@ def check_output(path: str | None, tool: str) -> None:
     """Refuse an output that cannot work, before any work is done."""
     if path is None or path == "-":
         if sys.stdout.isatty():
-            raise Usage(f"{tool} writes an Arrow stream, which a terminal cannot show", "pipe it into the next tool, or name a file: -o OUT.parquet or -o OUT.jsonl")
+            raise Usage(
+                f"{tool} writes an Arrow stream, which a terminal cannot show",
+                "pipe it into the next tool, or name a file: -o OUT.parquet or -o OUT.jsonl",
+            )
     elif not path.endswith(FILES) and not _is_special(path):
         raise Usage(f"-o {path} has no known extension", "end it in " + ", ".join(FILES))
     elif os.path.isdir(path):
@@ -104,7 +107,6 @@ class Writer:
         if self.completed:
             return
         self._flush(everything=True)
-        self.completed = True
         end: dict[str, Any] = {
             "status": "complete",
             "rows": self.rows,
@@ -113,6 +115,7 @@ class Writer:
             "from": [end for reader in self.sources for end in reader.ends if end],
         }
         self.output.close(end)
+        self.completed = True
         self.file.flush()
         if self.temporary:
             os.fsync(self.file.fileno())
