@@ -1,10 +1,10 @@
 """hnmine against sentence_transformers.util.mine_hard_negatives and FlagEmbedding's loop: seconds and peak memory.
 
   python bench/hnmine.py --synthetic 200000 --queries 2000
-  python bench/hnmine.py --pairs pairs.jsonl [--corpus corpus.jsonl] --model all-MiniLM-L6-v2
+  python bench/hnmine.py --pairs pairs.jsonl [--corpus corpus.jsonl] --model all-MiniLM-L6-v2 [--end-to-end]
   python bench/hnmine.py --synthetic 1000000 --queries 10000 --ways fletching --rounds 1
 
-All get the same vectors, so that mining alone is measured (bench/encode.py measures encoding), and look for the same K of
+With --end-to-end each one encodes with the model, too. Else all get the same vectors by a look-up, so that mining alone is measured (bench/encode.py measures encoding), and look for the same K of
 the same ranks. Each run is a process of its own; the ways take turns. Seconds start after the imports: hnmine reads and
 writes files, the others get Python lists in memory and write JSON lines. Peak memory is of the whole process.
 
@@ -40,9 +40,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, help="examples (JSONL), one positive each, instead")
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--model")
+    parser.add_argument("--end-to-end", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--ways", default=";".join(WAYS), help="of these, divided by ;")
+    parser.add_argument("--ways", default=";".join(WAYS), help="some of these, divided by ;")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -53,7 +54,10 @@ def main() -> None:
         folder = Path(name)
         size = synthetic(folder, args.synthetic, args.queries) if args.synthetic else encoded(folder, args.pairs, args.corpus, args.model)
         print(f"{size}, K {K}, ranks {LOW}-{HIGH}, {args.rounds} rounds, {args.threads} threads\n")
-        ways = args.ways.split(";")
+        ways = [*END_TO_END] if args.end_to_end else args.ways.split(";")
+        (folder / "model").write_text(args.model or "stub")
+        if args.end_to_end:
+            (folder / "end-to-end").touch()
         runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for _ in range(args.rounds):
             for way in ways:
@@ -148,7 +152,7 @@ def measured(way: str, folder: Path, threads: int) -> dict[str, float]:
 
     import hnmine.mine  # noqa: F401
 
-    work = WAYS[way](folder)
+    work = (END_TO_END if (folder / "end-to-end").exists() else WAYS)[way](folder)
     before, wall, cpu = peak(), time.perf_counter(), time.process_time()
     work()
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "peak": peak(), "grown": peak() - before}
@@ -160,14 +164,15 @@ def peak() -> float:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
 
 
-def by_fletching(folder: Path) -> Any:
+def by_fletching(folder: Path, vectors: str) -> Any:
+    """hnmine as a command with `vectors` from a "file", from a "stub" that only looks up, or from the "model"."""
     from hnmine import cli
 
+    given = ["--vectors", f"{folder}/vectors.parquet"] if vectors == "file" else ["--model", (folder / "model").read_text()]
     line = [
         "--corpus",
         f"{folder}/corpus.parquet",
-        "--vectors",
-        f"{folder}/vectors.parquet",
+        *given,
         "--negatives",
         str(K),
         "--range",
@@ -176,7 +181,27 @@ def by_fletching(folder: Path) -> Any:
         "0.95",
         "--quiet",
     ]
+    if vectors == "stub":
+        cli._models = lambda *_: (Encoder(folder), None)
     return lambda: cli.main([f"{folder}/rows.jsonl", *line, "-o", f"{folder}/fletching.jsonl"]) and sys.exit("hnmine failed")
+
+
+class Encoder:
+    """What hnmine asks of an encoder; encoding is a look-up that costs little."""
+
+    devices = ("cpu",)
+    settings: dict[str, str] = {}
+
+    def __init__(self, folder: Path) -> None:
+        self.documents, self.queries = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("documents", "queries"))
+        self.dimension = self.documents.shape[1]
+        self.rows = {text: i for i, text in enumerate(json.loads((folder / "texts.json").read_text("utf-8")))}
+        self.asked = {json.loads(line)["query"]: i for i, line in enumerate((folder / "rows.jsonl").open(encoding="utf-8"))}
+
+    def encode(self, texts: list[str], role: str, prompts: Any = None, progress: Any = None) -> np.ndarray:
+        if role == "query":
+            return self.queries[[self.asked[text] for text in texts]]
+        return self.documents[[self.rows[text] for text in texts]]
 
 
 class Stub:
@@ -209,8 +234,9 @@ class Stub:
         return pairwise_cos_sim(left, right)
 
 
-def by_sentence_transformers(folder: Path, use_faiss: bool) -> Any:
+def by_sentence_transformers(folder: Path, use_faiss: bool, model: str | None = None) -> Any:
     from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import mine_hard_negatives
 
     rows = [json.loads(line) for line in (folder / "rows.jsonl").open(encoding="utf-8")]
@@ -226,7 +252,8 @@ def by_sentence_transformers(folder: Path, use_faiss: bool) -> Any:
         use_faiss=use_faiss,
         verbose=False,
     )
-    return lambda: mine_hard_negatives(data, Stub(folder), corpus=texts, **options).to_json(f"{folder}/peer.jsonl")
+    encoder = (lambda: SentenceTransformer(model, device="cpu")) if model else (lambda: Stub(folder))
+    return lambda: mine_hard_negatives(data, encoder(), corpus=texts, **options).to_json(f"{folder}/peer.jsonl")
 
 
 def by_flagembedding(folder: Path) -> Any:
@@ -256,10 +283,16 @@ def by_flagembedding(folder: Path) -> Any:
 
 
 WAYS = {
-    "fletching": by_fletching,
+    "fletching": lambda folder: by_fletching(folder, "stub"),
+    "fletching, --vectors FILE": lambda folder: by_fletching(folder, "file"),
     "sentence-transformers": lambda folder: by_sentence_transformers(folder, False),
     "sentence-transformers, FAISS": lambda folder: by_sentence_transformers(folder, True),
     "FlagEmbedding's loop": by_flagembedding,
+}
+
+END_TO_END = {
+    "fletching": lambda folder: by_fletching(folder, "model"),
+    "sentence-transformers": lambda folder: by_sentence_transformers(folder, False, (folder / "model").read_text()),
 }
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import conftest
 
 from fletching.encode import Encoder, store
 from fletching.encode import encoder as encoders
+from fletching.errors import Refused, Usage
 from fletching.options import Encoding
 from fletching.report import Report
 
@@ -135,3 +136,44 @@ def test_room_holds_what_is_put_there_after_it_was_forgotten():
     store.forget(held)
     assert (held.ravel() == np.arange(16000)).all()
     assert store.room(0, 16).shape == (0, 16)
+
+
+# --- the options of every tool that encodes ----------------------------------------------------------
+
+
+def test_texts_are_cut_at_the_length_asked_for_and_that_is_counted(model, capsys):
+    with Encoder(Options(model=model, query_length=4, doc_length=6), Report("test")) as encoder:
+        assert (encoder.encode(["owl owl bread", "owl owl"], "query")[0] == encoder.encode(["owl owl"], "query")[0]).all()
+        encoder.encode(["owl " * 9], "document")
+    told = capsys.readouterr().err
+    assert "1 query texts (33.3%) cut after 4 tokens" in told and "1 document texts (100.0%) cut after 6 tokens" in told
+
+
+def test_prompts_come_from_the_options_the_model_or_the_row(tmp_path):
+    folder = conftest.build_model(tmp_path / "model", prompts={"query": "how ", "document": "why "})
+    plain = encoder_of(folder, query_prompt="", doc_prompt="", dtype="float32")
+    own = encoder_of(folder, dtype="float32")
+    assert np.allclose(own.encode(["owl"], "query"), plain.encode(["how owl"], "query"), atol=1e-6)
+    assert np.allclose(own.encode(["owl"], "document"), plain.encode(["why owl"], "document"), atol=1e-6)
+    assert np.allclose(plain.encode(["owl"], "query", ["when "]), plain.encode(["when owl"], "query"), atol=1e-6)
+    with pytest.raises(Refused, match="the data asks for the query prompt 'when '"):
+        own.encode(["owl"], "query", ["when "])
+
+
+def test_a_cache_is_read_by_the_next_run_and_not_under_another_length_or_type(model, tmp_path, monkeypatch):
+    folder = str(tmp_path / "cache")
+    with encoder_of(model, cache=folder) as encoder:
+        first = encoder.encode(TEXTS, "document")
+    with encoder_of(model, cache=folder) as encoder:
+        monkeypatch.setattr(encoder, "_forward", None)  # nothing is left to encode
+        assert (encoder.encode(TEXTS, "document") == first).all()
+    for other in ({"doc_length": 9}, {"dtype": "float16"}):
+        with encoder_of(model, cache=folder, **other) as encoder:
+            monkeypatch.setattr(encoder, "_forward", None)
+            with pytest.raises(TypeError):
+                encoder.encode(TEXTS, "document")
+
+
+def test_a_device_that_is_not_there_is_a_wrong_usage(model):
+    with pytest.raises(Usage, match="--device cuda:7 cannot be used"):
+        encoder_of(model, device="cuda:7")
