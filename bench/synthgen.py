@@ -1,0 +1,209 @@
+"""synthgen: is the server the only thing that is waited for, is memory bounded, are rows of a real grammar accepted?
+
+  python bench/synthgen.py                 throughput and memory (about 5 minutes on 2 cores)
+  python bench/synthgen.py throughput      64 in flight against a server of fixed latency
+  python bench/synthgen.py memory          100,000 rows: the largest memory of the process
+  python bench/synthgen.py grammar         llama-cpp-python with a tiny GGUF of random weights (needs llama-cpp-python, gguf)
+
+The server runs in a process of its own and does nothing but wait and reply, so that what is measured is the client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.util
+import json
+import multiprocessing
+import os
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+TASK = {"id": "t", "text": "Given a proverb, find another one.", "type": "short-short"}
+
+
+# --- a server of fixed latency -----------------------------------------------------------------------
+
+
+def wait_and_reply(port: int, latency: float) -> None:
+    """Chat completions on a port: each reply is new and comes `latency` seconds after its request."""
+    count = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+            asked = await reader.readexactly(length)
+            count += 1
+            reply = {"zorvel": "hello"} if b"zorvel" in asked else {"input": f"the owl number {count}", "positive_document": f"the mouse number {count}"}
+            choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": json.dumps(reply)}}
+            body = json.dumps({"model": "m", "choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 20}}).encode()
+            await asyncio.sleep(latency)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+
+    async def serve() -> None:
+        async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await talk(reader, writer)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                writer.close()
+
+        server = await asyncio.start_server(guarded, "127.0.0.1", port, backlog=4096)
+        await server.serve_forever()
+
+    asyncio.run(serve())
+
+
+class Waiting:
+    """The server in a process of its own, as long as the block lasts."""
+
+    def __init__(self, latency: float) -> None:
+        self.port = free_port()
+        self.process = multiprocessing.get_context("spawn").Process(target=wait_and_reply, args=(self.port, latency), daemon=True)
+
+    def __enter__(self) -> str:
+        self.process.start()
+        wait_for(self.port)
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def __exit__(self, *failure: object) -> None:
+        self.process.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(port: int, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise SystemExit("the server does not come up")
+
+
+def synthgen(folder: Path, rows: list[dict[str, Any]], url: str, *words: Any) -> dict[str, Any]:
+    """Its JSON summary, with the seconds of asking and the largest memory in MB."""
+    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out, summary = folder / "out.parquet", folder / "summary.json"
+    argv = ["synthgen", folder / "in.jsonl", "--model", "m", "--base-url", url, "-o", out, "--json-summary", summary, *words]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False, env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
+    if done.returncode:
+        print(done.stderr)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = json.loads(summary.read_text()) if summary.exists() else {}
+    return found | {"code": done.returncode, "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, "rss": after.ru_maxrss / 1024, "err": done.stderr}
+
+
+# --- the claims --------------------------------------------------------------------------------------
+
+
+def throughput(latency: float = 2.0, flying: int = 64, rounds: int = 12) -> None:
+    """Requests a second between the first round and the end: starting Python and finding the server out is no throughput."""
+    with tempfile.TemporaryDirectory() as name, Waiting(latency) as url:
+        folder = Path(name)
+        seconds = {}
+        for count in (flying, flying * rounds):
+            (folder / str(count)).mkdir()
+            seconds[count] = synthgen(folder / str(count), [TASK], url, "--per-row", count, "--concurrency", flying)["seconds"]
+    rate = (flying * rounds - flying) / (seconds[flying * rounds] - seconds[flying])
+    ideal = flying / latency
+    print(f"throughput: {flying} in flight, latency {latency:g} s: {rate:.1f} requests/s of {ideal:.1f} ideal = {rate / ideal:.1%} (claim: 95 %), load {os.getloadavg()[0]:.1f}")
+
+
+def memory(rows: int = 100_000) -> None:
+    found = {}
+    for count in (rows // 10, rows):
+        with tempfile.TemporaryDirectory() as name, Waiting(0.0) as url:
+            tasks = [TASK | {"id": f"t{i}"} for i in range(100)]
+            done = synthgen(Path(name), tasks, url, "--per-row", count // 100, "--concurrency", 64)
+            found[count] = done["rss"]
+            rate = count / done["seconds"]
+            print(f"memory: {done['rows_out']:,} rows, {done['rss']:.0f} MB, {rate:,.0f} requests/s, {1e6 * done['cpu'] / count:.0f} us of CPU a request")
+    small, large = found.values()
+    print(f"memory: {1e6 * (large - small) / (rows - rows // 10):.0f} bytes more for each row more")
+
+
+def grammar(rows: int = 20) -> None:
+    """A random model can write nothing but what the grammar lets through: rows that come out were made by the form alone."""
+    missing = [name for name in ("llama_cpp", "gguf") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"grammar: not run, {', '.join(missing)} is not installed: pip install llama-cpp-python[server] gguf")
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        random_gguf(folder / "tiny.gguf")
+        port = free_port()
+        command = [sys.executable, "-m", "llama_cpp.server", "--model", str(folder / "tiny.gguf"), "--n_ctx", "4096", "--host", "127.0.0.1", "--port", str(port)]
+        with open(folder / "log", "wb") as log:
+            server = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            wait_for(port)
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=10).read()
+            done = synthgen(folder, [TASK], f"http://127.0.0.1:{port}/v1", "--per-row", rows, "--concurrency", 2, "--answer-tokens", 400, "--no-language-check", "--rejects", folder / "rejects.jsonl")
+            forms = [json.loads(line)["note"]["rung"] for line in (folder / "out.parquet.journal" / "answers.jsonl").read_text().splitlines() if "note" in line and "probe" in line]
+        finally:
+            server.terminate()
+            server.wait(10)
+    print(f"grammar: form found {forms}, {done.get('rows_out', 0)} of {rows} random replies are rows; rejected: {done.get('measures', {}).get('rejected')}")
+
+
+def random_gguf(path: Path) -> None:
+    """A Llama of one layer with random weights, whose tokens are the bytes."""
+    import gguf
+    import numpy as np
+
+    width, heads, vocabulary = 64, 2, 259
+    draw = np.random.default_rng(0)
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_context_length(4096)
+    writer.add_embedding_length(width)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(2 * width)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(width // heads)
+    writer.add_vocab_size(vocabulary)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(256))])
+    writer.add_token_scores([0.0] * vocabulary)
+    writer.add_token_types([gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL, *[gguf.TokenType.BYTE] * 256])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_chat_template("{% for message in messages %}{{ message['content'] }}{% endfor %}")
+
+    def add(name: str, *shape: int) -> None:
+        writer.add_tensor(name, draw.normal(0, 0.02, shape).astype(np.float32) if len(shape) > 1 else np.ones(shape, np.float32))
+
+    add("token_embd.weight", vocabulary, width)
+    add("output_norm.weight", width)
+    add("output.weight", vocabulary, width)
+    for part, shape in {"attn_norm": (width,), "ffn_norm": (width,), "attn_q": (width, width), "attn_k": (width, width), "attn_v": (width, width), "attn_output": (width, width), "ffn_gate": (2 * width, width), "ffn_up": (2 * width, width), "ffn_down": (width, 2 * width)}.items():
+        add(f"blk.0.{part}.weight", *shape)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+CLAIMS = {"throughput": throughput, "memory": memory, "grammar": grammar}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("claims", nargs="*", choices=[[], *CLAIMS], default=[])
+    for claim in parser.parse_args().claims or CLAIMS:
+        CLAIMS[claim]()
