@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -202,3 +205,16 @@ def test_either_all_outputs_appear_or_none(tmp_path, monkeypatch, capsys):
     assert "no space left" in capsys.readouterr().err
     assert sorted(os.listdir()) == ["out.one.parquet", "t.csv"]
     assert (tmp_path / "out.one.parquet").read_text() == "old"
+
+
+def test_the_output_names_its_inputs_by_digest_and_lineage(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("q,a\n1,x\n2,y\n")
+    assert main("t.csv --mode texts --template {q}{a} --keep q -o texts.parquet --quiet".split()) == 0
+    assert main("texts.parquet --query q --pos text -o pairs.parquet --quiet".split()) == 0
+    first, second = (pq.ParquetFile(f"{name}.parquet") for name in ("texts", "pairs"))
+    end = json.loads(first.metadata.metadata[b"fletching.end"])
+    assert end["from"] == [{"digest": "xxh3-128-bytes:" + xxhash.xxh3_128_hexdigest((tmp_path / "t.csv").read_bytes())}]
+    assert json.loads(second.metadata.metadata[b"fletching.end"])["from"] == [end]
+    step = json.loads(second.schema_arrow.metadata[b"fletching"])["step"]
+    assert [source["options"]["template"] for source in step["from"]] == ["{q}{a}"]
