@@ -13,6 +13,6 @@ writer    canonical batches, atomic files, failure bytes
 """
 
 from fletching.stream.reader import Reader
-from fletching.stream.writer import Together, Writer
+from fletching.stream.writer import Together, Writer, check_output
 
-__all__ = ["Reader", "Together", "Writer"]
+__all__ = ["Reader", "Together", "Writer", "check_output"]
