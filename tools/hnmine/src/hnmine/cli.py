@@ -128,10 +128,12 @@ def run(options: Options, report: Report) -> None:
     window, shard = check(options), part(options.shard)
 
     from fletching.stream import Reader, Writer, check_output
+
+    check_output(options.output, report.tool)  # before torch and a model are loaded
+
     from hnmine import rows as made
     from hnmine.pool import Pool, Spool
 
-    check_output(options.output, report.tool)  # before a model is loaded
     rows = Reader(report, options.inputs, "examples", limit=options.limit)
     corpus = Reader(report, options.corpus, "texts", count=False) if options.corpus else None
     columns = made.scored_columns(rows.columns) if options.score_all else made.mined_columns(rows.columns, options.pad)

@@ -132,10 +132,12 @@ def run(options: Options, report: Report) -> None:
     criteria, shard = check(options), part(options.shard)
 
     from fletching.stream import Reader, Writer, check_output
+
+    check_output(options.output, report.tool)  # before torch and a model are loaded
+
     from simfilter import judge, rows, score
     from simfilter.work import Work, models
 
-    check_output(options.output, report.tool)  # before a model is loaded
     reader = Reader(report, options.inputs, "examples", limit=options.limit)
     corpus = Reader(report, options.corpus, "texts", count=False) if options.corpus else None
     columns = score.scored_columns(reader.columns)
