@@ -43,7 +43,11 @@ def wait_and_reply(port: int, latency: float) -> None:
             length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
             asked = await reader.readexactly(length)
             count += 1
-            reply = {"zorvel": "hello"} if b"zorvel" in asked else {"input": f"the owl number {count}", "positive_document": f"the mouse number {count}"}
+            reply = (
+                {"zorvel": "hello"}
+                if b"zorvel" in asked
+                else {"input": f"the owl number {count}", "positive_document": f"the mouse number {count}"}
+            )
             choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": json.dumps(reply)}}
             body = json.dumps({"model": "m", "choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 20}}).encode()
             await asyncio.sleep(latency)
@@ -100,12 +104,23 @@ def synthgen(folder: Path, rows: list[dict[str, Any]], url: str, *words: Any) ->
     out, summary = folder / "out.parquet", folder / "summary.json"
     argv = ["synthgen", folder / "in.jsonl", "--model", "m", "--base-url", url, "-o", out, "--json-summary", summary, *words]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False, env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
+    done = subprocess.run(
+        [str(word) for word in argv],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )
     if done.returncode:
         print(done.stderr)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = json.loads(summary.read_text()) if summary.exists() else {}
-    return found | {"code": done.returncode, "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, "rss": after.ru_maxrss / 1024, "err": done.stderr}
+    return found | {
+        "code": done.returncode,
+        "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "rss": after.ru_maxrss / 1024,
+        "err": done.stderr,
+    }
 
 
 # --- the claims --------------------------------------------------------------------------------------
@@ -121,7 +136,9 @@ def throughput(latency: float = 2.0, flying: int = 64, rounds: int = 12) -> None
             seconds[count] = synthgen(folder / str(count), [TASK], url, "--per-row", count, "--concurrency", flying)["seconds"]
     rate = (flying * rounds - flying) / (seconds[flying * rounds] - seconds[flying])
     ideal = flying / latency
-    print(f"throughput: {flying} in flight, latency {latency:g} s: {rate:.1f} requests/s of {ideal:.1f} ideal = {rate / ideal:.1%} (claim: 95 %), load {os.getloadavg()[0]:.1f}")
+    print(
+        f"throughput: {flying} in flight, latency {latency:g} s: {rate:.1f} requests/s of {ideal:.1f} ideal = {rate / ideal:.1%} (claim: 95 %), load {os.getloadavg()[0]:.1f}"
+    )
 
 
 def memory(rows: int = 100_000) -> None:
@@ -132,7 +149,9 @@ def memory(rows: int = 100_000) -> None:
             done = synthgen(Path(name), tasks, url, "--per-row", count // 100, "--concurrency", 64)
             found[count] = done["rss"]
             rate = count / done["seconds"]
-            print(f"memory: {done['rows_out']:,} rows, {done['rss']:.0f} MB, {rate:,.0f} requests/s, {1e6 * done['cpu'] / count:.0f} us of CPU a request")
+            print(
+                f"memory: {done['rows_out']:,} rows, {done['rss']:.0f} MB, {rate:,.0f} requests/s, {1e6 * done['cpu'] / count:.0f} us of CPU a request"
+            )
     small, large = found.values()
     print(f"memory: {1e6 * (large - small) / (rows - rows // 10):.0f} bytes more for each row more")
 
@@ -147,18 +166,49 @@ def grammar(rows: int = 20) -> None:
         folder = Path(name)
         random_gguf(folder / "tiny.gguf")
         port = free_port()
-        command = [sys.executable, "-m", "llama_cpp.server", "--model", str(folder / "tiny.gguf"), "--n_ctx", "4096", "--host", "127.0.0.1", "--port", str(port)]
+        command = [
+            sys.executable,
+            "-m",
+            "llama_cpp.server",
+            "--model",
+            str(folder / "tiny.gguf"),
+            "--n_ctx",
+            "4096",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
         with open(folder / "log", "wb") as log:
             server = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             wait_for(port)
             urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=10).read()
-            done = synthgen(folder, [TASK], f"http://127.0.0.1:{port}/v1", "--per-row", rows, "--concurrency", 2, "--answer-tokens", 400, "--no-language-check", "--rejects", folder / "rejects.jsonl")
-            forms = [json.loads(line)["note"]["rung"] for line in (folder / "out.parquet.journal" / "answers.jsonl").read_text().splitlines() if "note" in line and "probe" in line]
+            done = synthgen(
+                folder,
+                [TASK],
+                f"http://127.0.0.1:{port}/v1",
+                "--per-row",
+                rows,
+                "--concurrency",
+                2,
+                "--answer-tokens",
+                400,
+                "--no-language-check",
+                "--rejects",
+                folder / "rejects.jsonl",
+            )
+            forms = [
+                json.loads(line)["note"]["rung"]
+                for line in (folder / "out.parquet.journal" / "answers.jsonl").read_text().splitlines()
+                if "note" in line and "probe" in line
+            ]
         finally:
             server.terminate()
             server.wait(10)
-    print(f"grammar: form found {forms}, {done.get('rows_out', 0)} of {rows} random replies are rows; rejected: {done.get('measures', {}).get('rejected')}")
+    print(
+        f"grammar: form found {forms}, {done.get('rows_out', 0)} of {rows} random replies are rows; rejected: {done.get('measures', {}).get('rejected')}"
+    )
 
 
 def random_gguf(path: Path) -> None:
@@ -192,7 +242,17 @@ def random_gguf(path: Path) -> None:
     add("token_embd.weight", vocabulary, width)
     add("output_norm.weight", width)
     add("output.weight", vocabulary, width)
-    for part, shape in {"attn_norm": (width,), "ffn_norm": (width,), "attn_q": (width, width), "attn_k": (width, width), "attn_v": (width, width), "attn_output": (width, width), "ffn_gate": (2 * width, width), "ffn_up": (2 * width, width), "ffn_down": (width, 2 * width)}.items():
+    for part, shape in {
+        "attn_norm": (width,),
+        "ffn_norm": (width,),
+        "attn_q": (width, width),
+        "attn_k": (width, width),
+        "attn_v": (width, width),
+        "attn_output": (width, width),
+        "ffn_gate": (2 * width, width),
+        "ffn_up": (2 * width, width),
+        "ffn_down": (width, 2 * width),
+    }.items():
         add(f"blk.0.{part}.weight", *shape)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -28,7 +28,15 @@ def prose(count: int, source: random.Random) -> str:
     """English of so many words, without sense."""
     found: list[str] = []
     while len(found) < count:
-        found += ["the", source.choice(NOUNS), source.choice(VERBS), "the", source.choice(NOUNS), source.choice(["of", "in", "with"]), source.choice(NOUNS)]
+        found += [
+            "the",
+            source.choice(NOUNS),
+            source.choice(VERBS),
+            "the",
+            source.choice(NOUNS),
+            source.choice(["of", "in", "with"]),
+            source.choice(NOUNS),
+        ]
     return " ".join(found[:count]).capitalize()
 
 
@@ -42,12 +50,19 @@ def author(body: dict[str, Any]) -> Any:
         document = 8
     sketch = prompt.rsplit("\n", 1)[-1]
     if '"tasks"' in sketch:
-        return {"tasks": [f"Given a {source.choice(NOUNS)} of the {source.choice(NOUNS)} number {source.randrange(10**6)}, find what {source.choice(VERBS)} it." for _ in range(20)]}
+        return {
+            "tasks": [
+                f"Given a {source.choice(NOUNS)} of the {source.choice(NOUNS)} number {source.randrange(10**6)}, find what {source.choice(VERBS)} it."
+                for _ in range(20)
+            ]
+        }
     if '"queries": [{' in sketch:
         passage = json.loads(re.search(r'^".*"$', prompt, re.MULTILINE)[0])  # type: ignore[index]
         evidence = " ".join(passage.split()[:4])
         wanted = len(re.findall(r"^\d+\. ", prompt, re.MULTILINE))
-        return {"queries": [{"query": f"what {source.choice(VERBS)} {prose(4, source).lower()}", "evidence": evidence} for _ in range(wanted)]}
+        return {
+            "queries": [{"query": f"what {source.choice(VERBS)} {prose(4, source).lower()}", "evidence": evidence} for _ in range(wanted)]
+        }
     if '"scores"' in sketch:
         return {"scores": [source.randrange(11) for _ in re.findall(r"^Text \d+:", prompt, re.MULTILINE)]}
     many = re.search(r"Write (\d+) (?:texts|other queries)", prompt)
@@ -70,9 +85,24 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, write: Callable[[dict[str, Any]], Any] = author, fault: Callable[[int, dict[str, Any]], Any] = lambda number, body: None, latency: float = 0.0, refuses: dict[str, int] | None = None, enforces: tuple[str, ...] = ("json_schema", "json_object+schema"), usage: bool = True) -> None:
+    def __init__(
+        self,
+        write: Callable[[dict[str, Any]], Any] = author,
+        fault: Callable[[int, dict[str, Any]], Any] = lambda number, body: None,
+        latency: float = 0.0,
+        refuses: dict[str, int] | None = None,
+        enforces: tuple[str, ...] = ("json_schema", "json_object+schema"),
+        usage: bool = True,
+    ) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.write, self.fault, self.latency, self.refuses, self.enforces, self.usage = write, fault, latency, refuses or {}, enforces, usage
+        self.write, self.fault, self.latency, self.refuses, self.enforces, self.usage = (
+            write,
+            fault,
+            latency,
+            refuses or {},
+            enforces,
+            usage,
+        )
         self.asked: list[dict[str, Any]] = []  # bodies of chat requests but for probes, in order of arrival
         self.answered: list[str] = []  # prompts whose whole answer was sent
         self.probes: list[str] = []  # forms in which the probe came
@@ -105,9 +135,25 @@ class Server(ThreadingHTTPServer):
         finish = "stop"
         if isinstance(found, tuple):
             text, finish = found
-        content = {"id": "c", "object": "chat.completion", "created": 0, "model": "scripted-1", "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}]}
+        content = {
+            "id": "c",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "scripted-1",
+            "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}],
+        }
         sent = sum(len(message["content"].split()) for message in body["messages"])
-        return content | ({"usage": {"prompt_tokens": sent, "completion_tokens": len((text or "").split()), "total_tokens": sent + len((text or "").split())}} if self.usage else {})
+        return content | (
+            {
+                "usage": {
+                    "prompt_tokens": sent,
+                    "completion_tokens": len((text or "").split()),
+                    "total_tokens": sent + len((text or "").split()),
+                }
+            }
+            if self.usage
+            else {}
+        )
 
 
 def form_of(body: dict[str, Any]) -> str:
@@ -149,7 +195,9 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         form = form_of(body)
         if form in server.refuses:
-            return self.reply(server.refuses[form], {"error": {"message": f"response_format {form} is not supported", "param": "response_format"}})
+            return self.reply(
+                server.refuses[form], {"error": {"message": f"response_format {form} is not supported", "param": "response_format"}}
+            )
         if body["messages"][0]["content"].startswith("Say hello"):
             server.probes.append(form)
             found = server.fault(-1, body)
@@ -212,11 +260,32 @@ class Handler(BaseHTTPRequestHandler):
         [content] = [part.get_payload(decode=True) for part in message.iter_parts() if part.get_filename()]  # type: ignore[attr-defined]
         name = f"file-{len(self.server.files)}"
         self.server.files[name] = content
-        self.reply(200, {"id": name, "object": "file", "bytes": len(content), "created_at": 0, "filename": "in.jsonl", "purpose": "batch", "status": "processed"})
+        self.reply(
+            200,
+            {
+                "id": name,
+                "object": "file",
+                "bytes": len(content),
+                "created_at": 0,
+                "filename": "in.jsonl",
+                "purpose": "batch",
+                "status": "processed",
+            },
+        )
 
     def make_batch(self, asked: dict[str, Any]) -> None:
         name = f"batch-{len(self.server.batches)}"
-        self.server.batches[name] = {"id": name, "object": "batch", "endpoint": asked["endpoint"], "completion_window": "24h", "created_at": 0, "status": "in_progress", "input_file_id": asked["input_file_id"], "metadata": asked.get("metadata"), "polls": 0}
+        self.server.batches[name] = {
+            "id": name,
+            "object": "batch",
+            "endpoint": asked["endpoint"],
+            "completion_window": "24h",
+            "created_at": 0,
+            "status": "in_progress",
+            "input_file_id": asked["input_file_id"],
+            "metadata": asked.get("metadata"),
+            "polls": 0,
+        }
         self.show_batch(name)
 
     def do_GET(self) -> None:
@@ -245,8 +314,19 @@ class Handler(BaseHTTPRequestHandler):
                 number = len(self.server.asked)
                 self.server.asked.append(entry["body"])
             fault = self.server.fault(number, entry["body"])
-            status, content = (fault["status"], fault.get("body", {"error": {"message": "no"}})) if fault else (200, self.server.complete(entry["body"]))
-            (bad if fault else good).append(json.dumps({"id": "r", "custom_id": entry["custom_id"], "response": {"status_code": status, "request_id": "q", "body": content}, "error": None}))
+            status, content = (
+                (fault["status"], fault.get("body", {"error": {"message": "no"}})) if fault else (200, self.server.complete(entry["body"]))
+            )
+            (bad if fault else good).append(
+                json.dumps(
+                    {
+                        "id": "r",
+                        "custom_id": entry["custom_id"],
+                        "response": {"status_code": status, "request_id": "q", "body": content},
+                        "error": None,
+                    }
+                )
+            )
         for name, lines in (("output_file_id", good), ("error_file_id", bad)):
             if lines:
                 batch[name] = f"{name}-{batch['id']}"

@@ -20,10 +20,19 @@ TASKS = [
     {"id": "t5", "text": "Retrieve texts that say nearly the same.", "type": "sts"},
     {"id": "t6", "text": "Retrieve the translation.", "type": "bitext", "language": "en", "target_language": "sw"},
 ]
-TEXTS = [{"id": f"d{i}", "text": text} for i, text in enumerate(["The owl hunts at night, when mice leave their holes.", "Yeast fills bread with gas, so the dough rises."])]
+TEXTS = [
+    {"id": f"d{i}", "text": text}
+    for i, text in enumerate(["The owl hunts at night, when mice leave their holes.", "Yeast fills bread with gas, so the dough rises."])
+]
 EXAMPLES = [
     {"id": "e1", "query": "when does the owl hunt", "pos": ["The owl hunts at night."], "price": 3},
-    {"id": "e2", "query": "why does bread rise", "pos": ["Yeast fills bread with gas.", "Gas lifts the dough."], "neg": ["Bread is baked in an oven."], "price": 4},
+    {
+        "id": "e2",
+        "query": "why does bread rise",
+        "pos": ["Yeast fills bread with gas.", "Gas lifts the dough."],
+        "neg": ["Bread is baked in an oven."],
+        "price": 4,
+    },
 ]
 
 
@@ -73,7 +82,9 @@ def generate(invoke: Any, write: Any, tmp_path: Path) -> Callable[..., Any]:
         given = [write(tmp_path / "in.jsonl", rows)] if rows is not None else []
         out, rejects, summary = (tmp_path / f"{name}{end}.json" for end in ("", "-rejects", "-summary"))
         out, rejects = out.with_suffix(".jsonl"), rejects.with_suffix(".jsonl")
-        done = invoke(cli.main, *given, "--model", "m", "--base-url", url, "-o", out, "--rejects", rejects, "--json-summary", summary, *words)
+        done = invoke(
+            cli.main, *given, "--model", "m", "--base-url", url, "-o", out, "--rejects", rejects, "--json-summary", summary, *words
+        )
         object.__setattr__(done, "rows", read(out))
         object.__setattr__(done, "rejects", read(rejects))
         object.__setattr__(done, "summary", json.loads(summary.read_text()) if summary.exists() else {})

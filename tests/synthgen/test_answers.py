@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,14 @@ TASKS = shape(tasks=["string"])
 QUERIES = shape(queries=[{"query": "string", "evidence": "string"}])
 GOOD = {"input": "a text", "label": "b"}
 GOOD_TEXT = json.dumps(GOOD)
+
+
+def attempt(*reply: Any) -> Any:
+    """What was read, or the reason why nothing was."""
+    try:
+        return read(*reply)
+    except Unusable as problem:
+        return problem.reason
 
 
 @pytest.mark.parametrize(
@@ -70,7 +79,9 @@ def test_what_gives_no_row_has_a_reason(text: str | None, finish: str, reason: s
 
 def test_of_a_list_that_was_cut_off_the_whole_items_are_kept() -> None:
     assert read('{"tasks": ["one", "two", "thr', "length", TASKS) == {"tasks": ["one", "two"]}
-    assert read('```json\n{"queries": [{"query": "a", "evidence": "b"}, {"query": "c"', "length", QUERIES) == {"queries": [{"query": "a", "evidence": "b"}]}
+    assert read('```json\n{"queries": [{"query": "a", "evidence": "b"}, {"query": "c"', "length", QUERIES) == {
+        "queries": [{"query": "a", "evidence": "b"}]
+    }
     with pytest.raises(Unusable):
         read('{"tasks": ["on', "length", TASKS)
     with pytest.raises(Unusable):
@@ -81,20 +92,13 @@ def test_of_a_list_that_was_cut_off_the_whole_items_are_kept() -> None:
 def test_a_cut_anywhere_gives_a_prefix_of_the_items_or_a_reason(items: list[str], data: st.DataObject) -> None:
     text = json.dumps({"tasks": items})
     cut = text[: data.draw(st.integers(0, len(text)))]
-    try:
-        found = read(cut, "length", TASKS)["tasks"]
-    except Unusable as problem:
-        assert problem.reason == "cut off"
-    else:
-        assert found == items[: len(found)]
+    found = attempt(cut, "length", TASKS)
+    assert found == "cut off" or found["tasks"] == items[: len(found["tasks"])]
 
 
 @given(st.text())
 def test_no_reply_makes_it_fall_over(text: str) -> None:
-    try:
-        assert set(read(text, "stop", PAIR)) == {"input", "label"}
-    except Unusable as problem:
-        assert problem.reason
+    assert attempt(text, "stop", PAIR)
 
 
 @given(st.dictionaries(st.sampled_from(["input", "label"]), st.text(), min_size=2))

@@ -42,7 +42,13 @@ def test_requests_that_failed_in_the_batch_are_asked_in_another_and_then_rejecte
     server = serve(fault=lambda number, body: {"status": 500} if number >= 0 and body["seed"] % 3 == 0 else None)
     done = generate(server, tasks[2:3], "--per-row", 12, "--batch", "--poll", 0.02)
     lost = done.summary["dropped"]["no answer in the batch"]
-    assert done.rc == 0 and lost > 0 and len(done.rows) == 12 - lost and len(server.batches) == batch.ROUNDS and "requests of the batch failed" in done.err
+    assert (
+        done.rc == 0
+        and lost > 0
+        and len(done.rows) == 12 - lost
+        and len(server.batches) == batch.ROUNDS
+        and "requests of the batch failed" in done.err
+    )
 
 
 def test_big_waves_are_cut_into_several_batches(serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,11 +62,26 @@ def test_big_waves_are_cut_into_several_batches(serve: Any, generate: Any, tasks
 
 
 @pytest.mark.parametrize("lose_the_id", [False, True])
-def test_a_run_killed_while_it_waits_collects_its_batch_and_pays_nothing_twice(lose_the_id: bool, serve: Any, invoke: Any, write: Any, tmp_path: Path, tasks: Any) -> None:
+def test_a_run_killed_while_it_waits_collects_its_batch_and_pays_nothing_twice(
+    lose_the_id: bool, serve: Any, invoke: Any, write: Any, tmp_path: Path, tasks: Any
+) -> None:
     server = serve()
     server.polls_until_done = 10**9
     out, journal = tmp_path / "out.jsonl", tmp_path / "out.jsonl.journal" / "answers.jsonl"
-    words = [write(tmp_path / "in.jsonl", tasks[2:3]), "--model", "m", "--base-url", server.url, "--per-row", 5, "--batch", "--poll", 0.05, "-o", out]
+    words = [
+        write(tmp_path / "in.jsonl", tasks[2:3]),
+        "--model",
+        "m",
+        "--base-url",
+        server.url,
+        "--per-row",
+        5,
+        "--batch",
+        "--poll",
+        0.05,
+        "-o",
+        out,
+    ]
     running = Forked(words, tmp_path / "err")
     while not (journal.exists() and b"batch_made" in journal.read_bytes()):
         time.sleep(0.02)

@@ -43,22 +43,32 @@ def test_no_more_tokens_than_the_cap(serve: Any, generate: Any, tasks: Any) -> N
 def test_no_more_money_than_the_cap(serve: Any, generate: Any, tasks: Any, tmp_path: Path) -> None:
     (tmp_path / "prices.json").write_text(json.dumps(PRICES))
     server = serve()
-    done = generate(server, tasks[2:3], "--per-row", 60, "--max-cost", 2, "--answer-tokens", 50, "--prices", tmp_path / "prices.json", "--no-repair")
+    done = generate(
+        server, tasks[2:3], "--per-row", 60, "--max-cost", 2, "--answer-tokens", 50, "--prices", tmp_path / "prices.json", "--no-repair"
+    )
     found = done.summary["measures"]["ledger"]
-    assert found["cost"] == pytest.approx((found["prompt_tokens"] * 1000 + found["completion_tokens"] * 2000) / 1e6) and 1.5 < found["cost"] <= 2
+    assert (
+        found["cost"] == pytest.approx((found["prompt_tokens"] * 1000 + found["completion_tokens"] * 2000) / 1e6)
+        and 1.5 < found["cost"] <= 2
+    )
     assert f"${found['cost']:.2f}" in done.err
 
 
 def test_a_cap_stops_at_the_same_row_whatever_the_concurrency(serve: Any, generate: Any, tasks: Any) -> None:
     first = generate(serve(), tasks[2:3], "--per-row", 60, "--max-tokens", 4000, "--answer-tokens", 100, "--concurrency", 1)
-    second = generate(serve(latency=0.02), tasks[2:3], "--per-row", 60, "--max-tokens", 4000, "--answer-tokens", 100, "--concurrency", 24, name="b")
+    second = generate(
+        serve(latency=0.02), tasks[2:3], "--per-row", 60, "--max-tokens", 4000, "--answer-tokens", 100, "--concurrency", 24, name="b"
+    )
     assert first.rows == second.rows and 0 < len(first.rows) < 60
 
 
 def test_an_answer_from_the_journal_counts_like_a_new_one(serve: Any, generate: Any, tasks: Any, tmp_path: Path) -> None:
     first = generate(serve(), tasks[:5], "--per-row", 3, "--ledger", tmp_path / "a.jsonl")
     second = generate(serve(), tasks[:5], "--per-row", 3, "--ledger", tmp_path / "b.jsonl")
-    assert first.summary["measures"]["ledger"] == second.summary["measures"]["ledger"] and first.summary["measures"]["this_run"] != second.summary["measures"]["this_run"]
+    assert (
+        first.summary["measures"]["ledger"] == second.summary["measures"]["ledger"]
+        and first.summary["measures"]["this_run"] != second.summary["measures"]["this_run"]
+    )
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
 
 

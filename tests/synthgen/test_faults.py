@@ -60,9 +60,17 @@ def test_retry_after_holds_up_everybody(serve: Any, generate: Any, tasks: Any) -
 
 @pytest.mark.parametrize(
     ("status", "words", "told"),
-    [(401, "Incorrect API key provided", "--api-key-env"), (403, "Country not supported", "--api-key-env"), (404, "The model `m` does not exist", "--model"), (402, "Payment needed", "top up"), (302, "moved", "base-url")],
+    [
+        (401, "Incorrect API key provided", "--api-key-env"),
+        (403, "Country not supported", "--api-key-env"),
+        (404, "The model `m` does not exist", "--model"),
+        (402, "Payment needed", "top up"),
+        (302, "moved", "base-url"),
+    ],
 )
-def test_a_permanent_error_stops_at_once_with_the_servers_words(status: int, words: str, told: str, serve: Any, generate: Any, tasks: Any) -> None:
+def test_a_permanent_error_stops_at_once_with_the_servers_words(
+    status: int, words: str, told: str, serve: Any, generate: Any, tasks: Any
+) -> None:
     fault = {"status": status, "body": {"error": {"message": words}}, "headers": {"location": "http://169.254.169.254/"}}
     server = serve(fault=lambda number, body: fault)
     done = generate(server, tasks, "--per-row", 50)
@@ -101,7 +109,9 @@ def test_a_dead_server_stops_the_run_and_says_how_to_go_on(serve: Any, generate:
     assert again.rc == 0 and len(again.rows) == 20 and again.summary["measures"]["this_run"]["from_journal"] == 4
 
 
-def test_a_request_that_always_fails_is_a_reject_where_others_get_through(serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_always_fails_is_a_reject_where_others_get_through(
+    serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pace, "FIRST", 0.3)
     bad: list[str] = []
 
@@ -146,7 +156,9 @@ def test_an_endless_response_is_cut_off(serve: Any, generate: Any, tasks: Any) -
         ({}, ("json_object+schema",), "json_object+schema"),
     ],
 )
-def test_the_best_form_that_the_server_takes_is_found_once(refuses: Any, enforces: Any, taken: str, serve: Any, generate: Any, tasks: Any) -> None:
+def test_the_best_form_that_the_server_takes_is_found_once(
+    refuses: Any, enforces: Any, taken: str, serve: Any, generate: Any, tasks: Any
+) -> None:
     from llm_server import form_of
 
     server = serve(refuses=refuses, enforces=enforces)
@@ -164,14 +176,22 @@ def test_a_form_can_be_demanded(serve: Any, generate: Any, tasks: Any) -> None:
 
 def test_parameters_that_the_model_refuses_are_left_out(serve: Any, generate: Any, tasks: Any) -> None:
     def fault(number: int, body: Any) -> Any:
-        for name, words in (("max_tokens", "Unsupported parameter: use max_completion_tokens"), ("temperature", "Unsupported value"), ("seed", "extra inputs: seed")):
+        for name, words in (
+            ("max_tokens", "Unsupported parameter: use max_completion_tokens"),
+            ("temperature", "Unsupported value"),
+            ("seed", "extra inputs: seed"),
+        ):
             if name in body:
                 return {"status": 400, "body": {"error": {"message": words, "param": name}}}
         return None
 
     server = serve(fault=fault)
     assert generate(server, tasks[2:3]).rc == 0
-    assert "max_completion_tokens" in server.asked[0] and not {"max_tokens", "temperature", "seed"} & set(server.asked[0]) and "top_p" in server.asked[0]
+    assert (
+        "max_completion_tokens" in server.asked[0]
+        and not {"max_tokens", "temperature", "seed"} & set(server.asked[0])
+        and "top_p" in server.asked[0]
+    )
 
 
 def test_usage_that_the_server_does_not_count_is_estimated_and_marked(serve: Any, generate: Any, tasks: Any) -> None:
@@ -233,7 +253,9 @@ def test_retry_after_is_read_in_all_its_forms(headers: dict[str, str], seconds: 
     assert pace.retry_after(headers, lambda: at) == seconds
 
 
-def test_no_key_reaches_anything_that_is_kept_or_said(serve: Any, invoke: Any, write: Any, tmp_path: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_key_reaches_anything_that_is_kept_or_said(
+    serve: Any, invoke: Any, write: Any, tmp_path: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server that says the key back in every place it can."""
     from synthgen import cli
 
@@ -243,15 +265,35 @@ def test_no_key_reaches_anything_that_is_kept_or_said(serve: Any, invoke: Any, w
     def echo(body: dict[str, Any]) -> Any:
         return {"input": f"the owl knows {key} well", "positive_document": f"so does the mouse know {key}"}
 
-    faults = {1: {"status": 429, "body": {"error": {"message": f"slow down, {key}"}}}, 2: {"status": 400, "body": {"error": {"message": f"bad {key}"}}}, 3: {"status": 200, "body": {"oops": key}}}
+    faults = {
+        1: {"status": 429, "body": {"error": {"message": f"slow down, {key}"}}},
+        2: {"status": 400, "body": {"error": {"message": f"bad {key}"}}},
+        3: {"status": 200, "body": {"oops": key}},
+    }
     server = serve(write=echo, fault=lambda number, body: faults.get(number))
     source = write(tmp_path / "tasks.jsonl", [{**tasks[2], "id": f"t{i}"} for i in range(6)])
-    common = [source, "--model", "m", "--base-url", server.url, "--api-key-env", "MY_KEY", "--rejects", tmp_path / "rejects.jsonl", "--ledger", tmp_path / "ledger.parquet", "--json-summary", tmp_path / "s.json"]
+    common = [
+        source,
+        "--model",
+        "m",
+        "--base-url",
+        server.url,
+        "--api-key-env",
+        "MY_KEY",
+        "--rejects",
+        tmp_path / "rejects.jsonl",
+        "--ledger",
+        tmp_path / "ledger.parquet",
+        "--json-summary",
+        tmp_path / "s.json",
+    ]
     first = invoke(cli.main, *common, "-o", tmp_path / "out.parquet", "--concurrency", 1)
     assert first.rc == 0 and {header["authorization"] for header in server.headers} == {f"Bearer {key}"}, first.err
     (tmp_path / "key.txt").write_text("file-" + key + "\n")
     stopping = serve(fault=lambda number, body: {"status": 401, "body": {"error": {"message": f"Incorrect API key provided: file-{key}"}}})
-    second = invoke(cli.main, source, "--model", "m", "--base-url", stopping.url, "--api-key-file", tmp_path / "key.txt", "-o", tmp_path / "no.jsonl")
+    second = invoke(
+        cli.main, source, "--model", "m", "--base-url", stopping.url, "--api-key-file", tmp_path / "key.txt", "-o", tmp_path / "no.jsonl"
+    )
     assert second.rc == 1 and "Incorrect API key" in second.err and stopping.headers[0]["authorization"] == f"Bearer file-{key}"
     third = invoke(cli.main, *common, "--job", "judge")
     (tmp_path / "key.txt").unlink()

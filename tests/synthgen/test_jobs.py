@@ -47,7 +47,14 @@ def test_a_brainstorm_shows_seed_tasks_and_asks_again_for_what_is_missing(serve:
 
 
 def test_a_brainstorm_that_gets_too_little_says_so(serve: Any, generate: Any) -> None:
-    done = generate(serve(write=lambda body: {"tasks": ["Find a text for the same old question every time."]}), None, "--brainstorm", 3, "--types", "long-long")
+    done = generate(
+        serve(write=lambda body: {"tasks": ["Find a text for the same old question every time."]}),
+        None,
+        "--brainstorm",
+        3,
+        "--types",
+        "long-long",
+    )
     assert done.rc == 0 and len(done.rows) == 1 and "asked for 3 tasks, got 1" in done.err
 
 
@@ -111,13 +118,35 @@ def test_the_same_seed_asks_the_same_and_another_seed_does_not(serve: Any, gener
     [
         ({"user_query": "", "positive_document": "a", "hard_negative_document": "b"}, "empty field"),
         ({"user_query": "the word " * 40, "positive_document": "long", "hard_negative_document": "b"}, "wrong length"),
-        ({"user_query": "what is the owl doing", "positive_document": "Ночью сова охотится на мышей " * 60, "hard_negative_document": "b"}, "wrong language"),
-        ({"user_query": "what is the owl doing", "positive_document": "SAME", "hard_negative_document": "SAME"}, "negative equals positive"),
-        ({"user_query": "what is the owl doing", "positive_document": "SAME", "hard_negative_document": "what is the  owl DOING"}, "negative equals query"),
-        ({"user_query": "what is the owl doing", "positive_document": "What is the owl doing", "hard_negative_document": "b"}, "positive equals query"),
+        (
+            {
+                "user_query": "what is the owl doing",
+                "positive_document": "Ночью сова охотится на мышей " * 60,
+                "hard_negative_document": "b",
+            },
+            "wrong language",
+        ),
+        (
+            {"user_query": "what is the owl doing", "positive_document": "SAME", "hard_negative_document": "SAME"},
+            "negative equals positive",
+        ),
+        (
+            {"user_query": "what is the owl doing", "positive_document": "SAME", "hard_negative_document": "what is the  owl DOING"},
+            "negative equals query",
+        ),
+        (
+            {"user_query": "what is the owl doing", "positive_document": "What is the owl doing", "hard_negative_document": "b"},
+            "positive equals query",
+        ),
         ({"user_query": "a real \ud800 query", "positive_document": "a", "hard_negative_document": "b"}, "broken characters"),
-        ({"user_query": "user_query of hard_negative_document", "positive_document": "a", "hard_negative_document": "b"}, "instruction leak"),
-        ({"user_query": "what is an owl", "positive_document": "I'm sorry, but I cannot help with it.", "hard_negative_document": "b"}, "refused by the model"),
+        (
+            {"user_query": "user_query of hard_negative_document", "positive_document": "a", "hard_negative_document": "b"},
+            "instruction leak",
+        ),
+        (
+            {"user_query": "what is an owl", "positive_document": "I'm sorry, but I cannot help with it.", "hard_negative_document": "b"},
+            "refused by the model",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -152,7 +181,9 @@ def test_a_reply_without_form_is_repaired_once_and_never_twice(serve: Any, gener
     server = serve(write=lambda body: author(body) if len(body["messages"]) > 1 else "Certainly! input: x")
     done = generate(server, tasks[2:3])
     assert done.rc == 0 and len(done.rows) == 1 and len(server.asked) == 2 and done.summary["measures"]["ledger"]["repairs"] == 1
-    assert [m["role"] for m in server.asked[1]["messages"]] == ["user", "assistant", "user"] and "no JSON object" in server.asked[1]["messages"][2]["content"]
+    assert [m["role"] for m in server.asked[1]["messages"]] == ["user", "assistant", "user"] and "no JSON object" in server.asked[1][
+        "messages"
+    ][2]["content"]
     hopeless = serve(write=lambda body: "never JSON")
     assert generate(hopeless, tasks[2:3], name="b").rc == 1 and len(hopeless.asked) == 2
     once = serve(write=lambda body: "never JSON")
@@ -203,14 +234,21 @@ def test_examples_get_more_hard_negatives_and_keep_everything_else(serve: Any, g
     first, second = done.rows
     assert len(first["neg"]) == 2 and second["neg"][0] == "Bread is baked in an oven." and len(second["neg"]) == 3
     for row, before in zip(done.rows, examples):
-        assert {name: row[name] for name in ("id", "query", "pos", "price")} == {name: before[name] for name in ("id", "query", "pos", "price")}
+        assert {name: row[name] for name in ("id", "query", "pos", "price")} == {
+            name: before[name] for name in ("id", "query", "pos", "price")
+        }
     assert done.summary["rows_in"] == done.summary["rows_out"] == 2
 
 
 def test_new_negatives_stay_aligned_with_ids_and_scores(serve: Any, generate: Any, examples: Any) -> None:
     scored = {**examples[1], "neg_ids": ["n1"], "neg_scores": [0.5], "neg_score_kind": "cosine"}
     [row] = generate(serve(), [scored], "--job", "negatives").rows
-    assert row["neg_ids"][0] == "n1" and len(row["neg_ids"]) == len(row["neg"]) == 2 and "neg_scores" not in row and "neg_score_kind" not in row
+    assert (
+        row["neg_ids"][0] == "n1"
+        and len(row["neg_ids"]) == len(row["neg"]) == 2
+        and "neg_scores" not in row
+        and "neg_score_kind" not in row
+    )
 
 
 def test_a_negative_that_is_a_positive_is_rejected_and_the_row_stays(serve: Any, generate: Any, examples: Any) -> None:
@@ -229,9 +267,13 @@ def test_paraphrases_are_rows_of_their_own_beside_the_old_ones(serve: Any, gener
 
 
 def test_queries_are_translated_into_each_language(serve: Any, generate: Any, examples: Any) -> None:
-    server = serve(write=lambda body: {"translation": "Wann jagt die Eule" if "German" in body["messages"][0]["content"] else "when does the owl hunt"})
+    server = serve(
+        write=lambda body: {"translation": "Wann jagt die Eule" if "German" in body["messages"][0]["content"] else "when does the owl hunt"}
+    )
     done = generate(server, examples[:1], "--job", "translate", "--languages", "de,ru")
-    assert [row["query"] for row in done.rows] == ["when does the owl hunt", "Wann jagt die Eule"] and done.rows[1]["synth_language"] == "de"
+    assert [row["query"] for row in done.rows] == ["when does the owl hunt", "Wann jagt die Eule"] and done.rows[1][
+        "synth_language"
+    ] == "de"
     assert done.rows[1]["pos"] == done.rows[0]["pos"] and done.summary["dropped"] == {"the same query again": 1}
 
 
@@ -247,7 +289,9 @@ def test_a_judge_writes_scores_and_leaves_better_ones_alone(serve: Any, generate
     assert replaced.rows[0]["pos_scores"] == pytest.approx([0.4]) and replaced.rows[0]["pos_score_kind"] == "judge"
 
 
-@pytest.mark.parametrize(("scores", "reason"), [([1, 2], "wrong number of scores"), ([11], "score off the scale"), ([-1], "score off the scale")])
+@pytest.mark.parametrize(
+    ("scores", "reason"), [([1, 2], "wrong number of scores"), ([11], "score off the scale"), ([-1], "score off the scale")]
+)
 def test_a_verdict_that_is_none_leaves_the_row_without_scores(scores: Any, reason: str, serve: Any, generate: Any, examples: Any) -> None:
     done = generate(serve(write=lambda body: {"scores": scores}), examples[:1], "--job", "judge")
     assert done.rc == 1 and done.rows == examples[:1] and done.summary["measures"]["rejected"] == {reason: 1}
@@ -260,7 +304,7 @@ def test_a_verdict_that_is_none_leaves_the_row_without_scores(scores: Any, reaso
     ("kind", "words", "told"),
     [
         ("examples", [], "pass --job"),
-        ("tasks", ["--job", "judge"], "holds tasks"),
+        ("tasks", ["--job", "judge"], "no column `query`"),
         ("examples", ["--job", "translate"], "--languages de,fr"),
         ("examples", ["--job", "negatives", "--replace-scores"], "--replace-scores is for --job judge"),
         ("tasks", ["--brainstorm", 3], "--brainstorm reads nothing"),
@@ -269,7 +313,9 @@ def test_a_verdict_that_is_none_leaves_the_row_without_scores(scores: Any, reaso
         ("tasks", ["--api-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
     ],
 )
-def test_wrong_usage_is_refused_before_anything_is_asked(kind: str, words: list[Any], told: str, serve: Any, generate: Any, request: Any) -> None:
+def test_wrong_usage_is_refused_before_anything_is_asked(
+    kind: str, words: list[Any], told: str, serve: Any, generate: Any, request: Any
+) -> None:
     server = serve()
     done = generate(server, request.getfixturevalue(kind), *words)
     assert done.rc in (1, 2) and told in done.err and not server.asked and not server.probes
@@ -281,7 +327,9 @@ def test_an_address_with_a_secret_or_without_http_is_refused_and_not_repeated(ur
     assert done.rc == 2 and "--base-url" in done.err and "secret" not in done.err
 
 
-def test_prompts_of_the_user_are_used_and_stand_in_the_lineage_by_digest(serve: Any, invoke: Any, write: Any, tmp_path: Any, tasks: Any) -> None:
+def test_prompts_of_the_user_are_used_and_stand_in_the_lineage_by_digest(
+    serve: Any, invoke: Any, write: Any, tmp_path: Any, tasks: Any
+) -> None:
     folder = tmp_path / "mine"
     assert invoke(cli.main, "--model", "m", "--export-prompts", folder).rc == 0
     assert {path.name for path in folder.iterdir()} >= {"axes.json", "languages.tsv", "judge.md", "seeds.long-long.txt", "prices.json"}
@@ -301,9 +349,17 @@ def test_prompts_of_the_user_are_used_and_stand_in_the_lineage_by_digest(serve: 
 def test_more_fields_of_the_body_are_sent_and_the_reserved_ones_refused(serve: Any, generate: Any, tasks: Any, tmp_path: Any) -> None:
     (tmp_path / "body.json").write_text('{"reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": false}}')
     server = serve()
-    assert generate(server, tasks[2:3], "--body", tmp_path / "body.json", "--temperature", 0.3, "--top-p", 0.9, "--answer-tokens", 77).rc == 0
+    assert (
+        generate(server, tasks[2:3], "--body", tmp_path / "body.json", "--temperature", 0.3, "--top-p", 0.9, "--answer-tokens", 77).rc == 0
+    )
     body = server.asked[0]
-    assert (body["reasoning_effort"], body["chat_template_kwargs"], body["temperature"], body["top_p"], body["max_tokens"]) == ("low", {"enable_thinking": False}, 0.3, 0.9, 77)
+    assert (body["reasoning_effort"], body["chat_template_kwargs"], body["temperature"], body["top_p"], body["max_tokens"]) == (
+        "low",
+        {"enable_thinking": False},
+        0.3,
+        0.9,
+        77,
+    )
     (tmp_path / "body.json").write_text('{"model": "other"}')
     assert "cannot set model" in generate(serve(), tasks[2:3], "--body", tmp_path / "body.json").err
 

@@ -34,9 +34,22 @@ def keys_of(journal: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("after", [0, 1, 9, 30, 55, 71])
-def test_killed_at_any_point_and_run_again_it_asks_nothing_twice_and_gives_the_same_bytes(after: int, serve: Any, invoke: Any, write: Any, tmp_path: Path, tasks: Any) -> None:
+def test_killed_at_any_point_and_run_again_it_asks_nothing_twice_and_gives_the_same_bytes(
+    after: int, serve: Any, invoke: Any, write: Any, tmp_path: Path, tasks: Any
+) -> None:
     server = serve(latency=0.02)
-    words = [write(tmp_path / "in.jsonl", tasks), "--model", "m", "--base-url", server.url, "--per-row", 12, "--concurrency", 4, "--no-language-check"]
+    words = [
+        write(tmp_path / "in.jsonl", tasks),
+        "--model",
+        "m",
+        "--base-url",
+        server.url,
+        "--per-row",
+        12,
+        "--concurrency",
+        4,
+        "--no-language-check",
+    ]
     killed = Forked([*words, "-o", tmp_path / "out.parquet"], tmp_path / "err")
     while len(server.answered) < after and killed.running:
         time.sleep(0.001)
@@ -69,7 +82,11 @@ def test_answers_that_come_out_of_order_give_rows_in_the_order_of_the_plan(serve
 def test_a_second_run_asks_nothing_at_all_and_needs_no_server(serve: Any, generate: Any, tasks: Any) -> None:
     first = generate(serve(), tasks[:3], "--per-row", 3)
     again = generate("http://127.0.0.1:9/v1", tasks[:3], "--per-row", 3)
-    assert again.rc == 0 and again.rows == first.rows and again.summary["measures"]["this_run"] == {"asked_now": 0, "from_journal": 9, "retries": 0}
+    assert (
+        again.rc == 0
+        and again.rows == first.rows
+        and again.summary["measures"]["this_run"] == {"asked_now": 0, "from_journal": 9, "retries": 0}
+    )
 
 
 def test_more_examples_a_task_pay_for_the_new_ones_alone(serve: Any, generate: Any, tasks: Any) -> None:
@@ -82,7 +99,10 @@ def test_more_examples_a_task_pay_for_the_new_ones_alone(serve: Any, generate: A
 def test_a_journal_can_be_named_and_stdout_has_one_too(serve: Any, invoke: Any, write: Any, tmp_path: Path, tasks: Any) -> None:
     source = write(tmp_path / "in.jsonl", tasks[2:3])
     server = serve()
-    assert invoke(cli.main, source, "--model", "m", "--base-url", server.url, "-o", tmp_path / "a.jsonl", "--journal", tmp_path / "mine").rc == 0
+    assert (
+        invoke(cli.main, source, "--model", "m", "--base-url", server.url, "-o", tmp_path / "a.jsonl", "--journal", tmp_path / "mine").rc
+        == 0
+    )
     assert len(keys_of(tmp_path / "mine")) == 1 and not (tmp_path / "a.jsonl.journal").exists()
     assert invoke(cli.main, source, "--model", "m", "--base-url", server.url).rc == 0
     [cached] = (tmp_path / "cache" / "fletching" / "synthgen").iterdir()
@@ -98,7 +118,19 @@ def test_one_request_that_stands_in_the_plan_twice_is_asked_once(serve: Any, gen
 
 def test_an_interrupted_run_leaves_no_output_and_goes_on(serve: Any, invoke: Any, write: Any, tmp_path: Path, tasks: Any) -> None:
     server = serve(latency=0.05)
-    words = [write(tmp_path / "in.jsonl", tasks[2:3]), "--model", "m", "--base-url", server.url, "--per-row", 40, "--concurrency", 2, "-o", tmp_path / "out.jsonl"]
+    words = [
+        write(tmp_path / "in.jsonl", tasks[2:3]),
+        "--model",
+        "m",
+        "--base-url",
+        server.url,
+        "--per-row",
+        40,
+        "--concurrency",
+        2,
+        "-o",
+        tmp_path / "out.jsonl",
+    ]
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         had = len(server.asked)
         running = Forked(words, tmp_path / "err")

@@ -34,7 +34,12 @@ def test_brainstorm_examples_filter_and_hard_negatives_are_one_pipe(serve: Any, 
     )
     assert done.rc == 0, done.err
     table = pq.read_table(tmp_path / "train.parquet")
-    assert table.num_rows > 40 and lineage.tools(lineage.read(table.schema.metadata)["step"]) == ["synthgen", "synthgen", "simfilter", "hnmine"]
+    assert table.num_rows > 40 and lineage.tools(lineage.read(table.schema.metadata)["step"]) == [
+        "synthgen",
+        "synthgen",
+        "simfilter",
+        "hnmine",
+    ]
     rows = table.to_pylist()
     assert all(row["prompt"] and row["task"].startswith("synthetic/") and row["task_id"] and row["synth_language"] == "en" for row in rows)
     assert sum(bool(row["neg"]) for row in rows) > 20
@@ -42,7 +47,9 @@ def test_brainstorm_examples_filter_and_hard_negatives_are_one_pipe(serve: Any, 
 
 def test_a_brainstorm_that_stops_leaves_no_rows_downstream(serve: Any, run: Any, tmp_path: Path) -> None:
     server = serve(fault=lambda number, body: {"status": 401, "body": {"error": {"message": "no such key"}}})
-    done = run(f"synthgen --brainstorm 5 --model m --base-url {server.url} | synthgen --model m --base-url {server.url} -o {tmp_path / 'out.parquet'}")
+    done = run(
+        f"synthgen --brainstorm 5 --model m --base-url {server.url} | synthgen --model m --base-url {server.url} -o {tmp_path / 'out.parquet'}"
+    )
     assert done.rc == 1 and "no such key" in done.err and not (tmp_path / "out.parquet").exists()
 
 
@@ -91,7 +98,9 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
     program = shutil.which("transformers", path=environment()["PATH"])
     command = [str(program), "serve", str(folder / "tiny"), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
     with open(folder / "log", "wb") as log:
-        server = subprocess.Popen(command, env=environment(HF_HOME=str(folder / "home"), OMP_NUM_THREADS="1"), stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            command, env=environment(HF_HOME=str(folder / "home"), OMP_NUM_THREADS="1"), stdout=log, stderr=log, start_new_session=True
+        )
     try:
         wait_for(f"http://127.0.0.1:{port}/health", server, folder / "log")
         yield f"http://127.0.0.1:{port}/v1", str(folder / "tiny")
@@ -130,7 +139,9 @@ def test_a_real_server_fills_journal_ledger_and_rejects(real_server: tuple[str, 
     assert sum("key" in entry for entry in journal) == found["ledger"]["requests"] and "probe" in journal[0]["note"]
     again = generate("http://127.0.0.1:9/v1", tasks[2:4], *words)
     assert again.rejects == done.rejects and again.summary["measures"]["this_run"]["asked_now"] == 0
-    assert {row["name"]: row["value"] for row in map(json.loads, (tmp_path / "ledger.jsonl").read_text().splitlines()) if "task" not in row}["requests"] == found["ledger"]["requests"]
+    assert {
+        row["name"]: row["value"] for row in map(json.loads, (tmp_path / "ledger.jsonl").read_text().splitlines()) if "task" not in row
+    }["requests"] == found["ledger"]["requests"]
 
 
 def test_a_model_that_the_real_server_does_not_have_stops_the_run(real_server: tuple[str, str], generate: Any, tasks: Any) -> None:

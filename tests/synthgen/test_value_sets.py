@@ -86,7 +86,15 @@ def test_seeds_and_slots_draw_apart() -> None:
 
 @pytest.mark.parametrize(
     ("value", "bounds"),
-    [("less than 5 words", (1, 4)), ("5 to 15 words", (5, 15)), ("at least 10", (10, 10**9)), ("at most 8 words", (1, 8)), ("300", (300, 300)), ("about 300 words", (300, 300)), ("clear", None)],
+    [
+        ("less than 5 words", (1, 4)),
+        ("5 to 15 words", (5, 15)),
+        ("at least 10", (10, 10**9)),
+        ("at most 8 words", (1, 8)),
+        ("300", (300, 300)),
+        ("about 300 words", (300, 300)),
+        ("clear", None),
+    ],
 )
 def test_a_length_is_read_as_a_range_of_words(value: str, bounds: tuple[int, int] | None) -> None:
     assert axes.words_asked(value) == bounds
@@ -119,7 +127,13 @@ def test_a_users_file_stands_in_for_ours_and_the_rest_stays(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "content", "told"),
-    [("axes.json", "{", "no JSON"), ("axes.json", '{"sts": {"unit": []}}', "sts.unit"), ("axes.json", '{"sts": {"U!": ["a"]}}', "U!"), ("languages.tsv", "head\nen\tEnglish\n", "line 2"), ("seeds.sts.txt", "", "none of our files")],
+    [
+        ("axes.json", "{", "no JSON"),
+        ("axes.json", '{"sts": {"unit": []}}', "sts.unit"),
+        ("axes.json", '{"sts": {"U!": ["a"]}}', "U!"),
+        ("languages.tsv", "head\nen\tEnglish\n", "line 2"),
+        ("seeds.sts.txt", "", "none of our files"),
+    ],
 )
 def test_a_wrong_file_is_refused_by_name(name: str, content: str, told: str, tmp_path) -> None:
     (tmp_path / name).write_text(content)

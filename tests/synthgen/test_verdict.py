@@ -23,7 +23,18 @@ def reason(check, *words) -> str | None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("fine", None), ("", "empty field"), (" \n ", "empty field"), ("...!", "empty field"), ("\x00\x01", "empty field"), ("half \ud800 pair", "broken characters"), ("I'm sorry, but I cannot do that.", "refused by the model"), ("As an AI language model, I", "refused by the model"), ("Was ist das?", None), ("什么", None)],
+    [
+        ("fine", None),
+        ("", "empty field"),
+        (" \n ", "empty field"),
+        ("...!", "empty field"),
+        ("\x00\x01", "empty field"),
+        ("half \ud800 pair", "broken characters"),
+        ("I'm sorry, but I cannot do that.", "refused by the model"),
+        ("As an AI language model, I", "refused by the model"),
+        ("Was ist das?", None),
+        ("什么", None),
+    ],
 )
 def test_a_field_is_text(text: str, expected: str | None) -> None:
     assert reason(verdict.clean, text, "x") == expected
@@ -33,14 +44,28 @@ def test_control_characters_become_blanks_and_line_feeds_stay() -> None:
     assert verdict.clean(" a\x00\x07b\r\nc\td ", "x") == "a b\nc\td"
 
 
-@pytest.mark.parametrize(("text", "count"), [("one two, three!", 3), ("a - b", 2), ("", 0), ("don't", 1), ("这是一个用来测试的句子", 11 / 1.6), ("東京 is big", 2 + 2 / 1.6)])
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("one two, three!", 3), ("a - b", 2), ("", 0), ("don't", 1), ("这是一个用来测试的句子", 11 / 1.6), ("東京 is big", 2 + 2 / 1.6)],
+)
 def test_words_are_counted_in_every_script(text: str, count: float) -> None:
     assert verdict.words(text) == pytest.approx(count)
 
 
 @pytest.mark.parametrize(
     ("count", "asked", "slack", "fits"),
-    [(4, "less than 5 words", 0, True), (5, "less than 5 words", 0, False), (6, "less than 5 words", 0.5, True), (7, "less than 5 words", 0.5, False), (100, "200", 0.5, True), (99, "200", 0.5, False), (300, "200", 0.5, True), (301, "200", 0.5, False), (9000, "at least 10", 0, True), (3, "clear", 0, True)],
+    [
+        (4, "less than 5 words", 0, True),
+        (5, "less than 5 words", 0, False),
+        (6, "less than 5 words", 0.5, True),
+        (7, "less than 5 words", 0.5, False),
+        (100, "200", 0.5, True),
+        (99, "200", 0.5, False),
+        (300, "200", 0.5, True),
+        (301, "200", 0.5, False),
+        (9000, "at least 10", 0, True),
+        (3, "clear", 0, True),
+    ],
 )
 def test_lengths_are_held_to_what_was_asked_and_the_slack(count: int, asked: str, slack: float, fits: bool) -> None:
     assert reason(verdict.of_length, " ".join(["word"] * count), asked, slack, "x") == (None if fits else "wrong length")

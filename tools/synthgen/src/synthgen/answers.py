@@ -28,7 +28,12 @@ def shape(**fields: Any) -> dict[str, Any]:
 
     A field is "string", "integer", ["string"] for a list, or [{...}] for a list of objects.
     """
-    return {"type": "object", "properties": {name: _kind(field) for name, field in fields.items()}, "required": [*fields], "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {name: _kind(field) for name, field in fields.items()},
+        "required": [*fields],
+        "additionalProperties": False,
+    }
 
 
 def _kind(field: Any) -> dict[str, Any]:

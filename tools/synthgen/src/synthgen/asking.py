@@ -37,7 +37,20 @@ class Stopped(Exception):
 class Asker:
     """Asks requests, many threads at once. What it pays for is in the journal before it is used."""
 
-    def __init__(self, setting: Setting, endpoint: Endpoint, journal: Journal, book: ledger.Ledger, pace: Pace, *, retries: int, longest_wait: float, repair: bool, rung: str | None, online: bool = True) -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        endpoint: Endpoint,
+        journal: Journal,
+        book: ledger.Ledger,
+        pace: Pace,
+        *,
+        retries: int,
+        longest_wait: float,
+        repair: bool,
+        rung: str | None,
+        online: bool = True,
+    ) -> None:
         self.setting, self.endpoint, self.journal, self.book, self.pace = setting, endpoint, journal, book, pace
         self.retries, self.longest_wait, self.repair, self.rung, self.online = retries, longest_wait, repair, rung, online
         self.probing = threading.Lock()
@@ -97,7 +110,14 @@ class Asker:
             found, spent = probe(lambda body, last: self._asked(body, probing=True, last=last), self.setting.sampling, rungs)
         except Failed as failure:
             raise Refused(f"the server refuses: {failure.words}", _fix(failure)) from None
-        self.journal.note(probe=self.endpoint.name, asked=self.rung, rung=found.rung, drop=list(found.drop), limit=found.limit, tokens=sum(a.prompt_tokens + a.completion_tokens for a in spent))
+        self.journal.note(
+            probe=self.endpoint.name,
+            asked=self.rung,
+            rung=found.rung,
+            drop=list(found.drop),
+            limit=found.limit,
+            tokens=sum(a.prompt_tokens + a.completion_tokens for a in spent),
+        )
         return found
 
     def _asked(self, body: Mapping[str, Any], probing: bool = False, last: bool = False) -> Answer:
@@ -128,11 +148,16 @@ class Asker:
         if failure.scope in ("run", "request"):
             raise Refused(f"the server refuses: {failure.words}", _fix(failure)) from None
         if failure.wait is not None and failure.wait > self.longest_wait:
-            raise Refused(f"the server wants a pause of {failure.wait:,.0f} s ({failure.words})", f"wait and run again, or pass --longest-wait; {GOES_ON}") from None
+            raise Refused(
+                f"the server wants a pause of {failure.wait:,.0f} s ({failure.words})",
+                f"wait and run again, or pass --longest-wait; {GOES_ON}",
+            ) from None
         if attempt == self.retries:
             if self.last_success > started:  # others get through: this one is the trouble
                 raise failure
-            raise Refused(f"the server does not answer after {attempt + 1} attempts: {failure.words}", f"look at the server; {GOES_ON}") from None
+            raise Refused(
+                f"the server does not answer after {attempt + 1} attempts: {failure.words}", f"look at the server; {GOES_ON}"
+            ) from None
         self.book.event("retries")
         if failure.wait is not None:
             self.pace.pause(failure.wait)

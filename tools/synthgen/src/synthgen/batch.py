@@ -6,6 +6,7 @@ A run that is killed finds its batches again, by id, or by the tag that stands i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -77,7 +78,17 @@ class Batches:
             if not book.admit(self.worst(request), wait=False):
                 break
             seen.add(key)
-            line = json.dumps({"custom_id": request.key, "method": "POST", "url": "/v1/chat/completions", "body": {"model": self.asker.endpoint.model, **self.asker.body(request)}}).encode() + b"\n"
+            line = (
+                json.dumps(
+                    {
+                        "custom_id": request.key,
+                        "method": "POST",
+                        "url": "/v1/chat/completions",
+                        "body": {"model": self.asker.endpoint.model, **self.asker.body(request)},
+                    }
+                ).encode()
+                + b"\n"
+            )
             if lines and (len(lines) == LARGEST_REQUESTS or size + len(line) > LARGEST_BYTES):
                 self._create(lines)
                 lines, size = [], 0
@@ -100,7 +111,11 @@ class Batches:
         client = self.asker.endpoint.client
         with open(path, "rb") as file:
             uploaded = self._call(lambda: client.files.create(file=(name + ".jsonl", file.read()), purpose="batch"))
-        made = self._call(lambda: client.batches.create(input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"synthgen": tag}))
+        made = self._call(
+            lambda: client.batches.create(
+                input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"synthgen": tag}
+            )
+        )
         self.asker.journal.note(batch_made=made.id, tag=tag, requests=len(lines))
         self.report.note(f"batch {made.id}: {len(lines):,} requests")
 
@@ -110,12 +125,15 @@ class Batches:
         """Wait for every batch that is not over, this run's or an earlier one's, and journal its answers."""
         for batch in self._open():
             while True:
-                state = self._call(lambda batch=batch: self.asker.endpoint.client.batches.retrieve(batch))
+                state = self._call(functools.partial(self.asker.endpoint.client.batches.retrieve, batch))
                 if state.status in OVER:
                     break
                 if state.status == "failed":
                     self.asker.journal.note(batch_over=batch, status="failed")
-                    told = "; ".join(str(error.message) for error in (state.errors.data if state.errors and state.errors.data else [])) or "no reason given"
+                    told = (
+                        "; ".join(str(error.message) for error in (state.errors.data if state.errors and state.errors.data else []))
+                        or "no reason given"
+                    )
                     raise Refused(self.asker.endpoint.redact(f"batch {batch} failed: {told}"), f"correct what the server names; {GOES_ON}")
                 counts = state.request_counts
                 done = f", {counts.completed:,} of {counts.total:,} done" if counts else ""
@@ -151,7 +169,9 @@ class Batches:
                 key, response = str(entry["custom_id"]), entry.get("response") or {}
                 bytes.fromhex(key)
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise Refused(f"the batch file {file} holds a line that is no result: {line[:80].decode(errors='replace')}", "look at the server") from None
+                raise Refused(
+                    f"the batch file {file} holds a line that is no result: {line[:80].decode(errors='replace')}", "look at the server"
+                ) from None
             if response.get("status_code") == 200 and key not in self.asker.journal:
                 body = response["body"]
                 choice = (body.get("choices") or [{}])[0]

@@ -77,14 +77,18 @@ class Endpoint:
     def __post_init__(self) -> None:
         limits = httpx2.Limits(max_connections=self.connections + 2, max_keepalive_connections=self.connections + 2)
         # A redirect would carry prompts, if not the key, to a host that the user did not name.
-        transport = openai.DefaultHttpx2Client(limits=limits, follow_redirects=False, timeout=httpx2.Timeout(self.timeout, connect=min(10.0, self.timeout)))
+        transport = openai.DefaultHttpx2Client(
+            limits=limits, follow_redirects=False, timeout=httpx2.Timeout(self.timeout, connect=min(10.0, self.timeout))
+        )
         self.client = openai.OpenAI(base_url=self.base_url, api_key=self.key or "none", max_retries=0, http_client=transport)
 
     @property
     def name(self) -> str:
         """The endpoint in the journal: a hash, since an address may tell more than it should."""
         parts = urlsplit(self.base_url)
-        return hashlib.sha256(f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path.rstrip('/')} {self.model}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path.rstrip('/')} {self.model}".encode()).hexdigest()[
+            :16
+        ]
 
     def redact(self, text: str) -> str:
         """The text without the key, should a server say it back."""
@@ -103,7 +107,11 @@ class Endpoint:
 
     def _exchange(self, body: dict[str, Any]) -> bytes:
         """The raw response. The time-out holds for the whole of it, however slowly it drips."""
-        known = {name: body[name] for name in ("messages", "temperature", "top_p", "max_tokens", "max_completion_tokens", "response_format") if name in body}
+        known = {
+            name: body[name]
+            for name in ("messages", "temperature", "top_p", "max_tokens", "max_completion_tokens", "response_format")
+            if name in body
+        }
         extra = {name: value for name, value in body.items() if name not in known}
         started = time.monotonic()
         chunks, size = [], 0
@@ -138,7 +146,9 @@ class Endpoint:
         finish, model = choice.get("finish_reason"), content.get("model") or self.model
         if (choice.get("message") or {}).get("refusal"):
             finish = "content_filter"
-        return Answer(text, str(finish) if finish else None, self.redact(str(model)), int(prompt or 0), int(completion or 0), int(cached), estimated)
+        return Answer(
+            text, str(finish) if finish else None, self.redact(str(model)), int(prompt or 0), int(completion or 0), int(cached), estimated
+        )
 
     def failure(self, error: openai.APIStatusError) -> Failed:
         status, code = error.status_code, str(error.code or "")

@@ -112,7 +112,9 @@ class Journal:
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Refused(f"another synthgen writes to the journal {self.folder}", "wait for it, or give this one its own --journal DIR") from None
+            raise Refused(
+                f"another synthgen writes to the journal {self.folder}", "wait for it, or give this one its own --journal DIR"
+            ) from None
         if new:
             for folder in (self.folder, os.path.dirname(os.path.abspath(self.folder))):
                 handle = os.open(folder, os.O_RDONLY)

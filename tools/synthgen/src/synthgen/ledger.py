@@ -37,7 +37,9 @@ class Price:
             paid, made = float(entry["input"]) * share, float(entry["output"]) * share
             return Price(paid, made, float(entry.get("cached", entry["input"])) * share)
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise Usage(f"the price table's entry of {model} is not complete", 'write {"input": 0.15, "output": 0.6} in dollars a million tokens') from None
+            raise Usage(
+                f"the price table's entry of {model} is not complete", 'write {"input": 0.15, "output": 0.6} in dollars a million tokens'
+            ) from None
 
     def cost(self, prompt: int, completion: int, cached: int = 0) -> float:
         return ((prompt - cached) * self.input + cached * self.cached + completion * self.output) / MILLION
@@ -84,7 +86,9 @@ class Ledger:
             while self.reached is None:
                 broken = self._broken(worst)
                 if broken is None:
-                    self.flight = Reserve(self.flight.requests + worst.requests, self.flight.tokens + worst.tokens, self.flight.cost + worst.cost)
+                    self.flight = Reserve(
+                        self.flight.requests + worst.requests, self.flight.tokens + worst.tokens, self.flight.cost + worst.cost
+                    )
                     return True
                 if self.flight.requests == 0 or not wait:
                     self.reached = f"--max-{broken} {self.caps[broken]:g}"
@@ -94,7 +98,11 @@ class Ledger:
 
     def _broken(self, worst: Reserve) -> str | None:
         """The cap that the request would break."""
-        spent = {"requests": self.counts["requests"], "tokens": self.counts["prompt_tokens"] + self.counts["completion_tokens"], "cost": self.cost}
+        spent = {
+            "requests": self.counts["requests"],
+            "tokens": self.counts["prompt_tokens"] + self.counts["completion_tokens"],
+            "cost": self.cost,
+        }
         for name, cap in self.caps.items():
             if cap is not None and spent[name] + getattr(self.flight, name) + getattr(worst, name) > cap:
                 return name

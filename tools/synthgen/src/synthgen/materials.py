@@ -57,7 +57,9 @@ class Materials:
             self.replaced = sorted(entry.name for entry in self.folder.iterdir() if not entry.name.startswith("."))
             stray = [name for name in self.replaced if name not in known]
             if stray:
-                raise Usage(f"--prompts {folder} holds {stray[0]}, which is none of our files", "name it as one of " + ", ".join(sorted(known)))
+                raise Usage(
+                    f"--prompts {folder} holds {stray[0]}, which is none of our files", "name it as one of " + ", ".join(sorted(known))
+                )
         else:
             self.replaced = []
 
@@ -78,7 +80,9 @@ class Materials:
         text = self.text(name + ".md").strip()
         wrong = sorted(set(PLACE.findall(text)) - places)
         if wrong:
-            raise Refused(f"{name}.md names {{{wrong[0]}}}, which nothing fills", "use " + ", ".join(f"{{{place}}}" for place in sorted(places)))
+            raise Refused(
+                f"{name}.md names {{{wrong[0]}}}, which nothing fills", "use " + ", ".join(f"{{{place}}}" for place in sorted(places))
+            )
         if "{format}" not in text:
             raise Refused(f"{name}.md has no {{format}}", "put {format} where the form of the reply is told")
         return text

@@ -21,7 +21,9 @@ from synthgen.asking import Outcome
 from synthgen.plan import Job, Request, Row
 
 BLOCK = 1024  # rows
-REJECTS = contract.load("texts").arrow(["id", "text"], [pa.field(name, pa.string()) for name in ("reject_reason", "reject_detail", "synth_slot", "source_id", "synth_request")])
+REJECTS = contract.load("texts").arrow(
+    ["id", "text"], [pa.field(name, pa.string()) for name in ("reject_reason", "reject_detail", "synth_slot", "source_id", "synth_request")]
+)
 
 
 def key(*parts: str) -> int:
@@ -175,4 +177,12 @@ class Output:
         source = request.row["id"] if request.row else None
         raw = raw.encode("utf-8", "replace").decode()
         detail = problem.detail.encode("utf-8", "replace").decode()
-        return dict(id=request.slot, text=raw, reject_reason=problem.reason, reject_detail=detail, synth_slot=request.slot, source_id=source, synth_request=request.key)
+        return dict(
+            id=request.slot,
+            text=raw,
+            reject_reason=problem.reason,
+            reject_detail=detail,
+            synth_slot=request.slot,
+            source_id=source,
+            synth_request=request.key,
+        )

@@ -68,13 +68,24 @@ class Setting:
     slack: float
     check_language: bool
 
-    def request(self, slot: str, prompt: Prompt, values: Mapping[str, Any], schema: dict[str, Any], words: int, wishes: Sequence[dict[str, Any]], row: Row | None = None) -> Request:
+    def request(
+        self,
+        slot: str,
+        prompt: Prompt,
+        values: Mapping[str, Any],
+        schema: dict[str, Any],
+        words: int,
+        wishes: Sequence[dict[str, Any]],
+        row: Row | None = None,
+    ) -> Request:
         text = fill(prompt.template, {**values, "format": answers.told(schema)})
         messages = ({"role": "user", "content": text},)
         return Request(self.key(messages, schema, slot), slot, messages, schema, words, tuple(wishes), row, prompt.leaks)
 
     def key(self, messages: Sequence[dict[str, str]], schema: dict[str, Any], slot: str) -> str:
-        content = dict(format=FORMAT, model=self.model, messages=messages, schema=schema, sampling=dict(self.sampling), seed=self.seed, slot=slot)
+        content = dict(
+            format=FORMAT, model=self.model, messages=messages, schema=schema, sampling=dict(self.sampling), seed=self.seed, slot=slot
+        )
         return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     def repair(self, request: Request, text: str, problem: str) -> Request:
@@ -83,7 +94,16 @@ class Setting:
         asked = fill(prompt.template, {"problem": problem, "format": answers.told(request.schema)})
         messages = (*request.messages, {"role": "assistant", "content": text}, {"role": "user", "content": asked})
         slot = request.slot + "/repair"
-        return Request(self.key(messages, request.schema, slot), slot, messages, request.schema, request.words, request.wishes, request.row, request.leaks)
+        return Request(
+            self.key(messages, request.schema, slot),
+            slot,
+            messages,
+            request.schema,
+            request.words,
+            request.wishes,
+            request.row,
+            request.leaks,
+        )
 
     def prompt(self, name: str, places: set[str]) -> Prompt:
         template = self.materials.template(name, places | {"format"})

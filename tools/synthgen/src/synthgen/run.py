@@ -7,10 +7,8 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import xxhash
@@ -27,17 +25,17 @@ from synthgen.jobs.rewrite import Paraphrase, Translate
 from synthgen.jobs.tasks import Tasks
 from synthgen.journal import Journal
 from synthgen.ledger import Ledger, Price, Reserve, prompt_tokens
-from synthgen.materials import Language, Materials
+from synthgen.materials import Materials
 from synthgen.output import REJECTS, Output
 from synthgen.pace import Pace
 from synthgen.plan import Job, Request, Setting
 from synthgen.pool import Pool
+from synthgen.terms import server, setting_of
 
 if TYPE_CHECKING:
     from synthgen.asking import Asker
     from synthgen.cli import Options
 
-OPENAI = "https://api.openai.com/v1"
 READS = ("tasks", "examples", "texts")
 
 
@@ -46,13 +44,19 @@ class Run:
         self.options, self.report, self.version = options, report, version
         if not options.dry_run:
             check_output(options.output, report.tool)
-        self.base_url, self.key = _server(options)
+        self.base_url, self.key = server(options)
         self.materials = Materials(options.prompts)
-        self.setting = _setting(options, self.materials)
+        self.setting = setting_of(options, self.materials)
         self.price = Price.of(options.model, self.materials.prices(options.prices), options.batch)
         if options.max_cost is not None and self.price is None:
-            raise Usage(f"--max-cost, but the price table does not know {options.model}", 'pass --prices FILE with {"%s": {"input": 0.15, "output": 0.6}}: dollars a million tokens' % options.model)
-        self.source = None if options.brainstorm else Reader(report, options.inputs, READS, limit=options.limit)
+            entry = json.dumps({options.model: {"input": 0.15, "output": 0.6}})
+            raise Usage(
+                f"--max-cost, but the price table does not know {options.model}",
+                f"pass --prices FILE with {entry}: dollars a million tokens",
+            )
+        self.source = (
+            None if options.brainstorm else Reader(report, options.inputs, ("examples",) if options.job else READS, limit=options.limit)
+        )
         self.job = _job(options, self.setting, self.source)
         self.stop = threading.Event()
         self.book = Ledger(self.price, options.max_requests, options.max_tokens, options.max_cost)
@@ -76,7 +80,9 @@ class Run:
         output = Output(self.job, columns, self.report, self.options.model)
         out = Writer(self.report, self.options.output, self.job.writes, columns, **about)
         rejects = Writer(self.report, self.options.rejects, "texts", REJECTS, count=False, **about) if self.options.rejects else None
-        ledger = Writer(self.report, self.options.ledger, "measures", _measure_columns(), count=False, **about) if self.options.ledger else None
+        ledger = (
+            Writer(self.report, self.options.ledger, "measures", _measure_columns(), count=False, **about) if self.options.ledger else None
+        )
         with out, rejects or contextlib.nullcontext(), ledger or contextlib.nullcontext():
             for rows, refused in self._batches(journal, output):
                 if rows is not None:
@@ -150,7 +156,12 @@ class Run:
         """Ledger, rejects and diversity in the summary; 1 where answers were paid for and none was usable."""
         totals, report = self.book.totals(), self.report
         diversity = {task: found.figures() for task, found in sorted(output.diversity.items())}
-        report.measures |= {"ledger": totals, "this_run": self.book.this_run(), "rejected": dict(sorted(output.rejected.items())), "diversity": diversity}
+        report.measures |= {
+            "ledger": totals,
+            "this_run": self.book.this_run(),
+            "rejected": dict(sorted(output.rejected.items())),
+            "diversity": diversity,
+        }
         if totals["requests"]:
             report.note(f"{totals['requests']:,} requests, {self._spent()}; journal: {journal.folder}")
         if self.book.reached:
@@ -199,7 +210,9 @@ class Run:
         plan = {"requests": requests, "answered_before": answered, "prompt_tokens": prompt, "completion_tokens": completion, "cost": cost}
         self.report.measures["plan"] = plan
         money = "unknown: the price table does not know the model" if cost is None else f"about ${cost:,.{2 if cost >= 1 else 4}f}"
-        print(f"requests            {requests:,}\nanswered before     {answered:,}\ntokens sent         about {prompt:,}\ntokens made         about {completion:,}\ncost                {money}")
+        print(
+            f"requests            {requests:,}\nanswered before     {answered:,}\ntokens sent         about {prompt:,}\ntokens made         about {completion:,}\ncost                {money}"
+        )
         self.report.drop("not asked: dry run", self.report.rows_in)
         return 0
 
@@ -232,68 +245,10 @@ def _measure_columns() -> pa.Schema:
     return contract.load("measures").arrow(["run", "task", "split", "name", "value", "unit"])
 
 
-def _server(options: Options) -> tuple[str, str | None]:
-    """Address and key. Without being told, the key in OPENAI_API_KEY goes to OpenAI's server and no other."""
-    base_url = options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Usage("--base-url is no http address", "e.g. --base-url http://localhost:8000/v1")
-    if parts.username or parts.password or parts.query:
-        raise Usage("--base-url holds a user, password or query", "give the key by --api-key-env NAME or --api-key-file FILE")
-    if options.dry_run:
-        return base_url, None
-    if options.api_key_file:
-        key = Path(options.api_key_file).read_text("utf-8").strip()
-        if not key or any(c.isspace() or not c.isprintable() for c in key):
-            raise Usage(f"--api-key-file {options.api_key_file} holds no key", "put the key and nothing else into it")
-        return base_url, key
-    name = options.api_key_env or ("OPENAI_API_KEY" if parts.hostname == "api.openai.com" else None)
-    if name is None:
-        return base_url, None
-    if not os.environ.get(name):
-        raise Usage(f"the environment variable {name} is not set", f"export {name}=..., or pass --api-key-env NAME, --api-key-file FILE, or --base-url of a local server")
-    return base_url, os.environ[name].strip()
-
-
-def _setting(options: Options, materials: Materials) -> Setting:
-    table = materials.languages()
-    sampling: dict[str, Any] = {"temperature": options.temperature, "top_p": options.top_p, "max_tokens": options.answer_tokens}
-    if options.body:
-        sampling |= _body(options.body, sampling)
-    return Setting(
-        materials=materials, model=options.model, seed=options.seed, per_row=options.per_row, sampling=sampling,
-        languages=_languages(options.languages, table), all_languages=table, bitext_languages=materials.languages("languages.bitext.tsv"),
-        slack=options.length_slack, check_language=options.language_check,
-    )  # fmt: skip
-
-
-def _body(path: str, sampling: dict[str, Any]) -> dict[str, Any]:
-    try:
-        content = json.loads(Path(path).read_text("utf-8"))
-    except ValueError as error:
-        raise Usage(f"--body {path} is no JSON: {error}", 'write {"seed": 1}') from None
-    taken = [name for name in content if name in ("model", "messages", "stream", "n", "response_format", *sampling)] if isinstance(content, dict) else ["no object"]
-    if taken:
-        raise Usage(f"--body {path} cannot set {taken[0]}", "leave it out: synthgen sets it, or has an option for it")
-    return content
-
-
-def _languages(codes: Sequence[str], table: Sequence[Language]) -> list[Language]:
-    if "all" in codes:
-        return list(table)
-    known = {entry.code: entry for entry in table}
-    wrong = [code for code in codes if code not in known]
-    if wrong or not codes:
-        raise Usage(f"--languages {wrong[0] if wrong else ''} is not in languages.tsv", "pass codes such as en,de, or all")
-    return [known[code] for code in codes]
-
-
 def _job(options: Options, setting: Setting, source: Reader | None) -> Job:
     """What is done follows from what is read."""
     if source is None:
         return Tasks(setting, options.types, options.brainstorm or 0)
-    if source.schema.name != "examples" and options.job:
-        raise Usage(f"--job {options.job} is for examples, but the input holds {source.schema.name}", "leave --job out, or read examples")
     if source.schema.name == "tasks":
         return Examples(setting)
     if source.schema.name == "texts":
@@ -304,4 +259,6 @@ def _job(options: Options, setting: Setting, source: Reader | None) -> Job:
         return Judge(setting, options.replace_scores)
     if options.job == "translate" and options.languages == ("en",):
         raise Refused("--job translate has no language to translate into", "pass --languages de,fr")
-    return {"negatives": Negatives, "paraphrase": Paraphrase, "translate": Translate}[options.job](setting)
+    if options.job == "translate":
+        return Translate(setting)
+    return Negatives(setting) if options.job == "negatives" else Paraphrase(setting)

@@ -14,9 +14,14 @@ from synthgen.materials import PLACE, Language
 # Control characters but for tab and line feed; what JSON may smuggle in as \ud800 is no text at all.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]+")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
-REFUSAL = re.compile(r"\b(as an ai\b|as a language model|i['’]?m sorry, but|i (?:cannot|can't|am unable to) (?:help|assist|fulfil|provide|comply))", re.IGNORECASE)
+REFUSAL = re.compile(
+    r"\b(as an ai\b|as a language model|i['’]?m sorry, but|i (?:cannot|can't|am unable to) (?:help|assist|fulfil|provide|comply))",
+    re.IGNORECASE,
+)
 LEAK = 7  # consecutive words of a prompt that no honest answer repeats
-ENGLISH = frozenset("the of and to in is that for it with as was on are by this be from or an at which have has not you we they their its".split())
+ENGLISH = frozenset(
+    "the of and to in is that for it with as was on are by this be from or an at which have has not you we they their its".split()
+)
 ENGLISH_ALONE = frozenset("the and that this with which they their you have has from are it".split())  # words of no other language
 DENSE = {"CJK": 1.6, "HIRAGANA": 2.5, "KATAKANA": 3.0, "THAI": 4.5, "LAO": 4.5, "KHMER": 4.5, "MYANMAR": 4.5}  # characters a word
 

@@ -48,7 +48,12 @@ class Negatives:
         yield lambda: (self._ask(row) for row in rows_of(batches()))
 
     def _ask(self, row: Row) -> Request:
-        values = {"task": quoted(row["prompt"] or TASK), "query": quoted(row["query"]), "positive": quoted(row["pos"][0]), "count": self.setting.per_row}
+        values = {
+            "task": quoted(row["prompt"] or TASK),
+            "query": quoted(row["query"]),
+            "positive": quoted(row["pos"][0]),
+            "count": self.setting.per_row,
+        }
         words = round(verdict.words(row["pos"][0]) + 2) * self.setting.per_row
         return self.setting.request(f"negatives/{row['id']}", self.prompt, values, self.shape, words, [{}], row)
 
@@ -104,7 +109,10 @@ class Judge:
 
     def _sides(self, row: Row) -> tuple[bool, bool]:
         """Are the positives, are the negatives to be judged? Better scores stand."""
-        free = {side: self.replace_scores or row[f"{side}_score_kind"] not in PROTECTED or row[f"{side}_scores"] is None for side in ("pos", "neg")}
+        free = {
+            side: self.replace_scores or row[f"{side}_score_kind"] not in PROTECTED or row[f"{side}_scores"] is None
+            for side in ("pos", "neg")
+        }
         return free["pos"], free["neg"] and bool(row["neg"])
 
     def _ask(self, row: Row) -> Request:

@@ -92,7 +92,10 @@ class Examples:
     def _named(self, code: str | None, task: str) -> Language | None:
         found = self.setting.language(code)
         if code and not found:
-            raise Refused(f"task {task} is in the language {code!r}, which languages.tsv does not know", "add a line to languages.tsv in --prompts DIR")
+            raise Refused(
+                f"task {task} is in the language {code!r}, which languages.tsv does not know",
+                "add a line to languages.tsv in --prompts DIR",
+            )
         return found
 
     def _words(self, kind: str, wish: dict[str, Any]) -> int:
@@ -132,7 +135,15 @@ class Examples:
 
     def _row(self, group: Group, kind: str, wish: dict[str, Any], texts: dict[str, str], task: Row, request: Request) -> dict[str, Any]:
         query, pos, neg = texts[group.query], [texts[group.pos]], [texts[group.neg]] if group.neg else None
-        row = dict(id=content_id(request.key, query, *pos), query=query, pos=pos, neg=neg, prompt=task["text"], task=f"synthetic/{kind}", task_id=task["id"])
+        row = dict(
+            id=content_id(request.key, query, *pos),
+            query=query,
+            pos=pos,
+            neg=neg,
+            prompt=task["text"],
+            task=f"synthetic/{kind}",
+            task_id=task["id"],
+        )
         if "high_score" in wish and "low_score" in wish:
             row |= dict(pos_scores=[float(wish["high_score"]) / SCALE], neg_scores=[float(wish["low_score"]) / SCALE])
             row |= dict(pos_score_kind="label", neg_score_kind="label")

@@ -49,7 +49,10 @@ class Queries:
         slot = f"queries/{row['id']}"
         wishes: list[dict[str, Any]] = [axes.sample(self.axes, setting.seed, f"{slot}/{number}") for number in range(setting.per_row)]
         spoken = axes.language(setting.languages, setting.seed, slot)
-        lines = [f"{number}. " + "; ".join(f"{axis.replace('_', ' ')}: {value}" for axis, value in wish.items()) for number, wish in enumerate(wishes, 1)]
+        lines = [
+            f"{number}. " + "; ".join(f"{axis.replace('_', ' ')}: {value}" for axis, value in wish.items())
+            for number, wish in enumerate(wishes, 1)
+        ]
         text = f"{row['title']}\n{row['text']}" if row["title"] else row["text"]
         values = {"passage": quoted(text), "count": len(wishes), "wishes": "\n".join(lines), "language": spoken.name}
         wishes = [wish | {"language": spoken} for wish in wishes]
@@ -81,6 +84,16 @@ class Queries:
                 raise Unusable("evidence not in the passage", evidence[:80])
         except Unusable as problem:
             return problem
-        row = dict(id=content_id(request.key, query), query=query, pos=[passage["text"]], pos_ids=[passage["id"]], prompt=PROMPT, task="synthetic/queries")
-        sampled = {f"synth_{axis}": value for axis, value in wish.items()} | {"synth_language": wish["language"].code, "synth_evidence": evidence}
+        row = dict(
+            id=content_id(request.key, query),
+            query=query,
+            pos=[passage["text"]],
+            pos_ids=[passage["id"]],
+            prompt=PROMPT,
+            task="synthetic/queries",
+        )
+        sampled = {f"synth_{axis}": value for axis, value in wish.items()} | {
+            "synth_language": wish["language"].code,
+            "synth_evidence": evidence,
+        }
         return row | {"domain": passage["domain"]} | sampled

@@ -89,7 +89,9 @@ class Translate:
         language = self.setting.languages[number]
         values = {"query": quoted(row["query"]), "language": language.name}
         wish = {"language": language, "first": number == 0}
-        return self.setting.request(f"translate/{row['id']}/{language.code}", self.prompt, values, self.shape, round(verdict.words(row["query"]) + 4), [wish], row)
+        return self.setting.request(
+            f"translate/{row['id']}/{language.code}", self.prompt, values, self.shape, round(verdict.words(row["query"]) + 4), [wish], row
+        )
 
     def without_reply(self, request: Request) -> list[dict[str, Any]]:
         return [{}] if request.wishes[0]["first"] else []

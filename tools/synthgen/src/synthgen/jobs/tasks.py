@@ -6,6 +6,7 @@ of duplicates or short replies, is asked for in another one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -50,8 +51,11 @@ class Tasks:
             calls = {kind: range(first[kind], first[kind] + -(-left // A_CALL)) for kind, left in missing.items() if left > 0}
             if not calls:
                 return
-            yield lambda calls=calls: (self._ask(kind, call) for kind, numbers in calls.items() for call in numbers)
+            yield functools.partial(self._round, calls)
             first |= {kind: numbers.stop for kind, numbers in calls.items()}
+
+    def _round(self, calls: dict[str, range]) -> Iterator[Request]:
+        return (self._ask(kind, call) for kind, numbers in calls.items() for call in numbers)
 
     def _ask(self, kind: str, call: int) -> Request:
         slot = f"brainstorm/{kind}/{call}"
@@ -65,7 +69,13 @@ class Tasks:
             if kind in SYMMETRIC:
                 templates = self.setting.materials.lines(f"tasks.{kind}.txt")
                 for number in range(self.count):
-                    yield Request("", f"{kind}/{number}", (), {}, wishes=({"type": kind, "number": number, "template": templates[number % len(templates)]},))
+                    yield Request(
+                        "",
+                        f"{kind}/{number}",
+                        (),
+                        {},
+                        wishes=({"type": kind, "number": number, "template": templates[number % len(templates)]},),
+                    )
 
     def without_reply(self, request: Request) -> list[dict[str, Any]]:
         [wish] = request.wishes
