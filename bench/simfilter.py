@@ -50,6 +50,9 @@ def main() -> None:
         source.write_text(
             "".join(json.dumps({"query": query, "pos": [text]}) + "\n" for query, text in zip(texts[::2], texts[1::2])), "utf-8"
         )
+        assert (
+            cli.main([str(source), "--model", args.model, "--quiet", "--limit", "8", "--score-only", "-o", f"{folder}/out.parquet"]) == 0
+        )  # imports
         for criterion in (["--min-sim", "0.3"], ["--keep-top", "0.9"], ["--rank-within", "20"]):
             spent[:], loaded[:] = [0.0, 0.0], [0.0, 0.0]
             wall, cpu = time.perf_counter(), time.process_time()

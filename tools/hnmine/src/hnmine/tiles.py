@@ -1,7 +1,7 @@
 """The best k inner products on a CPU that multiplies bf16 in tiles, with a proven bound on what was missed.
 
 Products are taken in bf16, two to three times as fast as in float32; then selecting costs more than multiplying, so a block
-of scores is looked at by the maxima of groups of 64, and only groups that beat the k-th best so far are opened.
+of scores is looked at by the maxima of groups of 16, and only groups that reach the k-th best so far are opened.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 
 from fletching.encode import store
 
-QUERIES, DOCUMENTS, GROUP = 256, 32_768, 64  # a block of scores is 16 MB
+QUERIES, DOCUMENTS, GROUP = 256, 32_768, 16  # a block of scores is 16 MB
 NOISE = 1e-5  # of adding up in float32
 
 
@@ -54,28 +54,30 @@ def _lost_and_long(exact: torch.Tensor, short: torch.Tensor) -> tuple[float, flo
 def _merge(best: torch.Tensor, numbers: torch.Tensor, scores: torch.Tensor, start: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The best k of what was found, (q, k), and of a block of scores, (q, n); only the first `size` are documents."""
     k = best.shape[1]
+    scores[:, size:] = -torch.inf
+    groups = scores.view(len(scores), GROUP, -1)  # every n/16th score is in one group: a maximum over rows is fast
+    highest = groups.amax(1)  # (q, n/16)
     bound = best.amin(1, keepdim=True)
-    groups = scores.view(len(scores), -1, GROUP)
-    row, group = (groups.amax(2) > bound).nonzero(as_tuple=True)
-    if len(row) > len(scores) * k:  # the first block, or documents in rising order
+    if bool(bound.isinf().any()) and highest.shape[1] > k:  # the k-th highest of the groups has k scores that reach it
+        bound = torch.maximum(bound, torch.topk(highest, k).values[:, -1:])
+    row, group = ((highest >= bound) & (highest > -torch.inf)).nonzero(as_tuple=True)
+    if len(row) > len(scores) * 4 * k or bool(bound.isinf().any()):
         fresh, named = torch.topk(scores[:, :size], min(k, size), sorted=False)
         named += start
     else:
-        fresh, named = _opened(groups, row, group, bound, start, size)
+        fresh, named = _opened(groups, row, group, bound, start)
     every, names = torch.cat([best, fresh], 1), torch.cat([numbers, named], 1)
     chosen = torch.topk(every, k, sorted=False)
     return chosen.values, names.gather(1, chosen.indices)
 
 
 def _opened(
-    groups: torch.Tensor, row: torch.Tensor, group: torch.Tensor, bound: torch.Tensor, start: int, size: int
+    groups: torch.Tensor, row: torch.Tensor, group: torch.Tensor, bound: torch.Tensor, start: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(scores, numbers) (q, m) of what beats the bound in these groups; -inf and -1 where a row has fewer than m."""
-    opened = groups[row, group]  # (opened groups, 64)
-    place, lane = (opened > bound[row]).nonzero(as_tuple=True)
-    row, column, values = row[place], group[place] * GROUP + lane, opened[place, lane]
-    real = column < size
-    row, column, values = row[real], column[real], values[real]
+    """(scores, numbers) (q, m) of what reaches the bound in these groups; -inf and -1 where a row has fewer than m."""
+    opened = groups[row, :, group]  # (opened groups, 16)
+    place, lane = (opened >= bound[row]).nonzero(as_tuple=True)
+    row, column, values = row[place], lane * groups.shape[2] + group[place], opened[place, lane]
     counts = torch.bincount(row, minlength=len(groups))
     inside = torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]
     fresh = groups.new_full((len(groups), int(counts.max())), -torch.inf)
