@@ -91,6 +91,13 @@ def test_a_dry_run_of_a_brainstorm_counts_its_first_round(serve: Any, generate: 
     assert dry.summary["measures"]["plan"]["requests"] == 3
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '"x"'])
+def test_a_price_table_that_is_none_is_refused(content: str, serve: Any, generate: Any, tasks: Any, tmp_path: Path) -> None:
+    (tmp_path / "prices.json").write_text(content)
+    done = generate(serve(), tasks, "--prices", tmp_path / "prices.json")
+    assert done.rc == 2 and "no price table" in done.err
+
+
 def test_prices_are_for_cached_tokens_and_batches_too() -> None:
     assert Price.of("m", PRICES, False).cost(1000, 100, 400) == pytest.approx((600 * 1000 + 400 * 100 + 100 * 2000) / 1e6)  # type: ignore[union-attr]
     assert Price.of("m", PRICES, True).cost(1000, 100) == pytest.approx(0.6)  # type: ignore[union-attr]

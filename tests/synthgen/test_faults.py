@@ -307,6 +307,13 @@ def test_no_key_reaches_anything_that_is_kept_or_said(
     assert key not in json.dumps(table.to_pylist()) + str(table.schema.metadata) and "[key]" in json.dumps(table.to_pylist())
 
 
+def test_words_that_look_like_a_key_stay_in_rows_and_go_from_errors(serve: Any, generate: Any, tasks: Any) -> None:
+    said = {"input": "the key-exchange of sk-learnable models", "positive_document": "Diffie and Hellman"}
+    assert generate(serve(write=lambda body: said), tasks[2:3]).rows[0]["query"] == said["input"]
+    refusing = serve(fault=lambda number, body: {"status": 401, "body": {"error": {"message": "Incorrect key: sk-abcd*****wxyz"}}})
+    assert "Incorrect key: [key]" in generate(refusing, tasks[2:3], name="b").err
+
+
 def test_the_key_of_openai_goes_to_no_other_server(serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "canary-for-openai")
     server = serve()

@@ -360,6 +360,7 @@ def test_more_fields_of_the_body_are_sent_and_the_reserved_ones_refused(serve: A
         0.9,
         77,
     )
+    assert "reasoning" not in (tmp_path / "out.jsonl").read_text()
     (tmp_path / "body.json").write_text('{"model": "other"}')
     assert "cannot set model" in generate(serve(), tasks[2:3], "--body", tmp_path / "body.json").err
 

@@ -134,7 +134,7 @@ class Batches:
                         "; ".join(str(error.message) for error in (state.errors.data if state.errors and state.errors.data else []))
                         or "no reason given"
                     )
-                    raise Refused(self.asker.endpoint.redact(f"batch {batch} failed: {told}"), f"correct what the server names; {GOES_ON}")
+                    raise Refused(self.asker.endpoint.told(f"batch {batch} failed: {told}"), f"correct what the server names; {GOES_ON}")
                 counts = state.request_counts
                 done = f", {counts.completed:,} of {counts.total:,} done" if counts else ""
                 self.report.note(f"batch {batch} is {state.status}{done}; looking again in {self.poll:g} s")
@@ -180,7 +180,7 @@ class Batches:
             elif response.get("status_code") != 200:
                 failures.append(json.dumps(entry.get("error") or response.get("body") or "no reason given")[:200])
         if failures:
-            self.report.note(self.asker.endpoint.redact(f"{len(failures):,} requests of the batch failed, the first: {failures[0]}"))
+            self.report.note(self.asker.endpoint.told(f"{len(failures):,} requests of the batch failed, the first: {failures[0]}"))
 
     def _call(self, call: Callable[[], Any]) -> Any:
         """A call of the batch service, over transient failures."""
@@ -190,7 +190,7 @@ class Batches:
             except openai.APIStatusError as error:
                 failure = self.asker.endpoint.failure(error)
             except openai.APIConnectionError as error:
-                failure = Failed("transient", self.asker.endpoint.redact(f"no connection ({error})"))
+                failure = Failed("transient", self.asker.endpoint.told(f"no connection ({error})"))
             if failure.scope != "transient" or attempt == self.retries:
                 raise Refused(f"the batch service refuses: {failure.words}", f"does this server have /v1/batches? {GOES_ON}")
             self.asker.pace.wait(failure.wait or min(0.5 * 2**attempt, 30))

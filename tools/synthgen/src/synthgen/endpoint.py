@@ -26,7 +26,7 @@ LARGEST = 16 << 20  # bytes of a response
 TRANSIENT = (408, 409, 425, 429)
 THIS_REQUEST = (400, 413, 414, 422)  # too long, or refused for its content
 NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
-KEYLIKE = re.compile(r"\b(?:sk|key)-[\w*.-]{6,}")
+KEYLIKE = re.compile(r"\bsk-[\w*.-]{6,}")  # in error texts, where a server may show a part of the key
 
 
 class Failed(Exception):
@@ -92,7 +92,11 @@ class Endpoint:
 
     def redact(self, text: str) -> str:
         """The text without the key, should a server say it back."""
-        return KEYLIKE.sub("[key]", text.replace(self.key, "[key]") if self.key else text)
+        return text.replace(self.key, "[key]") if self.key else text
+
+    def told(self, text: str) -> str:
+        """What a server said of a failure, fit to be shown."""
+        return KEYLIKE.sub("[key]", self.redact(text))
 
     def ask(self, body: dict[str, Any]) -> Answer:
         """One answer, or Failed."""
@@ -103,7 +107,7 @@ class Endpoint:
         except (openai.APITimeoutError, httpx2.TimeoutException):
             raise Failed("transient", f"no answer within {self.timeout:g} s") from None
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            raise Failed("transient", self.redact(f"no connection ({error.__cause__ or error})")) from None
+            raise Failed("transient", self.told(f"no connection ({error.__cause__ or error})")) from None
 
     def _exchange(self, body: dict[str, Any]) -> bytes:
         """The raw response. The time-out holds for the whole of it, however slowly it drips."""
@@ -131,7 +135,7 @@ class Endpoint:
             choice = content["choices"][0]
             text = choice["message"].get("content")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-            raise Failed("transient", self.redact(f"the response is no chat completion: {raw[:120].decode(errors='replace')!r}")) from None
+            raise Failed("transient", self.told(f"the response is no chat completion: {raw[:120].decode(errors='replace')!r}")) from None
         return self.counted(content, choice, text, body)
 
     def counted(self, content: dict[str, Any], choice: dict[str, Any], text: Any, body: dict[str, Any]) -> Answer:
@@ -152,7 +156,7 @@ class Endpoint:
 
     def failure(self, error: openai.APIStatusError) -> Failed:
         status, code = error.status_code, str(error.code or "")
-        words = self.redact(f"HTTP {status}: {_words(error)}")
+        words = self.told(f"HTTP {status}: {_words(error)}")
         if 300 <= status < 400:
             return Failed("run", f"HTTP {status}: the server sends us elsewhere", status)
         if status in TRANSIENT or status >= 500:

@@ -120,8 +120,15 @@ class Materials:
 
     def prices(self, path: str | None) -> dict[str, dict[str, float]]:
         """{model: dollars for a million tokens of input, cached, output; batch: factor}."""
-        content = self._json("prices.json") if path is None else json.loads(Path(path).read_text("utf-8"))
-        return content.get("models", content)
+        if path is None:
+            return self._json("prices.json")["models"]
+        try:
+            content = json.loads(Path(path).read_text("utf-8"))
+            return dict(content.get("models", content))
+        except (ValueError, AttributeError, TypeError):
+            raise Usage(
+                f"--prices {path} is no price table", 'write {"NAME": {"input": 0.15, "output": 0.6}} in dollars a million tokens'
+            ) from None
 
     def _json(self, name: str) -> Any:
         try:

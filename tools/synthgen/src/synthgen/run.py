@@ -225,7 +225,8 @@ class Run:
         if self.materials.digest:
             found["prompts"] = self.materials.digest
         more = {name: value for name, value in self.setting.sampling.items() if name not in ("temperature", "top_p", "max_tokens")}
-        return found | ({"body": more} if more else {})
+        # A hash: what a user sends along may be nobody else's business.
+        return found | ({"body": xxhash.xxh3_64_hexdigest(lineage.dump(more))} if more else {})
 
     def _folder(self) -> str:
         """Where the journal is. For stdout: a folder of its own for each job, since two of a pipe run at once."""
