@@ -67,7 +67,11 @@ class Command:
         return tomllib.loads((self.folder / "pyproject.toml").read_text("utf-8"))["project"]
 
     def argv(self, source: Any, model: str = "", out: Any = None, *more: Any) -> list[str]:
-        asking = {"server": llm_address(), "journal": tempfile.mkdtemp(prefix="suite-journal-", dir=JOURNALS.name)} if "{server}" in self.line else {}
+        asking = (
+            {"server": llm_address(), "journal": tempfile.mkdtemp(prefix="suite-journal-", dir=JOURNALS.name)}
+            if "{server}" in self.line
+            else {}
+        )
         words = [word.format(input=source, model=model, **asking) for word in shlex.split(self.line)]
         if out is None and self.writes == "folder":
             raise ValueError(f"{self.name} writes a folder: name it")

@@ -275,7 +275,7 @@ def waits_for_more(pid: int) -> bool:
     """Does the process wait in read(0, ...)? Looked at twice: between two reads it computes."""
     for _ in range(2):
         try:
-            call_number, first, *_ = Path(f"/proc/{pid}/syscall").read_text().split() + [""]
+            call_number, first, *_ = Path(f"/proc/{pid}/syscall").read_text().split(maxsplit=2)
         except (OSError, ValueError):
             return False
         if (call_number, first) != ("0", "0x0"):

@@ -62,7 +62,9 @@ def table(tmp_path, examples) -> Path:
         writer = csv.writer(file)
         writer.writerow(["question", "answer", "topic"])
         for number in range(10):
-            writer.writerows([f"{row['query']} ({number})", f"{number}. {row['pos'][0]}", f"topic {i % 4}"] for i, row in enumerate(examples))
+            writer.writerows(
+                [f"{row['query']} ({number})", f"{number}. {row['pos'][0]}", f"topic {i % 4}"] for i, row in enumerate(examples)
+            )
     return path
 
 

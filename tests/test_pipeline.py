@@ -17,10 +17,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from conftest import SUBJECTS, environment
+from test_every_tool_broken import waits_for_more
+
 from fletching import lineage
 from fletching.report import Report
 from fletching.stream import Reader
-from test_every_tool_broken import waits_for_more
 
 PYTHON = shlex.quote(sys.executable)
 BY_PYARROW = """

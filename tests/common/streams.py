@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
 from fletching import schema
 from fletching.report import Report
 from fletching.stream import Reader, Writer

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, Optional
 
 import pytest
+
 from fletching import cli
 from fletching.errors import Refused, Usage
 from fletching.options import Standard

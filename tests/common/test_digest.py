@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pyarrow as pa
 import xxhash
-from fletching.digest import RowDigest
-from fletching.schema import canonical, cast
 from hypothesis import assume, given
 from hypothesis import strategies as st
-import itertools
+
+from fletching.digest import RowDigest
+from fletching.schema import canonical, cast
 
 COLUMNS = pa.schema(
     {

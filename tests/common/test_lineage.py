@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from fletching import lineage
 from fletching.report import Report
 from fletching.stream import Reader, Writer
@@ -82,6 +83,7 @@ def test_the_same_rows_from_two_folders_give_the_same_bytes_at_any_time(name, tm
 def test_another_major_version_and_another_schema_are_refused_and_a_minor_is_read(tmp_path, examples):
     import pyarrow as pa
     import pyarrow.parquet as pq
+
     from fletching.errors import Refused
 
     table = pa.Table.from_pylist(examples)

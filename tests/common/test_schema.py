@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fletching import cli, schema
 from fletching.errors import Refused
 from fletching.report import Report
 from fletching.stream import Reader
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 EXAMPLES = schema.load("examples")

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+
 from fletching import lineage
 from fletching.errors import Refused
 from fletching.stream.arrow import END_OF_STREAM, POISON

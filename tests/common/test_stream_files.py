@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from fletching.errors import Refused, Usage
 from fletching.report import Report
 from fletching.stream import Writer

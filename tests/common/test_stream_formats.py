@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fletching.errors import Refused, Usage
 from fletching.report import Report
 from fletching.stream import Reader
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 sys.path.insert(0, os.path.dirname(__file__))
 from streams import FORMATS, columns_of, numbered, read, write

@@ -6,10 +6,11 @@ import itertools
 from collections import Counter
 
 import xxhash
-from fletching import draw
-from fletching.text import content_id, normalise, text_hash
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fletching import draw
+from fletching.text import content_id, normalise, text_hash
 
 unicode = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 keys = st.text(max_size=12)

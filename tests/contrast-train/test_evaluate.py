@@ -7,6 +7,7 @@ import math
 import pyarrow as pa
 import pytest
 import torch
+
 from contrast_train.evaluate import HeldOut, ndcg, ranks
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
 from contrast_train import losses
 from contrast_train.gradcache import micro_batches, padded
 from contrast_train.losses import Structure
 from contrast_train.objective import Objective
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor, nn
 
 
 class Toy(nn.Module):

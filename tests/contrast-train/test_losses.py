@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from contrast_train import losses
-from contrast_train.losses import Structure
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+
+from contrast_train import losses
+from contrast_train.losses import Structure
 
 INFINITE = torch.tensor(-torch.inf, dtype=torch.float64)
 

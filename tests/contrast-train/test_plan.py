@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from contrast_train.plan import plan, shuffle
 from hypothesis import given
 from hypothesis import strategies as st
+
+from contrast_train.plan import plan, shuffle
 
 tasks = st.lists(st.sampled_from([None, "nq", "sts", "faq"]), min_size=1, max_size=60)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from contrast_train.collate import Collator, arrange
 from contrast_train.rows import Drawn, Rows, spool
 from fletching.report import Report

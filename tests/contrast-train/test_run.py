@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+
 from contrast_train import cli
 
 FAST = ("--batch", "4", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32", "--activations", "0")

@@ -133,7 +133,13 @@ def test_a_real_server_fills_journal_ledger_and_rejects(real_server: tuple[str, 
     found = done.summary["measures"]
     # Cut off at --answer-tokens, or ended early without JSON and repaired in vain. In a repair this server now and
     # then says the prompt's own sketch of the form back, whose fields are "...": empty.
-    assert sum(found["rejected"].values()) == 4 and set(found["rejected"]) <= {"cut off", "no JSON", "empty reply", "wrong schema", "empty field"}
+    assert sum(found["rejected"].values()) == 4 and set(found["rejected"]) <= {
+        "cut off",
+        "no JSON",
+        "empty reply",
+        "wrong schema",
+        "empty field",
+    }
     assert 4 <= found["ledger"]["requests"] <= 8 and found["ledger"]["completion_tokens"] > 4 and found["ledger"]["estimated_usage"] == 0
     assert len(done.rejects) == 4 and any(reject["text"] for reject in done.rejects)
     journal = [json.loads(line) for line in (tmp_path / "out.jsonl.journal" / "answers.jsonl").read_text().splitlines()]

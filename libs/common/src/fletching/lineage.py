@@ -53,7 +53,7 @@ def tools(node: dict[str, Any]) -> list[str]:
     ['csv2pairs', 'hnmine']
     """
     before = [name for source in node.get("from", []) for name in tools(source)]
-    return before + [node["tool"]]
+    return [*before, node["tool"]]
 
 
 def dump(content: dict[str, Any]) -> bytes:

@@ -150,7 +150,11 @@ def cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_list(kind):
         listed = _is_list(array.type)
         items = cast(array.flatten() if listed else array, kind.value_type)
-        lengths = pc.if_else(array.is_valid(), pc.list_value_length(array), 0).to_numpy(zero_copy_only=False) if listed else np.ones(len(array), int)
+        lengths = (
+            pc.if_else(array.is_valid(), pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+            if listed
+            else np.ones(len(array), int)
+        )
         offsets = pa.array(np.concatenate([[0], lengths.cumsum()]), pa.int32())
         nulls = array.is_null() if array.null_count else None
         return pa.ListArray.from_arrays(offsets, items, type=kind, mask=nulls)
@@ -200,13 +204,19 @@ class Plan:
             elif field.required:
                 raise Refused(
                     f"{where} has no column `{field.name}`, which {schema.name} needs; it has {_names(arrow)}",
-                    f"rename the column, or make {schema.name} with csv2pairs" if schema.name in ("examples", "texts") else "rename the column",
+                    f"rename the column, or make {schema.name} with csv2pairs"
+                    if schema.name in ("examples", "texts")
+                    else "rename the column",
                 )
             elif field.filled:
                 self.sources[field.name] = ""
         used = set(self.sources.values())
         unknown = [pa.field(f.name, canonical(f.type)) for f in arrow if f.name not in used]
-        known = [pa.field(f.name, f.arrow or canonical(arrow.field(self.sources[f.name]).type), f.nullable) for f in schema.fields if f.name in self.sources]
+        known = [
+            pa.field(f.name, f.arrow or canonical(arrow.field(self.sources[f.name]).type), f.nullable)
+            for f in schema.fields
+            if f.name in self.sources
+        ]
         self.columns = pa.schema([*known, *unknown])
 
     @property
@@ -299,7 +309,11 @@ def _violations(field: Field, array: pa.Array, batch: pa.RecordBatch) -> Iterabl
         known = pc.is_in(array, pa.array([*field.values, None], pa.string()))
         yield pc.invert(known), "is none of " + ", ".join(field.values), "use one of these"
     if field.pattern:
-        yield pc.invert(pc.match_substring_regex(array, f"^(?:{field.pattern})$")), f"is not of the form {field.pattern}", "make the value again"
+        yield (
+            pc.invert(pc.match_substring_regex(array, f"^(?:{field.pattern})$")),
+            f"is not of the form {field.pattern}",
+            "make the value again",
+        )
 
 
 def _rows_of(lists: pa.Array, wrong_items: pa.Array) -> pa.Array:

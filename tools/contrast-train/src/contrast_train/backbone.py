@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from contrast_train.collate import Collator
 from fletching.encode import model as models
 from fletching.errors import Refused, Usage
 from fletching.options import Model
-
-from contrast_train.collate import Collator
 
 
 @dataclass

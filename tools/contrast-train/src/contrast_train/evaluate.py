@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pyarrow as pa
 import torch
-from fletching import schema
-from fletching.errors import Refused
 from torch import Tensor
 from torch.nn import functional
+
+from fletching import schema
+from fletching.errors import Refused
 
 TILE = 512
 

@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from fletching.report import Report
 
 from contrast_train.backbone import Backbone
 from contrast_train.gradcache import micro_batches
 from contrast_train.objective import Objective
 from contrast_train.plan import Plan
 from contrast_train.rows import Rows
+from fletching.report import Report
 
 SAMPLE = 2_000  # rows looked at for lengths
 PROBES = 8  # batches looked at for duplicates and masked pairs

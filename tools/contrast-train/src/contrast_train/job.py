@@ -7,9 +7,6 @@ import os
 from typing import Any
 
 import torch
-from fletching import cli, lineage, schema
-from fletching.report import Report
-from fletching.stream import Reader, Writer
 
 from contrast_train import backbone as backbones
 from contrast_train import card, forecast, hardware, losses, watch
@@ -19,6 +16,9 @@ from contrast_train.evaluate import HeldOut
 from contrast_train.objective import Loss, Objective
 from contrast_train.plan import Plan, plan
 from contrast_train.rows import Rows, open_rows, spool
+from fletching import cli, lineage, schema
+from fletching.report import Report
+from fletching.stream import Reader, Writer
 
 SEVERAL_TIMES = 10  # checkpoints of a run whose --save-every is not given
 

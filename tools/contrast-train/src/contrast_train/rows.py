@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import xxhash
+
 from fletching import draw, schema
 from fletching.digest import RowDigest
 from fletching.errors import Refused

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from fletching.errors import Refused
 from safetensors.torch import load_model, save_model
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from torch.optim.lr_scheduler import LambdaLR
@@ -28,6 +27,7 @@ from contrast_train.objective import Objective
 from contrast_train.plan import Plan
 from contrast_train.rows import Rows
 from contrast_train.watch import Watch
+from fletching.errors import Refused
 
 WEIGHTS = "weights.safetensors"
 BEST_BY = "ndcg_at_10"

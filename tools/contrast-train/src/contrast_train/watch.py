@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pyarrow as pa
+
 from fletching import schema
 from fletching.report import Progress
 

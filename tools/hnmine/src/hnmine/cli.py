@@ -25,7 +25,7 @@ GUARDS = "guards against false negatives (they combine)"
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Output, Examples, Encoding, Seed, Standard):
-    model: str | None = cli.option(None, "sentence-transformers model: a folder or a hub name", metavar="M", group=MODEL)
+    model: str | None = cli.option(None, "sentence-transformers model: a folder or a hub name", metavar="M", group=MODEL)  # type: ignore[assignment]
     vectors: tuple[str, ...] = cli.option(
         (), "`vectors` of all queries and texts, in place of --model", metavar="FILE", group=MODEL, advanced=True, rows=False
     )
@@ -172,7 +172,8 @@ def run(options: Options, report: Report) -> None:
 
 def _models(options: Options, report: Report, stack: contextlib.ExitStack) -> tuple[Any, Any]:
     """What encodes and what reranks; None for what is not needed."""
-    encoder = reranker = None
+    encoder: Any = None
+    reranker: Any = None
     if options.reranker:
         from fletching.encode.rerank import Reranker
 

@@ -29,7 +29,7 @@ DEFAULT_RANK = 50  # chosen by bench/simfilter_noise.py
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Output, Examples, Encoding, Standard):
-    model: str | None = cli.option(None, "sentence-transformers model: a folder or a hub name", metavar="M", group=MODEL)
+    model: str | None = cli.option(None, "sentence-transformers model: a folder or a hub name", metavar="M", group=MODEL)  # type: ignore[assignment]
     reranker: str | None = cli.option(None, "judge by a cross-encoder's score instead of the cosine", metavar="CE", group=MODEL)
     vectors: tuple[str, ...] = cli.option(
         (), "`vectors` of all queries and texts, in place of --model", metavar="FILE", group=MODEL, advanced=True, rows=False

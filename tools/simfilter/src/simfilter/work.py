@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def models(options: Options, rank: int | None, report: Report, stack: contextlib.ExitStack) -> tuple[Any, Any]:
     """What encodes and what reranks; None for what is not needed."""
-    encoder = reranker = None
+    encoder: Any = None
+    reranker: Any = None
     if options.vectors:
         from fletching.encode.given import Given
 
@@ -59,6 +60,7 @@ class Work:
     ) -> None:
         self.options, self.shard, self.columns, self.report, self.rejects = options, shard, columns, report, rejects
         self.encoder, self.rank = encoder, rank
+        self.scorer: Any
         if options.use_scores:
             self.kind, self.scorer = "given", score.given
         elif reranker:

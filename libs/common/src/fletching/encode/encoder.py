@@ -181,7 +181,9 @@ class Encoder:
         with ThreadPoolExecutor(len(self.devices)) as pool:  # kernels run without the interpreter lock
             for start in range(0, len(batches), len(self.devices)):
                 group = batches[start : start + len(self.devices)]
-                yield from zip(group, pool.map(lambda pair: self._forward(*pair, window, inputs), enumerate(group)))
+                yield from zip(
+                    group, pool.map(lambda device, batch: self._forward(device, batch, window, inputs), range(len(group)), group)
+                )
 
     @torch.inference_mode()
     def _forward(self, device: int, rows: list[int], window: list, inputs: list) -> np.ndarray:

@@ -114,7 +114,7 @@ def role_length(model: Any, role: str, given: int | None) -> int:
 
 
 def _position_limit(model: Any) -> int:
-    config = getattr(getattr(model[0], "model", None), "config", None)
+    config: Any = getattr(getattr(model[0], "model", None), "config", None)
     limit = getattr(config, "max_position_embeddings", None) or 1 << 20
     # RoBERTa counts positions from the padding id on.
     offset = (config.pad_token_id + 1) if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0

@@ -24,8 +24,8 @@ ARCHITECTURES = {"bert": False, "roberta": True, "xlm-roberta": True, "camembert
 
 def prepare(model: Any, device: str) -> int | None:
     """Make a SentenceTransformer run packed batches: its first position; None where it cannot."""
-    network = getattr(model[0], "model", None)
-    config = getattr(network, "config", None)
+    network: Any = getattr(model[0], "model", None)
+    config: Any = getattr(network, "config", None)
     known = getattr(config, "model_type", None) in ARCHITECTURES and not config.is_decoder
     pools = len(model) > 1 and type(model[1]).__name__ == "Pooling" and hasattr(model[1], "_forward_flattened")
     absolute = getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
@@ -65,15 +65,14 @@ def attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention inside each text. query, key, value: (1, heads, tokens, d); result (1, tokens, heads, d)."""
-    _, heads, tokens, width = query.shape
+    heads, tokens, width = query.shape[1:]
     result = query.new_empty(tokens, heads, width)
     start = 0
     for texts, length in runs:
         stop = start + texts * length
-        parts = (
-            each[0, :, start:stop].unflatten(1, (texts, length)).transpose(0, 1) for each in (query, key, value)
-        )  # (texts, heads, length, d)
-        found = torch.nn.functional.scaled_dot_product_attention(*parts, scale=scaling)
+        # (texts, heads, length, d) each
+        q, k, v = (each[0, :, start:stop].unflatten(1, (texts, length)).transpose(0, 1) for each in (query, key, value))
+        found = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scaling)
         result[start:stop].view(texts, length, heads, width).copy_(found.transpose(1, 2))
         start = stop
     return result[None], None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def room(rows: int, dimension: int) -> np.ndarray:
 
 def forget(vectors: np.ndarray) -> None:
     """Take the pages of `room` (or of a slice of it) out of this process; they come back from the file when touched."""
-    held = vectors
+    held: Any = vectors
     while isinstance(held, np.ndarray):
         held = held.base
     if isinstance(held, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):

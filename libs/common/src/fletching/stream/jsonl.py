@@ -63,10 +63,14 @@ class File:
         try:
             return json.loads(text.decode())
         except UnicodeDecodeError as error:
-            raise Refused(f"{self.where}, line {number:,}: not UTF-8 (byte 0x{text[error.start]:02x})", "convert the file to UTF-8") from None
+            raise Refused(
+                f"{self.where}, line {number:,}: not UTF-8 (byte 0x{text[error.start]:02x})", "convert the file to UTF-8"
+            ) from None
         except (ValueError, RecursionError) as error:
             shown = text[:60].decode(errors="replace").rstrip()
-            fix = "each line must be one JSON object" if number > 1 or text[:1] in b"{[" else "tables (CSV, TSV) are read by csv2pairs alone"
+            fix = (
+                "each line must be one JSON object" if number > 1 or text[:1] in b"{[" else "tables (CSV, TSV) are read by csv2pairs alone"
+            )
             reason = f"{error.msg}, column {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else error
             raise Refused(f"{self.where}, line {number:,}: no JSON ({reason}): {shown}", fix) from None
 
@@ -105,7 +109,10 @@ class File:
     def _batch(self, block: list[tuple[int, dict[str, Any]]]) -> pa.RecordBatch:
         unseen = next(((number, name) for number, row in block for name in row if name not in self.schema.names), None)
         if unseen:
-            raise Refused(f"{self.where}, line {unseen[0]:,}: new column `{unseen[1]}` after {self.rows:,} rows", "give the column to an earlier row too (null will do)")
+            raise Refused(
+                f"{self.where}, line {unseen[0]:,}: new column `{unseen[1]}` after {self.rows:,} rows",
+                "give the column to an earlier row too (null will do)",
+            )
         arrays = [self._column(field, [(number, row.get(field.name)) for number, row in block]) for field in self.schema]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
@@ -120,7 +127,9 @@ class File:
                     _exactly([value], field.type)
                 except _MISFITS:
                     shown = json.dumps(value)[:60]
-                    raise Refused(f"{self.where}, line {number:,}: `{field.name}` is no {field.type} ({shown})", "correct the value") from None
+                    raise Refused(
+                        f"{self.where}, line {number:,}: `{field.name}` is no {field.type} ({shown})", "correct the value"
+                    ) from None
             raise
 
 

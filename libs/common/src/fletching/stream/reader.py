@@ -81,9 +81,15 @@ class Reader:
         stamp = lineage.read(opened.schema.metadata)
         name, version = stamp.get("schema", self.schema.name), str(stamp.get("version", self.schema.version))
         if name != self.schema.name:
-            raise Refused(f"{opened.where} holds {name}, but {self.report.tool} reads {self.schema.name} here", f"give it a file of {self.schema.name}")
+            raise Refused(
+                f"{opened.where} holds {name}, but {self.report.tool} reads {self.schema.name} here",
+                f"give it a file of {self.schema.name}",
+            )
         if version.split(".")[0] != self.schema.major:
-            raise Refused(f"{opened.where} is {name} {version}, but this {self.report.tool} reads {self.schema.version}", "use tools of the same major version")
+            raise Refused(
+                f"{opened.where} is {name} {version}, but this {self.report.tool} reads {self.schema.version}",
+                "use tools of the same major version",
+            )
 
     def _union(self, columns: list[pa.Schema]) -> pa.Schema:
         known: dict[str, pa.Field] = {}
@@ -95,7 +101,10 @@ class Reader:
                 if pa.types.is_null(before.type):
                     group[field.name] = field
                 elif not pa.types.is_null(field.type) and field.type != before.type:
-                    raise Refused(f"{source.where}: column `{field.name}` is {field.type}, but {before.type} in an input before", "give the column one type in all inputs")
+                    raise Refused(
+                        f"{source.where}: column `{field.name}` is {field.type}, but {before.type} in an input before",
+                        "give the column one type in all inputs",
+                    )
         ordered = [known[field.name] for field in self.schema.fields if field.name in known]
         return pa.schema([*ordered, *unknown.values()])
 
@@ -109,7 +118,10 @@ class Reader:
                 plan, planned = contract.Plan(self.schema, schema, opened.where), schema
                 extra = [name for name in plan.columns.names if name not in self.columns.names]
                 if extra:
-                    raise Refused(f"{opened.where}: column `{extra[0]}` comes up after {row - 1:,} rows", "concatenate streams with the same columns, or name the files")
+                    raise Refused(
+                        f"{opened.where}: column `{extra[0]}` comes up after {row - 1:,} rows",
+                        "concatenate streams with the same columns, or name the files",
+                    )
             for piece in split(batch):
                 yield plan.apply(piece, self.columns, row)
                 row += piece.num_rows
