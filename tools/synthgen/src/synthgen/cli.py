@@ -1,12 +1,11 @@
 """synthgen: training data from an LLM, without losing a token paid for.
 
 Reads    nothing (--brainstorm), tasks, texts or examples: what it reads decides what it does
-Writes   tasks; from tasks: examples; from texts: examples with queries that each passage answers;
-         from examples: the same with more by --job negatives, paraphrase, translate or judge
-Holds    8,192 rows, --concurrency x 16 requests, 230 bytes an answer; every answer is on disk in the journal
+Writes   tasks; from tasks or texts, examples; from examples, the same and more (--job)
+Holds    8,192 rows, --concurrency x 16 requests, 400 bytes an answer; the answers are on disk
 
-  synthgen --brainstorm 50 --model gpt-5-mini | synthgen --model gpt-5-mini --per-row 20 -o pairs.parquet
-  synthgen corpus.parquet --model qwen3 --base-url http://localhost:8000/v1 --per-row 3 -o pairs.parquet
+  synthgen --brainstorm 50 --model gpt-5-mini | synthgen --model gpt-5-mini --per-row 20 -o p.arrow
+  synthgen corpus.parquet --model qwen3 --base-url http://localhost:8000/v1 --per-row 3 -o p.arrow
 
 A killed run goes on where it was when the same command is given again, and asks nothing twice.
 """
