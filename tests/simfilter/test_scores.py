@@ -95,7 +95,7 @@ def test_the_summary_has_histograms_of_all_and_of_each_domain(sift):
 
 def test_pairs_are_written_in_the_seeds_shape(sift):
     rows = [{"query": "q", "pos": ["near", "far"]}, {"query": "q", "pos": ["away"]}]
-    kept, _, summary = sift(rows, PLANE, "--min-sim", -0.1, "--pairs")
+    kept, _, summary = sift(rows, PLANE, "--min-sim", -0.1, "--as-pairs")
     assert kept == [
         {"query": "q", "document": "near", "cos_sim": pytest.approx(0.8)},
         {"query": "q", "document": "far", "cos_sim": pytest.approx(0)},

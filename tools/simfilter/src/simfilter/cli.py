@@ -1,12 +1,12 @@
 """simfilter: drop pairs whose query and positive do not fit together.
 
 Reads    examples
-Writes   examples with `pos_scores`; each positive is judged on its own, and a row goes when none is left
+Writes   examples with `pos_scores`; each positive is judged alone, a row goes when none is left
 Holds    8,192 rows. --keep-top: 12 bytes a positive; --rank-within: 40 bytes a text of the pool; rows and
          vectors wait in temporary files then
 
   simfilter pairs.parquet --model M --min-sim 0.5 -o kept.parquet
-  csv2pairs faq.csv --query q --pos a | simfilter --model M --rank-within 20 | hnmine --model M -o train.parquet
+  csv2pairs faq.csv --query q --pos a | simfilter --model M | hnmine --model M -o train.parquet
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Options(Output, Examples, Encoding, Standard):
     )
     score_only: bool = cli.option(False, "judge nothing, only write the scores", group=CRITERIA)
     rejects: str | None = cli.option(None, "write the dropped rows here, with reason and scores", metavar="FILE", group=IO, rows=False)
-    pairs: bool = cli.option(False, "write one row for each positive: `query, document, cos_sim`", group=IO, advanced=True)
+    as_pairs: bool = cli.option(False, "write one row for each positive: `query, document, cos_sim`", group=IO, advanced=True)
     replace_scores: bool = cli.option(False, "overwrite scores of a reranker, label or judge", group=IO, advanced=True)
     shard: str | None = cli.option(
         None, "do part I of N (0/4 ... 3/4) of the rows; the parts in order are the whole", metavar="I/N", group=RUN, advanced=True
@@ -88,9 +88,10 @@ def check(options: Options) -> Criteria:
         rank = DEFAULT_RANK
     if low is not None and high is not None and low > high:
         raise Usage(f"--min-sim {low} is above --max-sim {high}: nothing can pass", "swap them")
-    for flag, bound in (("--min-sim", low), ("--max-sim", high)):
-        if bound is not None and abs(bound) > 1 and not (options.reranker or options.use_scores):
-            raise Usage(f"{flag} {bound:g} is no cosine", "pass a value from -1 to 1")
+    if not (options.reranker or options.use_scores):
+        for flag, bound in (("--min-sim", low), ("--max-sim", high)):
+            if bound is not None and abs(bound) > 1:
+                raise Usage(f"{flag} {bound:g} is {'above 1' if bound > 1 else 'below -1'}", "pass a value from -1 to 1")
     if options.shard and top is not None:
         raise Usage(
             "--keep-top needs all scores, but --shard sees a part",
@@ -112,9 +113,9 @@ def _check_scorer(options: Options) -> None:
     alone = options.rank_within is None and (options.use_scores or options.reranker)
     if not alone and not (options.model or options.vectors):
         raise Usage("--model is missing", "pass --model M: a sentence-transformers folder or hub name")
-    if options.pairs and (options.reranker or options.use_scores):
+    if options.as_pairs and (options.reranker or options.use_scores):
         raise Usage(
-            "--pairs writes cosines as `cos_sim`, but the scores are not cosines", "leave --pairs out; `pos_scores` holds the scores"
+            "--as-pairs writes cosines as `cos_sim`, but the scores are not cosines", "leave --as-pairs out; `pos_scores` holds the scores"
         )
 
 
@@ -148,7 +149,7 @@ def run(options: Options, report: Report) -> None:
         lineage: dict[str, Any] = dict(
             version=TOOL.version, options=cli.row_options(options) | settings, sources=[reader, *([corpus] if corpus else [])]
         )
-        out = stack.enter_context(Writer(report, options.output, "examples", rows.PAIRS if options.pairs else columns, **lineage))
+        out = stack.enter_context(Writer(report, options.output, "examples", rows.PAIRS if options.as_pairs else columns, **lineage))
         rejects = None
         if options.rejects:
             rejects = stack.enter_context(Writer(report, options.rejects, "examples", columns.append(rows.REASON), count=False, **lineage))
@@ -156,7 +157,7 @@ def run(options: Options, report: Report) -> None:
             report.note(f"no criterion is given: --rank-within {criteria.rank}")
         work = Work(options, criteria.rank, shard, columns, encoder, reranker, rejects, report)
         for kept, dropped in judge.decide(work.scored(reader, corpus, stack), criteria, work.kind, columns, report):
-            if options.pairs:
+            if options.as_pairs:
                 pairs = rows.as_pairs(kept)
                 report.add("further positives of a row", len(pairs) - len(kept))
                 kept = pairs
