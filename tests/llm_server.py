@@ -78,7 +78,7 @@ class Server(ThreadingHTTPServer):
 
     write(body): the object to reply with, or the text itself. fault(number, body): what goes wrong with the n-th
     chat request, or None: a dict {"status", "headers", "body"}, "hang", "half" (closes in mid-body), "drip"
-    (a byte a second), "cut" (half the JSON, properly ended), "reset". refuses: {form of structured output: status}.
+    (whole, but slowly: over 1.2 s), "cut" (half the JSON, properly ended), "reset". refuses: {form of structured output: status}.
     enforces: without one of these forms, the reply to the probe is prose.
     """
 
@@ -242,12 +242,12 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data[: len(data) // 2])
-            self.wfile.flush()
-            for at in range(5 if fault == "drip" else 0):
-                time.sleep(0.2)
-                self.wfile.write(data[len(data) // 2 + at : len(data) // 2 + at + 1])
+            pieces = 6 if fault == "drip" else 2
+            size = len(data) // pieces + 1
+            for at in range(0, len(data) if fault == "drip" else size, size):
+                self.wfile.write(data[at : at + size])
                 self.wfile.flush()
+                time.sleep(0.2 if fault == "drip" else 0)
         self.close_connection = True
         self.connection.close()
         return None

@@ -60,6 +60,9 @@ def test_a_cap_stops_at_the_same_row_whatever_the_concurrency(serve: Any, genera
         serve(latency=0.02), tasks[2:3], "--per-row", 60, "--max-tokens", 4000, "--answer-tokens", 100, "--concurrency", 24, name="b"
     )
     assert first.rows == second.rows and 0 < len(first.rows) < 60
+    for done in (first, second):  # it waits for what comes back, and stops only where a worst case (about 800) does not fit
+        found = done.summary["measures"]["ledger"]
+        assert 3000 < found["prompt_tokens"] + found["completion_tokens"] <= 4000
 
 
 def test_an_answer_from_the_journal_counts_like_a_new_one(serve: Any, generate: Any, tasks: Any, tmp_path: Path) -> None:
