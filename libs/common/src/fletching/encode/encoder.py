@@ -26,6 +26,7 @@ from fletching.text import text_hash
 
 Role = Literal["query", "document"]
 WINDOW = 4096  # distinct texts sorted together
+SHARE_ROWS = 512  # as many new vectors are written when a call ends
 PAD_TO = 8  # row lengths are padded to a multiple of this
 
 
@@ -109,6 +110,9 @@ class Encoder:
                 vectors[start + rows] = values
                 if progress:
                     progress.advance(len(rows))
+        # The next stage of a pipe may be waiting to reuse these, so they do not wait for the clock.
+        if len(self._cache(self.lengths[role]).fresh) >= SHARE_ROWS:
+            self._cache(self.lengths[role]).flush()
         return vectors if len(distinct) == len(where) else vectors[where]
 
     def _prompted(self, text: str, role: Role, prompt: str | None) -> tuple[str, str]:
