@@ -3,7 +3,7 @@
   python bench/synthgen.py                 throughput and memory (about 5 minutes on 2 cores)
   python bench/synthgen.py throughput      64 in flight against a server of fixed latency
   python bench/synthgen.py memory          100,000 rows: the largest memory of the process
-  python bench/synthgen.py grammar         llama-cpp-python with a tiny GGUF of random weights (needs llama-cpp-python, gguf)
+  python bench/synthgen.py grammar         llama.cpp with a tiny GGUF of random weights (needs gguf, and llama-server or llama-cpp-python)
 
 The server runs in a process of its own and does nothing but wait and reply, so that what is measured is the client.
 """
@@ -17,12 +17,12 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -158,32 +158,24 @@ def memory(rows: int = 100_000) -> None:
 
 def grammar(rows: int = 20) -> None:
     """A random model can write nothing but what the grammar lets through: rows that come out were made by the form alone."""
-    missing = [name for name in ("llama_cpp", "gguf") if importlib.util.find_spec(name) is None]
+    program = os.environ.get("LLAMA_SERVER") or shutil.which("llama-server")
+    missing = [name for name in ("gguf", *(() if program else ("llama_cpp",))) if importlib.util.find_spec(name) is None]
     if missing:
-        print(f"grammar: not run, {', '.join(missing)} is not installed: pip install llama-cpp-python[server] gguf")
+        print(f"grammar: not run, {', '.join(missing)} is not installed: pip install gguf llama-cpp-python[server], or LLAMA_SERVER=PATH")
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         random_gguf(folder / "tiny.gguf")
         port = free_port()
-        command = [
-            sys.executable,
-            "-m",
-            "llama_cpp.server",
-            "--model",
-            str(folder / "tiny.gguf"),
-            "--n_ctx",
-            "4096",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-        ]
+        place = ["--host", "127.0.0.1", "--port", str(port), "--model", str(folder / "tiny.gguf")]
+        command = (
+            [program, *place, "--ctx-size", "8192"] if program else [sys.executable, "-m", "llama_cpp.server", *place, "--n_ctx", "4096"]
+        )
         with open(folder / "log", "wb") as log:
             server = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             wait_for(port)
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=10).read()
+            time.sleep(2)  # the port is open before the model is read
             done = synthgen(
                 folder,
                 [TASK],

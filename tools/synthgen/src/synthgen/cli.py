@@ -2,7 +2,7 @@
 
 Reads    nothing (--brainstorm), tasks, texts or examples: what it reads decides what it does
 Writes   tasks; from tasks or texts, examples; from examples, the same and more (--job)
-Holds    8,192 rows, --concurrency x 16 requests, 400 bytes an answer; the answers are on disk
+Holds    8,192 rows, --concurrency x 16 requests, 300 bytes a row; the answers are on disk
 
   synthgen --brainstorm 50 --model gpt-5-mini | synthgen --model gpt-5-mini --per-row 20 -o p.arrow
   synthgen corpus.parquet --model qwen3 --base-url http://localhost:8000/v1 --per-row 3 -o p.arrow
