@@ -115,6 +115,14 @@ def test_a_server_without_batches_is_told(serve: Any, generate: Any, tasks: Any,
     assert done.rc == 1 and "no files here" in done.err and "/v1/batches" in done.err
 
 
+def test_a_batch_is_looked_at_as_often_as_poll_says(serve: Any, generate: Any, tasks: Any) -> None:
+    server = serve()
+    server.polls_until_done = 3
+    started = time.monotonic()
+    done = generate(server, tasks[2:3], "--batch", "--poll", 0.4)
+    assert done.rc == 0 and time.monotonic() - started >= 0.8 and done.err.count("looking again in 0.4 s") == 2
+
+
 def test_a_cap_holds_in_a_batch_too(serve: Any, generate: Any, tasks: Any) -> None:
     server = serve()
     done = generate(server, tasks[2:3], "--per-row", 20, "--batch", "--poll", 0.02, "--max-requests", 6, "--no-repair")

@@ -309,6 +309,11 @@ def test_a_verdict_that_is_none_leaves_the_row_without_scores(scores: Any, reaso
         ("examples", ["--job", "negatives", "--replace-scores"], "--replace-scores is for --job judge"),
         ("tasks", ["--brainstorm", 3], "--brainstorm reads nothing"),
         ("tasks", ["--languages", "xx"], "xx"),
+        ("none", ["--brainstorm", 3, "--job", "judge"], "--job is for examples"),
+        ("none", ["--brainstorm", 3, "--limit", 2], "--limit is for rows read"),
+        ("tasks", ["--api-key-env", "A", "--api-key-file", "b"], "both give a key"),
+        ("tasks", ["--api-key-file", "/dev/null"], "holds no key"),
+        ("tasks", ["--prompts", "/no/such/folder"], "is no folder"),
         ("tasks", ["--max-cost", 1], "the price table does not know m"),
         ("tasks", ["--api-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
     ],
@@ -317,7 +322,7 @@ def test_wrong_usage_is_refused_before_anything_is_asked(
     kind: str, words: list[Any], told: str, serve: Any, generate: Any, request: Any
 ) -> None:
     server = serve()
-    done = generate(server, request.getfixturevalue(kind), *words)
+    done = generate(server, None if kind == "none" else request.getfixturevalue(kind), *words)
     assert done.rc in (1, 2) and told in done.err and not server.asked and not server.probes
 
 

@@ -79,6 +79,13 @@ def test_answers_that_come_out_of_order_give_rows_in_the_order_of_the_plan(serve
     assert [row["synth_request"] for row in second.rows] == [row["synth_request"] for row in first.rows] and second.rows == first.rows
 
 
+@pytest.mark.parametrize("flying", [1, 3, 20])
+def test_as_many_requests_are_in_flight_as_asked_and_no_more(flying: int, serve: Any, generate: Any, tasks: Any) -> None:
+    server = serve(latency=0.1)
+    assert generate(server, tasks[2:3], "--per-row", 40 if flying > 1 else 3, "--concurrency", flying).rc == 0
+    assert server.most_in_flight == flying
+
+
 def test_a_second_run_asks_nothing_at_all_and_needs_no_server(serve: Any, generate: Any, tasks: Any) -> None:
     first = generate(serve(), tasks[:3], "--per-row", 3)
     again = generate("http://127.0.0.1:9/v1", tasks[:3], "--per-row", 3)
