@@ -32,7 +32,7 @@ test: install ## run all tests
 
 check: install ## what CI runs: style, types, docs, tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/mypy $(wildcard libs/common/src/* tools/*/src/*)
+	@$(BIN)/mypy $(filter-out %.egg-info,$(wildcard libs/common/src/* tools/*/src/*))
 	@$(BIN)/python tests/docs.py --check
 	@$(BIN)/python -m pytest -n auto
 
