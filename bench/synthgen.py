@@ -176,25 +176,10 @@ def grammar(rows: int = 20) -> None:
         try:
             wait_for(port)
             time.sleep(2)  # the port is open before the model is read
-            done = synthgen(
-                folder,
-                [TASK],
-                f"http://127.0.0.1:{port}/v1",
-                "--per-row",
-                rows,
-                "--concurrency",
-                2,
-                "--answer-tokens",
-                400,
-                "--no-language-check",
-                "--rejects",
-                folder / "rejects.jsonl",
-            )
-            forms = [
-                json.loads(line)["note"]["rung"]
-                for line in (folder / "out.parquet.journal" / "answers.jsonl").read_text().splitlines()
-                if "note" in line and "probe" in line
-            ]
+            words = f"--per-row {rows} --concurrency 2 --answer-tokens 400 --no-language-check".split()
+            done = synthgen(folder, [TASK], f"http://127.0.0.1:{port}/v1", *words, "--rejects", folder / "rejects.jsonl")
+            lines = (folder / "out.parquet.journal" / "answers.jsonl").read_text().splitlines()
+            forms = [json.loads(line)["note"]["rung"] for line in lines if '"probe"' in line]
         finally:
             server.terminate()
             server.wait(10)
@@ -246,6 +231,10 @@ def random_gguf(path: Path) -> None:
         "ffn_down": (width, 2 * width),
     }.items():
         add(f"blk.0.{part}.weight", *shape)
+    write_out(writer)
+
+
+def write_out(writer: Any) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -309,6 +309,8 @@ def test_a_verdict_that_is_none_leaves_the_row_without_scores(scores: Any, reaso
         ("examples", ["--job", "negatives", "--replace-scores"], "--replace-scores is for --job judge"),
         ("tasks", ["--brainstorm", 3], "--brainstorm reads nothing"),
         ("tasks", ["--languages", "xx"], "xx"),
+        ("tasks", ["--rejects", "rejects.txt"], "rejects.txt has no known extension"),
+        ("tasks", ["--ledger", "ledger.txt"], "ledger.txt has no known extension"),
         ("none", ["--brainstorm", 3, "--job", "judge"], "--job is for examples"),
         ("none", ["--brainstorm", 3, "--limit", 2], "--limit is for rows read"),
         ("tasks", ["--api-key-env", "A", "--api-key-file", "b"], "both give a key"),
@@ -319,11 +321,12 @@ def test_a_verdict_that_is_none_leaves_the_row_without_scores(scores: Any, reaso
     ],
 )
 def test_wrong_usage_is_refused_before_anything_is_asked(
-    kind: str, words: list[Any], told: str, serve: Any, generate: Any, request: Any
+    kind: str, words: list[Any], told: str, serve: Any, generate: Any, request: Any, tmp_path: Any
 ) -> None:
     server = serve()
     done = generate(server, None if kind == "none" else request.getfixturevalue(kind), *words)
     assert done.rc in (1, 2) and told in done.err and not server.asked and not server.probes
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host/v1", "http://user:secret@host/v1", "http://host/v1?key=secret"])

@@ -42,8 +42,9 @@ READS = ("tasks", "examples", "texts")
 class Run:
     def __init__(self, options: Options, report: Report, version: str) -> None:
         self.options, self.report, self.version = options, report, version
-        if not options.dry_run:
-            check_output(options.output, report.tool)
+        # Before any of them is opened: a later refusal would leave a temporary file.
+        for path in () if options.dry_run else (options.output, options.rejects or "out.jsonl", options.ledger or "out.jsonl"):
+            check_output(path, report.tool)
         self.base_url, self.key = server(options)
         self.materials = Materials(options.prompts)
         self.setting = setting_of(options, self.materials)
