@@ -58,14 +58,16 @@ def wait_for(condition: Any, running: Any, seconds: float = 60) -> None:
 @pytest.fixture(scope="session")
 def cut(table: Path) -> bytes:
     """What `kill -9` of a real csv2pairs leaves in the pipe: its stdin stays open, so it is stopped in mid-work."""
-    argv = csv2pairs.argv("-")
+    argv = [*csv2pairs.argv("-"), "--encoding", "utf-8"]  # named, or the whole pipe is looked at before a row goes out
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as producer:
         assert producer.stdin
         assert producer.stdout
         os.set_blocking(producer.stdin.fileno(), False)
         content, sent, taken = table.read_bytes() * 200, 0, b""  # far more than csv2pairs holds in its buffers
         os.set_blocking(producer.stdout.fileno(), False)
+        patience = time.monotonic() + 60
         while len(taken) < 400_000:
+            assert time.monotonic() < patience, "csv2pairs writes nothing before its input ends"
             try:
                 sent += os.write(producer.stdin.fileno(), content[sent : sent + 65_536])
             except BlockingIOError:
