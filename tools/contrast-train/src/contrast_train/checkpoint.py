@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from fletching.errors import Refused
+from fletching.errors import Refused, Usage
 
 PREFIX = "checkpoint-"
 
@@ -31,7 +31,7 @@ class RunFolder:
             raise Refused(f"-o {self.output} exists already", f"name another folder, or remove it: rm -r {self.output}")
         parent = os.path.dirname(os.path.abspath(self.output))
         if not os.path.isdir(parent):
-            raise Refused(f"the folder of -o {self.output} does not exist", f"mkdir -p {os.path.dirname(self.output)}")
+            raise Usage(f"the folder of -o {self.output} does not exist", f"mkdir -p {os.path.dirname(self.output)}")
         os.makedirs(self.path, exist_ok=True)
         self.lock = open(self.at("lock"), "w")
         try:
