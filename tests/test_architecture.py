@@ -105,6 +105,16 @@ def test_fletching_imports_no_tool_and_only_what_it_declares() -> None:
             assert canonicalize_name(NAMES.get(name, name)) in declared, f"{path} imports {name}"
 
 
+def test_what_tests_and_benchmarks_import_is_declared() -> None:
+    """A package that happens to be on the author's machine is missing in a fresh clone."""
+    folders = [ROOT, COMMON, *(command.folder for command in COMMANDS.values())]
+    declared = {canonicalize_name(requirement.name) for folder in folders for requirement in requirements(folder)}
+    ours = {path.stem for path in (ROOT / "tests").rglob("*.py")} | {path.stem for path in (ROOT / "bench").glob("*.py")} | MODULES
+    for path in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]:
+        for name in roots(path) - ours - {"fletching"}:
+            assert canonicalize_name(NAMES.get(name, name)) in declared, f"{path} imports {name}, which no pyproject.toml declares"
+
+
 def test_only_the_encoder_and_the_trainer_of_fletching_import_torch() -> None:
     for path in sources(COMMON):
         if not {"encode", "train"} & set(path.parts):

@@ -282,6 +282,16 @@ def test_concatenated_streams_are_read_to_the_end(tmp_path):
         read(tmp_path / "cut.arrows")
 
 
+def test_every_part_of_a_concatenated_stream_must_be_of_our_version(tmp_path):
+    ours = write(tmp_path / "ours.arrows", numbered(10)).read_bytes()
+    # Same length, so that the message stays well formed; the version stands in the metadata, which no digest covers.
+    foreign = ours.replace(b'"version":"1.0"}', b'"version":"2.0"}')
+    assert foreign != ours
+    (tmp_path / "both.arrows").write_bytes(ours + foreign)
+    with pytest.raises(Refused, match=r"both.arrows is examples 2.0, but this reader reads 1.0"):
+        read(tmp_path / "both.arrows")
+
+
 def test_a_concatenated_stream_with_fewer_columns_is_read_and_with_more_refused(tmp_path):
     plain = write(tmp_path / "plain.arrows", numbered(2)).read_bytes()
     more = write(tmp_path / "more.arrows", [row | {"extra": "e"} for row in numbered(2)]).read_bytes()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pairwise import read, write_vectors
 
+from fletching.stream import parquet
 from simfilter import cli
 
 PLANE = {"q": [1, 0], "near": [0.8, 0.6], "far": [0, 1], "away": [-1, 0]}
@@ -228,3 +229,25 @@ def test_memory_does_not_grow_with_the_rows_under_a_threshold(run, tmp_path):
 def test_the_model_is_not_loaded_where_it_is_not_needed(sift, tmp_path):
     rows = [{"query": "q", "pos": ["x"], "pos_scores": [0.4]}]
     assert len(sift(rows, None, "--use-scores", "--min-sim", 0.3, "--model", tmp_path / "none")[0]) == 1
+
+
+def test_output_and_rejects_appear_together_or_not_at_all(invoke, write, tmp_path, monkeypatch):
+    rows = [{"query": "owl", "pos": ["owl"]}, {"query": "owl", "pos": ["iron"]}]
+    vectors = write_vectors(tmp_path / "v.jsonl", {"owl": [1, 0], "iron": [0, 1]})
+    line = [write(tmp_path / "in.jsonl", rows), "--vectors", vectors, "--min-sim", 0.5]
+    outputs = [tmp_path / "kept.parquet", tmp_path / "rejects.parquet"]
+    close = parquet.Output.close
+
+    def full(self, end):
+        if end["rows"] and "reject_reason" not in self.writer.schema.names:  # the disk is full when the main output ends
+            raise OSError(28, "No space left on device")
+        close(self, end)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(parquet.Output, "close", full)
+        ran = invoke(cli.main, *line, "-o", outputs[0], "--rejects", outputs[1])
+    assert ran.rc == 1
+    assert "no space left" in ran.err
+    assert not [path for path in outputs if path.exists()]
+    assert invoke(cli.main, *line, "-o", outputs[0], "--rejects", outputs[1]).rc == 0
+    assert all(path.exists() for path in outputs)

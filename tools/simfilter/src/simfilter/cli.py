@@ -132,7 +132,7 @@ def part(shard: str | None) -> tuple[int, int]:
 def run(options: Options, report: Report) -> None:
     criteria, shard = check(options), part(options.shard)
 
-    from fletching.stream import Reader, Writer, check_output
+    from fletching.stream import Reader, Together, Writer, check_output
 
     check_output(options.output, report.tool)  # before torch and a model are loaded
 
@@ -149,10 +149,11 @@ def run(options: Options, report: Report) -> None:
         lineage: dict[str, Any] = dict(
             version=TOOL.version, options=cli.row_options(options) | settings, sources=[reader, *([corpus] if corpus else [])]
         )
-        out = stack.enter_context(Writer(report, options.output, "examples", rows.PAIRS if options.as_pairs else columns, **lineage))
+        outputs = stack.enter_context(Together())
+        out = outputs.add(Writer(report, options.output, "examples", rows.PAIRS if options.as_pairs else columns, **lineage))
         rejects = None
         if options.rejects:
-            rejects = stack.enter_context(Writer(report, options.rejects, "examples", columns.append(rows.REASON), count=False, **lineage))
+            rejects = outputs.add(Writer(report, options.rejects, "examples", columns.append(rows.REASON), count=False, **lineage))
         if criteria.rank != options.rank_within:
             report.note(f"no criterion is given: --rank-within {criteria.rank}")
         work = Work(options, criteria.rank, shard, columns, encoder, reranker, rejects, report)

@@ -110,12 +110,11 @@ class Reader:
 
     def _batches(self, opened: Any) -> Iterator[pa.RecordBatch]:
         """Conformed batches, small enough for 32-bit string offsets."""
-        plan = contract.Plan(self.schema, opened.schema, opened.where)
-        planned = opened.schema
+        plan, planned = self._plan(opened), opened.schema
         row = 1
         for schema, batch in opened.batches():
             if schema is not planned:  # the next of several concatenated streams may differ
-                plan, planned = contract.Plan(self.schema, schema, opened.where), schema
+                plan, planned = self._plan(opened), schema
                 extra = [name for name in plan.columns.names if name not in self.columns.names]
                 if extra:
                     raise Refused(
