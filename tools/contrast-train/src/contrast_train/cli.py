@@ -109,8 +109,8 @@ def run(options: Options, report: Report) -> None:
 
     import tempfile
 
-    from contrast_train.checkpoint import RunFolder
     from contrast_train.job import Job
+    from fletching.train.folder import RunFolder
 
     if options.dry_run:
         with tempfile.TemporaryDirectory(prefix="contrast-train-") as scratch:

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from contrast_train import backbone as backbones
-from contrast_train import card, forecast, hardware, losses, watch
+from contrast_train import card, forecast, losses
 from contrast_train.backbone import Backbone
-from contrast_train.checkpoint import RunFolder, read_json
 from contrast_train.evaluate import HeldOut
 from contrast_train.objective import Loss, Objective
 from contrast_train.plan import Plan, plan
@@ -19,6 +18,8 @@ from contrast_train.rows import Rows, open_rows, spool
 from fletching import cli, lineage, schema
 from fletching.report import Report
 from fletching.stream import Reader, Writer
+from fletching.train import hardware, watch
+from fletching.train.folder import ROWS, RunFolder, read_json
 
 SEVERAL_TIMES = 10  # checkpoints of a run whose --save-every is not given
 
@@ -29,7 +30,7 @@ class Job:
     def __init__(self, options: Any, report: Report, tool: cli.Tool, run_path: str) -> None:
         self.options, self.report, self.tool = options, report, tool
         self.reader = Reader(report, options.inputs, "examples", limit=options.limit)
-        self.spooled = os.path.join(run_path, "examples.arrow")
+        self.spooled = os.path.join(run_path, ROWS)
         self.digest = spool(self.reader, self.spooled, report)
         self.rows: Rows = open_rows(self.spooled, seed=options.seed, negatives=options.negatives, all_positives=options.positives == "all")
         self.plan: Plan = plan(

@@ -20,14 +20,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 
-from contrast_train import schedule
-from contrast_train.checkpoint import RunFolder
 from contrast_train.collate import PREFIX, Collator
 from contrast_train.objective import Objective
 from contrast_train.plan import Plan
 from contrast_train.rows import Rows
-from contrast_train.watch import Watch
 from fletching.errors import Refused
+from fletching.train import schedule
+from fletching.train.folder import RunFolder
+from fletching.train.watch import Watch
 
 WEIGHTS = "weights.safetensors"
 BEST_BY = "ndcg_at_10"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from contrast_train.schedule import share
+from fletching.train.schedule import share
 
 
 def test_it_rises_to_the_highest_rate_and_falls_without_a_wasted_step() -> None:

@@ -2,7 +2,7 @@
 
 lock            held while a run is alive
 manifest.json   fingerprint of data, model and options
-examples.arrow  the rows
+rows.arrow      the rows
 measures.jsonl  one line a step
 checkpoint-N/   weights, optimiser, schedule, random state, position; whole or not there at all
 """
@@ -19,6 +19,7 @@ from typing import Any
 from fletching.errors import Refused, Usage
 
 PREFIX = "checkpoint-"
+ROWS = "rows.arrow"
 
 
 class RunFolder:
@@ -57,7 +58,7 @@ class RunFolder:
             )
         if not newest:
             for name in os.listdir(self.path):
-                if name not in ("lock", "examples.arrow"):
+                if name not in ("lock", ROWS):
                     remove(self.at(name))
         write_whole(self.at("manifest.json"), json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode())
         return newest

@@ -1,0 +1,7 @@
+"""What the tools that train share: the folder of a run and its checkpoints, the schedule, the log of measures.
+
+folder    `DIR.run`: who works there, on what, whole checkpoints, and the one rename that publishes
+schedule  the learning rate of each step
+watch     the progress line and the measures, line by line
+hardware  settings of this machine (needs torch)
+"""
