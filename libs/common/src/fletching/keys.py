@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,6 +11,7 @@ import xxhash
 
 from fletching.text import normalise
 
+WORD = re.compile(r"\w+")
 ABSENT = np.uint64(0)  # of a null or blank text
 EMPTY = np.uint64(xxhash.xxh3_64_intdigest(b""))
 # What lower case and blanks do to ASCII: A-Z to a-z, and all that str.split takes for a blank to one.
@@ -33,6 +36,25 @@ def of_few(texts: pa.StringArray) -> np.ndarray:
     """`of` for a column of few distinct texts: each is hashed once."""
     encoded = texts.fill_null("").dictionary_encode()
     return of(encoded.dictionary)[encoded.indices.to_numpy()] if len(encoded) else np.zeros(0, np.uint64)
+
+
+def of_runs(texts: pa.StringArray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(row of the text, key) of every run of `size` words in it, both [runs]; case, blanks and punctuation do not count."""
+    words = [WORD.findall(normalise(text or "")) for text in texts.to_pylist()]
+    owner = np.repeat(np.arange(len(words)), [len(found) for found in words])
+    digest = xxhash.xxh3_64_intdigest
+    hashed = np.fromiter((digest(word.encode()) for found in words for word in found), np.uint64, len(owner))
+    runs = max(len(owner) - size + 1, 0)
+    same = owner[:runs] == owner[size - 1 :]
+    mixed = mix(*(hashed[i : i + runs] for i in range(size))) if runs else hashed[:0]
+    return owner[:runs][same], mixed[same]
+
+
+def among(asked: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which of the keys stand in `known`, sorted: bool [asked]."""
+    if not len(known):
+        return np.zeros(len(asked), bool)
+    return known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked
 
 
 def _normalised(texts: pa.StringArray) -> list[bytes]:

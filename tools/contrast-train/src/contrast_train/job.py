@@ -6,6 +6,7 @@ import functools
 import os
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from contrast_train import backbone as backbones
@@ -15,7 +16,7 @@ from contrast_train.evaluate import HeldOut
 from contrast_train.objective import Loss, Objective
 from contrast_train.plan import Plan, plan
 from contrast_train.rows import Rows, open_rows, spool
-from fletching import cli, lineage, schema
+from fletching import cli, lineage, schema, trained
 from fletching.report import Report
 from fletching.stream import Reader, Writer
 from fletching.train import hardware, watch
@@ -156,9 +157,11 @@ class Job:
             "base_model": self.backbone.fingerprint,
             "steps": self.plan.steps,
             "best_step": best,
+            "trained": trained.manner(self.backbone.model, self._prompts(), self.backbone.lengths),
         }
         with open(os.path.join(built, "fletching.json"), "wb") as file:
             file.write(lineage.dump({"step": step, "end": end}))
+        self._keep_keys(built)
         text = card.card(
             name=name,
             base=self.options.model,
@@ -177,6 +180,22 @@ class Job:
         self.report.rows_out = int((seen > 0).sum())
         self.report.check()
         folder.publish(built)
+
+    def _prompts(self) -> dict[str, list[str]]:
+        """The prompts that stood before queries and documents."""
+        own = self.backbone.prompts
+        return {"query": [own["query"] if given is None else given for given in self.rows.prompts()], "document": [own["document"]]}
+
+    def _keep_keys(self, built: str) -> None:
+        """Beside the model, the keys of all texts of the rows that it saw, for mteb-eval."""
+        found, reached = trained.TrainedOn(), self.plan.seen() > 0
+        for start, batch in zip(self.rows.starts, self.rows.batches):
+            batch = batch.filter(pa.array(reached[start : start + len(batch)]))
+            for texts in (batch["query"], batch["pos"].flatten(), batch["neg"].flatten()):
+                found.add(texts)
+        if before := trained.load(self.options.model):
+            found.include(before)
+        found.save(built)
 
     def _measures(self, log: str, path: str, name: str) -> None:
         columns = schema.load("measures").arrow(["run", "step", "split", "name", "value", "unit"])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from fletching import keys, schema
 from fletching.errors import Refused
@@ -16,9 +14,6 @@ from fletching.report import Report
 from fletching.stream import Reader
 from fletching.stream.reader import open_rows
 from fletching.stream.sources import resolve
-from fletching.text import normalise
-
-WORD = re.compile(r"\w+")
 
 
 class Evaluation:
@@ -33,7 +28,7 @@ class Evaluation:
         for texts in _texts(files):
             whole.append(keys.of(texts))
             if ngram:
-                pieces.append(_ngrams(texts, ngram)[1])
+                pieces.append(keys.of_runs(texts, ngram)[1])
         self.whole, self.pieces = np.unique(np.concatenate(whole)), np.unique(np.concatenate(pieces))
         self.whole = self.whole[self.whole != keys.ABSENT]
 
@@ -43,10 +38,10 @@ class Evaluation:
         parents = pc.list_parent_indices(batch["pos"]).to_numpy()
         for texts, rows, name in ((batch["pos"].flatten(), parents, "a positive"), (batch["query"], np.arange(len(batch)), "its query")):
             if self.ngram:
-                item, found = _ngrams(texts, self.ngram)
-                for row in rows[item[_within(found, self.pieces)]]:
+                item, found = keys.of_runs(texts, self.ngram)
+                for row in rows[item[keys.among(found, self.pieces)]]:
                     reasons[row] = f"sharing {self.ngram} words in a row with an evaluation set"
-            for row in rows[_within(keys.of(texts), self.whole)]:
+            for row in rows[keys.among(keys.of(texts), self.whole)]:
                 reasons[row] = f"{name} stands in an evaluation set"
         return reasons
 
@@ -73,21 +68,3 @@ def _texts(files: Sequence[str]) -> list[pa.Array]:
         for batch in Reader(quiet, [source.path], kind, count=False):
             found += [batch["text"]] if kind == "texts" else [batch["query"], batch["pos"].flatten()]
     return found
-
-
-def _ngrams(texts: pa.Array, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(number of the text, key) of every run of `size` words."""
-    words = [WORD.findall(normalise(text or "")) for text in texts.to_pylist()]
-    owner = np.repeat(np.arange(len(words)), [len(found) for found in words])
-    digest = xxhash.xxh3_64_intdigest
-    hashed = np.fromiter((digest(word.encode()) for found in words for word in found), np.uint64, len(owner))
-    runs = max(len(owner) - size + 1, 0)
-    same = owner[:runs] == owner[size - 1 :]
-    mixed = keys.mix(*(hashed[i : i + runs] for i in range(size))) if runs else hashed[:0]
-    return owner[:runs][same], mixed[same]
-
-
-def _within(asked: np.ndarray, known: np.ndarray) -> np.ndarray:
-    if not len(known):
-        return np.zeros(len(asked), bool)
-    return known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked
