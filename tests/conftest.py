@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,12 @@ SUBJECTS = {
     "paper": ("What is paper made of?", "Paper is a felt of plant fibres, mostly from wood."),
     "opera": ("Where was opera born?", "Opera was born in Florence shortly before 1600."),
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_files_go_with_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Workers of pytest-xdist end without cleaning up; what lies in pytest's own folder is removed by a later run."""
+    tempfile.tempdir = os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("temporary"))
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,6 @@ MAJOR_PARTS = ["torch", "transformers", "sentence_transformers", "accelerate", "
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and torch's threads would fight
 
 
-JOURNALS = tempfile.TemporaryDirectory(prefix="suite-journals-")
-
-
 @functools.cache
 def llm_address() -> str:
     """A scripted LLM server that runs until the tests end."""
@@ -67,11 +64,7 @@ class Command:
         return tomllib.loads((self.folder / "pyproject.toml").read_text("utf-8"))["project"]
 
     def argv(self, source: Any, model: str = "", out: Any = None, *more: Any) -> list[str]:
-        asking = (
-            {"server": llm_address(), "journal": tempfile.mkdtemp(prefix="suite-journal-", dir=JOURNALS.name)}
-            if "{server}" in self.line
-            else {}
-        )
+        asking = {"server": llm_address(), "journal": tempfile.mkdtemp()} if "{server}" in self.line else {}
         words = [word.format(input=source, model=model, **asking) for word in shlex.split(self.line)]
         if out is None and self.writes == "folder":
             raise ValueError(f"{self.name} writes a folder: name it")
