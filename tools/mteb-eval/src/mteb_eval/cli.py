@@ -50,6 +50,9 @@ class Options(Output, Seed, Encoding, Standard):
     training: tuple[str, ...] = cli.option(
         (), "examples that a model was trained on: test texts in them are flagged", metavar="FILE", group=SHOW, rows=False
     )
+    allow_clash: bool = cli.option(
+        False, "evaluate with other prompts, lengths or pooling than the model was trained with", group=MODEL, advanced=True
+    )
     dims: tuple[int, ...] = cli.option(
         (), "compare vectors cut to their first N dimensions too (Matryoshka)", metavar="N", low=1, group=MODEL
     )

@@ -1,90 +1,103 @@
-"""Which test texts a model may have seen: word for word, nearly so, or by mteb's own notes.
+"""Which test texts a model may have seen in training: word for word, or nearly so.
 
-The test texts are indexed (about 200 bytes a text and 100 bytes a word) and the training data streamed
-past them, so training data of any size will do.
+Held in memory: 8 bytes a test text, 16 bytes a word of them. Training data are either streamed past them
+(`--training`), or known by the keys that a model of ours keeps in its folder (fletching.trained).
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import xxhash
-import yaml
+import numpy as np
+import pyarrow as pa
 from datasets import Dataset
-from huggingface_hub import ModelCard
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.retrieval import AbsTaskRetrieval
-from mteb.models.get_model_meta import MODEL_REGISTRY
 
+from fletching import keys
 from fletching.report import Report
 from fletching.stream import Reader
-from fletching.text import normalise
+from fletching.trained import WORDS, TrainedOn
 
-WORDS = 8  # words of a sequence that counts as copied
-SHARE = 0.5  # a text most of whose sequences are copied counts as nearly copied
+SHARE = 0.5  # a text most of whose runs of 8 words are known counts as nearly seen
 
 
 @dataclass
 class Texts:
-    """The test texts of one kind in one task, and which of them were met."""
+    """The test texts of one kind in one task, as keys: of each text [n], and of each distinct run of 8 words in one."""
 
     label: str
     split: str
     kind: str  # "queries", "relevant documents", "sentences"
-    normal: list[str]
-    exact: set[int] = field(default_factory=set)
-    copied: dict[int, set[int]] = field(default_factory=dict)  # text: its sequences that were met
+    whole: np.ndarray
+    owner: np.ndarray  # the text of each run
+    runs: np.ndarray
 
-    def near(self) -> int:
-        """Texts that were not met whole, but for at least half of their sequences of 8 words."""
-        sizes = ((row, len(set(_sequences(self.normal[row]))), len(met)) for row, met in self.copied.items())
-        return sum(row not in self.exact and met >= SHARE * size for row, size, met in sizes)
+
+class Overlap:
+    """What one body of training data (`source`, in words) holds of some test texts."""
+
+    def __init__(self, texts: Texts, source: str) -> None:
+        self.texts, self.source = texts, source
+        self.exact = np.zeros(len(texts.whole), bool)
+        self.met = np.zeros(len(texts.runs), bool)
+        self.judged = np.ones(len(texts.runs), bool)  # the runs that would be known if they had been seen
+
+    def meet(self, whole: np.ndarray, runs: np.ndarray) -> None:
+        """Keys of training texts, and of their runs; sorted."""
+        self.exact |= keys.among(self.texts.whole, whole)
+        self.met |= keys.among(self.texts.runs, runs)
+
+    @property
+    def near(self) -> np.ndarray:
+        """Texts that were not met whole, but for at least half of their runs: bool [texts]."""
+        count = len(self.exact)
+        judged = np.bincount(self.texts.owner[self.judged], minlength=count)
+        met = np.bincount(self.texts.owner[self.met & self.judged], minlength=count)
+        return ~self.exact & (judged > 0) & (met >= SHARE * judged)
 
     def flag(self) -> str | None:
         """What a reader of the table must know, or None."""
-        if not self.exact and not self.near():
+        exact, near = int(self.exact.sum()), int(self.near.sum())
+        if not exact and not near:
             return None
-        near = f", {self.near():,} more nearly so" if self.near() else ""
-        return f"{len(self.exact):,} of {len(self.normal):,} {self.kind} stand in the training data word for word{near}"
+        about = "about " if not self.judged.all() else ""
+        more = f", {about}{near:,} more nearly so" if near else ""
+        return f"{exact:,} of {len(self.exact):,} {self.texts.kind} stand in {self.source} word for word{more}"
+
+    def measures(self) -> dict[str, float]:
+        """The shares of the texts that were seen, by name."""
+        kind = self.texts.kind.split()[-1]
+        return {f"{kind}_seen": float(self.exact.mean()), f"{kind}_nearly_seen": float(self.near.mean())}
 
 
-def overlap(report: Report, training: Sequence[str], tasks: Sequence[AbsTask]) -> list[Texts]:
-    """The test texts of all tasks with what the training data (examples) hold of them."""
-    groups = [texts for task in tasks for texts in texts_of(task)]
-    whole: dict[int, list[tuple[Texts, int]]] = {}
-    parts: dict[int, list[tuple[Texts, int]]] = {}
-    for texts in groups:
-        for row, text in enumerate(texts.normal):
-            whole.setdefault(_hash(text), []).append((texts, row))
-            for sequence in dict.fromkeys(_sequences(text)):
-                parts.setdefault(sequence, []).append((texts, row))
-    with report.progress("comparing with the training data", unit="texts") as progress:
+def in_files(report: Report, training: Sequence[str], groups: Sequence[Texts]) -> list[Overlap]:
+    """Against the rows of `examples`: queries, positives and negatives, of any size."""
+    found = [Overlap(texts, "the training data") for texts in groups]
+    with report.progress("comparing with the training data", unit="rows") as progress:
         for batch in Reader(report, training, "examples", count=False):
-            for text in dict.fromkeys([*batch["query"].to_pylist(), *batch["pos"].flatten().to_pylist()]):
-                text = normalise(text)
-                for texts, row in whole.get(_hash(text), ()):
-                    texts.exact.add(row)
-                for sequence in _sequences(text):
-                    for texts, row in parts.get(sequence, ()):
-                        texts.copied.setdefault(row, set()).add(sequence)
-                progress.advance()
-    return groups
+            columns = [batch["query"], *(batch[name].flatten() for name in ("pos", "neg") if name in batch.schema.names)]
+            texts = pa.concat_arrays([column.cast(pa.string()) for column in columns]).unique()
+            whole, runs = np.unique(keys.of(texts)), np.unique(keys.of_runs(texts, WORDS)[1])
+            for overlap in found:
+                overlap.meet(whole[whole != keys.ABSENT], runs)
+            progress.advance(len(batch))
+    return found
 
 
-def _hash(text: str) -> int:
-    return xxhash.xxh3_64_intdigest(text.encode())
-
-
-def _sequences(text: str) -> Iterator[int]:
-    words = text.split()
-    return (_hash(" ".join(words[start : start + WORDS])) for start in range(len(words) - WORDS + 1))
+def in_model(name: str, seen: TrainedOn, groups: Sequence[Texts]) -> list[Overlap]:
+    """Against the keys that a model keeps; where its runs are a sample, the runs outside the sample do not count."""
+    found = [Overlap(texts, f"the training data of {name}") for texts in groups]
+    for overlap in found:
+        overlap.judged = seen.sampled(overlap.texts.runs)
+        overlap.meet(seen.whole, seen.runs)
+    return found
 
 
 def texts_of(task: AbsTask) -> Iterator[Texts]:
-    """The normalised test texts of a loaded task, by kind."""
+    """The test texts of a loaded task, by kind."""
     name = task.metadata.name
     for subset, splits in _subsets(task):
         label = name if subset == "default" else f"{name}[{subset}]"
@@ -95,38 +108,31 @@ def texts_of(task: AbsTask) -> Iterator[Texts]:
             if isinstance(task, AbsTaskRetrieval):
                 relevant = {document for grades in data["relevant_docs"].values() for document, grade in grades.items() if grade > 0}
                 found = zip(data["corpus"]["id"], data["corpus"]["text"])
-                yield Texts(label, split, "queries", [normalise(text) for text in data["queries"]["text"]])
-                yield Texts(label, split, "relevant documents", [normalise(text) for identity, text in found if identity in relevant])
+                yield _keyed(label, split, "queries", data["queries"]["text"])
+                yield _keyed(label, split, "relevant documents", [text for identity, text in found if identity in relevant])
             else:
-                columns = [data[column] for column in ("sentence1", "sentence2", "text") if column in data.column_names]
-                yield Texts(label, split, "sentences", [normalise(text) for column in columns for text in column if isinstance(text, str)])
+                yield _keyed(label, split, "sentences", [text for column in data.column_names for text in _plain(data[column])])
+
+
+def _plain(column: Sequence[Any]) -> Iterator[str]:
+    """The texts of a column of texts, or of lists of texts; nothing of any other."""
+    for content in column:
+        if isinstance(content, str):
+            yield content
+        elif isinstance(content, list):
+            yield from (part for part in content if isinstance(part, str))
+
+
+def _keyed(label: str, split: str, kind: str, texts: Sequence[Any]) -> Texts:
+    array = pa.array([text if isinstance(text, str) else None for text in texts], pa.string())
+    owner, runs = keys.of_runs(array, WORDS)
+    order = np.lexsort((runs, owner))
+    owner, runs = owner[order], runs[order]
+    new = np.append(True, (np.diff(owner) != 0) | (runs[1:] != runs[:-1]))[: len(runs)]
+    return Texts(label, split, kind, keys.of(array), owner[new], runs[new])
 
 
 def _subsets(task: AbsTask) -> list[tuple[str, Any]]:
     data: dict[str, Any] = task.dataset or {}
     flat = any(isinstance(part, Dataset) for part in data.values())
     return [("default", data)] if flat else list(data.items())
-
-
-def noted(models: Iterable[str], tasks: Sequence[AbsTask]) -> list[tuple[str, str]]:
-    """(task, flag) where mteb notes that a model, or the one it was tuned from, was trained on a task's data."""
-    flags = []
-    for known in dict.fromkeys(name for path in models for name in (path, *_tuned_from(path))):
-        meta = MODEL_REGISTRY.get(known)
-        trained = (meta.get_training_datasets() if meta else None) or ()
-        for task in tasks:
-            if task.metadata.name in trained:
-                flags.append((task.metadata.name, f"by mteb's notes {known} was trained on data of {task.metadata.name}"))
-    return flags
-
-
-def _tuned_from(path: str) -> list[str]:
-    """The models that a folder's card names as its base."""
-    card = os.path.join(path, "README.md")
-    if not os.path.exists(card):
-        return []
-    try:
-        base = ModelCard.load(card).data.base_model
-    except (ValueError, OSError, yaml.YAMLError):  # a card without metadata, or with broken ones
-        return []
-    return base if isinstance(base, list) else [base] if base else []

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from fletching import lineage, schema
 from mteb_eval.comparison import Figure
+from mteb_eval.contamination import Overlap
 from mteb_eval.outcome import Outcome
 
 MEASURES = schema.load("measures")
@@ -19,10 +20,14 @@ COLUMNS = schema.extend(
 )
 
 
-def rows(figures: Sequence[Figure], outcomes: Sequence[tuple[str, Outcome]]) -> pa.RecordBatch:
-    """A row for each figure, then one for its change against the baseline (`ndcg_at_10_change`, with p)."""
+def rows(figures: Sequence[Figure], outcomes: Sequence[tuple[str, Outcome]], seen: Sequence[tuple[str, Overlap]]) -> pa.RecordBatch:
+    """A row for each figure, then one for its change against the baseline (`ndcg_at_10_change`, with p); then, by run,
+    the shares of the test texts that its training data hold (`queries_seen`, `queries_nearly_seen`), 0 where none."""
     settings = {(run, outcome.label, outcome.split): outcome.settings for run, outcome in outcomes}
     made = [row for figure in figures for row in _rows(figure, settings[figure.run, figure.task, figure.split])]
+    for run, overlap in seen:
+        place = {"run": run, "task": overlap.texts.label, "split": overlap.texts.split, "count": len(overlap.exact)}
+        made += [place | {"name": name, "value": share} for name, share in overlap.measures().items()]
     return pa.RecordBatch.from_pylist(made, schema=COLUMNS)
 
 

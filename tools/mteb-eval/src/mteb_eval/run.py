@@ -16,14 +16,14 @@ from typing import Any, TextIO
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 
-from fletching import cli
+from fletching import cli, trained
 from fletching.encode import Encoder
-from fletching.encode.model import role_prompt
-from fletching.errors import Refused, Usage
+from fletching.errors import Usage
 from fletching.report import Report
 from fletching.stream import Writer
-from mteb_eval import collection, comparison, contamination, evaluation, gate, measures, page, pairs, registry, table
+from mteb_eval import clash, collection, comparison, contamination, evaluation, gate, measures, notes, page, pairs, registry, table
 from mteb_eval.comparison import Figure
+from mteb_eval.contamination import Overlap
 from mteb_eval.encoder import Model, Variant
 from mteb_eval.metrics import metric_key
 from mteb_eval.names import named, task_name
@@ -59,13 +59,15 @@ def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
     missed = gate.failures(gains, losses, figures, mains)
     report.drop("rows evaluated", report.rows_in)
     report.measures |= effort(outcomes)
-    flags = flagged(options, report, models, tasks)
+    seen = seen_in_training(options, report, models, tasks)
+    flags = [(one.texts.label, flag) for overlaps in seen.values() for one in overlaps if (flag := one.flag())]
+    flags += notes.noted(models.values(), tasks)
     sections = sections_of(options, outcomes, figures, baseline, tasks, flags)
     print_table(out, sections, baseline)
     if options.html:
         page.write(options.html, sections, baseline, version)
     if options.output is not None:
-        write(options, report, version, figures, outcomes)
+        write(options, report, version, figures, outcomes, list(seen_by_run(seen, models, outcomes, baseline)))
     for line in missed:
         print(f"mteb-eval: {line}", file=sys.stderr)
     return 1 if missed else 0
@@ -123,11 +125,16 @@ def texts_of(tasks: Sequence[AbsTask]) -> dict[tuple[str, str], dict[str, str]]:
     return found
 
 
-def flagged(options: Any, report: Report, models: dict[str, str], tasks: Sequence[AbsTask]) -> list[tuple[str, str]]:
-    """(task, what a reader must know of it before the figures): test texts that a model may have seen."""
-    groups = contamination.overlap(report, options.training, tasks) if options.training else []
-    flags = [(texts.label, flag) for texts in groups if (flag := texts.flag())]
-    return flags + contamination.noted(models.values(), tasks)
+def seen_in_training(options: Any, report: Report, models: dict[str, str], tasks: Sequence[AbsTask]) -> dict[str, list[Overlap]]:
+    """Test texts that a model may have seen, by the model's name; "" stands for --training, whose model is not named."""
+    known = {name: keys for name, path in models.items() if (keys := trained.load(path))}
+    if not known and not options.training:
+        return {}
+    groups = [texts for task in tasks for texts in contamination.texts_of(task)]
+    seen = {name: contamination.in_model(name, keys, groups) for name, keys in known.items()}
+    if options.training:
+        seen[""] = contamination.in_files(report, options.training, groups)
+    return seen
 
 
 def metrics_of(outcome: Outcome, wanted: Sequence[str]) -> list[str]:
@@ -148,28 +155,17 @@ def measure(options: Any, report: Report, models: dict[str, str], tasks: Sequenc
         options.results or (f"{os.path.splitext(options.output)[0]}.results" if options.output not in (None, "-") else None)
     )
     digests = {task.metadata.name: digest(task) for task in tasks}
+    asked = [prompt for task in tasks for prompt in getattr(task, "data_prompts", {}).values()]
     with vectors_on_disk(options) as cache:
         for name, path in models.items():
             report.note(f"loading {name}")
             with Encoder(dataclasses.replace(options, model=path, cache=cache), report) as encoder:
-                check_prompts(options, name, encoder)
+                clash.check(options, name, encoder, asked, report)
                 for task, variant in itertools.product(tasks, variants(options, encoder)):
                     model = Model(name, encoder, variant, report)
                     for outcome in evaluation.evaluate(model, task, digests[task.metadata.name], store, report):
                         outcomes.setdefault((outcome.label, outcome.split), {})[model.name] = outcome
     return outcomes
-
-
-def check_prompts(options: Any, name: str, encoder: Encoder) -> None:
-    """A model that was saved with a prompt was trained with it: another one would misjudge it."""
-    for role, given in (("query", options.query_prompt), ("document", options.doc_prompt)):
-        own = role_prompt(encoder.model, role, None)
-        if given is not None and own and given != own:
-            flag = "--query-prompt" if role == "query" else "--doc-prompt"
-            raise Refused(
-                f"{name} was saved with the {role} prompt {own!r}, {flag} asks for {given!r}",
-                f"leave {flag} out: it is read from the model",
-            )
 
 
 def variants(options: Any, encoder: Encoder) -> list[Variant]:
@@ -243,8 +239,20 @@ def print_table(out: TextIO, sections: Sequence[Section], baseline: str) -> None
     out.flush()
 
 
-def write(options: Any, report: Report, version: str, figures: Sequence[Figure], outcomes: Outcomes) -> None:
-    rows = measures.rows(figures, [(run, outcome) for by_run in outcomes.values() for run, outcome in by_run.items()])
+def seen_by_run(seen: dict[str, list[Overlap]], models: dict[str, str], outcomes: Outcomes, baseline: str) -> Iterator[tuple[str, Overlap]]:
+    """Each overlap under the runs it speaks of; that of --training under all but the baseline, unless that is alone."""
+    for run in dict.fromkeys(run for by_run in outcomes.values() for run in by_run):
+        name = max((name for name in models if run == name or run.startswith(f"{name}@")), key=len)
+        alone = len(models) == 1
+        for source, overlaps in seen.items():
+            if source == name or (source == "" and (alone or run != baseline)):
+                yield from ((run, overlap) for overlap in overlaps)
+
+
+def write(
+    options: Any, report: Report, version: str, figures: Sequence[Figure], outcomes: Outcomes, seen: Sequence[tuple[str, Overlap]]
+) -> None:
+    rows = measures.rows(figures, [(run, outcome) for by_run in outcomes.values() for run, outcome in by_run.items()], seen)
     with Writer(report, options.output, "measures", measures.COLUMNS, version=version, options=cli.row_options(options)) as file:
         report.add("figures", rows.num_rows)
         file.write(rows)
