@@ -16,6 +16,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
+from contrast_train import ranks
 from fletching import cli
 from fletching.errors import Usage
 from fletching.options import IO, Examples, Model, Seed, Standard
@@ -71,6 +72,12 @@ class Options(Examples, Model, Seed, Standard):
     eval_every: int | None = cli.option(
         None, "steps between evaluations [a quarter of the run]", metavar="N", low=1, group=TRAINING, advanced=True
     )
+    accumulate: int = cli.option(
+        1, "global batches an update: the mean of their gradients, each with its own negatives", metavar="K", low=1, group=TRAINING, advanced=True
+    )
+    fsdp: bool = cli.option(
+        False, "under torchrun, share weights, gradients and optimiser out among the processes (FSDP2)", group=TRAINING, advanced=True, rows=False
+    )
     loss: Literal["infonce", "triplet"] = cli.option("infonce", "what pulls positives up and pushes negatives down", group=LOSS)
     temperature: float = cli.option(0.05, "InfoNCE: cosines are divided by it", metavar="T", low=1e-4, group=LOSS)
     symmetric: bool = cli.option(False, "InfoNCE: rank queries for each document as well", group=LOSS)
@@ -89,8 +96,10 @@ class Options(Examples, Model, Seed, Standard):
 
 
 def check(options: Options) -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise Usage("contrast-train was started in several processes, which it does not support yet", "start it once, without torchrun")
+    if ranks.count() > 1 and options.dry_run:
+        raise Usage("--dry-run is for one process", "start it without torchrun")
+    if ranks.count() == 1 and options.fsdp:
+        raise Usage("--fsdp shares the weights out among processes, and this is the only one", "start it by torchrun, or leave it out")
     if options.epochs is not None and options.steps is not None:
         raise Usage("--epochs and --steps both say how long to train", "leave one of them out")
     if options.output is None and not options.dry_run:
@@ -117,18 +126,22 @@ def run(options: Options, report: Report) -> None:
             Job(options, report, TOOL, scratch).dry_run()
         report.drop("not trained: dry run", report.rows_in - report.dropped.total())
         return
-    folder = RunFolder(options.output or "")
-    try:
-        job = Job(options, report, TOOL, folder.path)
-        newest = folder.settle(job.manifest)
-    except BaseException:
-        folder.leave()
-        raise
-    job.train(folder, newest)
+    if not ranks.first():
+        report.quiet, report.json_summary = True, None
+    with ranks.together():
+        folder = RunFolder(options.output or "")
+        try:
+            job = Job(options, report, TOOL, folder.path)
+            newest = folder.settle(job.manifest)
+        except BaseException:
+            folder.leave()
+            raise
+        job.train(folder, newest)
 
 
 TOOL = cli.Tool("contrast-train", Options, run, __doc__, "contrast-train [EXAMPLES...] --model M -o DIR")
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.main(TOOL, argv)
+    with ranks.first_alone():
+        return cli.main(TOOL, argv)

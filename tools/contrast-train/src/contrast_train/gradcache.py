@@ -58,6 +58,34 @@ class _Replay:
             torch.cuda.set_rng_state(self.gpu, self.device)
 
 
+def count_ranks() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def dealt(parts: Sequence[Tensor]) -> tuple[list[Tensor], bool]:
+    """(this rank's micro-batches, whether the last of them is another rank's text).
+
+    All ranks get the same number: forward and backward passes of sharded models are collectives, and DDP
+    waits for every rank. Who has none left takes one text whose vector and gradient count as zero.
+    """
+    ranks = count_ranks()
+    if ranks == 1:
+        return list(parts), False
+    mine = list(parts[dist.get_rank() :: ranks])
+    idle = len(mine) < -(-len(parts) // ranks)
+    return ([*mine, parts[0][:1]] if idle else mine), idle
+
+
+def together(mine: Sequence[Tensor], pieces: Sequence[Tensor], idle: bool, texts: int) -> Tensor:
+    """Vectors (texts, D) of all ranks, on every rank, from those of this rank's micro-batches."""
+    vectors = pieces[0].new_zeros(texts, pieces[0].shape[1])
+    for part, piece in zip(mine[: len(mine) - idle], pieces):
+        vectors[part] = piece
+    if count_ranks() > 1:
+        dist.all_reduce(vectors)  # each row is zero on all ranks but one
+    return vectors
+
+
 def global_loss(
     embed: Embed,
     parts: Sequence[Tensor],
@@ -66,48 +94,52 @@ def global_loss(
     device: torch.device,
     *,
     keep: int = 1,
-    no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    no_sync: Callable[[], AbstractContextManager[Any]] | None = None,
 ) -> Tensor:
     """A scalar; its `backward()` leaves the gradient of the whole batch in the model's parameters.
 
-    parts: the micro-batches (all of them, on every rank: ranks share them out). texts: their number of
+    parts: the micro-batches (all of them, on every rank: `dealt` shares them out). texts: their number of
     texts, N. loss: vectors (N, D) -> (value, gradient (N, D)). keep: so many micro-batches keep their
-    activations and need no second pass; with one process alone. no_sync: DDP's, for all backward passes
-    but the last. Across ranks the vectors meet in one collective and each rank computes the whole loss.
+    activations and need no second pass. no_sync: DDP's; passes in it stay out of the reduction, which
+    comes with the last one. Without it each backward pass is reduced (FSDP, where the memory of a whole
+    gradient is what one cannot have). Across ranks the vectors meet in one collective and each rank
+    computes the whole loss.
     """
-    ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-    mine = list(parts[dist.get_rank() :: ranks]) if ranks > 1 else list(parts)
-    # A rank without a share still joins DDP's reduction, with a text whose gradient is zero.
-    idle = not mine
-    mine = mine or [parts[0][:1]]
-    keep = keep if ranks == 1 and torch.is_grad_enabled() else 0
-    kept = [embed(part) for part in mine[:keep]]
+    ranks = count_ranks()
+    mine, idle = dealt(parts)
+    local = no_sync or nullcontext
+    if not torch.is_grad_enabled():
+        keep = 0
+    elif ranks > 1 and len(mine) > 1:
+        keep = min(keep, len(mine) - 1) if no_sync else 0  # DDP reduces with the pass that it saw last
+    kept = []
+    for part in mine[:keep]:
+        with local() if len(mine) > 1 else nullcontext():
+            kept.append(embed(part))
     replays, pieces = [], [vectors.detach() for vectors in kept]
     with torch.no_grad():
         for part in mine[keep:]:
             replays.append(_Replay(device))
             pieces.append(embed(part))
-        vectors = pieces[0].new_zeros(texts, pieces[0].shape[1])
-        if not idle:
-            vectors[torch.cat(mine)] = torch.cat(pieces)
-        if ranks > 1:
-            dist.all_reduce(vectors)  # each row is zero on all ranks but one
+        vectors = together(mine, pieces, idle, texts)
         value, gradient = loss(vectors)
     if not torch.is_grad_enabled():
         return value
-    # DDP takes the mean over ranks; the gradient of the batch is the sum.
-    gradient = gradient * (0.0 if idle else float(ranks))
+    # DDP and FSDP take the mean over ranks; the gradient of the batch is the sum.
+    gradient = gradient * float(ranks)
+    shares = [gradient[part] * (0.0 if idle and turn == len(mine) - 1 else 1.0) for turn, part in enumerate(mine)]
 
     def backward(scale: Tensor) -> None:
         if kept:
-            torch.autograd.backward(kept, [(gradient[part] * scale).to(vectors) for part, vectors in zip(mine, kept)])
+            with local() if len(mine) > 1 else nullcontext():
+                torch.autograd.backward(kept, [(share * scale).to(vectors) for share, vectors in zip(shares, kept)])
             kept.clear()
         after = _Replay(device)
-        for number, (part, replay) in enumerate(zip(mine[keep:], replays)):
-            with no_sync() if number < len(replays) - 1 else nullcontext(), torch.enable_grad():
+        for turn, replay in enumerate(replays, keep):
+            with local() if turn < len(mine) - 1 else nullcontext(), torch.enable_grad():
                 replay.restore()
-                again = embed(part)
-                again.backward((gradient[part] * scale).to(again))
+                again = embed(mine[turn])
+                again.backward((shares[turn] * scale).to(again))
         after.restore()
 
     result = value.detach().float().requires_grad_()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from contrast_train.collate import structure_of
-from contrast_train.gradcache import global_loss, micro_batches, padded
+from contrast_train.gradcache import dealt, global_loss, micro_batches, padded, together
 from contrast_train.losses import Result, Structure
 
 Loss = Callable[[Tensor, Tensor, Structure], Result]  # queries (Q, D), documents (N, D), structure
@@ -60,7 +60,7 @@ class Objective(nn.Module):
         parts = micro_batches(lengths, self.batch_tokens)
         keep = len(parts) if len(parts) == 1 else self.keep_tokens // self.batch_tokens
         return global_loss(
-            embed, parts, len(lengths), of_vectors, tokens.device, keep=keep, no_sync=getattr(self.model, "no_sync", nullcontext)
+            embed, parts, len(lengths), of_vectors, tokens.device, keep=keep, no_sync=getattr(self.model, "no_sync", None)
         )
 
     def embed(self, tokens: Tensor, lengths: Tensor, texts: Tensor) -> Tensor:
@@ -73,16 +73,12 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def embed_all(self, token_lists: list[list[int]], device: torch.device) -> Tensor:
-        """Vectors float32 (len(token_lists), D) without training: dropout off, in length order."""
+        """Vectors float32 (len(token_lists), D) without training: dropout off, shared out among ranks."""
         was_training = self.model.training
         self.model.eval()
         tokens = torch.tensor([token for text in token_lists for token in text], device=device)
         lengths = torch.tensor([len(text) for text in token_lists], device=device)
-        vectors = None
-        for part in micro_batches(lengths, self.batch_tokens):
-            piece = self.embed(tokens, lengths, part)
-            vectors = piece.new_empty(len(token_lists), piece.shape[1]) if vectors is None else vectors
-            vectors[part] = piece
+        mine, idle = dealt(micro_batches(lengths, self.batch_tokens))
+        vectors = together(mine, [self.embed(tokens, lengths, part) for part in mine], idle, len(token_lists))
         self.model.train(was_training)
-        assert vectors is not None
         return vectors

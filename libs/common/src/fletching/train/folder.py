@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+from contrast_train import ranks
 from fletching.errors import Refused, Usage
 
 PREFIX = "checkpoint-"
@@ -23,11 +24,21 @@ ROWS = "rows.arrow"
 
 
 class RunFolder:
-    """Claims `DIR.run` for this process. Raises Refused where DIR exists or another run is alive."""
+    """Claims `DIR.run` for this run. Raises Refused where DIR exists or another run is alive.
+
+    Of several processes the first one claims, writes and removes; the others wait for it where they must.
+    """
 
     def __init__(self, output: str) -> None:
         self.output = output.rstrip("/")
         self.path = self.output + ".run"
+        if ranks.first():
+            self._claim()
+        ranks.wait()
+        if not os.path.isdir(self.path):
+            raise Refused(f"{self.path} is not seen by every process", "put -o on a disk that all machines share")
+
+    def _claim(self) -> None:
         if os.path.exists(self.output) and not (os.path.isdir(self.output) and not os.listdir(self.output)):
             raise Refused(f"-o {self.output} exists already", f"name another folder, or remove it: rm -r {self.output}")
         parent = os.path.dirname(os.path.abspath(self.output))
@@ -48,6 +59,9 @@ class RunFolder:
 
         Raises Refused, with the differences, where checkpoints of other data or options stand here.
         """
+        return ranks.shared(self._settle(manifest) if ranks.first() else None)
+
+    def _settle(self, manifest: dict[str, Any]) -> str | None:
         newest = self.newest()
         before = read_json(self.at("manifest.json"))
         if newest and before != manifest:
@@ -65,6 +79,8 @@ class RunFolder:
 
     def leave(self) -> None:
         """Nothing was begun: without a checkpoint to go on from, no trace stays."""
+        if not ranks.first():
+            return
         if not self.steps():
             shutil.rmtree(self.path)
         self.lock.close()
@@ -81,15 +97,28 @@ class RunFolder:
         return self.checkpoint(steps[-1]) if steps else None
 
     def save(self, step: int, fill: Callable[[str], None], keep: int, best: int | None) -> None:
-        """A checkpoint that appears by one rename; older ones beyond `keep` go, the best one stays."""
+        """A checkpoint that appears by one rename; older ones beyond `keep` go, the best one stays.
+
+        `fill` runs in every process, with the same folder.
+        """
         building = self.at("building")
-        remove(building)
-        os.makedirs(building)
+        if ranks.first():
+            remove(building)
+            os.makedirs(building)
+        ranks.wait()
         fill(building)
+        ranks.wait()
+        if ranks.first():
+            self._appear(building, step)
+            self._forget(keep, best)
+
+    def _appear(self, building: str, step: int) -> None:
         sync_tree(building)
         remove(self.checkpoint(step))
         os.rename(building, self.checkpoint(step))
         sync(self.path)
+
+    def _forget(self, keep: int, best: int | None) -> None:
         for old in self.steps()[:-keep]:
             if old != best:
                 # Renamed first, so that a kill in mid-removal leaves no half checkpoint.

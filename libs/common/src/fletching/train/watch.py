@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from contrast_train import ranks
 from fletching import schema
 from fletching.report import Progress
 
@@ -16,12 +17,16 @@ UNITS = {"tokens_per_second": "tokens/s"}
 
 
 class Watch:
-    """The measures of a run, appended to a file line by line, so that a killed run loses none."""
+    """The measures of a run, appended to a file line by line, so that a killed run loses none. The
+    first process writes them."""
 
     def __init__(self, path: str, progress: Progress, step: int) -> None:
         self.progress = progress
         self.tokens = 0
         self.since = time.monotonic()
+        if not ranks.first():
+            self.file = open(os.devnull, "w")
+            return
         lines = [line for line in read(path) if line["step"] <= step]
         temporary = path + ".tmp"
         with open(temporary, "w", encoding="utf-8") as file:

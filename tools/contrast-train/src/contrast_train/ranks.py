@@ -1,0 +1,107 @@
+"""The processes of one run, as torchrun starts them: who is first, what all wait for, who speaks.
+
+The first process reads the input, writes checkpoints, reports and publishes. All of them compute. Where
+one fails the others end too, and only the one that failed first says why. Imports torch when several
+processes run, not before.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from fletching.errors import Refused
+
+Value = TypeVar("Value")
+
+PATIENCE = timedelta(hours=24)  # the first process may read, evaluate or save that long while others wait
+
+
+def count() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def number() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def local() -> int:
+    """The number of this process on its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def first() -> bool:
+    return number() == 0
+
+
+def wait() -> None:
+    """Until all have come here."""
+    if count() == 1:
+        return
+    import torch
+
+    torch.distributed.all_reduce(torch.zeros(1))
+
+
+def shared(value: Value) -> Value:
+    """The first process's value, in all of them. It travels as a Python object: small ones only."""
+    if count() == 1:
+        return value
+    import torch
+
+    box: list[Any] = [value]
+    torch.distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    return box[0]
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """Until the processes have met, all would say the same (wrong usage, help): the first one says it."""
+    spoken, standard = sys.stdout, sys.stderr
+    if not first():
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = spoken, standard
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Connect the processes: gloo between CPUs, nccl between GPUs. Raises SystemExit, in silence, in all
+    processes but the first that failed."""
+    if count() == 1:
+        yield
+        return
+    import torch
+    from torch import distributed as dist
+
+    store, rank, ranks = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if torch.cuda.is_available() and local() < torch.cuda.device_count():
+        torch.cuda.set_device(local())
+    dist.init_process_group(backend, store=dist.PrefixStore("run", store), rank=rank, world_size=ranks, timeout=PATIENCE)
+    if dist.get_world_size() != count():
+        raise Refused(f"{dist.get_world_size()} processes met, WORLD_SIZE says {count()}", "start all of them by one torchrun")
+    sys.stderr = sys.__stderr__  # what fails from here on may fail in one process alone
+    try:
+        yield
+    except BaseException as error:
+        # Claimed before this process's connections close, hence before any other can fail because of it.
+        if _claimed(store):
+            raise
+        raise SystemExit(getattr(error, "code", 1)) from None
+    wait()
+    dist.destroy_process_group()
+
+
+def _claimed(store: Any) -> bool:
+    """Whether this is the first failure of the run."""
+    try:
+        return store.add("failures", 1) == 1
+    except RuntimeError:  # the store went with the process that held it
+        return False
