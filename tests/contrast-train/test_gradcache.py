@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from typing import Any
 
 import pytest
@@ -129,28 +128,3 @@ def test_padding_keeps_the_tokens_of_each_text(left: bool) -> None:
     assert [row[keep.bool()].tolist() for row, keep in zip(ids, mask)] == [[5, 6], [1, 2, 3]]
     assert mask[:, -1 if left else 0].all()
     assert (ids[mask == 0] == 9).all()
-
-
-# --- ranks ---------------------------------------------------------------------------------------
-
-
-def one_rank(rank: int, ranks: int, folder: str, cases: list[tuple[str, int, int]]) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=ranks)
-    for number, (name, batch_tokens, rows) in enumerate(cases):
-        model = nn.parallel.DistributedDataParallel(seeded(), find_unused_parameters=True)
-        found = gradient(model, features(rows=rows), LOSSES[name], batch_tokens=batch_tokens)
-        torch.save(found, f"{folder}/{number}-{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def test_two_ranks_give_the_gradient_of_one_process(tmp_path: Any) -> None:
-    cases = [("infonce", 16, 9), ("infonce", 10**6, 9), ("symmetric", 40, 9), ("triplet", 64, 5), ("own", 1, 2)]
-    torch.multiprocessing.spawn(one_rank, (2, str(tmp_path), cases), nprocs=2)
-    for number, (name, _, rows) in enumerate(cases):
-        value, whole = gradient(seeded(), features(rows=rows), LOSSES[name], batch_tokens=10**6)
-        for rank in range(2):
-            theirs, averaged = torch.load(tmp_path / f"{number}-{rank}.pt", weights_only=True)
-            assert theirs == pytest.approx(value, rel=1e-6)
-            assert (averaged - whole).norm() <= 1e-5 * whole.norm()

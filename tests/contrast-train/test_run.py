@@ -225,6 +225,7 @@ OPTIONS = """
 --candidates own
 --matryoshka 8,32
 --positives all
+--accumulate 2
 --schedule cosine
 --weight-decay 0.9
 --clip 0.01
@@ -287,6 +288,7 @@ def test_prompts_of_the_data_are_saved_and_a_clash_is_refused(train: Any, tmp_pa
         (("--dtype", "float16"), "float16"),
         (("--eval-every", "3"), "--eval"),
         (("--loss", "triplet", "--symmetric"), "--symmetric"),
+        (("--fsdp",), "torchrun"),
     ],
 )
 def test_options_that_contradict_each_other_are_wrong_usage(train: Any, argv: tuple[str, ...], message: str) -> None:
@@ -309,13 +311,6 @@ def test_no_training_text_stands_in_the_folder(train: Any, tmp_path: Path, examp
             content = path.read_bytes()
             assert not any(row["query"].encode() in content or row["pos"][0].encode() in content for row in examples)
             assert str(tmp_path).encode() not in content
-
-
-def test_several_processes_are_refused(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    done = train()
-    assert done.rc == 2
-    assert "without torchrun" in done.err
 
 
 def test_a_run_that_is_refused_before_its_start_leaves_nothing(train: Any, tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 
+from contrast_train import adapters, pooling, sharding
 from contrast_train.collate import Collator
 from fletching.encode import model as models
 from fletching.errors import Refused, Usage
 from fletching.options import Model
+from fletching.train import ranks
 
 
 @dataclass
@@ -51,24 +53,17 @@ class Backbone:
         return Collator(self.tokenize, self.prompts["query"], self.prompts["document"], self.lengths["query"], self.lengths["document"])
 
 
-def load(options: Model) -> Backbone:
+def load(options: Any) -> Backbone:
     """Raises Refused or Usage where the model is not one that can be trained here."""
     if options.dtype == "float16":
         raise Usage("--dtype float16 loses small gradients", "use bfloat16 or float32")
-    model = models.load(options.model, trust_remote_code=options.trust_remote_code)
-    first = model[0]
-    plain = type(first).__name__ == "Transformer" and set(first.modality_config) == {"text"} and hasattr(first.tokenizer, "pad")
-    if not plain:
-        raise Refused(
-            f"--model {options.model} is no transformer over token ids but {type(first).__name__}",
-            "train a model whose first module is a Transformer",
-        )
+    model = plain(options, adapters.four_bit() if options.lora_4bit else None)
     if not all(getattr(module, "include_prompt", True) for module in model):
         raise Refused(
             f"--model {options.model} leaves the prompt out of pooling, which is not supported yet",
             "set include_prompt to true in its pooling",
         )
-    name = models.devices(options.device)[0]
+    name = device(options)
     number_type = models.number_type(options.dtype, name)
     autocast = number_type if number_type != torch.float32 else None
     lengths = {
@@ -81,7 +76,57 @@ def load(options: Model) -> Backbone:
     }
     print_of = models.fingerprint(model)
     # Masters of the weights are float32, whatever the products are computed in.
-    return Backbone(model.float(), print_of, torch.device(name), autocast, prompts, lengths)
+    model.float()
+    if options.lora:
+        adapters.attach(model, options)
+    if options.gradient_checkpointing:
+        recompute(model, options.model)
+    return Backbone(model, print_of, torch.device(name), autocast, prompts, lengths)
+
+
+def plain(options: Any, quantization: Any = None) -> Any:
+    """The SentenceTransformer over token ids that --model names, with its pooling."""
+    model = models.load(options.model, trust_remote_code=options.trust_remote_code, quantization=quantization)
+    first = model[0]
+    if not (type(first).__name__ == "Transformer" and set(first.modality_config) == {"text"} and hasattr(first.tokenizer, "pad")):
+        raise Refused(
+            f"--model {options.model} is no transformer over token ids but {type(first).__name__}",
+            "train a model whose first module is a Transformer",
+        )
+    pooling.settle(model, options.model, options.pooling)
+    return model
+
+
+def recompute(model: Any, name: str) -> None:
+    """Keep the input of each layer only, and compute the layer again in the backward pass."""
+    if not getattr(model[0].model, "supports_gradient_checkpointing", False):
+        raise Usage(f"--gradient-checkpointing: {name} does not offer it", "leave it out; --batch-tokens bounds the memory as well")
+    model[0].model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def device(options: Model) -> str:
+    """This process's device: under torchrun each has a GPU of its own, or all compute on the CPU."""
+    names = models.devices(options.device)
+    if ranks.count() == 1 or not names[0].startswith("cuda"):
+        return names[0]
+    if ranks.local() >= len(names):
+        raise Usage(f"process {ranks.local() + 1} of this machine has no GPU", f"torchrun --nproc-per-node {len(names)}, or --device cpu")
+    return names[ranks.local()]
+
+
+def gather(backbone: Backbone, options: Any) -> None:
+    """A whole model of full precision in place of a sharded or quantised one, in the first process.
+
+    Every process must call it.
+    """
+    weights = sharding.weights(backbone.model)
+    if ranks.first():
+        prompts = backbone.model.prompts
+        backbone.model = plain(options).float()
+        if options.lora:
+            adapters.attach(backbone.model, options)
+        backbone.model.prompts = prompts
+        sharding.put_weights(backbone.model, weights)
 
 
 def settle_prompts(backbone: Backbone, found: Counter[str | None], given: str | None) -> None:
@@ -109,15 +154,15 @@ def settle_prompts(backbone: Backbone, found: Counter[str | None], given: str | 
     backbone.model.prompts = saved
 
 
-def save(backbone: Backbone, folder: str) -> None:
+def save(backbone: Backbone, folder: str, options: Any) -> None:
     """A plain sentence-transformers folder, reloaded and held against the model in memory."""
     from sentence_transformers import SentenceTransformer
 
     model = backbone.model.eval().to("cpu")
     model.max_seq_length = max(model.max_seq_length or 0, *backbone.lengths.values())
+    if options.lora and options.lora_merge:
+        adapters.merge(model)
     model.save_pretrained(folder, create_model_card=False, safe_serialization=True)
-    probe = ["a", "What is the capital of France?", "def add(a, b):\n    return a + b\n" * 3]
     again = SentenceTransformer(folder, device="cpu", model_kwargs={"use_safetensors": True})
-    ours, theirs = (each.encode(probe, convert_to_tensor=True, show_progress_bar=False) for each in (model, again))
-    if not torch.allclose(ours, theirs, atol=1e-5):
+    if not torch.allclose(adapters.vectors(model), adapters.vectors(again), atol=1e-5):
         raise Refused("the saved model gives other vectors than the trained one", "report this; the checkpoints stand in the .run folder")

@@ -16,11 +16,11 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-from contrast_train import ranks
 from fletching import cli
 from fletching.errors import Usage
-from fletching.options import IO, Examples, Model, Seed, Standard
+from fletching.options import IO, MODEL, Examples, Model, Seed, Standard
 from fletching.report import Report
+from fletching.train import ranks
 
 LOSS = "loss"
 TRAINING = "training"
@@ -73,10 +73,44 @@ class Options(Examples, Model, Seed, Standard):
         None, "steps between evaluations [a quarter of the run]", metavar="N", low=1, group=TRAINING, advanced=True
     )
     accumulate: int = cli.option(
-        1, "global batches an update: the mean of their gradients, each with its own negatives", metavar="K", low=1, group=TRAINING, advanced=True
+        1,
+        "global batches an update: the mean of their gradients, each with its own negatives",
+        metavar="K",
+        low=1,
+        group=TRAINING,
+        advanced=True,
     )
     fsdp: bool = cli.option(
-        False, "under torchrun, share weights, gradients and optimiser out among the processes (FSDP2)", group=TRAINING, advanced=True, rows=False
+        False,
+        "under torchrun, share weights, gradients and optimiser out among the processes (FSDP2)",
+        group=TRAINING,
+        advanced=True,
+        rows=False,
+    )
+    pooling: Literal["cls", "mean", "last", "weighted"] | None = cli.option(
+        None, "how a bare transformer makes one vector [mean; last token if causal]", group=MODEL, advanced=True
+    )
+    lora: bool = cli.option(False, "train small matrices beside frozen weights, merged at the end", group=TRAINING)
+    lora_rank: int = cli.option(16, "columns of these matrices", metavar="N", low=1, group=TRAINING, advanced=True)
+    lora_alpha: float | None = cli.option(
+        None, "their product is scaled by alpha / rank [2 x rank]", metavar="X", low=0, group=TRAINING, advanced=True
+    )
+    lora_targets: tuple[str, ...] = cli.option(
+        (), "layers that get them, e.g. q_proj,v_proj [every linear one]", metavar="NAME,NAME", group=TRAINING, advanced=True
+    )
+    lora_merge: bool = cli.option(
+        True,
+        "add them to the weights at the end; else the folder holds the adapter alone and needs the base model",
+        group=TRAINING,
+        advanced=True,
+    )
+    lora_4bit: bool = cli.option(False, "keep the frozen weights in 4 bits (QLoRA, by bitsandbytes)", group=TRAINING, advanced=True)
+    gradient_checkpointing: bool = cli.option(
+        False,
+        "keep the input of each layer only and compute it again: less memory, a third slower",
+        group=TRAINING,
+        advanced=True,
+        rows=False,
     )
     loss: Literal["infonce", "triplet"] = cli.option("infonce", "what pulls positives up and pushes negatives down", group=LOSS)
     temperature: float = cli.option(0.05, "InfoNCE: cosines are divided by it", metavar="T", low=1e-4, group=LOSS)
@@ -100,6 +134,10 @@ def check(options: Options) -> None:
         raise Usage("--dry-run is for one process", "start it without torchrun")
     if ranks.count() == 1 and options.fsdp:
         raise Usage("--fsdp shares the weights out among processes, and this is the only one", "start it by torchrun, or leave it out")
+    if options.lora_4bit and (not options.lora or options.fsdp):
+        raise Usage("--lora-4bit goes with --lora and without --fsdp", "pass --lora" if not options.lora else "leave --fsdp out")
+    if not options.lora and (options.lora_targets or options.lora_alpha is not None or not options.lora_merge):
+        raise Usage("options of LoRA without --lora", "pass --lora")
     if options.epochs is not None and options.steps is not None:
         raise Usage("--epochs and --steps both say how long to train", "leave one of them out")
     if options.output is None and not options.dry_run:

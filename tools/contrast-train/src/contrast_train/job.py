@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from typing import Any
 
 import pyarrow as pa
 import torch
 
 from contrast_train import backbone as backbones
-from contrast_train import card, forecast, losses
+from contrast_train import card, forecast, losses, sharding
 from contrast_train.backbone import Backbone
 from contrast_train.evaluate import HeldOut
 from contrast_train.objective import Loss, Objective
@@ -19,7 +20,7 @@ from contrast_train.rows import Rows, open_rows, spool
 from fletching import cli, lineage, schema, trained
 from fletching.report import Report
 from fletching.stream import Reader, Writer
-from fletching.train import hardware, watch
+from fletching.train import hardware, ranks, watch
 from fletching.train.folder import ROWS, RunFolder, read_json
 
 SEVERAL_TIMES = 10  # checkpoints of a run whose --save-every is not given
@@ -30,9 +31,8 @@ class Job:
 
     def __init__(self, options: Any, report: Report, tool: cli.Tool, run_path: str) -> None:
         self.options, self.report, self.tool = options, report, tool
-        self.reader = Reader(report, options.inputs, "examples", limit=options.limit)
         self.spooled = os.path.join(run_path, ROWS)
-        self.digest = spool(self.reader, self.spooled, report)
+        self.digest = ranks.shared(self._spool() if ranks.first() else "")
         self.rows: Rows = open_rows(self.spooled, seed=options.seed, negatives=options.negatives, all_positives=options.positives == "all")
         self.plan: Plan = plan(
             list(self.rows.column("task")), batch=options.batch, seed=options.seed, epochs=options.epochs, steps=options.steps
@@ -48,8 +48,11 @@ class Job:
             hardware.prepare_cpu(self.backbone.model)
         if options.dropout is not None:
             hardware.set_dropout(self.backbone.model, options.dropout)
+        self.backbone.model.to(self.backbone.device)
+        if options.fsdp:
+            sharding.shard(self.backbone.model, self.backbone.device)
         self.objective = Objective(
-            self.backbone.model.to(self.backbone.device),
+            self.backbone.model,
             choose_loss(options),
             batch_tokens=options.batch_tokens or (1024 if self.backbone.device.type == "cpu" else 32_768),
             keep_tokens=hardware.tokens_in(options.activations, self.backbone.model),
@@ -57,6 +60,10 @@ class Job:
             pad_id=self.backbone.tokenizer.pad_token_id or 0,
             left_padding=self.backbone.tokenizer.padding_side == "left",
         )
+
+    def _spool(self) -> str:
+        self.reader = Reader(self.report, self.options.inputs, "examples", limit=self.options.limit)
+        return spool(self.reader, self.spooled, self.report)
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -73,6 +80,11 @@ class Job:
         """The options as the lineage shows them: no path, the same on every machine."""
         options = {name: value for name, value in cli.row_options(self.options).items() if name not in ("model", "eval")}
         return options | {"model": {"fingerprint": self.backbone.fingerprint, "lengths": self.backbone.lengths}}
+
+    @property
+    def updates(self) -> int:
+        """How often the weights change: once for --accumulate global batches."""
+        return -(-self.plan.steps // self.options.accumulate)
 
     def dry_run(self) -> None:
         forecast.describe(self.rows, self.plan, self.backbone, self.report)
@@ -96,11 +108,11 @@ class Job:
         state = (read_json(os.path.join(newest, "trainer_state.json")) or {}) if newest else {}
         step = state.get("global_step", 0)
         if newest:
-            self.report.note(f"going on from step {step:,} of {self.plan.steps:,}")
+            self.report.note(f"going on from step {step:,} of {self.updates:,}")
         else:
             forecast.describe(self.rows, self.plan, self.backbone, self.report)
         log = folder.at("measures.jsonl")
-        with self.report.progress("training", self.plan.steps - step, "steps") as progress:
+        with self.report.progress("training", self.updates - step, "steps") as progress:
             watching = watch.Watch(log, progress, step)
             if self.held_out and not newest:
                 self._tell("before", base := self.measure())
@@ -109,17 +121,21 @@ class Job:
             trainer.train(resume_from_checkpoint=newest)
         watching.close()
         best = trainer.load_best()
-        self._finish(folder, log, best)
+        if self.options.fsdp or self.options.lora_4bit:
+            backbones.gather(self.backbone, self.options)
+        if ranks.first():
+            self._finish(folder, log, best)
 
     def _trainer(self, folder: RunFolder, watching: watch.Watch) -> Any:
         hardware.hush_libraries()
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
         from contrast_train import trainer
 
-        options, steps = self.options, self.plan.steps
+        options, steps = self.options, self.updates
         save_every = options.save_every or max(-(-steps // SEVERAL_TIMES), 1)
         warmup = int(options.warmup) if options.warmup >= 1 else round(options.warmup * steps)
         eval_every = (options.eval_every or max(-(-steps // 4), 1)) if self.held_out else None
-        return trainer.ContrastTrainer(
+        made = trainer.ContrastTrainer(
             objective=self.objective,
             args=arguments(options, steps, folder.path, self.backbone.device),
             rows=self.rows,
@@ -132,6 +148,9 @@ class Job:
             ),
             measure=self.measure if self.held_out else None,
         )
+        if ranks.count() > 1:
+            torch.manual_seed(options.seed * ranks.count() + ranks.number())  # other dropout on other ranks
+        return made
 
     def _tell(self, when: str, values: dict[str, float]) -> None:
         self.report.note(f"{when}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()) + " on the held-out examples")
@@ -147,7 +166,7 @@ class Job:
             self.report.measures |= {f"{name}_before": value for name, value in evaluated[0].items()} | evaluated[best]
         built = folder.at("model")
         os.makedirs(built, exist_ok=True)
-        backbones.save(self.backbone, built)
+        backbones.save(self.backbone, built, self.options)
         step = lineage.step(self.tool.name, self.tool.version, self._settings, self.reader.steps)
         name = os.path.basename(folder.output)
         self._measures(log, os.path.join(built, "measures.parquet"), name)
@@ -155,7 +174,7 @@ class Job:
             "rows": len(self.rows),
             "digest": self.digest,
             "base_model": self.backbone.fingerprint,
-            "steps": self.plan.steps,
+            "steps": self.updates,
             "best_step": best,
             "trained": trained.manner(self.backbone.model, self._prompts(), self.backbone.lengths),
         }
@@ -240,6 +259,10 @@ def arguments(options: Any, steps: int, folder: str, device: torch.device) -> An
         max_steps=steps,
         num_train_epochs=1,
         per_device_train_batch_size=options.batch,
+        gradient_accumulation_steps=options.accumulate,
+        ddp_backend=torch.distributed.get_backend() if ranks.count() > 1 else None,
+        ddp_find_unused_parameters=True,  # poolers and heads that no loss sees
+        ddp_broadcast_buffers=False,  # a collective in every forward pass, and no buffer changes
         learning_rate=options.lr,
         weight_decay=options.weight_decay,
         max_grad_norm=options.clip,

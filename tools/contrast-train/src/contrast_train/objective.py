@@ -59,9 +59,7 @@ class Objective(nn.Module):
         embed = functools.partial(self.embed, tokens, lengths)
         parts = micro_batches(lengths, self.batch_tokens)
         keep = len(parts) if len(parts) == 1 else self.keep_tokens // self.batch_tokens
-        return global_loss(
-            embed, parts, len(lengths), of_vectors, tokens.device, keep=keep, no_sync=getattr(self.model, "no_sync", None)
-        )
+        return global_loss(embed, parts, len(lengths), of_vectors, tokens.device, keep=keep, no_sync=getattr(self.model, "no_sync", None))
 
     def embed(self, tokens: Tensor, lengths: Tensor, texts: Tensor) -> Tensor:
         """Vectors float32 (n, D) of these texts."""

@@ -14,18 +14,20 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
+from contrast_train import sharding
 from contrast_train.collate import PREFIX, Collator
 from contrast_train.objective import Objective
 from contrast_train.plan import Plan
 from contrast_train.rows import Rows
 from fletching.errors import Refused
-from fletching.train import schedule
+from fletching.train import ranks, schedule
 from fletching.train.folder import RunFolder
 from fletching.train.watch import Watch
 
@@ -61,6 +63,10 @@ class ContrastTrainer(SentenceTransformerTrainer):
             callbacks=[rhythm],
         )
         self.remove_callback(PrinterCallback)
+        if self.accelerator.num_processes != ranks.count():
+            raise Refused(
+                f"{self.accelerator.num_processes} processes train, {ranks.count()} were started", "start all of them by one torchrun"
+            )
 
     def get_train_dataloader(self) -> DataLoader:
         # The whole run is one epoch to the Trainer: our plan knows the real ones, and resuming is a skip.
@@ -68,7 +74,7 @@ class ContrastTrainer(SentenceTransformerTrainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         # The Trainer's own warmup gives the first step a rate of zero.
-        share = functools.partial(schedule.share, steps=self.plan.steps, warmup=self.rhythm.warmup, kind=self.rhythm.schedule)
+        share = functools.partial(schedule.share, steps=self.rhythm.steps, warmup=self.rhythm.warmup, kind=self.rhythm.schedule)
         if self.lr_scheduler is None:
             self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: share(step))  # type: ignore[arg-type]
             self._created_lr_scheduler = True
@@ -86,7 +92,7 @@ class ContrastTrainer(SentenceTransformerTrainer):
         return loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
-        norm = float(super()._get_grad_norm(model, grad_norm))
+        norm = float(sharding.whole(super()._get_grad_norm(model, grad_norm)))
         if norm - norm != 0.0:
             self._stop(f"the gradient norm is {norm}")
         return norm
@@ -113,17 +119,43 @@ class ContrastTrainer(SentenceTransformerTrainer):
             self.control.should_save = True
         return values
 
+    def _prepare_for_training(self, *arguments: Any) -> Any:
+        """Raises Refused where several processes would each train a model of its own."""
+        # The Trainer's word for a model that places itself and reduces its own gradients: no DDP around it.
+        self.is_distributed_loading_by_transformers = sharding.is_sharded(self.model)
+        prepared = super()._prepare_for_training(*arguments)
+        self.is_distributed_loading_by_transformers = False
+        if ranks.count() > 1 and not (sharding.is_sharded(prepared[0]) or hasattr(prepared[0], "no_sync")):
+            raise Refused("the processes share no gradients", "report this; start one process meanwhile")
+        return prepared
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.loss.model = self.model  # type: ignore[assignment]  # bare: no names of wrappers in a checkpoint
+        weights = sharding.weights(self.loss)
+        assert self.optimizer and self.lr_scheduler
+        rates = self.lr_scheduler.state_dict()
+        optimizer = sharding.optimizer_state(self.optimizer)
+
         def fill(folder: str) -> None:
-            save_model(self.loss, os.path.join(folder, WEIGHTS))
-            self._save_optimizer_and_scheduler(folder)
             self._save_rng_state(folder)
-            self.state.save_to_json(os.path.join(folder, "trainer_state.json"))
+            if ranks.first():
+                save_file(weights, os.path.join(folder, WEIGHTS))
+                torch.save(optimizer, os.path.join(folder, OPTIMIZER_NAME))
+                torch.save(rates, os.path.join(folder, SCHEDULER_NAME))
+                self.state.save_to_json(os.path.join(folder, "trainer_state.json"))
 
         self.folder.save(self.state.global_step, fill, self.rhythm.keep, self.state.best_global_step)
 
     def _load_from_checkpoint(self, checkpoint_path: str, model: Any = None) -> None:
-        load_model(self.loss, os.path.join(checkpoint_path, WEIGHTS))
+        self.loss.model = self.model  # type: ignore[assignment]
+        sharding.put_weights(self.loss, load_file(os.path.join(checkpoint_path, WEIGHTS)))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            assert self.optimizer and self.lr_scheduler
+            states = (torch.load(os.path.join(checkpoint, name), weights_only=True) for name in (OPTIMIZER_NAME, SCHEDULER_NAME))
+            sharding.put_optimizer_state(self.optimizer, next(states))
+            self.lr_scheduler.load_state_dict(next(states))
 
     def load_best(self) -> int | None:
         """Put the best weights into the model; the step they are of, where an evaluation chose one."""

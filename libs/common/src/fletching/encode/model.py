@@ -14,10 +14,10 @@ import xxhash
 from fletching.errors import Refused, Usage
 
 
-def load(name: str, *, trust_remote_code: bool = False) -> Any:
+def load(name: str, *, trust_remote_code: bool = False, quantization: Any = None) -> Any:
     """The SentenceTransformer of a folder or hub name, on the CPU, in its stored number type.
 
-    Safetensors only, no remote code unless asked for. Raises Refused where it cannot be had.
+    Safetensors only, no remote code unless asked for. quantization: transformers' config of one. Raises Refused where it cannot be had.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     import transformers
@@ -28,7 +28,7 @@ def load(name: str, *, trust_remote_code: bool = False) -> Any:
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
     if not os.path.isdir(name) and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise Refused(f"--model {name} is no folder", "check the path")
-    settings = {"use_safetensors": True, "dtype": "auto"}
+    settings = {"use_safetensors": True, "dtype": "auto"} | ({"quantization_config": quantization} if quantization else {})
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

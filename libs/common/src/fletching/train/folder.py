@@ -16,8 +16,8 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from contrast_train import ranks
 from fletching.errors import Refused, Usage
+from fletching.train import ranks
 
 PREFIX = "checkpoint-"
 ROWS = "rows.arrow"

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from contrast_train import ranks
 from fletching import schema
 from fletching.report import Progress
+from fletching.train import ranks
 
 UNITS = {"tokens_per_second": "tokens/s"}
 

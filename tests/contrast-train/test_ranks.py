@@ -1,0 +1,128 @@
+"""The command under torchrun: the model of one process, one voice, an exact resume."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import environment
+
+FAST = ("--batch", "5", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32", "--activations", "0")
+
+
+@pytest.fixture
+def data(tmp_path: Path, write: Any, examples: list[dict[str, Any]]) -> str:
+    return write(tmp_path / "train.parquet", [row | {"neg": [examples[i - 1]["pos"][0]]} for i, row in enumerate(examples)])
+
+
+@pytest.fixture
+def command(data: str, model: str, tmp_path: Path) -> Any:
+    """command(ranks, "out", *argv): the words of a run in so many processes."""
+
+    def command(ranks: int, out: str, *argv: Any, rows: str = data) -> list[str]:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+        program = str(Path(sys.executable).parent / "contrast-train")
+        return [*launcher, program, rows, "--model", model, "-o", str(tmp_path / out), *FAST, *map(str, argv)]
+
+    return command
+
+
+def said(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("contrast-train: ")]
+
+
+def tensors(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+ALONE = {"OMP_NUM_THREADS": "1"}  # as torchrun sets it
+
+
+@pytest.fixture
+def copied(command: Any, tmp_path: Path) -> Any:
+    """copied(ranks, "out", *argv): a whole run, and "out-copy.run", as a kill right after checkpoint 2 would leave it."""
+
+    def copied(ranks: int, out: str, *argv: Any) -> tuple[int, str]:
+        folder, copy = tmp_path / f"{out}.run", tmp_path / f"{out}-copy.run"
+        child = subprocess.Popen(
+            command(ranks, out, *argv, "--save-every", 2, "--keep", 99), stderr=subprocess.PIPE, env=environment(**ALONE), text=True
+        )
+        while child.poll() is None and not (folder / "checkpoint-2").exists():
+            time.sleep(0.01)
+        shutil.copytree(folder / "checkpoint-2", copy / "checkpoint-2")
+        for name in ("manifest.json", "measures.jsonl"):
+            shutil.copy(folder / name, copy / name)
+        return child.wait(), child.communicate()[1]
+
+    return copied
+
+
+def furthest(one: Path, other: Path) -> float:
+    ours, theirs = tensors(one), tensors(other)
+    assert ours.keys() == theirs.keys()
+    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+
+
+def test_processes_train_the_model_of_one(command: Any, copied: Any, run: Any, tmp_path: Path, data: str) -> None:
+    argv = ("--dropout", 0, "--epochs", 4, "--accumulate", 2, "--eval", data, "--eval-every", 3)
+    one, two = (run(command(ranks, out, *argv), env=ALONE) for ranks, out in ((1, "one"), (2, "ddp")))
+    assert one.rc == two.rc == 0, two.err
+    assert two.out == b""
+    # Each line once, the same as in one process but for the seconds.
+    assert said(two.err)[:-1] == said(one.err)[:-1]
+    assert "12 in, 12 out" in said(two.err)[-1]
+    assert furthest(tmp_path / "one", tmp_path / "ddp") < 1e-5
+
+    rc, told = copied(2, "fsdp", *argv, "--fsdp")
+    assert rc == 0, told
+    assert furthest(tmp_path / "one", tmp_path / "fsdp") < 1e-5
+    assert (tmp_path / "fsdp" / "config.json").read_text() == (tmp_path / "one" / "config.json").read_text()
+    # Weights and optimiser stand whole in a checkpoint of sharded processes: one process can go on from it.
+    again = run(command(1, "fsdp-copy", *argv), env=ALONE)
+    assert "going on from step 2" in again.err
+    assert furthest(tmp_path / "one", tmp_path / "fsdp-copy") < 1e-5
+
+
+def test_a_run_of_two_that_goes_on_ends_in_the_same_weights(command: Any, copied: Any, run: Any, tmp_path: Path) -> None:
+    argv = ("--dropout", 0.3, "--epochs", 2)
+    rc, told = copied(2, "whole", *argv)
+    again = run(command(2, "whole-copy", *argv), env=ALONE)
+    assert rc == again.rc == 0, told + again.err
+    assert "going on from step 2" in again.err
+    assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (tmp_path / "whole-copy" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("argv", "row", "told"),
+    [
+        (("--batsch", "3"), None, "--batsch"),  # before the processes meet
+        ((), {"query": " ", "pos": ["p"]}, "no row to train on"),  # in all at once
+    ],
+)
+def test_a_failure_is_told_once(command: Any, run: Any, write: Any, tmp_path: Path, data: str, argv: Any, row: Any, told: str) -> None:
+    rows = write(tmp_path / "bad.jsonl", [row]) if row else data
+    done = run(command(2, "tuned", *argv, rows=rows), env=ALONE)
+    assert done.rc == 1  # torchrun's own, whatever the exit code of its processes
+    assert [told in line for line in said(done.err)].count(True) == 1, done.err
+    assert done.err.count("fix:") == 1
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_a_failure_of_the_second_process_alone_is_told(command: Any, run: Any, tmp_path: Path) -> None:
+    """Its folder is another: as on two machines without a shared disk."""
+    words = command(2, "unused")
+    script = tmp_path / "elsewhere.sh"
+    words[words.index("-o") + 1] = "tuned"
+    at = next(i for i, word in enumerate(words) if word.endswith("contrast-train"))
+    script.write_text(f'mkdir -p {tmp_path}/$RANK && cd {tmp_path}/$RANK && exec "$@"')
+    done = run([*words[:at], "--no-python", "bash", script, *words[at:]], env=ALONE)
+    assert done.rc == 1
+    assert [line for line in said(done.err) if "not seen by every process" in line], done.err
+    assert done.err.count("fix:") == 1

@@ -1,0 +1,159 @@
+"""Gradients of one global batch, computed in every way there is: the cases of the suite and of bench/gradients.py.
+
+`gather(cases, folder)` starts one process group for each number of ranks, which computes all its cases; each rank
+leaves (loss, gradient, weights after two SGD steps) in a file. `expected` is the same in one process and one pass.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from contrast_train import losses, sharding
+from contrast_train.losses import Structure
+from contrast_train.objective import Objective
+
+LOSSES = {
+    "infonce": losses.infonce,
+    "symmetric": functools.partial(losses.infonce, symmetric=True, temperature=0.1),
+    "positives": functools.partial(losses.infonce, candidates="positives"),
+    "own": functools.partial(losses.infonce, candidates="own"),
+    "triplet": functools.partial(losses.triplet, margin=0.7),
+    "matryoshka": lambda q, d, structure: losses.matryoshka(lambda a, b: losses.infonce(a, b, structure), (4, 12), q, d),
+}
+RATE = 0.05  # of the SGD steps
+
+
+class Case(NamedTuple):
+    """batch_tokens: of a micro-batch. keep: tokens whose activations stay. accumulate: global batches an update."""
+
+    loss: str
+    wrapper: str  # ddp | fsdp; none in one process
+    ranks: int
+    batch_tokens: int
+    keep: int = 0
+    accumulate: int = 1
+    rows: int = 9
+
+
+class Found(NamedTuple):
+    value: float
+    gradient: Tensor
+    weights: Tensor
+
+
+class Toy(nn.Module):
+    """Token vectors through layers with dropout, averaged, as a SentenceTransformer takes and gives it: with a
+    buffer and with a head that no loss sees."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(50, 12)
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(12, 12), nn.GELU(), nn.Dropout(dropout)) for _ in range(3))
+        self.head = nn.Linear(12, 12)
+        self.register_buffer("scale", torch.tensor(1.5))
+
+    def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
+        mask = features["attention_mask"][..., None].to(self.tokens.weight)
+        mixed = self.tokens(features["input_ids"])
+        for layer in self.layers:
+            mixed = mixed + layer(mixed) * self.scale
+        mixed = mixed * mask
+        return {"sentence_embedding": mixed.sum(1) / mask.sum(1)}
+
+
+def model(dropout: float = 0.0) -> Toy:
+    torch.manual_seed(0)
+    return Toy(dropout).train()
+
+
+def batch(seed: int, rows: int) -> dict[str, Tensor]:
+    """Queries, then a positive and a hard negative for each; one pair is a known false negative."""
+    gen = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 20, (rows * 3,), generator=gen)
+    own = torch.arange(rows)
+    terms, hard = torch.stack([own, own], 1), torch.stack([own, own + rows], 1)
+    known = torch.cat([terms, torch.tensor([[0, rows - 1]])])
+    return {
+        "input_ids": torch.randint(1, 50, (int(lengths.sum()),), generator=gen),
+        "lengths": lengths,
+        "queries": torch.tensor(rows),
+        "rows": own,
+        **Structure(terms, torch.full((rows,), 1 / rows), hard, known)._asdict(),
+    }
+
+
+def flat(tensors: Iterable[Tensor | None], like: Iterable[Tensor]) -> Tensor:
+    whole = [torch.zeros(template.shape) if tensor is None else sharding.whole(tensor) for tensor, template in zip(tensors, like)]
+    return torch.cat([tensor.flatten() for tensor in whole])
+
+
+def compute(toy: nn.Module, case: Case, **settings: Any) -> Found:
+    """The first update's loss and gradient, and the weights after two updates by SGD."""
+    objective = Objective(toy, LOSSES[case.loss], **settings)
+    parameters = list(toy.parameters())
+    optimizer = torch.optim.SGD(parameters, lr=RATE)
+    values, gradient = [], torch.empty(0)
+    for update in range(2):
+        optimizer.zero_grad()
+        for number in range(case.accumulate):
+            # As the Trainer does it: the mean over the batches, DDP silent until the last of them.
+            quiet = number < case.accumulate - 1 and hasattr(toy, "no_sync")
+            with toy.no_sync() if quiet else torch.enable_grad():  # type: ignore[operator]
+                value = objective([batch(update * 10 + number, case.rows)])
+                (value / case.accumulate).backward()
+            values.append(value.item())
+        if update == 0:
+            gradient = flat([p.grad for p in parameters], parameters)
+        optimizer.step()
+    return Found(sum(values[: case.accumulate]) / case.accumulate, gradient, flat(parameters, parameters).detach())
+
+
+def expected(case: Case) -> Found:
+    return compute(model(), case, batch_tokens=10**6)
+
+
+def wrapped(toy: nn.Module, wrapper: str) -> nn.Module:
+    if wrapper == "ddp":
+        return nn.parallel.DistributedDataParallel(toy, find_unused_parameters=True, broadcast_buffers=False)
+    if wrapper == "fsdp":
+        sharding.shard(toy, torch.device("cpu"))
+        assert sharding.is_sharded(toy)
+    return toy
+
+
+def one_rank(rank: int, ranks: int, folder: str, cases: list[Case]) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet-{ranks}", rank=rank, world_size=ranks)
+    for case in cases:
+        found = compute(wrapped(model(), case.wrapper), case, batch_tokens=case.batch_tokens, keep_tokens=case.keep)
+        torch.save(tuple(found), name(folder, case, rank))
+    torch.distributed.destroy_process_group()
+
+
+def name(folder: Any, case: Case, rank: int) -> str:
+    return f"{folder}/{'-'.join(map(str, case))}-of-{rank}.pt"
+
+
+def gather(cases: list[Case], folder: Path) -> None:
+    for ranks in sorted({case.ranks for case in cases}):
+        chosen = [case for case in cases if case.ranks == ranks]
+        torch.multiprocessing.spawn(one_rank, (ranks, str(folder), chosen), nprocs=ranks)
+
+
+def errors(case: Case, folder: Path) -> tuple[float, float]:
+    """(largest relative error of the gradient, of the way that the weights went) over all ranks."""
+    right, start = expected(case), flat(model().parameters(), model().parameters())
+    worst_gradient = worst_weights = 0.0
+    for rank in range(case.ranks):
+        found = Found(*torch.load(name(folder, case, rank), weights_only=True))
+        worst_gradient = max(worst_gradient, float((found.gradient - right.gradient).norm() / right.gradient.norm()))
+        worst_weights = max(worst_weights, float((found.weights - right.weights).norm() / (right.weights - start).norm()))
+    return worst_gradient, worst_weights
