@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import time
 import warnings
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import mteb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 import xxhash
 from mteb.abstasks import AbsTaskBitextMining
 from mteb.abstasks.abstask import AbsTask
@@ -82,6 +84,7 @@ def _run(key: Key, report: Report) -> list[Outcome]:
     capture = Capture(task)
     model.data_prompts, model.reversed = getattr(task, "data_prompts", {}), getattr(task, "reversed", False)
     model.texts, started = 0, time.monotonic()
+    seed(task)
     everything = task._eval_splits, task.hf_subsets
     task._eval_splits, task.hf_subsets = [key.split], list(key.subsets)
     try:
@@ -112,6 +115,14 @@ def _run(key: Key, report: Report) -> list[Outcome]:
         agree(outcome)
         outcomes.append(outcome)
     return outcomes
+
+
+def seed(task: AbsTask) -> None:
+    """Draw as a task that was just made: mteb goes on from model to model, so that the second would be measured on other samples."""
+    random.seed(task.seed)
+    np.random.seed(task.seed)
+    torch.manual_seed(task.seed)
+    task.rng_state, task.np_rng = random.Random(task.seed), np.random.default_rng(task.seed)
 
 
 def agree(outcome: Outcome) -> None:

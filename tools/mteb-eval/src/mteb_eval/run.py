@@ -31,6 +31,7 @@ from mteb_eval.outcome import Outcome
 from mteb_eval.page import Section
 from mteb_eval.tasks import OwnPairs, OwnRetrieval, OwnSts, digest
 
+LENGTH_MATTERS = ("Classification", "MultilabelClassification", "Clustering", "PairClassification", "Regression")
 Outcomes = dict[tuple[str, str], dict[str, Outcome]]  # by (task, split), then by run
 
 
@@ -161,11 +162,22 @@ def measure(options: Any, report: Report, models: dict[str, str], tasks: Sequenc
             report.note(f"loading {name}")
             with Encoder(dataclasses.replace(options, model=path, cache=cache), report) as encoder:
                 clash.check(options, name, encoder, asked, report)
+                tell_of_lengths(name, encoder, tasks, report)
                 for task, variant in itertools.product(tasks, variants(options, encoder)):
                     model = Model(name, encoder, variant, report)
                     for outcome in evaluation.evaluate(model, task, digests[task.metadata.name], store, report):
                         outcomes.setdefault((outcome.label, outcome.split), {})[model.name] = outcome
     return outcomes
+
+
+def tell_of_lengths(name: str, encoder: Encoder, tasks: Sequence[AbsTask], report: Report) -> None:
+    """Where a classifier or k-means would see the lengths of vectors, which ours have lost."""
+    normalised = any(type(module).__name__ == "Normalize" for module in encoder.model)
+    concerned = [task.metadata.name for task in tasks if task.metadata.type in LENGTH_MATTERS]
+    if concerned and not normalised:
+        report.note(
+            f"{name} does not normalise its vectors, but they have unit length here: {', '.join(concerned)} may differ from mteb's figures"
+        )
 
 
 def variants(options: Any, encoder: Encoder) -> list[Variant]:
