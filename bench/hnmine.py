@@ -2,11 +2,13 @@
 
   python bench/hnmine.py --synthetic 200000 --queries 2000
   python bench/hnmine.py --pairs pairs.jsonl [--corpus corpus.jsonl] --model all-MiniLM-L6-v2 [--end-to-end]
+  python bench/hnmine.py --beir FOLDER --model all-MiniLM-L6-v2 --end-to-end
   python bench/hnmine.py --synthetic 1000000 --queries 10000 --ways fletching --rounds 1
 
-With --end-to-end each one encodes with the model, too. Else all get the same vectors by a look-up, so that mining alone is measured (bench/encode.py measures encoding), and look for the same K of
-the same ranks. Each run is a process of its own; the ways take turns. Seconds start after the imports: hnmine reads and
-writes files, the others get Python lists in memory and write JSON lines. Peak memory is of the whole process.
+With --end-to-end each one loads the model and encodes with it. Else all get the same vectors by a look-up, so that mining
+alone is measured (bench/encode.py measures encoding). All look for the same K of the same ranks. Each run is a process of
+its own, which imports what it needs; the ways take turns. Seconds start after the imports: hnmine reads and writes files,
+the others get Python lists in memory and write JSON lines. Peak memory is of the whole process.
 
 FlagEmbedding's loop is written here from its description: distinct pool, IndexFlatIP, search in batches of 64 for the top
 `high`, per line a slice of the ranking, positives and the query taken out by text, random.sample, filling at random.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -39,6 +42,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--pairs", type=Path, help="examples (JSONL), one positive each, instead")
     parser.add_argument("--corpus", type=Path)
+    parser.add_argument("--beir", type=Path, help="a folder of BEIR's shape: its judged queries, the first relevant document of each")
     parser.add_argument("--model")
     parser.add_argument("--end-to-end", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
@@ -52,7 +56,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        size = synthetic(folder, args.synthetic, args.queries) if args.synthetic else encoded(folder, args.pairs, args.corpus, args.model)
+        size = synthetic(folder, args.synthetic, args.queries) if args.synthetic else given(folder, args)
         print(f"{size}, K {K}, ranks {LOW}-{HIGH}, {args.rounds} rounds, {args.threads} threads\n")
         ways = [*END_TO_END] if args.end_to_end else args.ways.split(";")
         (folder / "model").write_text(args.model or "stub")
@@ -94,7 +98,44 @@ def synthetic(folder: Path, pool: int, queries: int) -> str:
     return f"synthetic: {queries:,} queries, {pool:,} texts x {DIMENSION}"
 
 
-def encoded(folder: Path, pairs: Path, corpus: Path | None, model: str) -> str:
+def given(folder: Path, args: argparse.Namespace) -> str:
+    """The user's rows and texts; encoded here when mining alone is measured."""
+    rows, texts = of_beir(args.beir) if args.beir else of_examples(args.pairs, args.corpus)
+    documents, queries = ([], []) if args.end_to_end else encoded(rows, texts, args.model)
+    if not args.end_to_end:
+        np.save(folder / "documents.npy", documents)
+        np.save(folder / "queries.npy", queries)
+    _save(folder, rows, texts, documents, queries)
+    return f"{(args.beir or args.pairs).name}: {len(rows):,} queries, {len(texts):,} texts"
+
+
+def of_examples(pairs: Path, corpus: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
+    rows = [json.loads(line) for line in pairs.open(encoding="utf-8")]
+    rows = [{name: row[name] for name in ("id", "query", "pos")} for row in rows]
+    texts = [row["pos"][0] for row in rows] + ([json.loads(line)["text"] for line in corpus.open(encoding="utf-8")] if corpus else [])
+    return rows, list(dict.fromkeys(texts))
+
+
+def of_beir(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    import gzip
+
+    def lines(name: str) -> list[dict[str, Any]]:
+        path = folder / name
+        with path.open(encoding="utf-8") if path.exists() else gzip.open(f"{path}.gz", "rt", encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    documents = {line["_id"]: f"{line.get('title', '')} {line['text']}".strip() for line in lines("corpus.jsonl")}
+    queries = {line["_id"]: line["text"] for line in lines("queries.jsonl")}
+    rows: dict[str, dict[str, Any]] = {}
+    for path in sorted((folder / "qrels").glob("*.tsv")):
+        for line in path.read_text("utf-8").splitlines()[1:]:
+            query, document, score = line.split("\t")
+            if float(score) > 0:
+                rows.setdefault(query, {"id": query, "query": queries[query], "pos": [documents[document]]})
+    return list(rows.values()), list(dict.fromkeys(documents.values()))
+
+
+def encoded(rows: list[dict[str, Any]], texts: list[str], model: str) -> tuple[np.ndarray, np.ndarray]:
     from dataclasses import dataclass
 
     from fletching.encode import Encoder
@@ -105,22 +146,15 @@ def encoded(folder: Path, pairs: Path, corpus: Path | None, model: str) -> str:
     class Options(Encoding):
         output: str | None = None
 
-    rows = [json.loads(line) for line in pairs.open(encoding="utf-8")]
-    texts = [row["pos"][0] for row in rows] + ([json.loads(line)["text"] for line in corpus.open(encoding="utf-8")] if corpus else [])
-    texts = list(dict.fromkeys(texts))
     encoder = Encoder(Options(model=model), Report("bench", quiet=True))
-    documents, queries = encoder.encode(texts, "document"), encoder.encode([row["query"] for row in rows], "query")
-    np.save(folder / "documents.npy", documents)
-    np.save(folder / "queries.npy", queries)
-    _save(folder, rows, texts, documents, queries)
-    return f"{pairs.name}: {len(rows):,} queries, {len(texts):,} texts x {documents.shape[1]}"
+    return encoder.encode(texts, "document"), encoder.encode([row["query"] for row in rows], "query")
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _save(folder: Path, rows: list[dict[str, Any]], texts: list[str], documents: np.ndarray, queries: np.ndarray) -> None:
+def _save(folder: Path, rows: list[dict[str, Any]], texts: list[str], documents: Any, queries: Any) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
     import xxhash
@@ -128,6 +162,8 @@ def _save(folder: Path, rows: list[dict[str, Any]], texts: list[str], documents:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     (folder / "texts.json").write_text(json.dumps(texts), "utf-8")
     pq.write_table(pa.table({"id": [f"d{i}" for i in range(len(texts))], "text": texts}), folder / "corpus.parquet")
+    if not len(documents):
+        return
     names = [xxhash.xxh3_128_hexdigest(text.encode()) for text in (*texts, *(row["query"] for row in rows))]
     kind = pa.list_(pa.float32(), documents.shape[1])
     schema = pa.schema([("text_hash", pa.string()), ("vector", kind)])
@@ -143,15 +179,8 @@ def _save(folder: Path, rows: list[dict[str, Any]], texts: list[str], documents:
 
 
 def measured(way: str, folder: Path, threads: int) -> dict[str, float]:
-    import faiss
-    import torch
-
-    torch.set_num_threads(threads)
-    faiss.omp_set_num_threads(threads)
-    import sentence_transformers.util  # noqa: F401
-
-    import hnmine.mine  # noqa: F401
-
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)  # before torch and faiss are loaded
+    os.environ["RAYON_NUM_THREADS"] = str(threads)  # the tokenizer's threads
     work = (END_TO_END if (folder / "end-to-end").exists() else WAYS)[way](folder)
     before, wall, cpu = peak(), time.perf_counter(), time.process_time()
     work()
@@ -166,6 +195,9 @@ def peak() -> float:
 
 def by_fletching(folder: Path, vectors: str) -> Any:
     """hnmine as a command with `vectors` from a "file", from a "stub" that only looks up, or from the "model"."""
+    import sentence_transformers  # noqa: F401
+
+    import hnmine.mine  # noqa: F401
     from hnmine import cli
 
     given = ["--vectors", f"{folder}/vectors.parquet"] if vectors == "file" else ["--model", (folder / "model").read_text()]

@@ -141,9 +141,11 @@ def test_blocks_of_tiles_change_nothing_and_rising_scores_are_all_seen(monkeypat
     documents = documents[np.argsort(documents @ documents[0])]  # the best come last
     expected = np.argsort(-store.block_dots(documents[-1:], documents, np.arange(1000)[None]), kind="stable")[0, :20]
     monkeypatch.setattr(tiles, "available", lambda: True)
-    for queries, size in ((256, 32_768), (2, 192), (1, 64)):
+    for queries, size, piece, keys_held in ((256, 32_768, 4096, 1 << 22), (2, 192, 48, 100), (1, 64, 32, 1), (3, 1000, 16, 1)):
         monkeypatch.setattr(tiles, "QUERIES", queries)
         monkeypatch.setattr(tiles, "DOCUMENTS", size)
+        monkeypatch.setattr(tiles, "PIECE", piece)
+        monkeypatch.setattr(tiles, "KEYS", keys_held)
         numbers, _ = search.dense(documents[-3:], documents, "cpu")(np.arange(3), 20)
         assert (numbers[2] == expected).all()
 
@@ -154,6 +156,22 @@ def test_what_tiles_do_not_find_stays_below_their_bound():
     exact = queries.astype(float) @ documents.T.astype(float)
     exact[np.arange(40)[:, None], numbers] = -1
     assert (exact.max(1) < bound).all() and (bound - exact.max(1)).max() < 0.05
+
+
+def test_scores_below_zero_keep_their_order(monkeypatch):
+    monkeypatch.setattr(tiles, "PIECE", 32)
+    documents = random_units(400, 24, seed=6)
+    queries = -documents[:2] - documents.mean(0)
+    chosen = documents[(queries @ documents.T < -0.01).all(0)]
+    assert len(chosen) > 60
+    _, numbers = tiles.top(queries, chosen, 20)
+    exact = queries @ chosen.T
+    assert (np.take_along_axis(exact, numbers, 1).min(1) >= np.sort(exact, axis=1)[:, -20] - 0.01).all()
+
+
+def test_a_block_of_queries_shrinks_with_what_is_kept_of_each():
+    assert search.block_size(100) == search.QUERY_BLOCK and search.block_size(2000) == search.FOUND // 2000
+    assert search.block_size(10**6) == 1024
 
 
 def test_more_ties_than_are_searched_for_still_go_by_content():

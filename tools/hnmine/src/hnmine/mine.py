@@ -93,8 +93,9 @@ def _mined_of_domain(
     if options.index == "ivf" and options.bm25 != "alone":
         _measure_recall(rows, queries, documents, chooser.window[1], options, encoder.devices[0], report)
     parts = []
-    for start in range(0, len(rows), search.QUERY_BLOCK):
-        block = rows[start : start + search.QUERY_BLOCK]
+    size = search.block_size(chooser.window[1])
+    for start in range(0, len(rows), size):
+        block = rows[start : start + size]
         for some, numbers, cosines in _ranked(block, find, first, chooser, last - first):
             i, number, cosine = chooser.choose(some, numbers, cosines)
             parts.append((some[i], number, cosine, 0))

@@ -19,7 +19,8 @@ from hnmine import tiles
 if TYPE_CHECKING:
     from hnmine.cli import Options
 
-QUERY_BLOCK = 4096  # FAISS uses BLAS for large blocks alone: small ones are 16-30 times slower
+QUERY_BLOCK = 16_384  # searched at a time, fewer with a large k: FAISS is 16-30 times slower with small blocks
+FOUND = 1 << 22  # numbers of a block
 DOCUMENT_BLOCK = 131_072  # documents compared at a time; the others stay on disk
 SLACK = 16  # found beyond k, so that rounding in a block cannot lose a text
 RANK_OFFSET = 60  # of reciprocal rank fusion (Cormack et al., SIGIR 2009)
@@ -27,6 +28,11 @@ NOISE = 1e-5  # a matrix product in float32 differs from `store.dots` by less
 
 Found = tuple[np.ndarray, np.ndarray]
 Finder = Callable[[np.ndarray, int], Found]
+
+
+def block_size(k: int) -> int:
+    """How many queries are searched at a time for k texts each."""
+    return min(max(FOUND // k, 1024), QUERY_BLOCK)
 
 
 def dense(queries: np.ndarray, documents: np.ndarray, device: str) -> Finder:

@@ -198,7 +198,7 @@ class Encoder:
             features = {
                 name: value.to(self.devices[device]) if isinstance(value, torch.Tensor) else value for name, value in features.items()
             }
-            vectors = replica(features)["sentence_embedding"].float()  # (rows, D)
+            vectors = replica(features)["sentence_embedding"][: len(rows)].float()  # (rows, D), without the filler of packed batches
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise Refused("out of memory with a single text", "cut it with --doc-length, or use a larger device") from None

@@ -22,6 +22,9 @@ NAME = "fletching_packed"
 ARCHITECTURES = {"bert": False, "roberta": True, "xlm-roberta": True, "camembert": True}
 
 
+FILL_TO = 64  # tokens
+
+
 def prepare(model: Any, device: str) -> int | None:
     """Make a SentenceTransformer run packed batches: its first position; None where it cannot."""
     network: Any = getattr(model[0], "model", None)
@@ -41,11 +44,17 @@ _LATER = ("Normalize", "Dense", "LayerNorm")  # modules behind the pooling that 
 
 
 def features(inputs: Sequence[dict[str, list[int]]], first_position: int) -> dict[str, Any]:
-    """The token ids of several texts as one row, and where each text starts."""
+    """The token ids of several texts as one row, and where each text starts; the last text is filler and no input.
+
+    A kernel is made, and kept, for each number of tokens: a batch is filled up to a multiple, so that few are.
+    """
     lengths = [len(row["input_ids"]) for row in inputs]
-    starts = torch.tensor([0, *lengths]).cumsum(0)
-    ids = [token for row in inputs for token in row["input_ids"]]
+    filler = FILL_TO - sum(lengths) % FILL_TO
+    ids = [token for row in inputs for token in row["input_ids"]] + [inputs[0]["input_ids"][0]] * filler
     positions = torch.cat([torch.arange(first_position, first_position + length) for length in lengths])
+    positions = torch.cat([positions, positions.new_full((filler,), first_position)])
+    lengths.append(filler)
+    starts = torch.tensor([0, *lengths]).cumsum(0)
     row = {"input_ids": torch.tensor([ids]), "position_ids": positions[None]}  # (1, tokens) each
     row["token_type_ids"] = torch.zeros_like(row["input_ids"])
     # `runs` is read by `attention`: (texts, length) of each run of equal lengths.
