@@ -187,6 +187,19 @@ def test_an_evaluation_set_can_be_texts(sift, write, tmp_path):
     assert [row["id"] for row in kept] == ["1"]
 
 
+def test_each_evaluation_file_has_its_own_count(sift, write, tmp_path):
+    rows = [{"id": str(i), "query": query, "pos": ["p"]} for i, query in enumerate(("a", "b", "c", "one two three"))]
+    vectors = {text: [1, 0] for row in rows for text in (row["query"], "p")}
+    files = {"first": ["A", "b"], "second": ["b", "one two"], "third": ["nowhere"]}
+    paths = [write(tmp_path / f"{name}.jsonl", [{"text": text} for text in texts]) for name, texts in files.items()]
+    options = [part for path in paths for part in ("--decontaminate", path)]
+    kept, _, summary = sift(rows, vectors, *options, "--ngram", 2)
+    assert [row["id"] for row in kept] == ["2"]
+    assert summary["measures"]["rows_in_evaluation_file"] == {str(path): rows for path, rows in zip(paths, (2, 2, 0))}  # b counts twice
+    assert sum(summary["dropped"].values()) == 3
+    assert summary["notes"] == [f"2 rows stand in {path}" for path in paths[:2]]
+
+
 def test_words_in_a_row_are_enough_with_ngram(sift, write, tmp_path):
     rows = [
         {"id": "1", "query": "x", "pos": ["It is a language for SAFE and fast things"]},

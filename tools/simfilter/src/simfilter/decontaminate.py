@@ -13,37 +13,52 @@ from fletching.errors import Refused
 from fletching.report import Report
 from fletching.stream import Reader
 from fletching.stream.reader import open_rows
-from fletching.stream.sources import resolve
+from fletching.stream.sources import Source, resolve
 
 
 class Evaluation:
     """The texts of evaluation files (`examples` or `texts`), as sorted keys: 8 bytes a text, and 8 a word with `ngram`.
 
     ngram: words in a row that must be shared; 0 compares whole texts alone, after normalisation.
+    rows: how many rows stood in each file; a row that stands in several counts for each.
     """
 
     def __init__(self, files: Sequence[str], ngram: int) -> None:
         self.ngram = ngram
-        whole, pieces = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
-        for texts in _texts(files):
-            whole.append(keys.of(texts))
-            if ngram:
-                pieces.append(keys.of_runs(texts, ngram)[1])
-        self.whole, self.pieces = np.unique(np.concatenate(whole)), np.unique(np.concatenate(pieces))
-        self.whole = self.whole[self.whole != keys.ABSENT]
+        self.sets: list[tuple[str, np.ndarray, np.ndarray]] = []  # name, keys of texts, keys of runs of words
+        self.rows: dict[str, int] = {}
+        for source in resolve(files):
+            texts = _texts(source)
+            whole = _distinct([keys.of(some) for some in texts])
+            runs = _distinct([keys.of_runs(some, ngram)[1] for some in texts if ngram])
+            self.sets.append((source.where, whole[whole != keys.ABSENT], runs))
+            self.rows[source.where] = 0
 
     def reasons(self, batch: pa.RecordBatch) -> list[str | None]:
-        """Why each row is contaminated, or None."""
-        reasons: list[str | None] = [None] * len(batch)
-        parents = pc.list_parent_indices(batch["pos"]).to_numpy()
-        for texts, rows, name in ((batch["pos"].flatten(), parents, "a positive"), (batch["query"], np.arange(len(batch)), "its query")):
+        """Why each row is contaminated, or None; the last reason that holds is told."""
+        parents, every = pc.list_parent_indices(batch["pos"]).to_numpy(), np.arange(len(batch))
+        asked: list[tuple[str, np.ndarray, np.ndarray, bool]] = []  # reason, rows, keys, of runs?
+        for texts, rows, name in ((batch["pos"].flatten(), parents, "a positive"), (batch["query"], every, "its query")):
             if self.ngram:
                 item, found = keys.of_runs(texts, self.ngram)
-                for row in rows[item[keys.among(found, self.pieces)]]:
-                    reasons[row] = f"sharing {self.ngram} words in a row with an evaluation set"
-            for row in rows[keys.among(keys.of(texts), self.whole)]:
-                reasons[row] = f"{name} stands in an evaluation set"
-        return reasons
+                asked.append((f"sharing {self.ngram} words in a row with an evaluation set", rows[item], found, True))
+            asked.append((f"{name} stands in an evaluation set", rows, keys.of(texts), False))
+        strongest = np.zeros(len(batch), np.int64)  # place in `asked`, from 1 on
+        for name, whole, runs in self.sets:
+            touched = np.zeros(len(batch), bool)
+            for place, (_, rows, found, of_runs) in enumerate(asked, 1):
+                inside = rows[keys.among(found, runs if of_runs else whole)]
+                strongest[inside] = np.maximum(strongest[inside], place)
+                touched[inside] = True
+            self.rows[name] += int(touched.sum())
+        return [asked[place - 1][0] if place else None for place in strongest.tolist()]
+
+    def tell(self, report: Report) -> None:
+        """The rows found in each file, for the summary and, where there are any, the reader."""
+        report.measures["rows_in_evaluation_file"] = dict(self.rows)
+        for name, rows in self.rows.items():
+            if rows:
+                report.note(f"{rows:,} rows stand in {name}")
 
 
 def split(batch: pa.RecordBatch, evaluation: Evaluation, report: Report) -> tuple[pa.RecordBatch, pa.RecordBatch, list[str]]:
@@ -56,15 +71,17 @@ def split(batch: pa.RecordBatch, evaluation: Evaluation, report: Report) -> tupl
     return batch.filter(pc.invert(wrong)), batch.filter(wrong), told
 
 
-def _texts(files: Sequence[str]) -> list[pa.Array]:
-    """Every query, positive and text of the files."""
+def _distinct(parts: list[np.ndarray]) -> np.ndarray:
+    return np.unique(np.concatenate([np.zeros(0, np.uint64), *parts]))
+
+
+def _texts(source: Source) -> list[pa.Array]:
+    """Every query, positive and text of a file."""
+    names = open_rows(source, schema.load("texts")).schema.names
+    kind = "texts" if "text" in names else "examples"
+    if source.path is None:
+        raise Refused("--decontaminate cannot read stdin", "name a file")
     found = []
-    for source in resolve(files):
-        quiet = Report("simfilter", quiet=True)
-        names = open_rows(source, schema.load("texts")).schema.names
-        kind = "texts" if "text" in names else "examples"
-        if source.path is None:
-            raise Refused("--decontaminate cannot read stdin", "name a file")
-        for batch in Reader(quiet, [source.path], kind, count=False):
-            found += [batch["text"]] if kind == "texts" else [batch["query"], batch["pos"].flatten()]
+    for batch in Reader(Report("simfilter", quiet=True), [source.path], kind, count=False):
+        found += [batch["text"]] if kind == "texts" else [batch["query"], batch["pos"].flatten()]
     return found

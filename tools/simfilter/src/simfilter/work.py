@@ -104,3 +104,4 @@ class Work:
                 self.rejects.write(rows.rejected(wrong, self.columns, reasons))
             if len(clean):
                 yield clean
+        evaluation.tell(self.report)
