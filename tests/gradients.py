@@ -24,8 +24,13 @@ LOSSES = {
     "symmetric": functools.partial(losses.infonce, symmetric=True, temperature=0.1),
     "positives": functools.partial(losses.infonce, candidates="positives"),
     "own": functools.partial(losses.infonce, candidates="own"),
+    "query-negatives": functools.partial(losses.infonce, query_negatives=True, similarity="dot", temperature=1.0),
     "triplet": functools.partial(losses.triplet, margin=0.7),
-    "matryoshka": lambda q, d, structure: losses.matryoshka(lambda a, b: losses.infonce(a, b, structure), (4, 12), q, d),
+    "kl": functools.partial(losses.kl, teacher_temperature=0.5),
+    "infonce+kl": functools.partial(losses.infonce_kl, kl_weight=0.3),
+    "margin-mse": losses.margin_mse,
+    "cosent": losses.cosent,
+    "matryoshka": functools.partial(losses.matryoshka, loss=losses.infonce, dims=(4, 12), weights=(1, 2)),
 }
 RATE = 0.05  # of the SGD steps
 
@@ -85,7 +90,14 @@ def batch(seed: int, rows: int) -> dict[str, Tensor]:
         "lengths": lengths,
         "queries": torch.tensor(rows),
         "rows": own,
-        **Structure(terms, torch.full((rows,), 1 / rows), hard, known)._asdict(),
+        **Structure(
+            terms,
+            torch.full((rows,), 1 / rows),
+            hard,
+            known,
+            torch.cat([torch.cat([own[:, None], pairs], 1) for pairs in (terms, hard)]),
+            torch.randn(2 * rows, generator=gen),
+        )._asdict(),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import pytest
@@ -41,7 +42,15 @@ def features(seed: int = 0, rows: int = 9) -> dict[str, Tensor]:
         "lengths": lengths,
         "queries": torch.tensor(rows),
         "rows": torch.arange(rows),
-        **Structure(pairs, torch.full((rows,), 1 / rows), hard, torch.cat([pairs, torch.tensor([[0, min(4, 2 * rows - 1)]])]))._asdict(),
+        **Structure(
+            pairs,
+            torch.full((rows,), 1 / rows),
+            hard,
+            torch.cat([pairs, torch.tensor([[0, min(4, 2 * rows - 1)]])]),
+            torch.cat([torch.cat([pairs[:, :1], each], 1) for each in (pairs, hard)]),
+            torch.randn(2 * rows, generator=gen),
+            *(torch.nn.functional.normalize(torch.randn(count, 3, generator=gen), dim=1) for count in (rows, 2 * rows)),
+        )._asdict(),
     }
 
 
@@ -61,7 +70,13 @@ LOSSES = {
     "infonce": losses.infonce,
     "symmetric": functools.partial(losses.infonce, symmetric=True, temperature=0.1),
     "own": functools.partial(losses.infonce, candidates="own"),
+    "query-negatives": functools.partial(losses.infonce, query_negatives=True, similarity="dot", temperature=1.0),
     "triplet": functools.partial(losses.triplet, margin=0.7),
+    "kl": functools.partial(losses.kl, teacher_temperature=0.5),
+    "infonce+kl": functools.partial(losses.infonce_kl, kl_weight=0.3, guide_margin=0.1),
+    "margin-mse": losses.margin_mse,
+    "cosent": losses.cosent,
+    "matryoshka": functools.partial(losses.matryoshka, loss=losses.infonce, dims=[4, 12], weights=[1, 2]),
 }
 
 
@@ -77,7 +92,7 @@ def test_any_micro_batch_size_gives_the_one_pass_gradient(name: str, batch_token
 
 
 def test_the_one_pass_gradient_is_torchs_own() -> None:
-    model, batch = seeded(), features()
+    model, batch = seeded(), features() | {"guide_queries": None}
     _, ours = gradient(model, batch, losses.infonce, batch_tokens=10**6)
     model.zero_grad()
     ids, mask = padded(batch["input_ids"], batch["lengths"], torch.arange(27), 0)
@@ -102,6 +117,23 @@ def test_dropout_of_the_second_pass_is_that_of_the_first(batch_tokens: int) -> N
     other = gradient(model, batch, losses.infonce, batch_tokens=batch_tokens)
     assert (replayed[1] - kept[1]).norm() <= 1e-5 * kept[1].norm()
     assert (other[1] - kept[1]).norm() > 1e-2 * kept[1].norm()
+
+
+@pytest.mark.parametrize("name", ["symmetric", "kl", "margin-mse", "cosent", "infonce+kl", "matryoshka"])
+def test_a_learned_temperature_gets_the_slope_of_the_loss(name: str) -> None:
+    batch = features()
+    objective = Objective(seeded(), LOSSES[name], batch_tokens=16, learned_temperature=0.2)
+    (objective([batch]) / 2).backward()
+    assert objective.log_temperature is not None
+    at = [Objective(seeded(), functools.partial(LOSSES[name], temperature=0.2 * math.exp(step)))([batch]).item() for step in (-0.02, 0.02)]
+    assert objective.log_temperature.grad is not None
+    assert objective.log_temperature.grad.item() == pytest.approx((at[1] - at[0]) / 0.04 / 2, rel=2e-3)
+
+
+def test_prompts_of_different_length_stand_in_different_micro_batches() -> None:
+    group = torch.tensor([0, 3, 0, 3, 5])
+    parts = micro_batches(torch.tensor([9, 2, 30, 4, 1]), 64, group)
+    assert [part.tolist() for part in parts] == [[2, 0], [3, 1], [4]]
 
 
 def test_the_loss_is_scaled_as_the_trainer_scales_it() -> None:

@@ -59,7 +59,7 @@ def test_infonce_and_its_gradient_meet_the_formula_for_any_tile(seed: int, candi
     q.requires_grad_(), d.requires_grad_()
     value = written_out(q, d, structure, temperature, candidates)
     wanted = gradients(value, q, d)
-    loss, grad_q, grad_d = losses.infonce(q.detach(), d.detach(), structure, temperature=temperature, candidates=candidates, tile=tile)
+    loss, grad_q, grad_d, _ = losses.infonce(q.detach(), d.detach(), structure, temperature=temperature, candidates=candidates, tile=tile)
     assert near(loss, value.detach())
     assert near(grad_q, wanted[0])
     assert near(grad_d, wanted[1])
@@ -71,7 +71,7 @@ def test_symmetric_infonce_is_the_mean_of_both_directions() -> None:
     turned = Structure(structure.terms.flip(1), structure.weights, structure.hard.flip(1), structure.known.flip(1))
     value = (written_out(q, d, structure, 0.1) + written_out(d, q, turned, 0.1)) / 2
     wanted = gradients(value, q, d)
-    loss, grad_q, grad_d = losses.infonce(q.detach(), d.detach(), structure, temperature=0.1, symmetric=True, tile=2)
+    loss, grad_q, grad_d, _ = losses.infonce(q.detach(), d.detach(), structure, temperature=0.1, symmetric=True, tile=2)
     assert near(loss, value.detach())
     assert near(grad_q, wanted[0])
     assert near(grad_d, wanted[1])
@@ -97,7 +97,7 @@ def test_a_known_answer_gets_no_gradient_as_a_negative() -> None:
 def test_half_precision_vectors_are_compared_in_float32() -> None:
     q, d, structure = batch(5)
     rounded = q.bfloat16(), d.bfloat16()
-    loss, grad, _ = losses.infonce(*rounded, structure, temperature=0.02)
+    loss, grad, *_ = losses.infonce(*rounded, structure, temperature=0.02)
     exact = losses.infonce(*(x.double() for x in rounded), structure, temperature=0.02)[0]
     assert loss.dtype == grad.dtype == torch.float32
     assert abs(loss.item() - exact.item()) < 1e-5 * abs(exact.item())
@@ -114,7 +114,7 @@ def test_triplet_meets_its_formula(seed: int) -> None:
             gap = 0.2 - torch.cosine_similarity(q[query], d[positive], dim=0) + torch.cosine_similarity(q[query], d[negative], dim=0)
             value = value + weight / len(mine) * gap.clamp_min(0)
     wanted = gradients(value, q, d)
-    loss, grad_q, grad_d = losses.triplet(q.detach(), d.detach(), s, margin=0.2)
+    loss, grad_q, grad_d, _ = losses.triplet(q.detach(), d.detach(), s, margin=0.2)
     assert near(loss, value.detach())
     assert near(grad_q, wanted[0])
     assert near(grad_d, wanted[1])
@@ -122,7 +122,7 @@ def test_triplet_meets_its_formula(seed: int) -> None:
 
 def test_triplet_without_hard_negatives_is_zero() -> None:
     q, d, s = batch(1)
-    loss, grad_q, grad_d = losses.triplet(q, d, s._replace(hard=torch.empty(0, 2, dtype=torch.long)))
+    loss, grad_q, grad_d, _ = losses.triplet(q, d, s._replace(hard=torch.empty(0, 2, dtype=torch.long)))
     assert loss == 0
     assert grad_q.abs().max() == 0
     assert grad_d.abs().max() == 0
@@ -133,10 +133,17 @@ def test_matryoshka_is_the_mean_over_prefixes() -> None:
     q.requires_grad_(), d.requires_grad_()
     value = sum(written_out(q[:, :dim], d[:, :dim], structure, 0.05) for dim in (2, 3, 5)) / 3
     wanted = gradients(value, q, d)
-    loss, grad_q, grad_d = losses.matryoshka(lambda a, b: losses.infonce(a, b, structure), [2, 3, 5], q.detach(), d.detach())
+    loss, grad_q, grad_d, _ = losses.matryoshka(q.detach(), d.detach(), structure, loss=losses.infonce, dims=[2, 3, 5])
     assert near(loss, value.detach())
     assert near(grad_q, wanted[0])
     assert near(grad_d, wanted[1])
+
+
+def test_matryoshka_takes_weights() -> None:
+    q, d, structure = batch(2)
+    parts = [losses.triplet(q[:, :dim], d[:, :dim], structure, margin=0.5).value for dim in (2, 5)]
+    weighted = losses.matryoshka(q, d, structure, loss=losses.triplet, dims=[2, 5], weights=[3, 1], margin=0.5).value
+    assert near(weighted, (3 * parts[0] + parts[1]) / 4)
 
 
 @pytest.mark.parametrize("tile", [64, 1024])

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from contrast_train.carried import Needs
 from contrast_train.collate import Collator, arrange
 from contrast_train.rows import Drawn, Rows, spool
 from fletching.report import Report
@@ -34,7 +35,7 @@ def masked(rows: list[Drawn]) -> set[tuple[str, str]]:
     """(query, document) pairs that are no negatives although they are no positives of a row."""
     queries, documents, structure = arrange(rows, "")
     terms = {tuple(pair) for pair in structure.terms.tolist()}
-    return {(queries[q][1], documents[d]) for q, d in structure.known.tolist() if (q, d) not in terms}
+    return {(queries[q][1], documents[d][1]) for q, d in structure.known.tolist() if (q, d) not in terms}
 
 
 def test_negatives_are_redrawn_each_epoch_and_never_repeat_in_a_row(opened: Any) -> None:
@@ -97,7 +98,7 @@ def test_equal_texts_are_one_and_equal_pairs_weigh_double(opened: Any) -> None:
     rows = drawn(opened([{"query": "a", "pos": ["p"], "neg": ["n"]}, {"query": "a", "pos": ["p"]}, {"query": "b", "pos": ["n"]}]))
     queries, documents, structure = arrange(rows, "")
     assert [text for _, text in queries] == ["a", "b"]
-    assert documents == ["p", "n"]
+    assert documents == [("", "p"), ("", "n")]
     assert structure.terms.tolist() == [[0, 0], [1, 1]]
     assert structure.weights.tolist() == pytest.approx([2 / 3, 1 / 3])
 
@@ -129,3 +130,31 @@ def test_rows_that_cannot_be_trained_are_counted(tmp_path: Path) -> None:
     spool(table.to_batches(), str(tmp_path / "rows.arrow"), report)
     assert dict(report.dropped) == {"with a blank query": 1, "without a positive": 1}
     assert [row.positives for row in drawn(Rows(str(tmp_path / "rows.arrow")))] == [("p",)]
+
+
+def test_a_positive_scored_below_the_floor_is_none_and_may_be_a_negative(opened: Any) -> None:
+    graded = {"query": "q", "pos": ["good", "bad"], "pos_scores": [0.9, 0.1], "pos_score_kind": "label", "neg": ["bad", "n"]}
+    rows = opened([graded, {"query": "q2", "pos": ["bad"]}], all_positives=True, min_score=0.5)
+    assert rows[0, 0].positives == ("good",)
+    assert set(rows[0, 0].negatives) == {"bad", "n"}
+    assert masked(drawn(rows)) == set()
+    cosine = opened([graded | {"pos_score_kind": "cosine"}], all_positives=True, min_score=0.5)
+    assert set(cosine[0, 0].positives) == {"good", "bad"}
+
+
+def test_the_list_of_a_row_is_its_own_scored_documents(opened: Any) -> None:
+    row = {"query": "q", "pos": ["a", "b"], "pos_scores": [3.0, 2.0], "neg": ["x", "y"], "neg_scores": [1.0, 0.5]}
+    rows = drawn(opened([row, {"query": "r", "pos": ["a"], "pos_scores": [7.0]}], lists=True, negatives=1))
+    _, documents, structure = arrange(rows, "")
+    named = [(r, q, documents[d][1], s) for (r, q, d), s in zip(structure.lists.tolist(), structure.scores.tolist())]
+    kept = rows[0].negatives[0]
+    assert sorted(named) == sorted([(0, 0, "a", 3.0), (0, 0, "b", 2.0), (0, 0, kept, {"x": 1.0, "y": 0.5}[kept]), (1, 1, "a", 7.0)])
+
+
+def test_texts_become_queries_with_their_title(tmp_path: Path) -> None:
+    report = Report("test", quiet=True)
+    table = pa.table({"id": ["1", "2", "3"], "text": ["body", " ", "c"], "title": ["Head", None, None], "prompt": [None, None, "p: "]})
+    spool(table.to_batches(), str(tmp_path / "rows.arrow"), report, Needs("simcse"))
+    rows = drawn(Rows(str(tmp_path / "rows.arrow")))
+    assert [(row.query, row.prompt, row.positives) for row in rows] == [("Head body", None, ()), ("c", "p: ", ())]
+    assert dict(report.dropped) == {"with a blank text": 1}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ class Backbone:
     autocast: torch.dtype | None
     prompts: dict[str, str]  # of "query" and "document", for rows without one of their own
     lengths: dict[str, int]
+    counted: dict[str, int] = field(default_factory=dict)  # tokens of each prompt
 
     @property
     def tokenizer(self) -> Any:
@@ -49,8 +50,28 @@ class Backbone:
             else []
         )
 
-    def collator(self) -> Collator:
-        return Collator(self.tokenize, self.prompts["query"], self.prompts["document"], self.lengths["query"], self.lengths["document"])
+    def prompt_tokens(self, prompt: str) -> int:
+        """How many tokens of a text are its prompt, counted as sentence-transformers does."""
+        if prompt not in self.counted:
+            ids = self.tokenize([prompt], 1 << 20)[0] if prompt else []
+            self.counted[prompt] = len(ids) - bool(ids and ids[-1] in self.tokenizer.all_special_ids)
+        return self.counted[prompt]
+
+    @property
+    def pools_prompts(self) -> bool:
+        return all(getattr(module, "include_prompt", True) for module in self.model)
+
+    def collator(self, views: bool = False, guide: Any = None) -> Collator:
+        return Collator(
+            self.tokenize,
+            self.prompts["query"],
+            self.prompts["document"],
+            self.lengths["query"],
+            self.lengths["document"],
+            views,
+            guide,
+            None if self.pools_prompts else self.prompt_tokens,
+        )
 
 
 def load(options: Any) -> Backbone:
@@ -58,11 +79,6 @@ def load(options: Any) -> Backbone:
     if options.dtype == "float16":
         raise Usage("--dtype float16 loses small gradients", "use bfloat16 or float32")
     model = plain(options, adapters.four_bit() if options.lora_4bit else None)
-    if not all(getattr(module, "include_prompt", True) for module in model):
-        raise Refused(
-            f"--model {options.model} leaves the prompt out of pooling, which is not supported yet",
-            "set include_prompt to true in its pooling",
-        )
     name = device(options)
     number_type = models.number_type(options.dtype, name)
     autocast = number_type if number_type != torch.float32 else None

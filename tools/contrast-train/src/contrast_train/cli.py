@@ -1,6 +1,6 @@
 """contrast-train: contrastive fine-tuning whose gradient is right at any batch size.
 
-Reads    examples: `query`, `pos`, and where there are `neg`, `prompt`, `task`, `pos_ids`, `neg_ids`
+Reads    examples: `query`, `pos`, and where there are `neg`, scores, `prompt`, `task`, ids; or texts
 Writes   a sentence-transformers folder; checkpoints beside it in DIR.run until it is done
 Holds    the model, its optimiser, activations up to --activations, 4 x D bytes a text of the batch
 
@@ -16,6 +16,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
+from contrast_train import choice
 from fletching import cli
 from fletching.errors import Usage
 from fletching.options import IO, MODEL, Examples, Model, Seed, Standard
@@ -28,6 +29,9 @@ TRAINING = "training"
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Examples, Model, Seed, Standard):
+    inputs: tuple[str, ...] = cli.positional(
+        "examples, or texts for SimCSE: Parquet, Arrow or JSONL files, folders, globs or URLs; none or - is stdin", "EXAMPLES"
+    )
     output: str | None = cli.option(
         None, "the folder of the trained model (required but for --dry-run)", metavar="DIR", short="-o", group=IO, rows=False
     )
@@ -50,8 +54,18 @@ class Options(Examples, Model, Seed, Standard):
     )
     weight_decay: float = cli.option(0.01, "AdamW's weight decay", metavar="X", low=0, group=TRAINING, advanced=True)
     clip: float = cli.option(1.0, "gradients longer than this are shortened; 0: never", metavar="X", low=0, group=TRAINING, advanced=True)
-    positives: Literal["sample", "all"] = cli.option(
-        "sample", "one positive a row, drawn anew each epoch, or all of them", group=TRAINING, advanced=True
+    positives: Literal["sample", "all"] | None = cli.option(
+        None,
+        "one positive a row, drawn anew each epoch, or all of them [sample; a loss over scores takes all in any case]",
+        metavar="sample|all",
+        group=TRAINING,
+        advanced=True,
+    )
+    min_score: float | None = cli.option(
+        None, "a positive whose label, reranker or judge score is below X is none", metavar="X", group=TRAINING, advanced=True
+    )
+    prompt_pooling: Literal["include", "exclude"] | None = cli.option(
+        None, "tokens of prompts in or out of pooling [the model's own]", metavar="include|exclude", group=TRAINING, advanced=True
     )
     dropout: float | None = cli.option(
         None,
@@ -112,20 +126,52 @@ class Options(Examples, Model, Seed, Standard):
         advanced=True,
         rows=False,
     )
-    loss: Literal["infonce", "triplet"] = cli.option("infonce", "what pulls positives up and pushes negatives down", group=LOSS)
-    temperature: float = cli.option(0.05, "InfoNCE: cosines are divided by it", metavar="T", low=1e-4, group=LOSS)
+    loss: Literal["infonce", "triplet", "kl", "infonce+kl", "margin-mse", "cosent", "simcse"] | None = cli.option(
+        None,
+        "infonce, triplet, kl, infonce+kl, margin-mse, cosent (labels) or simcse (texts) [by what the rows carry; it is said]",
+        metavar="L",
+        group=LOSS,
+    )
+    temperature: float | None = cli.option(
+        None, "similarities are divided by it [0.05; 1 for dot products and margin-mse]", metavar="T", low=1e-4, group=LOSS
+    )
+    learn_temperature: bool = cli.option(
+        False, "train the temperature too, at 50 x --lr, from where --temperature puts it", group=LOSS, advanced=True
+    )
+    similarity: Literal["cosine", "dot"] | None = cli.option(
+        None, "of normalised vectors or not; saved in the model [the model's own]", metavar="cosine|dot", group=LOSS, advanced=True
+    )
     symmetric: bool = cli.option(False, "InfoNCE: rank queries for each document as well", group=LOSS)
-    candidates: Literal["all", "positives", "own"] = cli.option(
+    candidates: Literal["all", "positives", "hard", "own"] = cli.option(
         "all",
-        "InfoNCE negatives: all documents of the batch; own hard negatives and everyone's positives; own hard negatives alone",
+        "InfoNCE negatives: all documents of the batch; own hard negatives and everyone's positives; everyone's hard "
+        "negatives; own hard negatives alone",
         group=LOSS,
         advanced=True,
     )
+    query_negatives: bool = cli.option(False, "InfoNCE: the other queries are negatives too", group=LOSS, advanced=True)
+    guide: str | None = cli.option(
+        None, "InfoNCE: a model that masks false negatives, what it finds as near as the positive", metavar="MODEL", group=LOSS
+    )
+    guide_margin: float = cli.option(
+        0.0, "mask above the positive's similarity by the guide - X", metavar="X", low=-2, high=2, group=LOSS, advanced=True
+    )
+    guide_relative: bool = cli.option(False, "mask above that similarity x (1 - X)", group=LOSS, advanced=True)
     margin: float = cli.option(
         0.2, "triplet: how much nearer a positive must be than a hard negative", metavar="X", low=0, high=2, group=LOSS, advanced=True
     )
+    teacher_temperature: float = cli.option(
+        1.0, "kl, margin-mse: the teacher's scores are divided by it", metavar="T", low=1e-4, group=LOSS, advanced=True
+    )
+    kl_weight: float = cli.option(1.0, "infonce+kl: weight of the second part", metavar="X", low=0, group=LOSS, advanced=True)
     matryoshka: tuple[int, ...] = cli.option(
         (), "take the loss on these first dimensions too, e.g. 64,128,384", metavar="D,D", low=1, group=LOSS
+    )
+    matryoshka_weights: tuple[float, ...] = cli.option(
+        (), "weights of these dimensions [equal ones]", metavar="W,W", low=1e-6, group=LOSS, advanced=True
+    )
+    matryoshka_layer: bool = cli.option(
+        False, "add a linear layer to the largest of these dimensions, saved in the model", group=LOSS, advanced=True
     )
 
 
@@ -142,8 +188,13 @@ def check(options: Options) -> None:
         raise Usage("--epochs and --steps both say how long to train", "leave one of them out")
     if options.output is None and not options.dry_run:
         raise Usage("-o is missing", "name the folder of the trained model: -o DIR")
-    if options.loss == "triplet" and options.symmetric:
-        raise Usage("--symmetric is for infonce", "leave it out")
+    if options.loss:
+        choice.check(options, options.loss)
+    for name in ("matryoshka_weights", "matryoshka_layer"):
+        if getattr(options, name) and not options.matryoshka:
+            raise Usage(f"--{name.replace('_', '-')} needs dimensions", "pass --matryoshka, e.g. 64,128,256")
+    if not options.guide and (options.guide_margin or options.guide_relative):
+        raise Usage("--guide-margin and --guide-relative need a guide", "pass --guide MODEL")
     if options.eval_every is not None and options.eval is None:
         raise Usage("--eval-every has nothing to evaluate on", "pass --eval FILE")
 
@@ -177,7 +228,7 @@ def run(options: Options, report: Report) -> None:
         job.train(folder, newest)
 
 
-TOOL = cli.Tool("contrast-train", Options, run, __doc__, "contrast-train [EXAMPLES...] --model M -o DIR")
+TOOL = cli.Tool("contrast-train", Options, run, __doc__, "contrast-train [EXAMPLES|TEXTS...] --model M -o DIR")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -21,26 +21,29 @@ class HeldOut:
     """Queries, the corpus (every distinct `pos` and `neg`) and which documents answer which query."""
 
     def __init__(self, batches: Iterable[pa.RecordBatch], query_prompt: str, where: str) -> None:
-        queries: dict[str, int] = {}
+        queries: dict[tuple[str, str], int] = {}  # prompt, text
         documents: dict[str, int] = {}
         relevant: dict[int, dict[int, None]] = defaultdict(dict)
         for batch in batches:
             prompts = schema.column(batch, "prompt", pa.string()).to_pylist()
             negatives = schema.column(batch, "neg", pa.list_(pa.string())).to_pylist()
             for prompt, text, positives, others in zip(prompts, batch["query"].to_pylist(), batch["pos"].to_pylist(), negatives):
-                query = queries.setdefault((query_prompt if prompt is None else prompt) + text, len(queries))
+                query = queries.setdefault((query_prompt if prompt is None else prompt, text), len(queries))
                 for document in positives:
                     relevant[query][documents.setdefault(document, len(documents))] = None
                 for document in others or []:
                     documents.setdefault(document, len(documents))
         if not queries:
             raise Refused(f"--eval {where} holds no rows", "give it held-out examples")
-        self.queries, self.documents = list(queries), list(documents)
+        self.queries, self.documents = [prompt + text for prompt, text in queries], list(documents)
+        self.prompts = [prompt for prompt, _ in queries]
         self.relevant = [list(relevant[query]) for query in range(len(queries))]
 
-    def measure(self, embed: Callable[[list[str], list[str]], tuple[Tensor, Tensor]]) -> dict[str, float]:
+    def measure(self, embed: Callable[[list[str], list[str]], tuple[Tensor, Tensor]], similarity: str = "cosine") -> dict[str, float]:
         """nDCG@10 and MRR@10, means over the queries. embed: (queries, documents) -> their vectors."""
-        q, d = (functional.normalize(vectors, dim=1) for vectors in embed(self.queries, self.documents))
+        q, d = embed(self.queries, self.documents)
+        if similarity == "cosine":
+            q, d = functional.normalize(q, dim=1), functional.normalize(d, dim=1)
         found: list[list[int]] = []
         for start in range(0, len(q), TILE):
             scores = q[start : start + TILE] @ d.T  # (t, N)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from contrast_train.backbone import Backbone
+from contrast_train.collate import Collator
 from contrast_train.gradcache import micro_batches
 from contrast_train.objective import Objective
 from contrast_train.plan import Plan
@@ -18,7 +19,7 @@ SAMPLE = 2_000  # rows looked at for lengths
 PROBES = 8  # batches looked at for duplicates and masked pairs
 
 
-def describe(rows: Rows, plan: Plan, backbone: Backbone, report: Report) -> None:
+def describe(rows: Rows, plan: Plan, backbone: Backbone, collate: Collator, report: Report) -> None:
     """Notes of the plan and of what training will see of the data."""
     for line in plan.describe():
         report.note(line)
@@ -30,7 +31,7 @@ def describe(rows: Rows, plan: Plan, backbone: Backbone, report: Report) -> None
         "repeated_queries": rows.repeated_queries(),
     }
     _lengths(rows, backbone, report)
-    _batches(rows, plan, backbone, report)
+    _batches(rows, plan, collate, report)
 
 
 def _lengths(rows: Rows, backbone: Backbone, report: Report) -> None:
@@ -40,6 +41,8 @@ def _lengths(rows: Rows, backbone: Backbone, report: Report) -> None:
         "document": [backbone.prompts["document"] + text for row in chosen for text in row.positives + row.negatives],
     }
     for role, those in texts.items():
+        if not those:
+            continue
         counts, limit = np.array(backbone.untruncated(those)), backbone.lengths[role]
         cut = float((counts > limit).mean())
         report.note(
@@ -49,15 +52,14 @@ def _lengths(rows: Rows, backbone: Backbone, report: Report) -> None:
         report.measures |= {f"{role}_tokens_mean": float(counts.mean()), f"{role}_cut": cut}
 
 
-def _batches(rows: Rows, plan: Plan, backbone: Backbone, report: Report) -> None:
-    collate = backbone.collator()
+def _batches(rows: Rows, plan: Plan, collate: Collator, report: Report) -> None:
     texts = distinct = masked = tokens = 0
     probed = plan.epoch(0)[:PROBES]
     for batch in probed:
         drawn = [rows[0, int(number)] for number in batch]
         features = collate(drawn)
         terms, known = features["texts_terms"], features["texts_known"]
-        texts += sum(1 + len(row.positives) + len(row.negatives) for row in drawn)
+        texts += sum(2 if collate.views else 1 + len(row.positives) + len(row.negatives) for row in drawn)
         distinct += len(features["texts_lengths"])
         masked += len(known) - len(terms)
         tokens += int(features["texts_lengths"].sum())
@@ -69,14 +71,14 @@ def _batches(rows: Rows, plan: Plan, backbone: Backbone, report: Report) -> None
     report.measures |= {"repeated_texts": share, "masked_pairs": masked, "tokens_per_step": tokens // len(probed)}
 
 
-def estimate(rows: Rows, plan: Plan, backbone: Backbone, objective: Objective, report: Report) -> float:
+def estimate(rows: Rows, plan: Plan, backbone: Backbone, collate: Collator, objective: Objective, report: Report) -> float:
     """Seconds for the whole run, from one real micro-batch there and back."""
     batch = plan.epoch(0)[0]
     features = {
         name.removeprefix("texts_"): tensor.to(backbone.device)
-        for name, tensor in backbone.collator()([rows[0, int(number)] for number in batch]).items()
+        for name, tensor in collate([rows[0, int(number)] for number in batch]).items()
     }
-    parts = micro_batches(features["lengths"], objective.batch_tokens)
+    parts = micro_batches(features["lengths"], objective.batch_tokens, features.get("prompt_tokens"))
     part = parts[len(parts) // 2]
     seconds: Sequence[float] = [_there_and_back(objective, features, part) for _ in range(3)]
     tokens = int(features["lengths"][part].sum())
@@ -93,6 +95,6 @@ def estimate(rows: Rows, plan: Plan, backbone: Backbone, objective: Objective, r
 
 def _there_and_back(objective: Objective, features: dict, part: object) -> float:
     start = time.monotonic()
-    objective.embed(features["input_ids"], features["lengths"], part).sum().backward()  # type: ignore[arg-type]
+    objective.embed(features["input_ids"], features["lengths"], part, features.get("prompt_tokens")).sum().backward()  # type: ignore[arg-type]
     objective.zero_grad(set_to_none=True)
     return time.monotonic() - start

@@ -19,15 +19,25 @@ Embed = Callable[[Tensor], Tensor]  # numbers of texts (n,) -> vectors (n, D)
 PAD_TO = 8  # micro-batches are this many tokens wide, or a multiple
 
 
-def micro_batches(lengths: Tensor, budget: int) -> list[Tensor]:
-    """Text numbers, longest first, cut where rows x width would pass the token budget."""
+def micro_batches(lengths: Tensor, budget: int, group: Tensor | None = None) -> list[Tensor]:
+    """Text numbers, longest first, cut where rows x width would pass the token budget.
+
+    group (texts,): texts of different groups stand in different micro-batches.
+    """
     order = lengths.argsort(descending=True, stable=True)
+    if group is not None:
+        order = order[group[order].argsort(stable=True)]
+        kinds = group[order]
+        ends = [*(torch.nonzero(kinds[1:] != kinds[:-1]).flatten() + 1).tolist(), len(order)]
+    else:
+        ends = [len(order)]
     width = (lengths[order] + PAD_TO - 1) // PAD_TO * PAD_TO
     parts, start = [], 0
-    while start < len(order):
-        rows = max(budget // int(width[start]), 1)
-        parts.append(order[start : start + rows])
-        start += rows
+    for end in ends:
+        while start < end:
+            stop = min(start + max(budget // int(width[start]), 1), end)
+            parts.append(order[start:stop])
+            start = stop
     return parts
 
 

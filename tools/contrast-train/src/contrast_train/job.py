@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import torch
 
 from contrast_train import backbone as backbones
-from contrast_train import card, forecast, losses, sharding
+from contrast_train import card, choice, forecast, shape, sharding
 from contrast_train.backbone import Backbone
+from contrast_train.carried import Needs
+from contrast_train.collate import Collator
 from contrast_train.evaluate import HeldOut
-from contrast_train.objective import Loss, Objective
+from contrast_train.objective import Objective
 from contrast_train.plan import Plan, plan
 from contrast_train.rows import Rows, open_rows, spool
 from fletching import cli, lineage, schema, trained
+from fletching.errors import Refused
+from fletching.options import Encoding
 from fletching.report import Report
 from fletching.stream import Reader, Writer
 from fletching.train import hardware, ranks, watch
-from fletching.train.folder import ROWS, RunFolder, read_json
+from fletching.train.folder import ROWS, VECTORS, RunFolder, read_json
 
+if TYPE_CHECKING:
+    from contrast_train.guide import Guide
+
+TEMPERATURE_RATE = 50  # times --lr: Adam moves the logarithm by about one rate a step
 SEVERAL_TIMES = 10  # checkpoints of a run whose --save-every is not given
 
 
@@ -32,12 +39,21 @@ class Job:
     def __init__(self, options: Any, report: Report, tool: cli.Tool, run_path: str) -> None:
         self.options, self.report, self.tool = options, report, tool
         self.spooled = os.path.join(run_path, ROWS)
-        self.digest = ranks.shared(self._spool() if ranks.first() else "")
-        self.rows: Rows = open_rows(self.spooled, seed=options.seed, negatives=options.negatives, all_positives=options.positives == "all")
+        self.digest, self.loss = ranks.shared(self._spool() if ranks.first() else ("", ""))
+        choice.check(options, self.loss)
+        self.rows: Rows = open_rows(
+            self.spooled,
+            seed=options.seed,
+            negatives=options.negatives,
+            all_positives=options.positives == "all" or self.loss in ("margin-mse", "kl", "cosent"),
+            lists=self.loss in choice.OVER_LISTS,
+            min_score=options.min_score if self.loss in choice.BELONGS["min_score"] else None,
+        )
         self.plan: Plan = plan(
             list(self.rows.column("task")), batch=options.batch, seed=options.seed, epochs=options.epochs, steps=options.steps
         )
         self.backbone: Backbone = backbones.load(options)
+        self.similarity = self._shape()
         backbones.settle_prompts(self.backbone, self.rows.prompts(), options.query_prompt)
         self.held_out = (
             HeldOut(Reader(report, [options.eval], "examples", count=False), self.backbone.prompts["query"], options.eval)
@@ -48,22 +64,66 @@ class Job:
             hardware.prepare_cpu(self.backbone.model)
         if options.dropout is not None:
             hardware.set_dropout(self.backbone.model, options.dropout)
+        if self.loss == "simcse" and not hardware.drops(self.backbone.model):
+            raise Refused("the model drops no activations, so the two views of a text would be equal", "pass --dropout 0.1")
         self.backbone.model.to(self.backbone.device)
         if options.fsdp:
             sharding.shard(self.backbone.model, self.backbone.device)
+        learned = choice.temperature(options, self.loss, self.similarity) if options.learn_temperature else None
         self.objective = Objective(
             self.backbone.model,
-            choose_loss(options),
+            choice.build(options, self.loss, self.similarity),
             batch_tokens=options.batch_tokens or (1024 if self.backbone.device.type == "cpu" else 32_768),
             keep_tokens=hardware.tokens_in(options.activations, self.backbone.model),
             autocast=self.backbone.autocast,
             pad_id=self.backbone.tokenizer.pad_token_id or 0,
             left_padding=self.backbone.tokenizer.padding_side == "left",
+            learned_temperature=learned,
         )
 
-    def _spool(self) -> str:
-        self.reader = Reader(self.report, self.options.inputs, "examples", limit=self.options.limit)
-        return spool(self.reader, self.spooled, self.report)
+    def _shape(self) -> str:
+        """Settle what stands behind the transformer; the similarity that is trained for."""
+        options, model = self.options, self.backbone.model
+        similarity, unnormalised = shape.settle_similarity(model, options.similarity)
+        if unnormalised:
+            self.report.note("the model's normalising module is left out: --similarity dot compares vectors as they are")
+        shape.settle_prompt_pooling(model, options.prompt_pooling)
+        if options.matryoshka_layer:
+            shape.add_layer(model, options.matryoshka, options.seed)
+        shape.check_dims(model, options.matryoshka, options.matryoshka_weights)
+        return similarity
+
+    def collator(self, guide: Guide | None = None) -> Collator:
+        return self.backbone.collator(self.loss == "simcse", guide)
+
+    def _guide(self, folder: RunFolder) -> Guide | None:
+        """The guide's vectors of all texts, from its cache after a stop."""
+        if not self.options.guide:
+            return None
+        from contrast_train.guide import Guide
+
+        given = self.options
+        encoding = Encoding(
+            model=given.guide, cache=folder.at(VECTORS), device=given.device, batch_tokens=given.batch_tokens,
+            trust_remote_code=given.trust_remote_code,
+        )  # fmt: skip
+        if not ranks.first():
+            ranks.wait()  # the first process fills the cache, the others read it
+        guide = Guide(self.rows, encoding, self.report)
+        if ranks.first():
+            ranks.wait()
+        return guide
+
+    def _spool(self) -> tuple[str, str]:
+        """(digest of the rows, the loss that they are trained with)."""
+        options = self.options
+        self.reader = Reader(self.report, options.inputs, ["examples", "texts"], limit=options.limit)
+        kind = self.reader.schema.name
+        needs = Needs("simcse" if kind == "texts" else options.loss, options.min_score)
+        digest, census = spool(self.reader, self.spooled, self.report, needs)
+        loss, why = choice.choose(options.loss, kind, census)
+        self.report.note(f"loss {loss}: {why}")
+        return digest, loss
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -78,8 +138,8 @@ class Job:
     @property
     def _settings(self) -> dict[str, Any]:
         """The options as the lineage shows them: no path, the same on every machine."""
-        options = {name: value for name, value in cli.row_options(self.options).items() if name not in ("model", "eval")}
-        return options | {"model": {"fingerprint": self.backbone.fingerprint, "lengths": self.backbone.lengths}}
+        options = {name: value for name, value in cli.row_options(self.options).items() if name not in ("model", "eval", "guide")}
+        return options | {"loss": self.loss} | {"model": {"fingerprint": self.backbone.fingerprint, "lengths": self.backbone.lengths}}
 
     @property
     def updates(self) -> int:
@@ -87,20 +147,22 @@ class Job:
         return -(-self.plan.steps // self.options.accumulate)
 
     def dry_run(self) -> None:
-        forecast.describe(self.rows, self.plan, self.backbone, self.report)
-        forecast.estimate(self.rows, self.plan, self.backbone, self.objective, self.report)
+        forecast.describe(self.rows, self.plan, self.backbone, self.collator(), self.report)
+        forecast.estimate(self.rows, self.plan, self.backbone, self.collator(), self.objective, self.report)
 
     def measure(self) -> dict[str, float]:
         """Quality on the held-out examples, as the model stands."""
         assert self.held_out
-        return self.held_out.measure(self._embed)
+        return self.held_out.measure(self._embed, self.similarity)
 
     def _embed(self, queries: list[str], documents: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = self.backbone.tokenize(queries, self.backbone.lengths["query"])
         tokens += self.backbone.tokenize(
             [self.backbone.prompts["document"] + text for text in documents], self.backbone.lengths["document"]
         )
-        vectors = self.objective.embed_all(tokens, self.backbone.device)
+        prompts = self.held_out.prompts + [self.backbone.prompts["document"]] * len(documents) if self.held_out else []
+        pooled = None if self.backbone.pools_prompts else [self.backbone.prompt_tokens(prompt) for prompt in prompts]
+        vectors = self.objective.embed_all(tokens, self.backbone.device, pooled)
         return vectors[: len(queries)], vectors[len(queries) :]
 
     def train(self, folder: RunFolder, newest: str | None) -> None:
@@ -110,14 +172,14 @@ class Job:
         if newest:
             self.report.note(f"going on from step {step:,} of {self.updates:,}")
         else:
-            forecast.describe(self.rows, self.plan, self.backbone, self.report)
+            forecast.describe(self.rows, self.plan, self.backbone, self.collator(), self.report)
         log = folder.at("measures.jsonl")
         with self.report.progress("training", self.updates - step, "steps") as progress:
             watching = watch.Watch(log, progress, step)
             if self.held_out and not newest:
                 self._tell("before", base := self.measure())
                 watching.evaluation(0, base)
-            trainer = self._trainer(folder, watching)
+            trainer = self._trainer(folder, watching, self._guide(folder))
             trainer.train(resume_from_checkpoint=newest)
         watching.close()
         best = trainer.load_best()
@@ -126,7 +188,7 @@ class Job:
         if ranks.first():
             self._finish(folder, log, best)
 
-    def _trainer(self, folder: RunFolder, watching: watch.Watch) -> Any:
+    def _trainer(self, folder: RunFolder, watching: watch.Watch, guide: Guide | None) -> Any:
         hardware.hush_libraries()
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
         from contrast_train import trainer
@@ -140,7 +202,7 @@ class Job:
             args=arguments(options, steps, folder.path, self.backbone.device),
             rows=self.rows,
             plan=self.plan,
-            collator=self.backbone.collator(),
+            collator=self.collator(guide),
             folder=folder,
             watch=watching,
             rhythm=trainer.Rhythm(
@@ -190,7 +252,7 @@ class Job:
             lengths=self.backbone.lengths,
             prompts=self.backbone.model.prompts,
             measures=[("base", evaluated[0]), ("tuned", evaluated[best])] if best is not None else [],
-            loss=describe_loss(self.options),
+            loss=choice.told(self.options, self.loss, self.similarity, self.objective.temperature),
         )
         with open(os.path.join(built, "README.md"), "w", encoding="utf-8") as file:
             file.write(text)
@@ -225,30 +287,6 @@ class Job:
                 out.write(batch)
 
 
-def choose_loss(options: Any) -> Loss:
-    """The loss as a function of vectors and structure."""
-    if options.loss == "triplet":
-        loss: Any = functools.partial(losses.triplet, margin=options.margin)
-    else:
-        loss = functools.partial(
-            losses.infonce, temperature=options.temperature, symmetric=options.symmetric, candidates=options.candidates
-        )
-    if options.matryoshka:
-        return lambda q, d, structure: losses.matryoshka(lambda a, b: loss(a, b, structure), options.matryoshka, q, d)
-    return loss
-
-
-def describe_loss(options: Any) -> str:
-    settings = (
-        f"margin {options.margin}"
-        if options.loss == "triplet"
-        else f"temperature {options.temperature}, negatives: {options.candidates}" + (", both directions" if options.symmetric else "")
-    )
-    return f"{options.loss} ({settings})" + (
-        f", mean over the first {', '.join(map(str, options.matryoshka))} dimensions" if options.matryoshka else ""
-    )
-
-
 def arguments(options: Any, steps: int, folder: str, device: torch.device) -> Any:
     """Our options as the Trainer wants them; it neither prints nor decides when to save."""
     from sentence_transformers import SentenceTransformerTrainingArguments
@@ -275,6 +313,7 @@ def arguments(options: Any, steps: int, folder: str, device: torch.device) -> An
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
+        learning_rate_mapping={"log_temperature": TEMPERATURE_RATE * options.lr} if options.learn_temperature else {},
     )
     if device.type == "cuda":
         torch.cuda.set_device(device)

@@ -80,6 +80,9 @@ class ContrastTrainer(SentenceTransformerTrainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        return [name for name in super().get_decay_parameter_names(model) if "log_temperature" not in name]
+
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         pass
 

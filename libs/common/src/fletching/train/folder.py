@@ -4,6 +4,7 @@ lock            held while a run is alive
 manifest.json   fingerprint of data, model and options
 rows.arrow      the rows
 measures.jsonl  one line a step
+vectors/        vectors of another model that the run learns from, where there is one
 checkpoint-N/   weights, optimiser, schedule, random state, position; whole or not there at all
 """
 
@@ -21,6 +22,7 @@ from fletching.train import ranks
 
 PREFIX = "checkpoint-"
 ROWS = "rows.arrow"
+VECTORS = "vectors"
 
 
 class RunFolder:
@@ -72,7 +74,7 @@ class RunFolder:
             )
         if not newest:
             for name in os.listdir(self.path):
-                if name not in ("lock", ROWS):
+                if name not in ("lock", ROWS, VECTORS):
                     remove(self.at(name))
         write_whole(self.at("manifest.json"), json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode())
         return newest

@@ -45,6 +45,13 @@ def set_dropout(model: nn.Module, share: float) -> None:
                 setattr(module, name, share)
 
 
+def drops(model: nn.Module) -> bool:
+    """Is any activation dropped while training?"""
+    shares = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+    shares += [getattr(module, "attention_dropout", 0.0) for module in model.modules()]
+    return any(isinstance(share, float) and share > 0 for share in shares)
+
+
 def tokens_in(gigabytes: float, model: Any) -> int:
     """How many tokens' activations fit, by the model's layers and width (80 bytes a number, measured)."""
     config = model[0].model.config.get_text_config()
