@@ -1,6 +1,6 @@
 """contrast-train: contrastive fine-tuning whose gradient is right at any batch size.
 
-Reads    examples: `query`, `pos`, and where there are `neg`, scores, `prompt`, `task`, ids; or texts
+Reads    examples: `query`, `pos`, and where there are `neg`, scores, `prompt`, `task`; or texts
 Writes   a sentence-transformers folder; checkpoints beside it in DIR.run until it is done
 Holds    the model, its optimiser, activations up to --activations, 4 x D bytes a text of the batch
 
