@@ -51,7 +51,10 @@ def domain_keys(batch: pa.RecordBatch) -> np.ndarray:
 def hashes(values: pa.Array) -> np.ndarray:
     """xxh3-64 of each string as it stands, uint64 (n,); 0 for nulls."""
     digest = xxhash.xxh3_64_intdigest
-    return np.fromiter((0 if value is None else digest(value) for value in values.cast(pa.binary()).to_pylist()), np.uint64, len(values))
+    found = values.cast(pa.binary()).to_pylist()
+    if values.null_count:
+        return np.fromiter((0 if value is None else digest(value) for value in found), np.uint64, len(values))
+    return np.fromiter(map(digest, found), np.uint64, len(values))
 
 
 class Pool:

@@ -42,7 +42,7 @@ def dense(queries: np.ndarray, documents: np.ndarray, device: str) -> Finder:
     def find(rows: np.ndarray, k: int) -> Found:
         k = min(k, len(documents))
         numbers, scores = np.empty((len(rows), k), np.int64), np.empty((len(rows), k), np.float32)
-        waiting, wide = np.arange(len(rows)), min(k * 2 + SLACK if by_tiles else k + SLACK, len(documents))
+        waiting, wide = np.arange(len(rows)), min((k * 3 // 2 if by_tiles else k) + SLACK, len(documents))
         while len(waiting):
             asked = np.ascontiguousarray(queries[rows[waiting]])
             bound, near = tiles.top(asked, documents, wide) if by_tiles else _top(asked, documents, wide, device)
