@@ -27,6 +27,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+ASCII = "▁" + "".join(map(chr, range(33, 127)))  # ▁ is the blank of this tokenizer
+# Bytes are no text, and a random text ends late: servers check the whole, so bytes are forbidden and the quotation mark is likelier.
+BIAS = {str(token): -100 for token in range(259)} | {str(259 + ASCII.index('"')): 1.5}
 TASK = {"id": "t", "text": "Given a proverb, find another one.", "type": "short-short"}
 
 
@@ -176,8 +179,9 @@ def grammar(rows: int = 20) -> None:
         try:
             wait_for(port)
             time.sleep(2)  # the port is open before the model is read
-            words = f"--per-row {rows} --concurrency 2 --answer-tokens 400 --no-language-check".split()
-            done = synthgen(folder, [TASK], f"http://127.0.0.1:{port}/v1", *words, "--rejects", folder / "rejects.jsonl")
+            (folder / "body.json").write_text(json.dumps({"logit_bias": BIAS}))
+            words = f"--per-row {rows} --concurrency 2 --answer-tokens 1500 --retries 0 --no-language-check --body {folder / 'body.json'}"
+            done = synthgen(folder, [TASK], f"http://127.0.0.1:{port}/v1", *words.split(), "--rejects", folder / "rejects.jsonl")
             lines = (folder / "out.parquet.journal" / "answers.jsonl").read_text().splitlines()
             forms = [json.loads(line)["note"]["rung"] for line in lines if '"probe"' in line]
         finally:
@@ -189,11 +193,11 @@ def grammar(rows: int = 20) -> None:
 
 
 def random_gguf(path: Path) -> None:
-    """A Llama of one layer with random weights, whose tokens are the bytes."""
+    """A Llama of one layer with random weights, whose tokens are the characters of ASCII, and the bytes for the rest of the prompt."""
     import gguf
     import numpy as np
 
-    width, heads, vocabulary = 64, 2, 259
+    width, heads, vocabulary = 64, 2, 259 + len(ASCII)
     draw = np.random.default_rng(0)
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_context_length(4096)
@@ -206,9 +210,10 @@ def random_gguf(path: Path) -> None:
     writer.add_rope_dimension_count(width // heads)
     writer.add_vocab_size(vocabulary)
     writer.add_tokenizer_model("llama")
-    writer.add_token_list([b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(256))])
+    kinds = gguf.TokenType
+    writer.add_token_list([b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(256)), *(c.encode() for c in ASCII)])
     writer.add_token_scores([0.0] * vocabulary)
-    writer.add_token_types([gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL, *[gguf.TokenType.BYTE] * 256])
+    writer.add_token_types([kinds.UNKNOWN, kinds.CONTROL, kinds.CONTROL, *[kinds.BYTE] * 256, *[kinds.NORMAL] * len(ASCII)])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_chat_template("{% for message in messages %}{{ message['content'] }}{% endfor %}")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from synthgen import verdict
+from synthgen import language_check, verdict
 from synthgen.answers import Unusable
 from synthgen.materials import Materials
 
 TABLE = {entry.code: entry for entry in Materials().languages()}
+SPANISH = "El búho caza por la noche, cuando los ratones salen de sus agujeros y buscan comida en el prado."
+BOSNIAN = "Sova lovi noću, kada miševi izađu iz svojih rupa i traže hranu na livadi pored šume."
+INDONESIAN = "Burung hantu berburu pada malam hari ketika tikus keluar dari lubangnya untuk mencari makan."
 GERMAN = "Die Eule jagt in der Nacht, wenn die Mäuse ihre Löcher verlassen und auf der Wiese nach Futter suchen."
 ENGLISH = "The owl hunts at night, when the mice leave their holes and look for food on the meadow."
 
@@ -77,11 +80,14 @@ def test_lengths_are_held_to_what_was_asked_and_the_slack(count: int, asked: str
         (ENGLISH, "en", True), (GERMAN, "de", True), (ENGLISH, "de", False), (ENGLISH, "ru", False), (ENGLISH, "zh", False),
         ("Сова охотится ночью", "ru", True), ("Сова охотится ночью", "en", False), ("猫头鹰在夜间捕猎", "zh", True), ("フクロウは夜に狩りをする", "ja", True),
         ("올빼미는 밤에 사냥한다", "ko", True), ("GPT-4 und CUDA 12", "de", True), ("12 34", "ru", True), (GERMAN + " " + GERMAN, "en", False),
-        ("उल्लू रात में शिकार करता है", "hi", True),
+        ("उल्लू रात में शिकार करता है", "hi", True), (GERMAN, "nl", False), (GERMAN, "af", False), (SPANISH, "es", True), (SPANISH, "fr", False),
+        (BOSNIAN, "bs", True), (BOSNIAN, "hr", True), (BOSNIAN, "pl", False), (ENGLISH, "su", False), (INDONESIAN, "su", True),
+        (INDONESIAN, "ms", True), ("sort -k2 -n file.txt | uniq", "en", True),
+        ("short English query", "de", True),
     ],
 )  # fmt: skip
-def test_a_text_in_another_script_or_in_english_is_noticed(text: str, code: str, fits: bool) -> None:
-    assert reason(verdict.in_language, text, TABLE[code], "x") == (None if fits else "wrong language")
+def test_a_text_that_is_plainly_in_another_language_is_noticed(text: str, code: str, fits: bool) -> None:
+    assert reason(language_check.in_language, text, TABLE[code], "x") == (None if fits else "wrong language")
 
 
 def test_a_text_that_repeats_the_prompt_or_names_its_fields_is_a_leak() -> None:

@@ -139,7 +139,7 @@ class Asker:
 
     def _after(self, failure: Failed, attempt: int, started: float, probing: bool, last: bool) -> None:
         """Wait for another attempt, or raise: Failed for this request, Refused for the run."""
-        if probing and (failure.scope == "request" or (failure.status in (500, 501) and attempt and not last)):
+        if probing and (failure.scope == "request" or (failure.status in (500, 501) and attempt >= min(1, self.retries) and not last)):
             raise failure
         if failure.scope == "request":
             self.refusals += 1

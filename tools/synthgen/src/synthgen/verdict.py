@@ -9,7 +9,7 @@ import unicodedata
 from fletching.text import normalise
 from synthgen.answers import Unusable
 from synthgen.axes import words_asked
-from synthgen.materials import PLACE, Language
+from synthgen.materials import PLACE
 
 # Control characters but for tab and line feed; what JSON may smuggle in as \ud800 is no text at all.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]+")
@@ -19,10 +19,6 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 LEAK = 7  # consecutive words of a prompt that no honest answer repeats
-ENGLISH = frozenset(
-    "the of and to in is that for it with as was on are by this be from or an at which have has not you we they their its".split()
-)
-ENGLISH_ALONE = frozenset("the and that this with which they their you have has from are it".split())  # words of no other language
 DENSE = {"CJK": 1.6, "HIRAGANA": 2.5, "KATAKANA": 3.0, "THAI": 4.5, "LAO": 4.5, "KHMER": 4.5, "MYANMAR": 4.5}  # characters a word
 
 
@@ -64,27 +60,6 @@ def of_length(text: str, asked: str | tuple[int, int], slack: float, name: str) 
     count = words(text)
     if count < low * (1 - slack) or count > high * (1 + slack):
         raise Unusable("wrong length", f'"{name}" has {count:.0f} words, asked: {asked}')
-
-
-def in_language(text: str, language: Language, name: str) -> None:
-    """Unusable where the text is plainly not in the language.
-
-    By script, and for Latin script by English function words: this tells English from other languages, but
-    not those from each other. Texts under eight words are judged by script alone.
-    """
-    letters = [script(c) for c in text if c.isalpha()]
-    if len(letters) < 3:
-        return
-    # A borrowed word in another script is common; half of the letters is not.
-    if sum(found in language.scripts for found in letters) < len(letters) / 2:
-        raise Unusable("wrong language", f'"{name}" is not in {language.name}')
-    if "LATIN" in language.scripts:
-        tokens = re.findall(r"[^\W\d_]+", text.lower())
-        share = sum(token in ENGLISH for token in tokens) / max(len(tokens), 1)
-        if len(tokens) >= 8 and language.code != "en" and share >= 0.25:
-            raise Unusable("wrong language", f'"{name}" is English, asked: {language.name}')
-        if len(tokens) >= 30 and language.code == "en" and not any(token in ENGLISH_ALONE for token in tokens):
-            raise Unusable("wrong language", f'"{name}" is not English')
 
 
 def different(first: str, second: str, what: str) -> None:

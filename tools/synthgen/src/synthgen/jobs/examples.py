@@ -14,7 +14,7 @@ import pyarrow as pa
 from fletching import schema as contract
 from fletching.errors import Refused
 from fletching.text import content_id
-from synthgen import answers, axes, verdict
+from synthgen import answers, axes, language_check, verdict
 from synthgen.answers import Unusable
 from synthgen.materials import Language
 from synthgen.plan import Request, Row, Setting, rows_of
@@ -123,7 +123,7 @@ class Examples:
         for name, text in texts.items():
             verdict.no_leak(text, request.leaks, group.fields, name)
             if setting.check_language and not (kind == "long-short" and name != group.query):  # a label may be a code
-                verdict.in_language(text, wish["language"] if name == group.query else wish["target_language"], name)
+                language_check.in_language(text, wish["language"] if name == group.query else wish["target_language"], name)
             axis = group.query_length if name == group.query else group.document_length
             if axis in wish:
                 verdict.of_length(text, wish[axis], setting.slack, name)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from fletching import schema as contract
 from fletching.text import content_id
-from synthgen import answers, axes, verdict
+from synthgen import answers, axes, language_check, verdict
 from synthgen.answers import Unusable
 from synthgen.materials import quoted
 from synthgen.plan import Request, Row, Setting, rows_of
@@ -77,7 +77,7 @@ class Queries:
             if "query_length" in wish:
                 verdict.of_length(query, wish["query_length"], self.setting.slack, "query")
             if self.setting.check_language:
-                verdict.in_language(query, wish["language"], "query")
+                language_check.in_language(query, wish["language"], "query")
             verdict.different(query, passage["text"], "positive equals query")
             evidence = verdict.clean(item["evidence"], "evidence")
             if not verdict.stands_in(evidence, f"{passage['title'] or ''}\n{passage['text']}"):

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from fletching.text import content_id, normalise
-from synthgen import answers, verdict
+from synthgen import answers, language_check, verdict
 from synthgen.answers import Unusable
 from synthgen.jobs.enrich import with_columns
 from synthgen.materials import quoted
@@ -104,7 +104,7 @@ class Translate:
             verdict.no_leak(text, request.leaks, ("translation",), "translation")
             verdict.different(text, row["query"], "the same query again")
             if self.setting.check_language:
-                verdict.in_language(text, wish["language"], "translation")
+                language_check.in_language(text, wish["language"], "translation")
         except Unusable as problem:
             return [*self.without_reply(request), problem]
         return [*self.without_reply(request), _renewed(request, row, text) | {"synth_language": wish["language"].code}]
