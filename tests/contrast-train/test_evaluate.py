@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from contrast_train.evaluate import HeldOut, ndcg, ranks
+from contrast_train.evaluate import HeldOut, margin, ndcg, ranks
 
 
 def test_ndcg_and_mrr_of_a_known_ranking() -> None:
@@ -22,6 +22,14 @@ def test_ndcg_and_mrr_of_a_known_ranking() -> None:
     first = (1 / math.log2(3) + 1 / math.log2(4)) / (1 + 1 / math.log2(3))
     assert values["ndcg_at_10"] == pytest.approx((first + 1 / math.log2(5)) / 2)
     assert values["mrr_at_10"] == pytest.approx((1 / 2 + 1 / 4) / 2)
+    unit = (queries / queries.norm(dim=1, keepdim=True)).tolist()
+    # The second query's own document has cosine 0.
+    assert values["margin"] == pytest.approx((unit[0][1] - unit[0][2] + 0 - unit[1][0]) / 2)
+
+
+def test_the_margin_is_that_of_the_worst_positive_to_the_best_other_document() -> None:
+    assert margin(torch.tensor([0.9, 0.2, 0.6, 0.1]), [0, 2]) == pytest.approx(0.4)
+    assert margin(torch.tensor([0.9, 0.2, 0.6, 0.1]), [1]) == pytest.approx(-0.7)
 
 
 def test_of_equal_scores_the_earlier_document_stands_first() -> None:

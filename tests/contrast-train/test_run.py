@@ -134,7 +134,7 @@ def test_a_killed_run_ends_in_the_same_weights(train: Any, killed: Any, tmp_path
         for out in ("killed", "whole")
     ]
     assert logs[0] == logs[1]
-    assert len(logs[0]) == 3 * 180
+    assert len(logs[0]) == 4 * 180  # loss, rate, gradient norm, mean cosine
 
 
 def test_other_options_on_a_killed_run_are_refused_with_the_difference(train: Any, killed: Any, tmp_path: Path) -> None:
@@ -226,6 +226,7 @@ OPTIONS = """
 --matryoshka 8,32
 --positives all
 --accumulate 2
+--blend 0.5
 --schedule cosine
 --weight-decay 0.9
 --clip 0.01
@@ -289,6 +290,9 @@ def test_prompts_of_the_data_are_saved_and_a_clash_is_refused(train: Any, tmp_pa
         (("--eval-every", "3"), "--eval"),
         (("--loss", "triplet", "--symmetric"), "--symmetric"),
         (("--fsdp",), "torchrun"),
+        (("--blend", "2"), "--blend 2"),
+        (("--blend", "auto"), "--eval"),
+        (("--report-to", "pigeon"), "pigeon"),
     ],
 )
 def test_options_that_contradict_each_other_are_wrong_usage(train: Any, argv: tuple[str, ...], message: str) -> None:

@@ -113,6 +113,11 @@ def plain(options: Any, quantization: Any = None) -> Any:
     return model
 
 
+def base_weights(options: Any) -> dict[str, torch.Tensor]:
+    """Every parameter of the model as it was before training, float32, on the CPU."""
+    return {name: parameter.detach() for name, parameter in plain(options).float().named_parameters()}
+
+
 def recompute(model: Any, name: str) -> None:
     """Keep the input of each layer only, and compute the layer again in the backward pass."""
     if not getattr(model[0].model, "supports_gradient_checkpointing", False):

@@ -101,6 +101,17 @@ class Options(Examples, Model, Seed, Standard):
         advanced=True,
         rows=False,
     )
+    blend: str | None = cli.option(
+        None, "the model is W parts tuned, 1 - W parts base; auto: the best W on --eval", metavar="W|auto", group=TRAINING, advanced=True
+    )
+    report_to: tuple[str, ...] = cli.option(
+        (),
+        "services that get the measures: tensorboard, wandb, trackio, mlflow …",
+        metavar="NAME,NAME",
+        group=TRAINING,
+        advanced=True,
+        rows=False,
+    )
     pooling: Literal["cls", "mean", "last", "weighted"] | None = cli.option(
         None, "how a bare transformer makes one vector [mean; last token if causal]", group=MODEL, advanced=True
     )
@@ -195,8 +206,23 @@ def check(options: Options) -> None:
             raise Usage(f"--{name.replace('_', '-')} needs dimensions", "pass --matryoshka, e.g. 64,128,256")
     if not options.guide and (options.guide_margin or options.guide_relative):
         raise Usage("--guide-margin and --guide-relative need a guide", "pass --guide MODEL")
+    if options.blend is not None:
+        check_blend(options)
     if options.eval_every is not None and options.eval is None:
         raise Usage("--eval-every has nothing to evaluate on", "pass --eval FILE")
+
+
+def check_blend(options: Options) -> None:
+    if options.blend == "auto":
+        if options.eval is None:
+            raise Usage("--blend auto has nothing to choose by", "pass --eval FILE, or a number")
+        return
+    try:
+        share = float(options.blend or "")
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise Usage(f"--blend {options.blend} is no share of the tuned weights", "pass a number above 0 and up to 1, or auto")
 
 
 def run(options: Options, report: Report) -> None:

@@ -15,6 +15,7 @@ from fletching import schema
 from fletching.errors import Refused
 
 TILE = 512
+BEST_BY = "ndcg_at_10"  # the measure that chooses weights
 
 
 class HeldOut:
@@ -40,18 +41,21 @@ class HeldOut:
         self.relevant = [list(relevant[query]) for query in range(len(queries))]
 
     def measure(self, embed: Callable[[list[str], list[str]], tuple[Tensor, Tensor]], similarity: str = "cosine") -> dict[str, float]:
-        """nDCG@10 and MRR@10, means over the queries. embed: (queries, documents) -> their vectors."""
+        """nDCG@10, MRR@10 and margin, means over the queries. embed: (queries, documents) -> their vectors."""
         q, d = embed(self.queries, self.documents)
         if similarity == "cosine":
             q, d = functional.normalize(q, dim=1), functional.normalize(d, dim=1)
         found: list[list[int]] = []
+        margins: list[float] = []
         for start in range(0, len(q), TILE):
             scores = q[start : start + TILE] @ d.T  # (t, N)
             for row, documents in zip(scores, self.relevant[start : start + TILE]):
                 found.append(sorted(ranks(row, documents)))
+                margins.append(margin(row, documents))
         return {
             "ndcg_at_10": sum(map(ndcg, found)) / len(found),
             "mrr_at_10": sum(1 / hits[0] if hits[0] <= 10 else 0.0 for hits in found) / len(found),
+            "margin": sum(margins) / len(margins),
         }
 
 
@@ -62,6 +66,13 @@ def ranks(scores: Tensor, documents: Sequence[int]) -> list[int]:
     place = torch.arange(len(scores), device=scores.device)
     before = (scores > own) | ((scores == own) & (place < chosen[:, None]))
     return (before.sum(1) + 1).tolist()
+
+
+def margin(scores: Tensor, documents: Sequence[int]) -> float:
+    """How far the lowest of the documents stands above the highest other one; below 0: a wrong one is nearer."""
+    others = scores.clone()
+    others[list(documents)] = -1.0
+    return float(scores[list(documents)].min() - others.max())
 
 
 def ndcg(hits: Sequence[int], cut: int = 10) -> float:

@@ -10,11 +10,12 @@ import pyarrow as pa
 import torch
 
 from contrast_train import backbone as backbones
+from contrast_train import blend as blends
 from contrast_train import card, choice, forecast, shape, sharding
 from contrast_train.backbone import Backbone
 from contrast_train.carried import Needs
 from contrast_train.collate import Collator
-from contrast_train.evaluate import HeldOut
+from contrast_train.evaluate import BEST_BY, HeldOut
 from contrast_train.objective import Objective
 from contrast_train.plan import Plan, plan
 from contrast_train.rows import Rows, open_rows, spool
@@ -183,10 +184,31 @@ class Job:
             trainer.train(resume_from_checkpoint=newest)
         watching.close()
         best = trainer.load_best()
+        blended = self._blend() if self.options.blend else None
         if self.options.fsdp or self.options.lora_4bit:
             backbones.gather(self.backbone, self.options)
         if ranks.first():
-            self._finish(folder, log, best)
+            self._finish(folder, log, best, blended)
+
+    def _blend(self) -> dict[str, float] | None:
+        """Put the mean of base and tuned weights into the model; its quality, where it can be measured."""
+        model = self.backbone.model
+        base, tuned = backbones.base_weights(self.options), sharding.weights(model)
+
+        def put(share: float) -> dict[str, float]:
+            sharding.put_weights(model, blends.blend(base, tuned, share))
+            return self.measure() if self.held_out else {}
+
+        share = 1.0
+        if self.options.blend == "auto":
+            share, found = blends.best(lambda share: put(share)[BEST_BY])
+            self.report.note("blend: " + ", ".join(f"{share:g} {BEST_BY} {value:.4f}" for share, value in found.items()))
+        else:
+            share = float(self.options.blend)
+        values = put(share)
+        self.report.note(f"the model is {share:g} tuned and {1 - share:g} base")
+        self.report.measures["blend"] = share
+        return values or None
 
     def _trainer(self, folder: RunFolder, watching: watch.Watch, guide: Guide | None) -> Any:
         hardware.hush_libraries()
@@ -197,6 +219,7 @@ class Job:
         save_every = options.save_every or max(-(-steps // SEVERAL_TIMES), 1)
         warmup = int(options.warmup) if options.warmup >= 1 else round(options.warmup * steps)
         eval_every = (options.eval_every or max(-(-steps // 4), 1)) if self.held_out else None
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", f"{folder.output}.logs")  # not in DIR.run, which goes
         made = trainer.ContrastTrainer(
             objective=self.objective,
             args=arguments(options, steps, folder.path, self.backbone.device),
@@ -217,15 +240,16 @@ class Job:
     def _tell(self, when: str, values: dict[str, float]) -> None:
         self.report.note(f"{when}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()) + " on the held-out examples")
 
-    def _finish(self, folder: RunFolder, log: str, best: int | None) -> None:
+    def _finish(self, folder: RunFolder, log: str, best: int | None, blended: dict[str, float] | None) -> None:
         """The model folder, complete, in its place."""
         evaluated: dict[int, dict[str, float]] = {line["step"]: {} for line in watch.read(log) if line["split"] == "dev"}
         for line in watch.read(log):
             if line["split"] == "dev":
                 evaluated[line["step"]][line["name"]] = line["value"]
         if best is not None:
-            self._tell(f"after (best, step {best:,})", evaluated[best])
-            self.report.measures |= {f"{name}_before": value for name, value in evaluated[0].items()} | evaluated[best]
+            after = blended or evaluated[best]
+            self._tell(f"after (best, step {best:,}{', blended' if blended else ''})", after)
+            self.report.measures |= {f"{name}_before": value for name, value in evaluated[0].items()} | after
         built = folder.at("model")
         os.makedirs(built, exist_ok=True)
         backbones.save(self.backbone, built, self.options)
@@ -251,7 +275,7 @@ class Job:
             plan=self.plan.describe(),
             lengths=self.backbone.lengths,
             prompts=self.backbone.model.prompts,
-            measures=[("base", evaluated[0]), ("tuned", evaluated[best])] if best is not None else [],
+            measures=[("base", evaluated[0]), ("tuned", after)] if best is not None else [],
             loss=choice.told(self.options, self.loss, self.similarity, self.objective.temperature),
         )
         with open(os.path.join(built, "README.md"), "w", encoding="utf-8") as file:
@@ -310,7 +334,7 @@ def arguments(options: Any, steps: int, folder: str, device: torch.device) -> An
         logging_nan_inf_filter=False,
         save_strategy="no",
         eval_strategy="no",
-        report_to=[],
+        report_to=list(options.report_to),
         disable_tqdm=True,
         remove_unused_columns=False,
         learning_rate_mapping={"log_temperature": TEMPERATURE_RATE * options.lr} if options.learn_temperature else {},

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from contrast_train.collapse import mean_cosine
 from contrast_train.collate import structure_of
 from contrast_train.gradcache import dealt, global_loss, micro_batches, padded, together
 from contrast_train.losses import Result
@@ -47,6 +48,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.loss = loss
+        self.mean_cosine = torch.zeros(())  # between the texts of the newest batch
         self.batch_tokens, self.keep_tokens, self.autocast = batch_tokens, keep_tokens, autocast
         self.pad_id, self.left_padding = pad_id, left_padding
         place = next(model.parameters()).device
@@ -67,6 +69,7 @@ class Objective(nn.Module):
         slope = torch.zeros((), device=tokens.device)
 
         def of_vectors(vectors: Tensor) -> tuple[Tensor, Tensor]:
+            self.mean_cosine = mean_cosine(vectors)
             found = self.loss(vectors[:queries], vectors[queries:], structure, **settings)
             slope.copy_(found.log_temperature)
             return found.value, torch.cat([found.queries, found.documents])

@@ -19,20 +19,22 @@ from sentence_transformers import SentenceTransformerTrainer, SentenceTransforme
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from contrast_train import sharding
+from contrast_train.collapse import Alarm
 from contrast_train.collate import PREFIX, Collator
+from contrast_train.evaluate import BEST_BY
 from contrast_train.objective import Objective
 from contrast_train.plan import Plan
 from contrast_train.rows import Rows
-from fletching.errors import Refused
+from fletching.errors import Refused, Usage
 from fletching.train import ranks, schedule
 from fletching.train.folder import RunFolder
 from fletching.train.watch import Watch
 
 WEIGHTS = "weights.safetensors"
-BEST_BY = "ndcg_at_10"
 
 
 class ContrastTrainer(SentenceTransformerTrainer):
@@ -54,7 +56,9 @@ class ContrastTrainer(SentenceTransformerTrainer):
         self.rows, self.plan, self.collator = rows, plan, collator
         self.folder, self.watch, self.rhythm, self.measure = folder, watch, rhythm, measure
         self.current: list[int] = []
+        self.alarm = Alarm()
         self.loss: Objective  # type: ignore[assignment]
+        check_services(list(args.report_to or []))
         super().__init__(
             model=objective.model,  # type: ignore[arg-type]
             args=args,
@@ -109,14 +113,25 @@ class ContrastTrainer(SentenceTransformerTrainer):
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "grad_norm" in logs:
-            self.watch.step(self.state.global_step, logs["loss"], logs["learning_rate"], logs["grad_norm"])
+        if "grad_norm" not in logs:
+            return
+        cosine = self.loss.mean_cosine.item()
+        self.watch.put(self.state.global_step, None, {"mean_cosine": cosine})
+        self.watch.step(self.state.global_step, logs["loss"], logs["learning_rate"], logs["grad_norm"])
+        if told := self.alarm.see(cosine):
+            self.watch.progress.report.note(f"step {self.state.global_step:,}: {told}")
+        self._report_to({**logs, "mean_cosine": cosine})
+
+    def _report_to(self, logs: dict[str, float]) -> None:
+        """To the services of --report-to."""
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         assert self.measure
         self.control.should_evaluate = False  # the Trainer asks again at the end of its one epoch
         values = self.measure()
         self.watch.evaluation(self.state.global_step, values)
+        self._report_to({f"eval_{name}": value for name, value in values.items()})
         if self.state.best_metric is None or values[BEST_BY] > self.state.best_metric:
             self.state.best_metric, self.state.best_global_step = values[BEST_BY], self.state.global_step
             self.control.should_save = True
@@ -166,6 +181,17 @@ class ContrastTrainer(SentenceTransformerTrainer):
         if best is not None and best != self.state.global_step:
             self._load_from_checkpoint(self.folder.checkpoint(best))
         return best
+
+
+def check_services(names: list[str]) -> None:
+    """Raises Usage where a service of --report-to is unknown or not installed."""
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise Usage(f"--report-to {name} is unknown", "choose from " + ", ".join(sorted(INTEGRATION_TO_CALLBACK)))
+        try:
+            INTEGRATION_TO_CALLBACK[name]()
+        except Exception as error:  # each raises its own
+            raise Usage(f"--report-to {name}: {str(error).splitlines()[0]}", "install it, or leave --report-to out") from None
 
 
 class Rhythm(TrainerCallback):

@@ -1,0 +1,33 @@
+"""The alarm when all vectors become alike: the loss then stands still, and retrieval is chance."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+LIMIT = 0.98  # mean cosine between different texts
+PATIENCE = 20  # steps in a row; models that were never trained begin this way and leave it soon
+
+
+def mean_cosine(vectors: Tensor) -> Tensor:
+    """Mean over all pairs of different rows of (n, D); without the n x n matrix."""
+    unit = functional.normalize(vectors.float(), dim=1)
+    total = unit.sum(0)
+    pairs = max(len(unit) * (len(unit) - 1), 1)
+    return (total @ total - unit.square().sum()) / pairs
+
+
+class Alarm:
+    """Speaks once, when `PATIENCE` steps in a row were beyond `LIMIT`."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def see(self, cosine: float) -> str | None:
+        self.steps = self.steps + 1 if cosine > LIMIT else 0
+        if self.steps != PATIENCE:
+            return None
+        return (
+            f"the vectors are all alike: mean cosine {cosine:.3f} between different texts, {PATIENCE} steps in a row; "
+            "try a lower --lr, a longer --warmup, a higher --temperature or a larger --batch"
+        )
