@@ -126,3 +126,12 @@ def test_a_failure_of_the_second_process_alone_is_told(command: Any, run: Any, t
     assert done.rc == 1
     assert [line for line in said(done.err) if "not seen by every process" in line], done.err
     assert done.err.count("fix:") == 1
+
+
+@pytest.mark.parametrize("engine", ["DEEPSPEED", "FSDP"])
+def test_engines_that_accelerate_would_put_around_the_model_are_refused(command: Any, run: Any, engine: str) -> None:
+    """ZeRO-2 and 3 fail in the second pass of GradCache; accelerate's FSDP on CPUs is DDP without a word."""
+    done = run(command(1, "tuned"), env={f"ACCELERATE_USE_{engine}": "true"})
+    assert done.rc == 2
+    assert engine in done.err
+    assert "torchrun" in done.err

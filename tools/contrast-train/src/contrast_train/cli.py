@@ -189,6 +189,12 @@ class Options(Examples, Model, Seed, Standard):
 def check(options: Options) -> None:
     if ranks.count() > 1 and options.dry_run:
         raise Usage("--dry-run is for one process", "start it without torchrun")
+    for engine in ("DEEPSPEED", "FSDP", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{engine}", "").lower() in ("1", "true"):
+            raise Usage(
+                f"ACCELERATE_USE_{engine} is set, and {engine} of accelerate does not carry the gradient of a global batch in parts",
+                "torchrun --nproc-per-node N contrast-train … (DDP), with --fsdp where the weights are too large for one GPU",
+            )
     if ranks.count() == 1 and options.fsdp:
         raise Usage("--fsdp shares the weights out among processes, and this is the only one", "start it by torchrun, or leave it out")
     if options.lora_4bit and (not options.lora or options.fsdp):

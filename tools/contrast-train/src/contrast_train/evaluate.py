@@ -69,10 +69,12 @@ def ranks(scores: Tensor, documents: Sequence[int]) -> list[int]:
 
 
 def margin(scores: Tensor, documents: Sequence[int]) -> float:
-    """How far the lowest of the documents stands above the highest other one; below 0: a wrong one is nearer."""
+    """How far the lowest of the documents stands above the highest other one; below 0: a wrong one
+    is nearer. 0 where there is no other."""
     others = scores.clone()
-    others[list(documents)] = -1.0
-    return float(scores[list(documents)].min() - others.max())
+    others[list(documents)] = -torch.inf
+    best = others.max()
+    return float(scores[list(documents)].min() - best) if best > -torch.inf else 0.0
 
 
 def ndcg(hits: Sequence[int], cut: int = 10) -> float:

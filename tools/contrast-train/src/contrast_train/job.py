@@ -6,12 +6,12 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import torch
 
 from contrast_train import backbone as backbones
 from contrast_train import blend as blends
-from contrast_train import card, choice, forecast, shape, sharding
+from contrast_train import card, choice, forecast, records, shape, sharding
+from contrast_train.arguments import training_arguments
 from contrast_train.backbone import Backbone
 from contrast_train.carried import Needs
 from contrast_train.collate import Collator
@@ -19,7 +19,7 @@ from contrast_train.evaluate import BEST_BY, HeldOut
 from contrast_train.objective import Objective
 from contrast_train.plan import Plan, plan
 from contrast_train.rows import Rows, open_rows, spool
-from fletching import cli, lineage, schema, trained
+from fletching import cli, lineage, trained
 from fletching.errors import Refused
 from fletching.options import Encoding
 from fletching.report import Report
@@ -30,7 +30,6 @@ from fletching.train.folder import ROWS, VECTORS, RunFolder, read_json
 if TYPE_CHECKING:
     from contrast_train.guide import Guide
 
-TEMPERATURE_RATE = 50  # times --lr: Adam moves the logarithm by about one rate a step
 SEVERAL_TIMES = 10  # checkpoints of a run whose --save-every is not given
 
 
@@ -222,7 +221,7 @@ class Job:
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", f"{folder.output}.logs")  # not in DIR.run, which goes
         made = trainer.ContrastTrainer(
             objective=self.objective,
-            args=arguments(options, steps, folder.path, self.backbone.device),
+            args=training_arguments(options, steps, folder.path, self.backbone.device),
             rows=self.rows,
             plan=self.plan,
             collator=self.collator(guide),
@@ -255,7 +254,12 @@ class Job:
         backbones.save(self.backbone, built, self.options)
         step = lineage.step(self.tool.name, self.tool.version, self._settings, self.reader.steps)
         name = os.path.basename(folder.output)
-        self._measures(log, os.path.join(built, "measures.parquet"), name)
+        with Writer(
+            self.report, os.path.join(built, "measures.parquet"), "measures", records.COLUMNS,
+            version=self.tool.version, options=self._settings, sources=[self.reader], count=False,
+        ) as out:  # fmt: skip
+            for batch in watch.batches(log, name):
+                out.write(batch)
         end = {
             "rows": len(self.rows),
             "digest": self.digest,
@@ -266,7 +270,7 @@ class Job:
         }
         with open(os.path.join(built, "fletching.json"), "wb") as file:
             file.write(lineage.dump({"step": step, "end": end}))
-        self._keep_keys(built)
+        records.keys_of_seen(self.rows, self.plan.seen() > 0, trained.load(self.options.model)).save(built)
         text = card.card(
             name=name,
             base=self.options.model,
@@ -290,56 +294,3 @@ class Job:
         """The prompts that stood before queries and documents."""
         own = self.backbone.prompts
         return {"query": [own["query"] if given is None else given for given in self.rows.prompts()], "document": [own["document"]]}
-
-    def _keep_keys(self, built: str) -> None:
-        """Beside the model, the keys of all texts of the rows that it saw, for mteb-eval."""
-        found, reached = trained.TrainedOn(), self.plan.seen() > 0
-        for start, batch in zip(self.rows.starts, self.rows.batches):
-            batch = batch.filter(pa.array(reached[start : start + len(batch)]))
-            for texts in (batch["query"], batch["pos"].flatten(), batch["neg"].flatten()):
-                found.add(texts)
-        if before := trained.load(self.options.model):
-            found.include(before)
-        found.save(built)
-
-    def _measures(self, log: str, path: str, name: str) -> None:
-        columns = schema.load("measures").arrow(["run", "step", "split", "name", "value", "unit"])
-        with Writer(
-            self.report, path, "measures", columns, version=self.tool.version, options=self._settings, sources=[self.reader], count=False
-        ) as out:
-            for batch in watch.batches(log, name):
-                out.write(batch)
-
-
-def arguments(options: Any, steps: int, folder: str, device: torch.device) -> Any:
-    """Our options as the Trainer wants them; it neither prints nor decides when to save."""
-    from sentence_transformers import SentenceTransformerTrainingArguments
-
-    args = SentenceTransformerTrainingArguments(
-        output_dir=folder,
-        use_cpu=device.type == "cpu",
-        max_steps=steps,
-        num_train_epochs=1,
-        per_device_train_batch_size=options.batch,
-        gradient_accumulation_steps=options.accumulate,
-        ddp_backend=torch.distributed.get_backend() if ranks.count() > 1 else None,
-        ddp_find_unused_parameters=True,  # poolers and heads that no loss sees
-        ddp_broadcast_buffers=False,  # a collective in every forward pass, and no buffer changes
-        learning_rate=options.lr,
-        weight_decay=options.weight_decay,
-        max_grad_norm=options.clip,
-        optim="adamw_torch_fused",
-        seed=options.seed,
-        logging_strategy="no",
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        eval_strategy="no",
-        report_to=list(options.report_to),
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        learning_rate_mapping={"log_temperature": TEMPERATURE_RATE * options.lr} if options.learn_temperature else {},
-    )
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        args._n_gpu = 1  # several GPUs are for torchrun; in one process the Trainer would fall back to DataParallel
-    return args

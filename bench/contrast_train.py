@@ -1,0 +1,231 @@
+"""contrast-train against sentence-transformers' trainer: steps a second and peak memory, same batches, model and run.
+
+  python bench/contrast_train.py --model all-MiniLM-L6-v2 [--pairs FILE.jsonl] [--batch 64] [--length 128] [--steps 5]
+      [--rounds 3] [--mini-batches 16,32,64] [--threads 1] [--dropout X] [--ways ours,mnrl,...]
+
+Pairs: docstrings and functions of the running Python's standard library, of lengths as they come; or a JSONL file with
+`query` and `pos`. Each way trains in a process of its own and the ways take turns in each round. The first step is left
+out (warming up); told are medians over all others. The peers get what makes them fastest here: bfloat16, their best
+mini-batch. Every way must start with the same loss when dropout is off (--dropout 0). `ours again` keeps no activations, as the
+cached peers: all is computed a second time (--activations 0).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.pop(0)  # this folder, where this file would stand for the tool of its name
+
+HARVEST = Path(__file__).parent.parent / "examples" / "code-search" / "harvest.py"
+
+
+def main() -> None:
+    args = arguments()
+    if args.way:
+        print(json.dumps(train(args)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        args.pairs = write_pairs(args, folder)
+        found: dict[str, list[dict[str, Any]]] = {way: [] for way in ways(args)}
+        for number in range(args.rounds):
+            for way in found:
+                found[way].append(child(args, way))
+                print(f"round {number + 1}, {way}: {found[way][-1]}", file=sys.stderr, flush=True)
+    tell(args, found)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--pairs")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--mini-batches", default="16,32,64")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dropout", type=float, help="in all ways [the model's own]")
+    parser.add_argument("--ways")
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def ways(args: argparse.Namespace) -> list[str]:
+    return (
+        args.ways.split(",") if args.ways else ["ours", "ours again", *(f"cached {size}" for size in args.mini_batches.split(",")), "mnrl"]
+    )
+
+
+def write_pairs(args: argparse.Namespace, folder: str) -> str:
+    """As many distinct pairs as the steps take, spread over the whole table, as rows of `examples`."""
+    if args.pairs:
+        rows = [json.loads(line) for line in Path(args.pairs).read_text("utf-8").splitlines()]
+        pairs = [(row["query"], row["pos"][0]) for row in rows]
+    else:
+        subprocess.run([sys.executable, HARVEST, folder], check=True, stdout=subprocess.DEVNULL)
+        with open(Path(folder, "train.csv"), encoding="utf-8", newline="") as file:
+            pairs = [(row["docstring"], row["function"]) for row in csv.DictReader(file)]
+    queries, documents, kept = set(), set(), []
+    for query, document in pairs:
+        if query not in queries | documents and document not in queries | documents:
+            queries.add(query)
+            documents.add(document)
+            kept.append((query, document))
+    wanted = args.batch * args.steps
+    chosen = kept[:: max(len(kept) // wanted, 1)][:wanted]
+    path = Path(folder, "pairs.jsonl")
+    path.write_text("".join(json.dumps({"query": query, "pos": [document]}) + "\n" for query, document in chosen), "utf-8")
+    return str(path)
+
+
+def child(args: argparse.Namespace, way: str) -> dict[str, Any]:
+    words = [sys.executable, __file__, "--way", way, "--model", args.model, "--pairs", args.pairs]
+    for name in ("batch", "length", "steps", "threads"):
+        words += [f"--{name}", str(getattr(args, name))]
+    words += ["--dropout", str(args.dropout)] if args.dropout is not None else []
+    env = os.environ | {"OMP_NUM_THREADS": str(args.threads), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    return json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, env=env).stdout.splitlines()[-1])
+
+
+def train(args: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        trainer, resume = (ours if args.way.startswith("ours") else theirs)(args, folder)
+        clock = timed(trainer)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        trainer.train(**resume)
+    steps = [end - start for start, end in zip(clock.ends, clock.ends[1:])]
+    cpu = [end - start for start, end in zip(clock.cpu, clock.cpu[1:])]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "seconds": steps,
+        "cpu": cpu,
+        "inside": clock.inside[1:],
+        "loss": clock.losses[0],
+        "peak_mb": peak / 1024,
+        "grown_mb": (peak - before) / 1024,
+    }
+
+
+def timed(trainer: Any) -> Any:
+    """A callback that notes when each step ended, and how long forward and backward took."""
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        ends: list[float] = []
+        cpu: list[float] = []
+        inside: list[float] = []
+        losses: list[float] = []
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.ends.append(time.perf_counter())
+            self.cpu.append(time.process_time())
+
+    clock, step = Clock(), trainer.training_step
+
+    def training_step(*words: Any, **names: Any) -> Any:
+        start = time.process_time()
+        loss = step(*words, **names)
+        clock.inside.append(time.process_time() - start)
+        clock.losses.append(loss.item())
+        return loss
+
+    trainer.training_step = training_step
+    trainer.add_callback(clock)
+    return clock
+
+
+def ours(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
+    from contrast_train import cli
+    from contrast_train.job import Job
+    from fletching.report import Report
+    from fletching.train.folder import RunFolder
+    from fletching.train.watch import Watch
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    memory = {"activations": 0.0} if args.way == "ours again" else {}
+    options = cli.Options(
+        inputs=(args.pairs,), model=args.model, output=f"{folder}/tuned", batch=args.batch, steps=args.steps,
+        query_length=args.length, doc_length=args.length, dropout=args.dropout, dtype="bfloat16", save_every=10**6, **memory,
+    )  # fmt: skip
+    report, run = Report("bench", quiet=True), RunFolder(f"{folder}/tuned")
+    job = Job(options, report, cli.TOOL, run.path)
+    return job._trainer(run, Watch(run.at("measures.jsonl"), report.progress("training"), 0), None), {}
+
+
+def theirs(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
+    import torch
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer import losses
+    from torch.utils.data import BatchSampler, SequentialSampler
+
+    from contrast_train.plan import plan
+
+    model = SentenceTransformer(args.model, device="cpu")
+    model.max_seq_length = args.length
+    for module in model.modules() if args.dropout is not None else ():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = args.dropout
+    rows = [json.loads(line) for line in Path(args.pairs).read_text("utf-8").splitlines()]
+    order = [row for batch in plan([None] * len(rows), batch=args.batch, seed=0, epochs=1, steps=None) for _, row in batch]
+    pairs = Dataset.from_list([{"anchor": rows[row]["query"], "positive": rows[row]["pos"][0]} for row in order])
+    loss = (
+        losses.MultipleNegativesRankingLoss(model)
+        if args.way == "mnrl"
+        else losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=int(args.way.split()[1]))
+    )
+    settings = SentenceTransformerTrainingArguments(
+        output_dir=folder,
+        use_cpu=True,
+        bf16=True,
+        max_steps=args.steps,
+        per_device_train_batch_size=args.batch,
+        learning_rate=1e-4,
+        warmup_steps=1,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        batch_sampler=lambda dataset, batch_size, drop_last, **_: BatchSampler(SequentialSampler(dataset), batch_size, drop_last),
+    )
+    return SentenceTransformerTrainer(model=model, args=settings, train_dataset=pairs, loss=loss), {}
+
+
+def tell(args: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) -> None:
+    import torch
+
+    print(
+        f"{args.batch} pairs a batch, cut at {args.length} tokens, {args.rounds} rounds of {args.steps - 1} steps, {args.threads} thread(s), "
+        f"dropout {'the model’s own' if args.dropout is None else args.dropout}, torch {torch.__version__}, "
+        f"bf16 units: {torch.cpu._is_amx_tile_supported()}\n"
+    )
+    print(
+        "| way | step, CPU s | step, wall s | ours is faster (CPU) | ours is faster (wall) | peak MB | outside forward and backward | first loss |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    middle = {
+        way: {key: statistics.median(x for run in runs for x in run[key]) for key in ("seconds", "cpu", "inside")}
+        for way, runs in found.items()
+    }
+    for way, runs in found.items():
+        cpu, wall, inside = (middle[way][key] for key in ("cpu", "seconds", "inside"))
+        faster = [f"{middle[way][key] / middle['ours'][key]:.2f}" if "ours" in middle else "" for key in ("cpu", "seconds")]
+        peak = statistics.median(run["peak_mb"] for run in runs)
+        print(
+            f"| {way} | {cpu:.2f} | {wall:.2f} | {faster[0]} | {faster[1]} | {peak:.0f} | {1 - inside / cpu:.1%} | {runs[0]['loss']:.4f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

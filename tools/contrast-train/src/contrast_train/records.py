@@ -1,0 +1,23 @@
+"""What stands beside the trained weights: the columns of the measures, the keys of the texts that were seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from contrast_train.rows import Rows
+from fletching import schema, trained
+
+COLUMNS = schema.load("measures").arrow(["run", "step", "split", "name", "value", "unit"])
+
+
+def keys_of_seen(rows: Rows, reached: np.ndarray, before: trained.TrainedOn | None) -> trained.TrainedOn:
+    """The keys of all texts of the rows that training reached (rows,), and of those that the base model knew."""
+    found = trained.TrainedOn()
+    for start, batch in zip(rows.starts, rows.batches):
+        batch = batch.filter(pa.array(reached[start : start + len(batch)]))
+        for texts in (batch["query"], batch["pos"].flatten(), batch["neg"].flatten()):
+            found.add(texts)
+    if before:
+        found.include(before)
+    return found
