@@ -116,6 +116,7 @@ def test_lora_trains_adapters_and_merges_them(train: Any, bare: Any, tmp_path: P
 
     done = train(bare("qwen3"), "--lora", "--lora-targets", "q_proj,v_proj", "--steps", 12)
     assert done.rc == 0, done.err
+    assert all(line.startswith("contrast-train: ") for line in done.err.splitlines()), done.err
     assert losses(tmp_path / "tuned")[-1] < losses(tmp_path / "tuned")[0]
     before = load_file(Path(bare("qwen3")) / "model.safetensors")
     moved = changed(before, tensors(tmp_path / "tuned"))

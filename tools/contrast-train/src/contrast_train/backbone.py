@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,6 +79,8 @@ def load(options: Any) -> Backbone:
     """Raises Refused or Usage where the model is not one that can be trained here."""
     if options.dtype == "float16":
         raise Usage("--dtype float16 loses small gradients", "use bfloat16 or float32")
+    # peft and we call what transformers is renaming to activation_checkpointing, and each call would be told.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
     model = plain(options, adapters.four_bit() if options.lora_4bit else None)
     name = device(options)
     number_type = models.number_type(options.dtype, name)
