@@ -11,9 +11,11 @@ import pytest
 pytest.importorskip("sentence_transformers")
 
 import conftest
+from pairwise import build_cross_encoder
 
 from fletching.encode import Encoder, store
 from fletching.encode import encoder as encoders
+from fletching.encode.rerank import Reranker
 from fletching.errors import Refused, Usage
 from fletching.options import Encoding
 from fletching.report import Report
@@ -184,6 +186,46 @@ def test_a_cache_is_read_by_the_next_run_and_not_under_another_length_or_type(mo
             monkeypatch.setattr(encoder, "_forward", None)
             with pytest.raises(TypeError):
                 encoder.encode(TEXTS, "document")
+
+
+def test_a_text_keeps_its_first_vector_whether_it_was_written_or_not(model, tmp_path, monkeypatch):
+    with encoder_of(model, cache=str(tmp_path / "cache")) as encoder:
+        first = encoder.encode(TEXTS[:5], "document")
+        assert not list((tmp_path / "cache").rglob("*.arrow"))
+        monkeypatch.setattr(encoder, "_forward", None)
+        assert (encoder.encode(TEXTS[:5], "document") == first).all()
+
+
+@pytest.fixture(scope="module")
+def cross_encoder(model, tmp_path_factory) -> str:
+    return build_cross_encoder(tmp_path_factory.mktemp("cross-encoder"), model)
+
+
+def test_a_killed_reranker_goes_on_where_it_was_with_the_same_scores(cross_encoder, model, tmp_path, monkeypatch):
+    queries, texts = TEXTS[::2], TEXTS[1::2]
+    pairs = (queries, texts[: len(queries)]) if len(texts) >= len(queries) else (queries[: len(texts)], texts)
+    options = Options(model=model, dtype="float32", batch_tokens=64, output=str(tmp_path / "o.jsonl"))
+    with Reranker(cross_encoder, options) as reranker:
+        whole = reranker.score(*pairs)
+    assert not Path(f"{options.output}.cache").exists()  # it is done
+
+    asked: list[int] = []
+
+    def forward(self, some):
+        asked.append(len(some))
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return original(self, some)
+
+    original = Reranker._forward
+    monkeypatch.setattr(Reranker, "_forward", forward)
+    with pytest.raises(KeyboardInterrupt), Reranker(cross_encoder, options) as reranker:
+        reranker.score(*pairs)
+    done = sum(asked[:3])
+    asked[:] = [0] * 4
+    with Reranker(cross_encoder, options) as reranker:
+        assert (reranker.score(*pairs) == whole).all()
+    assert sum(asked) == len(set(zip(*pairs))) - done
 
 
 def test_a_device_that_is_not_there_is_a_wrong_usage(model):

@@ -177,7 +177,7 @@ def _models(options: Options, report: Report, stack: contextlib.ExitStack) -> tu
     if options.reranker:
         from fletching.encode.rerank import Reranker
 
-        reranker = Reranker(options.reranker, device=options.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
+        reranker = stack.enter_context(Reranker(options.reranker, options))
     if options.vectors and not options.score_all:
         from fletching.encode.given import Given
 

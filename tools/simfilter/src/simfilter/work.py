@@ -34,13 +34,7 @@ def models(options: Options, rank: int | None, report: Report, stack: contextlib
     if options.reranker:
         from fletching.encode.rerank import Reranker
 
-        reranker = Reranker(
-            options.reranker,
-            device=options.device,
-            dtype=options.dtype,
-            batch_tokens=options.batch_tokens,
-            trust_remote_code=options.trust_remote_code,
-        )
+        reranker = stack.enter_context(Reranker(options.reranker, options))
     return encoder, reranker
 
 

@@ -30,7 +30,7 @@ class Cache:
         self.options = lineage_options
         self.where: dict[bytes, tuple[int, int]] = {}  # hash: shard, row
         self.shards: list[np.ndarray] = []
-        self.fresh: list[tuple[str, np.ndarray]] = []
+        self.fresh: dict[str, np.ndarray] = {}  # not yet written
         self.written = time.monotonic()
         if self.folder:
             os.makedirs(self.folder, exist_ok=True)
@@ -39,29 +39,29 @@ class Cache:
                     self._load(os.path.join(self.folder, name))
 
     def get(self, text_hash: str) -> np.ndarray | None:
+        # A text has the vector of its first batch, written or not: else the bytes would depend on when a shard was written.
         place = self.where.get(bytes.fromhex(text_hash))
-        return None if place is None else self.shards[place[0]][place[1]]
+        return self.fresh.get(text_hash) if place is None else self.shards[place[0]][place[1]]
 
     def put(self, hashes: Sequence[str], vectors: np.ndarray) -> None:
         """Take float32 vectors [n, D] of one forward pass."""
         if not self.folder:
             return
-        self.fresh += zip(hashes, vectors)
+        self.fresh.update(zip(hashes, vectors))
         if len(self.fresh) >= SHARD_ROWS or time.monotonic() - self.written > SHARD_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         if not self.fresh or not self.folder:
             return
-        hashes = [text_hash for text_hash, _ in self.fresh]
-        vectors = np.stack([vector for _, vector in self.fresh])
+        hashes, vectors = list(self.fresh), np.stack(list(self.fresh.values()))
         values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         columns = pa.schema([pa.field("text_hash", pa.string(), False), pa.field("vector", values.type, False)])
         path = os.path.join(self.folder, f"{hashes[0]}-{len(hashes)}.arrow")
         report = Report("fletching.encode", quiet=True)
         with Writer(report, path, "vectors", columns, version="1", options=self.options, count=False) as out:
             out.write(pa.RecordBatch.from_arrays([pa.array(hashes), values], schema=columns))
-        self.fresh = []
+        self.fresh = {}
         self._load(path)
         self.written = time.monotonic()
 

@@ -72,8 +72,9 @@ class Encoder:
         return self
 
     def __exit__(self, kind: Any, failure: BaseException | None, trace: Any) -> None:
-        for cache in self.caches.values():
-            cache.flush()
+        if failure is not None or not self.temporary:  # else the folder goes, or went with that of a reranker
+            for cache in self.caches.values():
+                cache.flush()
         if failure is None:
             for role, rows in self.cut.items():
                 if rows:
