@@ -186,6 +186,7 @@ HOMONYMS = {
     "batch": "contrast-train: rows of a global batch; synthgen: the service that OpenAI calls Batch",
     "keep": "csv2pairs: columns to pass through; contrast-train: checkpoints kept",
     "positives": "csv2pairs: how many are drawn; contrast-train: which ones are used",
+    "tasks": "contrast-train: file of weights and prompts; mteb-eval: names of benchmark tasks",
     "split": "csv2pairs: shares of the splits; mteb-eval: name of one split",
     "candidates": "contrast-train: which documents are negatives; mteb-eval: size of the block that is ranked",
 }

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contrast_train.plan import plan, shuffle
+from contrast_train.plan import Plan, plan, shuffle
+from contrast_train.tasks import sizes
+from fletching.errors import Refused
 
 tasks = st.lists(st.sampled_from([None, "nq", "sts", "faq"]), min_size=1, max_size=60)
 
@@ -33,8 +36,9 @@ def test_batches_hold_one_task_but_for_tasks_smaller_than_a_batch(names: list[st
 def test_small_tasks_are_merged_and_it_is_said() -> None:
     made = plan(["big"] * 40 + ["a"] * 3 + ["b"] * 4, batch=16, seed=0, epochs=2, steps=None)
     assert made.describe() == [
-        "task big: 40 rows in batches of 16, each seen 2 times",
-        "task a + b: 7 rows in batches of 7, each seen 2 times",
+        "task big: 40 rows in batches of 16, seen 2 x, 0 left out",
+        "task a: 3 rows in batches shared by 2 tasks, seen 2 x, 0 left out",
+        "task b: 4 rows in batches shared by 2 tasks, seen 2 x, 0 left out",
     ]
     assert made.steps == 2 * (3 + 1)
 
@@ -44,7 +48,7 @@ def test_steps_cut_the_plan_and_seen_counts_it(names: list[str | None], batch: i
     made = plan(names, batch=batch, seed=1, epochs=None, steps=steps)
     batches = list(made)
     assert len(batches) == len(made) == steps
-    assert Counter(row for part in batches for _, row in part) == Counter({row: n for row, n in enumerate(made.seen().tolist()) if n})
+    assert Counter(row for part in batches for _, row in part) == Counter({row: n for row, n in enumerate(made.seen.tolist()) if n})
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
@@ -63,3 +67,63 @@ def test_the_shuffle_moves_every_item_anywhere() -> None:
     places = np.array([shuffle(6, seed, "x") for seed in range(600)])
     for column in places.T:
         assert np.bincount(column, minlength=6).min() > 60
+
+
+# --- weights, mixing, last batches ---------------------------------------------------------------
+
+
+def weighted(names: list[str], wanted: dict[str, int], epochs: int, **settings: bool) -> Plan:
+    order = list(dict.fromkeys(names))
+    return plan(names, batch=4, seed=0, epochs=epochs, steps=None, sizes=[wanted[name] for name in order], **settings)
+
+
+@given(st.integers(1, 40), st.integers(1, 90), st.integers(1, 4))
+def test_a_task_is_gone_through_in_parts_until_every_row_was_seen(rows: int, size: int, epochs: int) -> None:
+    made = weighted(["a"] * rows, {"a": size}, epochs)
+    visits = [row for epoch in range(epochs) for batch in made.epoch(epoch) for row in batch.tolist()]
+    assert len(visits) == size * epochs
+    assert max(made.seen) - min(made.seen) <= 1, "no row comes up again before all have been there"
+    assert Counter(visits) == Counter({row: n for row, n in enumerate(made.seen.tolist()) if n})
+
+
+def test_a_weight_below_one_takes_another_part_each_epoch() -> None:
+    made = weighted(["a"] * 10, {"a": 5}, 2)
+    first, second = (set(np.concatenate(made.epoch(epoch)).tolist()) for epoch in (0, 1))
+    assert first | second == set(range(10))
+    assert made.describe() == ["task a: 10 rows in batches of 4, seen 1 x, 0 left out"]
+
+
+def test_a_row_that_comes_up_again_draws_other_negatives() -> None:
+    made = weighted(["a"] * 6, {"a": 12}, 1)
+    assert sorted(key for batch in made for key in batch) == sorted((turn, row) for turn in (0, 1) for row in range(6))
+
+
+def test_what_a_weight_leaves_out_is_told() -> None:
+    made = weighted(["a"] * 10 + ["b"] * 8, {"a": 4, "b": 0}, 1)
+    assert made.describe() == [
+        "task a: 10 rows in batches of 4, seen 0.4 x, 6 left out",
+        "task b: 8 rows in batches of 0, seen 0 x, 8 left out",
+    ]
+
+
+def test_tasks_share_batches_when_mixed() -> None:
+    names = ["a"] * 16 + ["b"] * 16
+    apart, mixed = (plan(names, batch=8, seed=0, epochs=1, steps=None, mixed=mixed).epoch(0) for mixed in (False, True))
+    assert {len({names[row] for row in batch}) for batch in apart} == {1}
+    assert max(len({names[row] for row in batch}) for batch in mixed) == 2
+
+
+def test_smaller_last_batches_are_left_out_by_option_and_counted() -> None:
+    made = plan(["a"] * 10, batch=4, seed=0, epochs=3, steps=None, drop_last=True)
+    assert {len(batch) for batch in made} == {4}
+    assert made.steps == 6
+    assert made.seen.sum() == 24
+    with pytest.raises(Refused, match="no batch of 20"):
+        plan(["a"] * 10, batch=20, seed=0, epochs=1, steps=None, drop_last=True)
+
+
+def test_sizes_follow_weights_temperature_and_cap() -> None:
+    assert sizes([100, 10], [1, 2], None, None) == (100, 20)
+    assert sizes([900, 100], [1, 1], 2.0, None) == (750, 250)
+    assert sizes([900, 100], [1, 1], 1.0, None) == (900, 100)
+    assert sizes([900, 100], [1, 0.5], None, 200) == (200, 50)

@@ -198,14 +198,18 @@ def _shadow(options: dict[str, Option]) -> type:
 
 
 def parse(cls: type, argv: Sequence[str]) -> Any:
-    """An instance of the dataclass `cls`: the command line over the config file over the defaults."""
+    """An instance of the dataclass `cls`: the command line over the config file over the defaults.
+
+    Its attribute NAMES_ELSEWHERE, where it has one, answers options of other programs with ours.
+    """
     from fletching.config import load
 
     options = describe(cls)
+    elsewhere = getattr(cls, "NAMES_ELSEWHERE", {})
     given, extra = _Parser(options, _shadow(options)).given(argv)
     if extra:
-        refuse_unknown(extra[0].split("=")[0], [opt.flag for opt in options.values() if not opt.positional])
-    values = load(given["config"], options) if given.get("config") else {}
+        refuse_unknown(extra[0].split("=")[0], [opt.flag for opt in options.values() if not opt.positional], "", elsewhere)
+    values = load(given["config"], options, elsewhere) if given.get("config") else {}
     for name, raw in given.items():
         opt = options[name]
         if opt.positional:
@@ -220,7 +224,9 @@ def parse(cls: type, argv: Sequence[str]) -> Any:
     return cls(**values)
 
 
-def refuse_unknown(word: str, known: Sequence[str], where: str = "") -> NoReturn:
+def refuse_unknown(word: str, known: Sequence[str], where: str = "", elsewhere: typing.Mapping[str, str] = {}) -> NoReturn:
+    """elsewhere: names (with _) that other programs give our options, and what to write instead."""
+    translated = elsewhere.get(word.lstrip("-").replace("-", "_"))
     guess = difflib.get_close_matches(word, known, 1, 0.6)
-    fix = f"did you mean {guess[0]}?" if guess else "--help-all lists every option"
+    fix = translated or (f"did you mean {guess[0]}?" if guess else "--help-all lists every option")
     raise Usage(f"{where}unknown option {word}", fix)

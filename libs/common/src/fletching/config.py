@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from fletching.arguments import Option, refuse_unknown
 from fletching.errors import Usage
 
 
-def load(path: str, options: dict[str, Option]) -> dict[str, Any]:
-    """The values of the file by field name, converted and checked like those of the command line."""
+def load(path: str, options: dict[str, Option], elsewhere: Mapping[str, str] = {}) -> dict[str, Any]:
+    """The values of the file by field name, converted and checked like those of the command line.
+
+    elsewhere: what options are called in configs of other programs, to answer with our name.
+    """
     values = {}
-    for key, raw in _read(path).items():
+    for key, raw in read(path, "--config").items():
         name = key.replace("-", "_")
         if name not in options or name == "config":
-            refuse_unknown(key, [opt.flag[2:] for opt in options.values()], f"{path}: ")
+            refuse_unknown(key, [opt.flag[2:] for opt in options.values()], f"{path}: ", elsewhere)
         try:
             values[name] = _config_value(options[name], raw)
         except Usage as error:
@@ -42,13 +46,13 @@ def _config_value(opt: Option, raw: Any) -> Any:
     return opt.convert(str(raw))
 
 
-def _read(path: str) -> dict[str, Any]:
-    """JSON, YAML or TOML by extension."""
+def read(path: str, flag: str) -> dict[str, Any]:
+    """A JSON, YAML or TOML object, by extension. Raises Usage, naming the option `flag` that asked for it."""
     try:
         with open(path, "rb") as file:
             content = file.read()
     except OSError as error:
-        raise Usage(f"cannot read --config {path}: {error.strerror}", "check the path") from None
+        raise Usage(f"cannot read {flag} {path}: {error.strerror}", "check the path") from None
     suffix = os.path.splitext(path)[1].lower()
     try:
         if suffix == ".toml":
@@ -62,11 +66,11 @@ def _read(path: str) -> dict[str, Any]:
         elif suffix == ".json":
             values = json.loads(content)
         else:
-            raise Usage(f"--config {path} has no known extension", "name it .json, .yaml or .toml")
+            raise Usage(f"{flag} {path} has no known extension", "name it .json, .yaml or .toml")
     except Usage:
         raise
     except Exception as error:  # each parser has its own class; all of them print well
-        raise Usage(f"--config {path} cannot be parsed: {error}", f"correct the {suffix[1:]}") from None
+        raise Usage(f"{flag} {path} cannot be parsed: {error}", f"correct the {suffix[1:]}") from None
     if not isinstance(values, dict):
-        raise Usage(f"--config {path} holds no options", 'write option names and values, e.g. {"seed": 1}')
+        raise Usage(f"{flag} {path} holds no options", 'write option names and values, e.g. {"seed": 1}')
     return values

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from contrast_train import choice
+from contrast_train.elsewhere import NAMES_ELSEWHERE
 from fletching import cli
 from fletching.errors import Usage
 from fletching.options import IO, MODEL, Examples, Model, Seed, Standard
@@ -29,6 +30,7 @@ TRAINING = "training"
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Examples, Model, Seed, Standard):
+    NAMES_ELSEWHERE: ClassVar = NAMES_ELSEWHERE
     inputs: tuple[str, ...] = cli.positional(
         "examples, or texts for SimCSE: Parquet, Arrow or JSONL files, folders, globs or URLs; none or - is stdin", "EXAMPLES"
     )
@@ -63,6 +65,25 @@ class Options(Examples, Model, Seed, Standard):
     )
     min_score: float | None = cli.option(
         None, "a positive whose label, reranker or judge score is below X is none", metavar="X", group=TRAINING, advanced=True
+    )
+    tasks: str | None = cli.option(
+        None, "weight, query-prompt and doc-prompt of each task: JSON, YAML or TOML", metavar="FILE", group=TRAINING, rows=False
+    )
+    task_temperature: float | None = cli.option(
+        None,
+        "rows of a task in an epoch ~ (weight x rows)^(1/T); above 1 small tasks gain",
+        metavar="T",
+        low=0.1,
+        group=TRAINING,
+        advanced=True,
+    )
+    task_cap: int | None = cli.option(
+        None, "at most so many rows of a task in an epoch, another part each time", metavar="N", low=1, group=TRAINING, advanced=True
+    )
+    mix_tasks: bool = cli.option(False, "let rows of several tasks share a batch", group=TRAINING, advanced=True)
+    drop_last: bool = cli.option(False, "leave out the smaller last batches of each epoch", group=TRAINING, advanced=True)
+    prompt_template: str | None = cli.option(
+        None, "what the `prompt` of a row is put into, at {}, e.g. 'Instruct: {}, query: '", metavar="TEXT", group=TRAINING, advanced=True
     )
     prompt_pooling: Literal["include", "exclude"] | None = cli.option(
         None, "tokens of prompts in or out of pooling [the model's own]", metavar="include|exclude", group=TRAINING, advanced=True
@@ -210,6 +231,8 @@ def check(options: Options) -> None:
     for name in ("matryoshka_weights", "matryoshka_layer"):
         if getattr(options, name) and not options.matryoshka:
             raise Usage(f"--{name.replace('_', '-')} needs dimensions", "pass --matryoshka, e.g. 64,128,256")
+    if options.prompt_template is not None and "{}" not in options.prompt_template:
+        raise Usage("--prompt-template has no {} for the prompt of a row", "write e.g. --prompt-template 'Instruct: {}, query: '")
     if not options.guide and (options.guide_margin or options.guide_relative):
         raise Usage("--guide-margin and --guide-relative need a guide", "pass --guide MODEL")
     if options.blend is not None:

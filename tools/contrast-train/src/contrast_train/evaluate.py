@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import torch
@@ -21,27 +21,42 @@ BEST_BY = "ndcg_at_10"  # the measure that chooses weights
 class HeldOut:
     """Queries, the corpus (every distinct `pos` and `neg`) and which documents answer which query."""
 
-    def __init__(self, batches: Iterable[pa.RecordBatch], query_prompt: str, where: str) -> None:
+    def __init__(
+        self,
+        batches: Iterable[pa.RecordBatch],
+        query_prompt: str,
+        where: str,
+        doc_prompt: str = "",
+        of_task: Mapping[str, tuple[str | None, str | None]] = {},
+        template: str | None = None,
+    ) -> None:
+        """of_task: query and document prompt of each task that has them; template: what a row's own prompt is put into."""
         queries: dict[tuple[str, str], int] = {}  # prompt, text
-        documents: dict[str, int] = {}
+        documents: dict[tuple[str, str], int] = {}
         relevant: dict[int, dict[int, None]] = defaultdict(dict)
         for batch in batches:
-            prompts = schema.column(batch, "prompt", pa.string()).to_pylist()
+            prompts, names = (schema.column(batch, name, pa.string()).to_pylist() for name in ("prompt", "task"))
             negatives = schema.column(batch, "neg", pa.list_(pa.string())).to_pylist()
-            for prompt, text, positives, others in zip(prompts, batch["query"].to_pylist(), batch["pos"].to_pylist(), negatives):
-                query = queries.setdefault((query_prompt if prompt is None else prompt, text), len(queries))
+            texts, answers = batch["query"].to_pylist(), batch["pos"].to_pylist()
+            for prompt, name, text, positives, others in zip(prompts, names, texts, answers, negatives):
+                before_query, before_document = (
+                    own if given is None else given for own, given in zip((query_prompt, doc_prompt), of_task.get(name or "", (None, None)))
+                )
+                if prompt is not None:
+                    before_query = template.replace("{}", prompt) if template else prompt
+                query = queries.setdefault((before_query, text), len(queries))
                 for document in positives:
-                    relevant[query][documents.setdefault(document, len(documents))] = None
+                    relevant[query][documents.setdefault((before_document, document), len(documents))] = None
                 for document in others or []:
-                    documents.setdefault(document, len(documents))
+                    documents.setdefault((before_document, document), len(documents))
         if not queries:
             raise Refused(f"--eval {where} holds no rows", "give it held-out examples")
-        self.queries, self.documents = [prompt + text for prompt, text in queries], list(documents)
-        self.prompts = [prompt for prompt, _ in queries]
+        self.queries, self.documents = ([prompt + text for prompt, text in texts] for texts in (queries, documents))
+        self.prompts = [prompt for prompt, _ in [*queries, *documents]]  # of the queries, then of the documents
         self.relevant = [list(relevant[query]) for query in range(len(queries))]
 
     def measure(self, embed: Callable[[list[str], list[str]], tuple[Tensor, Tensor]], similarity: str = "cosine") -> dict[str, float]:
-        """nDCG@10, MRR@10 and margin, means over the queries. embed: (queries, documents) -> their vectors."""
+        """nDCG@10, MRR@10 and margin, means over the queries. embed: (queries, documents), with prompts -> their vectors."""
         q, d = embed(self.queries, self.documents)
         if similarity == "cosine":
             q, d = functional.normalize(q, dim=1), functional.normalize(d, dim=1)

@@ -36,9 +36,14 @@ def describe(rows: Rows, plan: Plan, backbone: Backbone, collate: Collator, repo
 
 def _lengths(rows: Rows, backbone: Backbone, report: Report) -> None:
     chosen = [rows[0, int(number)] for number in np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)]
+    own = backbone.prompts
     texts = {
-        "query": [(backbone.prompts["query"] if row.prompt is None else row.prompt) + row.query for row in chosen],
-        "document": [backbone.prompts["document"] + text for row in chosen for text in row.positives + row.negatives],
+        "query": [(own["query"] if row.prompt is None else row.prompt) + row.query for row in chosen],
+        "document": [
+            (own["document"] if row.doc_prompt is None else row.doc_prompt) + text
+            for row in chosen
+            for text in row.positives + row.negatives
+        ],
     }
     for role, those in texts.items():
         if not those:

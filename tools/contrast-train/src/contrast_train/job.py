@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -10,15 +11,14 @@ import torch
 
 from contrast_train import backbone as backbones
 from contrast_train import blend as blends
-from contrast_train import card, choice, forecast, records, shape, sharding
+from contrast_train import card, choice, forecast, reading, records, shape, sharding, tasks
 from contrast_train.arguments import training_arguments
 from contrast_train.backbone import Backbone
-from contrast_train.carried import Needs
 from contrast_train.collate import Collator
 from contrast_train.evaluate import BEST_BY, HeldOut
 from contrast_train.objective import Objective
-from contrast_train.plan import Plan, plan
-from contrast_train.rows import Rows, open_rows, spool
+from contrast_train.plan import Plan
+from contrast_train.rows import Rows
 from fletching import cli, lineage, trained
 from fletching.errors import Refused
 from fletching.options import Encoding
@@ -41,25 +41,16 @@ class Job:
         self.spooled = os.path.join(run_path, ROWS)
         self.digest, self.loss = ranks.shared(self._spool() if ranks.first() else ("", ""))
         choice.check(options, self.loss)
-        self.rows: Rows = open_rows(
-            self.spooled,
-            seed=options.seed,
-            negatives=options.negatives,
-            all_positives=options.positives == "all" or self.loss in ("margin-mse", "kl", "cosent"),
-            lists=self.loss in choice.OVER_LISTS,
-            min_score=options.min_score if self.loss in choice.BELONGS["min_score"] else None,
-        )
-        self.plan: Plan = plan(
-            list(self.rows.column("task")), batch=options.batch, seed=options.seed, epochs=options.epochs, steps=options.steps
-        )
+        self.tasks = tasks.read(options.tasks) if options.tasks else {}
+        self.rows: Rows = reading.opened(options, self.spooled, self.loss, self.tasks)
+        self.plan: Plan = reading.planned(options, report, self.rows, self.tasks)
         self.backbone: Backbone = backbones.load(options)
         self.similarity = self._shape()
-        backbones.settle_prompts(self.backbone, self.rows.prompts(), options.query_prompt)
-        self.held_out = (
-            HeldOut(Reader(report, [options.eval], "examples", count=False), self.backbone.prompts["query"], options.eval)
-            if options.eval
-            else None
-        )
+        self.row_prompts = tasks.merged_prompts(self.rows.prompts(), self.tasks, options.tasks)
+        backbones.settle_prompts(self.backbone, self.row_prompts, options.query_prompt)
+        model = self.backbone.model
+        model.prompts = tasks.save_prompts(model.prompts, self.tasks, self.backbone.prompts["document"])
+        self.held_out = self._held_out() if options.eval else None
         if self.backbone.device.type == "cpu":
             hardware.prepare_cpu(self.backbone.model)
         if options.dropout is not None:
@@ -115,15 +106,13 @@ class Job:
         return guide
 
     def _spool(self) -> tuple[str, str]:
-        """(digest of the rows, the loss that they are trained with)."""
-        options = self.options
-        self.reader = Reader(self.report, options.inputs, ["examples", "texts"], limit=options.limit)
-        kind = self.reader.schema.name
-        needs = Needs("simcse" if kind == "texts" else options.loss, options.min_score)
-        digest, census = spool(self.reader, self.spooled, self.report, needs)
-        loss, why = choice.choose(options.loss, kind, census)
-        self.report.note(f"loss {loss}: {why}")
+        self.reader, digest, loss = reading.spooled(self.options, self.report, self.spooled)
         return digest, loss
+
+    def _held_out(self) -> HeldOut:
+        options, own = self.options, self.backbone.prompts
+        reader = Reader(self.report, [options.eval], "examples", count=False)
+        return HeldOut(reader, own["query"], options.eval, own["document"], self.rows.of_task, options.prompt_template)
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -132,13 +121,15 @@ class Job:
             "version": self.tool.version,
             "data": self.digest,
             "model": self.backbone.fingerprint,
-            "options": cli.row_options(self.options),
+            "options": cli.row_options(self.options) | {"tasks": {name: dataclasses.asdict(task) for name, task in self.tasks.items()}},
         }
 
     @property
     def _settings(self) -> dict[str, Any]:
         """The options as the lineage shows them: no path, the same on every machine."""
-        options = {name: value for name, value in cli.row_options(self.options).items() if name not in ("model", "eval", "guide")}
+        options = {name: value for name, value in cli.row_options(self.options).items() if name not in ("model", "eval", "guide", "tasks")}
+        if self.tasks:
+            options["tasks"] = {name: dataclasses.asdict(task) for name, task in self.tasks.items()}
         return options | {"loss": self.loss} | {"model": {"fingerprint": self.backbone.fingerprint, "lengths": self.backbone.lengths}}
 
     @property
@@ -156,12 +147,10 @@ class Job:
         return self.held_out.measure(self._embed, self.similarity)
 
     def _embed(self, queries: list[str], documents: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        assert self.held_out
         tokens = self.backbone.tokenize(queries, self.backbone.lengths["query"])
-        tokens += self.backbone.tokenize(
-            [self.backbone.prompts["document"] + text for text in documents], self.backbone.lengths["document"]
-        )
-        prompts = self.held_out.prompts + [self.backbone.prompts["document"]] * len(documents) if self.held_out else []
-        pooled = None if self.backbone.pools_prompts else [self.backbone.prompt_tokens(prompt) for prompt in prompts]
+        tokens += self.backbone.tokenize(documents, self.backbone.lengths["document"])
+        pooled = None if self.backbone.pools_prompts else [self.backbone.prompt_tokens(prompt) for prompt in self.held_out.prompts]
         vectors = self.objective.embed_all(tokens, self.backbone.device, pooled)
         return vectors[: len(queries)], vectors[len(queries) :]
 
@@ -256,7 +245,7 @@ class Job:
         name = os.path.basename(folder.output)
         with Writer(
             self.report, os.path.join(built, "measures.parquet"), "measures", records.COLUMNS,
-            version=self.tool.version, options=self._settings, sources=[self.reader], count=False,
+            version=self.tool.version, options=self._settings, sources=self.reader.readers, count=False,
         ) as out:  # fmt: skip
             for batch in watch.batches(log, name):
                 out.write(batch)
@@ -270,7 +259,7 @@ class Job:
         }
         with open(os.path.join(built, "fletching.json"), "wb") as file:
             file.write(lineage.dump({"step": step, "end": end}))
-        records.keys_of_seen(self.rows, self.plan.seen() > 0, trained.load(self.options.model)).save(built)
+        records.keys_of_seen(self.rows, self.plan.seen > 0, trained.load(self.options.model)).save(built)
         text = card.card(
             name=name,
             base=self.options.model,
@@ -284,8 +273,9 @@ class Job:
         )
         with open(os.path.join(built, "README.md"), "w", encoding="utf-8") as file:
             file.write(text)
-        seen = self.plan.seen()
-        self.report.drop("not reached by --steps", int((seen == 0).sum()))
+        seen = self.plan.seen
+        why = "not reached by --steps" if self.plan.reaches_all else "left out by the plan"
+        self.report.drop(why, int((seen == 0).sum()))
         self.report.rows_out = int((seen > 0).sum())
         self.report.check()
         folder.publish(built)
@@ -293,4 +283,5 @@ class Job:
     def _prompts(self) -> dict[str, list[str]]:
         """The prompts that stood before queries and documents."""
         own = self.backbone.prompts
-        return {"query": [own["query"] if given is None else given for given in self.rows.prompts()], "document": [own["document"]]}
+        documents = [own["document"], *(task.doc_prompt for task in self.tasks.values() if task.doc_prompt is not None)]
+        return {"query": [own["query"] if given is None else given for given in self.row_prompts], "document": documents}

@@ -50,16 +50,18 @@ class Drawn:
     doc_prompt: str | None = None  # of its documents; None: the model's
 
 
-def spool(batches: Iterable[pa.RecordBatch], path: str, report: Report, needs: Needs = NOTHING) -> tuple[str, Census]:
+def spool(
+    batches: Iterable[pa.RecordBatch], path: str, report: Report, needs: Needs = NOTHING, template: str | None = None
+) -> tuple[str, Census]:
     """Write the columns that training needs to an Arrow file; gives the digest of the rows, and what they carry.
 
     Rows that cannot be trained (blank query, no positive that is not blank, not what the loss `needs`) are
-    dropped, and counted.
+    dropped, and counted. template: what a row's prompt is put into, e.g. "Instruct: {}\\nQuery: ".
     """
     digest, census = RowDigest(), Census()
     with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, COLUMNS) as writer:
         for batch in batches:
-            batch = _as_examples(batch)
+            batch = _filled(_as_examples(batch), template)
             keep = []
             for row in batch.to_pylist():
                 reason = needs.lack(row)
@@ -85,12 +87,19 @@ def _as_examples(batch: pa.RecordBatch) -> pa.RecordBatch:
     )
 
 
+def _filled(batch: pa.RecordBatch, template: str | None) -> pa.RecordBatch:
+    if template is None:
+        return batch
+    prompts = [prompt if prompt is None else template.replace("{}", prompt) for prompt in batch["prompt"].to_pylist()]
+    return batch.set_column(NAMES.index("prompt"), COLUMNS.field("prompt"), pa.array(prompts, pa.string()))
+
+
 class Rows:
     """Random access to spooled rows, and to what is known of each query.
 
     rows[epoch, number] gives a `Drawn`; the choice depends on (seed, epoch, id of the row) alone.
     lists: give the scores of each row's own documents too. min_score: a positive scored below it by
-    anything but a cosine is none.
+    anything but a cosine is none. prompts: query and document prompt of each task that has them.
     """
 
     def __init__(
@@ -102,13 +111,14 @@ class Rows:
         all_positives: bool = False,
         lists: bool = False,
         min_score: float | None = None,
+        prompts: dict[str, tuple[str | None, str | None]] | None = None,
     ) -> None:
         self.file = pa.memory_map(path)
         opened = pa.ipc.open_file(self.file)
         self.batches = [opened.get_batch(number) for number in range(opened.num_record_batches)]
         self.starts = np.cumsum([0] + [len(batch) for batch in self.batches]).tolist()
         self.seed, self.negatives, self.all_positives = seed, negatives, all_positives
-        self.lists, self.min_score = lists, min_score
+        self.lists, self.min_score, self.of_task = lists, min_score, prompts or {}
         hashes = [text_key(query) for batch in self.batches for query in batch["query"].to_pylist()]
         self.query_hash = np.array(hashes, np.uint64)
         self.by_query = np.argsort(self.query_hash, kind="stable")
@@ -143,16 +153,18 @@ class Rows:
         )
         negatives = self._negatives(epoch, row, named, texts, ids)
         scores = scored(row) if self.lists else {}
+        query_prompt, doc_prompt = self.of_task.get(row["task"], (None, None))
         return Drawn(
             number,
             row["query"],
-            row["prompt"],
+            query_prompt if row["prompt"] is None else row["prompt"],
             tuple(positives if self.all_positives else positives[:1]),
             negatives,
             {text: name for text, name in named.items() if name is not None},
             texts,
             ids,
             {text: score for text, score in scores.items() if text in negatives or text in row["pos"]},
+            doc_prompt,
         )
 
     def _negatives(
@@ -185,8 +197,9 @@ class Rows:
     def repeated_queries(self) -> int:
         return len(self) - len(np.unique(self.sorted_hash))
 
-    def prompts(self) -> Counter[str | None]:
-        return Counter(self.column("prompt"))
+    def prompts(self) -> Counter[tuple[str, str | None]]:
+        """How many rows have which (task, prompt)."""
+        return Counter(zip((name or "" for name in self.column("task")), self.column("prompt")))
 
 
 def positives_of(row: dict[str, Any], min_score: float | None) -> list[str]:
