@@ -67,6 +67,7 @@ def main() -> None:
             for way in ways:
                 line = [sys.executable, __file__, "--way", way, "--folder", name, "--threads", str(args.threads)]
                 runs[way].append(json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+                print(way, runs[way][-1], file=sys.stderr)
         tell(runs)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import json
 import re
 import sys
 from pathlib import Path
@@ -94,3 +96,25 @@ def test_tune_says_what_it_needs(run, table, model, variables, what):
     ran = tune(run, table, model, *variables)
     assert ran.rc == 2
     assert what in ran.err
+
+
+def test_scifact_splits_its_train_queries_once_and_leaves_the_test_split_alone(run, tmp_path):
+    data = tmp_path / "data"
+    (data / "qrels").mkdir(parents=True)
+    with gzip.open(data / "corpus.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps({"_id": f"d{i}", "title": f"Title {i}", "text": f"text {i}"}) + "\n" for i in range(40))
+    lines = [json.dumps({"_id": f"q{i}", "text": f"claim {i}"}) for i in range(60)]
+    (data / "queries.jsonl").write_text("\n".join(lines) + "\n")
+    header = "query-id\tcorpus-id\tscore\n"
+    (data / "qrels" / "train.tsv").write_text(header + "".join(f"q{i}\td{i % 40}\t1\nq{i}\td{(i + 1) % 40}\t{i % 2}\n" for i in range(40)))
+    (data / "qrels" / "test.tsv").write_text(header + "".join(f"q{i}\td{i % 40}\t1\n" for i in range(40, 60)))
+    ran = run([sys.executable, ROOT / "examples/scifact/split.py", data, tmp_path / "out"])
+    assert ran.rc == 0, ran.err
+    pairs, dev = ([json.loads(line) for line in (tmp_path / "out" / f"{name}.jsonl").open()] for name in ("pairs", "dev"))
+    assert sorted(row["id"] for row in (*pairs, *dev)) == sorted(f"q{i}" for i in range(40)) and len(dev) > 2
+    for row in (*pairs, *dev):
+        number = int(row["id"][1:])
+        judged = [number, (number + 1) % 40] if number % 2 else [number]
+        assert row["pos_ids"] == [f"d{i}" for i in judged] and row["pos"] == [f"Title {i} text {i}" for i in judged]
+    assert (tmp_path / "out" / "beir" / "qrels" / "test.tsv").read_text() == (data / "qrels" / "test.tsv").read_text()
+    assert len((tmp_path / "out" / "corpus.jsonl").read_text().splitlines()) == 40
