@@ -36,6 +36,38 @@ def test_more_models_stand_one_below_the_other(model, destroyed, evaluate, examp
     assert rows[2].split()[0].startswith(("+", "-"))  # a is compared with b
 
 
+def test_a_narrow_terminal_gets_the_values_without_their_intervals(model, destroyed, evaluate, examples, write, monkeypatch):
+    command = [f"a={model}", f"b={destroyed}", "--examples", write("t.jsonl", examples), "--results", "r"]
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = evaluate(*command).text.splitlines()
+    assert max(map(len, narrow)) <= 80
+    assert re.fullmatch(r"  nDCG@10 +\d\.\d{3} +\d\.\d{3} +[+-]\d\.\d{3} \[.*\] \w+, p . \d\.\d{3}", narrow[2])
+    several = evaluate(*command, f"c={model}", "--changed", 0).text.splitlines()
+    assert max(map(len, several)) <= 80
+    monkeypatch.setenv("COLUMNS", "200")
+    assert narrow[2].split()[1] + " [" in evaluate(*command).text
+
+
+def test_queries_of_more_than_three_runs_stand_on_the_page_alone(model, destroyed, evaluate, examples, write):
+    command = [f"a={model}", f"b={destroyed}", "--examples", write("t.jsonl", examples), "--results", "r"]
+    assert evaluate(*command, "--dims", "32,8").text.count(" against a:") == 3
+    ran = evaluate(*command, "--dims", "32,16,8", "--html", "page.html")
+    assert ran.rc == 0, ran.err
+    assert " against a:" not in ran.text
+    page = Path("page.html").read_text("utf-8")
+    assert page.count("against a</h3>") == 5
+    assert "fell most" in page
+
+
+def test_every_run_of_the_page_has_a_colour_of_its_own(model, evaluate, examples, write):
+    sizes = ",".join(map(str, range(20, 32)))
+    ran = evaluate(f"m={model}", "--examples", write("t.jsonl", examples), "--dims", sizes, "--changed", 0, "--html", "page.html")
+    assert ran.rc == 0, ran.err
+    legend = re.search(r'<p class="legend">.*?</p>', Path("page.html").read_text("utf-8"))
+    colours = re.findall(r"color: ([^\"]*)", legend[0])
+    assert len(colours) == len(set(colours)) == 12
+
+
 def test_models_are_called_by_the_shortest_end_of_their_paths(model, destroyed, evaluate, examples, write, tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "model").symlink_to(model)

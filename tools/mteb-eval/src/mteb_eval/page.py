@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from mteb_eval.comparison import Figure, Move
 from mteb_eval.metrics import CUTS, metric_name
 from mteb_eval.outcome import MISSED, Outcome
-from mteb_eval.table import change, value
+from mteb_eval.table import change, heading, value
 
 COLOURS = ("#8a94a6", "#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#65a30d")
 STYLE = """
@@ -22,7 +22,8 @@ th { border-bottom: 1px solid #9ca3af; font-weight: 600 } td.rank { text-align: 
 td.figure { font-variant-numeric: tabular-nums; white-space: nowrap }
 .flag { background: #fef3c7; padding: .4rem .8rem; border-left: 4px solid #d97706 } .note { color: #6b7280 }
 svg { max-width: 100%; height: auto } svg text { font: 12px system-ui, sans-serif; fill: #374151 }
-code { font-size: .85rem; overflow-wrap: anywhere }
+code { font-size: .85rem; white-space: pre-wrap } .legend span { white-space: nowrap; margin-right: 1rem }
+h3 { font-size: 1rem; margin: 1.5rem 0 .25rem } td.move { color: #6b7280; white-space: nowrap }
 """
 
 
@@ -53,7 +54,7 @@ def write(path: str, sections: Sequence[Section], baseline: str, version: str) -
 
 def page(sections: Sequence[Section], baseline: str, version: str) -> str:
     runs = list(dict.fromkeys(run for section in sections for run in section.outcomes))
-    colours = {run: COLOURS[place % len(COLOURS)] for place, run in enumerate(runs)}
+    colours = dict(zip(runs, palette(len(runs))))
     title = " and ".join(runs) if len(runs) < 3 else f"{len(runs)} runs"
     parts = [f"<h1>{escape(title)} compared</h1>", legend(colours)]
     parts += [body for section in sections for body in task(section, baseline, colours)]
@@ -68,42 +69,56 @@ def page(sections: Sequence[Section], baseline: str, version: str) -> str:
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(parts) + "\n</body></html>\n"
 
 
+def palette(size: int) -> Sequence[str]:
+    """As many different colours: ours, or the wheel in steps of the golden angle, dark and light in turn."""
+    if size <= len(COLOURS):
+        return COLOURS
+    return [f"hsl({place * 137.508 % 360:.1f} 60% {(40, 62)[place % 2]}%)" for place in range(size)]
+
+
 def legend(colours: dict[str, str]) -> str:
-    return "<p>" + " &nbsp; ".join(f'<span style="color: {colour}">■</span> {escape(run)}' for run, colour in colours.items()) + "</p>"
+    entries = (f'<span><b style="color: {colour}">■</b> {escape(run)}</span>' for run, colour in colours.items())
+    return f'<p class="legend">{" ".join(entries)}</p>'
 
 
 def task(section: Section, baseline: str, colours: dict[str, str]) -> list[str]:
     """Heading, flags, bars, table, recall curves and moved queries of one task."""
     first = next(iter(section.outcomes.values()))
-    unit = "queries" if "rank" in first.observed.column_names else "pairs"
-    size = f" <small>{first.count:,} {unit}</small>" if first.count else ""
-    split = f" ({first.split})" if first.split != "test" else ""
-    parts = [f"<h2>{escape(first.label + split)}{size}</h2>"]
+    title, _, size = heading(first).partition(", ")
+    parts = [f"<h2>{escape(title)}{f' <small>{escape(size)}</small>' if size else ''}</h2>"]
     parts += [f'<p class="flag">{escape(flag)}</p>' for flag in section.flags]
     parts += [bars(section.figures, colours), figure_table(section.figures)]
     if "recall_at_10" in first.scores:
         parts += ["<h3>Recall by number of documents looked at</h3>", curves(section.outcomes, colours)]
     for run, (rose, fell) in section.moves.items():
         if rose or fell:
-            parts += [f"<h3>Rank of the first right document, {escape(run)} against {escape(baseline)}</h3>", moved([*rose, *fell])]
+            parts += [
+                f"<h3>Rank of the first right document, {escape(run)} against {escape(baseline)}</h3>",
+                moved({"rose most": rose, "fell most": fell}),
+            ]
     if section.worst:
-        parts += ["<h3>Worst queries, rank of the first right document</h3>", moved(section.worst)]
+        parts += ["<h3>Worst queries, rank of the first right document</h3>", moved({"": section.worst})]
     return parts
 
 
 def figure_table(figures: Sequence[Figure]) -> str:
-    rows = ""
+    rows, before = "", ""
     for figure in figures:
-        rows += f"<tr><td>{escape(metric_name(figure.metric))}</td><td>{escape(figure.run)}</td>"
+        name = metric_name(figure.metric)
+        rows += f"<tr><td>{escape(name) if name != before else ''}</td><td>{escape(figure.run)}</td>"
         rows += f'<td class="figure">{escape(value(figure.value))}</td><td class="figure">{escape(change(figure))}</td></tr>'
+        before = name
     return f"<table><tr><th>measure</th><th>model</th><th>value</th><th>change</th></tr>{rows}</table>"
 
 
-def moved(moves: Sequence[Move]) -> str:
+def moved(groups: Mapping[str, Sequence[Move]]) -> str:
+    """Queries with their ranks; the name of a group stands at its first."""
     rows = ""
-    for move in moves:
-        before = "" if move.before == move.after else f"{_rank(move.before)} → "
-        rows += f'<tr><td class="rank">{before}{_rank(move.after)}</td><td>{escape(move.query[:300])}</td></tr>'
+    for name, moves in groups.items():
+        for place, move in enumerate(moves):
+            before = "" if move.before == move.after else f"{_rank(move.before)} → "
+            told = f'<td class="move">{"" if place else name}</td>' if name else ""
+            rows += f'<tr>{told}<td class="rank">{before}{_rank(move.after)}</td><td>{escape(move.query[:300])}</td></tr>'
     return f"<table>{rows}</table>"
 
 
@@ -126,7 +141,10 @@ def settings(sections: Sequence[Section]) -> str:
 
 
 def _plain(content: object) -> str:
-    return content if isinstance(content, str) else "all" if content is None else json.dumps(content, ensure_ascii=False)
+    """Settings for the eye: one line an entry, texts in quotation marks where they may be empty."""
+    if isinstance(content, dict):
+        return "\n".join(f"{name}: {json.dumps(entry, ensure_ascii=False)}" for name, entry in content.items())
+    return content if isinstance(content, str) else "all" if content is None else json.dumps(content)
 
 
 # --- plots ---------------------------------------------------------------------------------------

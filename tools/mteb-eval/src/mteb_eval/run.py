@@ -31,6 +31,7 @@ from mteb_eval.outcome import Outcome
 from mteb_eval.page import Section
 from mteb_eval.tasks import OwnPairs, OwnRetrieval, OwnSts, digest
 
+MOVES_SHOWN = 3  # of more runs the table shows no queries; --html has them all
 LENGTH_MATTERS = ("Classification", "MultilabelClassification", "Clustering", "PairClassification", "Regression")
 Outcomes = dict[tuple[str, str], dict[str, Outcome]]  # by (task, split), then by run
 
@@ -242,8 +243,8 @@ def print_table(out: TextIO, sections: Sequence[Section], baseline: str) -> None
     lines = []
     for section in sections:
         lines.append(table.heading(section.outcomes[baseline], section.flags))
-        lines += table.block(section.figures, baseline)
-        for run, (rose, fell) in section.moves.items():
+        lines += table.block(section.figures, baseline, width)
+        for run, (rose, fell) in section.moves.items() if len(section.moves) <= MOVES_SHOWN else ():
             found = table.moved(rose, fell, width)
             lines += [f"  {run} against {baseline}:", *found] if found else []
         lines += [*table.lowest(section.worst, width), ""]

@@ -22,8 +22,17 @@ def heading(outcome: Outcome, flags: Sequence[str] = ()) -> str:
     return "\n".join([f"{outcome.label}{split}" + (f", {', '.join(size)}" if size else ""), *(f"  ! {flag}" for flag in flags)])
 
 
-def block(figures: Sequence[Figure], baseline: str) -> list[str]:
-    """The lines of one task: two runs side by side, any other number one below the other."""
+def block(figures: Sequence[Figure], baseline: str, width: int) -> list[str]:
+    """The lines of one task; where they are wider than the terminal, the values without their intervals."""
+    for whole in (True, False):
+        lines = align(_cells(figures, baseline, whole))
+        if max(map(len, lines)) <= width:
+            break
+    return lines
+
+
+def _cells(figures: Sequence[Figure], baseline: str, whole: bool) -> list[list[str]]:
+    """Two runs side by side, any other number one below the other."""
     runs = list(dict.fromkeys(figure.run for figure in figures))
     by_place = {(figure.metric, figure.run): figure for figure in figures}
     metrics = list(dict.fromkeys(figure.metric for figure in figures))
@@ -32,14 +41,14 @@ def block(figures: Sequence[Figure], baseline: str) -> list[str]:
         rows = [["", *ordered, "change"]]
         for metric in metrics:
             base, other = (by_place[metric, run] for run in ordered)
-            rows.append([metric_name(metric), value(base.value), value(other.value), change(other)])
-    else:
-        rows = [["", *(metric_name(metric) for metric in metrics)]]
-        for run in runs:
-            rows.append([run, *(value(by_place[metric, run].value) for metric in metrics)])
-            if run != baseline:
-                rows.append(["", *(change(by_place[metric, run], brief=True) for metric in metrics)])
-    return align(rows)
+            rows.append([metric_name(metric), value(base.value, whole), value(other.value, whole), change(other)])
+        return rows
+    rows = [["", *(metric_name(metric) for metric in metrics)]]
+    for run in runs:
+        rows.append([run, *(value(by_place[metric, run].value, whole) for metric in metrics)])
+        if run != baseline:
+            rows.append(["", *(change(by_place[metric, run], brief=True) for metric in metrics)])
+    return rows
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -47,8 +56,8 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  " + "   ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
 
-def value(figure: Interval) -> str:
-    ends = f" [{figure.low:.3f}, {figure.high:.3f}]" if figure.low is not None and figure.high is not None else ""
+def value(figure: Interval, whole: bool = True) -> str:
+    ends = f" [{figure.low:.3f}, {figure.high:.3f}]" if whole and figure.low is not None and figure.high is not None else ""
     return f"{figure.value:.3f}{ends}"
 
 
