@@ -87,6 +87,7 @@ COMMANDS = {
             works_on_nothing=True,
         ),
         Command("contrast-train", "contrast-train {input} --model {model} --steps 1 --batch 4", "examples", "folder"),
+        Command("distill", "distill {input} --teacher {model} --student-layers 1 --steps 1 --batch 4", "texts", "folder"),
         Command("mteb-eval", "mteb-eval {model} --examples own={input}", "examples", "figures"),
         Command(
             "synthgen",

@@ -23,10 +23,14 @@ SHARD_ROWS = 65_536
 
 
 class Cache:
-    """Vectors by text hash. `folder` None keeps them nowhere: every look-up misses."""
+    """Vectors by text hash. `folder` None keeps them nowhere: every look-up misses.
 
-    def __init__(self, folder: str | None, key: str, lineage_options: dict[str, Any]) -> None:
+    half: they are kept as float16, and come back so.
+    """
+
+    def __init__(self, folder: str | None, key: str, lineage_options: dict[str, Any], *, half: bool = False) -> None:
         self.folder = os.path.join(folder, key) if folder else None
+        self.stored = np.float16 if half else np.float32
         self.options = lineage_options
         self.where: dict[bytes, tuple[int, int]] = {}  # hash: shard, row
         self.shards: list[np.ndarray] = []
@@ -54,7 +58,7 @@ class Cache:
     def flush(self) -> None:
         if not self.fresh or not self.folder:
             return
-        hashes, vectors = list(self.fresh), np.stack(list(self.fresh.values()))
+        hashes, vectors = list(self.fresh), np.stack(list(self.fresh.values())).astype(self.stored)
         values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         columns = pa.schema([pa.field("text_hash", pa.string(), False), pa.field("vector", values.type, False)])
         path = os.path.join(self.folder, f"{hashes[0]}-{len(hashes)}.arrow")

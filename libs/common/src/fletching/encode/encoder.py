@@ -40,11 +40,12 @@ class Encoder:
     """A model as a function from texts to unit vectors.
 
     Use it as a context manager: a cache that was made beside the output goes when the block succeeds.
+    half_cache: the cache keeps float16; what it gives back is rounded, what is encoded now is not.
     Raises Refused where the model cannot be loaded or a prompt of the data contradicts the model's.
     """
 
-    def __init__(self, options: Encoding, report: Report) -> None:
-        self.options, self.report = options, report
+    def __init__(self, options: Encoding, report: Report, *, half_cache: bool = False) -> None:
+        self.options, self.report, self.half_cache = options, report, half_cache
         self.model = models.load(options.model, trust_remote_code=options.trust_remote_code)
         self.fingerprint = models.fingerprint(self.model)
         self.dimension: int = self.model.get_embedding_dimension() or 0
@@ -144,9 +145,9 @@ class Encoder:
     def _cache(self, length: int) -> Cache:
         if length not in self.caches:
             dtype = str(self.dtype).removeprefix("torch.")
-            key = f"{self.fingerprint[:16]}-{length}-{dtype}"
+            key = f"{self.fingerprint[:16]}-{length}-{dtype}" + ("-half" if self.half_cache else "")
             settings = {"fingerprint": self.fingerprint, "length": length, "dtype": dtype, "normalised": True}
-            self.caches[length] = Cache(self.options.cache or self.temporary, key, settings)
+            self.caches[length] = Cache(self.options.cache or self.temporary, key, settings, half=self.half_cache)
         return self.caches[length]
 
     def _tokenize(self, window: list[tuple[str, str]], role: Role) -> list[dict[str, list[int]]]:

@@ -26,13 +26,19 @@ class Reader:
     promise of the schema holds for them. What is read counts as `rows_in` of the report unless
     `count=False` (side inputs). Several inputs are read in the order given; a column that one of them
     lacks is null there. Of several schemas, the stamp of the first input decides, else the first whose
-    required columns it has; `schema.name` tells which.
+    required columns it has; `schema.name` tells which. A schema is named, or given where a tool reads more aliases.
 
     Raises Refused where an input is damaged, cut, of another schema or breaks a promise.
     """
 
     def __init__(
-        self, report: Report, inputs: Sequence[str], schema: str | Sequence[str], *, limit: int | None = None, count: bool = True
+        self,
+        report: Report,
+        inputs: Sequence[str],
+        schema: str | Sequence[str | contract.Schema],
+        *,
+        limit: int | None = None,
+        count: bool = True,
     ) -> None:
         self.report, self.limit, self.count = report, limit, count
         self.sources = resolve(inputs)
@@ -48,7 +54,8 @@ class Reader:
             plans.append(self._plan(other))
             self.steps.append(other.step)
         self.columns = self._union([plan.columns for plan in plans])
-        for ours, theirs in {name: source for plan in plans for name, source in plan.renamed.items()}.items():
+        self.renamed = {name: source for plan in plans for name, source in plan.renamed.items()}
+        for ours, theirs in self.renamed.items():
             report.note(f"reading column `{theirs}` as `{ours}`")
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
@@ -151,9 +158,9 @@ def open_rows(source: Source, schema: contract.Schema) -> Any:
     return (parquet if kind == "parquet" else arrow).File(mapped, source.where)
 
 
-def open_as(source: Source, names: Sequence[str]) -> tuple[Any, contract.Schema]:
+def open_as(source: Source, names: Sequence[str | contract.Schema]) -> tuple[Any, contract.Schema]:
     """The source, and the one of these schemas that it holds."""
-    schemas = [contract.load(name) for name in names]
+    schemas = [contract.load(name) if isinstance(name, str) else name for name in names]
     opened = open_rows(source, schemas[0])
     stamped = lineage.read(opened.schema.metadata).get("schema")
     here = set(opened.schema.names)

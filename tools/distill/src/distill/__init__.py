@@ -1,0 +1,1 @@
+"""distill: a small fast text-embedding model from any teacher."""

@@ -1,0 +1,265 @@
+"""One run from options to model folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill import card, student, table
+from distill.losses import Mixture
+from distill.objective import Collator, Objective
+from distill.targets import targets
+from distill.teachers import Array, Files, Model, Teacher
+from distill.texts import Texts, open_reader, spool
+from fletching import cli, lineage, schema
+from fletching.encode import model as models
+from fletching.options import Encoding
+from fletching.report import Report
+from fletching.stream import Writer
+from fletching.train import hardware, watch
+from fletching.train.folder import ROWS, RunFolder, read_json
+from fletching.train.order import Order, order
+
+SEVERAL_TIMES = 10  # checkpoints of a run whose --save-every is not given
+SAMPLE = 2_000  # texts looked at for lengths
+LOSSES = ("cosine", "similarity", "ranking", "mse", "kl")
+
+
+class Job:
+    """What a run stands on: texts, teachers' vectors, student, loss. Made once; `train` does the work."""
+
+    def __init__(self, options: Any, report: Report, tool: cli.Tool, run_path: str, cache: str | None) -> None:
+        self.options, self.report, self.tool = options, report, tool
+        torch.manual_seed(options.seed)  # a new projection is random
+        self.reader = open_reader(report, options.inputs, options.limit)
+        path = os.path.join(run_path, ROWS)
+        self.spooled = spool(self.reader, path, report)
+        self.texts = Texts(path)
+        self.teachers = self._teachers(cache)
+        self.targets = targets(self.texts, self.teachers, options.teacher_weights, report)
+        self.student = self._student()
+        self.order: Order = order(len(self.texts), batch=options.batch, seed=options.seed, epochs=options.epochs, steps=options.steps)
+        self.objective = self._objective()
+
+    def _teachers(self, cache: str | None) -> list[Teacher]:
+        options = self.options
+        prompts = {"query": options.teacher_query_prompt, "document": options.teacher_doc_prompt}
+        written = {role: prompt or "" for role, prompt in prompts.items()}
+        found: list[Teacher] = []
+        for name in options.teacher:
+            if options.base_url:
+                from distill.endpoint import Server
+
+                found.append(Server(name, options.base_url, options.api_key_env, written, cache))
+            else:
+                found.append(Model(self._encoding(name, cache), self.report))
+        for path in options.vectors:
+            if os.path.isdir(path) or path.endswith((".parquet", ".arrow", ".arrows", ".jsonl", ".jsonl.gz", ".jsonl.zst")):
+                found.append(Files(path, written, allow_extra=options.allow_extra))
+            else:
+                found.append(Array(path, options.teacher_dim, rows=self.spooled.rows, one_a_row=self.spooled.one_a_row))
+        return found
+
+    def _encoding(self, name: str, cache: str | None) -> Encoding:
+        options = self.options
+        return Encoding(
+            model=name,
+            query_prompt=options.teacher_query_prompt,
+            doc_prompt=options.teacher_doc_prompt,
+            query_length=options.teacher_length,
+            doc_length=options.teacher_length,
+            batch_tokens=options.batch_tokens,
+            device=options.device,
+            dtype=options.dtype,
+            trust_remote_code=options.trust_remote_code,
+            cache=cache,
+        )
+
+    def _student(self) -> student.Student:
+        options = self.options
+        base = models.load(options.model or options.teacher[0], trust_remote_code=options.trust_remote_code)
+        dimension = self.targets.shape[1]
+        if options.student == "static":
+            student.check_transformer(base, options.model or options.teacher[0])
+            parts = ([text.text for text in part] for part in self.texts.parts())
+            base, axes = table.static_model(base.float(), parts, options.student_dim, self.report)
+            return student.prepare(options, base, dimension, is_static=True, aligned=axes)
+        if options.student_layers:
+            student.drop_layers(base, options.student_layers)
+        found = student.prepare(options, base, dimension, is_static=False)
+        hardware.set_dropout(found.model, options.dropout)
+        if found.device.type == "cpu":
+            hardware.prepare_cpu(found.model)
+        return found
+
+    def _objective(self) -> Objective:
+        options, learner = self.options, self.student
+        learner.model.to(learner.device)
+        weights = {name: getattr(options, name) for name in LOSSES}
+        return Objective(
+            learner,
+            Mixture(weights, options.matryoshka, options.margin, options.temperature),
+            batch_tokens=options.batch_tokens or (1024 if learner.device.type == "cpu" else 32_768),
+            keep_tokens=0 if learner.is_static else hardware.tokens_in(options.activations, learner.model),
+        )
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What must be equal for a run to go on from a checkpoint."""
+        return {
+            "version": self.tool.version,
+            "data": self.spooled.digest,
+            "teachers": {str(number): teacher.identity for number, teacher in enumerate(self.teachers)},
+            "student": self.student.fingerprint,
+            "options": {name: value for name, value in cli.row_options(self.options).items() if name != "model"},
+        }
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What decides the student, as the lineage shows it: no path, the same on every machine."""
+        found = self.manifest
+        return found["options"] | {"teachers": list(found["teachers"].values()), "student_fingerprint": found["student"]}
+
+    def describe(self) -> list[str]:
+        """Notes of the plan and of what training will see of the data."""
+        order, texts = self.order, self.texts
+        seen = order.steps / order.epoch_steps
+        notes = [
+            f"{len(texts):,} texts, teacher vectors of {self.targets.shape[1]} dimensions, student of "
+            f"{self.student.model.get_embedding_dimension()}",
+            f"{order.steps:,} steps of up to {order.batch:,} texts, {order.epoch_steps:,} an epoch; each text seen {seen:.3g} times",
+        ]
+        chosen = [texts[int(number)] for number in np.linspace(0, len(texts) - 1, min(SAMPLE, len(texts)))]
+        limits = np.array([self.student.lengths[text.role] for text in chosen])
+        tokens = self.student.tokenize([text.prompted(self.student.prompts) for text in chosen], [1 << 20] * len(chosen))
+        counts = np.array([len(ids) for ids in tokens])
+        cut = float((counts > limits).mean())
+        notes.append(f"tokens: mean {counts.mean():.0f}, median {np.median(counts):.0f}, longest {counts.max():,}; {cut:.1%} of texts cut")
+        self.report.measures |= {"texts": len(texts), "steps": order.steps, "tokens_mean": float(counts.mean()), "cut": cut}
+        for note in notes:
+            self.report.note(note)
+        return notes
+
+    def dry_run(self) -> None:
+        """Notes, and the time that one real batch takes, for all steps."""
+        self.describe()
+        batch = Collator(self.texts, self.targets, self.student)(self.order.epoch(0)[0].tolist())
+        moved = {name: tensor.to(self.student.device) for name, tensor in batch.items()}
+        times = []
+        for _ in range(2):
+            start = time.monotonic()
+            self.objective(**moved).backward()
+            times.append(time.monotonic() - start)
+        self.report.measures["estimated_seconds"] = whole = min(times) * self.order.steps
+        self.report.note(f"about {whole / 60:.1f} minutes on {self.student.device}")
+
+    def train(self, folder: RunFolder, newest: str | None) -> None:
+        """Train, from the checkpoint `newest` where there is one, and publish the model."""
+        state = (read_json(os.path.join(newest, "trainer_state.json")) or {}) if newest else {}
+        step = state.get("global_step", 0)
+        if newest:
+            self.report.note(f"going on from step {step:,} of {self.order.steps:,}")
+        else:
+            self.describe()
+        log = folder.at("measures.jsonl")
+        with self.report.progress("training", self.order.steps - step, "steps") as progress:
+            watching = watch.Watch(log, progress, step)
+            self._trainer(folder, watching).train(resume_from_checkpoint=newest)
+        watching.close()
+        self._finish(folder, log)
+
+    def _trainer(self, folder: RunFolder, watching: watch.Watch) -> Any:
+        hardware.hush_libraries()
+        from distill import trainer
+
+        options, steps, is_static = self.options, self.order.steps, self.student.is_static
+        lr = options.lr or (5e-3 if is_static else 1e-4)
+        # The rows of tokens that no text has would only shrink.
+        decay = 0.01 if options.weight_decay is None and not is_static else options.weight_decay or 0.0
+        return trainer.DistillTrainer(
+            objective=self.objective,
+            args=trainer.arguments(options, steps, folder.path, self.student.device, lr=lr, weight_decay=decay),
+            texts=self.texts,
+            order=self.order,
+            collator=Collator(self.texts, self.targets, self.student),
+            folder=folder,
+            watch=watching,
+            rhythm=trainer.Rhythm(
+                steps,
+                save_every=options.save_every or max(-(-steps // SEVERAL_TIMES), 1),
+                keep=options.keep,
+                warmup=int(options.warmup) if options.warmup >= 1 else round(options.warmup * steps),
+                schedule=options.schedule,
+            ),
+        )
+
+    def _finish(self, folder: RunFolder, log: str) -> None:
+        """The model folder, complete, in its place."""
+        built = folder.at("model")
+        os.makedirs(built, exist_ok=True)
+        student.save(self.student, built)
+        step = lineage.step(self.tool.name, self.tool.version, self._settings, self.reader.steps)
+        name = os.path.basename(folder.output)
+        self._measures(log, os.path.join(built, "measures.parquet"), name)
+        end = {"texts": len(self.texts), "digest": self.spooled.digest, "steps": self.order.steps}
+        with open(os.path.join(built, "fletching.json"), "wb") as file:
+            file.write(lineage.dump({"step": step, "end": end}))
+        text = card.card(
+            name=name,
+            origin=self._origin(),
+            dimension=self.student.model[self.student.saved - 1].get_embedding_dimension() if self.student.saved else 0,
+            dims=self.options.matryoshka,
+            step=step,
+            plan=f"{len(self.texts):,} texts in {self.order.steps:,} batches of up to {self.order.batch:,}",
+            prompts=self.student.model.prompts,
+            loss=describe_loss(self.options),
+            losses=first_and_last(log),
+        )
+        with open(os.path.join(built, "README.md"), "w", encoding="utf-8") as file:
+            file.write(text)
+        seen = self.order.seen()
+        self.report.drop("not reached by --steps", int((seen == 0).sum()))
+        self.report.rows_out = int((seen > 0).sum())
+        self.report.check()
+        folder.publish(built)
+
+    def _origin(self) -> str:
+        teachers = ", ".join(f"`{teacher.name.rstrip('/').rsplit('/', 1)[-1]}`" for teacher in self.teachers)
+        kind = "a static token table" if self.student.is_static else "a transformer"
+        layers = f" of {self.options.student_layers} of its layers" if self.options.student_layers else ""
+        return f"{kind}{layers} that learned the vectors of {teachers}"
+
+    def _measures(self, log: str, path: str, name: str) -> None:
+        columns = schema.load("measures").arrow(["run", "step", "split", "name", "value", "unit"])
+        with Writer(
+            self.report, path, "measures", columns, version=self.tool.version, options=self._settings, sources=[self.reader], count=False
+        ) as out:
+            for batch in watch.batches(log, name):
+                out.write(batch)
+
+
+def describe_loss(options: Any) -> str:
+    """
+    >>> import types
+    >>> off = dict.fromkeys(LOSSES, 0.0)
+    >>> describe_loss(types.SimpleNamespace(**off | {"cosine": 10.0, "ranking": 2.5}, margin=0.015, matryoshka=()))
+    '10 cosine + 2.5 ranking (margin 0.015)'
+    """
+    parts = [f"{getattr(options, name):g} {name}" for name in LOSSES if getattr(options, name)]
+    told = " + ".join(parts) + (f" (margin {options.margin:g})" if options.ranking else "")
+    dims = ", ".join(map(str, options.matryoshka))
+    return told + (f"; those of similarities are means over the first {dims} dimensions" if dims else "")
+
+
+def first_and_last(log: str) -> list[tuple[str, float, float]]:
+    """(loss, mean of the first tenth of the steps, of the last tenth)."""
+    values: dict[str, list[float]] = {}
+    for line in watch.read(log):
+        if line["name"].startswith("loss"):
+            values.setdefault(line["name"].removeprefix("loss_"), []).append(line["value"])
+    tenth = {name: -(-len(found) // 10) for name, found in values.items()}
+    return [(name, float(np.mean(found[: tenth[name]])), float(np.mean(found[-tenth[name] :]))) for name, found in values.items()]

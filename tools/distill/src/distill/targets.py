@@ -1,0 +1,48 @@
+"""What the student shall meet: for each text the vectors of all teachers, joined by hash, float16 on disk.
+
+One teacher's vectors are unit vectors; several stand side by side, the vector of teacher k times sqrt(w_k / sum w), so
+that the similarity of two texts is the weighted mean of the teachers' similarities.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+
+from distill.teachers import Teacher
+from distill.texts import Texts
+from fletching.errors import Usage
+from fletching.report import Report
+
+
+def targets(texts: Texts, teachers: Sequence[Teacher], weights: Sequence[float], report: Report) -> np.ndarray:
+    """Unit vectors float16 [texts, sum of the teachers' dimensions], in a nameless file that goes with the array.
+
+    Raises Refused, with counts, where a teacher has no vector for a text; Usage where there is not one weight a teacher.
+    """
+    if weights and len(weights) != len(teachers):
+        raise Usage(f"--teacher-weights has {len(weights)} numbers for {len(teachers)} teachers", "give one weight a teacher")
+    given = weights or [1.0] * len(teachers)
+    if not sum(given):
+        raise Usage("--teacher-weights are all zero", "give one of them a weight")
+    shares = [weight / sum(given) for weight in given]
+    width = sum(teacher.dimension for teacher in teachers)
+    with tempfile.TemporaryFile(prefix="distill-") as file:
+        file.truncate(len(texts) * width * 2)
+        found = np.memmap(file, np.float16, "r+", shape=(len(texts), width))
+    start = 0
+    for teacher, share in zip(teachers, shares):
+        columns = found[:, start : start + teacher.dimension]
+        for rows, vectors in teacher.vectors(texts, report):
+            columns[rows] = unit(vectors) * np.sqrt(share)
+        start += teacher.dimension
+    return found
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows of length 1, float32; a zero vector stays zero."""
+    vectors = vectors.astype(np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
