@@ -96,8 +96,8 @@ def test_the_projection_to_a_wider_teacher_is_kept_or_dropped(
 
 
 def test_without_a_projection_only_similarities_can_be_learned(learn: Any, model: str) -> None:
-    assert "--cosine 0" in learn("--teacher", model, "--projection", "none").err
-    assert learn("--teacher", model, "--projection", "none", "--cosine", "0", "--steps", "1").rc == 0
+    assert "--cosine-weight 0" in learn("--teacher", model, "--projection", "none").err
+    assert learn("--teacher", model, "--projection", "none", "--cosine-weight", "0", "--steps", "1").rc == 0
 
 
 def test_teachers_stand_side_by_side_by_their_weights(
@@ -148,9 +148,9 @@ def test_a_killed_run_ends_in_the_same_weights(learn: Any, tmp_path: Path, model
         child.send_signal(signal.SIGKILL)
         child.wait()
         assert not (tmp_path / "killed").exists()
-        different = learn(*long, "--cosine", "3", out="killed")
+        different = learn(*long, "--cosine-weight", "3", out="killed")
         assert different.rc == 1
-        assert "cosine was 10.0, now 3.0" in different.err
+        assert "cosine_weight was 10.0, now 3.0" in different.err
         again = learn(*long, "--save-every", "50", out="killed")
     finally:
         torch.set_num_threads(threads)
@@ -205,14 +205,14 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_rows(learn: Any, tmp_path
 
 
 OPTIONS = """
---cosine 0
---similarity 0
---ranking 0
---mse 1
---kl 5
+--cosine-weight 0
+--similarity-weight 0
+--ranking-weight 0
+--mse-weight 1
+--kl-weight 5
 --matryoshka 8,32
 --margin 0.3
---kl 5 --temperature 0.5
+--kl-weight 5 --temperature 0.5
 --projection keep
 --epochs 0.2
 --schedule cosine
@@ -253,7 +253,7 @@ def test_each_option_changes_the_weights(learn: Any, tmp_path: Path, plain: dict
 
 def test_temperature_and_dimension_and_decay_change_what_they_belong_to(learn: Any, tmp_path: Path) -> None:
     pairs = [
-        (("--kl", "5"), ("--temperature", "0.5")),
+        (("--kl-weight", "5"), ("--temperature", "0.5")),
         (("--student", "static"), ("--student-dim", "8")),
         (("--student", "static"), ("--weight-decay", "0.5")),
     ]

@@ -86,12 +86,14 @@ class Options(Model, Seed, Standard):
     matryoshka: tuple[int, ...] = cli.option(
         (), "take the losses on similarities on these first dimensions, e.g. 64,128,384", metavar="D,D", low=1, group=LOSS
     )
-    cosine: float = cli.option(10.0, "1 - cosine of the student's and the teacher's vector", metavar="W", low=0, group=LOSS)
-    similarity: float = cli.option(200.0, "squared difference of all similarities in the batch", metavar="W", low=0, group=LOSS)
-    ranking: float = cli.option(20.0, "pairs of similarities in the teacher's order, by --margin", metavar="W", low=0, group=LOSS)
-    mse: float = cli.option(0.0, "squared difference of the vectors, lengths included", metavar="W", low=0, group=LOSS, advanced=True)
-    kl: float = cli.option(
-        0.0, "divergence of the softmax over the other texts of the batch", metavar="W", low=0, group=LOSS, advanced=True
+    cosine_weight: float = cli.option(10.0, "1 - cosine of the student's and the teacher's vector", metavar="X", low=0, group=LOSS)
+    similarity_weight: float = cli.option(200.0, "squared difference of all similarities in the batch", metavar="X", low=0, group=LOSS)
+    ranking_weight: float = cli.option(20.0, "pairs of similarities in the teacher's order, by --margin", metavar="X", low=0, group=LOSS)
+    mse_weight: float = cli.option(
+        0.0, "squared difference of the vectors, lengths included", metavar="X", low=0, group=LOSS, advanced=True
+    )
+    kl_weight: float = cli.option(
+        0.0, "divergence of the softmax over the other texts of the batch", metavar="X", low=0, group=LOSS, advanced=True
     )
     margin: float = cli.option(0.015, "ranking: by how much the order must hold", metavar="X", low=0, high=2, group=LOSS, advanced=True)
     temperature: float = cli.option(0.05, "kl: similarities are divided by it", metavar="T", low=1e-4, group=LOSS, advanced=True)
@@ -139,8 +141,8 @@ def check(options: Options) -> None:
         raise Usage("--student-layers is for transformers", "leave it out")
     if options.student != "static" and options.student_dim:
         raise Usage("--student-dim is for --student static", "leave it out, or pass --projection keep")
-    if not any((options.cosine, options.similarity, options.ranking, options.mse, options.kl)):
-        raise Usage("all losses have weight 0", "give one of them a weight, e.g. --cosine 10")
+    if not any((options.cosine_weight, options.similarity_weight, options.ranking_weight, options.mse_weight, options.kl_weight)):
+        raise Usage("all losses have weight 0", "give one of them a weight, e.g. --cosine-weight 10")
 
 
 def run(options: Options, report: Report) -> None:

@@ -99,7 +99,7 @@ class Job:
     def _objective(self) -> Objective:
         options, learner = self.options, self.student
         learner.model.to(learner.device)
-        weights = {name: getattr(options, name) for name in LOSSES}
+        weights = {name: getattr(options, f"{name}_weight") for name in LOSSES}
         return Objective(
             learner,
             Mixture(weights, options.matryoshka, options.margin, options.temperature),
@@ -245,12 +245,12 @@ class Job:
 def describe_loss(options: Any) -> str:
     """
     >>> import types
-    >>> off = dict.fromkeys(LOSSES, 0.0)
-    >>> describe_loss(types.SimpleNamespace(**off | {"cosine": 10.0, "ranking": 2.5}, margin=0.015, matryoshka=()))
+    >>> off = dict.fromkeys((f"{name}_weight" for name in LOSSES), 0.0)
+    >>> describe_loss(types.SimpleNamespace(**off | {"cosine_weight": 10.0, "ranking_weight": 2.5}, margin=0.015, matryoshka=()))
     '10 cosine + 2.5 ranking (margin 0.015)'
     """
-    parts = [f"{getattr(options, name):g} {name}" for name in LOSSES if getattr(options, name)]
-    told = " + ".join(parts) + (f" (margin {options.margin:g})" if options.ranking else "")
+    parts = [f"{getattr(options, f'{name}_weight'):g} {name}" for name in LOSSES if getattr(options, f"{name}_weight")]
+    told = " + ".join(parts) + (f" (margin {options.margin:g})" if options.ranking_weight else "")
     dims = ", ".join(map(str, options.matryoshka))
     return told + (f"; those of similarities are means over the first {dims} dimensions" if dims else "")
 

@@ -101,10 +101,10 @@ def project(model: Any, options: Any, dimension: int, aligned: torch.Tensor | No
     if wanted == "auto":
         wanted = "none" if own == dimension else "keep"
     if wanted == "none":
-        if own != dimension and (options.cosine or options.mse):
+        if own != dimension and (options.cosine_weight or options.mse_weight):
             raise Usage(
                 f"the student has {own} dimensions, the teacher {dimension}, and --projection is none",
-                "pass --projection keep or drop; or --cosine 0 --mse 0: the other losses compare similarities alone",
+                "pass --projection keep or drop; or --cosine-weight 0 --mse-weight 0: the other losses compare similarities alone",
             )
     else:
         head = Dense(own, dimension, bias=True, activation_function=nn.Identity())

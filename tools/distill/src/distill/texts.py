@@ -60,7 +60,7 @@ def query_texts() -> schema.Schema:
 
 
 def open_reader(report: Report, inputs: tuple[str, ...], limit: int | None) -> Reader:
-    return Reader(report, inputs, ["examples", query_texts()], limit=limit)
+    return Reader(report, inputs, ["texts", "examples", query_texts()], limit=limit)
 
 
 def spool(reader: Reader, path: str, report: Report) -> Spooled:
