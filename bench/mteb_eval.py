@@ -1,6 +1,6 @@
 """mteb-eval: are its figures those of ranx, of the formulas by hand with ties, and those that are published?
 
-  python bench/mteb_eval.py MODEL --beir DIR [--beir DIR] [--sts FILE] [--expect ndcg_at_10=64.5]
+  python bench/mteb_eval.py MODEL --beir DIR [--beir DIR] [--sts FILE] [--static] [--expect ndcg_at_10=64.5]
 
 For each BEIR folder, mteb-eval evaluates the model with whole and with binary vectors (whose scores tie often). The peer
 path shares nothing with it: plain sentence-transformers vectors, one matrix product, documents in order of score and then
@@ -123,19 +123,33 @@ def compare_pairs(model: Any, path: str, file: Path) -> tuple[bool, dict[str, fl
     return abs(ours - theirs) <= NEAR, {"cosine_spearman": ours}
 
 
+def static(model: Any, folder: str) -> str:
+    """A model that is the mean of the token embeddings: quick, and good enough that rankings mean something."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    weights = model[0].model.get_input_embeddings().weight.detach().numpy()
+    SentenceTransformer(modules=[StaticEmbedding(model.tokenizer.backend_tokenizer, embedding_weights=weights)], device="cpu").save(folder)
+    return folder
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--beir", action="append", default=[], type=Path)
     parser.add_argument("--sts", action="append", default=[], type=Path)
+    parser.add_argument("--static", action="store_true", help="its token embeddings alone, as a static model: seconds instead of minutes")
     parser.add_argument("--expect", action="append", default=[], help="METRIC=POINTS, of the first data set that has it")
     options = parser.parse_args()
 
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(options.model, device="cpu")
-    done = [compare_retrieval(model, options.model, folder) for folder in options.beir]
-    done += [compare_pairs(model, options.model, file) for file in options.sts]
+    with tempfile.TemporaryDirectory() as folder:
+        path = static(model, folder) if options.static else options.model
+        model = SentenceTransformer(path, device="cpu")
+        done = [compare_retrieval(model, path, data) for data in options.beir]
+        done += [compare_pairs(model, path, data) for data in options.sts]
     good = all(fine for fine, _ in done)
     for item in options.expect:
         name, points = item.split("=")
