@@ -37,9 +37,11 @@ def said(text: str) -> list[str]:
 
 
 def tensors(folder: Path) -> dict[str, Any]:
+    """The weights of all modules of a model folder."""
     from safetensors.torch import load_file
 
-    return load_file(folder / "model.safetensors")
+    files = sorted(folder.rglob("*.safetensors"))
+    return {f"{path.relative_to(folder)}:{name}": tensor for path in files for name, tensor in load_file(path).items()}
 
 
 ALONE = {"OMP_NUM_THREADS": "1"}  # as torchrun sets it
@@ -71,7 +73,8 @@ def furthest(one: Path, other: Path) -> float:
 
 
 def test_processes_train_the_model_of_one(command: Any, copied: Any, run: Any, tmp_path: Path, data: str) -> None:
-    argv = ("--dropout", 0, "--epochs", 4, "--accumulate", 2, "--eval", data, "--eval-every", 3)
+    own = ("--matryoshka", "8,48", "--matryoshka-layer", "--learn-temperature")  # what is no part of the base model
+    argv = ("--dropout", 0, "--epochs", 4, "--accumulate", 2, "--eval", data, "--eval-every", 3, *own)
     one, two = (run(command(ranks, out, *argv), env=ALONE) for ranks, out in ((1, "one"), (2, "ddp")))
     assert one.rc == two.rc == 0, two.err
     assert two.out == b""
@@ -83,6 +86,7 @@ def test_processes_train_the_model_of_one(command: Any, copied: Any, run: Any, t
     rc, told = copied(2, "fsdp", *argv, "--fsdp")
     assert rc == 0, told
     assert furthest(tmp_path / "one", tmp_path / "fsdp") < 1e-5
+    assert any("Dense" in name for name in tensors(tmp_path / "fsdp"))
     assert (tmp_path / "fsdp" / "config.json").read_text() == (tmp_path / "one" / "config.json").read_text()
     # Weights and optimiser stand whole in a checkpoint of sharded processes: one process can go on from it.
     again = run(command(1, "fsdp-copy", *argv), env=ALONE)

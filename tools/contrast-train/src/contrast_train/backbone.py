@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from contrast_train import adapters, pooling, sharding
+from contrast_train import adapters, pooling, shape, sharding
 from contrast_train.collate import Collator
 from fletching.encode import model as models
 from fletching.errors import Refused, Usage
@@ -149,6 +149,7 @@ def gather(backbone: Backbone, options: Any) -> None:
         backbone.model = plain(options).float()
         if options.lora:
             adapters.attach(backbone.model, options)
+        shape.settle(backbone.model, options)
         backbone.model.prompts = prompts
         sharding.put_weights(backbone.model, weights)
 

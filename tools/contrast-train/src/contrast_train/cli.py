@@ -288,4 +288,9 @@ TOOL = cli.Tool("contrast-train", Options, run, __doc__, "contrast-train [EXAMPL
 
 def main(argv: list[str] | None = None) -> int:
     with ranks.first_alone():
-        return cli.main(TOOL, argv)
+        try:
+            code = cli.main(TOOL, argv)
+        except SystemExit as silent:
+            code = int(silent.code or 0)
+    ranks.leave(code)
+    return code

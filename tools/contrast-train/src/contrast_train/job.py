@@ -74,14 +74,9 @@ class Job:
 
     def _shape(self) -> str:
         """Settle what stands behind the transformer; the similarity that is trained for."""
-        options, model = self.options, self.backbone.model
-        similarity, unnormalised = shape.settle_similarity(model, options.similarity)
+        similarity, unnormalised = shape.settle(self.backbone.model, self.options)
         if unnormalised:
             self.report.note("the model's normalising module is left out: --similarity dot compares vectors as they are")
-        shape.settle_prompt_pooling(model, options.prompt_pooling)
-        if options.matryoshka_layer:
-            shape.add_layer(model, options.matryoshka, options.seed)
-        shape.check_dims(model, options.matryoshka, options.matryoshka_weights)
         return similarity
 
     def collator(self, guide: Guide | None = None) -> Collator:

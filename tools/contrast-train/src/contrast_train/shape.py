@@ -11,6 +11,16 @@ from fletching.errors import Usage
 SIMILARITIES = ("cosine", "dot")
 
 
+def settle(model: Any, options: Any) -> tuple[str, bool]:
+    """All of them, in place: (the similarity trained for, whether a normalising module had to go)."""
+    settled = settle_similarity(model, options.similarity)
+    settle_prompt_pooling(model, options.prompt_pooling)
+    if options.matryoshka_layer:
+        add_layer(model, options.matryoshka, options.seed)
+    check_dims(model, options.matryoshka, options.matryoshka_weights)
+    return settled
+
+
 def settle_similarity(model: Any, given: str | None) -> tuple[str, bool]:
     """(the similarity trained for, whether a normalising module had to go). The model saves it.
 

@@ -69,7 +69,9 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def put_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Raises KeyError where a trained parameter is not in the state."""
+    """Raises KeyError where trained parameters and the state have not the same names."""
+    if missing := {name for name, _ in trained(model)} ^ set(state):
+        raise KeyError(f"weights of another model: {', '.join(sorted(missing)[:3])}")
     for name, parameter in trained(model):
         parameter.copy_(like(state[name], parameter))
 

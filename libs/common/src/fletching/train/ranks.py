@@ -96,7 +96,18 @@ def together() -> Iterator[None]:
             raise
         raise SystemExit(getattr(error, "code", 1)) from None
     wait()
-    dist.destroy_process_group()
+
+
+def leave(code: int) -> None:
+    """End this process, one of several, as it is.
+
+    The group is never taken down: the destructor of gloo's, run under Python's lock, joins a thread that
+    may itself wait for that lock to release a tensor, and both wait for ever (torch 2.13).
+    """
+    if count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _claimed(store: Any) -> bool:
