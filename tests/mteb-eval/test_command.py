@@ -343,6 +343,8 @@ def test_the_page_is_self_contained_and_escapes_what_data_and_names_hold(model, 
         (["MODEL", "--examples", "t.jsonl", "--metrics", "ndcg@7"], 2, "--metrics ndcg@7 is no metric"),
         (["MODEL", "--examples", "t.jsonl", "--candidates", "5", "--corpus-negatives"], 2, "ranks the rows of --examples alone"),
         (["m=MODEL", "--examples", "t.jsonl", "--baseline", "m@8", "--dims", "4"], 2, "pass one of m@4"),
+        (["MODEL", "--examples", "t.jsonl", "--html", "sub"], 2, "--html sub is a folder"),
+        (["MODEL", "--examples", "t.jsonl", "--training", "nowhere.jsonl"], 1, "nowhere.jsonl does not exist"),
         (["--fetch", "MODEL", "--examples", "t.jsonl"], 2, "nothing to fetch"),
     ],
 )
@@ -357,6 +359,19 @@ def test_wrong_calls_are_refused_with_what_to_do(argv, rc, told, model, evaluate
     assert told in ran.err
     assert "Traceback" not in ran.err
     assert "fix:" in ran.err
+
+
+def test_training_data_that_are_missing_are_told_before_the_work(model, evaluate, examples, write):
+    ran = evaluate(model, "--examples", write("t.jsonl", examples), "--training", "nowhere.jsonl")
+    assert ran.rc == 1
+    assert "loading" not in ran.err
+
+
+def test_a_metric_that_no_task_has_is_told(model, evaluate, examples, write):
+    command = [model, "--examples", write("t.jsonl", examples), "--results", "r"]
+    assert "no task here has the metric acuracy; there are accuracy, hit_rate_at_1, " in evaluate(*command, "--metrics", "acuracy,ndcg_at_10").err
+    Path("s.csv").write_text("a,b,1\nc,d,2\n")
+    assert "no task here" not in evaluate(model, "--sts", "s.csv").err
 
 
 def test_results_of_two_runs_in_real_processes_are_the_same_bytes(model, run, examples, write, tmp_path):

@@ -318,6 +318,8 @@ def test_a_verdict_that_is_none_leaves_the_row_without_scores(scores: Any, reaso
         ("tasks", ["--prompts", "/no/such/folder"], "is no folder"),
         ("tasks", ["--max-cost", 1], "the price table does not know m"),
         ("tasks", ["--api-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
+        ("tasks", ["--ledger", "x.jsonl", "--rejects", "./x.jsonl"], "are the same file"),
+        ("tasks", ["--journal", "/dev/null"], "--journal /dev/null is no folder"),
     ],
 )
 def test_wrong_usage_is_refused_before_anything_is_asked(

@@ -113,6 +113,8 @@ def check(options: Options) -> None:
         raise Usage("--candidates ranks the rows of --examples alone", "leave --corpus and --corpus-negatives out")
     if options.html and not os.path.isdir(os.path.dirname(options.html) or "."):
         raise Usage(f"the folder of --html {options.html} does not exist", f"mkdir -p {os.path.dirname(options.html)}")
+    if options.html and os.path.isdir(options.html):
+        raise Usage(f"--html {options.html} is a folder", "name a file, e.g. page.html")
 
 
 def check_metric(name: str) -> None:

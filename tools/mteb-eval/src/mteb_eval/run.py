@@ -50,7 +50,9 @@ def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
     mains = {task.metadata.name: task.metadata.main_score for task in tasks}
     find_baseline(options, models, None)
     gate.check(gains, losses, [metric_key(name) for name in options.metrics], mains)
+    seen = seen_in_training(options, report, models, tasks)  # before the work: what it reads may be missing or damaged
     outcomes = measure(options, report, models, tasks)
+    tell_of_metrics(options, outcomes, report)
     baseline = find_baseline(options, models, list(next(iter(outcomes.values()))))
     figures = [
         figure
@@ -61,7 +63,6 @@ def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
     missed = gate.failures(gains, losses, figures, mains)
     report.drop("rows evaluated", report.rows_in)
     report.measures |= effort(outcomes)
-    seen = seen_in_training(options, report, models, tasks)
     flags = [(one.texts.label, flag) for overlaps in seen.values() for one in overlaps if (flag := one.flag())]
     flags += notes.noted(models.values(), tasks)
     sections = sections_of(options, outcomes, figures, baseline, tasks, flags)
@@ -137,6 +138,14 @@ def seen_in_training(options: Any, report: Report, models: dict[str, str], tasks
     if options.training:
         seen[""] = contamination.in_files(report, options.training, groups)
     return seen
+
+
+def tell_of_metrics(options: Any, outcomes: Outcomes, report: Report) -> None:
+    """A metric that was asked for and that no task has: a name that was mistyped, or one of another kind of task."""
+    known = {name for by_run in outcomes.values() for outcome in by_run.values() for name in outcome.scores}
+    missing = [name for name in options.metrics if metric_key(name) not in known]
+    if missing and options.metrics != type(options)().metrics:
+        report.note(f"no task here has the metric {', '.join(missing)}; there are {', '.join(sorted(known))}")
 
 
 def metrics_of(outcome: Outcome, wanted: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ A killed run goes on where it was when the same command is given again, and asks
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -140,6 +141,11 @@ def check(options: Options) -> None:
         raise Usage("--limit is for rows read, and --brainstorm reads nothing", "leave it out; --brainstorm N says how many")
     if options.api_key_env and options.api_key_file:
         raise Usage("--api-key-env and --api-key-file both give a key", "leave one of them out")
+    files = [os.path.abspath(path) for path in (options.output, options.rejects, options.ledger) if path not in (None, "-")]
+    if len(set(files)) < len(files):
+        raise Usage("two of --output, --rejects and --ledger are the same file", "give each a name of its own")
+    if options.journal and os.path.exists(options.journal) and not os.path.isdir(options.journal):
+        raise Usage(f"--journal {options.journal} is no folder", "name a folder; it is made where it does not exist")
     if options.replace_scores and options.job != "judge":
         raise Usage("--replace-scores is for --job judge", "leave it out")
 
