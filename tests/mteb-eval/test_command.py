@@ -369,7 +369,10 @@ def test_training_data_that_are_missing_are_told_before_the_work(model, evaluate
 
 def test_a_metric_that_no_task_has_is_told(model, evaluate, examples, write):
     command = [model, "--examples", write("t.jsonl", examples), "--results", "r"]
-    assert "no task here has the metric acuracy; there are accuracy, hit_rate_at_1, " in evaluate(*command, "--metrics", "acuracy,ndcg_at_10").err
+    assert (
+        "no task here has the metric acuracy; there are accuracy, hit_rate_at_1, "
+        in evaluate(*command, "--metrics", "acuracy,ndcg_at_10").err
+    )
     Path("s.csv").write_text("a,b,1\nc,d,2\n")
     assert "no task here" not in evaluate(model, "--sts", "s.csv").err
 
