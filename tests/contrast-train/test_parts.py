@@ -119,3 +119,11 @@ def test_several_processes_and_unknown_columns_are_refused(model: str, monkeypat
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(Refused, match="one process"):
         loss_for(made)
+
+
+def test_losses_need_torch_alone_and_the_batch_no_sentence_transformers(run: Any) -> None:
+    script = "import sys; sys.modules['sentence_transformers'] = sys.modules['transformers'] = None\n"
+    script += "import contrast_train.losses, contrast_train.gradcache\nassert 'pyarrow' not in sys.modules\n"
+    script += "import contrast_train.plan, contrast_train.collate, contrast_train.objective"
+    done = run([sys.executable, "-c", script])
+    assert done.rc == 0, done.err

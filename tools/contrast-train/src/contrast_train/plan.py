@@ -1,6 +1,6 @@
 """Which rows stand in which global batch: a pure function of (tasks of the rows, weights, batch, seed, epoch).
 
-World size, micro-batches and earlier batches have no part in it. Needs numpy alone.
+World size, micro-batches and earlier batches have no part in it. Needs no torch.
 """
 
 from __future__ import annotations
