@@ -303,6 +303,15 @@ def test_the_account_of_the_json_summary_balances_and_is_the_last_line_said(
         assert account["rows_out"] == pq.read_metadata(output_of(command, out)).num_rows
 
 
+@pytest.mark.parametrize(("place", "told"), [("none/summary.json", "does not exist"), (".", "is a folder")])
+@every_tool
+def test_a_summary_that_cannot_be_written_is_told_before_the_work(
+    command: Command, run: Any, tmp_path: Path, place: str, told: str
+) -> None:
+    done = run([*command.argv("in.parquet", "model", "out"), "--json-summary", tmp_path / place])
+    assert told in refused(done, command.name, 2)
+
+
 @every_tool
 def test_quiet_says_nothing_and_stdout_holds_data_alone(command: Command, source: Any, out: Path, model: str) -> None:
     done = call(command.argv(source(command), model, output_of(command, out), "--quiet"))

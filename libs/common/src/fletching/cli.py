@@ -17,7 +17,7 @@ from typing import Any
 
 from fletching import help
 from fletching.arguments import describe, option, parse, positional, required
-from fletching.errors import Refused, Terminated
+from fletching.errors import Refused, Terminated, Usage
 from fletching.report import Report
 
 __all__ = ["Tool", "describe", "help_text", "main", "option", "parse", "positional", "required", "row_options"]
@@ -72,6 +72,7 @@ def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return 0
         options = parse(tool.options, argv)
+        _check_summary(options.json_summary)
         report = Report(tool.name, quiet=options.quiet, json_summary=options.json_summary)
         with _signals():
             code = tool.run(options, report) or 0
@@ -88,6 +89,15 @@ def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
         if os.environ.get("FLETCHING_DEBUG") == "1":
             raise
         return _complain(tool.name, *_explain(error))
+
+
+def _check_summary(path: str | None) -> None:
+    """It is written last: what would fail then must fail now."""
+    folder = os.path.dirname(path or "") or "."
+    if path and not os.path.isdir(folder):
+        raise Usage(f"the folder of --json-summary {path} does not exist", f"mkdir -p {folder}")
+    if path and os.path.isdir(path):
+        raise Usage(f"--json-summary {path} is a folder", f"name a file in it: {os.path.join(path, 'summary.json')}")
 
 
 def _explain(error: Exception) -> tuple[str, str, int]:
