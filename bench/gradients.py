@@ -15,12 +15,13 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path[0] = str(Path(__file__).parent.parent / "tests")  # in place of this folder, where a file has the name of the tool
 
-import gradients
-from gradients import LOSSES, Case
+import gradients  # noqa: E402
+from gradients import LOSSES, Case  # noqa: E402
 
 SPLITS = [(1, 0), (16, 0), (40, 0), (40, 90), (200, 0), (10**6, 0)]  # (tokens of a micro-batch, tokens kept)
+UPDATES = [(1, 9), (2, 2)]  # (global batches an update, rows of each)
 BOUND = 1e-5
 
 
@@ -28,7 +29,7 @@ def matrix(ranks: list[int]) -> list[Case]:
     groups = [("none", 1)] * (1 in ranks) + [(wrapper, count) for count in ranks if count > 1 for wrapper in ("ddp", "fsdp")]
     return [
         Case(loss, wrapper, count, batch_tokens, keep, accumulate, rows)
-        for loss, (wrapper, count), (batch_tokens, keep), accumulate, rows in itertools.product(LOSSES, groups, SPLITS, (1, 2), (9, 2))
+        for loss, (wrapper, count), (batch_tokens, keep), (accumulate, rows) in itertools.product(LOSSES, groups, SPLITS, UPDATES)
     ]
 
 

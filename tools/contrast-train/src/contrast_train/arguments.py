@@ -22,7 +22,7 @@ def training_arguments(options: Any, steps: int, folder: str, device: torch.devi
         num_train_epochs=1,
         per_device_train_batch_size=options.batch,
         gradient_accumulation_steps=options.accumulate,
-        ddp_backend=torch.distributed.get_backend() if ranks.count() > 1 else None,
+        ddp_backend=("nccl" if device.type == "cuda" else "gloo") if ranks.count() > 1 else None,
         ddp_find_unused_parameters=True,  # poolers and heads that no loss sees
         ddp_broadcast_buffers=False,  # a collective in every forward pass, and no buffer changes
         learning_rate=options.lr,
