@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -143,11 +144,13 @@ def wrapped(toy: nn.Module, wrapper: str) -> nn.Module:
 def one_rank(rank: int, ranks: int, folder: str, cases: list[Case]) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet-{ranks}", rank=rank, world_size=ranks)
     for case in cases:
         found = compute(wrapped(model(), case.wrapper), case, batch_tokens=case.batch_tokens, keep_tokens=case.keep)
         torch.save(tuple(found), name(folder, case, rank))
-    torch.distributed.destroy_process_group()
+    torch.distributed.barrier()
+    os._exit(0)  # gloo's destructor may wait for ever on a thread that waits for Python's lock (torch 2.13)
 
 
 def name(folder: Any, case: Case, rank: int) -> str:
