@@ -133,21 +133,19 @@ def _one_way(
     grad_c: Tensor,
 ) -> Tensor:
     """Anchors a (A, D) against candidates c (C, D); adds to both gradients. Gradient of a row of scores:
-    weight / temperature * (softmax - one-hot)."""
+    weight / temperature * (softmax - one-hot). What is scaled is the (t, D) side: the (t, C) side is what costs."""
     loss = torch.zeros((), dtype=a.dtype, device=a.device)
     for start in range(0, len(terms), tile):
         anchors, positives = terms[start : start + tile].T
         weight = weights[start : start + tile, None]
-        anchor = a[anchors]  # (t, D)
-        scores = (anchor @ c.T).div_(temperature)  # (t, C)
+        anchor = a[anchors] / temperature  # (t, D)
+        scores = anchor @ c.T  # (t, C)
         target = scores.gather(1, positives[:, None])
         masks.apply(scores, anchors, positives)
         scores.scatter_(1, positives[:, None], target)
-        total = scores.logsumexp(1, keepdim=True)
-        loss += (weight * (total - target)).sum()
-        pull = scores.sub_(total).exp_()  # (t, C)
-        pull.scatter_add_(1, positives[:, None], -torch.ones_like(target))
-        pull.mul_(weight / temperature)
-        grad_a.index_add_(0, anchors, pull @ c)
-        grad_c.addmm_(pull.T, anchor)
+        pull = scores.log_softmax(1)  # (t, C)
+        loss -= (weight * pull.gather(1, positives[:, None])).sum()
+        pull.exp_().scatter_add_(1, positives[:, None], -torch.ones_like(target))
+        grad_a.index_add_(0, anchors, (pull @ c).mul_(weight / temperature))
+        grad_c.addmm_(pull.T, anchor.mul_(weight))
     return loss
