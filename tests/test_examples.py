@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pairwise import build_cross_encoder
 
 from fletching.text import normalise
 
@@ -118,3 +119,32 @@ def test_scifact_splits_its_train_queries_once_and_leaves_the_test_split_alone(r
         assert row["pos_ids"] == [f"d{i}" for i in judged] and row["pos"] == [f"Title {i} text {i}" for i in judged]
     assert (tmp_path / "out" / "beir" / "qrels" / "test.tsv").read_text() == (data / "qrels" / "test.tsv").read_text()
     assert len((tmp_path / "out" / "corpus.jsonl").read_text().splitlines()) == 40
+
+
+def make(run, recipe, *variables):
+    return run(["make", "--no-print-directory", "-f", f"examples/{recipe}/Makefile", *variables], cwd=ROOT, timeout=300)
+
+
+@pytest.mark.parametrize("loss", ["kl", "margin-mse"])
+def test_scores_of_a_cross_encoder_teach_a_model(run, tmp_path, write, examples, model, loss):
+    judge = build_cross_encoder(tmp_path / "judge", model)
+    rows = write(tmp_path / "rows.jsonl", examples)
+    settings = [f"PAIRS={rows}", f"TEST={rows}", f"MODEL={model}", f"RERANKER={judge}", f"BUILD={tmp_path / 'built'}", f"LOSS={loss}"]
+    ran = make(run, "score-distill", *settings, "MINE=--negatives 2 --range 1-6", "TRAIN=--steps 2 --batch 4")
+    assert ran.rc == 0, ran.err
+    assert "tuned" in ran.text
+    assert (tmp_path / "built/model/model.safetensors").exists()
+    assert "RERANKER is missing" in make(run, "score-distill", *settings[:2]).err
+
+
+def test_two_students_are_distilled_and_compared(run, tmp_path, model):
+    (tmp_path / "text.txt").write_text(
+        " = Owls = \n The owl hunts at night , when mice leave . Bread rises . The tide follows the moon 's pull .\n", "utf-8"
+    )
+    settings = [f"TEXT={tmp_path / 'text.txt'}", f"MODEL={model}", f"BUILD={tmp_path / 'built'}", "LENGTHS=--limit 300"]
+    ran = make(run, "distill", *settings, "SMALL=--student-layers 1 --steps 2", "STATIC=--student static --steps 2")
+    assert ran.rc == 0, ran.err
+    assert all(name in ran.text for name in ("teacher", "small", "static"))
+    texts = (tmp_path / "built/texts.jsonl").read_text("utf-8")
+    assert '"The owl hunts at night, when mice leave."' in texts and '"The tide follows the moon\'s pull."' in texts
+    assert "Owls" not in texts and "Bread rises" not in texts

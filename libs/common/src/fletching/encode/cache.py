@@ -51,14 +51,14 @@ class Cache:
         """Take float32 vectors [n, D] of one forward pass."""
         if not self.folder:
             return
-        self.fresh.update(zip(hashes, vectors))
+        self.fresh.update(zip(hashes, vectors.astype(self.stored, copy=False)))
         if len(self.fresh) >= SHARD_ROWS or time.monotonic() - self.written > SHARD_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         if not self.fresh or not self.folder:
             return
-        hashes, vectors = list(self.fresh), np.stack(list(self.fresh.values())).astype(self.stored)
+        hashes, vectors = list(self.fresh), np.stack(list(self.fresh.values()))
         values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         columns = pa.schema([pa.field("text_hash", pa.string(), False), pa.field("vector", values.type, False)])
         path = os.path.join(self.folder, f"{hashes[0]}-{len(hashes)}.arrow")
