@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contrast_train.plan import Plan, plan, shuffle
+from contrast_train.plan import Plan, plan
 from contrast_train.tasks import sizes
 from fletching.errors import Refused
 
@@ -57,16 +57,6 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 
     assert order(0, 0) == order(0, 0)
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
-
-
-def test_the_shuffle_is_the_same_on_every_version_of_numpy() -> None:
-    assert shuffle(8, 0, "0 ").tolist() == [4, 6, 5, 3, 7, 1, 0, 2]
-
-
-def test_the_shuffle_moves_every_item_anywhere() -> None:
-    places = np.array([shuffle(6, seed, "x") for seed in range(600)])
-    for column in places.T:
-        assert np.bincount(column, minlength=6).min() > 60
 
 
 # --- weights, mixing, last batches ---------------------------------------------------------------

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fletching import draw
 from fletching.errors import Refused
+from fletching.train.order import shuffle
 
 SHOWN = 20  # tasks that `describe` names
 
@@ -158,14 +158,3 @@ def numbered(tasks: Sequence[str | None]) -> tuple[tuple[str, ...], np.ndarray, 
     names = {name: number for number, name in enumerate(dict.fromkeys(name or "" for name in tasks))}
     task_of = np.array([names[name or ""] for name in tasks], np.int64)
     return tuple(names), task_of, np.bincount(task_of, minlength=len(names)).tolist()
-
-
-def shuffle(size: int, seed: int, key: str) -> np.ndarray:
-    """A random order of 0 … size-1 that depends on seed and key alone, on every numpy version."""
-    start = np.uint64(next(draw.numbers(seed, key)))
-    with np.errstate(over="ignore"):
-        z = start + np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # splitmix64
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return np.argsort(z, kind="stable")
