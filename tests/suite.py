@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import bare_models
 from conftest import SUBJECTS, Ran, environment
 from llm_server import Server
 
@@ -36,9 +37,15 @@ def llm_address() -> str:
     return Server().__enter__().url
 
 
+@functools.cache
+def tiny_decoder() -> str:
+    """The folder of a tiny language model, as decoders are published."""
+    return bare_models.build(Path(tempfile.mkdtemp()) / "decoder", "qwen3", head=True)
+
+
 @dataclass(frozen=True)
 class Command:
-    """A command line that works; `{input}` is what it reads ("-" is stdin), `{model}` the tiny model.
+    """A command line that works; `{input}` is what it reads ("-" is stdin), `{model}` the tiny model, `{decoder}` another.
 
     `{server}` is the address of a scripted LLM server, `{journal}` a new folder for its answers.
     """
@@ -65,6 +72,7 @@ class Command:
 
     def argv(self, source: Any, model: str = "", out: Any = None, *more: Any) -> list[str]:
         asking = {"server": llm_address(), "journal": tempfile.mkdtemp()} if "{server}" in self.line else {}
+        asking |= {"decoder": tiny_decoder()} if "{decoder}" in self.line else {}
         words = [word.format(input=source, model=model, **asking) for word in shlex.split(self.line)]
         if out is None and self.writes == "folder":
             raise ValueError(f"{self.name} writes a folder: name it")
@@ -88,6 +96,7 @@ COMMANDS = {
         ),
         Command("contrast-train", "contrast-train {input} --model {model} --steps 1 --batch 4", "examples", "folder"),
         Command("distill", "distill {input} --teacher {model} --student-layers 1 --steps 1 --batch 4", "texts", "folder"),
+        Command("mntp", "mntp {input} --model {decoder} --steps 1 --batch 4 --length 64", "texts", "folder"),
         Command("mteb-eval", "mteb-eval {model} --examples own={input}", "examples", "figures"),
         Command(
             "synthgen",

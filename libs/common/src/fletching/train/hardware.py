@@ -16,12 +16,17 @@ def prepare_cpu(model: Any) -> None:
     """Attention as plain products, and memory that stays with the process.
 
     On CPUs the backward pass of fused attention takes 40 % of a MiniLM step in bfloat16 (torch 2.13); as
-    plain products it takes under a quarter of that. And glibc hands each large block back to the system,
-    which then fills it with zeros again at the next step: 10 to 15 % of the time.
+    plain products it takes under a quarter of that.
     """
     transformer: Any = getattr(model[0], "model", None)
     if hasattr(transformer, "set_attn_implementation"):
         transformer.set_attn_implementation("eager")
+    keep_memory()
+
+
+def keep_memory() -> None:
+    """glibc hands each large block back to the system, which then fills it with zeros again at the next step:
+    10 to 15 % of the time."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "gnu_get_libc_version"):

@@ -1,0 +1,88 @@
+"""Every architecture by every attention kernel: a later token moves an earlier state, padding and neighbours move nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers as t
+from decoders import STAY, TURN
+
+from fletching.errors import Refused
+from mntp import attention
+
+
+def build(config: Any, kernel: str, dtype: torch.dtype = torch.float32) -> Any:
+    torch.manual_seed(0)
+    try:
+        return t.AutoModelForCausalLM.from_config(config, attn_implementation=kernel).to(dtype).eval()
+    except ValueError as error:
+        pytest.skip(str(error)[:80])
+
+
+def first_state(model: Any, last: int, padding: int = 0) -> torch.Tensor:
+    """What the first of eight tokens is, when the eighth is `last`; measured without the module under test."""
+    ids = torch.tensor([[11, 12, 13, 14, 15, 16, 17, last] + [0] * padding])
+    mask = (torch.arange(8 + padding) < 8).long()[None]
+    with torch.no_grad():
+        return model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)[0][0, 0]
+
+
+@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
+@pytest.mark.parametrize("name", TURN)
+def test_a_later_token_moves_an_earlier_state_and_padding_does_not(name: str, kernel: str) -> None:
+    model = build(TURN[name](), kernel)
+    assert torch.equal(first_state(model, 18), first_state(model, 19)), "the model is not causal to begin with"
+    attention.turn(model)
+    for padding in (0, 4):
+        assert (first_state(model, 18, padding) - first_state(model, 19, padding)).abs().max() > 1e-4
+    assert (first_state(model, 18) - first_state(model, 18, padding=4)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
+@pytest.mark.parametrize("name", TURN)
+def test_the_check_passes_what_turns_and_refuses_what_was_not_turned(name: str, kernel: str, dtype: torch.dtype) -> None:
+    model = build(TURN[name](), kernel, dtype)
+    with pytest.raises(Refused, match="stays causal"):
+        attention.check(model)
+    attention.turn(model)
+    attention.check(model)
+    assert attention.packing_moves(model) < attention.tolerance(model)
+
+
+@pytest.mark.parametrize("name", STAY)
+def test_what_stays_causal_in_any_part_is_refused(name: str) -> None:
+    kernel, config = STAY[name]
+    model = build(config(), kernel)
+    attention.turn(model)
+    with pytest.raises(Refused, match=f"{name} stays causal"):
+        attention.check(model)
+
+
+def test_a_causal_layer_in_the_middle_is_found_and_named() -> None:
+    """Its neighbours tell earlier tokens of later ones, so that the states of the whole model would not show it."""
+    model = build(TURN["llama"](), "eager")
+    attention.turn(model)
+    inner = model.model.layers[1].self_attn
+    forward = inner.forward
+
+    def causal(*args: Any, attention_mask: Any = None, **kwargs: Any) -> Any:
+        size = kwargs["hidden_states"].shape[1]
+        mask = torch.full((size, size), torch.finfo(torch.float32).min).triu(1)[None, None]
+        return forward(*args, attention_mask=mask, **kwargs)
+
+    inner.forward = causal
+    assert attention.causal_part(model, padded=False) == "layer 1"
+
+
+def test_positions_that_start_anew_alone_would_leak_between_texts() -> None:
+    """Why a block mask is needed: the control of `packing_moves`."""
+    model = build(TURN["qwen3"](), "sdpa")
+    attention.turn(model)
+    ids = attention.probe(model)
+    positions = torch.tensor([[0, 1, 2, 3, *range(8)]])
+    leaking = attention.states(model, ids, torch.ones_like(ids), positions)[0]
+    alone = attention.states(model, ids[:, :4], torch.ones(1, 4, dtype=torch.long))[0]
+    assert attention.distance(leaking[:4], alone) > 0.01

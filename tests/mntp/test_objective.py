@@ -1,0 +1,114 @@
+"""The loss against its closed form in float64, and its gradient however the step is cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers as t
+from decoders import GROUPED, HEADED, WINDOWED
+
+from mntp import attention
+from mntp.masking import Masking
+from mntp.objective import NOT_ASKED, Collator, Micro, Objective, masked, micro_batches
+from mntp.plan import Plan
+from mntp.trainer import backward, moving
+
+CONFIGS = {
+    "llama": lambda: t.LlamaConfig(**HEADED),
+    "qwen2": lambda: t.Qwen2Config(**GROUPED),
+    "gemma2": lambda: t.Gemma2Config(**WINDOWED | dict(sliding_window=64), final_logit_softcapping=2.0),  # a head with more than a product
+    "cohere": lambda: t.CohereConfig(**GROUPED, logit_scale=0.3),
+}
+
+
+def network(name: str, kernel: str = "eager") -> Any:
+    torch.manual_seed(1)
+    model = t.AutoModelForCausalLM.from_config(CONFIGS[name](), attn_implementation=kernel).double().eval()
+    for parameter in model.parameters():  # wide enough that a wrong shift would show
+        torch.nn.init.normal_(parameter, std=0.2)
+    attention.turn(model)
+    return model
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_loss_is_that_of_the_state_before_each_masked_token(name: str) -> None:
+    """Against logits of the whole model, text by text, without padding, packing or the chosen rows."""
+    model = network(name)
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12], [13, 14, 15, 16, 17, 0, 0, 0]])
+    labels = torch.full_like(ids, NOT_ASKED)
+    labels[0, 2], labels[0, 5], labels[1, 1] = 70, 80, 90
+    texts = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 0, -1, -1, -1]])
+    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3], [0, 1, 2, 3, 4, 0, 0, 0]])
+    found = Objective(model)(Micro(ids, labels, texts, positions))
+
+    expected = 0.0
+    for text, place, token in ((ids[0, :4], 2, 70), (ids[0, 4:], 1, 80), (ids[1, :5], 1, 90)):
+        logits = model(input_ids=text[None]).logits[0, place - 1]
+        expected -= float(logits.log_softmax(-1)[token])
+    assert float(found.loss) == pytest.approx(expected, rel=1e-10)
+    assert found.asked == 3
+
+
+class Numbers:
+    """Pieces that are lists of numbers."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes, self.first = np.array(sizes), np.cumsum([0, *sizes])
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        return np.arange(self.first[number], self.first[number + 1]) % 290 + 5
+
+
+def batch(packed: bool = True) -> dict[str, torch.Tensor]:
+    pieces: Any = Numbers([9, 3, 16, 5, 7, 12, 2, 4, 1])
+    blocks = Plan(pieces.sizes, 16, 9, 0, 1, packed).epoch(0)[0]
+    return Collator(pieces, Masking(0.3, (0.8, 0.1), 99, 300, np.array([0, 1, 2]), 0))([(0, block) for block in blocks])
+
+
+def gradient(made: dict[str, torch.Tensor], budget: int, monkeypatch: Any = None, ranks: int = 1) -> torch.Tensor:
+    """Of a whole step; over ranks: the mean of theirs, as DDP takes it."""
+    from fletching.train import ranks as processes
+
+    found = []
+    for number in range(ranks):
+        model = network("llama", "sdpa")  # eager attention takes its softmax in float32
+        objective = Objective(model)
+        if ranks > 1:
+            monkeypatch.setattr(processes, "count", lambda: ranks)
+            monkeypatch.setattr(processes, "number", lambda number=number: number)
+        backward(objective, objective, made, budget, torch.device("cpu"))
+        found.append(torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for _, p in moving(objective)]))
+    return torch.stack(found).mean(0)
+
+
+def test_the_gradient_is_the_same_for_every_width_of_a_micro_batch() -> None:
+    made = batch()
+    whole = gradient(made, 10**6)
+    assert whole.norm() > 1e-3
+    for budget in (1, 20, 40):
+        assert (gradient(made, budget) - whole).norm() < 1e-10 * whole.norm()
+
+
+@pytest.mark.parametrize("ranks", [2, 4, 50])
+def test_the_mean_gradient_of_ranks_is_that_of_one_process(ranks: int, monkeypatch: Any) -> None:
+    """Ranks with other numbers of masked tokens, and ranks without a block."""
+    made = batch(packed=False)
+    whole = gradient(made, 10**6)
+    assert (gradient(made, 16, monkeypatch, ranks) - whole).norm() < 1e-7 * whole.norm()
+
+
+def test_packing_changes_neither_loss_nor_gradient() -> None:
+    assert masked(batch(True)) == masked(batch(False))
+    one, other = gradient(batch(True), 64), gradient(batch(False), 64)
+    assert (one - other).norm() < 1e-10 * one.norm()
+
+
+def test_micro_batches_keep_to_their_budget_and_hold_every_token() -> None:
+    made = batch()
+    parts = micro_batches(made, 40, pad_id=0)
+    assert all(part.ids.numel() <= 40 for part in parts)
+    assert sum(int((part.texts >= 0).sum()) for part in parts) == len(made["ids"])
+    assert sorted(torch.cat([part.ids[part.texts >= 0] for part in parts]).tolist()) == sorted(made["ids"].tolist())

@@ -1,0 +1,287 @@
+"""Whole runs of the command on tiny decoders: what comes out, what is refused, what survives a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import bare_models
+import pyarrow.parquet as pq
+import pytest
+from conftest import SUBJECTS, environment
+
+from mntp import cli
+
+FAST = ("--batch", "4", "--length", "64", "--lr", "3e-3", "--dtype", "float32", "--batch-tokens", "128")
+TEXTS = [{"id": name, "text": f"{question}\n    {answer}"} for name, (question, answer) in SUBJECTS.items()]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """bare("qwen3"): the folder of a tiny language model, built once."""
+    root = tmp_path_factory.mktemp("bare")
+
+    def bare(kind: str = "llama") -> str:
+        return str(root / kind) if (root / kind).exists() else bare_models.build(root / kind, kind, head=True)
+
+    return bare
+
+
+@pytest.fixture
+def train(invoke: Any, bare: Any, tmp_path: Path, write: Any) -> Any:
+    """train("--steps", 3, out="encoder"): a run of the command on a dozen texts."""
+
+    def train(*argv: Any, rows: Any = TEXTS, out: str = "encoder", base: str | None = None) -> Any:
+        path = write(tmp_path / "texts.jsonl", rows) if isinstance(rows, list) else rows
+        return invoke(cli.main, *([path] if path else []), "--model", base or bare(), "-o", tmp_path / out, *FAST, *argv)
+
+    return train
+
+
+def load(folder: Path) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(folder), device="cpu")
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def measures(folder: Path, name: str) -> list[float]:
+    return [row["value"] for row in pq.read_table(folder / "measures.parquet").to_pylist() if row["name"] == name]
+
+
+SEES = """
+import sys
+sys.modules['fletching'] = sys.modules['mntp'] = None
+from sentence_transformers import SentenceTransformer
+model = SentenceTransformer({folder!r}, device='cpu')
+one, other = (model.encode([text], output_value='token_embeddings')[0] for text in ('owls fly.', 'owls fly!'))
+long, alone = model.encode(['owls', 'a far longer text about owls'], batch_size=2)[0], model.encode('owls')
+print(int((one[0] - other[0]).abs().max() > 1e-5), int(abs(long - alone).max() < 1e-5), model[1].pooling_mode)
+"""
+
+
+@pytest.fixture
+def seen(run: Any) -> Any:
+    """seen(folder): what plain sentence-transformers makes of it in a process without Fletching."""
+
+    def seen(folder: Path) -> list[str]:
+        done = run([sys.executable, "-c", SEES.format(folder=str(folder))])
+        assert done.rc == 0, done.err
+        return done.text.split()
+
+    return seen
+
+
+def test_the_loss_falls_and_a_plain_bidirectional_folder_is_left(train: Any, seen: Any, tmp_path: Path, write: Any) -> None:
+    held_out = write(tmp_path / "held.jsonl", TEXTS[:4])
+    done = train("--steps", 24, "--no-lora", "--lr", "2e-2", "--eval", held_out, "--eval-every", 8)
+    assert done.rc == 0, done.err
+    assert done.out == b"" and "12 in, 12 out" in done.err
+    assert "weights train" in done.err and "language-model head does not" in done.err
+    losses = measures(tmp_path / "encoder", "mntp_loss")
+    assert len(losses) == 4 and losses[-1] < losses[0] - 0.1
+    assert measures(tmp_path / "encoder", "mntp_accuracy")[-1] > 0.05
+    assert seen(tmp_path / "encoder") == ["1", "1", "mean"]
+    names = {path.name for path in (tmp_path / "encoder").rglob("*") if path.is_file()}
+    assert {"model.safetensors", "modules.json", "README.md", "fletching.json"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
+    assert json.loads((tmp_path / "encoder" / "config.json").read_text())["is_causal"] is False
+    assert not [name for name in load_names(tmp_path / "encoder") if "lm_head" in name or "lora" in name]
+
+
+def load_names(folder: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        return list(file.keys())
+
+
+def test_lora_leaves_all_but_linear_layers_and_full_training_leaves_the_head(train: Any, bare: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    before = load_file(Path(bare()) / "model.safetensors")
+    for argv, out in ((("--lora-dropout", 0), "lora"), (("--no-lora",), "full")):
+        done = train("--steps", 2, *argv, out=out)
+        assert done.rc == 0, done.err
+        after = load_file(tmp_path / out / "model.safetensors")
+        moved = {name for name, tensor in after.items() if not tensor.equal(before[f"model.{name}"])}
+        if out == "lora":
+            assert moved == {name for name in after if name.endswith("_proj.weight")}
+            count = sum(16 * sum(after[name].shape) for name in moved)
+            assert f"{count:,} of" in done.err
+        else:
+            assert moved == set(after)
+
+
+def test_the_adapter_beside_its_base_is_the_merged_model(train: Any, seen: Any, tmp_path: Path) -> None:
+    assert train("--steps", 3, "--lr", "1e-2").rc == 0
+    done = train("--steps", 3, "--lr", "1e-2", "--no-lora-merge", out="apart")
+    assert done.rc == 0, done.err
+    assert (tmp_path / "apart" / "base" / "model.safetensors").exists() and not (tmp_path / "apart" / "model.safetensors").exists()
+    assert seen(tmp_path / "apart") == ["1", "1", "mean"]
+    one, other = (load(tmp_path / name).encode("owls") for name in ("encoder", "apart"))
+    assert one == pytest.approx(other, abs=1e-5)
+
+
+def test_no_steps_turn_the_model_and_train_nothing(train: Any, seen: Any, bare: Any, tmp_path: Path) -> None:
+    done = train("--steps", 0, "--pooling", "weighted", rows="")
+    assert done.rc == 0, done.err
+    from safetensors.torch import load_file
+
+    before = load_file(Path(bare()) / "model.safetensors")
+    assert all(tensor.equal(before[f"model.{name}"]) for name, tensor in load_file(tmp_path / "encoder" / "model.safetensors").items())
+    assert seen(tmp_path / "encoder") == ["1", "1", "weightedmean"]
+
+
+def test_published_adapters_are_merged_in_their_order(train: Any, seen: Any, bare: Any, tmp_path: Path) -> None:
+    """As LLM2Vec publishes them: an adapter on the decoder without its head, and one on top of it."""
+    import torch
+    import transformers
+    from peft import LoraConfig, get_peft_model
+
+    network = transformers.AutoModel.from_pretrained(bare())
+    network.config.is_causal = False
+    for number in (1, 2):
+        torch.manual_seed(number)
+        wrapped = get_peft_model(network, LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False))
+        wrapped.save_pretrained(tmp_path / f"adapter{number}")
+        network = wrapped.merge_and_unload()
+    ids = load(Path(bare()))[0].tokenizer("owls", return_tensors="pt")
+    with torch.no_grad():
+        expected = network(**ids).last_hidden_state.mean(1)[0].numpy()
+    done = train("--steps", 0, "--adapters", tmp_path / "adapter2", rows="", base=str(tmp_path / "adapter1"))
+    assert done.rc == 0, done.err
+    assert load(tmp_path / "encoder").encode("owls") == pytest.approx(expected, abs=1e-5)
+    wrong = train("--steps", 0, "--adapters", tmp_path / "adapter2", rows="", base=bare("qwen3"), out="other")
+    assert wrong.rc == 0 or "adapter" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "changes"),
+    [
+        (("--seed", 1), True), (("--mask-prob", 0.5), True), (("--masking", "all"), True), (("--mask-token", "a"), True),
+        (("--no-pack",), True), (("--lr", "1e-3"), True), (("--length", 32), True), (("--warmup", 2), True), (("--schedule", "constant"), True),
+        (("--weight-decay", 0.9), True), (("--clip", 0.01), True), (("--lora-rank", 2), True), (("--lora-alpha", 1), True),
+        (("--lora-dropout", 0), True), (("--lora-targets", "q_proj"), True), (("--limit", 5), True), (("--dtype", "bfloat16"), True),
+        ((), False), (("--keep", 1, "--save-every", 1), False),
+    ],
+)  # fmt: skip
+def test_every_option_changes_the_weights_or_is_known_not_to(
+    train: Any, reference: bytes, tmp_path: Path, argv: Any, changes: bool
+) -> None:
+    done = train("--steps", 3, *argv)
+    assert done.rc == 0, done.err
+    assert (weights(tmp_path / "encoder") != reference) is changes
+
+
+@pytest.fixture(scope="module")
+def reference(bare: Any, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    from conftest import write_rows
+
+    folder = tmp_path_factory.mktemp("reference")
+    path = write_rows(folder / "texts.jsonl", TEXTS)
+    assert cli.main([path, "--model", bare(), "-o", str(folder / "out"), *FAST, "--steps", "3"]) == 0
+    return weights(folder / "out")
+
+
+def test_kernels_widths_and_checkpointing_change_rounding_alone(train: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    same = [(), ("--batch-tokens", 8), ("--attention", "sdpa"), ("--gradient-checkpointing",)]
+    found = []
+    for number, argv in enumerate(same):
+        done = train("--steps", 2, "--lora-dropout", 0, "--no-lora", "--lr", "1e-3", *argv, out=f"out{number}")
+        assert done.rc == 0, done.err
+        found.append(load_file(tmp_path / f"out{number}" / "model.safetensors"))
+    for other in found[1:]:
+        assert max(float((tensor - other[name]).abs().max()) for name, tensor in found[0].items()) < 3e-4
+
+
+def test_a_new_mask_token_is_saved_and_an_unknown_one_is_told(train: Any, tmp_path: Path) -> None:
+    done = train("--steps", 1, "--mask-token", "<blank>")
+    assert done.rc == 0 and "mask token <blank>: added" in done.err, done.err
+    model = load(tmp_path / "encoder")
+    assert model[0].tokenizer.mask_token == "<blank>"
+    assert model.encode("owls <blank>").shape == (32,)
+
+
+def test_plain_text_files_are_texts_and_examples_are_queries_and_positives(train: Any, tmp_path: Path, write: Any) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.txt").write_text("def f(x):\n    return x\n\n", "utf-8")
+    whole, lines = train("--steps", 1, rows=str(folder)), train("--steps", 9, "--lines", rows=str(folder), out="lines")
+    assert "3 in, 3 out" in whole.err and "9 in, 6 out (3 without text)" in lines.err
+    rows = [{"id": "a", "query": "owls?", "pos": ["owls.", "birds"]}]
+    done = train("--steps", 1, rows=write(tmp_path / "e.jsonl", rows), out="examples")
+    assert "1 in, 1 out" in done.err and "15 tokens" in done.err, done.err
+    (folder / "bad.txt").write_bytes(b"fine\n\xff")
+    assert "bad.txt, line 2: not UTF-8" in train("--steps", 1, rows=str(folder), out="bad").err
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(train: Any, tmp_path: Path) -> None:
+    done = train("--dry-run")
+    assert done.rc == 0, done.err
+    assert "minutes on cpu" in done.err and "% full" in done.err
+    assert not (tmp_path / "encoder").exists() and not (tmp_path / "encoder.run").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (("--steps", 0), "--steps 0 trains on nothing"), (("--length", 1000), "above the 128 positions"),
+        (("--lora-targets", "nothing"), "--lora-targets nothing"), (("--no-lora", "--lora-alpha", 1), "beside --no-lora"),
+        (("--eval-every", 2), "nothing to evaluate on"), (("--dtype", "float16"), "float16"), (("--lines",), "--lines is for"),
+        (("--adapters", "/nowhere"), "holds no adapter"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused_with_a_fix(train: Any, tmp_path: Path, argv: Any, told: str) -> None:
+    done = train(*argv)
+    assert done.rc in (1, 2) and told in done.err and "fix:" in done.err, done.err
+    assert not (tmp_path / "encoder").exists()
+
+
+def test_a_model_without_its_head_is_refused(train: Any, tmp_path: Path) -> None:
+    headless = bare_models.build(tmp_path / "headless", "qwen3")
+    assert "lacks lm_head.weight" in train(base=headless).err
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_rows(train: Any, bare: Any, tmp_path: Path) -> None:
+    done = train("--no-lora", "--lr", "1e30", "--clip", 0, "--steps", 9)
+    assert done.rc == 1
+    assert "at step 2; rows of the batch: " in done.err and "lower --lr" in done.err
+
+
+def test_a_killed_run_ends_in_the_same_weights(train: Any, bare: Any, tmp_path: Path) -> None:
+    import torch
+
+    argv = ("--steps", "60", "--save-every", "5")
+    train("--dry-run")  # writes texts.jsonl
+    words = [str(Path(sys.executable).parent / "mntp"), str(tmp_path / "texts.jsonl"), "--model", bare(), "-o", str(tmp_path / "killed")]
+    child = subprocess.Popen([*words, *FAST, *argv], stderr=subprocess.DEVNULL, env=environment(OMP_NUM_THREADS="1"))
+    while not (tmp_path / "killed.run" / "checkpoint-10").exists():
+        assert child.poll() is None
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert not (tmp_path / "killed").exists()
+    other = train(*argv, "--mask-prob", 0.3, out="killed")
+    assert "mask_prob was 0.2, now 0.3" in other.err
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the child
+    try:
+        again, whole = train(*argv, out="killed"), train(*argv, out="whole")
+    finally:
+        torch.set_num_threads(threads)
+    assert "going on from step" in again.err and whole.rc == again.rc == 0, again.err
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    assert measures(tmp_path / "killed", "loss") == measures(tmp_path / "whole", "loss")

@@ -1,0 +1,1 @@
+"""Masked next-token prediction: any decoder language model becomes a bidirectional text encoder."""

@@ -1,0 +1,197 @@
+"""The language model that is to become an encoder: loaded with its head, turned, and looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import xxhash
+
+from fletching.encode import model as models
+from fletching.errors import Refused, Usage
+from fletching.report import Report
+from fletching.train import ranks
+from mntp import adapters, attention
+
+
+@dataclass
+class Decoder:
+    """network: the decoder with its head, bidirectional. mask_id: what stands for a masked token."""
+
+    network: Any
+    tokenizer: Any
+    fingerprint: str
+    device: torch.device
+    autocast: torch.dtype | None
+    stored: torch.dtype  # number type of the checkpoint
+    mask_id: int
+    adapter: Any = None  # peft's model around network.base_model, where LoRA trains
+
+    @property
+    def encoder(self) -> Any:
+        return self.network.base_model
+
+
+def load(options: Any, report: Report) -> Decoder:
+    """Raises Refused or Usage where the model cannot be had, has no head, or stays causal."""
+    if options.dtype == "float16":
+        raise Usage("--dtype float16 loses small gradients", "use bfloat16 or float32")
+    quiet()
+    place = device(options.device)
+    path, stacked = adapters.base_of(options.model, options.adapters)
+    network = pretrained(path, place, options)
+    tokenizer = tokenizer_of(options.model, path, options.trust_remote_code)
+    stored = network.dtype
+    if options.length > (limit := getattr(network.config.get_text_config(), "max_position_embeddings", None) or 1 << 20):
+        raise Usage(f"--length {options.length} is above the {limit} positions of the model", f"pass at most {limit}")
+    attention.turn(network)
+    for adapter in stacked:
+        adapters.merge_into(network, adapter)
+        report.note(f"adapter {os.path.basename(adapter.rstrip('/'))} merged into the model")
+    network.float()
+    attention.check(network)
+    mask_id = settle_mask_token(network, tokenizer, options.mask_token, report)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    tokenizer.padding_side = "right"
+    number_type = models.number_type(options.dtype, place)
+    autocast = number_type if number_type != torch.float32 else None
+    return Decoder(network, tokenizer, fingerprint(network, tokenizer), torch.device(place), autocast, stored, mask_id)
+
+
+def quiet() -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+def pretrained(path: str, place: str, options: Any) -> Any:
+    """The decoder of a folder or hub name with its head, on the CPU. Safetensors only."""
+    from transformers import AutoModelForCausalLM
+
+    # On CPUs the backward pass of fused attention is the slower one, and with a mask it saves no memory.
+    kernel = options.attention or ("eager" if place == "cpu" else None)
+    settings: dict[str, Any] = {"attn_implementation": kernel} if kernel else {}
+    network, told = loaded(
+        path,
+        lambda: AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype="auto",
+            use_safetensors=True,
+            trust_remote_code=options.trust_remote_code,
+            output_loading_info=True,
+            **settings,
+        ),
+    )
+    if told["missing_keys"]:
+        lacking = sorted(told["missing_keys"])[0]
+        raise Refused(
+            f"--model {path} is no whole language model: it lacks {lacking}",
+            "name a decoder as it is published, with its language-model head",
+        )
+    return network.eval()
+
+
+def loaded(path: str, load: Any) -> Any:
+    """Raises Refused in the words of --model for whatever transformers raises."""
+    if not os.path.isdir(path) and (path.startswith((".", "/", "~")) or path.count("/") > 1):
+        raise Refused(f"--model {path} is no folder", "check the path")
+    try:
+        return load()
+    except Exception as error:  # the hub and transformers each raise their own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        fix = "check the folder" if os.path.isdir(path) else "name a model folder, or a hub name while the hub can be reached"
+        raise Refused(f"--model {path} cannot be loaded: {reason}", fix) from error
+
+
+def tokenizer_of(named: str, base: str, trust_remote_code: bool) -> Any:
+    """An adapter's own tokenizer, where its folder has one, else the base model's."""
+    from transformers import AutoTokenizer
+
+    own = os.path.isdir(named) and os.path.exists(os.path.join(named, "tokenizer_config.json"))
+    path = named if own else base
+    found = loaded(path, lambda: AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code))
+    if not found.is_fast:
+        raise Refused(f"--model {path} has a slow tokenizer", "add its tokenizer.json")
+    return found
+
+
+def device(wanted: str | None) -> str:
+    """This process's device: under torchrun each has a GPU of its own, or all compute on the CPU."""
+    names = models.devices(wanted)
+    if ranks.count() == 1 or not names[0].startswith("cuda"):
+        return names[0]
+    if ranks.local() >= len(names):
+        raise Usage(f"process {ranks.local() + 1} of this machine has no GPU", f"torchrun --nproc-per-node {len(names)}, or --device cpu")
+    return names[ranks.local()]
+
+
+def settle_mask_token(network: Any, tokenizer: Any, wanted: str | None, report: Report) -> int:
+    """The id that stands for masked tokens: --mask-token, else the tokenizer's own, else `_`, else its end of text.
+
+    One that the vocabulary lacks is added, with the mean of all embeddings; it is saved with the model.
+    """
+    text = wanted or next((each for each in (tokenizer.mask_token, "_", tokenizer.eos_token) if each and known(tokenizer, each)), None)
+    if text is None:
+        raise Usage("the tokenizer has no token to mask with", "pass --mask-token '<mask>', which is added to the vocabulary")
+    if not known(tokenizer, text):
+        tokenizer.add_special_tokens({"mask_token": text})
+        with torch.random.fork_rng(devices=[]):
+            if len(tokenizer) > network.get_input_embeddings().num_embeddings:
+                network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        vectors = network.get_input_embeddings().weight.data
+        vectors[tokenizer.mask_token_id] = vectors[: tokenizer.mask_token_id].mean(0)
+        report.note(f"mask token {text}: added to the vocabulary")
+    else:
+        report.note(f"mask token {text}")
+    return int(tokenizer.convert_tokens_to_ids(text))
+
+
+def known(tokenizer: Any, token: str) -> bool:
+    return token in tokenizer.get_vocab()
+
+
+def fingerprint(network: Any, tokenizer: Any) -> str:
+    """xxh3-128 of weights, architecture and tokenizer."""
+    whole = xxhash.xxh3_128()
+    for name, tensor in sorted(network.state_dict().items()):
+        whole.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        whole.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
+    config = {key: value for key, value in network.config.to_dict().items() if key not in models._NEUTRAL}
+    whole.update(json.dumps(config, sort_keys=True, default=str).encode())
+    whole.update(models._tokenizer_state(tokenizer.backend_tokenizer).encode())
+    return whole.hexdigest()
+
+
+def place(decoder: Decoder, options: Any) -> None:
+    """Choose what trains, and put everything on its device in its number type."""
+    network = decoder.network
+    network.requires_grad_(False)
+    if options.lora:
+        if decoder.autocast:
+            network.to(decoder.autocast)  # what is frozen needs no more
+        decoder.adapter = adapters.attach(network.base_model, options)
+    else:
+        head = network.get_output_embeddings().weight
+        for parameter in network.base_model.parameters():
+            parameter.requires_grad = parameter is not head
+    if options.gradient_checkpointing:
+        if not getattr(network, "supports_gradient_checkpointing", False):
+            raise Usage(
+                f"--gradient-checkpointing: {options.model} does not offer it", "leave it out; --batch-tokens bounds the memory too"
+            )
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    network.to(decoder.device)
+
+
+def trained(network: Any) -> tuple[int, int]:
+    """(numbers that training changes, all numbers)."""
+    each = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
+    return sum(count for count, moves in each if moves), sum(count for count, _ in each)
