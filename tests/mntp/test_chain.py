@@ -1,0 +1,85 @@
+"""mntp -> contrast-train -> mteb-eval: the model is bidirectional at every stage, and at the end without Fletching."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import bare_models
+import pytest
+import torch
+import transformers
+from conftest import SUBJECTS
+from decoders import TURN
+from suite import ROOT
+
+import contrast_train.cli
+import mntp.cli
+import mteb_eval.cli
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "gemma3"])
+def test_an_encoder_stays_bidirectional_along_the_chain(name: str, invoke: Any, write: Any, examples: Any, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    def sees_ahead(folder: Path) -> bool:
+        model = SentenceTransformer(str(folder), device="cpu")
+        one, other = (model.encode([text], output_value="token_embeddings")[0] for text in ("owls fly.", "owls fly!"))
+        return bool((one[0] - other[0]).abs().max() > 1e-6)
+
+    torch.manual_seed(0)
+    config = TURN[name]()
+    config.max_position_embeddings = 128
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "decoder")
+    bare_models.tokenizer().save_pretrained(tmp_path / "decoder")
+    assert not sees_ahead(tmp_path / "decoder")
+
+    texts = write(tmp_path / "texts.jsonl", [{"id": key, "text": answer} for key, (_, answer) in SUBJECTS.items()])
+    window = ("--no-pack",) if name == "gemma3" else ()
+    sizes = ("--length", "64", "--batch", "4", "--steps", "2", "--dtype", "float32")
+    done = invoke(mntp.cli.main, texts, "--model", tmp_path / "decoder", "-o", tmp_path / "encoder", *sizes, *window)
+    assert done.rc == 0, done.err
+    assert sees_ahead(tmp_path / "encoder")
+
+    rows = write(tmp_path / "train.jsonl", examples)
+    for lora, out in ((("--lora",), "tuned"), (("--lora", "--no-lora-merge"), "adapter")):
+        steps = ("--batch", "4", "--steps", "2", "--dtype", "float32")
+        done = invoke(contrast_train.cli.main, rows, "--model", tmp_path / "encoder", "-o", tmp_path / out, *steps, *lora)
+        assert done.rc == 0, done.err
+        assert sees_ahead(tmp_path / out)
+    done = invoke(mteb_eval.cli.main, tmp_path / "encoder", tmp_path / "tuned", "--examples", f"own={rows}")
+    assert done.rc == 0, done.err
+    assert "nDCG@10" in done.text
+
+
+def test_a_block_longer_than_the_attention_window_is_refused(invoke: Any, write: Any, tmp_path: Path) -> None:
+    transformers.AutoModelForCausalLM.from_config(TURN["gemma3"]()).save_pretrained(tmp_path / "decoder")
+    bare_models.tokenizer().save_pretrained(tmp_path / "decoder")
+    texts = write(tmp_path / "texts.jsonl", [{"id": "a", "text": "owls"}])
+    done = invoke(mntp.cli.main, texts, "--model", tmp_path / "decoder", "-o", tmp_path / "encoder", "--length", 64)
+    assert done.rc == 1 and "above the window of the model's attention, 8" in done.err and "--no-pack" in done.err, done.err
+
+
+RECIPES = sorted((ROOT / "examples" / "recipes").glob("mntp-*.json"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_runs_on_a_tiny_model(recipe: Path, invoke: Any, write: Any, tmp_path: Path) -> None:
+    decoder = bare_models.build(tmp_path / "decoder", "mistral" if "mistral" in recipe.stem else "llama", head=True)
+    texts = write(tmp_path / "texts.jsonl", [{"id": "a", "text": "def owl(night):\n    return _\n"}])
+    small = ("--model", decoder, "--steps", 1, "--batch", 2, "--length", 64, "--dtype", "float32")
+    done = invoke(mntp.cli.main, texts, "--config", recipe, *small, "-o", tmp_path / "encoder")
+    assert done.rc == 0, done.err
+    told = json.loads((tmp_path / "encoder" / "fletching.json").read_text())["step"]["options"]
+    assert told["masking"] == ("all" if "mistral" in recipe.stem else "mlm") and told["seed"] == 42
+
+
+def test_the_recipes_are_those_of_the_published_models() -> None:
+    assert [path.stem for path in RECIPES] == [
+        "mntp-llama-2-7b-chat",
+        "mntp-llama-3-8b-instruct",
+        "mntp-llama-3.1-8b-instruct",
+        "mntp-mistral-7b-instruct-v0.2",
+        "mntp-sheared-llama-1.3b",
+    ]

@@ -1,0 +1,28 @@
+"""The command under torchrun: the model of one process, and one voice."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import bare_models
+from conftest import SUBJECTS
+
+
+def test_processes_train_the_model_of_one(run: Any, write: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    texts = write(tmp_path / "texts.jsonl", [{"id": name, "text": answer} for name, (_, answer) in SUBJECTS.items()])
+    model = bare_models.build(tmp_path / "decoder", "llama", head=True)
+    program = [str(Path(sys.executable).parent / "mntp"), texts, "--model", model, "--eval", texts, "--lora-dropout", "0", "--steps", "3"]
+    program += ["--length", "64", "--batch", "5", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32"]
+    told = []
+    for ranks in (1, 2):
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+        done = run([*launcher, *program, "-o", str(tmp_path / str(ranks))], env={"OMP_NUM_THREADS": "1"})
+        assert done.rc == 0 and done.out == b"", done.err
+        told.append([line for line in done.err.splitlines() if line.startswith("mntp: ")][:-1])
+    assert told[0] == told[1]
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in "12")
+    assert max(float((tensor - two[name]).abs().max()) for name, tensor in one.items()) < 1e-5
