@@ -161,8 +161,10 @@ def test_published_adapters_are_merged_in_their_order(train: Any, seen: Any, bar
     done = train("--steps", 0, "--adapters", tmp_path / "adapter2", rows="", base=str(tmp_path / "adapter1"))
     assert done.rc == 0, done.err
     assert load(tmp_path / "encoder").encode("owls") == pytest.approx(expected, abs=1e-5)
-    wrong = train("--steps", 0, "--adapters", tmp_path / "adapter2", rows="", base=bare("qwen3"), out="other")
-    assert wrong.rc == 0 or "adapter" in wrong.err
+    other = transformers.AutoModel.from_config(transformers.LlamaConfig(**bare_models.SIZES | {"hidden_size": 16}))
+    get_peft_model(other, LoraConfig(r=4, target_modules=["q_proj"])).save_pretrained(tmp_path / "narrow")
+    wrong = train("--steps", 0, "--adapters", tmp_path / "narrow", rows="", out="wrong")
+    assert wrong.rc == 1 and "does not fit the model" in wrong.err, wrong.err
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,11 @@ def merge_into(network: Any, adapter: str) -> None:
     weights = load_file(path)
     whole = any(name.startswith(f"base_model.model.{network.base_model_prefix}.") for name in weights)
     target = network if whole else network.base_model
-    wrapped = PeftModel.from_pretrained(target, adapter)
+    try:
+        wrapped = PeftModel.from_pretrained(target, adapter)
+    except (RuntimeError, ValueError) as error:  # other sizes, other layers
+        told = str(error).strip().splitlines()[-1].strip()
+        raise Refused(f"the adapter {adapter} does not fit the model: {told}", "name the base model that it was trained on") from None
     outcome: Any = set_peft_model_state_dict(wrapped, weights)
     lost = outcome.unexpected_keys
     if lost:
