@@ -167,10 +167,10 @@ def test_a_null_query_is_refused_with_its_row(command: Command, source: Any, out
 
 @every_reader_of_examples
 def test_a_file_of_another_schema_is_refused_even_where_its_columns_fit(command: Command, tmp_path: Path, out: Path, model: str) -> None:
-    stamp = lineage.stamp("texts", "1.0", lineage.step("maker", "1", {}, []))
+    stamp = lineage.stamp("measures", "1.0", lineage.step("maker", "1", {}, []))
     path = put(tmp_path / "in.parquet", rows_for(command), types_for(command, rows_for(command)), stamp)
     told = refused(call(command.argv(path, model, output_of(command, out))), command.name)
-    assert "holds texts" in told
+    assert "holds measures" in told
     assert "examples" in told
     assert not left(out)
 

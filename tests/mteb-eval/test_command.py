@@ -12,6 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    """Whoever runs the tests may have a narrow one."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+
 def test_the_table_shows_base_and_tuned_side_by_side_with_change_and_verdict(model, destroyed, evaluate, examples, write):
     ran = evaluate(f"base={model}", f"tuned={destroyed}", "--examples", f"faq={write('test.jsonl', examples)}")
     assert ran.rc == 0, ran.err
