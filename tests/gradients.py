@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from contrast_train import losses, sharding
+from contrast_train import losses
 from contrast_train.losses import Structure
 from contrast_train.objective import Objective
+from fletching.train import sharding
 
 LOSSES = {
     "infonce": losses.infonce,

@@ -10,11 +10,12 @@ import torch
 import transformers as t
 from decoders import GROUPED, HEADED, WINDOWED
 
+from fletching.train import sharding
 from mntp import attention
 from mntp.masking import Masking
 from mntp.objective import NOT_ASKED, Collator, Micro, Objective, masked, micro_batches
 from mntp.plan import Plan
-from mntp.trainer import backward, moving
+from mntp.trainer import backward
 
 CONFIGS = {
     "llama": lambda: t.LlamaConfig(**HEADED),
@@ -80,7 +81,7 @@ def gradient(made: dict[str, torch.Tensor], budget: int, monkeypatch: Any = None
             monkeypatch.setattr(processes, "count", lambda: ranks)
             monkeypatch.setattr(processes, "number", lambda number=number: number)
         backward(objective, objective, made, budget, torch.device("cpu"))
-        found.append(torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for _, p in moving(objective)]))
+        found.append(torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for _, p in sharding.trained(objective)]))
     return torch.stack(found).mean(0)
 
 

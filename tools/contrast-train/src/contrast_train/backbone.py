@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from contrast_train import adapters, pooling, shape, sharding
+from contrast_train import adapters, pooling, shape
 from contrast_train.collate import Collator
 from fletching.encode import model as models
 from fletching.errors import Refused, Usage
 from fletching.options import Model
-from fletching.train import ranks
+from fletching.train import ranks, sharding
 
 
 @dataclass

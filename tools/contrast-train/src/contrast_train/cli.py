@@ -12,9 +12,8 @@ A killed run goes on from its newest checkpoint when the same command is given a
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from contrast_train import choice
 from contrast_train.elsewhere import NAMES_ELSEWHERE
@@ -22,7 +21,7 @@ from fletching import cli
 from fletching.errors import Usage
 from fletching.options import IO, MODEL, Examples, Model, Seed, Standard
 from fletching.report import Report
-from fletching.train import ranks
+from fletching.train import command, ranks
 
 LOSS = "loss"
 TRAINING = "training"
@@ -208,24 +207,13 @@ class Options(Examples, Model, Seed, Standard):
 
 
 def check(options: Options) -> None:
-    if ranks.count() > 1 and options.dry_run:
-        raise Usage("--dry-run is for one process", "start it without torchrun")
-    for engine in ("DEEPSPEED", "FSDP", "MEGATRON_LM"):
-        if os.environ.get(f"ACCELERATE_USE_{engine}", "").lower() in ("1", "true"):
-            raise Usage(
-                f"ACCELERATE_USE_{engine} is set, and {engine} of accelerate does not carry the gradient of a global batch in parts",
-                "torchrun --nproc-per-node N contrast-train … (DDP), with --fsdp where the weights are too large for one GPU",
-            )
+    command.check(options)
     if ranks.count() == 1 and options.fsdp:
         raise Usage("--fsdp shares the weights out among processes, and this is the only one", "start it by torchrun, or leave it out")
     if options.lora_4bit and (not options.lora or options.fsdp):
         raise Usage("--lora-4bit goes with --lora and without --fsdp", "pass --lora" if not options.lora else "leave --fsdp out")
     if not options.lora and (options.lora_targets or options.lora_alpha is not None or not options.lora_merge):
         raise Usage("options of LoRA without --lora", "pass --lora")
-    if options.epochs is not None and options.steps is not None:
-        raise Usage("--epochs and --steps both say how long to train", "leave one of them out")
-    if options.output is None and not options.dry_run:
-        raise Usage("-o is missing", "name the folder of the trained model: -o DIR")
     if options.loss:
         choice.check(options, options.loss)
     for name in ("matryoshka_weights", "matryoshka_layer"):
@@ -254,43 +242,19 @@ def check_blend(options: Options) -> None:
         raise Usage(f"--blend {options.blend} is no share of the tuned weights", "pass a number above 0 and up to 1, or auto")
 
 
+def job(*given: Any) -> Any:
+    from contrast_train.job import Job
+
+    return Job(*given)
+
+
 def run(options: Options, report: Report) -> None:
     check(options)
-
-    # Threads that wait sleep: on a busy machine, spinning ones make a step several times as slow.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-    import tempfile
-
-    from contrast_train.job import Job
-    from fletching.train.folder import RunFolder
-
-    if options.dry_run:
-        with tempfile.TemporaryDirectory(prefix="contrast-train-") as scratch:
-            Job(options, report, TOOL, scratch).dry_run()
-        report.drop("not trained: dry run", report.rows_in - report.dropped.total())
-        return
-    if not ranks.first():
-        report.quiet, report.json_summary = True, None
-    with ranks.together():
-        folder = RunFolder(options.output or "")
-        try:
-            job = Job(options, report, TOOL, folder.path)
-            newest = folder.settle(job.manifest)
-        except BaseException:
-            folder.leave()
-            raise
-        job.train(folder, newest)
+    command.run(options, report, TOOL, job)
 
 
 TOOL = cli.Tool("contrast-train", Options, run, __doc__, "contrast-train [EXAMPLES|TEXTS...] --model M -o DIR")
 
 
 def main(argv: list[str] | None = None) -> int:
-    with ranks.first_alone():
-        try:
-            code = cli.main(TOOL, argv)
-        except SystemExit as silent:
-            code = int(silent.code or 0)
-    ranks.leave(code)
-    return code
+    return command.main(TOOL, argv)

@@ -11,8 +11,7 @@ import torch
 
 from contrast_train import backbone as backbones
 from contrast_train import blend as blends
-from contrast_train import card, choice, forecast, reading, records, shape, sharding, tasks
-from contrast_train.arguments import training_arguments
+from contrast_train import card, choice, forecast, reading, seen, shape, tasks
 from contrast_train.backbone import Backbone
 from contrast_train.collate import Collator
 from contrast_train.evaluate import BEST_BY, HeldOut
@@ -23,14 +22,12 @@ from fletching import cli, lineage, trained
 from fletching.errors import Refused
 from fletching.options import Encoding
 from fletching.report import Report
-from fletching.stream import Reader, Writer
-from fletching.train import hardware, ranks, watch
-from fletching.train.folder import ROWS, VECTORS, RunFolder, read_json
+from fletching.stream import Reader
+from fletching.train import hardware, outcome, ranks, sharding, watch
+from fletching.train.folder import ROWS, VECTORS, RunFolder, step_of
 
 if TYPE_CHECKING:
     from contrast_train.guide import Guide
-
-SEVERAL_TIMES = 10  # checkpoints of a run whose --save-every is not given
 
 
 class Job:
@@ -151,8 +148,7 @@ class Job:
 
     def train(self, folder: RunFolder, newest: str | None) -> None:
         """Train, from the checkpoint `newest` where there is one, and publish the model."""
-        state = (read_json(os.path.join(newest, "trainer_state.json")) or {}) if newest else {}
-        step = state.get("global_step", 0)
+        step = step_of(newest)
         if newest:
             self.report.note(f"going on from step {step:,} of {self.updates:,}")
         else:
@@ -197,25 +193,22 @@ class Job:
         hardware.hush_libraries()
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
         from contrast_train import trainer
+        from fletching.train.trainer import Course, Rhythm
 
         options, steps = self.options, self.updates
-        save_every = options.save_every or max(-(-steps // SEVERAL_TIMES), 1)
-        warmup = int(options.warmup) if options.warmup >= 1 else round(options.warmup * steps)
-        eval_every = (options.eval_every or max(-(-steps // 4), 1)) if self.held_out else None
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", f"{folder.output}.logs")  # not in DIR.run, which goes
-        made = trainer.ContrastTrainer(
-            objective=self.objective,
-            args=training_arguments(options, steps, folder.path, self.backbone.device),
+        course = Course(
             rows=self.rows,
             plan=self.plan,
-            collator=self.collator(guide),
+            collate=self.collator(guide),
             folder=folder,
             watch=watching,
-            rhythm=trainer.Rhythm(
-                steps, save_every=save_every, eval_every=eval_every, keep=options.keep, warmup=warmup, schedule=options.schedule
-            ),
+            rhythm=Rhythm.of(options, steps, evaluates=bool(self.held_out)),
+            names=lambda rows: [self.rows.raw(row)["id"] for row in rows],
             measure=self.measure if self.held_out else None,
         )
+        args = trainer.arguments(options, steps, folder.path, self.backbone.device)
+        made = trainer.ContrastTrainer(course, objective=self.objective, args=args)
         if ranks.count() > 1:
             torch.manual_seed(options.seed * ranks.count() + ranks.number())  # other dropout on other ranks
         return made
@@ -225,10 +218,7 @@ class Job:
 
     def _finish(self, folder: RunFolder, log: str, best: int | None, blended: dict[str, float] | None) -> None:
         """The model folder, complete, in its place."""
-        evaluated: dict[int, dict[str, float]] = {line["step"]: {} for line in watch.read(log) if line["split"] == "dev"}
-        for line in watch.read(log):
-            if line["split"] == "dev":
-                evaluated[line["step"]][line["name"]] = line["value"]
+        evaluated = outcome.evaluations(log)
         if best is not None:
             after = blended or evaluated[best]
             self._tell(f"after (best, step {best:,}{', blended' if blended else ''})", after)
@@ -238,12 +228,7 @@ class Job:
         backbones.save(self.backbone, built, self.options)
         step = lineage.step(self.tool.name, self.tool.version, self._settings, self.reader.steps)
         name = os.path.basename(folder.output)
-        with Writer(
-            self.report, os.path.join(built, "measures.parquet"), "measures", records.COLUMNS,
-            version=self.tool.version, options=self._settings, sources=self.reader.readers, count=False,
-        ) as out:  # fmt: skip
-            for batch in watch.batches(log, name):
-                out.write(batch)
+        outcome.write_measures(log, built, name, self.report, self.tool, self._settings, self.reader.readers)
         end = {
             "rows": len(self.rows),
             "digest": self.digest,
@@ -252,9 +237,7 @@ class Job:
             "best_step": best,
             "trained": trained.manner(self.backbone.model, self._prompts(), self.backbone.lengths),
         }
-        with open(os.path.join(built, "fletching.json"), "wb") as file:
-            file.write(lineage.dump({"step": step, "end": end}))
-        records.keys_of_seen(self.rows, self.plan.seen > 0, trained.load(self.options.model)).save(built)
+        seen.keys(self.rows, self.plan.seen > 0, trained.load(self.options.model)).save(built)
         text = card.card(
             name=name,
             base=self.options.model,
@@ -263,17 +246,12 @@ class Job:
             plan=self.plan.describe(),
             lengths=self.backbone.lengths,
             prompts=self.backbone.model.prompts,
-            measures=[("base", evaluated[0]), ("tuned", after)] if best is not None else [],
+            measures={"base": evaluated[0], "tuned": after} if best is not None else {},
             loss=choice.told(self.options, self.loss, self.similarity, self.objective.temperature),
         )
-        with open(os.path.join(built, "README.md"), "w", encoding="utf-8") as file:
-            file.write(text)
-        seen = self.plan.seen
         why = "not reached by --steps" if self.plan.reaches_all else "left out by the plan"
-        self.report.drop(why, int((seen == 0).sum()))
-        self.report.rows_out = int((seen > 0).sum())
-        self.report.check()
-        folder.publish(built)
+        reached = int((self.plan.seen > 0).sum())
+        outcome.publish(folder, built, self.report, step=step, end=end, card=text, rows=len(self.rows), reached=reached, why=why)
 
     def _prompts(self) -> dict[str, list[str]]:
         """The prompts that stood before queries and documents."""

@@ -13,14 +13,14 @@ A killed run goes on from its newest checkpoint when the same command is given a
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from fletching import cli
 from fletching.errors import Usage
 from fletching.options import IO, MODEL, Model, Seed, Standard
 from fletching.report import Report
+from fletching.train import command, ranks
 
 TEACHER = "teacher (several stand side by side)"
 STUDENT = "student"
@@ -125,7 +125,8 @@ class Options(Model, Seed, Standard):
 
 
 def check(options: Options) -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    command.check(options)
+    if ranks.count() > 1:
         raise Usage("distill was started in several processes, which it does not support yet", "start it once, without torchrun")
     if not (options.teacher or options.vectors):
         raise Usage("there is no teacher", "pass --teacher M or --vectors FILE")
@@ -133,10 +134,6 @@ def check(options: Options) -> None:
         raise Usage("--base-url has no model", "name it: --teacher NAME")
     if not options.model and (options.base_url or not options.teacher):
         raise Usage("there is no model to make the student of", "pass --model M: a folder or hub name")
-    if options.epochs is not None and options.steps is not None:
-        raise Usage("--epochs and --steps both say how long to train", "leave one of them out")
-    if options.output is None and not options.dry_run:
-        raise Usage("-o is missing", "name the folder of the student: -o DIR")
     if options.student == "static" and options.student_layers:
         raise Usage("--student-layers is for transformers", "leave it out")
     if options.student != "static" and options.student_dim:
@@ -145,38 +142,19 @@ def check(options: Options) -> None:
         raise Usage("all losses have weight 0", "give one of them a weight, e.g. --cosine-weight 10")
 
 
+def job(*given: Any) -> Any:
+    from distill.job import Job
+
+    return Job(*given)
+
+
 def run(options: Options, report: Report) -> None:
     check(options)
-
-    # Threads that wait sleep: on a busy machine, spinning ones make a step several times as slow.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-    import shutil
-    import tempfile
-
-    from distill.job import Job
-    from fletching.train.folder import RunFolder
-
-    if options.dry_run:
-        with tempfile.TemporaryDirectory(prefix="distill-") as scratch:
-            Job(options, report, TOOL, scratch, options.cache).dry_run()
-        report.drop("not trained: dry run", report.rows_in + report.added.total() - report.dropped.total())
-        return
-    folder = RunFolder(options.output or "")
-    beside = f"{folder.output}.cache"
-    try:
-        job = Job(options, report, TOOL, folder.path, options.cache or beside)
-        newest = folder.settle(job.manifest)
-    except BaseException:
-        folder.leave()
-        raise
-    job.train(folder, newest)
-    if options.cache is None:
-        shutil.rmtree(beside, ignore_errors=True)
+    command.run(options, report, TOOL, job)
 
 
 TOOL = cli.Tool("distill", Options, run, __doc__, "distill [TEXTS...] --teacher M,M | --vectors FILE,FILE --model STUDENT -o DIR")
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.main(TOOL, argv)
+    return command.main(TOOL, argv)

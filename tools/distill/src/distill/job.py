@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from typing import Any
 
@@ -15,16 +16,14 @@ from distill.objective import Collator, Objective
 from distill.targets import targets
 from distill.teachers import Array, Files, Model, Teacher
 from distill.texts import Texts, open_reader, spool
-from fletching import cli, lineage, schema
+from fletching import cli, lineage
 from fletching.encode import model as models
 from fletching.options import Encoding
 from fletching.report import Report
-from fletching.stream import Writer
-from fletching.train import hardware, watch
-from fletching.train.folder import ROWS, RunFolder, read_json
+from fletching.train import hardware, outcome, watch
+from fletching.train.folder import ROWS, RunFolder, step_of
 from fletching.train.order import Order, order
 
-SEVERAL_TIMES = 10  # checkpoints of a run whose --save-every is not given
 SAMPLE = 2_000  # texts looked at for lengths
 LOSSES = ("cosine", "similarity", "ranking", "mse", "kl")
 
@@ -32,14 +31,15 @@ LOSSES = ("cosine", "similarity", "ranking", "mse", "kl")
 class Job:
     """What a run stands on: texts, teachers' vectors, student, loss. Made once; `train` does the work."""
 
-    def __init__(self, options: Any, report: Report, tool: cli.Tool, run_path: str, cache: str | None) -> None:
+    def __init__(self, options: Any, report: Report, tool: cli.Tool, run_path: str) -> None:
         self.options, self.report, self.tool = options, report, tool
+        self.beside = None if options.cache or options.dry_run else f"{options.output.rstrip('/')}.cache"
         torch.manual_seed(options.seed)  # a new projection is random
         self.reader = open_reader(report, options.inputs, options.limit)
         path = os.path.join(run_path, ROWS)
         self.spooled = spool(self.reader, path, report)
         self.texts = Texts(path)
-        self.teachers = self._teachers(cache)
+        self.teachers = self._teachers(options.cache or self.beside)
         self.targets = targets(self.texts, self.teachers, options.teacher_weights, report)
         self.student = self._student()
         self.order: Order = order(len(self.texts), batch=options.batch, seed=options.seed, epochs=options.epochs, steps=options.steps)
@@ -159,8 +159,7 @@ class Job:
 
     def train(self, folder: RunFolder, newest: str | None) -> None:
         """Train, from the checkpoint `newest` where there is one, and publish the model."""
-        state = (read_json(os.path.join(newest, "trainer_state.json")) or {}) if newest else {}
-        step = state.get("global_step", 0)
+        step = step_of(newest)
         if newest:
             self.report.note(f"going on from step {step:,} of {self.order.steps:,}")
         else:
@@ -171,31 +170,29 @@ class Job:
             self._trainer(folder, watching).train(resume_from_checkpoint=newest)
         watching.close()
         self._finish(folder, log)
+        if self.beside:
+            shutil.rmtree(self.beside, ignore_errors=True)
 
     def _trainer(self, folder: RunFolder, watching: watch.Watch) -> Any:
         hardware.hush_libraries()
-        from distill import trainer
+        from distill.trainer import DistillTrainer
+        from fletching.train.trainer import Course, Rhythm, arguments
 
         options, steps, is_static = self.options, self.order.steps, self.student.is_static
+        course = Course(
+            rows=range(len(self.texts)),
+            plan=self.order,
+            collate=Collator(self.texts, self.targets, self.student),
+            folder=folder,
+            watch=watching,
+            rhythm=Rhythm.of(options, steps, evaluates=False),
+            names=lambda rows: [self.texts[row].id for row in rows],
+        )
         lr = options.lr or (5e-3 if is_static else 1e-4)
         # The rows of tokens that no text has would only shrink.
         decay = 0.01 if options.weight_decay is None and not is_static else options.weight_decay or 0.0
-        return trainer.DistillTrainer(
-            objective=self.objective,
-            args=trainer.arguments(options, steps, folder.path, self.student.device, lr=lr, weight_decay=decay),
-            texts=self.texts,
-            order=self.order,
-            collator=Collator(self.texts, self.targets, self.student),
-            folder=folder,
-            watch=watching,
-            rhythm=trainer.Rhythm(
-                steps,
-                save_every=options.save_every or max(-(-steps // SEVERAL_TIMES), 1),
-                keep=options.keep,
-                warmup=int(options.warmup) if options.warmup >= 1 else round(options.warmup * steps),
-                schedule=options.schedule,
-            ),
-        )
+        args = arguments(options, steps, folder.path, self.student.device, learning_rate=lr, weight_decay=decay)
+        return DistillTrainer(course, objective=self.objective, args=args)
 
     def _finish(self, folder: RunFolder, log: str) -> None:
         """The model folder, complete, in its place."""
@@ -204,10 +201,8 @@ class Job:
         student.save(self.student, built)
         step = lineage.step(self.tool.name, self.tool.version, self._settings, self.reader.steps)
         name = os.path.basename(folder.output)
-        self._measures(log, os.path.join(built, "measures.parquet"), name)
+        outcome.write_measures(log, built, name, self.report, self.tool, self._settings, [self.reader])
         end = {"texts": len(self.texts), "digest": self.spooled.digest, "steps": self.order.steps}
-        with open(os.path.join(built, "fletching.json"), "wb") as file:
-            file.write(lineage.dump({"step": step, "end": end}))
         text = card.card(
             name=name,
             origin=self._origin(),
@@ -219,27 +214,14 @@ class Job:
             loss=describe_loss(self.options),
             losses=first_and_last(log),
         )
-        with open(os.path.join(built, "README.md"), "w", encoding="utf-8") as file:
-            file.write(text)
-        seen = self.order.seen()
-        self.report.drop("not reached by --steps", int((seen == 0).sum()))
-        self.report.rows_out = int((seen > 0).sum())
-        self.report.check()
-        folder.publish(built)
+        reached = int((self.order.seen() > 0).sum())
+        outcome.publish(folder, built, self.report, step=step, end=end, card=text, rows=len(self.texts), reached=reached)
 
     def _origin(self) -> str:
         teachers = ", ".join(f"`{teacher.name.rstrip('/').rsplit('/', 1)[-1]}`" for teacher in self.teachers)
         kind = "a static token table" if self.student.is_static else "a transformer"
         layers = f" of {self.options.student_layers} of its layers" if self.options.student_layers else ""
         return f"{kind}{layers} that learned the vectors of {teachers}"
-
-    def _measures(self, log: str, path: str, name: str) -> None:
-        columns = schema.load("measures").arrow(["run", "step", "split", "name", "value", "unit"])
-        with Writer(
-            self.report, path, "measures", columns, version=self.tool.version, options=self._settings, sources=[self.reader], count=False
-        ) as out:
-            for batch in watch.batches(log, name):
-                out.write(batch)
 
 
 def describe_loss(options: Any) -> str:

@@ -13,15 +13,14 @@ it (LLM2Vec). A killed run goes on from its newest checkpoint when the same comm
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from fletching import cli
 from fletching.errors import Usage
 from fletching.options import IO, MODEL, Seed, Standard
 from fletching.report import Report
-from fletching.train import ranks
+from fletching.train import command
 
 TRAINING = "training"
 MASKING = "masking"
@@ -115,52 +114,28 @@ class Options(Seed, Standard):
 
 
 def check(options: Options) -> None:
-    if ranks.count() > 1 and options.dry_run:
-        raise Usage("--dry-run is for one process", "start it without torchrun")
+    command.check(options)
     if not options.lora and (options.lora_targets or options.lora_alpha is not None or not options.lora_merge):
         raise Usage("options of LoRA beside --no-lora", "leave one of them out")
-    if options.epochs is not None and options.steps is not None:
-        raise Usage("--epochs and --steps both say how long to train", "leave one of them out")
-    if options.output is None and not options.dry_run:
-        raise Usage("-o is missing", "name the folder of the encoder: -o DIR")
     if options.steps == 0 and (options.inputs or options.eval or options.dry_run):
         raise Usage("--steps 0 trains on nothing", "leave the texts out, or pass steps")
     if options.eval_every is not None and options.eval is None:
         raise Usage("--eval-every has nothing to evaluate on", "pass --eval FILE")
 
 
-def run(options: Options, report: Report) -> None:
-    check(options)
-
-    # Threads that wait sleep: on a busy machine, spinning ones make a step several times as slow.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-    import tempfile
-
-    from fletching.train.folder import RunFolder
+def job(*given: Any) -> Any:
     from mntp.job import Job
 
-    if options.dry_run:
-        with tempfile.TemporaryDirectory(prefix="mntp-") as scratch:
-            Job(options, report, TOOL, scratch).dry_run()
-        report.drop("not trained: dry run", report.rows_in - report.dropped.total())
-        return
-    if not ranks.first():
-        report.quiet, report.json_summary = True, None
-    with ranks.together():
-        folder = RunFolder(options.output or "")
-        try:
-            job = Job(options, report, TOOL, folder.path)
-            newest = folder.settle(job.manifest)
-        except BaseException:
-            folder.leave()
-            raise
-        job.train(folder, newest)
+    return Job(*given)
+
+
+def run(options: Options, report: Report) -> None:
+    check(options)
+    command.run(options, report, TOOL, job)
 
 
 TOOL = cli.Tool("mntp", Options, run, __doc__, "mntp [TEXTS...] --model M -o DIR")
 
 
 def main(argv: list[str] | None = None) -> int:
-    with ranks.first_alone():
-        return cli.main(TOOL, argv)
+    return command.main(TOOL, argv)

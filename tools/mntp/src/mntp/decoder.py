@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import xxhash
 
 from fletching.encode import model as models
 from fletching.errors import Refused, Usage
@@ -60,7 +58,8 @@ def load(options: Any, report: Report) -> Decoder:
     tokenizer.padding_side = "right"
     number_type = models.number_type(options.dtype, place)
     autocast = number_type if number_type != torch.float32 else None
-    return Decoder(network, tokenizer, fingerprint(network, tokenizer), torch.device(place), autocast, stored, mask_id)
+    fingerprint = models.hashed(network.state_dict(), [], network.config, tokenizer.backend_tokenizer)
+    return Decoder(network, tokenizer, fingerprint, torch.device(place), autocast, stored, mask_id)
 
 
 def quiet() -> None:
@@ -156,18 +155,6 @@ def settle_mask_token(network: Any, tokenizer: Any, wanted: str | None, report: 
 
 def known(tokenizer: Any, token: str) -> bool:
     return token in tokenizer.get_vocab()
-
-
-def fingerprint(network: Any, tokenizer: Any) -> str:
-    """xxh3-128 of weights, architecture and tokenizer."""
-    whole = xxhash.xxh3_128()
-    for name, tensor in sorted(network.state_dict().items()):
-        whole.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        whole.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
-    config = {key: value for key, value in network.config.to_dict().items() if key not in models._NEUTRAL}
-    whole.update(json.dumps(config, sort_keys=True, default=str).encode())
-    whole.update(models._tokenizer_state(tokenizer.backend_tokenizer).encode())
-    return whole.hexdigest()
 
 
 def place(decoder: Decoder, options: Any) -> None:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from fletching import cli, lineage, schema, trained
+from fletching import cli, lineage, trained
 from fletching.errors import Refused
 from fletching.report import Report
-from fletching.stream import Writer
-from fletching.train import hardware, ranks, watch
-from fletching.train.folder import ROWS, RunFolder, read_json
+from fletching.train import hardware, outcome, ranks, watch
+from fletching.train.folder import ROWS, RunFolder, step_of
 from mntp import attention, card, decoder, encoder
 from mntp.documents import Documents
 from mntp.heldout import HeldOut
@@ -25,7 +24,6 @@ from mntp.plan import Plan, plan
 from mntp.tokens import Pieces, spool
 
 STEPS = 1000
-SEVERAL_TIMES = 10  # checkpoints of a run whose --save-every is not given
 REPLACED = {"mlm": (0.8, 0.1), "all": (1.0, 0.0)}
 HELD_OUT = "held-out.arrow"
 
@@ -163,8 +161,7 @@ class Job:
             self._finish(folder, log)
 
     def _train(self, folder: RunFolder, newest: str | None, log: str) -> None:
-        state = (read_json(os.path.join(newest, "trainer_state.json")) or {}) if newest else {}
-        step = state.get("global_step", 0)
+        step = step_of(newest)
         if newest:
             self.report.note(f"going on from step {step:,} of {self.plan.steps:,}")
         else:
@@ -179,40 +176,41 @@ class Job:
     def _trainer(self, folder: RunFolder, watching: watch.Watch) -> Any:
         hardware.hush_libraries()
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
-        from mntp import trainer
+        from fletching.train.trainer import Course, Rhythm, arguments
+        from mntp.trainer import MntpTrainer, Same
 
         options, steps = self.options, self.plan.steps
-        made = trainer.MntpTrainer(
-            objective=self.objective,
-            args=trainer.arguments(options, steps, folder.path, self.decoder.device),
+        course = Course(
+            rows=Same(),
             plan=self.plan,
-            collator=self.collator,
-            budget=self.budget,
+            collate=self._batch,
             folder=folder,
             watch=watching,
-            rhythm=trainer.Rhythm(
-                steps,
-                save_every=options.save_every or max(-(-steps // SEVERAL_TIMES), 1),
-                eval_every=(options.eval_every or max(-(-steps // 4), 1)) if self.held_out else None,
-                keep=options.keep,
-                warmup=int(options.warmup) if options.warmup >= 1 else round(options.warmup * steps),
-                schedule=options.schedule,
-            ),
+            rhythm=Rhythm.of(options, steps, evaluates=bool(self.held_out)),
+            names=lambda rows: [f"{row + 1:,}" for row in rows],
             measure=self.held_out.measure if self.held_out else None,
         )
+        args = arguments(options, steps, folder.path, self.decoder.device)
+        made = MntpTrainer(course, objective=self.objective, args=args, budget=self.budget)
         torch.manual_seed(options.seed * ranks.count() + ranks.number())  # other dropout on other ranks
         return made
+
+    def _batch(self, blocks: list[Any]) -> dict[str, torch.Tensor]:
+        """Blocks as tensors, and the rows that stand in them."""
+        rows = sorted({int(self.pieces.row[piece]) for _, block in blocks for piece in block})
+        return self.collator(blocks) | {"rows": torch.tensor(rows)}
 
     def _finish(self, folder: RunFolder, log: str) -> None:
         """The model folder, complete, in its place."""
         built, plan = folder.at("model"), self.describe()
         os.makedirs(built, exist_ok=True)
         model = encoder.save(self.decoder, built, self.options, folder.output)
-        sources = self.documents.steps if self.documents is not None else []
-        step = lineage.step(self.tool.name, self.tool.version, self._settings, sources)
+        steps = self.documents.steps if self.documents is not None else []
+        step = lineage.step(self.tool.name, self.tool.version, self._settings, steps)
         name = os.path.basename(folder.output)
         if self.trains:
-            self._measures(log, os.path.join(built, "measures.parquet"), name)
+            sources = [self.documents.reader] if self.documents is not None and self.documents.reader else []
+            outcome.write_measures(log, built, name, self.report, self.tool, self._settings, sources)
         evaluated = self._evaluated(log)
         lengths = {"query": self.options.length, "document": self.options.length}
         end = {
@@ -222,36 +220,17 @@ class Job:
             "steps": self.plan.steps if self.trains else 0,
             "trained": trained.manner(model, {"query": [], "document": []}, lengths),
         }
-        with open(os.path.join(built, "fletching.json"), "wb") as file:
-            file.write(lineage.dump({"step": step, "end": end}))
-        text = card.card(name=name, base=self.options.model, model=model, step=step, plan=plan, measures=evaluated)
-        with open(os.path.join(built, "README.md"), "w", encoding="utf-8") as file:
-            file.write(text)
-        if self.trains:
-            reached = len(np.unique(self.pieces.row[self.plan.seen() > 0]))
-            self.report.drop("not reached by --steps", self.rows - reached)
-            self.report.rows_out = reached
-        self.report.check()
-        folder.publish(built)
+        dimension = model.get_embedding_dimension() or 0
+        text = card.card(name=name, base=self.options.model, dimension=dimension, step=step, plan=plan, measures=evaluated)
+        reached = len(np.unique(self.pieces.row[self.plan.seen() > 0])) if self.trains else 0
+        outcome.publish(folder, built, self.report, step=step, end=end, card=text, rows=self.rows, reached=reached)
 
     def _evaluated(self, log: str) -> dict[int, dict[str, float]]:
         """step: held-out measures. Told, first and last."""
-        found: dict[int, dict[str, float]] = {}
-        for line in watch.read(log):
-            if line["split"] == "dev":
-                found.setdefault(line["step"], {})[line["name"]] = line["value"]
+        found = outcome.evaluations(log)
         for when, step in (("before", min(found, default=None)), ("after", max(found, default=None))):
             if step is not None:
                 told = ", ".join(f"{name} {value:.4f}" for name, value in found[step].items())
                 self.report.note(f"{when}: {told} on the held-out texts")
                 self.report.measures |= {f"{name}_{when}": value for name, value in found[step].items()}
         return found
-
-    def _measures(self, log: str, path: str, name: str) -> None:
-        columns = schema.load("measures").arrow(["run", "step", "split", "name", "value", "unit"])
-        sources = [self.documents.reader] if self.documents is not None and self.documents.reader else []
-        with Writer(
-            self.report, path, "measures", columns, version=self.tool.version, options=self._settings, sources=sources, count=False
-        ) as out:
-            for batch in watch.batches(log, name):
-                out.write(batch)

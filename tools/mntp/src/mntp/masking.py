@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fletching import draw
+from fletching.train.order import scrambled
 
 STREAMS = ("chosen", "kind", "token")
 
@@ -47,11 +47,5 @@ class Masking:
 
 
 def uniform(seed: int, key: str, places: np.ndarray) -> np.ndarray:
-    """A number in [0, 1) for each place, by splitmix64 (Steele et al. 2014)."""
-    start = np.uint64(next(draw.numbers(seed, key)))
-    with np.errstate(over="ignore"):
-        z = start + (places + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    """A number in [0, 1) for each place."""
+    return (scrambled(seed, key, places) >> np.uint64(11)).astype(np.float64) * 2.0**-53

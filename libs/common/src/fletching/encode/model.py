@@ -43,29 +43,30 @@ def load(name: str, *, trust_remote_code: bool = False, quantization: Any = None
 def fingerprint(model: Any) -> str:
     """xxh3-128 of everything that decides a vector but the prompt, the length and the number type:
     weights, architecture, tokenizer and the chain of modules."""
+    modules = [repr(getattr(module, "get_config_dict", dict)()) for module in model]
+    config = getattr(getattr(model[0], "model", None), "config", None)
+    backend = getattr(getattr(model[0], "tokenizer", None), "backend_tokenizer", None)
+    return hashed(model.state_dict(), modules, config, backend)
+
+
+def hashed(weights: dict[str, torch.Tensor], modules: list[str], config: Any, tokenizer: Any) -> str:
+    """xxh3-128 of weights, modules, the configuration of transformers and the fast tokenizer behind one of its."""
     whole = xxhash.xxh3_128()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(weights.items()):
         whole.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
         whole.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
-    for module in model:
-        whole.update(repr(getattr(module, "get_config_dict", dict)()).encode())
-    config = getattr(getattr(model[0], "model", None), "config", None)
+    for module in modules:
+        whole.update(module.encode())
     if config is not None:
         content = {key: value for key, value in config.to_dict().items() if key not in _NEUTRAL}
         whole.update(json.dumps(content, sort_keys=True, default=str).encode())
-    backend = getattr(getattr(model[0], "tokenizer", None), "backend_tokenizer", None)
-    if backend is not None:
-        whole.update(_tokenizer_state(backend).encode())
+    if tokenizer is not None:
+        content = json.loads(tokenizer.to_str()) | {"padding": None, "truncation": None}  # which encoding calls change
+        whole.update(json.dumps(content, sort_keys=True).encode())
     return whole.hexdigest()
 
 
 _NEUTRAL = ("_name_or_path", "name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
-
-
-def _tokenizer_state(backend: Any) -> str:
-    """The tokenizer without its padding and truncation, which encoding calls change."""
-    content = json.loads(backend.to_str())
-    return json.dumps(content | {"padding": None, "truncation": None}, sort_keys=True)
 
 
 def number_type(wanted: str, device: str) -> torch.dtype:

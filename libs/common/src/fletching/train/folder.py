@@ -140,6 +140,12 @@ class RunFolder:
         self.lock.close()
 
 
+def step_of(checkpoint: str | None) -> int:
+    """The step that a run goes on from."""
+    state = read_json(os.path.join(checkpoint, "trainer_state.json")) if checkpoint else None
+    return (state or {}).get("global_step", 0)
+
+
 def readable(folder: str) -> None:
     """Give every file the rights that the user's umask asks for: safetensors writes 0600."""
     mask = os.umask(0)

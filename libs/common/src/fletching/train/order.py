@@ -56,10 +56,14 @@ def order(rows: int, *, batch: int, seed: int, epochs: float | None, steps: int 
 
 def shuffle(size: int, seed: int, key: str) -> np.ndarray:
     """A random order of 0 … size-1 that depends on seed and key alone, on every numpy version."""
+    return np.argsort(scrambled(seed, key, np.arange(size, dtype=np.uint64)), kind="stable")
+
+
+def scrambled(seed: int, key: str, places: np.ndarray) -> np.ndarray:
+    """64 random bits for each place (n,), by splitmix64 (Steele et al. 2014)."""
     start = np.uint64(next(draw.numbers(seed, key)))
     with np.errstate(over="ignore"):
-        z = start + np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # splitmix64
+        z = start + (places.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return np.argsort(z, kind="stable")
+        return z ^ (z >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""What stands beside the trained weights: the columns of the measures, the keys of the texts that were seen."""
+"""The keys of the texts that training saw, which stand beside the weights."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from contrast_train.rows import Rows
-from fletching import schema, trained
-
-COLUMNS = schema.load("measures").arrow(["run", "step", "split", "name", "value", "unit"])
+from fletching import trained
 
 
-def keys_of_seen(rows: Rows, reached: np.ndarray, before: trained.TrainedOn | None) -> trained.TrainedOn:
+def keys(rows: Rows, reached: np.ndarray, before: trained.TrainedOn | None) -> trained.TrainedOn:
     """The keys of all texts of the rows that training reached (rows,), and of those that the base model knew."""
     found = trained.TrainedOn()
     for start, batch in zip(rows.starts, rows.batches):

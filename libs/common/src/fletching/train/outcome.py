@@ -1,0 +1,56 @@
+"""The end of a run: its measures as a file, what the evaluations found, and the folder that is published."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from fletching import cli, lineage, schema
+from fletching.report import Report
+from fletching.stream import Reader, Writer
+from fletching.train import watch
+from fletching.train.folder import RunFolder
+
+MEASURES = ("run", "step", "split", "name", "value", "unit")
+
+
+def evaluations(log: str) -> dict[int, dict[str, float]]:
+    """step: measures on held-out data."""
+    found: dict[int, dict[str, float]] = {}
+    for line in watch.read(log):
+        if line["split"] == "dev":
+            found.setdefault(line["step"], {})[line["name"]] = line["value"]
+    return found
+
+
+def write_measures(log: str, folder: str, run: str, report: Report, tool: cli.Tool, settings: dict, sources: Iterable[Reader]) -> None:
+    """`measures.parquet`: the log as rows."""
+    path = os.path.join(folder, "measures.parquet")
+    columns = schema.load("measures").arrow(MEASURES)
+    with Writer(report, path, "measures", columns, version=tool.version, options=settings, sources=list(sources), count=False) as out:
+        for batch in watch.batches(log, run):
+            out.write(batch)
+
+
+def publish(
+    folder: RunFolder,
+    built: str,
+    report: Report,
+    *,
+    step: dict[str, Any],
+    end: dict[str, Any],
+    card: str,
+    rows: int,
+    reached: int,
+    why: str = "not reached by --steps",
+) -> None:
+    """Lineage and card go into the built folder, rows that training never saw are counted, the folder takes its place."""
+    with open(os.path.join(built, "fletching.json"), "wb") as file:
+        file.write(lineage.dump({"step": step, "end": end}))
+    with open(os.path.join(built, "README.md"), "w", encoding="utf-8") as text:
+        text.write(card)
+    report.drop(why, rows - reached)
+    report.rows_out = reached
+    report.check()
+    folder.publish(built)
