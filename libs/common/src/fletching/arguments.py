@@ -38,7 +38,8 @@ def option(
 ) -> Any:
     """A dataclass field that is an option.
 
-    low, high: smallest and largest value allowed. advanced: shown by --help-all alone.
+    help: of a flag that is on by default, what --no-NAME does, since that is the form shown. low, high: smallest and
+    largest value allowed. advanced: shown by --help-all alone.
     rows: can this option change the rows written? Only then does it enter the lineage.
     """
     details = dict(help=help, metavar=metavar, short=short, low=low, high=high)

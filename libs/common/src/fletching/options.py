@@ -78,3 +78,13 @@ class Encoding(Model):
     cache: str | None = option(
         None, "keep vectors here and reuse them; by default beside OUT until done", metavar="DIR", group=MODEL, advanced=True, rows=False
     )
+    query_echo: str | None = option(
+        None,
+        "echo embeddings: a query, TEXT and the query again, pooled over the second time; the length is that of both",
+        metavar="TEXT",
+        group=MODEL,
+        advanced=True,
+    )
+    doc_echo: str | None = option(
+        None, "the same for documents; both are meant for causal models and stand in no model", metavar="TEXT", group=MODEL, advanced=True
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Any
 
 import xxhash
 
@@ -30,3 +31,10 @@ def content_id(*parts: str) -> str:
     """
     content = b"".join(len(data).to_bytes(8, "little") + data for data in (part.encode() for part in parts))
     return xxhash.xxh3_64_hexdigest(content)
+
+
+def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What the tokenizer sets before and behind a text: ids such as <s>, often none."""
+    whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+    before = next(start for start in range(len(whole) + 1) if whole[start : start + len(bare)] == bare)
+    return whole[:before], whole[before + len(bare) :]

@@ -145,7 +145,7 @@ class Options(Examples, Model, Seed, Standard):
     )
     lora_merge: bool = cli.option(
         True,
-        "add them to the weights at the end; else the folder holds the adapter alone and needs the base model",
+        "the folder holds the adapter alone and needs the base model; else they are added to the weights at the end",
         group=TRAINING,
         advanced=True,
     )

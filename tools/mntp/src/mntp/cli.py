@@ -45,7 +45,7 @@ class Options(Seed, Standard):
         (), "LoRA adapters to merge into it first, in this order: LLM2Vec's", metavar="DIR,DIR", group=MODEL
     )
     length: int = cli.option(512, "tokens of a block; longer texts go on in another piece", metavar="N", low=8, group=TRAINING)
-    pack: bool = cli.option(True, "short texts share a block, none sees another; else one text a row", group=TRAINING)
+    pack: bool = cli.option(True, "one text a row; else short texts share a block, where none sees another", group=TRAINING)
     batch: int = cli.option(32, "blocks in a global batch", metavar="N", low=1, group=TRAINING)
     steps: int | None = cli.option(None, "global batches; 0: turn the model and save it [1000]", metavar="N", low=0, group=TRAINING)
     epochs: float | None = cli.option(None, "passes over the texts, instead of --steps", metavar="N", low=0.001, group=TRAINING)
@@ -82,7 +82,7 @@ class Options(Seed, Standard):
         metavar="TEXT",
         group=MASKING,
     )
-    lora: bool = cli.option(True, "train small matrices beside frozen weights; else all weights but the head's", group=TRAINING)
+    lora: bool = cli.option(True, "train all weights but the head's; else small matrices beside them, which stay frozen", group=TRAINING)
     lora_rank: int = cli.option(16, "columns of these matrices", metavar="N", low=1, group=TRAINING, advanced=True)
     lora_alpha: float | None = cli.option(
         None, "their product is scaled by alpha / rank [2 x rank]", metavar="X", low=0, group=TRAINING, advanced=True
@@ -95,7 +95,7 @@ class Options(Seed, Standard):
     )
     lora_merge: bool = cli.option(
         True,
-        "add them to the weights at the end; else the folder holds the adapter and, in base/, the model",
+        "the folder holds the adapter and, in base/, the model; else they are added to the weights at the end",
         group=TRAINING,
         advanced=True,
     )

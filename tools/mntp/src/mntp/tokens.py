@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from fletching.digest import RowDigest
 from fletching.report import Report
+from fletching.text import frame
 
 COLUMNS = pa.schema([pa.field("tokens", pa.list_(pa.int32()), False), pa.field("row", pa.int64(), False)])
 MOST = 1 << 28  # tokens of an Arrow batch; its offsets are 32-bit
@@ -50,13 +51,6 @@ def _write(writer: Any, ids: list[list[int]], rows: list[int]) -> None:
         _write(writer, ids[half:], rows[half:])
     else:
         writer.write_batch(pa.record_batch([pa.array(ids, COLUMNS[0].type), pa.array(rows, pa.int64())], schema=COLUMNS))
-
-
-def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """What the tokenizer sets before and behind a text: ids such as <s>, often none."""
-    whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
-    before = next(start for start in range(len(whole) + 1) if whole[start : start + len(bare)] == bare)
-    return whole[:before], whole[before + len(bare) :]
 
 
 class Pieces:

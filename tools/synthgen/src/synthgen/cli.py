@@ -65,8 +65,8 @@ class Options(Output, Seed, Standard):
         rows=False,
     )
     length_slack: float = cli.option(0.5, "lengths may miss what was asked by this share", metavar="X", low=0, group=WORK, advanced=True)
-    language_check: bool = cli.option(True, "refuse texts that are plainly in another language", group=WORK, advanced=True)
-    repair: bool = cli.option(True, "ask once more for the right form where a reply cannot be read", group=WORK, advanced=True)
+    language_check: bool = cli.option(True, "keep texts that are plainly in another language", group=WORK, advanced=True)
+    repair: bool = cli.option(True, "drop a reply that cannot be read; else its right form is asked for once", group=WORK, advanced=True)
     replace_scores: bool = cli.option(False, "judge: overwrite scores of a reranker, label or judge", group=WORK, advanced=True)
 
     model: str = cli.required("name of the model, as the server knows it", metavar="M", group=SERVER)

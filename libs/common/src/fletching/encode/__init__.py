@@ -2,6 +2,7 @@
 
 model     loading, number type, fingerprint, prompts and lengths
 cache     vectors on disk, as `vectors` shards
+echo      a text twice, pooled over the second time
 packed    batches without padding, for the architectures that allow it
 encoder   the batch plan and the forward passes
 given     vectors that the user brings, in place of a model

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from fletching.encode import echo, packed
 from fletching.encode import model as models
-from fletching.encode import packed
 from fletching.encode.cache import Cache
-from fletching.errors import Refused
+from fletching.errors import Refused, Usage
 from fletching.options import Encoding
 from fletching.report import Progress, Report
 from fletching.text import text_hash
@@ -51,8 +51,11 @@ class Encoder:
         self.dimension: int = self.model.get_embedding_dimension() or 0
         self.devices = models.devices(options.device)
         self.dtype = models.number_type(options.dtype, self.devices[0])
+        self.echoes = {"query": options.query_echo, "document": options.doc_echo}
+        self.echoed = self.echoes != {"query": None, "document": None}
         # Before the model is copied: every replica must take packed batches, or none.
-        self.first_position = packed.prepare(self.model, "cpu") if self._takes_ids and set(self.devices) == {"cpu"} else None
+        packs = self._takes_ids and set(self.devices) == {"cpu"} and not self.echoed
+        self.first_position = packed.prepare(self.model, "cpu") if packs else None
         self.replicas = [copy.deepcopy(self.model) if i else self.model for i in range(len(self.devices))]
         self.replicas = [replica.to(device, self.dtype) for replica, device in zip(self.replicas, self.devices)]
         self.budget = options.batch_tokens or (2048 if self.devices[0] == "cpu" else 65_536)
@@ -65,7 +68,9 @@ class Encoder:
             for role, given in (("query", options.query_length), ("document", options.doc_length))
         }
         self.temporary = cache_beside(options) if options.cache is None else None
-        self.caches: dict[int, Cache] = {}
+        self.caches: dict[tuple[int, str | None], Cache] = {}
+        if self.echoed and not self._takes_ids:
+            raise Usage(f"{options.model} prepares its own input, which cannot be said twice", "leave --query-echo and --doc-echo out")
         self.seen: dict[str, int] = {"query": 0, "document": 0}
         self.cut: dict[str, int] = {"query": 0, "document": 0}
 
@@ -88,7 +93,8 @@ class Encoder:
     def settings(self) -> dict[str, Any]:
         """What decides the vectors, for the lineage: no path, the same on every machine."""
         dtype = str(self.dtype).removeprefix("torch.")
-        return {"fingerprint": self.fingerprint, "prompts": self.prompts, "lengths": self.lengths, "dtype": dtype}
+        found = {"fingerprint": self.fingerprint, "prompts": self.prompts, "lengths": self.lengths, "dtype": dtype}
+        return found | ({"echoes": self.echoes} if self.echoed else {})
 
     def encode(
         self,
@@ -113,8 +119,8 @@ class Encoder:
                 if progress:
                     progress.advance(len(rows))
         # The next stage of a pipe may be waiting to reuse these, so they do not wait for the clock.
-        if len(self._cache(self.lengths[role]).fresh) >= SHARE_ROWS:
-            self._cache(self.lengths[role]).flush()
+        if len(self._cache(role).fresh) >= SHARE_ROWS:
+            self._cache(role).flush()
         return vectors if len(distinct) == len(where) else vectors[where]
 
     def _prompted(self, text: str, role: Role, prompt: str | None) -> tuple[str, str]:
@@ -129,8 +135,9 @@ class Encoder:
 
     def _window(self, window: list[tuple[str, str]], role: Role) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(rows of the window, their vectors), first the cached ones, then batch by batch."""
-        cache = self._cache(self.lengths[role])
-        hashes = [text_hash(prompt + text) for prompt, text in window]
+        cache = self._cache(role)
+        between = self.echoes[role]
+        hashes = [text_hash(prompt + text + ("" if between is None else between + text)) for prompt, text in window]
         known = {row: vector for row, name in enumerate(hashes) if (vector := cache.get(name)) is not None}
         if known:
             yield np.fromiter(known, int), np.stack(list(known.values()))
@@ -142,18 +149,26 @@ class Encoder:
             cache.put([hashes[row] for row in rows], vectors)
             yield np.array(rows), vectors
 
-    def _cache(self, length: int) -> Cache:
-        if length not in self.caches:
+    def _cache(self, role: Role) -> Cache:
+        length, between = self.lengths[role], self.echoes[role]
+        if (length, between) not in self.caches:
             dtype = str(self.dtype).removeprefix("torch.")
             key = f"{self.fingerprint[:16]}-{length}-{dtype}" + ("-half" if self.half_cache else "")
             settings = {"fingerprint": self.fingerprint, "length": length, "dtype": dtype, "normalised": True}
-            self.caches[length] = Cache(self.options.cache or self.temporary, key, settings, half=self.half_cache)
-        return self.caches[length]
+            if between is not None:
+                key, settings = f"{key}-echo-{text_hash(between)[:16]}", settings | {"echo": between}
+            self.caches[length, between] = Cache(self.options.cache or self.temporary, key, settings, half=self.half_cache)
+        return self.caches[length, between]
 
     def _tokenize(self, window: list[tuple[str, str]], role: Role) -> list[dict[str, list[int]]]:
         """Token ids of each text, cut to the role's length; empty for models without a tokenizer of ids."""
         if not self._takes_ids:
             return [{"input_ids": [0] * (1 + len(text) // 4)} for _, text in window]
+        if (between := self.echoes[role]) is not None:
+            rows, cut = echo.rows(self.model[0].tokenizer, window, between, self.lengths[role])
+            self.seen[role] += len(window)
+            self.cut[role] += cut
+            return rows
         encoded = self.model[0].tokenizer(
             [prompt + text for prompt, text in window], truncation="longest_first", max_length=self.lengths[role]
         )
@@ -200,7 +215,8 @@ class Encoder:
             features = {
                 name: value.to(self.devices[device]) if isinstance(value, torch.Tensor) else value for name, value in features.items()
             }
-            vectors = replica(features)["sentence_embedding"][: len(rows)].float()  # (rows, D), without the filler of packed batches
+            made = echo.embed(replica, features) if "pooled" in features else replica(features)["sentence_embedding"]
+            vectors = made[: len(rows)].float()  # (rows, D), without the filler of packed batches
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise Refused("out of memory with a single text", "cut it with --doc-length, or use a larger device") from None
@@ -218,6 +234,8 @@ class Encoder:
     def _features(self, replica: Any, texts: list[tuple[str, str]], inputs: list[dict[str, list[int]]]) -> dict[str, Any]:
         if self.first_position is not None:
             return packed.features(inputs, self.first_position)
+        if "second" in inputs[0]:
+            return echo.features(self.model[0].tokenizer, inputs, PAD_TO)
         if self._takes_ids:
             padded = self.model[0].tokenizer.pad(inputs, padding=True, pad_to_multiple_of=PAD_TO, return_tensors="pt")
             return {**padded, "modality": "text"}
