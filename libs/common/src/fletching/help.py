@@ -7,7 +7,7 @@ import textwrap
 from fletching.arguments import REQUIRED, Option, describe
 
 # The groups that every tool shares stand behind the tool's own in --help.
-LAST_GROUPS = {"input and output": 1, "model and encoding": 2, "running": 3}
+LAST_GROUPS = {"training": 1, "input and output": 2, "model and encoding": 3, "running": 4}
 
 
 def text(doc: str, usage: str, options: type, everything: bool = False, width: int = 100) -> str:

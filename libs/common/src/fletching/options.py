@@ -13,6 +13,7 @@ from fletching.cli import option, positional, required
 
 IO = "input and output"
 MODEL = "model and encoding"
+TRAINING = "training"
 RUN = "running"
 
 
@@ -88,3 +89,18 @@ class Encoding(Model):
     doc_echo: str | None = option(
         None, "the same for documents; both are meant for causal models and stand in no model", metavar="TEXT", group=MODEL, advanced=True
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A tool that trains: the rhythm of a run. Each has `steps`, `epochs`, `batch` and `lr` of its own beside it."""
+
+    warmup: float = option(
+        0.1, "steps of rising learning rate; below 1: a share of the run", metavar="X", low=0, group=TRAINING, advanced=True
+    )
+    schedule: Literal["linear", "cosine", "constant"] = option("linear", "learning rate after the warmup", group=TRAINING, advanced=True)
+    clip: float = option(1.0, "gradients longer than this are shortened; 0: never", metavar="X", low=0, group=TRAINING, advanced=True)
+    save_every: int | None = option(
+        None, "steps between checkpoints [a tenth of the run]", metavar="N", low=1, group=TRAINING, advanced=True, rows=False
+    )
+    keep: int = option(2, "checkpoints kept, the best one besides", metavar="N", low=1, group=TRAINING, advanced=True, rows=False)

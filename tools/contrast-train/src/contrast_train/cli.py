@@ -19,16 +19,15 @@ from contrast_train import choice
 from contrast_train.elsewhere import NAMES_ELSEWHERE
 from fletching import cli
 from fletching.errors import Usage
-from fletching.options import IO, MODEL, Examples, Model, Seed, Standard
+from fletching.options import IO, MODEL, TRAINING, Examples, Model, Seed, Standard, Training
 from fletching.report import Report
 from fletching.train import command, ranks
 
 LOSS = "loss"
-TRAINING = "training"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Examples, Model, Seed, Standard):
+class Options(Examples, Model, Training, Seed, Standard):
     NAMES_ELSEWHERE: ClassVar = NAMES_ELSEWHERE
     inputs: tuple[str, ...] = cli.positional(
         "examples, or texts for SimCSE: Parquet, Arrow or JSONL files, folders, globs or URLs; none or - is stdin", "EXAMPLES"
@@ -49,12 +48,7 @@ class Options(Examples, Model, Seed, Standard):
     lr: float = cli.option(
         1e-4, "highest learning rate (AdamW); 2e-5 for models of 300 million weights and more", metavar="X", low=0, group=TRAINING
     )
-    warmup: float = cli.option(0.1, "steps of rising learning rate; below 1: a share of the run", metavar="X", low=0, group=TRAINING)
-    schedule: Literal["linear", "cosine", "constant"] = cli.option(
-        "linear", "learning rate after the warmup", group=TRAINING, advanced=True
-    )
     weight_decay: float = cli.option(0.01, "AdamW's weight decay", metavar="X", low=0, group=TRAINING, advanced=True)
-    clip: float = cli.option(1.0, "gradients longer than this are shortened; 0: never", metavar="X", low=0, group=TRAINING, advanced=True)
     positives: Literal["sample", "all"] | None = cli.option(
         None,
         "one positive a row, drawn anew each epoch, or all of them [sample; a loss over scores takes all in any case]",
@@ -99,10 +93,6 @@ class Options(Examples, Model, Seed, Standard):
     activations: float = cli.option(
         3.0, "memory for activations that are not computed twice, in GB", metavar="GB", low=0, group=TRAINING, advanced=True, rows=False
     )
-    save_every: int | None = cli.option(
-        None, "steps between checkpoints [a tenth of the run]", metavar="N", low=1, group=TRAINING, advanced=True, rows=False
-    )
-    keep: int = cli.option(2, "checkpoints kept, besides the best one", metavar="N", low=1, group=TRAINING, advanced=True, rows=False)
     eval_every: int | None = cli.option(
         None, "steps between evaluations [a quarter of the run]", metavar="N", low=1, group=TRAINING, advanced=True
     )

@@ -18,18 +18,17 @@ from typing import Any, Literal
 
 from fletching import cli
 from fletching.errors import Usage
-from fletching.options import IO, MODEL, Model, Seed, Standard
+from fletching.options import IO, MODEL, TRAINING, Model, Seed, Standard, Training
 from fletching.report import Report
 from fletching.train import command, ranks
 
 TEACHER = "teacher (several stand side by side)"
 STUDENT = "student"
 LOSS = "loss: weights, 0 leaves one out"
-TRAINING = "training"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Model, Seed, Standard):
+class Options(Model, Training, Seed, Standard):
     inputs: tuple[str, ...] = cli.positional(
         "texts or examples: Parquet, Arrow or JSONL files, folders, globs or URLs; none or - is stdin", "TEXTS"
     )
@@ -102,26 +101,15 @@ class Options(Model, Seed, Standard):
     epochs: float | None = cli.option(None, "passes over the texts [1]", metavar="N", low=0.001, group=TRAINING)
     steps: int | None = cli.option(None, "batches, instead of --epochs", metavar="N", low=1, group=TRAINING)
     lr: float | None = cli.option(None, "highest learning rate (AdamW) [0.0001; static: 0.005]", metavar="X", low=0, group=TRAINING)
-    warmup: float = cli.option(
-        0.1, "steps of rising learning rate; below 1: a share of the run", metavar="X", low=0, group=TRAINING, advanced=True
-    )
-    schedule: Literal["linear", "cosine", "constant"] = cli.option(
-        "linear", "learning rate after the warmup", group=TRAINING, advanced=True
-    )
     weight_decay: float | None = cli.option(
         None, "AdamW's weight decay [0.01; static: 0]", metavar="X", low=0, group=TRAINING, advanced=True
     )
-    clip: float = cli.option(1.0, "gradients longer than this are shortened; 0: never", metavar="X", low=0, group=TRAINING, advanced=True)
     dropout: float = cli.option(
         0.0, "share of activations dropped in training", metavar="X", low=0, high=0.9, group=TRAINING, advanced=True
     )
     activations: float = cli.option(
         3.0, "memory for activations that are not computed twice, in GB", metavar="GB", low=0, group=TRAINING, advanced=True, rows=False
     )
-    save_every: int | None = cli.option(
-        None, "steps between checkpoints [a tenth of the run]", metavar="N", low=1, group=TRAINING, advanced=True, rows=False
-    )
-    keep: int = cli.option(2, "checkpoints kept", metavar="N", low=1, group=TRAINING, advanced=True, rows=False)
 
 
 def check(options: Options) -> None:

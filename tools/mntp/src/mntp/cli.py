@@ -18,16 +18,15 @@ from typing import Any, Literal
 
 from fletching import cli
 from fletching.errors import Usage
-from fletching.options import IO, MODEL, Seed, Standard
+from fletching.options import IO, MODEL, TRAINING, Seed, Standard, Training
 from fletching.report import Report
 from fletching.train import command
 
-TRAINING = "training"
 MASKING = "masking"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Seed, Standard):
+class Options(Training, Seed, Standard):
     inputs: tuple[str, ...] = cli.positional(
         "texts or examples (Parquet, Arrow, JSONL: files, folders, globs, URLs), or .txt files; none or - is stdin", "TEXTS"
     )
@@ -53,15 +52,7 @@ class Options(Seed, Standard):
     warmup: float = cli.option(
         0.0, "steps of rising learning rate; below 1: a share of the run", metavar="X", low=0, group=TRAINING, advanced=True
     )
-    schedule: Literal["linear", "cosine", "constant"] = cli.option(
-        "linear", "learning rate after the warmup", group=TRAINING, advanced=True
-    )
     weight_decay: float = cli.option(0.0, "AdamW's weight decay", metavar="X", low=0, group=TRAINING, advanced=True)
-    clip: float = cli.option(1.0, "gradients longer than this are shortened; 0: never", metavar="X", low=0, group=TRAINING, advanced=True)
-    save_every: int | None = cli.option(
-        None, "steps between checkpoints [a tenth of the run]", metavar="N", low=1, group=TRAINING, advanced=True, rows=False
-    )
-    keep: int = cli.option(2, "checkpoints kept", metavar="N", low=1, group=TRAINING, advanced=True, rows=False)
     eval_every: int | None = cli.option(
         None, "steps between evaluations [a quarter of the run]", metavar="N", low=1, group=TRAINING, advanced=True
     )
