@@ -19,38 +19,70 @@ import mntp.cli
 import mteb_eval.cli
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "gemma3"])
-def test_an_encoder_stays_bidirectional_along_the_chain(name: str, invoke: Any, write: Any, examples: Any, tmp_path: Path) -> None:
+def sees_ahead(folder: Path) -> bool:
     from sentence_transformers import SentenceTransformer
 
-    def sees_ahead(folder: Path) -> bool:
-        model = SentenceTransformer(str(folder), device="cpu")
-        one, other = (model.encode([text], output_value="token_embeddings")[0] for text in ("owls fly.", "owls fly!"))
-        return bool((one[0] - other[0]).abs().max() > 1e-6)
+    model = SentenceTransformer(str(folder), device="cpu")
+    one, other = (model.encode([text], output_value="token_embeddings")[0] for text in ("owls fly.", "owls fly!"))
+    return bool((one[0] - other[0]).abs().max() > 1e-6)
 
-    torch.manual_seed(0)
-    config = TURN[name]()
-    config.max_position_embeddings = 128
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "decoder")
-    bare_models.tokenizer().save_pretrained(tmp_path / "decoder")
-    assert not sees_ahead(tmp_path / "decoder")
 
-    texts = write(tmp_path / "texts.jsonl", [{"id": key, "text": answer} for key, (_, answer) in SUBJECTS.items()])
-    window = ("--no-pack",) if name == "gemma3" else ()
-    sizes = ("--length", "64", "--batch", "4", "--steps", "2", "--dtype", "float32")
-    done = invoke(mntp.cli.main, texts, "--model", tmp_path / "decoder", "-o", tmp_path / "encoder", *sizes, *window)
-    assert done.rc == 0, done.err
-    assert sees_ahead(tmp_path / "encoder")
+@pytest.fixture
+def turned(invoke: Any, write: Any, tmp_path: Path) -> Any:
+    """turned("llama"): the folder of an encoder that two steps of mntp made of a causal decoder."""
 
-    rows = write(tmp_path / "train.jsonl", examples)
+    def turned(name: str) -> Path:
+        torch.manual_seed(0)
+        config = TURN[name]()
+        config.max_position_embeddings = 128
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "decoder")
+        bare_models.tokenizer().save_pretrained(tmp_path / "decoder")
+        assert not sees_ahead(tmp_path / "decoder")
+        window = ("--no-pack",) if name == "gemma3" else ()
+        sizes = ("--length", "64", "--batch", "4", "--steps", "2", "--dtype", "float32")
+        done = invoke(mntp.cli.main, texts(write, tmp_path), "--model", tmp_path / "decoder", "-o", tmp_path / "encoder", *sizes, *window)
+        assert done.rc == 0, done.err
+        assert sees_ahead(tmp_path / "encoder")
+        return tmp_path / "encoder"
+
+    return turned
+
+
+def texts(write: Any, folder: Path) -> str:
+    return write(folder / "texts.jsonl", [{"id": key, "text": answer} for key, (_, answer) in SUBJECTS.items()])
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "gemma3"])
+def test_an_encoder_stays_bidirectional_along_the_chain(
+    name: str, turned: Any, invoke: Any, write: Any, examples: Any, tmp_path: Path
+) -> None:
+    encoder, rows = turned(name), write(tmp_path / "train.jsonl", examples)
     for lora, out in ((("--lora",), "tuned"), (("--lora", "--no-lora-merge"), "adapter")):
         steps = ("--batch", "4", "--steps", "2", "--dtype", "float32")
-        done = invoke(contrast_train.cli.main, rows, "--model", tmp_path / "encoder", "-o", tmp_path / out, *steps, *lora)
+        done = invoke(contrast_train.cli.main, rows, "--model", encoder, "-o", tmp_path / out, *steps, *lora)
         assert done.rc == 0, done.err
         assert sees_ahead(tmp_path / out)
-    done = invoke(mteb_eval.cli.main, tmp_path / "encoder", tmp_path / "tuned", "--examples", f"own={rows}")
+    done = invoke(mteb_eval.cli.main, encoder, tmp_path / "tuned", "--examples", f"own={rows}")
     assert done.rc == 0, done.err
     assert "nDCG@10" in done.text
+
+
+@pytest.mark.parametrize("lora", [(), ("--lora",)], ids=["full", "lora"])
+def test_simcse_on_texts_is_the_third_step(lora: Any, turned: Any, invoke: Any, write: Any, examples: Any, tmp_path: Path) -> None:
+    """A decoder drops nothing of its own: the two views of a text need --dropout, and with it the model learns."""
+    encoder, own, rows = turned("llama"), texts(write, tmp_path), write(tmp_path / "test.jsonl", examples)
+    steps = ("--batch", "6", "--steps", "4", "--lr", "3e-3", "--dtype", "float32", *lora)
+    done = invoke(contrast_train.cli.main, own, "--model", encoder, "-o", tmp_path / "simcse", *steps)
+    assert done.rc == 1 and "--dropout" in done.err, done.err
+    done = invoke(contrast_train.cli.main, own, "--model", encoder, "-o", tmp_path / "simcse", *steps, "--dropout", "0.2")
+    assert done.rc == 0 and "simcse" in done.err, done.err
+    assert sees_ahead(tmp_path / "simcse")
+    step = json.loads((tmp_path / "simcse" / "fletching.json").read_text())["step"]
+    assert step["options"]["loss"] == "simcse"
+    done = invoke(mteb_eval.cli.main, encoder, tmp_path / "simcse", "--examples", f"own={rows}", "-o", tmp_path / "measures.jsonl")
+    assert done.rc == 0, done.err
+    told = [json.loads(line) for line in (tmp_path / "measures.jsonl").read_text().splitlines()]
+    assert {row["run"] for row in told} == {"encoder", "simcse"}
 
 
 def test_a_block_longer_than_the_attention_window_is_refused(invoke: Any, write: Any, tmp_path: Path) -> None:
