@@ -243,13 +243,62 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(train: Any, tmp_path: Path)
         (("--steps", 0), "--steps 0 trains on nothing"), (("--length", 1000), "above the 128 positions"),
         (("--lora-targets", "nothing"), "--lora-targets nothing"), (("--no-lora", "--lora-alpha", 1), "beside --no-lora"),
         (("--eval-every", 2), "nothing to evaluate on"), (("--dtype", "float16"), "float16"), (("--lines",), "--lines is for"),
-        (("--adapters", "/nowhere"), "holds no adapter"),
+        (("--adapters", "/nowhere"), "holds no adapter"), (("--device", "cuda:9"), "--device cuda:9 cannot be used"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_with_a_fix(train: Any, tmp_path: Path, argv: Any, told: str) -> None:
     done = train(*argv)
     assert done.rc in (1, 2) and told in done.err and "fix:" in done.err, done.err
     assert not (tmp_path / "encoder").exists()
+
+
+OWN = """
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+
+
+class OwnModel(LlamaModel):
+    config_class = OwnConfig
+
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.mark.parametrize("merge", ["--lora-merge", "--no-lora-merge"])
+def test_python_of_a_model_folder_runs_on_demand_alone_and_the_encoder_says_that_it_needs_it(
+    train: Any, tmp_path: Path, merge: str
+) -> None:
+    own = Path(bare_models.build(tmp_path / "own", "llama", head=True))
+    (own / "own.py").write_text(OWN)
+    config = json.loads((own / "config.json").read_text())
+    kinds = {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel", "AutoModelForCausalLM": "own.OwnForCausalLM"}
+    (own / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": kinds}))
+    done = train("--steps", 1, merge, base=str(own))
+    assert done.rc == 1 and "brings Python of its own" in done.err and "--trust-remote-code" in done.err, done.err
+    done = train("--steps", 1, merge, "--trust-remote-code", base=str(own))
+    assert done.rc == 0 and "SentenceTransformer(path, trust_remote_code=True)" in done.err, done.err
+    assert "trust_remote_code=True" in (tmp_path / "encoder" / "README.md").read_text()
+
+
+def test_so_many_checkpoints_are_kept(train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fletching.train.folder import RunFolder
+
+    kept: list[list[str]] = []
+    publish = RunFolder.publish
+
+    def seen(folder: RunFolder, built: str) -> None:
+        kept.append(sorted(name for name in os.listdir(folder.path) if name.startswith("checkpoint-")))
+        publish(folder, built)
+
+    monkeypatch.setattr(RunFolder, "publish", seen)
+    for number in (1, 3):
+        assert train("--steps", 5, "--save-every", 1, "--keep", number, out=f"{number}").rc == 0
+    assert kept == [["checkpoint-4"], ["checkpoint-2", "checkpoint-3", "checkpoint-4"]]
 
 
 def test_a_model_without_its_head_is_refused(train: Any, tmp_path: Path) -> None:

@@ -105,9 +105,7 @@ def loaded(path: str, load: Any) -> Any:
     try:
         return load()
     except Exception as error:  # the hub and transformers each raise their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        fix = "check the folder" if os.path.isdir(path) else "name a model folder, or a hub name while the hub can be reached"
-        raise Refused(f"--model {path} cannot be loaded: {reason}", fix) from error
+        raise models.unloadable(path, error) from error
 
 
 def tokenizer_of(named: str, base: str, trust_remote_code: bool) -> Any:

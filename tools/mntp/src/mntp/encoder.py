@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fletching.errors import Refused
+from fletching.train.folder import read_json
 from mntp import attention
 from mntp.decoder import Decoder
 
@@ -40,7 +41,7 @@ def save(decoder: Decoder, folder: str, options: Any, place: str) -> Any:
     decoder.tokenizer.save_pretrained(bare)
     assemble(bare, folder, options)
     shutil.rmtree(bare)
-    again = compare(before, folder, decoder.stored)
+    again = compare(before, folder, decoder.stored, options.trust_remote_code)
     if alone:
         point(folder, os.path.join(os.path.abspath(place), BASE))
     return again
@@ -65,17 +66,25 @@ def assemble(bare: str, folder: str, options: Any) -> None:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-    transformer = Transformer(bare, model_kwargs={"dtype": "auto"})
+    trust = {"trust_remote_code": options.trust_remote_code}
+    transformer = Transformer(bare, model_kwargs={"dtype": "auto", **trust}, processor_kwargs=trust, config_kwargs=trust)
     transformer.max_seq_length = options.length
     pooling = Pooling(transformer.get_embedding_dimension(), MODES[options.pooling or "mean"])
     SentenceTransformer(modules=[transformer, pooling], device="cpu").save_pretrained(folder, create_model_card=False)
 
 
-def compare(before: torch.Tensor, folder: str, stored: torch.dtype) -> Any:
+def runs_own_code(folder: str) -> bool:
+    """Whether the model's class stands in the folder's own Python, which only trust_remote_code=True lets run."""
+    configs = (read_json(os.path.join(folder, *within, "config.json")) or {} for within in ((), (BASE,)))
+    return any("auto_map" in config for config in configs)
+
+
+def compare(before: torch.Tensor, folder: str, stored: torch.dtype, trust_remote_code: bool) -> Any:
     """Raises Refused where the folder, loaded as anyone loads it, is another model than the one in memory."""
     from sentence_transformers import SentenceTransformer
 
-    again = SentenceTransformer(folder, device="cpu", model_kwargs={"use_safetensors": True, "dtype": "auto"})
+    settings = {"use_safetensors": True, "dtype": "auto"}
+    again = SentenceTransformer(folder, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=settings)
     attention.check(again[0].model)
     if attention.distance(shown(again[0].model), before) > (1e-3 if stored == torch.float32 else 5e-2):
         raise Refused("the saved model gives other states than the trained one", "report this; the checkpoints stand in the .run folder")

@@ -205,6 +205,9 @@ class Job:
         built, plan = folder.at("model"), self.describe()
         os.makedirs(built, exist_ok=True)
         model = encoder.save(self.decoder, built, self.options, folder.output)
+        if encoder.runs_own_code(built):
+            plan.append("loads by its own Python alone: SentenceTransformer(path, trust_remote_code=True)")
+            self.report.note(plan[-1])
         steps = self.documents.steps if self.documents is not None else []
         step = lineage.step(self.tool.name, self.tool.version, self._settings, steps)
         name = os.path.basename(folder.output)

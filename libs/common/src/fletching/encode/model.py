@@ -34,10 +34,17 @@ def load(name: str, *, trust_remote_code: bool = False, quantization: Any = None
             warnings.simplefilter("ignore")
             model = SentenceTransformer(name, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=settings)
     except Exception as error:  # the hub, transformers and sentence-transformers each raise their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        fix = "check the folder" if os.path.isdir(name) else "name a model folder, or a hub name while the hub can be reached"
-        raise Refused(f"--model {name} cannot be loaded: {reason}", fix) from error
+        raise unloadable(name, error) from error
     return model.eval()
+
+
+def unloadable(name: str, error: Exception) -> Refused:
+    """What loading raised, in our words."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "contains custom code" in reason:
+        return Refused(f"--model {name} brings Python of its own", "read it, then pass --trust-remote-code to run it")
+    fix = "check the folder" if os.path.isdir(name) else "name a model folder, or a hub name while the hub can be reached"
+    return Refused(f"--model {name} cannot be loaded: {reason}", fix)
 
 
 def fingerprint(model: Any) -> str:
