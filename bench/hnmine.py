@@ -1,7 +1,7 @@
 """hnmine against sentence_transformers.util.mine_hard_negatives and FlagEmbedding's loop: seconds and peak memory.
 
   python bench/hnmine.py --synthetic 200000 --queries 2000
-  python bench/hnmine.py --pairs pairs.jsonl [--corpus corpus.jsonl] --model all-MiniLM-L6-v2 [--end-to-end]
+  python bench/hnmine.py --pairs pairs.jsonl [--corpus corpus.jsonl] --model all-MiniLM-L6-v2 [--end-to-end] [--queries 10000]
   python bench/hnmine.py --beir FOLDER --model all-MiniLM-L6-v2 --end-to-end
   python bench/hnmine.py --synthetic 1000000 --queries 10000 --ways fletching --rounds 1
 
@@ -12,6 +12,7 @@ the others get Python lists in memory and write JSON lines. Peak memory is of th
 
 FlagEmbedding's loop is written here from its description: distinct pool, IndexFlatIP, search in batches of 64 for the top
 `high`, per line a slice of the ranking, positives and the query taken out by text, random.sample, filling at random.
+End to end it encodes by SentenceTransformer.encode in float32, which is what FlagEmbedding's own encoder uses on a CPU too.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ DIMENSION = 384
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--synthetic", type=int, help="texts of the pool, with random vectors in clusters")
-    parser.add_argument("--queries", type=int, default=2000)
+    parser.add_argument("--queries", type=int, default=2000, help="of --synthetic; of --pairs evenly spaced ones, whose pool stays whole")
     parser.add_argument("--pairs", type=Path, help="examples (JSONL), one positive each, instead")
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--beir", type=Path, help="a folder of BEIR's shape: its judged queries, the first relevant document of each")
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--end-to-end", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--ways", default=";".join(WAYS), help="some of these, divided by ;")
+    parser.add_argument("--ways", help=f"some of these, divided by ; {';'.join(WAYS)}")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -58,7 +59,7 @@ def main() -> None:
         folder = Path(name)
         size = synthetic(folder, args.synthetic, args.queries) if args.synthetic else given(folder, args)
         print(f"{size}, K {K}, ranks {LOW}-{HIGH}, {args.rounds} rounds, {args.threads} threads\n")
-        ways = [*END_TO_END] if args.end_to_end else args.ways.split(";")
+        ways = args.ways.split(";") if args.ways else [*(END_TO_END if args.end_to_end else WAYS)]
         (folder / "model").write_text(args.model or "stub")
         if args.end_to_end:
             (folder / "end-to-end").touch()
@@ -102,6 +103,8 @@ def synthetic(folder: Path, pool: int, queries: int) -> str:
 def given(folder: Path, args: argparse.Namespace) -> str:
     """The user's rows and texts; encoded here when mining alone is measured."""
     rows, texts = of_beir(args.beir) if args.beir else of_examples(args.pairs, args.corpus)
+    if args.pairs and args.queries < len(rows):
+        rows = [rows[i * len(rows) // args.queries] for i in range(args.queries)]
     documents, queries = ([], []) if args.end_to_end else encoded(rows, texts, args.model)
     if not args.end_to_end:
         np.save(folder / "documents.npy", documents)
@@ -289,14 +292,20 @@ def by_sentence_transformers(folder: Path, use_faiss: bool, model: str | None = 
     return lambda: mine_hard_negatives(data, encoder(), corpus=texts, **options).to_json(f"{folder}/peer.jsonl")
 
 
-def by_flagembedding(folder: Path) -> Any:
+def by_flagembedding(folder: Path, model: str | None = None) -> Any:
     import faiss
+    from sentence_transformers import SentenceTransformer
 
     rows = [json.loads(line) for line in (folder / "rows.jsonl").open(encoding="utf-8")]
     corpus = json.loads((folder / "texts.json").read_text("utf-8"))
 
     def work() -> None:
-        documents, queries = np.load(folder / "documents.npy"), np.load(folder / "queries.npy")
+        if model:
+            encoder = SentenceTransformer(model, device="cpu")
+            documents = encoder.encode(corpus, show_progress_bar=False)
+            queries = encoder.encode([row["query"] for row in rows], show_progress_bar=False)
+        else:
+            documents, queries = np.load(folder / "documents.npy"), np.load(folder / "queries.npy")
         index = faiss.IndexFlatIP(documents.shape[1])
         index.add(documents)
         found: list[list[int]] = []
@@ -326,6 +335,7 @@ WAYS = {
 END_TO_END = {
     "fletching": lambda folder: by_fletching(folder, "model"),
     "sentence-transformers": lambda folder: by_sentence_transformers(folder, False, (folder / "model").read_text()),
+    "FlagEmbedding's loop": lambda folder: by_flagembedding(folder, (folder / "model").read_text()),
 }
 
 if __name__ == "__main__":

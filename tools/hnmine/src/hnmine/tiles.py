@@ -17,7 +17,7 @@ NOISE = 1e-5  # of adding up in float32
 # A key is a score, as an integer of the same order, above the number of its document: one sort moves both.
 BITS = 40
 EMPTY = np.iinfo(np.int64).min
-KEYS = 1 << 22  # held at a time when selecting
+KEYS = 1 << 20  # held at a time when selecting, three times over
 
 
 def available() -> bool:
