@@ -111,9 +111,11 @@ def test_scifact_splits_its_train_queries_once_and_leaves_the_test_split_alone(r
     (data / "qrels" / "test.tsv").write_text(header + "".join(f"q{i}\td{i % 40}\t1\n" for i in range(40, 60)))
     ran = run([sys.executable, ROOT / "examples/scifact/split.py", data, tmp_path / "out"])
     assert ran.rc == 0, ran.err
-    pairs, dev = ([json.loads(line) for line in (tmp_path / "out" / f"{name}.jsonl").open()] for name in ("pairs", "dev"))
-    assert sorted(row["id"] for row in (*pairs, *dev)) == sorted(f"q{i}" for i in range(40)) and len(dev) > 2
-    for row in (*pairs, *dev):
+    every, part = ([json.loads(line) for line in (tmp_path / "out" / f"{name}.jsonl").open()] for name in ("all", "part"))
+    dev = {line.split("\t")[0] for line in (tmp_path / "out" / "beir" / "qrels" / "dev.tsv").read_text().splitlines()[1:]}
+    assert [row["id"] for row in every] == [f"q{i}" for i in range(40)] and 2 < len(dev) < 38
+    assert part == [row for row in every if row["id"] not in dev] and dev < {row["id"] for row in every}
+    for row in every:
         number = int(row["id"][1:])
         judged = [number, (number + 1) % 40] if number % 2 else [number]
         assert row["pos_ids"] == [f"d{i}" for i in judged] and row["pos"] == [f"Title {i} text {i}" for i in judged]
