@@ -200,6 +200,21 @@ def test_parquet_numbers_lists_and_dictionaries_become_text(pairs):
     assert [(row["query"], row["pos"], row.get("n")) for row in made.rows] == [("1 2", ["x"], "1.5"), ("3", ["y"], None)]
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_lists_that_become_one_text_are_told_and_examples_are_known_again(pairs, kind):
+    rows = [{"query": "q", "pos": ["a", "b"]}, {"query": "r", "pos": ["c"]}, {"query": "s", "pos": ["d", "e"]}]
+    sink = io.BytesIO("\n".join(map(json.dumps, rows)).encode())
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), sink)
+    made = pairs(sink.getvalue(), "--query", "query", "--pos", "pos", name=f"t.{kind}")
+    assert [row["pos"] for row in made.rows] == [["a b"], ["c"], ["d e"]]
+    (note,) = made.summary["notes"]
+    assert note.startswith("column `pos` holds lists in 2 rows; each became one text; rows of `query` and `pos` are examples already")
+    (note,) = pairs(sink.getvalue(), "--query", "pos", "--pos", "query", "--limit", "1", name=f"t.{kind}").summary["notes"]
+    assert note.startswith("column `pos` holds lists in")
+    assert not pairs(b'{"q": ["a"], "a": "b"}\n', *QA, name="t.jsonl").summary["notes"]
+
+
 def test_tables_are_read_from_pipes_and_compressed_files_in_any_encoding(run, tmp_path):
     table = f"q,a\n{FRENCH},b\n"
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(table.encode("cp1252")))

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,16 @@ DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 
 
 class Objects:
-    """The rows of one file of objects: batches of the columns `wanted`, null where an object has none."""
+    """The rows of one file of objects: batches of the columns `wanted`, null where an object has none.
 
-    def __init__(self, utf8: Utf8, wanted: Sequence[str], options: Options, report: Report) -> None:
+    joined: counts, by column, the cells that were lists of several items.
+    """
+
+    def __init__(self, utf8: Utf8, wanted: Sequence[str], options: Options, report: Report, joined: Counter[str]) -> None:
         self.utf8, self.where, self.options, self.report = utf8, utf8.where, options, report
         self.wanted = list(wanted)
         self.names: dict[str, None] = {}  # all keys seen, in order
+        self.joined = joined
         self.told = 0
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -57,6 +62,7 @@ class Objects:
             except (TypeError, UnicodeEncodeError) as error:
                 self._bad(f"{self.where}, {where}: {error}", "that are no JSON object")
                 continue
+            self.joined.update(name for name in self.wanted if isinstance(cell := value.get(name), list) and len(cell) > 1)
             yield row
 
     def _lines(self, text: Any, start: str) -> Iterator[tuple[str, Any]]:

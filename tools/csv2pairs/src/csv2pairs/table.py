@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ class Table:
         self.ends: list[dict[str, Any]] = []
         self.steps = [step for source in self.sources if (step := _step(source))]
         self.found: set[str] = set()
+        self.joined: Counter[str] = Counter()  # cells of a column that were lists of several items
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         rows = 0
@@ -53,10 +55,19 @@ class Table:
             self.report.rows_in += batch.num_rows
             yield batch
             if rows == self.options.limit:
-                return
+                break
+        self._tell_lists()
         nowhere = [name for name in self.used if name not in self.found]
-        if nowhere and rows:
+        if nowhere and rows and rows != self.options.limit:
             raise Usage(f"no input has a column `{nowhere[0]}`", "correct --keep")
+
+    def _tell_lists(self) -> None:
+        for name, cells in self.joined.items():
+            examples = name in ("pos", "neg") and {"query", "pos"} <= self.found
+            self.report.note(
+                f"column `{name}` holds lists in {cells:,} rows; each became one text"
+                + ("; rows of `query` and `pos` are examples already, which the other tools read as they are" if examples else "")
+            )
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         for source in self.sources:
@@ -72,6 +83,8 @@ class Table:
     def _cells(self, batch: pa.RecordBatch, name: str, where: str) -> pa.StringArray:
         cells = batch[name]
         if cells.type != pa.string():
+            if pa.types.is_list(canonical(cells.type)) and (several := pc.sum(pc.greater(pc.list_value_length(cells), 1)).as_py()):
+                self.joined[name] += several
             cells = _text(cells, name, where)
         if not len(self.markers):
             return cells
@@ -108,7 +121,7 @@ class Table:
         mark = self.options.bad_rows == "drop"
         if self._is_json(source, tail, codec):
             utf8 = encoding.Utf8(tail, codec, source.where, mark=mark)
-            rows = Objects(utf8, self.used, self.options, self.report)
+            rows = Objects(utf8, self.used, self.options, self.report, self.joined)
             yield from rows.batches()
             if rows.names:
                 self._check_names(source.where, list(rows.names))
