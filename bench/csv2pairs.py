@@ -4,6 +4,7 @@
                                       takes to read that input and write our output rows; peak memory below 2 GiB
   python bench/csv2pairs.py loop      20,000 rows: at least 100 times faster than a row loop in pandas of the same rule
   python bench/csv2pairs.py memory    peak memory on tables of 0.25 and 1 GB, with and without negatives
+  python bench/csv2pairs.py large     a table of 10 GB, 34,000,000 rows, in whole, pairs alone (24 GB in the temporary folder)
 
 Every figure is from a child process: wall-clock time, CPU time (user + system) and peak memory (ru_maxrss).
 The runs of both sides alternate and the median counts, since other programs may share the machine.
@@ -213,6 +214,25 @@ def memory(folder: Path) -> None:
             )
 
 
+def large(folder: Path) -> None:
+    """Ten copies of a table of 1 GB; every copy has ids, questions and answers of its own."""
+    small, table = str(folder / "small.csv"), str(folder / "large.csv")
+    make_table(small, 3_400_000, 500)
+    with open(table, "wb") as out:
+        for copy in range(10):
+            with open(small, "rb") as file:
+                header = file.readline()
+                if not copy:
+                    out.write(header)
+                while lines := b"".join(file.readlines(1 << 24)):
+                    out.write(lines.replace(b"row-", b"row-%d-" % copy))
+    os.remove(small)
+    cost = measure(["csv2pairs", table, *OPTIONS[:6], "-o", str(folder / "out.parquet")])
+    print(
+        f"{os.path.getsize(table) / 1e9:.2f} GB, 34,000,000 rows: {cost.peak / 2**20:.0f} MiB peak, {cost.wall:.1f} s wall, {cost.cpu:.1f} s CPU"
+    )
+
+
 def tell(what: str, mine: Cost, whom: str, peer: Cost) -> None:
     import polars
     import pyarrow
@@ -224,7 +244,7 @@ def tell(what: str, mine: Cost, whom: str, peer: Cost) -> None:
         print(f"{label:<62} {cost.wall:8.2f} s wall {cost.cpu:8.2f} s CPU {cost.peak / 2**20:8.0f} MiB")
 
 
-CLAIMS = {"polars": against_polars, "loop": against_loop, "memory": memory}
+CLAIMS = {"polars": against_polars, "loop": against_loop, "memory": memory, "large": large}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or ["polars", "loop"]:
