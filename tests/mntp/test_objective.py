@@ -4,34 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import transformers as t
-from decoders import GROUPED, HEADED, WINDOWED
+from mntp_steps import CONFIGS, batch, flat, network
 
-from fletching.train import sharding
-from mntp import attention
-from mntp.masking import Masking
-from mntp.objective import NOT_ASKED, Collator, Micro, Objective, masked, micro_batches
-from mntp.plan import Plan
+from mntp.objective import NOT_ASKED, Micro, Objective, masked, micro_batches
 from mntp.trainer import backward
-
-CONFIGS = {
-    "llama": lambda: t.LlamaConfig(**HEADED),
-    "qwen2": lambda: t.Qwen2Config(**GROUPED),
-    "gemma2": lambda: t.Gemma2Config(**WINDOWED | dict(sliding_window=64), final_logit_softcapping=2.0),  # a head with more than a product
-    "cohere": lambda: t.CohereConfig(**GROUPED, logit_scale=0.3),
-}
-
-
-def network(name: str, kernel: str = "eager") -> Any:
-    torch.manual_seed(1)
-    model = t.AutoModelForCausalLM.from_config(CONFIGS[name](), attn_implementation=kernel).double().eval()
-    for parameter in model.parameters():  # wide enough that a wrong shift would show
-        torch.nn.init.normal_(parameter, std=0.2)
-    attention.turn(model)
-    return model
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -53,22 +31,6 @@ def test_the_loss_is_that_of_the_state_before_each_masked_token(name: str) -> No
     assert found.asked == 3
 
 
-class Numbers:
-    """Pieces that are lists of numbers."""
-
-    def __init__(self, sizes: list[int]) -> None:
-        self.sizes, self.first = np.array(sizes), np.cumsum([0, *sizes])
-
-    def __getitem__(self, number: int) -> np.ndarray:
-        return np.arange(self.first[number], self.first[number + 1]) % 290 + 5
-
-
-def batch(packed: bool = True) -> dict[str, torch.Tensor]:
-    pieces: Any = Numbers([9, 3, 16, 5, 7, 12, 2, 4, 1])
-    blocks = Plan(pieces.sizes, 16, 9, 0, 1, packed).epoch(0)[0]
-    return Collator(pieces, Masking(0.3, (0.8, 0.1), 99, 300, np.array([0, 1, 2]), 0))([(0, block) for block in blocks])
-
-
 def gradient(made: dict[str, torch.Tensor], budget: int, monkeypatch: Any = None, ranks: int = 1) -> torch.Tensor:
     """Of a whole step; over ranks: the mean of theirs, as DDP takes it."""
     from fletching.train import ranks as processes
@@ -81,7 +43,7 @@ def gradient(made: dict[str, torch.Tensor], budget: int, monkeypatch: Any = None
             monkeypatch.setattr(processes, "count", lambda: ranks)
             monkeypatch.setattr(processes, "number", lambda number=number: number)
         backward(objective, objective, made, budget, torch.device("cpu"))
-        found.append(torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for _, p in sharding.trained(objective)]))
+        found.append(flat(objective))
     return torch.stack(found).mean(0)
 
 
@@ -105,6 +67,15 @@ def test_packing_changes_neither_loss_nor_gradient() -> None:
     assert masked(batch(True)) == masked(batch(False))
     one, other = gradient(batch(True), 64), gradient(batch(False), 64)
     assert (one - other).norm() < 1e-10 * one.norm()
+
+
+def test_every_rank_makes_the_same_number_of_passes_and_no_block_is_lost() -> None:
+    made = batch(packed=False)
+    for ranks in (2, 3, 50):
+        shares = [micro_batches(made, 20, pad_id=0, rank=number, ranks=ranks) for number in range(ranks)]
+        assert len({len(parts) for parts in shares}) == 1
+        asked = sum(int((part.labels != NOT_ASKED).sum()) for parts in shares for part in parts)
+        assert asked == masked(made)
 
 
 def test_micro_batches_keep_to_their_budget_and_hold_every_token() -> None:

@@ -18,11 +18,12 @@ def test_processes_train_the_model_of_one(run: Any, write: Any, tmp_path: Path) 
     program = [str(Path(sys.executable).parent / "mntp"), texts, "--model", model, "--eval", texts, "--lora-dropout", "0", "--steps", "3"]
     program += ["--length", "64", "--batch", "5", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32"]
     told = []
-    for ranks in (1, 2):
+    for ranks, out, argv in ((1, "one", []), (2, "ddp", []), (2, "fsdp", ["--fsdp"])):
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-        done = run([*launcher, *program, "-o", str(tmp_path / str(ranks))], env={"OMP_NUM_THREADS": "1"})
+        done = run([*launcher, *program, *argv, "-o", str(tmp_path / out)], env={"OMP_NUM_THREADS": "1"})
         assert done.rc == 0 and done.out == b"", done.err
         told.append([line for line in done.err.splitlines() if line.startswith("mntp: ")][:-1])
-    assert told[0] == told[1]
-    one, two = (load_file(tmp_path / name / "model.safetensors") for name in "12")
-    assert max(float((tensor - two[name]).abs().max()) for name, tensor in one.items()) < 1e-5
+    assert told[0] == told[1] == told[2]
+    one, *others = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "ddp", "fsdp"))
+    for other in others:
+        assert max(float((tensor - other[name]).abs().max()) for name, tensor in one.items()) < 1e-5

@@ -20,7 +20,7 @@ from fletching import cli
 from fletching.errors import Usage
 from fletching.options import IO, MODEL, TRAINING, Seed, Standard, Training
 from fletching.report import Report
-from fletching.train import command
+from fletching.train import command, ranks
 
 MASKING = "masking"
 
@@ -55,6 +55,13 @@ class Options(Training, Seed, Standard):
     weight_decay: float = cli.option(0.0, "AdamW's weight decay", metavar="X", low=0, group=TRAINING, advanced=True)
     eval_every: int | None = cli.option(
         None, "steps between evaluations [a quarter of the run]", metavar="N", low=1, group=TRAINING, advanced=True
+    )
+    fsdp: bool = cli.option(
+        False,
+        "under torchrun, share weights, gradients and optimiser out among the processes (FSDP2)",
+        group=TRAINING,
+        advanced=True,
+        rows=False,
     )
     gradient_checkpointing: bool = cli.option(
         False,
@@ -106,6 +113,8 @@ class Options(Training, Seed, Standard):
 
 def check(options: Options) -> None:
     command.check(options)
+    if ranks.count() == 1 and options.fsdp:
+        raise Usage("--fsdp shares the weights out among processes, and this is the only one", "start it by torchrun, or leave it out")
     if not options.lora and (options.lora_targets or options.lora_alpha is not None or not options.lora_merge):
         raise Usage("options of LoRA beside --no-lora", "leave one of them out")
     if options.steps == 0 and (options.inputs or options.eval or options.dry_run):

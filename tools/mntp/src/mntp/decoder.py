@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from fletching.encode import model as models
 from fletching.errors import Refused, Usage
 from fletching.report import Report
-from fletching.train import ranks
+from fletching.train import ranks, sharding
 from mntp import adapters, attention
 
 
@@ -174,6 +174,17 @@ def place(decoder: Decoder, options: Any) -> None:
             )
         network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     network.to(decoder.device)
+
+
+def gathered(decoder: Decoder, objective: Any, options: Any) -> Decoder:
+    """A whole model on the CPU in place of a sharded one, in the first process. Every process must call it."""
+    weights = sharding.weights(objective)
+    if not ranks.first():
+        return decoder
+    again = replace(load(options, Report("mntp", quiet=True)), device=torch.device("cpu"))
+    place(again, options)
+    sharding.put_weights(torch.nn.ModuleDict({"network": again.network}), weights)
+    return again
 
 
 def trained(network: Any) -> tuple[int, int]:

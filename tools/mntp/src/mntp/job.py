@@ -13,7 +13,7 @@ import torch
 from fletching import cli, lineage, trained
 from fletching.errors import Refused
 from fletching.report import Report
-from fletching.train import hardware, outcome, ranks, watch
+from fletching.train import hardware, outcome, ranks, sharding, watch
 from fletching.train.folder import ROWS, RunFolder, step_of
 from mntp import attention, card, decoder, encoder
 from mntp.documents import Documents
@@ -61,6 +61,8 @@ class Job:
         if self.decoder.device.type == "cpu":
             hardware.keep_memory()
         self.objective = Objective(self.decoder.network, autocast=self.decoder.autocast, pad_id=self.decoder.tokenizer.pad_token_id or 0)
+        if options.fsdp:
+            sharding.shard(self.objective, self.decoder.device)
         self.held_out = self._held_out(run_path) if options.eval else None
 
     @property
@@ -96,6 +98,7 @@ class Job:
             spool(documents, self.decoder.tokenizer, path, self.report, count=False)
         ranks.wait()
         pieces = Pieces(path, self.decoder.tokenizer, self.options.length)
+        ranks.wait()  # the first process tidies the folder next; what is open stays
         if not pieces.tokens:
             raise Refused(f"--eval {self.options.eval} holds no text", "name another file")
         return HeldOut(Collator(pieces, self._masking()), self.objective, self.budget, self.decoder.device)
@@ -157,6 +160,8 @@ class Job:
         log = folder.at("measures.jsonl")
         if self.trains:
             self._train(folder, newest, log)
+            if self.options.fsdp:
+                self.decoder = decoder.gathered(self.decoder, self.objective, self.options)
         if ranks.first():
             self._finish(folder, log)
 

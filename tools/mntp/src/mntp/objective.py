@@ -108,18 +108,31 @@ class Objective(nn.Module):
 
 
 def micro_batches(batch: dict[str, Tensor], budget: int, pad_id: int, *, rank: int = 0, ranks: int = 1) -> list[Micro]:
-    """This process's blocks, of similar lengths together, `budget` tokens with their padding at most (or one block)."""
+    """This process's blocks, of similar lengths together, `budget` tokens with their padding at most (or one block).
+
+    All ranks get the same number: where they are sharded, every pass is a collective. Ranks that have fewer get copies
+    of the shortest block in which nothing is masked.
+    """
     blocks = int(batch["blocks"][-1]) + 1
     lengths = torch.zeros(blocks, dtype=torch.long).index_add_(0, batch["blocks"], batch["sizes"])
-    order = lengths.argsort(stable=True)[rank::ranks].tolist()
+    order = lengths.argsort(stable=True).tolist()
+    shares = [_groups(order[number::ranks], lengths.tolist(), budget) for number in range(ranks)]
+    starts = (lengths.cumsum(0) - lengths).tolist()
+    made = [_padded(batch, group, starts, lengths.tolist(), pad_id) for group in shares[rank]]
+    idle = _padded(batch, order[:1], starts, lengths.tolist(), pad_id)
+    idle = idle._replace(labels=torch.full_like(idle.labels, NOT_ASKED))
+    return made + [idle] * (max(map(len, shares)) - len(made))
+
+
+def _groups(order: list[int], lengths: list[int], budget: int) -> list[list[int]]:
+    """Blocks that go through the model together. order: by rising length, so that the newest is the longest of its group."""
     groups: list[list[int]] = []
-    for block in order:  # ascending: the newest block is the longest of its group
-        if groups and (len(groups[-1]) + 1) * int(lengths[block]) <= budget:
+    for block in order:
+        if groups and (len(groups[-1]) + 1) * lengths[block] <= budget:
             groups[-1].append(block)
         else:
             groups.append([block])
-    starts = (lengths.cumsum(0) - lengths).tolist()
-    return [_padded(batch, group, starts, lengths.tolist(), pad_id) for group in groups]
+    return groups
 
 
 def _padded(batch: dict[str, Tensor], group: list[int], starts: list[int], lengths: list[int], pad_id: int) -> Micro:

@@ -41,13 +41,10 @@ def backward(objective: Objective, model: Any, batch: dict[str, Any], budget: in
     """Add the gradient of the global batch's mean loss to the parameters. model: the objective, wrapped or not.
 
     Every rank has the whole batch, so each knows N, the masked tokens of all. The mean over ranks of what is
-    returned is the loss; DDP takes the mean of gradients too, hence the factor.
+    returned is the loss; DDP and FSDP take the mean of gradients too, hence the factor.
     """
-    total = max(masked(batch), 1)
     parts = micro_batches(batch, budget, objective.pad_id, rank=ranks.number(), ranks=ranks.count())
-    weight = ranks.count() / total
-    if not parts:  # fewer blocks than ranks: all reduce their gradients together
-        parts, weight = micro_batches(batch, budget, objective.pad_id)[:1], 0.0
+    weight = ranks.count() / max(masked(batch), 1)
     value = torch.zeros((), device=device)
     for number, part in enumerate(parts):
         silent = number < len(parts) - 1 and hasattr(model, "no_sync")

@@ -1,0 +1,38 @@
+"""The gradient of a step over two real processes, by DDP and by FSDP2, is that of one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mntp_steps
+import pytest
+import torch
+from mntp_steps import batch, flat, objective
+
+from mntp.trainer import backward
+
+CASES = [(kind, wrapper, budget) for kind in ("full", "lora") for wrapper in ("ddp", "fsdp") for budget in (1, 20)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gradients")
+    processes = torch.multiprocessing.get_context("spawn")
+    ranks = [processes.Process(target=mntp_steps.one_rank, args=(rank, 2, str(folder), CASES)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(120)
+        assert process.exitcode == 0
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "wrapper", "budget"), CASES)
+def test_the_gradient_is_that_of_one_process(kind: str, wrapper: str, budget: int, folder: Path) -> None:
+    one = objective(kind)
+    backward(one, one, batch(packed=False), 10**6, torch.device("cpu"))
+    expected = flat(one)
+    assert expected.norm() > 1e-3
+    for rank in range(2):
+        found = torch.load(folder / f"{kind}-{wrapper}-{budget}-{rank}.pt")
+        assert (found - expected).norm() < 1e-6 * expected.norm()
