@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from dataclasses import dataclass, replace
@@ -65,6 +66,7 @@ def load(options: Any, report: Report) -> Decoder:
 def quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)  # it warns of bfloat16 on CPUs
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
