@@ -164,3 +164,15 @@ def test_memory_grows_with_the_tile_and_not_with_the_batch_squared(tile: int) ->
     with Watch():
         losses.infonce(torch.randn(rows, 8), torch.randn(rows, 8), structure, tile=tile)
     assert largest <= tile * rows
+
+
+def test_a_pair_that_is_nearly_learned_keeps_the_digits_of_its_gradient() -> None:
+    """softmax - 1 of a positive at 0.999999 would be rounding noise in float32."""
+    angle = torch.tensor([0.0, 1.2, 2.4], dtype=torch.float64)
+    q = torch.stack([angle.cos(), angle.sin()], 1)
+    places = torch.arange(3)[:, None].repeat(1, 2)
+    structure = Structure(places, torch.full((3,), 1 / 3), torch.empty(0, 2, dtype=torch.long), places)
+    wanted = losses.infonce(q, q, structure, temperature=0.05, similarity="dot")
+    found = losses.infonce(q.float(), q.float(), structure, temperature=0.05, similarity="dot")
+    assert 0 < wanted.queries.norm() < 1e-3
+    assert (found.queries - wanted.queries).norm() <= 1e-4 * wanted.queries.norm()

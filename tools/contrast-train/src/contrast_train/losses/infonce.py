@@ -133,19 +133,25 @@ def _one_way(
     grad_c: Tensor,
 ) -> Tensor:
     """Anchors a (A, D) against candidates c (C, D); adds to both gradients. Gradient of a row of scores:
-    weight / temperature * (softmax - one-hot). What is scaled is the (t, D) side: the (t, C) side is what costs."""
+    weight / temperature * (softmax - one-hot). One (t, C) block is written over in place, and never scaled:
+    what is scaled is the (t, D) side, since passes over the other are what costs beside the products.
+    The positive's own entry, softmax - 1, is minus the sum of all others: no digits are lost where it is nearly 0."""
     loss = torch.zeros((), dtype=a.dtype, device=a.device)
+    block = a.new_empty(min(tile, len(terms)), len(c))
     for start in range(0, len(terms), tile):
         anchors, positives = terms[start : start + tile].T
-        weight = weights[start : start + tile, None]
+        weight, at = weights[start : start + tile, None], positives[:, None]
         anchor = a[anchors] / temperature  # (t, D)
-        scores = anchor @ c.T  # (t, C)
-        target = scores.gather(1, positives[:, None])
+        scores = torch.mm(anchor, c.T, out=block[: len(anchors)])  # (t, C)
+        target = scores.gather(1, at)
         masks.apply(scores, anchors, positives)
-        scores.scatter_(1, positives[:, None], target)
-        pull = scores.log_softmax(1)  # (t, C)
-        loss -= (weight * pull.gather(1, positives[:, None])).sum()
-        pull.exp_().scatter_add_(1, positives[:, None], -torch.ones_like(target))
-        grad_a.index_add_(0, anchors, (pull @ c).mul_(weight / temperature))
-        grad_c.addmm_(pull.T, anchor.mul_(weight))
+        scores.scatter_(1, at, -torch.inf)
+        top = torch.maximum(scores.amax(1, keepdim=True), target)
+        others = scores.sub_(top).exp_().sum(1, keepdim=True)
+        total = others + (target - top).exp()
+        loss += (weight * (total.log() + top - target)).sum()
+        scores.scatter_(1, at, -others)
+        share = weight / total
+        grad_a.index_add_(0, anchors, (scores @ c).mul_(share / temperature))
+        grad_c.addmm_(scores.T, anchor.mul_(share))
     return loss
