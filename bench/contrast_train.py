@@ -1,13 +1,14 @@
 """contrast-train against sentence-transformers' trainer: steps a second and peak memory, same batches, model and run.
 
   python bench/contrast_train.py --model all-MiniLM-L6-v2 [--pairs FILE.jsonl] [--batch 64] [--length 128] [--steps 5]
-      [--rounds 3] [--mini-batches 16,32,64] [--threads 1] [--dropout X] [--ways ours,mnrl,...]
+      [--rounds 3] [--mini-batches 16,32,64] [--threads 1] [--dropout X] [--ways ours,mnrl,...] [--results FILE]
 
 Pairs: docstrings and functions of the running Python's standard library, of lengths as they come; or a JSONL file with
 `query` and `pos`. Each way trains in a process of its own and the ways take turns in each round. The first step is left
 out (warming up); told are medians over all others. The peers get what makes them fastest here: bfloat16, their best
 mini-batch. Every way must start with the same loss when dropout is off (--dropout 0). `ours again` keeps no activations, as the
-cached peers: all is computed a second time (--activations 0).
+cached peers: all is computed a second time (--activations 0). With --results each run's figures are added to a file of JSON
+lines, and the table is over all that it holds: a long measurement can be made a round at a time.
 """
 
 from __future__ import annotations
@@ -35,14 +36,19 @@ def main() -> None:
     if args.way:
         print(json.dumps(train(args)))
         return
+    found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         args.pairs = write_pairs(args, folder)
-        found: dict[str, list[dict[str, Any]]] = {way: [] for way in ways(args)}
         for number in range(args.rounds):
-            for way in found:
-                found[way].append(child(args, way))
-                print(f"round {number + 1}, {way}: {found[way][-1]}", file=sys.stderr, flush=True)
-    tell(args, found)
+            for way in ways(args):
+                run = {"way": way, **child(args, way)}
+                print(f"round {number + 1}: {run}", file=sys.stderr, flush=True)
+                found.append(run)
+    if args.results:
+        with open(args.results, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(run) + "\n" for run in found)
+        found = [json.loads(line) for line in Path(args.results).read_text("utf-8").splitlines()]
+    tell(args, {way: [run for run in found if run["way"] == way] for way in dict.fromkeys(run["way"] for run in found)})
 
 
 def arguments() -> argparse.Namespace:
@@ -57,6 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dropout", type=float, help="in all ways [the model's own]")
     parser.add_argument("--ways")
+    parser.add_argument("--results", metavar="FILE")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -206,7 +213,7 @@ def tell(args: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) -> No
     import torch
 
     print(
-        f"{args.batch} pairs a batch, cut at {args.length} tokens, {args.rounds} rounds of {args.steps - 1} steps, {args.threads} thread(s), "
+        f"{args.batch} pairs a batch, cut at {args.length} tokens, {max(map(len, found.values()))} rounds of {args.steps - 1} steps, {args.threads} thread(s), "
         f"dropout {'the model’s own' if args.dropout is None else args.dropout}, torch {torch.__version__}, "
         f"bf16 units: {torch.cpu._is_amx_tile_supported()}\n"
     )

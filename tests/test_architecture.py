@@ -23,6 +23,7 @@ from packaging.version import Version
 from suite import COMMANDS, ROOT, Command
 
 from fletching import cli
+from fletching.arguments import REQUIRED
 
 every_tool = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 COMMON = ROOT / "libs" / "common"
@@ -229,6 +230,20 @@ def test_option_names_are_words_and_short_forms_are_not_used_twice(command: Comm
         assert re.fullmatch(r"--[a-z0-9]+(-[a-z0-9]+)*", option.flag)
         assert option.details["help"], option.flag
         assert not option.details["help"].endswith("."), option.flag
+
+
+TRAINERS = [command for command in COMMANDS.values() if {"epochs", "steps"} <= set(cli.describe(tool(command).options))]
+
+
+@pytest.mark.parametrize(("config", "line"), [("epochs", "steps"), ("steps", "epochs")])
+@pytest.mark.parametrize("command", TRAINERS, ids=[command.name for command in TRAINERS])
+def test_how_long_to_train_on_the_line_wins_over_the_config(command: Command, config: str, line: str, tmp_path: Path) -> None:
+    options = tool(command).options
+    (tmp_path / "c.json").write_text(f'{{"{config}": 7}}')
+    words = [word for opt in cli.describe(options).values() if opt.default is REQUIRED for word in (opt.flag, "x")]
+    made = cli.parse(options, [*words, "--config", str(tmp_path / "c.json"), f"--{line}", "3"])
+    assert getattr(made, line) == 3
+    assert getattr(made, config) == getattr(cli.parse(options, words), config)
 
 
 # --- what stands where ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Optional
+from typing import ClassVar, Literal, Optional
 
 import pytest
 
@@ -126,6 +126,17 @@ def test_a_config_file_gives_options_and_the_command_line_wins(name, tmp_path):
     assert (read.model, read.rate, read.dims) == ("m", 0.5, (1, 2))
     both = cli.parse(tool().options, [*line, "--rate", "1", "--dims", "7"])
     assert (both.model, both.rate, both.dims) == ("m", 1.0, (7,))
+
+
+def test_one_of_two_ways_to_say_it_on_the_line_wins_over_the_other_in_the_config(tmp_path):
+    @dataclass(frozen=True, kw_only=True)
+    class Either(Options):
+        INSTEAD: ClassVar = (("rate", "steps"),)
+
+    (tmp_path / "c.json").write_text('{"rate": 0.5, "steps": 2}')
+    line = ["--model", "m", "--config", str(tmp_path / "c.json")]
+    found = [(made.rate, made.steps) for made in (cli.parse(Either, [*line, *words]) for words in ([], ["--steps", "3"], ["--rate", "1"]))]
+    assert found == [(0.5, 2), (None, 3), (1.0, None)]
 
 
 @pytest.mark.parametrize(

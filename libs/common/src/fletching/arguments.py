@@ -201,7 +201,8 @@ def _shadow(options: dict[str, Option]) -> type:
 def parse(cls: type, argv: Sequence[str]) -> Any:
     """An instance of the dataclass `cls`: the command line over the config file over the defaults.
 
-    Its attribute NAMES_ELSEWHERE, where it has one, answers options of other programs with ours.
+    Its attribute NAMES_ELSEWHERE, where it has one, answers options of other programs with ours. INSTEAD names options
+    that say the same in two ways: the one on the line also wins over the other one in the file.
     """
     from fletching.config import load
 
@@ -211,6 +212,9 @@ def parse(cls: type, argv: Sequence[str]) -> Any:
     if extra:
         refuse_unknown(extra[0].split("=")[0], [opt.flag for opt in options.values() if not opt.positional], "", elsewhere)
     values = load(given["config"], options, elsewhere) if given.get("config") else {}
+    for rivals in getattr(cls, "INSTEAD", ()):
+        if not given.keys().isdisjoint(rivals):
+            values = {name: value for name, value in values.items() if name not in rivals}
     for name, raw in given.items():
         opt = options[name]
         if opt.positional:

@@ -7,7 +7,7 @@ its own fields; every field has a default (`cli.required` marks the ones that mu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from fletching.cli import option, positional, required
 
@@ -95,6 +95,7 @@ class Encoding(Model):
 class Training:
     """A tool that trains: the rhythm of a run. Each has `steps`, `epochs`, `batch` and `lr` of its own beside it."""
 
+    INSTEAD: ClassVar = (("epochs", "steps"),)
     warmup: float = option(
         0.1, "steps of rising learning rate; below 1: a share of the run", metavar="X", low=0, group=TRAINING, advanced=True
     )
