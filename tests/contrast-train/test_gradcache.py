@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from contrast_train import losses
+from contrast_train.collate import Collator
 from contrast_train.gradcache import micro_batches, padded
 from contrast_train.losses import Structure
 from contrast_train.objective import Objective
+from contrast_train.rows import Drawn, text_key
 
 
 class Toy(nn.Module):
@@ -117,6 +119,32 @@ def test_dropout_of_the_second_pass_is_that_of_the_first(batch_tokens: int) -> N
     other = gradient(model, batch, losses.infonce, batch_tokens=batch_tokens)
     assert (replayed[1] - kept[1]).norm() <= 1e-5 * kept[1].norm()
     assert (other[1] - kept[1]).norm() > 1e-2 * kept[1].norm()
+
+
+def test_simcse_is_cross_entropy_between_two_views_that_dropout_made() -> None:
+    """By the collator's own batch: the reference keeps the graphs of the same micro-batches. A text that stands twice is no negative."""
+    words = ["one two", "three four five six", "seven", "eight nine ten", "ONE  two", "one"]
+    rows = [Drawn(i, text, None, (), (), {}, frozenset({text_key(text)}), frozenset()) for i, text in enumerate(words)]
+    collate = Collator(lambda texts, length: [[ord(letter) % 50 for letter in text] for text in texts], views=True)
+    batch = {name.removeprefix("texts_"): tensor for name, tensor in collate(rows).items()}
+    model, count = seeded(dropout=0.4), len(words)
+    torch.manual_seed(1)
+    value, ours = gradient(model, batch, losses.simcse, batch_tokens=40)
+    model.zero_grad()
+    torch.manual_seed(1)
+    vectors = torch.empty(2 * count, 12)
+    for part in (parts := micro_batches(batch["lengths"], 40)):
+        ids, mask = padded(batch["input_ids"], batch["lengths"], part, 0)
+        vectors = vectors.index_put((part,), model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"])
+    unit = nn.functional.normalize(vectors, dim=1)
+    scores = unit[:count] @ unit[count:].T / 0.05
+    scores[0, 4] = scores[4, 0] = -torch.inf
+    loss = nn.functional.cross_entropy(scores, torch.arange(count))
+    loss.backward()
+    theirs = torch.cat([p.grad.flatten() for p in model.parameters()])  # type: ignore[union-attr]
+    assert len(parts) > 2 and (unit[:count] - unit[count:]).norm(dim=1).min() > 0.1
+    assert value == pytest.approx(loss.item(), rel=1e-5)
+    assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
 
 
 @pytest.mark.parametrize("name", ["symmetric", "kl", "margin-mse", "cosent", "infonce+kl", "matryoshka"])
