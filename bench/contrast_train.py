@@ -6,9 +6,9 @@
 Pairs: docstrings and functions of the running Python's standard library, of lengths as they come; or a JSONL file with
 `query` and `pos`. Each way trains in a process of its own and the ways take turns in each round. The first step is left
 out (warming up); told are medians over all others. The peers get what makes them fastest here: bfloat16, their best
-mini-batch. Every way must start with the same loss when dropout is off (--dropout 0). `ours again` keeps no activations, as the
-cached peers: all is computed a second time (--activations 0). With --results each run's figures are added to a file of JSON
-lines, and the table is over all that it holds: a long measurement can be made a round at a time.
+mini-batch. Every way must start with the same loss when dropout is off (--dropout 0). `ours X` keeps X GB of activations
+(--activations X; with 0 all is computed a second time, as by the cached peers); `ours` is the default. With --results each run's
+figures are added to a file of JSON lines, and the table is over all that it holds: a long measurement can be made a round at a time.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def arguments() -> argparse.Namespace:
 
 
 def ways(args: argparse.Namespace) -> list[str]:
-    return (
-        args.ways.split(",") if args.ways else ["ours", "ours again", *(f"cached {size}" for size in args.mini_batches.split(",")), "mnrl"]
-    )
+    return args.ways.split(",") if args.ways else ["ours", "ours 3", *(f"cached {size}" for size in args.mini_batches.split(",")), "mnrl"]
 
 
 def write_pairs(args: argparse.Namespace, folder: str) -> str:
@@ -160,7 +158,7 @@ def ours(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
     from fletching.train.watch import Watch
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    memory = {"activations": 0.0} if args.way == "ours again" else {}
+    memory: dict[str, Any] = {"activations": float(gigabytes)} if (gigabytes := args.way.removeprefix("ours").strip()) else {}
     options = cli.Options(
         inputs=(args.pairs,), model=args.model, output=f"{folder}/tuned", batch=args.batch, steps=args.steps,
         query_length=args.length, doc_length=args.length, dropout=args.dropout, dtype="bfloat16", save_every=10**6, **memory,
@@ -218,16 +216,17 @@ def tell(args: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) -> No
         f"bf16 units: {torch.cpu._is_amx_tile_supported()}\n"
     )
     print(
-        "| way | step, CPU s | step, wall s | ours is faster (CPU) | ours is faster (wall) | peak MB | outside forward and backward | first loss |"
+        "| way | step, CPU s | step, wall s | times the first (CPU) | times the first (wall) | peak MB | outside forward and backward | first loss |"
     )
     print("|---|---|---|---|---|---|---|---|")
     middle = {
         way: {key: statistics.median(x for run in runs for x in run[key]) for key in ("seconds", "cpu", "inside")}
         for way, runs in found.items()
     }
+    first = next(iter(found))
     for way, runs in found.items():
         cpu, wall, inside = (middle[way][key] for key in ("cpu", "seconds", "inside"))
-        faster = [f"{middle[way][key] / middle['ours'][key]:.2f}" if "ours" in middle else "" for key in ("cpu", "seconds")]
+        faster = [f"{middle[way][key] / middle[first][key]:.2f}" for key in ("cpu", "seconds")]
         peak = statistics.median(run["peak_mb"] for run in runs)
         print(
             f"| {way} | {cpu:.2f} | {wall:.2f} | {faster[0]} | {faster[1]} | {peak:.0f} | {1 - inside / cpu:.1%} | {runs[0]['loss']:.4f} |"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 import time
@@ -10,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from conftest import environment
-
-FORKS = multiprocessing.get_context("forkserver")
-SLOW = ["forked", "openai", "pyarrow.parquet", "synthgen.run", "synthgen.asking", "synthgen.batch"]
+from suite import FORKS
 
 
 class Forked:
     """synthgen with these words; stderr in a file. It can be killed like any process."""
 
     def __init__(self, words: list[Any], err: Path) -> None:
-        FORKS.set_forkserver_preload(SLOW)
         self.err = err
         self.process = FORKS.Process(target=_child, args=([str(word) for word in words], str(err), environment()))
         self.process.start()

@@ -128,7 +128,8 @@ def output_of(command: Command, folder: Path) -> Path:
 # --- running -------------------------------------------------------------------------------------
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(MAJOR_PARTS)
+# One server for all tests of a worker, tests/forked.py too: whoever forks first would else settle what is imported for the others.
+FORKS.set_forkserver_preload([*MAJOR_PARTS, "suite", "forked", "synthgen.run", "synthgen.asking", "synthgen.batch"])
 
 
 class Running:

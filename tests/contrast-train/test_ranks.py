@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from conftest import environment
 
+from contrast_train import cli
+
 FAST = ("--batch", "5", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32", "--activations", "0")
 
 
@@ -72,10 +74,16 @@ def furthest(one: Path, other: Path) -> float:
     return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
 
 
-def test_processes_train_the_model_of_one(command: Any, copied: Any, run: Any, tmp_path: Path, data: str) -> None:
+@pytest.fixture
+def alone(command: Any, invoke: Any) -> Any:
+    """alone("out", *argv): the run of a single process, in this one: it has imported all that is slow."""
+    return lambda out, *argv: invoke(cli.main, *command(1, out, *argv)[1:])
+
+
+def test_processes_train_the_model_of_one(command: Any, alone: Any, copied: Any, run: Any, tmp_path: Path, data: str) -> None:
     own = ("--matryoshka", "8,48", "--matryoshka-layer", "--learn-temperature")  # what is no part of the base model
     argv = ("--dropout", 0, "--epochs", 4, "--accumulate", 2, "--eval", data, "--eval-every", 3, *own)
-    one, two = (run(command(ranks, out, *argv), env=ALONE) for ranks, out in ((1, "one"), (2, "ddp")))
+    one, two = alone("one", *argv), run(command(2, "ddp", *argv), env=ALONE)
     assert one.rc == two.rc == 0, two.err
     assert two.out == b""
     # Each line once, the same as in one process but for the seconds.
@@ -89,7 +97,7 @@ def test_processes_train_the_model_of_one(command: Any, copied: Any, run: Any, t
     assert any("Dense" in name for name in tensors(tmp_path / "fsdp"))
     assert (tmp_path / "fsdp" / "config.json").read_text() == (tmp_path / "one" / "config.json").read_text()
     # Weights and optimiser stand whole in a checkpoint of sharded processes: one process can go on from it.
-    again = run(command(1, "fsdp-copy", *argv), env=ALONE)
+    again = alone("fsdp-copy", *argv)
     assert "going on from step 2" in again.err
     assert furthest(tmp_path / "one", tmp_path / "fsdp-copy") < 1e-5
 

@@ -19,18 +19,25 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from conftest import environment
+from suite import call
 
 from fletching import lineage
 
 MISSING = [name for name in ("fastapi", "uvicorn", "torch", "transformers") if importlib.util.find_spec(name) is None]
 
 
-def test_brainstorm_examples_filter_and_hard_negatives_are_one_pipe(serve: Any, run: Any, model: str, tmp_path: Path) -> None:
+def test_brainstorm_and_examples_are_one_pipe_whose_stream_filter_and_hard_negatives_take(
+    serve: Any, run: Any, model: str, tmp_path: Path
+) -> None:
     server = serve()
     asked = f"--model m --base-url {server.url}"
-    done = run(
-        f"synthgen --brainstorm 50 --types short-long,short-short,sts {asked} | synthgen {asked} --limit 60"
-        f" | simfilter --model {model} --min-sim -1 | hnmine --model {model} --negatives 2 --range 1-20 -o {tmp_path / 'train.parquet'}"
+    written = run(f"synthgen --brainstorm 50 --types short-long,short-short,sts {asked} | synthgen {asked} --limit 60")
+    assert written.rc == 0, written.err
+    kept = call(["simfilter", "--model", model, "--min-sim", -1], stdin=written.out)
+    assert kept.rc == 0, kept.err
+    done = call(
+        ["hnmine", "--model", model, "--negatives", 2, "--range", "1-20", "-o", tmp_path / "train.parquet"],
+        stdin=kept.out,
     )
     assert done.rc == 0, done.err
     table = pq.read_table(tmp_path / "train.parquet")
