@@ -187,7 +187,19 @@ def test_without_a_criterion_the_default_is_said_and_used(sift):
     rows = [{"id": "r", "query": "q", "pos": ["t50"]}, *({"id": name, "query": name, "pos": [name]} for name in names if name != "t50")]
     _, gone, summary = sift(rows, vectors)
     assert "no criterion is given: --rank-within 50" in summary["err"]
+    assert "of the rows are dropped" not in summary["err"]
     assert "r" in [row["id"] for row in gone] and gone[0]["reject_reason"] == "not among the best 50 of the pool"
+
+
+def test_the_default_says_when_it_drops_most_rows(sift):
+    """120 pairs that a model does not understand: most positives lie nowhere near their query."""
+    rows = [{"query": f"q{i}", "pos": [f"p{i}"]} for i in range(120)]
+    names = [text for row in rows for text in (row["query"], *row["pos"])]
+    vectors = dict(zip(names, np.random.default_rng(0).normal(size=(len(names), 16))))
+    kept, _, summary = sift(rows, vectors)
+    share = f"{1 - len(kept) / 120:.0%}"
+    assert len(kept) < 60 and f"{share} of the rows are dropped: does the model know their language?" in summary["err"]
+    assert "of the rows are dropped" not in sift(rows, vectors, "--rank-within", 50, name="asked")[2]["err"]
 
 
 def test_scores_without_a_criterion_are_a_wrong_usage(invoke):

@@ -154,10 +154,13 @@ def run(options: Options, report: Report) -> None:
         rejects = None
         if options.rejects:
             rejects = outputs.add(Writer(report, options.rejects, "examples", columns.append(rows.REASON), count=False, **lineage))
-        if criteria.rank != options.rank_within:
+        by_default = criteria.rank != options.rank_within
+        if by_default:
             report.note(f"no criterion is given: --rank-within {criteria.rank}")
+        judged = left = 0
         work = Work(options, criteria.rank, shard, columns, encoder, reranker, rejects, report)
         for kept, dropped in judge.decide(work.scored(reader, corpus, stack), criteria, work.kind, columns, report):
+            judged, left = judged + len(kept) + len(dropped), left + len(kept)
             if options.as_pairs:
                 pairs = rows.as_pairs(kept)
                 report.add("further positives of a row", len(pairs) - len(kept))
@@ -165,6 +168,8 @@ def run(options: Options, report: Report) -> None:
             out.write(kept)
             if rejects:
                 rejects.write(dropped)
+        if by_default and 2 * left < judged:
+            report.note(f"{1 - left / judged:.0%} of the rows are dropped: does the model know their language? --score-only looks first")
 
 
 TOOL = cli.Tool(
