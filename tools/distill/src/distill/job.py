@@ -198,7 +198,7 @@ class Job:
         """The model folder, complete, in its place."""
         built = folder.at("model")
         os.makedirs(built, exist_ok=True)
-        student.save(self.student, built)
+        dimension = student.save(self.student, built, trust_remote_code=self.options.trust_remote_code)
         step = lineage.step(self.tool.name, self.tool.version, self._settings, self.reader.steps)
         name = os.path.basename(folder.output)
         outcome.write_measures(log, built, name, self.report, self.tool, self._settings, [self.reader])
@@ -206,7 +206,7 @@ class Job:
         text = card.card(
             name=name,
             origin=self._origin(),
-            dimension=self.student.model[self.student.saved - 1].get_embedding_dimension() if self.student.saved else 0,
+            dimension=dimension,
             dims=self.options.matryoshka,
             step=step,
             plan=f"{len(self.texts):,} texts in {self.order.steps:,} batches of up to {self.order.batch:,}",

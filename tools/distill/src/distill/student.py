@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import pathlib
+import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,8 +158,8 @@ def kept_layers(have: int, layers: int) -> list[int]:
     return [round(number * (have - 1) / max(layers - 1, 1)) for number in range(layers)]
 
 
-def save(student: Student, folder: str) -> None:
-    """A plain sentence-transformers folder, reloaded and held against the model in memory."""
+def save(student: Student, folder: str, *, trust_remote_code: bool) -> int:
+    """A plain sentence-transformers folder, reloaded and held against the model in memory; its dimension."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize
 
@@ -166,8 +169,20 @@ def save(student: Student, folder: str) -> None:
     if not student.is_static:
         model.max_seq_length = max(model.max_seq_length or 0, *student.lengths.values())
     model.save_pretrained(folder, create_model_card=False, safe_serialization=True)
+    save_code(modules, folder)
     probe = ["a", "What is the capital of France?", "def add(a, b):\n    return a + b\n" * 3]
-    again = SentenceTransformer(folder, device="cpu", model_kwargs={"use_safetensors": True})
+    settings = {"use_safetensors": True}
+    again = SentenceTransformer(folder, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=settings)
     ours, theirs = (each.encode(probe, convert_to_tensor=True, show_progress_bar=False) for each in (model, again))
     if not torch.allclose(ours, theirs, atol=1e-5):
         raise Refused("the saved model gives other vectors than the trained one", "report this; the checkpoints stand in the .run folder")
+    return model.get_embedding_dimension() or len(ours[0])
+
+
+def save_code(modules: list[Any], folder: str) -> None:
+    """Put the files of trusted classes of the model's own beside it: sentence-transformers saves their names alone."""
+    for module in modules:
+        if type(module).__module__.startswith("transformers_modules."):
+            for path in pathlib.Path(inspect.getfile(type(module))).parent.glob("*.py"):
+                if path.name != "__init__.py":
+                    shutil.copy(path, folder)

@@ -1,0 +1,67 @@
+"""What stands in the run's folder after a stop, and what code of a model is never run unasked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill import cli
+from fletching.errors import Refused
+
+FAST = ("--batch", "4", "--steps", "5", "--dtype", "float32")
+CODE = """
+from sentence_transformers.sentence_transformer.modules import Normalize
+
+class Loud(Normalize):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        print("code of the model ran")
+"""
+
+
+@pytest.fixture
+def learn(invoke: Any, tmp_path: Path, write: Any, corpus: list[dict[str, Any]]) -> Any:
+    def learn(teacher: Any, *argv: Any) -> Any:
+        return invoke(cli.main, write(tmp_path / "texts.jsonl", corpus), "--teacher", teacher, "-o", tmp_path / "student", *FAST, *argv)
+
+    return learn
+
+
+@pytest.mark.parametrize(("argv", "kept"), [((), [3, 4]), (("--keep", "1"), [4]), (("--keep", "3"), [2, 3, 4])])
+def test_so_many_checkpoints_are_kept(
+    learn: Any, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...], kept: list[int]
+) -> None:
+    def full(*any: Any, **more: Any) -> None:
+        raise Refused("the disk is full", "make room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("distill.student.save", full)
+        stopped = learn(model, "--save-every", "1", *argv)
+    assert stopped.rc == 1 and "the disk is full" in stopped.err
+    assert sorted(path.name for path in (tmp_path / "student.run").glob("checkpoint-*")) == [f"checkpoint-{step}" for step in kept]
+    again = learn(model, "--save-every", "1", *argv)
+    assert "going on from step 4 of 5" in again.err
+    assert (tmp_path / "student" / "model.safetensors").exists()
+
+
+def test_code_of_a_model_runs_only_where_it_is_trusted(learn: Any, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder names a class of its own as last module. Without the option no line of it is imported."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    shutil.copytree(model, tmp_path / "foreign")
+    (tmp_path / "foreign" / "loud.py").write_text(CODE)
+    modules = json.loads((tmp_path / "foreign" / "modules.json").read_text())
+    modules[-1]["type"] = "loud.Loud"
+    (tmp_path / "foreign" / "modules.json").write_text(json.dumps(modules))
+    for argv in ([tmp_path / "foreign"], [model, "--model", tmp_path / "foreign"]):
+        done = learn(*argv)
+        assert done.rc == 1
+        assert "third-party code" in done.err and "Traceback" not in done.err
+        assert b"code of the model ran" not in done.out
+    assert not (tmp_path / "modules").exists()
+    done = learn(tmp_path / "foreign", "--trust-remote-code")
+    assert done.rc == 0, done.err
+    assert b"code of the model ran" in done.out
