@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from pairwise import build_cross_encoder
 
@@ -127,26 +128,34 @@ def make(run, recipe, *variables):
     return run(["make", "--no-print-directory", "-f", f"examples/{recipe}/Makefile", *variables], cwd=ROOT, timeout=300)
 
 
-@pytest.mark.parametrize("loss", ["kl", "margin-mse"])
-def test_scores_of_a_cross_encoder_teach_a_model(run, tmp_path, write, examples, model, loss):
-    judge = build_cross_encoder(tmp_path / "judge", model)
-    rows = write(tmp_path / "rows.jsonl", examples)
-    settings = [f"PAIRS={rows}", f"TEST={rows}", f"MODEL={model}", f"RERANKER={judge}", f"BUILD={tmp_path / 'built'}", f"LOSS={loss}"]
-    ran = make(run, "score-distill", *settings, "MINE=--negatives 2 --range 1-6", "TRAIN=--steps 2 --batch 4")
+@pytest.mark.parametrize(("loss", "own"), [("kl", True), ("margin-mse", False)])
+def test_scores_of_a_cross_encoder_teach_a_model(run, tmp_path, write, examples, model, loss, own):
+    """With a cross-encoder that is there, and with one that the recipe trains on the mined rows."""
+    rows, built = write(tmp_path / "rows.jsonl", examples), tmp_path / "built"
+    settings = [f"PAIRS={rows}", f"TEST={rows}", f"MODEL={model}", f"BUILD={built}", f"LOSS={loss}"]
+    settings += [] if own else [f"RERANKER={build_cross_encoder(tmp_path / 'judge', model)}"]
+    small = ("MINE=--negatives 2 --range 1-6", "TRAIN=--steps 2 --batch 4", "JUDGE=--epochs 9 --length 60 --batch 9 --lr 1e-3")
+    ran = make(run, "score-distill", *settings, *small)
     assert ran.rc == 0, ran.err
-    assert "tuned" in ran.text
-    assert (tmp_path / "built/model/model.safetensors").exists()
-    assert "RERANKER is missing" in make(run, "score-distill", *settings[:2]).err
+    assert "plain" in ran.text and "tuned" in ran.text
+    assert (built / "model/model.safetensors").exists()
+    assert (built / "reranker/model.safetensors").exists() == own
+    if own:  # it has learned the rows that it was given
+        scored = pq.read_table(built / "scored.parquet").to_pylist()
+        assert sum(row["pos_scores"][0] > max(row["neg_scores"]) for row in scored) > len(scored) / 2
+    assert "PAIRS is missing" in make(run, "score-distill", settings[1]).err
 
 
 def test_two_students_are_distilled_and_compared(run, tmp_path, model):
     (tmp_path / "text.txt").write_text(
         " = Owls = \n The owl hunts at night , when mice leave . Bread rises . The tide follows the moon 's pull .\n", "utf-8"
     )
-    settings = [f"TEXT={tmp_path / 'text.txt'}", f"MODEL={model}", f"BUILD={tmp_path / 'built'}", "LENGTHS=--limit 300"]
+    settings = [f"TEXT={tmp_path / 'text.txt'}", f"MODEL={model}", f"BUILD={tmp_path / 'built'}", "BOTH=--limit 300"]
     ran = make(run, "distill", *settings, "SMALL=--student-layers 1 --steps 2", "STATIC=--student static --steps 2")
     assert ran.rc == 0, ran.err
     assert all(name in ran.text for name in ("teacher", "small", "static"))
     texts = (tmp_path / "built/texts.jsonl").read_text("utf-8")
     assert '"The owl hunts at night, when mice leave."' in texts and '"The tide follows the moon\'s pull."' in texts
-    assert "Owls" not in texts and "Bread rises" not in texts
+    whole = "The owl hunts at night, when mice leave. Bread rises. The tide follows the moon's pull."
+    assert f'"{whole}"' in texts
+    assert "Owls" not in texts and '"Bread rises."' not in texts

@@ -1,8 +1,9 @@
 """Texts to learn a teacher's vectors on, as JSON lines: docstrings and functions of the standard library, and sentences.
 
 Reads train.csv of examples/code-search/harvest.py and any text file (a paragraph a line; .gz too). A paragraph is
-given as its sentences; headings and lines of a few words are left out. No text stands there twice. They stand in the
-order of their hashes, so that the first N are a sample of all: distill --limit N.
+given whole and as its sentences, since queries are short and documents long; headings and lines of a few words are left
+out. No text stands there twice. They stand in the order of their hashes, so that the first N are a sample of all:
+distill --limit N.
 
   python texts.py build/distill/tables/train.csv wiki.txt.gz > texts.jsonl
 """
@@ -17,7 +18,7 @@ import re
 import sys
 from collections.abc import Iterator
 
-CHARACTERS = 500  # of a text; a student of short texts learns faster, and keeps what its base knows of long ones
+CHARACTERS = 1000  # of a text: about the 256 tokens that the teacher reads
 SENTENCE = re.compile(r"(?<=[.!?]) (?=[A-Z\"])")
 WORDS = 4  # of a sentence, at least
 
@@ -30,14 +31,15 @@ def of_table(path: str) -> Iterator[str]:
 
 
 def of_text(path: str) -> Iterator[str]:
-    """Sentences, without the spaces and marks that tokenised corpora put around punctuation."""
+    """Paragraphs and their sentences, without the spaces and marks that tokenised corpora put around punctuation."""
     with gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8") as file:
         for line in file:
             if line.lstrip().startswith("="):
                 continue
             plain = re.sub(r" @(.)@ ", r"\1", line.replace("<unk>", " "))
             plain = re.sub(r" ([,.;:!?)]|'s)", r"\1", " ".join(plain.split()))
-            yield from (sentence for sentence in SENTENCE.split(plain) if len(sentence.split()) >= WORDS)
+            parts = dict.fromkeys([plain, *SENTENCE.split(plain)])
+            yield from (part for part in parts if len(part.split()) >= WORDS)
 
 
 def main(table: str, *files: str) -> None:
