@@ -117,7 +117,7 @@ def test_teachers_stand_side_by_side_by_their_weights(
     for number, array in enumerate(arrays):
         np.save(tmp_path / f"{number}.npy", array)
     teachers = [Array(str(tmp_path / f"{number}.npy"), None, rows=spooled.rows, one_a_row=True) for number in (0, 1)]
-    found = targets(Texts(str(tmp_path / "spooled")), teachers, [3.0, 1.0], report).astype(np.float32)
+    found = targets(Texts(str(tmp_path / "spooled")), teachers, [3.0, 1.0], report, str(tmp_path / "aims" / "f16")).astype(np.float32)
     units = [array / np.linalg.norm(array, axis=1, keepdims=True) for array in arrays]
     expected = 0.75 * units[0] @ units[0].T + 0.25 * units[1] @ units[1].T
     assert found.shape == (12, 10)
@@ -263,6 +263,12 @@ def test_temperature_and_dimension_and_decay_change_what_they_belong_to(learn: A
         assert weights(tmp_path / f"a{number}") != weights(tmp_path / f"b{number}")
 
 
+def test_a_student_that_cannot_be_is_refused_before_the_teacher_works(learn: Any, tmp_path: Path) -> None:
+    done = learn("--student-layers", "3", "--cache", tmp_path / "cache")
+    assert done.rc == 2 and "the model has 2 layers" in done.err
+    assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").rglob("*.arrow"))
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -271,6 +277,7 @@ def test_temperature_and_dimension_and_decay_change_what_they_belong_to(learn: A
         (("--student", "static", "--student-layers", "1"), "--student-layers"),
         (("--student-dim", "8"), "--student-dim"),
         (("--matryoshka", "33"), "--matryoshka 33"),
+        (("--matryoshka", "8", "--projection", "drop"), "--projection keep"),
         (("--teacher-weights", "1,2"), "--teacher-weights"),
         (("--teacher-weights", "0"), "--teacher-weights"),
         (("--base-url", "http://localhost:1/v1"), "--model M"),
@@ -281,17 +288,3 @@ def test_options_that_contradict_each_other_are_wrong_usage(learn: Any, tmp_path
     assert done.rc == 2
     assert message in done.err
     assert not (tmp_path / "student.run").exists()
-
-
-def test_several_processes_are_refused(learn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "without torchrun" in learn().err
-
-
-def test_no_training_text_and_no_path_stands_in_the_folder(learn: Any, tmp_path: Path, examples: list[dict[str, Any]]) -> None:
-    assert learn("--steps", "2").rc == 0
-    for path in (tmp_path / "student").rglob("*"):
-        if path.suffix in (".md", ".json", ".parquet") and path.name != "tokenizer.json":
-            content = path.read_bytes()
-            assert not any(row["query"].encode() in content or row["pos"][0].encode() in content for row in examples)
-            assert str(tmp_path).encode() not in content

@@ -13,8 +13,7 @@ from contrast_train import adapters, pooling, shape
 from contrast_train.collate import Collator
 from fletching.encode import model as models
 from fletching.errors import Refused, Usage
-from fletching.options import Model
-from fletching.train import ranks, sharding
+from fletching.train import hardware, ranks, sharding
 
 
 @dataclass
@@ -82,7 +81,7 @@ def load(options: Any) -> Backbone:
     # peft and we call what transformers is renaming to activation_checkpointing, and each call would be told.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
     model = plain(options, adapters.four_bit() if options.lora_4bit else None)
-    name = device(options)
+    name = hardware.device(options.device)
     number_type = models.number_type(options.dtype, name)
     autocast = number_type if number_type != torch.float32 else None
     lengths = {
@@ -126,16 +125,6 @@ def recompute(model: Any, name: str) -> None:
     if not getattr(model[0].model, "supports_gradient_checkpointing", False):
         raise Usage(f"--gradient-checkpointing: {name} does not offer it", "leave it out; --batch-tokens bounds the memory as well")
     model[0].model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-
-
-def device(options: Model) -> str:
-    """This process's device: under torchrun each has a GPU of its own, or all compute on the CPU."""
-    names = models.devices(options.device)
-    if ranks.count() == 1 or not names[0].startswith("cuda"):
-        return names[0]
-    if ranks.local() >= len(names):
-        raise Usage(f"process {ranks.local() + 1} of this machine has no GPU", f"torchrun --nproc-per-node {len(names)}, or --device cpu")
-    return names[ranks.local()]
 
 
 def gather(backbone: Backbone, options: Any) -> None:

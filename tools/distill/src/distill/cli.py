@@ -20,7 +20,7 @@ from fletching import cli
 from fletching.errors import Usage
 from fletching.options import IO, MODEL, TRAINING, Model, Seed, Standard, Training
 from fletching.report import Report
-from fletching.train import command, ranks
+from fletching.train import command
 
 TEACHER = "teacher (several stand side by side)"
 STUDENT = "student"
@@ -114,8 +114,6 @@ class Options(Model, Training, Seed, Standard):
 
 def check(options: Options) -> None:
     command.check(options)
-    if ranks.count() > 1:
-        raise Usage("distill was started in several processes, which it does not support yet", "start it once, without torchrun")
     if not (options.teacher or options.vectors):
         raise Usage("there is no teacher", "pass --teacher M or --vectors FILE")
     if options.base_url and not options.teacher:

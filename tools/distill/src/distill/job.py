@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from distill import card, student, table
@@ -15,13 +16,13 @@ from distill.losses import Mixture
 from distill.objective import Collator, Objective
 from distill.targets import targets
 from distill.teachers import Array, Files, Model, Teacher
-from distill.texts import Texts, open_reader, spool
-from fletching import cli, lineage
+from distill.texts import Spooled, Texts, open_reader, spool
+from fletching import cli, lineage, trained
 from fletching.encode import model as models
 from fletching.options import Encoding
 from fletching.report import Report
-from fletching.train import hardware, outcome, watch
-from fletching.train.folder import ROWS, RunFolder, step_of
+from fletching.train import hardware, outcome, ranks, watch
+from fletching.train.folder import ROWS, VECTORS, RunFolder, step_of
 from fletching.train.order import Order, order
 
 SAMPLE = 2_000  # texts looked at for lengths
@@ -35,15 +36,27 @@ class Job:
         self.options, self.report, self.tool = options, report, tool
         self.beside = None if options.cache or options.dry_run else f"{options.output.rstrip('/')}.cache"
         torch.manual_seed(options.seed)  # a new projection is random
-        self.reader = open_reader(report, options.inputs, options.limit)
         path = os.path.join(run_path, ROWS)
-        self.spooled = spool(self.reader, path, report)
+        self.spooled: Spooled = ranks.shared(self._spool(path) if ranks.first() else None)  # type: ignore[assignment]
         self.texts = Texts(path)
-        self.teachers = self._teachers(options.cache or self.beside)
-        self.targets = targets(self.texts, self.teachers, options.teacher_weights, report)
-        self.student = self._student()
+        # The first process alone reads and asks the teachers; the others map what it wrote.
+        self.teachers = self._teachers(options.cache or self.beside) if ranks.first() else []
+        self.width: int = ranks.shared(sum(teacher.dimension for teacher in self.teachers))
+        self.student = self._student()  # before the teachers work for hours, since it may be refused
+        self.targets = self._targets(os.path.join(run_path, VECTORS, "targets.f16"))
         self.order: Order = order(len(self.texts), batch=options.batch, seed=options.seed, epochs=options.epochs, steps=options.steps)
         self.objective = self._objective()
+
+    def _spool(self, path: str) -> Spooled:
+        self.reader = open_reader(self.report, self.options.inputs, self.options.limit)
+        return spool(self.reader, path, self.report)
+
+    def _targets(self, path: str) -> np.ndarray:
+        """Float16 (texts, dimension of all teachers), one file for all processes."""
+        if ranks.first():
+            targets(self.texts, self.teachers, self.options.teacher_weights, self.report, path)
+        ranks.wait()
+        return np.memmap(path, np.float16, "r", shape=(len(self.texts), self.width))
 
     def _teachers(self, cache: str | None) -> list[Teacher]:
         options = self.options
@@ -82,15 +95,14 @@ class Job:
     def _student(self) -> student.Student:
         options = self.options
         base = models.load(options.model or options.teacher[0], trust_remote_code=options.trust_remote_code)
-        dimension = self.targets.shape[1]
         if options.student == "static":
             student.check_transformer(base, options.model or options.teacher[0])
             parts = ([text.text for text in part] for part in self.texts.parts())
             base, axes = table.static_model(base.float(), parts, options.student_dim, self.report)
-            return student.prepare(options, base, dimension, is_static=True, aligned=axes)
+            return student.prepare(options, base, self.width, is_static=True, aligned=axes)
         if options.student_layers:
             student.drop_layers(base, options.student_layers)
-        found = student.prepare(options, base, dimension, is_static=False)
+        found = student.prepare(options, base, self.width, is_static=False)
         hardware.set_dropout(found.model, options.dropout)
         if found.device.type == "cpu":
             hardware.prepare_cpu(found.model)
@@ -129,8 +141,7 @@ class Job:
         order, texts = self.order, self.texts
         seen = order.steps / order.epoch_steps
         notes = [
-            f"{len(texts):,} texts, teacher vectors of {self.targets.shape[1]} dimensions, student of "
-            f"{self.student.model.get_embedding_dimension()}",
+            f"{len(texts):,} texts, teacher vectors of {self.width} dimensions, student of {self.student.model.get_embedding_dimension()}",
             f"{order.steps:,} steps of up to {order.batch:,} texts, {order.epoch_steps:,} an epoch; each text seen {seen:.3g} times",
         ]
         chosen = [texts[int(number)] for number in np.linspace(0, len(texts) - 1, min(SAMPLE, len(texts)))]
@@ -169,9 +180,10 @@ class Job:
             watching = watch.Watch(log, progress, step)
             self._trainer(folder, watching).train(resume_from_checkpoint=newest)
         watching.close()
-        self._finish(folder, log)
-        if self.beside:
-            shutil.rmtree(self.beside, ignore_errors=True)
+        if ranks.first():
+            self._finish(folder, log)
+            if self.beside:
+                shutil.rmtree(self.beside, ignore_errors=True)
 
     def _trainer(self, folder: RunFolder, watching: watch.Watch) -> Any:
         hardware.hush_libraries()
@@ -192,7 +204,10 @@ class Job:
         # The rows of tokens that no text has would only shrink.
         decay = 0.01 if options.weight_decay is None and not is_static else options.weight_decay or 0.0
         args = arguments(options, steps, folder.path, self.student.device, learning_rate=lr, weight_decay=decay)
-        return DistillTrainer(course, objective=self.objective, args=args)
+        made = DistillTrainer(course, objective=self.objective, args=args)
+        if ranks.count() > 1:
+            torch.manual_seed(options.seed * ranks.count() + ranks.number())  # other dropout on other ranks
+        return made
 
     def _finish(self, folder: RunFolder, log: str) -> None:
         """The model folder, complete, in its place."""
@@ -214,8 +229,19 @@ class Job:
             loss=describe_loss(self.options),
             losses=first_and_last(log),
         )
-        reached = int((self.order.seen() > 0).sum())
-        outcome.publish(folder, built, self.report, step=step, end=end, card=text, rows=len(self.texts), reached=reached)
+        reached = self.order.seen() > 0
+        self._keys(reached).save(built)
+        outcome.publish(folder, built, self.report, step=step, end=end, card=text, rows=len(self.texts), reached=int(reached.sum()))
+
+    def _keys(self, reached: np.ndarray) -> trained.TrainedOn:
+        """The keys of the texts that training reached (texts,), and of those that base and teachers were trained on."""
+        found = trained.TrainedOn()
+        for start, batch in zip(self.texts.starts, self.texts.batches):
+            found.add(batch["text"].filter(pa.array(reached[start : start + len(batch)])))
+        for name in {self.options.model, *self.options.teacher} - {None}:
+            if before := trained.load(name):
+                found.include(before)
+        return found
 
     def _origin(self) -> str:
         teachers = ", ".join(f"`{teacher.name.rstrip('/').rsplit('/', 1)[-1]}`" for teacher in self.teachers)

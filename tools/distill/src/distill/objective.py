@@ -1,4 +1,8 @@
-"""The loss of a global batch as a module: token ids and targets in, one scalar out."""
+"""The loss of a global batch as a module: token ids and targets in, one scalar out.
+
+Of several processes each embeds its share of the micro-batches. The vectors of all meet on every rank, which takes the
+whole loss and sends its gradient through its own share.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 from torch.utils.checkpoint import checkpoint
 
 from distill.losses import Mixture
 from distill.student import Student
 from distill.texts import Texts
+from fletching.train import ranks
 
 PAD_TO = 8  # micro-batches are this many tokens wide, or a multiple
 
@@ -49,21 +55,25 @@ class Objective(nn.Module):
 
     def forward(self, input_ids: Tensor, lengths: Tensor, targets: Tensor, rows: Tensor | None = None) -> Tensor:
         total, self.parts = self.loss(self.embed(input_ids, lengths), targets)
-        return total
+        # DDP takes the mean of the ranks' gradients; that of the batch is the sum, where each rank has a share of it.
+        shares = 1 if self.student.is_static else ranks.count()
+        return total.detach() + (total - total.detach()) * shares
 
     def embed(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Vectors float32 (B, D), not normalised."""
         starts = lengths.cumsum(0) - lengths
-        if self.student.is_static:
+        if self.student.is_static:  # so cheap that every rank embeds all
             return self.model({"input_ids": tokens, "offsets": starts})["sentence_embedding"].float()
-        kept, order, pieces = 0, [], []
-        for part in micro_batches(lengths, self.batch_tokens):
+        mine, idle = dealt(micro_batches(lengths, self.batch_tokens))
+        kept, pieces = 0, []
+        for part in mine:
             kept += len(part) * int(lengths[part].max())
             again = kept > self.keep_tokens and torch.is_grad_enabled()
             arguments = padded(tokens, starts[part], lengths[part], self.student.tokenizer)
             pieces.append(checkpoint(self._piece, *arguments, use_reentrant=False) if again else self._piece(*arguments))
-            order.append(part)
-        return torch.cat(pieces)[torch.cat(order).argsort()]
+        if ranks.count() == 1:
+            return torch.cat(pieces)[torch.cat(mine).argsort()]
+        return everywhere(torch.cat(pieces), torch.cat(mine), len(lengths), idle)
 
     def _piece(self, ids: Tensor, mask: Tensor) -> Tensor:
         features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text"}
@@ -81,6 +91,25 @@ def micro_batches(lengths: Tensor, budget: int) -> list[Tensor]:
         parts.append(order[start : start + rows])
         start += rows
     return parts
+
+
+def dealt(parts: list[Tensor]) -> tuple[list[Tensor], bool]:
+    """(this rank's micro-batches, whether it has none). Who has none embeds one text, for DDP waits for every rank."""
+    mine = parts[ranks.number() :: ranks.count()]
+    return (mine, False) if mine else ([parts[0][:1]], True)
+
+
+def everywhere(own: Tensor, places: Tensor, texts: int, idle: bool) -> Tensor:
+    """The vectors (texts, D) of all ranks, on every rank; gradients go to this rank's `own` (n, D), which stand in `places`.
+
+    Of an idle rank nothing is taken, and its gradient is zero.
+    """
+    with torch.no_grad():
+        whole = own.new_zeros(texts, own.shape[1])
+        if not idle:
+            whole[places] = own
+        dist.all_reduce(whole)  # each row is zero on all ranks but one
+    return whole + own.sum() * 0 if idle else whole.index_copy(0, places, own)
 
 
 def padded(tokens: Tensor, starts: Tensor, lengths: Tensor, tokenizer: Any) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from fletching.encode import model as models
 from fletching.errors import Refused, Usage
+from fletching.train import hardware
 
 
 @dataclass
@@ -68,7 +69,7 @@ def prepare(options: Any, model: Any, teacher_dimension: int, *, is_static: bool
     if not is_static:
         check_transformer(model, options.model or options.teacher[0])
     fingerprint = models.fingerprint(model)
-    name = models.devices(options.device)[0]
+    name = hardware.device(options.device)
     number_type = models.number_type(options.dtype, name)
     roles = ("query", "document")
     given = {"query": (options.query_prompt, options.query_length), "document": (options.doc_prompt, options.doc_length)}
@@ -116,6 +117,10 @@ def project(model: Any, options: Any, dimension: int, aligned: torch.Tensor | No
             if aligned is not None and aligned.shape == head.linear.weight.shape:
                 head.linear.weight.copy_(aligned)
         model.append(head)
+    if wanted == "drop" and options.matryoshka:
+        raise Usage(
+            "--matryoshka shortens the projection's output, and --projection drop saves the model without it", "pass --projection keep"
+        )
     trained = dimension if wanted != "none" else own
     too_many = [dim for dim in options.matryoshka if dim > trained]
     if too_many:

@@ -1,4 +1,4 @@
-"""What the student shall meet: for each text the vectors of all teachers, joined by hash, float16 on disk.
+"""What the student shall meet: for each text the vectors of all teachers, joined by hash, float16 in a file of the run's folder.
 
 One teacher's vectors are unit vectors; several stand side by side, the vector of teacher k times sqrt(w_k / sum w), so
 that the similarity of two texts is the weighted mean of the teachers' similarities.
@@ -6,7 +6,7 @@ that the similarity of two texts is the weighted mean of the teachers' similarit
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,8 +17,8 @@ from fletching.errors import Usage
 from fletching.report import Report
 
 
-def targets(texts: Texts, teachers: Sequence[Teacher], weights: Sequence[float], report: Report) -> np.ndarray:
-    """Unit vectors float16 [texts, sum of the teachers' dimensions], in a nameless file that goes with the array.
+def targets(texts: Texts, teachers: Sequence[Teacher], weights: Sequence[float], report: Report, path: str) -> np.ndarray:
+    """Unit vectors float16 [texts, sum of the teachers' dimensions], mapped from a new file at `path`.
 
     Raises Refused, with counts, where a teacher has no vector for a text; Usage where there is not one weight a teacher.
     """
@@ -29,15 +29,15 @@ def targets(texts: Texts, teachers: Sequence[Teacher], weights: Sequence[float],
         raise Usage("--teacher-weights are all zero", "give one of them a weight")
     shares = [weight / sum(given) for weight in given]
     width = sum(teacher.dimension for teacher in teachers)
-    with tempfile.TemporaryFile(prefix="distill-") as file:
-        file.truncate(len(texts) * width * 2)
-        found = np.memmap(file, np.float16, "r+", shape=(len(texts), width))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    found = np.memmap(path, np.float16, "w+", shape=(len(texts), width))
     start = 0
     for teacher, share in zip(teachers, shares):
         columns = found[:, start : start + teacher.dimension]
         for rows, vectors in teacher.vectors(texts, report):
             columns[rows] = unit(vectors) * np.sqrt(share)
         start += teacher.dimension
+    found.flush()
     return found
 
 

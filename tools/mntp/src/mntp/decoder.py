@@ -13,7 +13,7 @@ import torch
 from fletching.encode import model as models
 from fletching.errors import Refused, Usage
 from fletching.report import Report
-from fletching.train import ranks, sharding
+from fletching.train import hardware, ranks, sharding
 from mntp import adapters, attention
 
 
@@ -40,7 +40,7 @@ def load(options: Any, report: Report) -> Decoder:
     if options.dtype == "float16":
         raise Usage("--dtype float16 loses small gradients", "use bfloat16 or float32")
     quiet()
-    place = device(options.device)
+    place = hardware.device(options.device)
     path, stacked = adapters.base_of(options.model, options.adapters)
     network = pretrained(path, place, options)
     tokenizer = tokenizer_of(options.model, path, options.trust_remote_code)
@@ -120,16 +120,6 @@ def tokenizer_of(named: str, base: str, trust_remote_code: bool) -> Any:
     if not found.is_fast:
         raise Refused(f"--model {path} has a slow tokenizer", "add its tokenizer.json")
     return found
-
-
-def device(wanted: str | None) -> str:
-    """This process's device: under torchrun each has a GPU of its own, or all compute on the CPU."""
-    names = models.devices(wanted)
-    if ranks.count() == 1 or not names[0].startswith("cuda"):
-        return names[0]
-    if ranks.local() >= len(names):
-        raise Usage(f"process {ranks.local() + 1} of this machine has no GPU", f"torchrun --nproc-per-node {len(names)}, or --device cpu")
-    return names[ranks.local()]
 
 
 def settle_mask_token(network: Any, tokenizer: Any, wanted: str | None, report: Report) -> int:

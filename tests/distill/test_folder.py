@@ -1,4 +1,4 @@
-"""What stands in the run's folder after a stop, and what code of a model is never run unasked."""
+"""What stands in the folder of a run and of a student, and what code of a model is never run unasked."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from distill import cli
+from fletching import keys, trained
 from fletching.errors import Refused
 
-FAST = ("--batch", "4", "--steps", "5", "--dtype", "float32")
+FAST = ("--batch", "4", "--dtype", "float32")
 CODE = """
 from sentence_transformers.sentence_transformer.modules import Normalize
 
@@ -26,6 +28,7 @@ class Loud(Normalize):
 @pytest.fixture
 def learn(invoke: Any, tmp_path: Path, write: Any, corpus: list[dict[str, Any]]) -> Any:
     def learn(teacher: Any, *argv: Any) -> Any:
+        argv = argv if "--epochs" in argv else ("--steps", "5", *argv)
         return invoke(cli.main, write(tmp_path / "texts.jsonl", corpus), "--teacher", teacher, "-o", tmp_path / "student", *FAST, *argv)
 
     return learn
@@ -65,3 +68,24 @@ def test_code_of_a_model_runs_only_where_it_is_trusted(learn: Any, tmp_path: Pat
     done = learn(tmp_path / "foreign", "--trust-remote-code")
     assert done.rc == 0, done.err
     assert b"code of the model ran" in done.out
+
+
+def test_the_folder_knows_what_student_and_teacher_were_trained_on(learn: Any, tmp_path: Path, model: str) -> None:
+    shutil.copytree(model, tmp_path / "teacher")
+    before = trained.TrainedOn()
+    before.add(pa.array(["What the teacher saw."]))
+    before.save(str(tmp_path / "teacher"))
+    done = learn(tmp_path / "teacher", "--epochs", "0.6", "--student-layers", "1")
+    assert "12 in, 8 out (4 not reached by --steps)" in done.err
+    found = trained.load(str(tmp_path / "student"))
+    assert found and len(found.whole) == 9
+    assert set(keys.of(pa.array(["What the teacher saw."])).tolist()) < set(found.whole.tolist())
+
+
+def test_no_training_text_and_no_path_stands_in_the_folder(learn: Any, tmp_path: Path, model: str, corpus: list[dict[str, Any]]) -> None:
+    assert learn(model).rc == 0
+    for path in (tmp_path / "student").rglob("*"):
+        if path.suffix in (".md", ".json", ".parquet") and path.name != "tokenizer.json":
+            content = path.read_bytes()
+            assert not any(row["text"].encode() in content for row in corpus)
+            assert str(tmp_path).encode() not in content
