@@ -38,12 +38,18 @@ def main() -> None:
     from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
     from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
+    from fletching.encode.model import devices, number_type
+    from fletching.train.hardware import prepare_cpu
+
     torch.manual_seed(0)  # the classifier is new
     columns = pairs(args.mined)
     positives = sum(columns["label"])
     if not 0 < positives < len(columns["label"]):
         raise SystemExit(f"reranker.py: {args.mined} needs positives and negatives, and has {positives:.0f} of {len(columns['label'])}")
-    model = CrossEncoder(args.model, num_labels=1, max_length=args.length, device=None if torch.cuda.is_available() else "cpu")
+    device = devices(None)[0]
+    model = CrossEncoder(args.model, num_labels=1, max_length=args.length, device=device)
+    if device == "cpu":
+        prepare_cpu(model)
     weight = torch.tensor(len(columns["label"]) / positives - 1, device=model.device)
     with tempfile.TemporaryDirectory() as scratch:
         settings = CrossEncoderTrainingArguments(
@@ -55,7 +61,8 @@ def main() -> None:
             save_strategy="no",
             logging_steps=20,
             report_to=[],
-            use_cpu=model.device.type == "cpu",
+            use_cpu=device == "cpu",
+            bf16=number_type("auto", device) == torch.bfloat16,
             seed=0,
         )
         loss = BinaryCrossEntropyLoss(model, pos_weight=weight)
