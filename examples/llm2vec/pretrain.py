@@ -25,7 +25,7 @@ from fletching.train import hardware
 WORDS = 4096  # of the vocabulary
 LENGTH = 128  # tokens of a block
 BATCH = 16  # blocks
-STEPS = 1200
+STEPS = 1000
 SHAPE = dict(hidden_size=256, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4, head_dim=64, intermediate_size=640)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import bare_models
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import SUBJECTS, environment
 
 from mntp import cli
@@ -284,6 +285,18 @@ def test_python_of_a_model_folder_runs_on_demand_alone_and_the_encoder_says_that
     done = train("--steps", 1, merge, "--trust-remote-code", base=str(own))
     assert done.rc == 0 and "SentenceTransformer(path, trust_remote_code=True)" in done.err, done.err
     assert "trust_remote_code=True" in (tmp_path / "encoder" / "README.md").read_text()
+
+
+def test_frozen_weights_come_out_as_they_went_in(train: Any, bare: Any, tmp_path: Path) -> None:
+    """In training they stand in bfloat16, where the hardware is faster so."""
+    from safetensors.torch import load_file
+
+    assert train("--steps", 1, "--lr", 0, "--dtype", "bfloat16").rc == 0
+    base = load_file(Path(bare()) / "model.safetensors")
+    found = load_file(tmp_path / "encoder" / "model.safetensors")
+    assert len(found) == len(base) - 1  # the head
+    for name, tensor in found.items():
+        assert torch.equal(tensor, base[f"model.{name}"]), name
 
 
 def test_so_many_checkpoints_are_kept(train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

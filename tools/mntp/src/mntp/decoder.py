@@ -169,11 +169,14 @@ def place(decoder: Decoder, options: Any) -> None:
 
 
 def gathered(decoder: Decoder, objective: Any, options: Any) -> Decoder:
-    """A whole model on the CPU in place of a sharded one, in the first process. Every process must call it."""
+    """The model to save, on the CPU: whole, and what was frozen as it came. Every process must call it."""
+    rounded = decoder.adapter is not None and decoder.autocast and decoder.stored != decoder.autocast
+    if not (options.fsdp or rounded):
+        return decoder
     weights = sharding.weights(objective)
     if not ranks.first():
         return decoder
-    again = replace(load(options, Report("mntp", quiet=True)), device=torch.device("cpu"))
+    again = replace(load(options, Report("mntp", quiet=True)), device=torch.device("cpu"), autocast=None)
     place(again, options)
     sharding.put_weights(torch.nn.ModuleDict({"network": again.network}), weights)
     return again

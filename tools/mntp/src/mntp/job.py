@@ -160,8 +160,7 @@ class Job:
         log = folder.at("measures.jsonl")
         if self.trains:
             self._train(folder, newest, log)
-            if self.options.fsdp:
-                self.decoder = decoder.gathered(self.decoder, self.objective, self.options)
+            self.decoder = decoder.gathered(self.decoder, self.objective, self.options)
         if ranks.first():
             self._finish(folder, log)
 
