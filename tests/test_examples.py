@@ -100,7 +100,9 @@ def test_tune_says_what_it_needs(run, table, model, variables, what):
     assert what in ran.err
 
 
-def test_scifact_splits_its_train_queries_once_and_leaves_the_test_split_alone(run, tmp_path):
+@pytest.fixture
+def claims(tmp_path) -> Path:
+    """A BEIR folder: 40 documents, 40 train and 20 test queries; every other train query has a document judged irrelevant."""
     data = tmp_path / "data"
     (data / "qrels").mkdir(parents=True)
     with gzip.open(data / "corpus.jsonl.gz", "wt", encoding="utf-8") as file:
@@ -110,7 +112,11 @@ def test_scifact_splits_its_train_queries_once_and_leaves_the_test_split_alone(r
     header = "query-id\tcorpus-id\tscore\n"
     (data / "qrels" / "train.tsv").write_text(header + "".join(f"q{i}\td{i % 40}\t1\nq{i}\td{(i + 1) % 40}\t{i % 2}\n" for i in range(40)))
     (data / "qrels" / "test.tsv").write_text(header + "".join(f"q{i}\td{i % 40}\t1\n" for i in range(40, 60)))
-    ran = run([sys.executable, ROOT / "examples/scifact/split.py", data, tmp_path / "out"])
+    return data
+
+
+def test_scifact_splits_its_train_queries_once_and_leaves_the_test_split_alone(run, tmp_path, claims):
+    ran = run([sys.executable, ROOT / "examples/scifact/split.py", claims, tmp_path / "out"])
     assert ran.rc == 0, ran.err
     every, part = ([json.loads(line) for line in (tmp_path / "out" / f"{name}.jsonl").open()] for name in ("all", "part"))
     dev = {line.split("\t")[0] for line in (tmp_path / "out" / "beir" / "qrels" / "dev.tsv").read_text().splitlines()[1:]}
@@ -120,12 +126,23 @@ def test_scifact_splits_its_train_queries_once_and_leaves_the_test_split_alone(r
         number = int(row["id"][1:])
         judged = [number, (number + 1) % 40] if number % 2 else [number]
         assert row["pos_ids"] == [f"d{i}" for i in judged] and row["pos"] == [f"Title {i} text {i}" for i in judged]
-    assert (tmp_path / "out" / "beir" / "qrels" / "test.tsv").read_text() == (data / "qrels" / "test.tsv").read_text()
+    assert (tmp_path / "out" / "beir" / "qrels" / "test.tsv").read_text() == (claims / "qrels" / "test.tsv").read_text()
     assert len((tmp_path / "out" / "corpus.jsonl").read_text().splitlines()) == 40
 
 
 def make(run, recipe, *variables):
     return run(["make", "--no-print-directory", "-f", f"examples/{recipe}/Makefile", *variables], cwd=ROOT, timeout=300)
+
+
+def test_scifact_is_mined_trained_and_compared(run, tmp_path, claims, model):
+    settings = [f"DATA={claims}", f"MODEL={model}", f"BUILD={tmp_path / 'built'}", "TRAIN=--steps 2 --batch 4"]
+    ran = make(run, "scifact", *settings)
+    assert ran.rc == 0, ran.err
+    assert re.search(r"nDCG@10 .*0\.\d+ .*0\.\d+", ran.text)
+    mined = pq.read_table(tmp_path / "built" / "all.mined.parquet")
+    assert len(mined) == 40 and any(mined["neg"].to_pylist())
+    planned = make(run, "scifact", *settings, "test", "dev", "-n").text  # the test split is done; dev has rows and a split of its own
+    assert "all.mined" not in planned and "part.mined.parquet" in planned and "--split dev" in planned
 
 
 @pytest.mark.parametrize(("loss", "own"), [("kl", True), ("margin-mse", False)])
