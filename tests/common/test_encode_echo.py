@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -136,10 +137,33 @@ def test_a_model_that_prepares_its_own_input_is_refused(tmp_path: Path) -> None:
         encoder(str(tmp_path / "static"), doc_echo=" ")
 
 
-def test_the_options_stand_in_every_tool_that_encodes() -> None:
-    import hnmine.cli
-    import mteb_eval.cli
+def test_a_score_of_simfilter_is_the_cosine_of_echoed_vectors(decoder: Any, invoke: Any, write: Any, tmp_path: Path) -> None:
     import simfilter.cli
 
-    for tool in (hnmine.cli, mteb_eval.cli, simfilter.cli):
-        assert {"query_echo", "doc_echo"} <= {field.name for field in dataclasses.fields(tool.Options)}
+    folder, out = decoder("mean"), tmp_path / "scored.jsonl"
+    rows = write(tmp_path / "rows.jsonl", [{"id": "a", "query": "owls", "pos": ["they fly at night"]}])
+    words = ("--model", folder, "--score-only", "--dtype", "float32", "--device", "cpu", "-o", out)
+    done = invoke(simfilter.cli.main, rows, "--query-prompt", PROMPT, "--query-echo", BETWEEN, "--doc-echo", BETWEEN, *words)
+    assert done.rc == 0, done.err
+    expected = by_hand(folder, "owls", PROMPT, "mean") @ by_hand(folder, "they fly at night", "", "mean")
+    assert json.loads(out.read_text())["pos_scores"] == pytest.approx([float(expected)], abs=1e-5)
+
+
+@pytest.mark.parametrize("option", ["--query-echo", "--doc-echo"])
+@pytest.mark.parametrize("tool", ["hnmine", "simfilter"])
+def test_given_vectors_cannot_be_echoed(tool: str, option: str, invoke: Any) -> None:
+    main = importlib.import_module(f"{tool}.cli").main
+    done = invoke(main, "in.jsonl", "--vectors", "v.parquet", option, " ", "-o", "out.jsonl")
+    assert done.rc == 2 and "--vectors are taken as they are" in done.err, done.err
+
+
+def test_hnmine_mines_by_echoed_vectors(decoder: Any, invoke: Any, write: Any, examples: Any, tmp_path: Path) -> None:
+    import hnmine.cli
+
+    rows, found = write(tmp_path / "rows.jsonl", examples), []
+    for number, argv in enumerate([(), ("--query-echo", BETWEEN), ("--doc-echo", BETWEEN)]):
+        out = tmp_path / f"{number}.jsonl"
+        done = invoke(hnmine.cli.main, rows, "--model", decoder("mean"), "--negatives", 2, "--max-ratio", 0, *argv, "-o", out)
+        assert done.rc == 0, done.err
+        found.append([json.loads(line)["pos_scores"] for line in out.read_text().splitlines()])
+    assert found[0] != found[1] != found[2] != found[0]

@@ -111,6 +111,8 @@ def check(options: Options) -> tuple[int, int]:
         raise Usage("--model is missing", "pass --model M: a sentence-transformers folder or hub name")
     if options.model and options.vectors:
         raise Usage("--model and --vectors are both given", "leave one of them out")
+    if options.vectors and (options.query_echo, options.doc_echo) != (None, None):
+        raise Usage("--vectors are taken as they are, an echo would make others", "leave --query-echo and --doc-echo out, or pass --model")
     return int(low), int(high)
 
 

@@ -110,6 +110,8 @@ def _check_scorer(options: Options) -> None:
         raise Usage("--use-scores takes the scores as they are, but --reranker or --replace-scores makes new ones", "leave one of them out")
     if options.model and options.vectors:
         raise Usage("--model and --vectors are both given", "leave one of them out")
+    if options.vectors and (options.query_echo, options.doc_echo) != (None, None):
+        raise Usage("--vectors are taken as they are, an echo would make others", "leave --query-echo and --doc-echo out, or pass --model")
     alone = options.rank_within is None and (options.use_scores or options.reranker)
     if not alone and not (options.model or options.vectors):
         raise Usage("--model is missing", "pass --model M: a sentence-transformers folder or hub name")
