@@ -141,7 +141,7 @@ def _one_way(
     for start in range(0, len(terms), tile):
         anchors, positives = terms[start : start + tile].T
         weight, at = weights[start : start + tile, None], positives[:, None]
-        anchor = a[anchors] / temperature  # (t, D)
+        anchor = a[anchors].div_(temperature)  # (t, D)
         scores = torch.mm(anchor, c.T, out=block[: len(anchors)])  # (t, C)
         target = scores.gather(1, at)
         masks.apply(scores, anchors, positives)

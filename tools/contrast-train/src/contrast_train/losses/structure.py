@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 NO_LISTS, NO_SCORES = torch.empty(0, 3, dtype=torch.long), torch.empty(0)
 
@@ -76,13 +75,13 @@ def on_similarities(loss: Callable[..., Gradients]) -> Callable[..., Result]:
     def of_raw(queries: Tensor, documents: Tensor, structure: Structure, *, similarity: str = "cosine", **settings: Any) -> Result:
         if similarity == "dot":
             q, d = exact(queries), exact(documents)
-        else:
-            q, d = functional.normalize(exact(queries), dim=1), functional.normalize(exact(documents), dim=1)
+            value, grad_q, grad_d = loss(q, d, structure, **settings)
+            return Result(value, grad_q, grad_d, -(q * grad_q).sum())
+        (q, q_length), (d, d_length) = unit(queries), unit(documents)
         value, grad_q, grad_d = loss(q, d, structure, **settings)
-        log_temperature = -(q * grad_q).sum()
-        if similarity != "dot":
-            grad_q, grad_d = through_norm(queries, q, grad_q), through_norm(documents, d, grad_d)
-        return Result(value, grad_q, grad_d, log_temperature)
+        along_q, along_d = (q * grad_q).sum(1, keepdim=True), (d * grad_d).sum(1, keepdim=True)
+        raw = through_norm(q, q_length, grad_q, along_q), through_norm(d, d_length, grad_d, along_d)
+        return Result(value, *raw, -along_q.sum())
 
     return of_raw
 
@@ -91,10 +90,16 @@ def exact(vectors: Tensor) -> Tensor:
     return vectors if vectors.dtype == torch.float64 else vectors.float()
 
 
-def through_norm(raw: Tensor, unit: Tensor, grad: Tensor) -> Tensor:
-    """The gradient for x, given the one for x / |x|."""
-    length = exact(raw).norm(dim=1, keepdim=True).clamp_min(1e-12)
-    return (grad - unit * (grad * unit).sum(1, keepdim=True)) / length
+def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """x / |x| (N, D) and |x| (N, 1)."""
+    vectors = exact(vectors)
+    length = vectors.norm(dim=1, keepdim=True).clamp_min_(1e-12)
+    return vectors / length, length
+
+
+def through_norm(unit: Tensor, length: Tensor, grad: Tensor, along: Tensor) -> Tensor:
+    """The gradient for x, given the one for x / |x| and its part along it (N, 1). In place of `grad`."""
+    return grad.addcmul_(unit, along, value=-1).div_(length)
 
 
 def by_autograd(value: Callable[[Tensor, Tensor], Tensor], q: Tensor, d: Tensor) -> Gradients:
