@@ -39,8 +39,8 @@ check: install ## what CI runs: style, types, docs, tests
 docs: install ## write the generated parts of the READMEs
 	@$(BIN)/python tests/docs.py
 
-bench: install ## rerun every benchmark of bench/ (long)
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+bench: install ## the figures of bench/results anew: make bench [DATA=folder] [ONLY=encode] (hours)
+	@$(MAKE) --no-print-directory -f bench/Makefile
 
 clean: ## remove what was built, but not .venv
 	@rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis

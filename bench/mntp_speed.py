@@ -2,6 +2,7 @@
 
   python bench/mntp_speed.py TEXTS.jsonl [--layers 2] [--width 256] [--steps 1]
 
+TEXTS.jsonl: rows with `text`, of which pieces of mixed lengths are taken, as examples/code-search/sources.py writes them.
 The plain loop: causal-to-bidirectional by the same attribute, transformers' Trainer, texts padded to the longest of a batch, each
 cut at the same length, 20 % masked by DataCollatorForLanguageModeling, logits of every token, all weights but
 the head's trained. Both loops take turns in one process on one thread; what counts is text tokens (no padding) a
@@ -16,6 +17,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,7 @@ from mntp.plan import Plan
 from mntp.tokens import Pieces, spool
 from mntp.trainer import backward
 
-LENGTH, BATCH, VOCABULARY = 256, 32, 32_000
+LENGTH, BATCH, VOCABULARY, TEXTS = 256, 32, 32_000, 240
 
 
 def network(layers: int, width: int) -> Any:
@@ -90,6 +93,18 @@ def plain(texts: list[str], model: Any, steps: int) -> float:
         return counted / (time.process_time() - start)
 
 
+def cuts(texts: Iterable[str]) -> Iterator[str]:
+    """Pieces of 100 to 1,000 characters, at most four of a text."""
+    for number, text in enumerate(texts):
+        start = 0
+        for piece in range(4):
+            size = 100 + (4 * number + piece) * 337 % 900
+            if start + size > len(text):
+                break
+            yield text[start : start + size]
+            start += size
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("texts")
@@ -98,7 +113,7 @@ def main() -> None:
     given = arguments.parse_args()
     torch.set_num_threads(1)
     with open(given.texts, encoding="utf-8") as file:
-        whole = [json.loads(line)["text"] for line in file]
+        whole = list(islice(cuts(json.loads(line)["text"] for line in file), TEXTS))
     print(
         "| texts | plain Trainer | mntp, a text a row | mntp, packed | packed / plain | packed / a text a row |\n|---|---|---|---|---|---|"
     )

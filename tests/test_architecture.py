@@ -110,7 +110,7 @@ def test_what_tests_and_benchmarks_import_is_declared() -> None:
     """A package that happens to be on the author's machine is missing in a fresh clone."""
     folders = [ROOT, COMMON, *(command.folder for command in COMMANDS.values())]
     declared = {canonicalize_name(requirement.name) for folder in folders for requirement in requirements(folder)}
-    ours = {path.stem for path in (ROOT / "tests").rglob("*.py")} | {path.stem for path in (ROOT / "bench").glob("*.py")} | MODULES
+    ours = {path.stem for room in ("tests", "bench", "examples") for path in (ROOT / room).rglob("*.py")} | MODULES
     for path in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]:
         for name in roots(path) - ours - {"fletching"}:
             assert canonicalize_name(NAMES.get(name, name)) in declared, f"{path} imports {name}, which no pyproject.toml declares"
@@ -330,3 +330,8 @@ def test_the_versions_that_run_these_tests_are_the_pinned_ones() -> None:
         if installed.public.split("+")[0] != version.public.split("+")[0]:
             differing[name] = (str(version), str(installed))
     assert differing == {}
+
+
+def test_make_bench_runs_every_benchmark() -> None:
+    told = re.findall(r"^(?:ALONE|ON_DATA) := (.*)$", (ROOT / "bench" / "Makefile").read_text("utf-8"), re.M)
+    assert sorted(" ".join(told).split()) == sorted(path.stem for path in (ROOT / "bench").glob("*.py"))
