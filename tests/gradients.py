@@ -161,7 +161,8 @@ def name(folder: Any, case: Case, rank: int) -> str:
 def gather(cases: list[Case], folder: Path) -> None:
     for ranks in sorted({case.ranks for case in cases}):
         chosen = [case for case in cases if case.ranks == ranks]
-        torch.multiprocessing.spawn(one_rank, (ranks, str(folder), chosen), nprocs=ranks)
+        # Forked from the tests' own server, which has torch; spawned ones would import it each.
+        torch.multiprocessing.start_processes(one_rank, (ranks, str(folder), chosen), nprocs=ranks, start_method="forkserver")
 
 
 def errors(case: Case, folder: Path) -> tuple[float, float]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
+import socket
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import environment
+from suite import Running, start
 
 from contrast_train import cli
 
@@ -50,22 +50,43 @@ ALONE = {"OMP_NUM_THREADS": "1"}  # as torchrun sets it
 
 
 @pytest.fixture
-def copied(command: Any, tmp_path: Path) -> Any:
+def forked(command: Any, tmp_path: Path) -> Any:
+    """forked(2, "out", *argv): the ranks of a run under way, as torchrun starts them, but each is forked from a process with torch."""
+
+    def forked(ranks: int, out: str, *argv: Any) -> list[Running]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": str(ranks)}
+        running = []
+        for rank in range(ranks):
+            (told := tmp_path / f"{out}-{rank}").mkdir()
+            each = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks)}
+            running.append(start(["contrast-train", *command(1, out, *argv)[1:]], told, env=ALONE | meeting | each))
+        return running
+
+    return forked
+
+
+@pytest.fixture
+def copied(forked: Any, tmp_path: Path) -> Any:
     """copied(ranks, "out", *argv): a whole run, and "out-copy.run", as a kill right after checkpoint 2 would leave it."""
 
     def copied(ranks: int, out: str, *argv: Any) -> tuple[int, str]:
         folder, copy = tmp_path / f"{out}.run", tmp_path / f"{out}-copy.run"
-        child = subprocess.Popen(
-            command(ranks, out, *argv, "--save-every", 2, "--keep", 99), stderr=subprocess.PIPE, env=environment(**ALONE), text=True
-        )
-        while child.poll() is None and not (folder / "checkpoint-2").exists():
+        running = forked(ranks, out, *argv, "--save-every", 2, "--keep", 99)
+        while running[0].process.is_alive() and not (folder / "checkpoint-2").exists():
             time.sleep(0.01)
         shutil.copytree(folder / "checkpoint-2", copy / "checkpoint-2")
         for name in ("manifest.json", "measures.jsonl"):
             shutil.copy(folder / name, copy / name)
-        return child.wait(), child.communicate()[1]
+        return ended(running)
 
     return copied
+
+
+def ended(running: list[Running]) -> tuple[int, str]:
+    """(exit code, what was told) of all ranks."""
+    return max(each.wait() for each in running), "".join(each.err.read_text() for each in running)
 
 
 def furthest(one: Path, other: Path) -> float:
@@ -102,12 +123,12 @@ def test_processes_train_the_model_of_one(command: Any, alone: Any, copied: Any,
     assert furthest(tmp_path / "one", tmp_path / "fsdp-copy") < 1e-5
 
 
-def test_a_run_of_two_that_goes_on_ends_in_the_same_weights(command: Any, copied: Any, run: Any, tmp_path: Path) -> None:
+def test_a_run_of_two_that_goes_on_ends_in_the_same_weights(forked: Any, copied: Any, tmp_path: Path) -> None:
     argv = ("--dropout", 0.3, "--epochs", 2)
     rc, told = copied(2, "whole", *argv)
-    again = run(command(2, "whole-copy", *argv), env=ALONE)
-    assert rc == again.rc == 0, told + again.err
-    assert "going on from step 2" in again.err
+    code, again = ended(forked(2, "whole-copy", *argv))
+    assert rc == code == 0, told + again
+    assert "going on from step 2" in again
     assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (tmp_path / "whole-copy" / "model.safetensors").read_bytes()
 
 
