@@ -88,6 +88,7 @@ def plain(texts: list[str], model: Any, steps: int) -> float:
             return collate(batch)
 
         trainer = transformers.Trainer(model=model, args=args, train_dataset=rows, data_collator=counting)
+        trainer.remove_callback(transformers.PrinterCallback)
         start = time.process_time()
         trainer.train()
         return counted / (time.process_time() - start)
@@ -112,6 +113,7 @@ def main() -> None:
         arguments.add_argument(f"--{name}", type=int, default=value)
     given = arguments.parse_args()
     torch.set_num_threads(1)
+    transformers.utils.logging.set_verbosity_error()
     with open(given.texts, encoding="utf-8") as file:
         whole = list(islice(cuts(json.loads(line)["text"] for line in file), TEXTS))
     print(
