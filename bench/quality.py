@@ -6,8 +6,8 @@
 Both train on the same rows of `examples` (their first positive, their first hard negative; rows without one are left out)
 with the same base model, batch, steps, learning rate (linear, a tenth of warming up), weight decay, clipping, temperature,
 length, dropout, bfloat16. The peer is its documented recipe: SentenceTransformerTrainer, NO_DUPLICATES batches. What differs is
-what each makes of the rows: its batches, and which documents of a batch count as negatives. mteb-eval compares them with the
-base model, then ours with theirs. Folders that stand in --work are not made again, and --part makes one part alone.
+what each makes of the rows: its batches, and which documents of a batch count as negatives. mteb-eval compares ours with
+theirs, then all with the base model. Folders that stand in --work are not made again, and --part makes one part alone.
 """
 
 from __future__ import annotations
@@ -107,13 +107,13 @@ def train_theirs(args: argparse.Namespace, seed: int) -> None:
 
 
 def compare(args: argparse.Namespace, work: Path) -> None:
-    """Both kinds of model against the base model, then ours of each seed against theirs."""
+    """Ours of each seed against theirs, then all against the base model."""
     seeds = args.seeds.split(",")
     tested = [*shlex.split(args.test), "--cache", str(work / "vectors"), "--metrics", "ndcg_at_10"]
     named = {way: [f"{way}-{seed}={work}/{way}-{seed}" for seed in seeds] for way in ("ours", "theirs")}
-    subprocess.run(["mteb-eval", f"base={args.model}", *named["ours"], *named["theirs"], *tested], check=True)
     for theirs, own in zip(named["theirs"], named["ours"]):
         subprocess.run(["mteb-eval", theirs, own, *tested], check=True)
+    subprocess.run(["mteb-eval", f"base={args.model}", *named["theirs"], *named["ours"], *tested], check=True)
 
 
 if __name__ == "__main__":
