@@ -83,7 +83,7 @@ def one_rank(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(one_rank, (str(folder),), nprocs=2)
+    torch.multiprocessing.start_processes(one_rank, (str(folder),), nprocs=2, start_method="forkserver")
     return folder
 
 

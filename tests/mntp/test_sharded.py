@@ -17,7 +17,7 @@ CASES = [(kind, wrapper, budget) for kind in ("full", "lora") for wrapper in ("d
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gradients")
-    processes = torch.multiprocessing.get_context("spawn")
+    processes = torch.multiprocessing.get_context("forkserver")
     ranks = [processes.Process(target=mntp_steps.one_rank, args=(rank, 2, str(folder), CASES)) for rank in range(2)]
     for process in ranks:
         process.start()
