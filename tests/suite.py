@@ -13,11 +13,12 @@ import multiprocessing
 import os
 import resource
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -189,6 +190,24 @@ def call(argv: Sequence[str], *, stdin: bytes | str = b"", **settings: Any) -> R
         running = start(argv, folder, stdin=given, **{"stdout": folder / "stdout"} | settings)
         code = running.wait()
         return Ran(code, (folder / "stdout").read_bytes(), running.err.read_text("utf-8", errors="replace"))
+
+
+def call_ranks(count: int, argv: Sequence[Any], watch: Callable[[list[Running]], None] = lambda running: None) -> Ran:
+    """A command in so many processes as torchrun starts them, but forked. stdout and stderr: of all ranks in turn. watch: meanwhile."""
+    with socket.socket() as probe, tempfile.TemporaryDirectory(prefix="suite-") as name:
+        probe.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+        probe.close()
+        running = []
+        for rank in map(str, range(count)):
+            (folder := Path(name, rank)).mkdir()
+            (folder / "stdout").touch()
+            env = meeting | {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+            running.append(start(argv, folder, stdout=folder / "stdout", env=env if count > 1 else {}))
+        watch(running)
+        code = max(abs(each.wait()) for each in running)
+        outs = [each.err.with_name("stdout").read_bytes() for each in running]
+        return Ran(code, b"".join(outs), "".join(each.err.read_text("utf-8", errors="replace") for each in running))
 
 
 def _child(argv: list[str], streams: list[str], env: dict[str, str], cwd: str, file_size: int | None) -> None:

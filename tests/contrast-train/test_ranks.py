@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import socket
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from suite import Running, start
-
-from contrast_train import cli
+from conftest import Ran
+from suite import Running, call_ranks, start
 
 FAST = ("--batch", "5", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32", "--activations", "0")
 
@@ -50,43 +50,28 @@ ALONE = {"OMP_NUM_THREADS": "1"}  # as torchrun sets it
 
 
 @pytest.fixture
-def forked(command: Any, tmp_path: Path) -> Any:
-    """forked(2, "out", *argv): the ranks of a run under way, as torchrun starts them, but each is forked from a process with torch."""
-
-    def forked(ranks: int, out: str, *argv: Any) -> list[Running]:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": str(ranks)}
-        running = []
-        for rank in range(ranks):
-            (told := tmp_path / f"{out}-{rank}").mkdir()
-            each = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks)}
-            running.append(start(["contrast-train", *command(1, out, *argv)[1:]], told, env=ALONE | meeting | each))
-        return running
-
-    return forked
+def forked(command: Any) -> Any:
+    """forked(2, "out", *argv): as `command`, run, but each rank is forked from a process that has torch."""
+    return lambda ranks, out, *argv, **how: call_ranks(ranks, ["contrast-train", *command(1, out, *argv)[1:]], **how)
 
 
 @pytest.fixture
 def copied(forked: Any, tmp_path: Path) -> Any:
     """copied(ranks, "out", *argv): a whole run, and "out-copy.run", as a kill right after checkpoint 2 would leave it."""
 
-    def copied(ranks: int, out: str, *argv: Any) -> tuple[int, str]:
+    def copied(ranks: int, out: str, *argv: Any) -> Ran:
         folder, copy = tmp_path / f"{out}.run", tmp_path / f"{out}-copy.run"
-        running = forked(ranks, out, *argv, "--save-every", 2, "--keep", 99)
-        while running[0].process.is_alive() and not (folder / "checkpoint-2").exists():
-            time.sleep(0.01)
-        shutil.copytree(folder / "checkpoint-2", copy / "checkpoint-2")
-        for name in ("manifest.json", "measures.jsonl"):
-            shutil.copy(folder / name, copy / name)
-        return ended(running)
+
+        def watch(running: list[Running]) -> None:
+            while running[0].process.is_alive() and not (folder / "checkpoint-2").exists():
+                time.sleep(0.01)
+            shutil.copytree(folder / "checkpoint-2", copy / "checkpoint-2")
+            for name in ("manifest.json", "measures.jsonl"):
+                shutil.copy(folder / name, copy / name)
+
+        return forked(ranks, out, *argv, "--save-every", 2, "--keep", 99, watch=watch)
 
     return copied
-
-
-def ended(running: list[Running]) -> tuple[int, str]:
-    """(exit code, what was told) of all ranks."""
-    return max(each.wait() for each in running), "".join(each.err.read_text() for each in running)
 
 
 def furthest(one: Path, other: Path) -> float:
@@ -95,16 +80,10 @@ def furthest(one: Path, other: Path) -> float:
     return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
 
 
-@pytest.fixture
-def alone(command: Any, invoke: Any) -> Any:
-    """alone("out", *argv): the run of a single process, in this one: it has imported all that is slow."""
-    return lambda out, *argv: invoke(cli.main, *command(1, out, *argv)[1:])
-
-
-def test_processes_train_the_model_of_one(command: Any, alone: Any, copied: Any, run: Any, tmp_path: Path, data: str) -> None:
+def test_processes_train_the_model_of_one(command: Any, forked: Any, copied: Any, run: Any, tmp_path: Path, data: str) -> None:
     own = ("--matryoshka", "8,48", "--matryoshka-layer", "--learn-temperature")  # what is no part of the base model
     argv = ("--dropout", 0, "--epochs", 4, "--accumulate", 2, "--eval", data, "--eval-every", 3, *own)
-    one, two = alone("one", *argv), run(command(2, "ddp", *argv), env=ALONE)
+    one, two = forked(1, "one", *argv), run(command(2, "ddp", *argv), env=ALONE)
     assert one.rc == two.rc == 0, two.err
     assert two.out == b""
     # Each line once, the same as in one process but for the seconds.
@@ -112,23 +91,23 @@ def test_processes_train_the_model_of_one(command: Any, alone: Any, copied: Any,
     assert "12 in, 12 out" in said(two.err)[-1]
     assert furthest(tmp_path / "one", tmp_path / "ddp") < 1e-5
 
-    rc, told = copied(2, "fsdp", *argv, "--fsdp")
-    assert rc == 0, told
+    fsdp = copied(2, "fsdp", *argv, "--fsdp")
+    assert fsdp.rc == 0, fsdp.err
     assert furthest(tmp_path / "one", tmp_path / "fsdp") < 1e-5
     assert any("Dense" in name for name in tensors(tmp_path / "fsdp"))
     assert (tmp_path / "fsdp" / "config.json").read_text() == (tmp_path / "one" / "config.json").read_text()
     # Weights and optimiser stand whole in a checkpoint of sharded processes: one process can go on from it.
-    again = alone("fsdp-copy", *argv)
+    again = forked(1, "fsdp-copy", *argv)
     assert "going on from step 2" in again.err
     assert furthest(tmp_path / "one", tmp_path / "fsdp-copy") < 1e-5
 
 
 def test_a_run_of_two_that_goes_on_ends_in_the_same_weights(forked: Any, copied: Any, tmp_path: Path) -> None:
     argv = ("--dropout", 0.3, "--epochs", 2)
-    rc, told = copied(2, "whole", *argv)
-    code, again = ended(forked(2, "whole-copy", *argv))
-    assert rc == code == 0, told + again
-    assert "going on from step 2" in again
+    whole = copied(2, "whole", *argv)
+    again = forked(2, "whole-copy", *argv)
+    assert whole.rc == again.rc == 0, whole.err + again.err
+    assert "going on from step 2" in again.err
     assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (tmp_path / "whole-copy" / "model.safetensors").read_bytes()
 
 
@@ -146,6 +125,16 @@ def test_a_failure_is_told_once(command: Any, run: Any, write: Any, tmp_path: Pa
     assert [told in line for line in said(done.err)].count(True) == 1, done.err
     assert done.err.count("fix:") == 1
     assert not (tmp_path / "tuned").exists()
+
+
+def test_a_process_that_must_be_silent_does_not_end_before_the_first_has_spoken(command: Any, tmp_path: Path) -> None:
+    """torchrun ends all when one ends, and the first may be late."""
+    words = ["contrast-train", *command(1, "tuned", "--batsch", 3)[1:]]
+    second = start(words, tmp_path, env={"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"})
+    second.process.join(3)
+    assert second.process.is_alive()
+    os.kill(second.pid, signal.SIGTERM)
+    assert second.wait() == -signal.SIGTERM and second.err.read_text() == ""
 
 
 def test_a_failure_of_the_second_process_alone_is_told(command: Any, run: Any, tmp_path: Path) -> None:

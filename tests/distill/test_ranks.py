@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from suite import call_ranks
 from torch import nn
 
 from distill.losses import Mixture
@@ -110,12 +111,13 @@ def test_processes_train_the_student_of_one(
     from safetensors.torch import load_file
 
     rows = write(tmp_path / "rows.parquet", examples)
-    program = [str(Path(sys.executable).parent / "distill"), rows, "--teacher", model, *kind, "--batch", "7", "--epochs", "2"]
+    program = [rows, "--teacher", model, *kind, "--batch", "7", "--epochs", "2"]
     program += ["--lr", "1e-3", "--dtype", "float32"]
     told = []
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(Path(sys.executable).parent / "distill")]
     for ranks in (1, 2):
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-        done = run([*launcher, *program, "-o", str(tmp_path / str(ranks))], env=ALONE)
+        words = [*program, "-o", str(tmp_path / str(ranks))]
+        done = run([*torchrun, *words], env=ALONE) if ranks == 2 and "static" in kind else call_ranks(ranks, ["distill", *words])
         assert done.rc == 0 and done.out == b"", done.err
         told.append([line for line in done.err.splitlines() if line.startswith("distill: ")][:-1])
     assert told[0] == told[1]

@@ -8,6 +8,7 @@ from typing import Any
 
 import bare_models
 from conftest import SUBJECTS
+from suite import call_ranks
 
 
 def test_processes_train_the_model_of_one(run: Any, write: Any, tmp_path: Path) -> None:
@@ -15,12 +16,13 @@ def test_processes_train_the_model_of_one(run: Any, write: Any, tmp_path: Path) 
 
     texts = write(tmp_path / "texts.jsonl", [{"id": name, "text": answer} for name, (_, answer) in SUBJECTS.items()])
     model = bare_models.build(tmp_path / "decoder", "llama", head=True)
-    program = [str(Path(sys.executable).parent / "mntp"), texts, "--model", model, "--eval", texts, "--lora-dropout", "0", "--steps", "3"]
+    program = [texts, "--model", model, "--eval", texts, "--lora-dropout", "0", "--steps", "3"]
     program += ["--length", "64", "--batch", "5", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32"]
     told = []
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(Path(sys.executable).parent / "mntp")]
     for ranks, out, argv in ((1, "one", []), (2, "ddp", []), (2, "fsdp", ["--fsdp"])):
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-        done = run([*launcher, *program, *argv, "-o", str(tmp_path / out)], env={"OMP_NUM_THREADS": "1"})
+        words = [*program, *argv, "-o", str(tmp_path / out)]
+        done = run([*torchrun, *words], env={"OMP_NUM_THREADS": "1"}) if out == "ddp" else call_ranks(ranks, ["mntp", *words])
         assert done.rc == 0 and done.out == b"", done.err
         told.append([line for line in done.err.splitlines() if line.startswith("mntp: ")][:-1])
     assert told[0] == told[1] == told[2]

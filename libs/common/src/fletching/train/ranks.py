@@ -8,7 +8,9 @@ processes run, not before.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +21,7 @@ from fletching.errors import Refused
 Value = TypeVar("Value")
 
 PATIENCE = timedelta(hours=24)  # the first process may read, evaluate or save that long while others wait
+THE_FIRST_SPEAKS = 20  # seconds that the others leave it for saying what is wrong, before the processes have met
 
 
 def count() -> int:
@@ -107,7 +110,15 @@ def leave(code: int) -> None:
     if count() > 1:
         sys.stdout.flush()
         sys.stderr.flush()
+        if code and not first() and not _met():
+            # torchrun ends all as soon as one has failed. It shall be the first: the others were silent.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(THE_FIRST_SPEAKS)
         os._exit(code)
+
+
+def _met() -> bool:
+    return "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
 
 
 def _claimed(store: Any) -> bool:
