@@ -70,6 +70,20 @@ def test_code_of_a_model_runs_only_where_it_is_trusted(learn: Any, tmp_path: Pat
     assert b"code of the model ran" in done.out
 
 
+def test_measures_are_sent_to_services_that_are_there(learn: Any, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
+    assert learn(model, "--report-to", "tensorboard").rc == 0
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    assert {"train/loss", "train/grad_norm", "train/loss_ranking"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5]
+    shutil.rmtree(tmp_path / "student")
+    unknown = learn(model, "--report-to", "pigeon")
+    assert unknown.rc == 2 and "--report-to pigeon is unknown" in unknown.err
+
+
 def test_the_folder_knows_what_student_and_teacher_were_trained_on(learn: Any, tmp_path: Path, model: str) -> None:
     shutil.copytree(model, tmp_path / "teacher")
     before = trained.TrainedOn()

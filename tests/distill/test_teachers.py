@@ -169,6 +169,16 @@ def test_encoded_vectors_are_kept_as_float16_and_used_again(invoke: Any, tmp_pat
     assert weights(tmp_path / "a") == weights(tmp_path / "c")
 
 
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [(("--teacher", "/none"), "--teacher /none is no folder"), (("--teacher-length", "999"), "--teacher-length 999 is above")],
+)
+def test_what_is_wrong_with_a_teacher_names_its_option(learn: Any, model: str, argv: tuple[str, ...], told: str) -> None:
+    done = learn(*(("--teacher", model) if "--teacher" not in argv else ()), *argv)
+    assert done.rc in (1, 2)
+    assert told in done.err
+
+
 # --- servers -------------------------------------------------------------------------------------
 
 

@@ -186,6 +186,11 @@ def test_every_option_changes_the_weights_or_is_known_not_to(
     assert (weights(tmp_path / "encoder") != reference) is changes
 
 
+def test_a_service_that_is_unknown_is_wrong_usage(train: Any) -> None:
+    done = train("--steps", 1, "--report-to", "pigeon")
+    assert done.rc == 2 and "--report-to pigeon is unknown" in done.err
+
+
 @pytest.fixture(scope="module")
 def reference(bare: Any, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     from conftest import write_rows

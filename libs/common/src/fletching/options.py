@@ -105,3 +105,11 @@ class Training:
         None, "steps between checkpoints [a tenth of the run]", metavar="N", low=1, group=TRAINING, advanced=True, rows=False
     )
     keep: int = option(2, "checkpoints kept, the best one besides", metavar="N", low=1, group=TRAINING, advanced=True, rows=False)
+    report_to: tuple[str, ...] = option(
+        (),
+        "services that get the measures: tensorboard, wandb, trackio, mlflow …",
+        metavar="NAME,NAME",
+        group=TRAINING,
+        advanced=True,
+        rows=False,
+    )

@@ -120,14 +120,6 @@ class Options(Examples, Model, Training, Seed, Standard):
     blend: str | None = cli.option(
         None, "the model is W parts tuned, 1 - W parts base; auto: the best W on --eval", metavar="W|auto", group=TRAINING, advanced=True
     )
-    report_to: tuple[str, ...] = cli.option(
-        (),
-        "services that get the measures: tensorboard, wandb, trackio, mlflow …",
-        metavar="NAME,NAME",
-        group=TRAINING,
-        advanced=True,
-        rows=False,
-    )
     pooling: Literal["cls", "mean", "last", "weighted"] | None = cli.option(
         None, "how a bare transformer makes one vector [mean; last token if causal]", group=MODEL, advanced=True
     )

@@ -196,7 +196,6 @@ class Job:
         from fletching.train.trainer import Course, Rhythm
 
         options, steps = self.options, self.updates
-        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", f"{folder.output}.logs")  # not in DIR.run, which goes
         course = Course(
             rows=self.rows,
             plan=self.plan,

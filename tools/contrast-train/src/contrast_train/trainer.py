@@ -1,7 +1,7 @@
 """SentenceTransformerTrainer, led by the plan (fletching.train.trainer), with what contrastive training adds.
 
 The model card callback is left out (ours is written from the lineage), a learned temperature does not decay, the
-best weights on held-out examples are kept, a collapse is told, and services of --report-to get the measures.
+best weights on held-out examples are kept, and a collapse is told.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from torch import nn
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from contrast_train.collapse import Alarm
 from contrast_train.collate import PREFIX
 from contrast_train.evaluate import BEST_BY
 from contrast_train.objective import Objective
-from fletching.errors import Usage
 from fletching.train import trainer
 from fletching.train.trainer import Course, PlannedTrainer
 
@@ -32,7 +30,6 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
     def __init__(self, course: Course, *, objective: Objective, args: SentenceTransformerTrainingArguments) -> None:
         self.alarm = Alarm()
         self.loss: Objective  # type: ignore[assignment]
-        check_services(list(args.report_to or []))
         super().__init__(course, model=objective.model, args=args, loss=objective)
 
     def seen(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
@@ -53,21 +50,13 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs, start_time)
-        if "grad_norm" in logs:
-            values = self.values()
-            if told := self.alarm.see(values["mean_cosine"]):
-                self.watch.progress.report.note(f"step {self.state.global_step:,}: {told}")
-            self._report_to(logs | values)
+        if "grad_norm" in logs and (told := self.alarm.see(self.values()["mean_cosine"])):
+            self.watch.progress.report.note(f"step {self.state.global_step:,}: {told}")
 
     def evaluated(self, values: dict[str, float]) -> None:
-        self._report_to({f"eval_{name}": value for name, value in values.items()})
         if self.state.best_metric is None or values[BEST_BY] > self.state.best_metric:
             self.state.best_metric, self.state.best_global_step = values[BEST_BY], self.state.global_step
             self.control.should_save = True
-
-    def _report_to(self, logs: dict[str, float]) -> None:
-        """To the services of --report-to."""
-        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
     def load_best(self) -> int | None:
         """Put the best weights into the model; the step they are of, where an evaluation chose one."""
@@ -75,17 +64,6 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
         if best is not None and best != self.state.global_step:
             self._load_from_checkpoint(self.course.folder.checkpoint(best))
         return best
-
-
-def check_services(names: list[str]) -> None:
-    """Raises Usage where a service of --report-to is unknown or not installed."""
-    for name in names:
-        if name not in INTEGRATION_TO_CALLBACK:
-            raise Usage(f"--report-to {name} is unknown", "choose from " + ", ".join(sorted(INTEGRATION_TO_CALLBACK)))
-        try:
-            INTEGRATION_TO_CALLBACK[name]()
-        except Exception as error:  # each raises its own
-            raise Usage(f"--report-to {name}: {str(error).splitlines()[0]}", "install it, or leave --report-to out") from None
 
 
 def arguments(options: Any, steps: int, folder: str, device: torch.device) -> Any:
@@ -97,6 +75,5 @@ def arguments(options: Any, steps: int, folder: str, device: torch.device) -> An
         device,
         kind=SentenceTransformerTrainingArguments,
         gradient_accumulation_steps=options.accumulate,
-        report_to=list(options.report_to),
         learning_rate_mapping={"log_temperature": TEMPERATURE_RATE * options.lr} if options.learn_temperature else {},
     )

@@ -7,6 +7,7 @@ gives (numbers of texts, their vectors) until every text has one, or refuses wit
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -42,7 +43,10 @@ class Model:
 
     def __init__(self, options: Encoding, report: Report) -> None:
         self.name = options.model
-        self.encoder = Encoder(options, report, half_cache=True)
+        try:
+            self.encoder = Encoder(options, report, half_cache=True)
+        except Refused as error:  # the encoder names the options that the other tools have
+            raise type(error)(of_teacher(error.what), of_teacher(error.fix)) from error
         self.dimension = self.encoder.dimension
 
     @property
@@ -178,6 +182,14 @@ def open_array(path: str, dimension: int | None) -> np.ndarray:
     if not size or size % (4 * dimension):
         raise Refused(f"{path} has {size:,} bytes, which is no whole number of rows of {dimension} float32", "pass the right --teacher-dim")
     return np.memmap(path, np.float32, "r", shape=(size // (4 * dimension), dimension))
+
+
+def of_teacher(told: str) -> str:
+    """
+    >>> of_teacher("pass at most 512: --doc-length 600")
+    'pass at most 512: --teacher-length 600'
+    """
+    return re.sub(r"--(query|doc)-length", "--teacher-length", told).replace("--model ", "--teacher ")
 
 
 def key(text: str) -> bytes:

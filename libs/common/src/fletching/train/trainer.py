@@ -23,7 +23,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from fletching.errors import Refused
-from fletching.train import ranks, schedule, sharding
+from fletching.train import ranks, schedule, services, sharding
 from fletching.train.folder import RunFolder
 from fletching.train.watch import Watch
 
@@ -56,6 +56,7 @@ class PlannedTrainer(Trainer):
     def __init__(self, course: Course, **given: Any) -> None:
         self.course, self.watch = course, course.watch
         self.current: list[int] = []
+        services.check(given["args"].report_to, course.folder.output)
         super().__init__(data_collator=course.collate, callbacks=[course.rhythm], **given)
         self.remove_callback(PrinterCallback)
         if self.accelerator.num_processes != ranks.count():
@@ -115,14 +116,21 @@ class PlannedTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "grad_norm" in logs:
-            self.watch.put(self.state.global_step, None, self.values())
+            values = self.values()
+            self.watch.put(self.state.global_step, None, values)
             self.watch.step(self.state.global_step, logs["loss"], logs["learning_rate"], logs["grad_norm"])
+            self._report_to(logs | values)
+
+    def _report_to(self, logs: dict[str, float]) -> None:
+        """To the services of --report-to."""
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         assert self.course.measure
         self.control.should_evaluate = False  # the Trainer asks again at the end of its one epoch
         values = self.course.measure()
         self.watch.evaluation(self.state.global_step, values)
+        self._report_to({f"eval_{name}": value for name, value in values.items()})
         self.evaluated(values)
         return values
 
@@ -214,7 +222,7 @@ def arguments(
         logging_nan_inf_filter=False,
         save_strategy="no",
         eval_strategy="no",
-        report_to=[],
+        report_to=list(options.report_to),
         disable_tqdm=True,
         remove_unused_columns=False,
     )
