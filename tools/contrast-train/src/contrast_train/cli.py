@@ -92,7 +92,7 @@ class Options(Examples, Model, Training, Seed, Standard):
     )
     activations: float = cli.option(
         0.5,
-        "memory for activations that are not computed twice, in GB; 3 is 1.2 times as fast where all fits",
+        "memory for activations that are not computed twice, in GB; a step that keeps all is 1.2 times as fast as with 0",
         metavar="GB",
         low=0,
         group=TRAINING,
