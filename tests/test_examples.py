@@ -157,7 +157,8 @@ def test_scores_of_a_cross_encoder_teach_a_model(run, tmp_path, write, examples,
     assert "plain" in ran.text and "tuned" in ran.text
     assert (built / "model/model.safetensors").exists()
     assert (built / "reranker/model.safetensors").exists() == own
-    if own:  # it has learned the rows that it was given
+    if own:  # it has learned the rows that it was given, and says how well
+        assert "reranker.py: positives score" in ran.err
         scored = pq.read_table(built / "scored.parquet").to_pylist()
         assert sum(row["pos_scores"][0] > max(row["neg_scores"]) for row in scored) > len(scored) / 2
     assert "PAIRS is missing" in make(run, "score-distill", settings[1]).err
