@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from contrast_train import losses
 from contrast_train.losses import Structure
 from contrast_train.objective import Objective
-from fletching.train import sharding
+from fletching.train import sharding, zero, zero_settings
 
 LOSSES = {
     "infonce": losses.infonce,
@@ -35,13 +35,15 @@ LOSSES = {
     "matryoshka": functools.partial(losses.matryoshka, loss=losses.infonce, dims=(4, 12), weights=(1, 2)),
 }
 RATE = 0.05  # of the SGD steps
+ZERO = {"zero1": 1, "zero2": 2, "zero3": 3}
+FORGETS = 1e-30  # SGD's momentum that changes no weight and keeps the gradient as state: DeepSpeed has cleared it after the update
 
 
 class Case(NamedTuple):
     """batch_tokens: of a micro-batch. keep: tokens whose activations stay. accumulate: global batches an update."""
 
     loss: str
-    wrapper: str  # ddp | fsdp; none in one process
+    wrapper: str  # ddp | fsdp | zero1 | zero2 | zero3; none in one process
     ranks: int
     batch_tokens: int
     keep: int = 0
@@ -104,15 +106,21 @@ def batch(seed: int, rows: int) -> dict[str, Tensor]:
 
 
 def flat(tensors: Iterable[Tensor | None], like: Iterable[Tensor]) -> Tensor:
-    whole = [torch.zeros(template.shape) if tensor is None else sharding.whole(tensor) for tensor, template in zip(tensors, like)]
+    shapes = [getattr(template, "ds_shape", template.shape) for template in like]  # ZeRO-3 leaves an empty tensor
+    whole = [torch.zeros(shape) if tensor is None else sharding.whole(tensor) for tensor, shape in zip(tensors, shapes)]
     return torch.cat([tensor.flatten() for tensor in whole])
 
 
 def compute(toy: nn.Module, case: Case, **settings: Any) -> Found:
     """The first update's loss and gradient, and the weights after two updates by SGD."""
-    objective = Objective(toy, LOSSES[case.loss], **settings)
     parameters = list(toy.parameters())
-    optimizer = torch.optim.SGD(parameters, lr=RATE)
+    trained, head = parameters[:-2], parameters[-2:]  # no gradient reaches the head, so no decay may either
+    groups = [{"params": trained}, {"params": head, "weight_decay": 0.5}]
+    optimizer = torch.optim.SGD(groups, lr=RATE, momentum=FORGETS)
+    if case.wrapper in ZERO:
+        toy = engine(toy, optimizer, ZERO[case.wrapper])
+        optimizer = toy.updates  # type: ignore[assignment]
+    objective = Objective(toy, LOSSES[case.loss], **settings)
     values, gradient = [], torch.empty(0)
     for update in range(2):
         optimizer.zero_grad()
@@ -123,14 +131,15 @@ def compute(toy: nn.Module, case: Case, **settings: Any) -> Found:
                 value = objective([batch(update * 10 + number, case.rows)])
                 (value / case.accumulate).backward()
             values.append(value.item())
-        if update == 0:
-            gradient = flat([p.grad for p in parameters], parameters)
         optimizer.step()
+        if update == 0:
+            states = optimizer.state_dict()["state"]
+            gradient = flat([states.get(number, {}).get("momentum_buffer") for number in range(len(parameters))], parameters)
     return Found(sum(values[: case.accumulate]) / case.accumulate, gradient, flat(parameters, parameters).detach())
 
 
 def expected(case: Case) -> Found:
-    return compute(model(), case, batch_tokens=10**6)
+    return compute(model(), case._replace(wrapper="none"), batch_tokens=10**6)
 
 
 def wrapped(toy: nn.Module, wrapper: str) -> nn.Module:
@@ -142,8 +151,16 @@ def wrapped(toy: nn.Module, wrapper: str) -> nn.Module:
     return toy
 
 
+def engine(toy: nn.Module, optimizer: torch.optim.Optimizer, stage: int) -> Any:
+    """As the trainer makes it; in stage 3 without the small parameters that DeepSpeed leaves whole."""
+    shared = zero_settings.SHARED | {"stage": stage, "stage3_param_persistence_threshold": 0}
+    settings = zero_settings.BASE | {"zero_optimization": shared, "gradient_clipping": 0.0}
+    value = toy({"input_ids": torch.ones(1, 4, dtype=torch.long), "attention_mask": torch.ones(1, 4)})["sentence_embedding"]
+    return zero.Engine(toy, optimizer, settings, zero.reached(toy, value), lambda norm: norm)
+
+
 def one_rank(rank: int, ranks: int, folder: str, cases: list[Case]) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
+    os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo", RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks))
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet-{ranks}", rank=rank, world_size=ranks)

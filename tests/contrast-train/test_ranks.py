@@ -3,81 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ran
-from suite import Running, call_ranks, start
-
-FAST = ("--batch", "5", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32", "--activations", "0")
-
-
-@pytest.fixture
-def data(tmp_path: Path, write: Any, examples: list[dict[str, Any]]) -> str:
-    return write(tmp_path / "train.parquet", [row | {"neg": [examples[i - 1]["pos"][0]]} for i, row in enumerate(examples)])
-
-
-@pytest.fixture
-def command(data: str, model: str, tmp_path: Path) -> Any:
-    """command(ranks, "out", *argv): the words of a run in so many processes."""
-
-    def command(ranks: int, out: str, *argv: Any, rows: str = data) -> list[str]:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-        program = str(Path(sys.executable).parent / "contrast-train")
-        return [*launcher, program, rows, "--model", model, "-o", str(tmp_path / out), *FAST, *map(str, argv)]
-
-    return command
-
-
-def said(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("contrast-train: ")]
-
-
-def tensors(folder: Path) -> dict[str, Any]:
-    """The weights of all modules of a model folder."""
-    from safetensors.torch import load_file
-
-    files = sorted(folder.rglob("*.safetensors"))
-    return {f"{path.relative_to(folder)}:{name}": tensor for path in files for name, tensor in load_file(path).items()}
-
-
-ALONE = {"OMP_NUM_THREADS": "1"}  # as torchrun sets it
-
-
-@pytest.fixture
-def forked(command: Any) -> Any:
-    """forked(2, "out", *argv): as `command`, run, but each rank is forked from a process that has torch."""
-    return lambda ranks, out, *argv, **how: call_ranks(ranks, ["contrast-train", *command(1, out, *argv)[1:]], **how)
-
-
-@pytest.fixture
-def copied(forked: Any, tmp_path: Path) -> Any:
-    """copied(ranks, "out", *argv): a whole run, and "out-copy.run", as a kill right after checkpoint 2 would leave it."""
-
-    def copied(ranks: int, out: str, *argv: Any) -> Ran:
-        folder, copy = tmp_path / f"{out}.run", tmp_path / f"{out}-copy.run"
-
-        def watch(running: list[Running]) -> None:
-            while running[0].process.is_alive() and not (folder / "checkpoint-2").exists():
-                time.sleep(0.01)
-            shutil.copytree(folder / "checkpoint-2", copy / "checkpoint-2")
-            for name in ("manifest.json", "measures.jsonl"):
-                shutil.copy(folder / name, copy / name)
-
-        return forked(ranks, out, *argv, "--save-every", 2, "--keep", 99, watch=watch)
-
-    return copied
-
-
-def furthest(one: Path, other: Path) -> float:
-    ours, theirs = tensors(one), tensors(other)
-    assert ours.keys() == theirs.keys()
-    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+from several import ALONE, furthest, plain, said, tensors
+from suite import start
 
 
 def test_processes_train_the_model_of_one(command: Any, forked: Any, copied: Any, run: Any, tmp_path: Path, data: str) -> None:
@@ -87,7 +19,7 @@ def test_processes_train_the_model_of_one(command: Any, forked: Any, copied: Any
     assert one.rc == two.rc == 0, two.err
     assert two.out == b""
     # Each line once, the same as in one process but for the seconds.
-    assert said(two.err)[:-1] == said(one.err)[:-1]
+    assert plain(two.err) == plain(one.err)
     assert "12 in, 12 out" in said(two.err)[-1]
     assert furthest(tmp_path / "one", tmp_path / "ddp") < 1e-5
 

@@ -44,7 +44,9 @@ def test_a_blend_is_the_mean_of_base_and_tuned_weights(train: Any, tmp_path: Pat
     assert moved > 1e-4
 
 
-def test_the_best_share_is_chosen_on_the_held_out_examples(train: Any, tmp_path: Path, write: Any, examples: list[dict[str, Any]]) -> None:
+def test_the_best_share_is_chosen_on_the_held_out_examples(
+    train: Any, tmp_path: Path, write: Any, examples: list[dict[str, Any]], model: str
+) -> None:
     dev = write(tmp_path / "dev.jsonl", examples)
     done = train("--blend", "auto", "--eval", dev, "--json-summary", tmp_path / "summary.json")
     assert done.rc == 0, done.err
@@ -53,6 +55,12 @@ def test_the_best_share_is_chosen_on_the_held_out_examples(train: Any, tmp_path:
     found = {float(part.split()[0]): float(part.split()[2]) for part in told.removeprefix("blend: ").split(", ")}
     assert tuple(found) == blend.SHARES
     assert found[summary["measures"]["blend"]] == max(found.values())
+    # It was put there after others: not a blend of blends.
+    train("--eval", dev, out="whole")
+    base, whole, blended = (tensors(folder) for folder in (model, tmp_path / "whole", tmp_path / "tuned"))
+    share = summary["measures"]["blend"]
+    for name, weight in blended.items():
+        assert torch.allclose(weight, base[name] * (1 - share) + whole[name] * share, atol=1e-6)
     assert summary["measures"]["ndcg_at_10"] == pytest.approx(max(found.values()), abs=1e-4)
 
 

@@ -251,6 +251,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(train: Any, tmp_path: Path)
         (("--eval-every", 2), "nothing to evaluate on"), (("--dtype", "float16"), "float16"), (("--lines",), "--lines is for"),
         (("--adapters", "/nowhere"), "holds no adapter"), (("--device", "cuda:9"), "--device cuda:9 cannot be used"),
         (("--fsdp",), "start it by torchrun"),
+        (("--deepspeed", "zero2"), "start it by torchrun"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_with_a_fix(train: Any, tmp_path: Path, argv: Any, told: str) -> None:

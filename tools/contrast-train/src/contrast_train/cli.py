@@ -21,7 +21,7 @@ from fletching import cli
 from fletching.errors import Usage
 from fletching.options import IO, MODEL, TRAINING, Examples, Model, Seed, Standard, Training
 from fletching.report import Report
-from fletching.train import command, ranks
+from fletching.train import command, ranks, zero_settings
 
 LOSS = "loss"
 
@@ -117,6 +117,14 @@ class Options(Examples, Model, Training, Seed, Standard):
         advanced=True,
         rows=False,
     )
+    deepspeed: str | None = cli.option(
+        None,
+        "under torchrun, the same by DeepSpeed: optimiser (zero1), gradients too (zero2), weights too (zero3), or its config",
+        metavar="zero1|zero2|zero3|FILE",
+        group=TRAINING,
+        advanced=True,
+        rows=False,
+    )
     blend: str | None = cli.option(
         None, "the model is W parts tuned, 1 - W parts base; auto: the best W on --eval", metavar="W|auto", group=TRAINING, advanced=True
     )
@@ -198,8 +206,13 @@ def check(options: Options) -> None:
     command.check(options)
     if ranks.count() == 1 and options.fsdp:
         raise Usage("--fsdp shares the weights out among processes, and this is the only one", "start it by torchrun, or leave it out")
-    if options.lora_4bit and (not options.lora or options.fsdp):
-        raise Usage("--lora-4bit goes with --lora and without --fsdp", "pass --lora" if not options.lora else "leave --fsdp out")
+    if options.deepspeed:
+        zero_settings.check(options)
+        if options.learn_temperature:
+            raise Usage("--learn-temperature is no part of the model that DeepSpeed shares out", "leave it out, or pass --fsdp instead")
+    if options.lora_4bit and (not options.lora or options.fsdp or options.deepspeed):
+        fix = "pass --lora" if not options.lora else "leave the other out"
+        raise Usage("--lora-4bit goes with --lora and without --fsdp and --deepspeed", fix)
     if not options.lora and (options.lora_targets or options.lora_alpha is not None or not options.lora_merge):
         raise Usage("options of LoRA without --lora", "pass --lora")
     if options.loss:

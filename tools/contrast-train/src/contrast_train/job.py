@@ -23,7 +23,7 @@ from fletching.errors import Refused
 from fletching.options import Encoding
 from fletching.report import Report
 from fletching.stream import Reader
-from fletching.train import hardware, outcome, ranks, sharding, watch
+from fletching.train import hardware, outcome, ranks, sharding, watch, zero_settings
 from fletching.train.folder import ROWS, VECTORS, RunFolder, step_of
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Job:
         watching.close()
         best = trainer.load_best()
         blended = self._blend() if self.options.blend else None
-        if self.options.fsdp or self.options.lora_4bit:
+        if self.options.fsdp or self.options.deepspeed or self.options.lora_4bit:
             backbones.gather(self.backbone, self.options)
         if ranks.first():
             self._finish(folder, log, best, blended)
@@ -172,7 +172,8 @@ class Job:
     def _blend(self) -> dict[str, float] | None:
         """Put the mean of base and tuned weights into the model; its quality, where it can be measured."""
         model = self.backbone.model
-        base, tuned = backbones.base_weights(self.options), sharding.weights(model)
+        base = backbones.base_weights(self.options)
+        tuned = {name: weight.clone() for name, weight in sharding.weights(model).items()}  # on a CPU they are the model's own memory
 
         def put(share: float) -> dict[str, float]:
             sharding.put_weights(model, blends.blend(base, tuned, share))
@@ -205,6 +206,7 @@ class Job:
             rhythm=Rhythm.of(options, steps, evaluates=bool(self.held_out)),
             names=lambda rows: [self.rows.raw(row)["id"] for row in rows],
             measure=self.measure if self.held_out else None,
+            zero=zero_settings.read(options.deepspeed, options) if options.deepspeed else None,
         )
         args = trainer.arguments(options, steps, folder.path, self.backbone.device)
         made = trainer.ContrastTrainer(course, objective=self.objective, args=args)

@@ -35,6 +35,10 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
     def seen(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
         return inputs[PREFIX + "rows"].tolist(), len(inputs[PREFIX + "input_ids"])
 
+    def reach(self) -> torch.Tensor:
+        four = torch.ones(4, dtype=torch.long, device=self.accelerator.device)
+        return self.loss.embed(four, torch.tensor([4], device=four.device), torch.tensor([0], device=four.device))
+
     def trained(self) -> nn.Module:
         self.loss.model = self.model  # type: ignore[assignment]  # bare: no names of wrappers in a checkpoint
         return self.loss

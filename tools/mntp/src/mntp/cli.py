@@ -20,7 +20,7 @@ from fletching import cli
 from fletching.errors import Usage
 from fletching.options import IO, MODEL, TRAINING, Seed, Standard, Training
 from fletching.report import Report
-from fletching.train import command, ranks
+from fletching.train import command, ranks, zero_settings
 
 MASKING = "masking"
 
@@ -59,6 +59,14 @@ class Options(Training, Seed, Standard):
     fsdp: bool = cli.option(
         False,
         "under torchrun, share weights, gradients and optimiser out among the processes (FSDP2)",
+        group=TRAINING,
+        advanced=True,
+        rows=False,
+    )
+    deepspeed: str | None = cli.option(
+        None,
+        "under torchrun, the same by DeepSpeed: optimiser (zero1), gradients too (zero2), weights too (zero3), or its config",
+        metavar="zero1|zero2|zero3|FILE",
         group=TRAINING,
         advanced=True,
         rows=False,
@@ -115,6 +123,8 @@ def check(options: Options) -> None:
     command.check(options)
     if ranks.count() == 1 and options.fsdp:
         raise Usage("--fsdp shares the weights out among processes, and this is the only one", "start it by torchrun, or leave it out")
+    if options.deepspeed:
+        zero_settings.check(options)
     if not options.lora and (options.lora_targets or options.lora_alpha is not None or not options.lora_merge):
         raise Usage("options of LoRA beside --no-lora", "leave one of them out")
     if options.steps == 0 and (options.inputs or options.eval or options.dry_run):

@@ -171,7 +171,7 @@ def place(decoder: Decoder, options: Any) -> None:
 def gathered(decoder: Decoder, objective: Any, options: Any) -> Decoder:
     """The model to save, on the CPU: whole, and what was frozen as it came. Every process must call it."""
     rounded = decoder.adapter is not None and decoder.autocast and decoder.stored != decoder.autocast
-    if not (options.fsdp or rounded):
+    if not (options.fsdp or options.deepspeed or rounded):
         return decoder
     weights = sharding.weights(objective)
     if not ranks.first():

@@ -13,7 +13,7 @@ import torch
 from fletching import cli, lineage, trained
 from fletching.errors import Refused
 from fletching.report import Report
-from fletching.train import hardware, outcome, ranks, sharding, watch
+from fletching.train import hardware, outcome, ranks, sharding, watch, zero_settings
 from fletching.train.folder import ROWS, RunFolder, step_of
 from mntp import attention, card, decoder, encoder
 from mntp.documents import Documents
@@ -193,6 +193,7 @@ class Job:
             rhythm=Rhythm.of(options, steps, evaluates=bool(self.held_out)),
             names=lambda rows: [f"{row + 1:,}" for row in rows],
             measure=self.held_out.measure if self.held_out else None,
+            zero=zero_settings.read(options.deepspeed, options) if options.deepspeed else None,
         )
         args = arguments(options, steps, folder.path, self.decoder.device)
         made = MntpTrainer(course, objective=self.objective, args=args, budget=self.budget)

@@ -7,6 +7,7 @@ order     global batches as a function of (rows, batch, seed, epoch)
 schedule  the learning rate of each step
 trainer   transformers' Trainer led by a plan (needs transformers)
 sharding  weights shared out among processes, FSDP2 (needs torch)
+zero      the same by DeepSpeed's ZeRO (needs deepspeed); zero_settings reads what --deepspeed asks for
 hardware  settings of this machine (needs torch)
 watch     the progress line and the measures, line by line
 card      the model card

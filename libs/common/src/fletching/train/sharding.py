@@ -1,4 +1,4 @@
-"""Weights shared out among processes (FSDP2), and whole again for checkpoints. Needs torch alone.
+"""Weights shared out among processes by FSDP2, and whole again for checkpoints (also those of ZeRO-3). Needs torch alone.
 
 A state that is saved is always whole and under the names of the bare model, so that a run may go on with
 another number of processes, and a model loads anywhere.
@@ -39,14 +39,36 @@ def layers(model: nn.Module) -> list[nn.Module]:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    return any(isinstance(parameter, DTensor) or is_zero3(parameter) for parameter in model.parameters())
+
+
+def is_zero3(value: Any) -> bool:
+    """Is this a parameter that DeepSpeed keeps in parts?"""
+    return hasattr(value, "ds_id")
 
 
 def whole(value: Any) -> Any:
     """The tensor of all ranks, on the CPU. Every rank must call it: it is a collective."""
+    if is_zero3(value):
+        return _of_zero3(value)
     if isinstance(value, DTensor):
         value = value.full_tensor()
     return value.detach().cpu() if isinstance(value, Tensor) else value
+
+
+def _of_zero3(parameter: nn.Parameter) -> Tensor:
+    from deepspeed.runtime.zero import GatheredParameters
+
+    with GatheredParameters([parameter]):
+        return parameter.detach().cpu().clone()
+
+
+def _put_zero3(parameter: nn.Parameter, value: Tensor) -> None:
+    """The masters that an update starts from keep their values: for after the training only."""
+    from deepspeed.runtime.zero import GatheredParameters
+
+    with GatheredParameters([parameter], modifier_rank=0):
+        parameter.data.copy_(value)
 
 
 def like(value: Tensor, template: Tensor) -> Tensor:
@@ -73,7 +95,10 @@ def put_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
     if missing := {name for name, _ in trained(model)} ^ set(state):
         raise KeyError(f"weights of another model: {', '.join(sorted(missing)[:3])}")
     for name, parameter in trained(model):
-        parameter.copy_(like(state[name], parameter))
+        if is_zero3(parameter):
+            _put_zero3(parameter, state[name])
+        else:
+            parameter.copy_(like(state[name], parameter))
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from fletching.errors import Refused
-from fletching.train import ranks, schedule, services, sharding
+from fletching.train import ranks, schedule, services, sharding, zero
 from fletching.train.folder import RunFolder
 from fletching.train.watch import Watch
 
@@ -36,6 +36,7 @@ class Course:
     """What a run walks through. rows: a data set; plan: its batch sampler, the whole run long; collate: a batch to tensors.
 
     measure: the held-out quality of the model as it stands, or None. names: row numbers to what the user calls them.
+    zero: DeepSpeed's settings, where it shares the model out.
     """
 
     rows: Any
@@ -46,6 +47,7 @@ class Course:
     rhythm: Rhythm
     names: Callable[[list[int]], list[str]]
     measure: Callable[[], dict[str, float]] | None = None
+    zero: dict[str, Any] | None = None
 
 
 class PlannedTrainer(Trainer):
@@ -57,6 +59,7 @@ class PlannedTrainer(Trainer):
         self.course, self.watch = course, course.watch
         self.current: list[int] = []
         services.check(given["args"].report_to, course.folder.output)
+        self.engine: zero.Engine | None = None
         super().__init__(data_collator=course.collate, callbacks=[course.rhythm], **given)
         self.remove_callback(PrinterCallback)
         if self.accelerator.num_processes != ranks.count():
@@ -72,6 +75,10 @@ class PlannedTrainer(Trainer):
         """The loss of a global batch, whose gradient is then in the parameters."""
         return super().training_step(model, inputs, num_items_in_batch)
 
+    def reach(self) -> torch.Tensor:
+        """Some output of the model that stands on every parameter which the loss stands on."""
+        raise NotImplementedError
+
     def trained(self) -> nn.Module:
         """What a checkpoint holds: its parameters that train."""
         return self.model  # type: ignore[return-value]
@@ -86,6 +93,16 @@ class PlannedTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         # The whole run is one epoch to the Trainer: the plan knows the real ones, and resuming is a skip.
         return DataLoader(self.course.rows, batch_sampler=self.course.plan, collate_fn=self.course.collate)  # type: ignore[arg-type]
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        made: torch.optim.Optimizer = super().create_optimizer(model)
+        if self.course.zero and not self.engine:
+            bare: nn.Module = self.model  # type: ignore[assignment]
+            bare.eval()  # no dropout: no random number is drawn
+            reached = zero.reached(bare, self.reach())
+            self.engine = zero.Engine(bare.train(), made, self.course.zero, reached, self._finite)
+            self.optimizer = self.engine.updates
+        return self.optimizer  # type: ignore[return-value]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         rhythm = self.course.rhythm
@@ -103,8 +120,15 @@ class PlannedTrainer(Trainer):
             self._stop(f"the loss is {loss.item()}")
         return loss
 
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
-        norm = float(sharding.whole(super()._get_grad_norm(model, grad_norm)))
+    def _clip_grad_norm(self, model: Any) -> Any:
+        return None if self.engine else super()._clip_grad_norm(model)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        if self.engine:
+            return self.engine.updates.norm  # the update that comes now clips, and says what there was
+        return self._finite(float(sharding.whole(super()._get_grad_norm(model, grad_norm))))
+
+    def _finite(self, norm: float) -> float:
         if norm - norm != 0.0:
             self._stop(f"the gradient norm is {norm}")
         return norm
@@ -137,12 +161,19 @@ class PlannedTrainer(Trainer):
     def _prepare_for_training(self, *arguments: Any) -> Any:
         """Raises Refused where several processes would each train a model of its own."""
         # The Trainer's word for a model that places itself and reduces its own gradients: no DDP around it.
-        self.is_distributed_loading_by_transformers = sharding.is_sharded(self.model)  # type: ignore[arg-type]
+        self.is_distributed_loading_by_transformers = bool(self.course.zero) or sharding.is_sharded(self.model)  # type: ignore[arg-type]
         prepared = super()._prepare_for_training(*arguments)
         self.is_distributed_loading_by_transformers = False
+        if self.engine:
+            self.model_wrapped = self.engine
+            return self.engine, *prepared[1:]
         if ranks.count() > 1 and not (sharding.is_sharded(prepared[0]) or hasattr(prepared[0], "no_sync")):
             raise Refused("the processes share no gradients", "report this; start one process meanwhile")
         return prepared
+
+    def _sync_replicated_trainable_parameters(self, model: Any) -> None:
+        if not self.engine:  # it reduces all of them itself; the Trainer would do it again
+            super()._sync_replicated_trainable_parameters(model)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         assert self.optimizer and self.lr_scheduler
@@ -166,7 +197,10 @@ class PlannedTrainer(Trainer):
         if checkpoint is not None:
             assert self.optimizer and self.lr_scheduler
             states = (torch.load(os.path.join(checkpoint, name), weights_only=True) for name in (OPTIMIZER_NAME, SCHEDULER_NAME))
-            sharding.put_optimizer_state(self.optimizer, next(states))
+            if self.engine:
+                self.optimizer.load_state_dict(next(states))
+            else:
+                sharding.put_optimizer_state(self.optimizer, next(states))
             self.lr_scheduler.load_state_dict(next(states))
 
 
