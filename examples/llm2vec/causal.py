@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 
+import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 decoder, folder = sys.argv[1:]
+transformers.utils.logging.disable_progress_bar()
 transformer = Transformer(decoder)
 pooling = Pooling(transformer.get_embedding_dimension(), "mean")
 SentenceTransformer(modules=[transformer, pooling], device="cpu").save_pretrained(folder, create_model_card=False)

@@ -76,6 +76,7 @@ def main() -> None:
     steps = int(sys.argv[3]) if len(sys.argv) > 3 else STEPS
     run = folder.with_name(folder.name + ".run")
     transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     texts = [json.loads(line)["text"] for line in source.read_text(encoding="utf-8").splitlines()]
     tokenizer = tokenizer_of(texts)
     blocks, decoder = Blocks(texts, tokenizer), decoder_of(tokenizer)
