@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -330,3 +331,29 @@ def test_the_files_of_the_model_can_be_read_as_the_umask_says(train: Any, tmp_pa
     os.umask(mask)
     for path in (tmp_path / "tuned").rglob("*"):
         assert path.is_dir() or path.stat().st_mode & 0o777 == 0o666 & ~mask, path.name
+
+
+CODE = """
+from sentence_transformers.sentence_transformer.modules import Normalize
+
+class Loud(Normalize):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        print("code of the model ran")
+"""
+
+
+def test_trusted_code_of_a_model_is_saved_with_it(train: Any, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the option no line of it runs; with it the trained folder is whole, and was reloaded."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    base = tmp_path / "foreign"
+    shutil.copytree(model, base)
+    (base / "loud.py").write_text(CODE)
+    modules = json.loads((base / "modules.json").read_text())
+    modules[-1]["type"] = "loud.Loud"
+    (base / "modules.json").write_text(json.dumps(modules))
+    refused = train("--steps", "1", base=str(base))
+    assert refused.rc == 1 and "Traceback" not in refused.err and b"code of the model ran" not in refused.out
+    done = train("--steps", "1", "--trust-remote-code", base=str(base))
+    assert done.rc == 0, done.err
+    assert (tmp_path / "tuned" / "loud.py").read_text() == CODE

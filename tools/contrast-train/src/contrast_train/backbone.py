@@ -13,7 +13,7 @@ from contrast_train import adapters, pooling, shape
 from contrast_train.collate import Collator
 from fletching.encode import model as models
 from fletching.errors import Refused, Usage
-from fletching.train import hardware, ranks, sharding
+from fletching.train import hardware, outcome, ranks, sharding
 
 
 @dataclass
@@ -177,6 +177,8 @@ def save(backbone: Backbone, folder: str, options: Any) -> None:
     if options.lora and options.lora_merge:
         adapters.merge(model)
     model.save_pretrained(folder, create_model_card=False, safe_serialization=True)
-    again = SentenceTransformer(folder, device="cpu", model_kwargs={"use_safetensors": True})
+    outcome.save_code(model, folder)
+    settings = {"use_safetensors": True}
+    again = SentenceTransformer(folder, device="cpu", trust_remote_code=options.trust_remote_code, model_kwargs=settings)
     if not torch.allclose(adapters.vectors(model), adapters.vectors(again), atol=1e-5):
         raise Refused("the saved model gives other vectors than the trained one", "report this; the checkpoints stand in the .run folder")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import pathlib
-import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +10,7 @@ from torch import nn
 
 from fletching.encode import model as models
 from fletching.errors import Refused, Usage
-from fletching.train import hardware
+from fletching.train import hardware, outcome
 
 
 @dataclass
@@ -174,7 +171,7 @@ def save(student: Student, folder: str, *, trust_remote_code: bool) -> int:
     if not student.is_static:
         model.max_seq_length = max(model.max_seq_length or 0, *student.lengths.values())
     model.save_pretrained(folder, create_model_card=False, safe_serialization=True)
-    save_code(modules, folder)
+    outcome.save_code(modules, folder)
     probe = ["a", "What is the capital of France?", "def add(a, b):\n    return a + b\n" * 3]
     settings = {"use_safetensors": True}
     again = SentenceTransformer(folder, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=settings)
@@ -182,12 +179,3 @@ def save(student: Student, folder: str, *, trust_remote_code: bool) -> int:
     if not torch.allclose(ours, theirs, atol=1e-5):
         raise Refused("the saved model gives other vectors than the trained one", "report this; the checkpoints stand in the .run folder")
     return model.get_embedding_dimension() or len(ours[0])
-
-
-def save_code(modules: list[Any], folder: str) -> None:
-    """Put the files of trusted classes of the model's own beside it: sentence-transformers saves their names alone."""
-    for module in modules:
-        if type(module).__module__.startswith("transformers_modules."):
-            for path in pathlib.Path(inspect.getfile(type(module))).parent.glob("*.py"):
-                if path.name != "__init__.py":
-                    shutil.copy(path, folder)

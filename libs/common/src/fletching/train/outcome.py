@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import pathlib
+import shutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -54,3 +57,12 @@ def publish(
     report.rows_out = reached
     report.check()
     folder.publish(built)
+
+
+def save_code(modules: Iterable[Any], folder: str) -> None:
+    """Put the files of trusted classes of the model's own beside it: sentence-transformers saves their names alone."""
+    for module in modules:
+        if type(module).__module__.startswith("transformers_modules."):
+            for path in pathlib.Path(inspect.getfile(type(module))).parent.glob("*.py"):
+                if path.name != "__init__.py":
+                    shutil.copy(path, folder)
