@@ -152,10 +152,10 @@ def timed(trainer: Any) -> Any:
 
 def ours(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
     from contrast_train import cli
-    from contrast_train.job import Job
+    from contrast_train.run import Job
     from fletching.report import Report
-    from fletching.train.folder import RunFolder
-    from fletching.train.watch import Watch
+    from fletching.train.metrics_log import Watch
+    from fletching.train.run_dir import RunFolder
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     memory: dict[str, Any] = {"activations": float(gigabytes)} if (gigabytes := args.way.removeprefix("ours").strip()) else {}
@@ -175,7 +175,7 @@ def theirs(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
     from sentence_transformers.sentence_transformer import losses
     from torch.utils.data import BatchSampler, SequentialSampler
 
-    from contrast_train.plan import plan
+    from contrast_train.data.batch_sampler import plan
 
     model = SentenceTransformer(args.model, device="cpu")
     model.max_seq_length = args.length

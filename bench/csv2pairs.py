@@ -153,7 +153,7 @@ print("both", 20 * (done - wall), 20 * (used - cpu))
 
 INSIDE = """
 import sys
-import csv2pairs.outputs
+import csv2pairs.pipeline
 from csv2pairs.cli import main
 wall, cpu = now()
 main([*sys.argv[1:], "--quiet"])

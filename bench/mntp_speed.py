@@ -31,10 +31,10 @@ import transformers
 
 from fletching.report import Report
 from mntp import attention
+from mntp.block_plan import Plan
 from mntp.masking import Masking
 from mntp.objective import Collator, Objective
-from mntp.plan import Plan
-from mntp.tokens import Pieces, spool
+from mntp.token_store import Pieces, spool
 from mntp.trainer import backward
 
 LENGTH, BATCH, VOCABULARY, TEXTS = 256, 32, 32_000, 240

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from contrast_train import losses
 from contrast_train.losses import Structure
-from contrast_train.objective import Objective
-from fletching.train import sharding, zero, zero_settings
+from contrast_train.training.objective import Objective
+from fletching.train.distributed import deepspeed_config, deepspeed_engine, fsdp
 
 LOSSES = {
     "infonce": losses.infonce,
@@ -107,7 +107,7 @@ def batch(seed: int, rows: int) -> dict[str, Tensor]:
 
 def flat(tensors: Iterable[Tensor | None], like: Iterable[Tensor]) -> Tensor:
     shapes = [getattr(template, "ds_shape", template.shape) for template in like]  # ZeRO-3 leaves an empty tensor
-    whole = [torch.zeros(shape) if tensor is None else sharding.whole(tensor) for tensor, shape in zip(tensors, shapes)]
+    whole = [torch.zeros(shape) if tensor is None else fsdp.whole(tensor) for tensor, shape in zip(tensors, shapes)]
     return torch.cat([tensor.flatten() for tensor in whole])
 
 
@@ -146,17 +146,17 @@ def wrapped(toy: nn.Module, wrapper: str) -> nn.Module:
     if wrapper == "ddp":
         return nn.parallel.DistributedDataParallel(toy, find_unused_parameters=True, broadcast_buffers=False)
     if wrapper == "fsdp":
-        sharding.shard(toy, torch.device("cpu"))
-        assert sharding.is_sharded(toy)
+        fsdp.shard(toy, torch.device("cpu"))
+        assert fsdp.is_sharded(toy)
     return toy
 
 
 def engine(toy: nn.Module, optimizer: torch.optim.Optimizer, stage: int) -> Any:
     """As the trainer makes it; in stage 3 without the small parameters that DeepSpeed leaves whole."""
-    shared = zero_settings.SHARED | {"stage": stage, "stage3_param_persistence_threshold": 0}
-    settings = zero_settings.BASE | {"zero_optimization": shared, "gradient_clipping": 0.0}
+    shared = deepspeed_config.SHARED | {"stage": stage, "stage3_param_persistence_threshold": 0}
+    settings = deepspeed_config.BASE | {"zero_optimization": shared, "gradient_clipping": 0.0}
     value = toy({"input_ids": torch.ones(1, 4, dtype=torch.long), "attention_mask": torch.ones(1, 4)})["sentence_embedding"]
-    return zero.Engine(toy, optimizer, settings, zero.reached(toy, value), lambda norm: norm)
+    return deepspeed_engine.Engine(toy, optimizer, settings, deepspeed_engine.reached(toy, value), lambda norm: norm)
 
 
 def one_rank(rank: int, ranks: int, folder: str, cases: list[Case]) -> None:

@@ -12,11 +12,11 @@ import torch
 import transformers as t
 from decoders import GROUPED, HEADED, WINDOWED
 
-from fletching.train import sharding
-from mntp import adapters, attention
+from fletching.train.distributed import fsdp
+from mntp import attention, lora
+from mntp.block_plan import Plan
 from mntp.masking import Masking
 from mntp.objective import Collator, Objective
-from mntp.plan import Plan
 from mntp.trainer import backward
 
 CONFIGS = {
@@ -54,8 +54,8 @@ def batch(packed: bool = True) -> dict[str, torch.Tensor]:
 
 def flat(objective: torch.nn.Module) -> torch.Tensor:
     """The whole gradient, of all parameters that train."""
-    each = ((torch.zeros_like(p) if p.grad is None else p.grad) for _, p in sharding.trained(objective))
-    return torch.cat([sharding.whole(gradient).flatten() for gradient in each])
+    each = ((torch.zeros_like(p) if p.grad is None else p.grad) for _, p in fsdp.trained(objective))
+    return torch.cat([fsdp.whole(gradient).flatten() for gradient in each])
 
 
 def objective(kind: str) -> Objective:
@@ -64,7 +64,7 @@ def objective(kind: str) -> Objective:
     if kind == "lora":
         model.requires_grad_(False)
         options = SimpleNamespace(lora_rank=4, lora_alpha=None, lora_dropout=0.0, lora_targets=(), seed=0)
-        adapters.attach(model.base_model, options)
+        lora.attach(model.base_model, options)
         for name, parameter in model.named_parameters():
             if "lora_" in name:
                 parameter.data = torch.nn.init.normal_(parameter.data.float(), std=0.1)
@@ -82,8 +82,8 @@ def one_rank(rank: int, ranks: int, folder: str, cases: list[tuple[str, str, int
     for kind, wrapper, budget in cases:
         made, model = objective(kind), None
         if wrapper == "fsdp":
-            sharding.shard(made, torch.device("cpu"))
-            assert sharding.is_sharded(made)
+            fsdp.shard(made, torch.device("cpu"))
+            assert fsdp.is_sharded(made)
         else:
             model = torch.nn.parallel.DistributedDataParallel(made, find_unused_parameters=True, broadcast_buffers=False)
         backward(made, model or made, batch(packed=False), budget, torch.device("cpu"))

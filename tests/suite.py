@@ -130,7 +130,7 @@ def output_of(command: Command, folder: Path) -> Path:
 
 FORKS = multiprocessing.get_context("forkserver")
 # One server for all tests of a worker, tests/forked.py too: whoever forks first would else settle what is imported for the others.
-FORKS.set_forkserver_preload([*MAJOR_PARTS, "suite", "forked", "synthgen.run", "synthgen.asking", "synthgen.batch"])
+FORKS.set_forkserver_preload([*MAJOR_PARTS, "suite", "forked", "synthgen.run", "synthgen.llm.client", "synthgen.llm.batch_api"])
 
 
 class Running:

@@ -14,8 +14,8 @@ import pytest
 from suite import COMMANDS, ROOT, WRITERS, Command, call, output_of, rows_for
 
 from fletching import lineage
+from fletching.io import Reader
 from fletching.report import Report
-from fletching.stream import Reader
 
 every_tool = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 every_writer = pytest.mark.parametrize("command", [COMMANDS[name] for name in WRITERS], ids=WRITERS)

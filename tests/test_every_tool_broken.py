@@ -18,7 +18,7 @@ from conftest import environment
 from suite import COMMANDS, Command, call, output_of, rows_for, start
 from test_every_tool import every_tool, every_writer, left, put, refused, types_for
 
-from fletching.stream.arrow import END_OF_STREAM, POISON
+from fletching.io.arrow import END_OF_STREAM, POISON
 
 ROWS = 20_000  # three batches of a stream
 csv2pairs = COMMANDS["csv2pairs"]

@@ -20,8 +20,8 @@ from conftest import SUBJECTS, environment
 from test_every_tool_broken import waits_for_more
 
 from fletching import lineage
+from fletching.io import Reader
 from fletching.report import Report
-from fletching.stream import Reader
 
 PYTHON = shlex.quote(sys.executable)
 BY_PYARROW = """

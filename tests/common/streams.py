@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from fletching import schema
+from fletching.io import Reader, Writer
 from fletching.report import Report
-from fletching.stream import Reader, Writer
 
 EXAMPLES = schema.load("examples")
 FORMATS = (".parquet", ".arrow", ".feather", ".arrows", ".jsonl", ".jsonl.gz", ".jsonl.zst")

@@ -297,7 +297,7 @@ class Options(Output, Standard):
 
 def run(options, report):
     import pyarrow as pa
-    from fletching.stream import Writer
+    from fletching.io import Writer
     columns = pa.schema({"id": pa.string(), "query": pa.string(), "pos": pa.list_(pa.string())})
     batch = pa.RecordBatch.from_pylist([{"id": "i", "query": "q" * 100, "pos": ["p"]}] * 8192, columns)
     with Writer(report, options.output, "examples", columns, version="1", options={}, count=False) as out:

@@ -54,8 +54,8 @@ def script(name: str) -> str:
 @pytest.fixture
 def stamped(tmp_path, examples):
     """An Arrow stream of ours with one query that is too long for the scripts."""
+    from fletching.io import Reader, Writer
     from fletching.report import Report
-    from fletching.stream import Reader, Writer
 
     long = {"id": "long", "query": "q" * 300, "pos": ["p"]}
     source = tmp_path / "in.jsonl"
@@ -71,8 +71,8 @@ def stamped(tmp_path, examples):
 @pytest.mark.parametrize("name", ["short_queries.py", "short_queries_sql.py"])
 def test_the_scripts_of_the_readme_work_in_the_middle_of_a_pipe(name, stamped, tmp_path, run, examples):
     from fletching import lineage
+    from fletching.io import Reader
     from fletching.report import Report
-    from fletching.stream import Reader
 
     (tmp_path / name).write_text(script(name))
     assert run(f"python {name} < in.arrows > out.arrows", cwd=tmp_path).err == ""

@@ -88,9 +88,9 @@ def test_the_vectors_are_those_of_sentence_transformers(encoder, model, texts):
 
 
 def test_padded_batches_give_what_packed_ones_give(encoder, model, texts, monkeypatch):
-    from fletching.encode import packed
+    from fletching.encode import padding_free
 
-    monkeypatch.setattr(packed, "prepare", lambda *_: None)
+    monkeypatch.setattr(padding_free, "prepare", lambda *_: None)
     with encoder() as ours:
         assert ours.first_position is None
         vectors = ours.encode(texts, "query")
@@ -192,7 +192,7 @@ def test_a_second_run_with_a_cache_does_no_forward_and_gives_the_same_bits(encod
 
 
 def test_the_shards_of_a_cache_are_files_of_vectors_with_hashes_of_prompt_and_text(encoder, tmp_path):
-    from fletching.stream import Reader
+    from fletching.io import Reader
 
     with encoder(cache=str(tmp_path), query_prompt="p: ") as ours:
         vectors = ours.encode(["owl", "bread"], "query")

@@ -13,9 +13,9 @@ pytest.importorskip("sentence_transformers")
 import conftest
 from pairwise import build_cross_encoder
 
-from fletching.encode import Encoder, store
+from fletching.encode import Encoder, memmap_buffer
 from fletching.encode import encoder as encoders
-from fletching.encode.rerank import Reranker
+from fletching.encode.reranker import Reranker
 from fletching.errors import Refused, Usage
 from fletching.options import Encoding
 from fletching.report import Report
@@ -127,29 +127,33 @@ def test_equal_texts_are_encoded_once(model, monkeypatch):
 def test_dots_do_not_depend_on_what_stands_beside_them(monkeypatch):
     left, right = (np.random.default_rng(i).normal(size=(50, 37)).astype(np.float32) for i in (0, 1))
     numbers = np.random.default_rng(2).integers(0, 50, (50, 9))
-    block = store.block_dots(left, right, numbers)
+    block = memmap_buffer.block_dots(left, right, numbers)
     one_by_one = np.array(
-        [[store.block_dots(left[i : i + 1], right, numbers[i : i + 1, j : j + 1])[0, 0] for j in range(9)] for i in range(50)]
+        [[memmap_buffer.block_dots(left[i : i + 1], right, numbers[i : i + 1, j : j + 1])[0, 0] for j in range(9)] for i in range(50)]
     )
     assert (block == one_by_one).all()
     assert np.allclose(block, (left.astype(float) @ right.T.astype(float))[np.arange(50)[:, None], numbers], atol=1e-5)
-    pairs = store.dots(left, np.arange(50), right, numbers[:, 0])
-    assert (pairs == [store.dots(left, np.array([i]), right, numbers[i, :1])[0] for i in range(50)]).all()
-    monkeypatch.setattr(store, "CHUNK_BYTES", 1000)
-    assert (store.block_dots(left, right, numbers) == block).all()
+    pairs = memmap_buffer.dots(left, np.arange(50), right, numbers[:, 0])
+    assert (pairs == [memmap_buffer.dots(left, np.array([i]), right, numbers[i, :1])[0] for i in range(50)]).all()
+    monkeypatch.setattr(memmap_buffer, "CHUNK_BYTES", 1000)
+    assert (memmap_buffer.block_dots(left, right, numbers) == block).all()
 
 
 def test_a_number_below_zero_has_no_product():
     units = np.eye(3, dtype=np.float32)
-    assert store.block_dots(units, units, np.array([[0, -1], [1, -1], [-1, 2]])).tolist() == [[1, -np.inf], [1, -np.inf], [-np.inf, 1]]
+    assert memmap_buffer.block_dots(units, units, np.array([[0, -1], [1, -1], [-1, 2]])).tolist() == [
+        [1, -np.inf],
+        [1, -np.inf],
+        [-np.inf, 1],
+    ]
 
 
 def test_room_holds_what_is_put_there_after_it_was_forgotten():
-    held = store.room(1000, 16)
+    held = memmap_buffer.room(1000, 16)
     held[:] = np.arange(16000).reshape(1000, 16)
-    store.forget(held)
+    memmap_buffer.forget(held)
     assert (held.ravel() == np.arange(16000)).all()
-    assert store.room(0, 16).shape == (0, 16)
+    assert memmap_buffer.room(0, 16).shape == (0, 16)
 
 
 # --- the options of every tool that encodes ----------------------------------------------------------

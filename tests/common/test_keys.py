@@ -8,7 +8,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fletching import keys
+from fletching import text_keys
 from fletching.text import normalise
 
 BLANKS = " \t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u2003"
@@ -23,16 +23,16 @@ def reference(text: str | None) -> int:
 @given(TEXTS, st.integers(0, 3))
 def test_a_key_is_the_hash_of_the_normalised_text(texts, start):
     array = pa.array(texts, pa.string()).slice(start)
-    assert keys.of(array).tolist() == [reference(text) for text in texts[start:]]
+    assert text_keys.of(array).tolist() == [reference(text) for text in texts[start:]]
 
 
 @given(TEXTS)
 def test_keys_of_few_distinct_texts_are_the_same_keys(texts):
     array = pa.array(texts * 2, pa.string())
-    assert np.array_equal(keys.of_few(array), keys.of(array))
+    assert np.array_equal(text_keys.of_few(array), text_keys.of(array))
 
 
 def test_mixed_numbers_spread_evenly_over_the_bits():
-    mixed = keys.mix(7, np.arange(20_000))
+    mixed = text_keys.mix(7, np.arange(20_000))
     bits = (mixed[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
     assert abs(bits.mean(0) - 0.5).max() < 0.02

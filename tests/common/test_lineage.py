@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fletching import lineage
+from fletching.io import Reader, Writer
 from fletching.report import Report
-from fletching.stream import Reader, Writer
 
 
 def stage(tool: str, inputs: list[str], output: str, **options) -> list[dict]:

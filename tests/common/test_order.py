@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fletching.train.order import order, shuffle
+from fletching.train.batch_order import order, shuffle
 
 
 @given(rows=st.integers(1, 60), batch=st.integers(1, 20), seed=st.integers(0, 99))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from fletching import cli, schema
 from fletching.errors import Refused
+from fletching.io import Reader
 from fletching.report import Report
-from fletching.stream import Reader
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 EXAMPLES = schema.load("examples")

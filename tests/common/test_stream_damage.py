@@ -15,7 +15,7 @@ import zstandard
 
 from fletching import lineage
 from fletching.errors import Refused
-from fletching.stream.arrow import END_OF_STREAM, POISON
+from fletching.io.arrow import END_OF_STREAM, POISON
 
 sys.path.insert(0, os.path.dirname(__file__))
 from streams import numbered, read, write

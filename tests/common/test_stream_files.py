@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fletching.errors import Refused, Usage
+from fletching.io import Writer
 from fletching.report import Report
-from fletching.stream import Writer
 
 sys.path.insert(0, os.path.dirname(__file__))
 from streams import FORMATS, columns_of, numbered, read, write
@@ -69,7 +69,7 @@ def child(code: str, folder, name: str = "out.parquet", stdout: Any = subprocess
     program = f"""
 import os, resource, signal, sys
 sys.path.insert(0, {os.path.dirname(__file__)!r})
-import fletching.stream.writer as writer
+import fletching.io.writer as writer
 from streams import numbered, write
 path = sys.argv[1]
 {textwrap.dedent(code)}
@@ -131,7 +131,7 @@ def test_the_output_has_the_rights_that_the_umask_gives(tmp_path):
 
 
 def test_an_output_may_replace_its_own_input(tmp_path):
-    from fletching.stream import Reader
+    from fletching.io import Reader
 
     path = write(tmp_path / "rows.parquet", numbered(20_000))
     report = Report("maker", quiet=True)

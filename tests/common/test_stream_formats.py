@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fletching.errors import Refused, Usage
+from fletching.io import Reader
 from fletching.report import Report
-from fletching.stream import Reader
 
 sys.path.insert(0, os.path.dirname(__file__))
 from streams import FORMATS, columns_of, numbered, read, write

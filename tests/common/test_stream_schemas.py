@@ -11,8 +11,8 @@ import pytest
 
 from fletching import lineage
 from fletching.errors import Refused
+from fletching.io import Reader
 from fletching.report import Report
-from fletching.stream import Reader
 
 ALL = ("tasks", "examples", "texts")
 ROWS = {

@@ -7,8 +7,8 @@ import os
 import pyarrow as pa
 import pytest
 
+from fletching.io import Together, Writer
 from fletching.report import Report
-from fletching.stream import Together, Writer
 
 COLUMNS = pa.schema([pa.field("id", pa.string(), False), pa.field("text", pa.string(), False)])
 ROWS = pa.RecordBatch.from_pylist([{"id": "a", "text": "b"}], COLUMNS)

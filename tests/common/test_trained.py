@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fletching import keys, trained
+from fletching import text_keys, training_index
 from fletching.errors import Refused
-from fletching.trained import TrainedOn
+from fletching.training_index import TrainedOn
 
 LONG = "one two three four five six seven eight nine ten"
 
 
-def of(*texts: str, most_runs: int = trained.MOST_RUNS) -> TrainedOn:
+def of(*texts: str, most_runs: int = training_index.MOST_RUNS) -> TrainedOn:
     found = TrainedOn(most_runs)
     found.add(pa.array(texts))
     found.settle()
@@ -25,11 +25,11 @@ def of(*texts: str, most_runs: int = trained.MOST_RUNS) -> TrainedOn:
 
 def test_a_text_is_found_again_however_it_is_spelled_and_another_is_not(tmp_path):
     of("The owl  hunts.", "", LONG).save(tmp_path)
-    found = trained.load(tmp_path)
-    asked = keys.of(pa.array(["the OWL hunts.", "The owl sleeps.", " "]))
-    assert keys.among(asked, found.whole).tolist() == [True, False, False]
-    _, runs = keys.of_runs(pa.array(["Two, three: four five six seven eight nine!", "two three five four six seven eight nine"]), 8)
-    assert keys.among(runs, found.runs).tolist() == [True, False]
+    found = training_index.load(tmp_path)
+    asked = text_keys.of(pa.array(["the OWL hunts.", "The owl sleeps.", " "]))
+    assert text_keys.among(asked, found.whole).tolist() == [True, False, False]
+    _, runs = text_keys.of_runs(pa.array(["Two, three: four five six seven eight nine!", "two three five four six seven eight nine"]), 8)
+    assert text_keys.among(runs, found.runs).tolist() == [True, False]
     assert len(found.runs) == 3
 
 
@@ -43,7 +43,7 @@ def test_the_file_does_not_depend_on_order_or_batches(tmp_path, batches):
             found.add(pa.array(batch, pa.string()))
         (tmp_path / str(number)).mkdir(exist_ok=True)
         found.save(tmp_path / str(number))
-        files.append((tmp_path / str(number) / trained.NAME).read_bytes())
+        files.append((tmp_path / str(number) / training_index.NAME).read_bytes())
     assert files[0] == files[1]
 
 
@@ -55,7 +55,7 @@ def test_many_runs_are_thinned_to_a_sample_that_says_how_thin(tmp_path):
     assert set(thin.runs) == {key for key in whole.runs if key < 2**62}
     assert np.array_equal(thin.sampled(whole.runs), whole.runs < 2**62)
     thin.save(tmp_path)
-    assert trained.load(tmp_path).halvings == 2
+    assert training_index.load(tmp_path).halvings == 2
 
 
 def test_what_the_base_model_saw_stays_with_the_model_tuned_from_it():
@@ -63,28 +63,33 @@ def test_what_the_base_model_saw_stays_with_the_model_tuned_from_it():
     tuned.add(pa.array(["the tuned"]))
     tuned.include(base)
     tuned.settle()
-    assert keys.among(keys.of(pa.array(["The base", "The tuned", LONG, "other"])), tuned.whole).tolist() == [True, True, True, False]
+    assert text_keys.among(text_keys.of(pa.array(["The base", "The tuned", LONG, "other"])), tuned.whole).tolist() == [
+        True,
+        True,
+        True,
+        False,
+    ]
     assert tuned.halvings == base.halvings
 
 
 def test_no_text_stands_in_the_file(tmp_path):
     of("secretword", "secretword " * 20).save(tmp_path)
-    assert b"secretword" not in (tmp_path / trained.NAME).read_bytes()
+    assert b"secretword" not in (tmp_path / training_index.NAME).read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "version"])
 def test_a_damaged_file_is_refused(tmp_path, damage):
     of("a text").save(tmp_path)
-    path = tmp_path / trained.NAME
+    path = tmp_path / training_index.NAME
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-20])
     elif damage == "foreign":
         pq.write_table(pa.table({"a": [1]}), path)
     else:
-        pq.write_table(pq.read_table(path).replace_schema_metadata({trained.META: b'{"version": "2.0", "words": 8}'}), path)
+        pq.write_table(pq.read_table(path).replace_schema_metadata({training_index.META: b'{"version": "2.0", "words": 8}'}), path)
     with pytest.raises(Refused, match="version 2.0" if damage == "version" else "damaged"):
-        trained.load(tmp_path)
+        training_index.load(tmp_path)
 
 
 def test_a_model_without_the_file_is_not_known():
-    assert trained.load("/nowhere") is None
+    assert training_index.load("/nowhere") is None

@@ -12,7 +12,7 @@ import pytest
 from several import ALONE, furthest, plain
 
 from fletching.errors import Usage
-from fletching.train import zero_settings
+from fletching.train.distributed import deepspeed_config
 
 OURS = SimpleNamespace(batch=128, clip=1.0, lr=1e-4, weight_decay=0.01, accumulate=1)
 
@@ -80,7 +80,7 @@ def test_a_config_that_contradicts_is_refused(tmp_path: Path, config: dict[str, 
     path = tmp_path / "ds.json"
     path.write_text(json.dumps({"zero_optimization": {"stage": 2}} | config if config else {}))
     with pytest.raises(Usage) as refused:
-        zero_settings.read(str(path), OURS)
+        deepspeed_config.read(str(path), OURS)
     assert str(path) in refused.value.what and told in refused.value.what
 
 
@@ -89,8 +89,8 @@ def test_a_config_that_says_what_we_say_is_read(tmp_path: Path) -> None:
     zero = {"stage": 2, "overlap_comm": True, "reduce_bucket_size": 1000, "allgather_bucket_size": "auto"}
     agreed = {"train_batch_size": 128, "gradient_clipping": 1.0, "optimizer": {"type": "AdamW", "params": {"lr": 1e-4, "eps": "auto"}}}
     path.write_text(json.dumps(agreed | {"zero_optimization": zero, "bf16": {"enabled": "auto"}, "wall_clock_breakdown": False}))
-    assert zero_settings.read(str(path), OURS) == zero_settings.BASE | {
-        "zero_optimization": zero_settings.SHARED | {"stage": 2, "overlap_comm": True, "reduce_bucket_size": 1000},
+    assert deepspeed_config.read(str(path), OURS) == deepspeed_config.BASE | {
+        "zero_optimization": deepspeed_config.SHARED | {"stage": 2, "overlap_comm": True, "reduce_bucket_size": 1000},
         "gradient_clipping": 1.0,
         "wall_clock_breakdown": False,
     }
@@ -98,12 +98,12 @@ def test_a_config_that_says_what_we_say_is_read(tmp_path: Path) -> None:
 
 def test_a_stage_that_is_none_is_answered_with_those_there_are() -> None:
     with pytest.raises(Usage) as refused:
-        zero_settings.read("zero4", OURS)
+        deepspeed_config.read("zero4", OURS)
     assert "zero4" in refused.value.what and "zero1, zero2, zero3" in refused.value.fix
 
 
 def test_deepspeed_that_is_not_installed_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Usage, match="deepspeed is not installed") as refused:
-        zero_settings.read("zero2", OURS)
+        deepspeed_config.read("zero2", OURS)
     assert "--fsdp" in refused.value.fix

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from contrast_train.evaluate import HeldOut, margin, ndcg, ranks
+from contrast_train.training.retrieval_evaluator import HeldOut, margin, ndcg, ranks
 
 
 def test_ndcg_and_mrr_of_a_known_ranking() -> None:

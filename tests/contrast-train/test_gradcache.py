@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from contrast_train import losses
-from contrast_train.collate import Collator
-from contrast_train.gradcache import micro_batches, padded
+from contrast_train.data.collator import Collator
+from contrast_train.data.dataset import Drawn, text_key
 from contrast_train.losses import Structure
-from contrast_train.objective import Objective
-from contrast_train.rows import Drawn, text_key
+from contrast_train.training.gradcache import micro_batches, padded
+from contrast_train.training.objective import Objective
 
 
 class Toy(nn.Module):

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from contrast_train import choice, cli
-from contrast_train.carried import Census, Needs
-from contrast_train.losses import Structure
+from contrast_train import cli
+from contrast_train.losses import Structure, registry
+from contrast_train.losses.requirements import Census, Needs
 from fletching.cli import parse
 
 FAST = ("--batch", "4", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32", "--activations", "0", "--steps", "2")
@@ -150,16 +150,16 @@ def test_each_option_reaches_the_loss(line: str) -> None:
     found = []
     for argv in line.split(" | "):
         options = parse(cli.Options, ["--model", "m", "-o", "x", *argv.split()])
-        found.append(choice.build(options, options.loss, "cosine")(q, d, structure).value.item())
+        found.append(registry.build(options, options.loss, "cosine")(q, d, structure).value.item())
         cli.check(options)
     assert found[0] != pytest.approx(found[1], rel=1e-6)
     loss = options.loss
-    assert choice.build(options, loss, "dot")(q, d, structure).value.item() != pytest.approx(found[1], rel=1e-6)
+    assert registry.build(options, loss, "dot")(q, d, structure).value.item() != pytest.approx(found[1], rel=1e-6)
 
 
 def test_dot_products_and_margins_start_at_a_temperature_of_one() -> None:
     options = parse(cli.Options, ["--model", "m"])
-    assert [choice.temperature(options, loss, by) for loss, by in (("kl", "cosine"), ("kl", "dot"), ("margin-mse", "cosine"))] == [
+    assert [registry.temperature(options, loss, by) for loss, by in (("kl", "cosine"), ("kl", "dot"), ("margin-mse", "cosine"))] == [
         0.05,
         1,
         1,
@@ -232,8 +232,8 @@ def test_texts_train_simcse(train: Any, corpus: list[dict[str, Any]], tmp_path: 
 
 
 def test_two_views_are_two_texts_in_the_batch() -> None:
-    from contrast_train.collate import Collator
-    from contrast_train.rows import Drawn, text_key
+    from contrast_train.data.collator import Collator
+    from contrast_train.data.dataset import Drawn, text_key
 
     rows = [Drawn(i, text, None, (), (), {}, frozenset({text_key(text)}), frozenset()) for i, text in enumerate(["a", "b", "A"])]
     batch = Collator(lambda texts, length: [[ord(text[0])] for text in texts], views=True)(rows)
@@ -304,10 +304,10 @@ def test_prompt_tokens_out_of_pooling_train_the_vectors_that_are_used(train: Any
 
 
 def test_the_objective_gives_the_vectors_of_a_model_that_leaves_prompts_out(model: str) -> None:
-    from contrast_train import backbone
-    from contrast_train.collate import Collator
-    from contrast_train.objective import Objective
-    from contrast_train.shape import settle_prompt_pooling
+    from contrast_train.data.collator import Collator
+    from contrast_train.model import backbone
+    from contrast_train.model.head import settle_prompt_pooling
+    from contrast_train.training.objective import Objective
 
     argv = ["--model", model, "-o", "x", "--dtype", "float32", "--query-prompt", "how is it: ", "--doc-prompt", "iron "]
     made = backbone.load(parse(cli.Options, argv))

@@ -136,7 +136,7 @@ def test_adapters_kept_give_the_vectors_of_adapters_merged(train: Any, bare: Any
 def test_lora_goes_on_from_checkpoints_of_adapters_alone(train: Any, bare: Any, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    from fletching.train.folder import RunFolder
+    from fletching.train.run_dir import RunFolder
 
     before, sizes = RunFolder.save, []
 

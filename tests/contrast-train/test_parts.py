@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from contrast_train import losses
+from contrast_train.api import PlannedBatches, collator_for, loss_for
 from contrast_train.losses import Structure
-from contrast_train.parts import PlannedBatches, collator_for, loss_for
 from fletching.errors import Refused
 
 SCRIPT = """
 import sys
 from datasets import load_dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from contrast_train.parts import PlannedBatches, collator_for, loss_for
+from contrast_train.api import PlannedBatches, collator_for, loss_for
 
 data, folder, out = sys.argv[1:]
 model = SentenceTransformer(folder, device="cpu")
@@ -123,7 +123,7 @@ def test_several_processes_and_unknown_columns_are_refused(model: str, monkeypat
 
 def test_losses_need_torch_alone_and_the_batch_no_sentence_transformers(run: Any) -> None:
     script = "import sys; sys.modules['sentence_transformers'] = sys.modules['transformers'] = None\n"
-    script += "import contrast_train.losses, contrast_train.gradcache\nassert 'pyarrow' not in sys.modules\n"
-    script += "import contrast_train.plan, contrast_train.collate, contrast_train.objective"
+    script += "import contrast_train.losses, contrast_train.training.gradcache\nassert 'pyarrow' not in sys.modules\n"
+    script += "import contrast_train.data.batch_sampler, contrast_train.data.collator, contrast_train.training.objective"
     done = run([sys.executable, "-c", script])
     assert done.rc == 0, done.err

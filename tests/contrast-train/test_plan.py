@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contrast_train.plan import Plan, plan
-from contrast_train.tasks import sizes
+from contrast_train.data.batch_sampler import Plan, plan
+from contrast_train.data.task_mixing import sizes
 from fletching.errors import Refused
 
 tasks = st.lists(st.sampled_from([None, "nq", "sts", "faq"]), min_size=1, max_size=60)

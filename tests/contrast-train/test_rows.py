@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from contrast_train.carried import Needs
-from contrast_train.collate import Collator, arrange
-from contrast_train.rows import Drawn, Rows, spool
+from contrast_train.data.collator import Collator, arrange
+from contrast_train.data.dataset import Drawn, Rows, spool
+from contrast_train.losses.requirements import Needs
+from fletching.io import Reader
 from fletching.report import Report
-from fletching.stream import Reader
 
 
 @pytest.fixture

@@ -263,7 +263,7 @@ def test_triplet_takes_its_margin(train: Any, tmp_path: Path) -> None:
 
 
 def test_keep_is_the_number_of_checkpoints_left_besides_the_best(tmp_path: Path) -> None:
-    from fletching.train.folder import RunFolder
+    from fletching.train.run_dir import RunFolder
 
     folder = RunFolder(str(tmp_path / "some"))
     for step in range(1, 7):

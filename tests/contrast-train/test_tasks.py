@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from contrast_train import cli, tasks
-from contrast_train.inputs import by_task
-from contrast_train.tasks import Task
+from contrast_train import cli
+from contrast_train.data import task_mixing
+from contrast_train.data.task_folders import by_task
+from contrast_train.data.task_mixing import Task
 from fletching.cli import parse
 from fletching.errors import Usage
 
@@ -81,10 +82,10 @@ def test_tasks_have_weights_and_prompts_and_the_model_keeps_them(train: Any, fol
 
 
 def test_prompts_of_tasks_stand_before_their_texts(tmp_path: Path, write: Any) -> None:
-    from contrast_train.collate import arrange
-    from contrast_train.rows import Rows, spool
+    from contrast_train.data.collator import arrange
+    from contrast_train.data.dataset import Rows, spool
+    from fletching.io import Reader
     from fletching.report import Report
-    from fletching.stream import Reader
 
     rows = [{"query": "a", "pos": ["p"], "task": "x"}, {"query": "b", "pos": ["p"], "task": "y"}]
     rows.append({"query": "c", "pos": ["p"], "task": None, "prompt": "mine"})
@@ -101,7 +102,7 @@ def test_prompts_of_tasks_stand_before_their_texts(tmp_path: Path, write: Any) -
 def test_held_out_rows_have_the_prompts_of_their_tasks() -> None:
     import pyarrow as pa
 
-    from contrast_train.evaluate import HeldOut
+    from contrast_train.training.retrieval_evaluator import HeldOut
 
     table = pa.table({"query": ["a", "b", "c"], "pos": [["p"], ["p"], ["r"]], "task": ["x", None, "x"], "prompt": [None, None, "own"]})
     held = HeldOut(table.to_batches(), "q: ", "dev", "d: ", {"x": ("X ", "DX ")}, "<{}> ")
@@ -139,11 +140,11 @@ def test_a_prompt_of_the_row_and_another_of_its_task_clash() -> None:
 
     found: Counter[tuple[str, str | None]] = Counter({("nq", None): 3, ("nq", "row: "): 1})
     with pytest.raises(Refused, match="rows of task nq ask for the prompt 'row: '"):
-        tasks.merged_prompts(found, {"nq": Task(query_prompt="task: ")}, "tasks.json")
-    assert tasks.merged_prompts(found, {}, None) == {None: 3, "row: ": 1}
+        task_mixing.merged_prompts(found, {"nq": Task(query_prompt="task: ")}, "tasks.json")
+    assert task_mixing.merged_prompts(found, {}, None) == {None: 3, "row: ": 1}
     with pytest.raises(Refused, match="a prompt named query already"):
-        tasks.save_prompts({"query": "q: "}, {"query": Task(query_prompt="other: ")}, "")
-    assert tasks.save_prompts({}, {"a": Task(doc_prompt="d: ")}, "")["document"] == "d: "
+        task_mixing.save_prompts({"query": "q: "}, {"query": Task(query_prompt="other: ")}, "")
+    assert task_mixing.save_prompts({}, {"a": Task(doc_prompt="d: ")}, "")["document"] == "d: "
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_a_key_of_another_trainer_is_answered_with_ours(tmp_path: Path, key: str
 
 
 def test_the_names_of_other_trainers_lead_to_options_that_exist() -> None:
-    from contrast_train.elsewhere import NAMES_ELSEWHERE
+    from contrast_train.foreign_option_names import NAMES_ELSEWHERE
     from fletching.cli import describe
 
     known = {name.replace("_", "-") for name in describe(cli.Options)}

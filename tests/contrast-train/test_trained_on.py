@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from contrast_train import cli
-from fletching import keys, trained
+from fletching import text_keys, training_index
 
 FAST = ("--batch", "4", "--batch-tokens", "64", "--dtype", "float32", "--activations", "0", "--steps", "1")
 
@@ -26,9 +26,9 @@ def train(invoke: Any, model: str, tmp_path: Path, write: Any) -> Any:
 
 
 def known(folder: Path, texts: list[str]) -> list[bool]:
-    found = trained.load(str(folder))
+    found = training_index.load(str(folder))
     assert found is not None
-    return keys.among(keys.of(pa.array(texts)), found.whole).tolist()
+    return text_keys.among(text_keys.of(pa.array(texts)), found.whole).tolist()
 
 
 def test_the_folder_knows_the_texts_that_were_trained_on_and_no_others(train: Any, examples: list[dict[str, Any]]) -> None:

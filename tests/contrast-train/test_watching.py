@@ -11,7 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contrast_train import blend, cli, collapse
+from contrast_train import cli
+from contrast_train.model import weight_interpolation
+from contrast_train.training import collapse_monitor
 
 FAST = ("--batch", "4", "--batch-tokens", "64", "--lr", "3e-3", "--dtype", "float32", "--dropout", "0", "--steps", "3")
 
@@ -53,7 +55,7 @@ def test_the_best_share_is_chosen_on_the_held_out_examples(
     summary = json.loads((tmp_path / "summary.json").read_text())
     told = next(note for note in summary["notes"] if note.startswith("blend: "))
     found = {float(part.split()[0]): float(part.split()[2]) for part in told.removeprefix("blend: ").split(", ")}
-    assert tuple(found) == blend.SHARES
+    assert tuple(found) == weight_interpolation.SHARES
     assert found[summary["measures"]["blend"]] == max(found.values())
     # It was put there after others: not a blend of blends.
     train("--eval", dev, out="whole")
@@ -65,7 +67,7 @@ def test_the_best_share_is_chosen_on_the_held_out_examples(
 
 
 def test_of_equal_shares_the_one_nearest_to_the_base_is_taken() -> None:
-    assert blend.best(lambda share: min(share, 0.6))[0] == 0.6
+    assert weight_interpolation.best(lambda share: min(share, 0.6))[0] == 0.6
 
 
 @given(st.integers(2, 30), st.integers(1, 8), st.integers(0, 9))
@@ -73,20 +75,20 @@ def test_the_mean_cosine_is_that_of_all_pairs(n: int, dimension: int, seed: int)
     vectors = torch.randn(n, dimension, generator=torch.Generator().manual_seed(seed))
     unit = torch.nn.functional.normalize(vectors.double(), dim=1)
     pairs = (unit @ unit.T)[~torch.eye(n, dtype=torch.bool)]
-    assert collapse.mean_cosine(vectors).item() == pytest.approx(pairs.mean().item(), abs=1e-5)
+    assert collapse_monitor.mean_cosine(vectors).item() == pytest.approx(pairs.mean().item(), abs=1e-5)
 
 
 def test_the_alarm_speaks_once_after_enough_steps_in_a_row() -> None:
-    alarm = collapse.Alarm()
-    seen = [0.99] * (collapse.PATIENCE - 1) + [0.5] + [0.99] * (collapse.PATIENCE + 5)
+    alarm = collapse_monitor.Alarm()
+    seen = [0.99] * (collapse_monitor.PATIENCE - 1) + [0.5] + [0.99] * (collapse_monitor.PATIENCE + 5)
     told = [alarm.see(cosine) is not None for cosine in seen]
-    assert [step for step, spoke in enumerate(told) if spoke] == [2 * collapse.PATIENCE - 1]
+    assert [step for step, spoke in enumerate(told) if spoke] == [2 * collapse_monitor.PATIENCE - 1]
 
 
 def test_a_collapse_is_told_with_what_to_try(train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "all alike" not in train(out="sound").err
-    monkeypatch.setattr(collapse, "LIMIT", -1.0)
-    monkeypatch.setattr(collapse, "PATIENCE", 2)
+    monkeypatch.setattr(collapse_monitor, "LIMIT", -1.0)
+    monkeypatch.setattr(collapse_monitor, "PATIENCE", 2)
     done = train()
     assert done.err.count("step 2: the vectors are all alike") == 1
     assert "try a lower --lr" in done.err

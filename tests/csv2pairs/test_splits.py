@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csv2pairs.cli import main
+from csv2pairs.key_set import Seen
 from csv2pairs.partition import file_name
-from csv2pairs.seen import Seen
-from csv2pairs.split import components
+from csv2pairs.splitting import components
 from fletching.text import normalise
 
 HALVES = ["--split", "one=0.5,two=0.5"]

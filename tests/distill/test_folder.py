@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from distill import cli
-from fletching import keys, trained
+from fletching import text_keys, training_index
 from fletching.errors import Refused
 
 FAST = ("--batch", "4", "--dtype", "float32")
@@ -86,14 +86,14 @@ def test_measures_are_sent_to_services_that_are_there(learn: Any, tmp_path: Path
 
 def test_the_folder_knows_what_student_and_teacher_were_trained_on(learn: Any, tmp_path: Path, model: str) -> None:
     shutil.copytree(model, tmp_path / "teacher")
-    before = trained.TrainedOn()
+    before = training_index.TrainedOn()
     before.add(pa.array(["What the teacher saw."]))
     before.save(str(tmp_path / "teacher"))
     done = learn(tmp_path / "teacher", "--epochs", "0.6", "--student-layers", "1")
     assert "12 in, 8 out (4 not reached by --steps)" in done.err
-    found = trained.load(str(tmp_path / "student"))
+    found = training_index.load(str(tmp_path / "student"))
     assert found and len(found.whole) == 9
-    assert set(keys.of(pa.array(["What the teacher saw."])).tolist()) < set(found.whole.tolist())
+    assert set(text_keys.of(pa.array(["What the teacher saw."])).tolist()) < set(found.whole.tolist())
 
 
 def test_no_training_text_and_no_path_stands_in_the_folder(learn: Any, tmp_path: Path, model: str, corpus: list[dict[str, Any]]) -> None:

@@ -106,7 +106,7 @@ def test_teachers_stand_side_by_side_by_their_weights(
     """Targets of weight 3 and 1: similarities are the weighted mean of the teachers'."""
     from distill.targets import targets
     from distill.teachers import Array
-    from distill.texts import Texts, open_reader, spool
+    from distill.text_dataset import Texts, open_reader, spool
     from fletching.report import Report
 
     report = Report("test", quiet=True)

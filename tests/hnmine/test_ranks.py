@@ -11,15 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pairwise import cosine, random_units
 
-from fletching import keys
-from fletching.encode import store
+from fletching import text_keys
+from fletching.encode import memmap_buffer
 from fletching.text import normalise
-from hnmine import search, tiles
+from hnmine import bf16_topk, search
 
 
 def pool_keys(domain: str | None, texts: list[str]) -> np.ndarray:
     """Ties go by these: content alone."""
-    return keys.mix(keys.of(pa.array([domain], pa.string())), keys.of(pa.array(texts, pa.string())))
+    return text_keys.mix(text_keys.of(pa.array([domain], pa.string())), text_keys.of(pa.array(texts, pa.string())))
 
 
 def reference(rows: list[dict], vectors: dict[str, Any], corpus: list[dict], raw: bool = False) -> list[list[str]]:
@@ -111,7 +111,7 @@ def test_titles_stand_before_the_text(mine):
 def test_blocks_of_documents_change_nothing(mine, monkeypatch):
     rows, vectors, corpus = world(5)
     whole, _ = mine(rows, vectors, *OPEN, "--negatives", 8, corpus=corpus)
-    monkeypatch.setattr(tiles, "available", lambda: False)
+    monkeypatch.setattr(bf16_topk, "available", lambda: False)
     monkeypatch.setattr(search, "DOCUMENT_BLOCK", 7)
     monkeypatch.setattr(search, "QUERY_BLOCK", 5)
     assert mine(rows, vectors, *OPEN, "--negatives", 8, corpus=corpus)[0] == whole
@@ -120,7 +120,7 @@ def test_blocks_of_documents_change_nothing(mine, monkeypatch):
 @pytest.fixture(params=["tiles", "faiss", "torch"])
 def way(request, monkeypatch):
     """Each way to search on a CPU; bf16 products are right, if slow, without tiles too."""
-    monkeypatch.setattr(tiles, "available", lambda: request.param == "tiles")
+    monkeypatch.setattr(bf16_topk, "available", lambda: request.param == "tiles")
     if request.param == "torch":
         monkeypatch.setattr(search, "_faiss", search._torch)
     return request.param
@@ -131,7 +131,7 @@ def way(request, monkeypatch):
 def test_every_way_to_search_finds_the_exact_best(way, seed, count, k):
     queries, documents = random_units(9, 24, seed), random_units(count, 24, seed + 1)
     numbers, cosines = search.dense(queries, documents, "cpu")(np.arange(9), k)
-    exact = store.block_dots(queries, documents, np.tile(np.arange(count), (9, 1)))
+    exact = memmap_buffer.block_dots(queries, documents, np.tile(np.arange(count), (9, 1)))
     order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
     assert (numbers == order).all() and (cosines == np.take_along_axis(exact, order, 1)).all()
 
@@ -139,32 +139,32 @@ def test_every_way_to_search_finds_the_exact_best(way, seed, count, k):
 def test_blocks_of_tiles_change_nothing_and_rising_scores_are_all_seen(monkeypatch):
     documents = random_units(1000, 24, 1)
     documents = documents[np.argsort(documents @ documents[0])]  # the best come last
-    expected = np.argsort(-store.block_dots(documents[-1:], documents, np.arange(1000)[None]), kind="stable")[0, :20]
-    monkeypatch.setattr(tiles, "available", lambda: True)
+    expected = np.argsort(-memmap_buffer.block_dots(documents[-1:], documents, np.arange(1000)[None]), kind="stable")[0, :20]
+    monkeypatch.setattr(bf16_topk, "available", lambda: True)
     for queries, size, piece, keys_held in ((256, 32_768, 4096, 1 << 22), (2, 192, 48, 100), (1, 64, 32, 1), (3, 1000, 16, 1)):
-        monkeypatch.setattr(tiles, "QUERIES", queries)
-        monkeypatch.setattr(tiles, "DOCUMENTS", size)
-        monkeypatch.setattr(tiles, "PIECE", piece)
-        monkeypatch.setattr(tiles, "KEYS", keys_held)
+        monkeypatch.setattr(bf16_topk, "QUERIES", queries)
+        monkeypatch.setattr(bf16_topk, "DOCUMENTS", size)
+        monkeypatch.setattr(bf16_topk, "PIECE", piece)
+        monkeypatch.setattr(bf16_topk, "KEYS", keys_held)
         numbers, _ = search.dense(documents[-3:], documents, "cpu")(np.arange(3), 20)
         assert (numbers[2] == expected).all()
 
 
 def test_what_tiles_do_not_find_stays_below_their_bound():
     queries, documents = random_units(40, 64, seed=3), random_units(500, 64, seed=4)
-    bound, numbers = tiles.top(queries, documents, 30)
+    bound, numbers = bf16_topk.top(queries, documents, 30)
     exact = queries.astype(float) @ documents.T.astype(float)
     exact[np.arange(40)[:, None], numbers] = -1
     assert (exact.max(1) < bound).all() and (bound - exact.max(1)).max() < 0.05
 
 
 def test_scores_below_zero_keep_their_order(monkeypatch):
-    monkeypatch.setattr(tiles, "PIECE", 32)
+    monkeypatch.setattr(bf16_topk, "PIECE", 32)
     documents = random_units(400, 24, seed=6)
     queries = -documents[:2] - documents.mean(0)
     chosen = documents[(queries @ documents.T < -0.01).all(0)]
     assert len(chosen) > 60
-    _, numbers = tiles.top(queries, chosen, 20)
+    _, numbers = bf16_topk.top(queries, chosen, 20)
     exact = queries @ chosen.T
     assert (np.take_along_axis(exact, numbers, 1).min(1) >= np.sort(exact, axis=1)[:, -20] - 0.01).all()
 

@@ -33,7 +33,7 @@ def test_the_loss_is_that_of_the_state_before_each_masked_token(name: str) -> No
 
 def gradient(made: dict[str, torch.Tensor], budget: int, monkeypatch: Any = None, ranks: int = 1) -> torch.Tensor:
     """Of a whole step; over ranks: the mean of theirs, as DDP takes it."""
-    from fletching.train import ranks as processes
+    from fletching.train.distributed import process_group as processes
 
     found = []
     for number in range(ranks):

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fletching.report import Report
+from mntp.block_plan import Plan, pack, plan
 from mntp.masking import Masking
-from mntp.plan import Plan, pack, plan
-from mntp.tokens import Pieces, spool
+from mntp.token_store import Pieces, spool
 
 SPECIAL = np.array([0, 1, 2])
 

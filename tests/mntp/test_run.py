@@ -306,7 +306,7 @@ def test_frozen_weights_come_out_as_they_went_in(train: Any, bare: Any, tmp_path
 
 
 def test_so_many_checkpoints_are_kept(train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fletching.train.folder import RunFolder
+    from fletching.train.run_dir import RunFolder
 
     kept: list[list[str]] = []
     publish = RunFolder.publish

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fletching.errors import Refused
 from fletching.report import Report
-from mteb_eval import collection
+from mteb_eval.data import collection
 
 
 def build(write, path, rows, **options):

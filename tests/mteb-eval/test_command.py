@@ -85,8 +85,8 @@ def test_models_are_called_by_the_shortest_end_of_their_paths(model, destroyed, 
 
 
 def test_measures_follow_their_schema_and_say_how_each_figure_was_made(model, destroyed, evaluate, examples, write):
+    from fletching.io import Reader
     from fletching.report import Report
-    from fletching.stream import Reader
 
     command = [f"a={model}", f"b={destroyed}", "--examples", write("t.jsonl", examples), "-o", "out.parquet", "--doc-length", 16]
     assert evaluate(*command, "--metrics", "MAP@5,ndcg_at_3").rc == 0

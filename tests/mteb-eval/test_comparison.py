@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mteb_eval import comparison
-from mteb_eval.outcome import Outcome
+from mteb_eval.scoring import comparison
+from mteb_eval.scoring.task_result import Outcome
 
 
 def outcome(values, run_values=None):

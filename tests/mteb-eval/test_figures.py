@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
-from mteb_eval import outcome
 from mteb_eval.encoder import Variant
+from mteb_eval.scoring import task_result
 
 
 def scored(qrels, results):
     """The observations that come out of mteb's own scoring."""
     from mteb._evaluators.retrieval_metrics import calculate_retrieval_scores
 
-    scores = calculate_retrieval_scores(results, qrels, list(outcome.CUTS))
-    return outcome.of_queries(scores.all_scores, qrels, results), scores
+    scores = calculate_retrieval_scores(results, qrels, list(task_result.CUTS))
+    return task_result.of_queries(scores.all_scores, qrels, results), scores
 
 
 def test_a_ranking_computed_by_hand_has_the_figures_of_the_paper_formulas():
@@ -50,7 +50,7 @@ def test_tied_documents_stand_by_falling_id_as_in_trec_eval():
 
 def test_a_query_whose_document_is_not_retrieved_has_no_rank():
     observed, _ = scored({"q": {"gone": 1}}, {"q": {"a": 0.9}})
-    assert observed["rank"].to_pylist() == [outcome.MISSED]
+    assert observed["rank"].to_pylist() == [task_result.MISSED]
     assert observed["mrr_at_1000"].to_pylist() == [0.0]
 
 
@@ -59,7 +59,7 @@ def test_a_query_whose_document_is_not_retrieved_has_no_rank():
 def test_average_precision_with_ties_is_that_of_scikit_learn(pairs):
     labels, scores = (np.array(column, float) for column in zip(*pairs))
     expected = average_precision_score(labels, scores) if labels.any() else 0.0
-    assert outcome.average_precision(labels, scores) == pytest.approx(expected)
+    assert task_result.average_precision(labels, scores) == pytest.approx(expected)
 
 
 @settings(deadline=None, max_examples=60)
@@ -67,9 +67,9 @@ def test_average_precision_with_ties_is_that_of_scikit_learn(pairs):
 def test_spearman_with_ties_is_that_of_scipy(pairs):
     first, second = (np.array(column, float) for column in zip(*pairs))
     if len(set(first)) > 1 and len(set(second)) > 1:
-        assert outcome.spearman(first, second) == pytest.approx(spearmanr(first, second).statistic)
+        assert task_result.spearman(first, second) == pytest.approx(spearmanr(first, second).statistic)
     else:
-        assert outcome.spearman(first, second) == 0.0
+        assert task_result.spearman(first, second) == 0.0
 
 
 def test_the_command_gives_what_numpy_gives_on_the_vectors_of_sentence_transformers(model, evaluate, measures, examples, write):
@@ -120,7 +120,7 @@ def test_candidates_give_the_mean_reciprocal_rank_inside_shuffled_blocks(model, 
     """Recomputed as the formula says: 1 / #{candidates of the block that score at least as high}."""
     from sentence_transformers import SentenceTransformer
 
-    from fletching.draw import permuted
+    from fletching.seeded_random import permuted
 
     for direction in ([], ["--reverse"]):
         ran = evaluate(model, "--examples", write("csn.jsonl", examples), "--candidates", 5, *direction, "-o", "out.jsonl")

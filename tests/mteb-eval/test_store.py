@@ -24,8 +24,9 @@ def test_mteb_gives_a_destroyed_model_the_score_of_its_sister_and_we_do_not(
     from sentence_transformers import SentenceTransformer
 
     from fletching.report import Report
-    from mteb_eval import collection, evaluation
-    from mteb_eval.tasks import OwnRetrieval
+    from mteb_eval import evaluation
+    from mteb_eval.data import collection
+    from mteb_eval.data.local_tasks import OwnRetrieval
 
     evaluation.hush()
     path = write("test.jsonl", examples)

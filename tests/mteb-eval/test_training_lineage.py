@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from fletching import trained
+from fletching import training_index
 
 LONG = "one two three four five six seven eight nine ten?"
 MANNER = {"prompts": {"query": [""], "document": [""]}, "lengths": {"query": 64, "document": 64}, "pooling": "mean"}
@@ -21,9 +21,9 @@ MANNER = {"prompts": {"query": [""], "document": [""]}, "lengths": {"query": 64,
 def tuned(model: str, tmp_path: Path) -> Callable[..., Path]:
     """tuned("name", texts, prompts=…): a copy of the model that says it was trained on these texts, in this manner."""
 
-    def make(name: str, texts: list[str] | None = None, most_runs: int = trained.MOST_RUNS, **manner: Any) -> Path:
+    def make(name: str, texts: list[str] | None = None, most_runs: int = training_index.MOST_RUNS, **manner: Any) -> Path:
         folder = shutil.copytree(model, tmp_path / name)
-        keys = trained.TrainedOn(most_runs)
+        keys = training_index.TrainedOn(most_runs)
         keys.add(pa.array(texts or [], pa.string()))
         keys.save(str(folder))
         (folder / "fletching.json").write_text(json.dumps({"step": {"tool": "contrast-train"}, "end": {"trained": MANNER | manner}}))
@@ -79,7 +79,7 @@ def test_negatives_of_the_training_data_count_as_seen(model, evaluate, examples,
 
 
 def test_a_damaged_file_of_keys_is_refused(tuned, evaluate, examples, write):
-    (tuned("tuned") / trained.NAME).write_bytes(b"PAR1")
+    (tuned("tuned") / training_index.NAME).write_bytes(b"PAR1")
     ran = evaluate("tuned", "--examples", write("t.jsonl", examples))
     assert ran.rc == 1
     assert "trained-on.parquet is damaged" in ran.err

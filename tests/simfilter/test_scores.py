@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pairwise import read, write_vectors
 
-from fletching.stream import parquet
+from fletching.io import parquet
 from simfilter import cli
 
 PLANE = {"q": [1, 0], "near": [0.8, 0.6], "far": [0, 1], "away": [-1, 0]}
@@ -119,7 +119,7 @@ def test_limit_reads_the_first_rows_alone(sift):
 
 
 def test_shards_in_order_are_the_whole_byte_for_byte(invoke, write, examples, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("simfilter.rows.UNIT", 2)
+    monkeypatch.setattr("simfilter.positive_units.UNIT", 2)
     given = [write(tmp_path / "in.jsonl", examples), "--model", model, "--min-sim", 0.3, "--rank-within", 3]
     assert invoke(cli.main, *given, "-o", tmp_path / "whole.jsonl").rc == 0
     for i in range(4):
@@ -129,7 +129,7 @@ def test_shards_in_order_are_the_whole_byte_for_byte(invoke, write, examples, mo
 
 
 def test_scored_shards_and_one_keep_top_are_keep_top_of_the_whole(invoke, write, examples, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("simfilter.rows.UNIT", 2)
+    monkeypatch.setattr("simfilter.positive_units.UNIT", 2)
     source = write(tmp_path / "in.jsonl", examples)
     assert invoke(cli.main, source, "--model", model, "--keep-top", 0.5, "-o", tmp_path / "whole.jsonl").rc == 0
     parts = [tmp_path / f"{i}.parquet" for i in range(3)]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen import answers
-from synthgen.answers import Unusable, read, shape
+from synthgen.llm import response_parsing
+from synthgen.llm.response_parsing import Unusable, read, shape
 
 PAIR = shape(input="string", label="string")
 TASKS = shape(tasks=["string"])
@@ -109,4 +109,4 @@ def test_what_was_written_as_json_is_read_back(value: dict[str, str]) -> None:
 def test_the_shape_is_strict_json_schema_and_is_told_in_words() -> None:
     assert QUERIES["additionalProperties"] is False and QUERIES["required"] == ["queries"]
     assert QUERIES["properties"]["queries"]["items"]["required"] == ["query", "evidence"]
-    assert answers.told(QUERIES).endswith('{"queries": [{"query": "...", "evidence": "..."}, ...]}')
+    assert response_parsing.told(QUERIES).endswith('{"queries": [{"query": "...", "evidence": "..."}, ...]}')

@@ -12,7 +12,8 @@ import pytest
 from forked import Forked
 from llm_server import author
 
-from synthgen import batch, cli
+from synthgen import cli
+from synthgen.llm import batch_api
 
 
 def test_a_batch_gives_the_same_rows_as_live_asking(serve: Any, generate: Any, tasks: Any) -> None:
@@ -46,17 +47,17 @@ def test_requests_that_failed_in_the_batch_are_asked_in_another_and_then_rejecte
         done.rc == 0
         and lost > 0
         and len(done.rows) == 12 - lost
-        and len(server.batches) == batch.ROUNDS
+        and len(server.batches) == batch_api.ROUNDS
         and "requests of the batch failed" in done.err
     )
 
 
 def test_big_waves_are_cut_into_several_batches(serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "LARGEST_REQUESTS", 5)
+    monkeypatch.setattr(batch_api, "LARGEST_REQUESTS", 5)
     server = serve()
     assert len(generate(server, tasks[2:3], "--per-row", 12, "--batch", "--poll", 0.02).rows) == 12
     assert [len(content.splitlines()) for name, content in server.files.items() if name.startswith("file")] == [5, 5, 2]
-    monkeypatch.setattr(batch, "LARGEST_BYTES", 3000)
+    monkeypatch.setattr(batch_api, "LARGEST_BYTES", 3000)
     assert len(generate(server, tasks[2:3], "--per-row", 4, "--batch", "--poll", 0.02, "--seed", 1, name="b").rows) == 4
     assert len(server.batches) > 4
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fletching.errors import Usage
-from synthgen.journal import Answer
-from synthgen.ledger import Ledger, Price, Reserve
+from synthgen.llm.budget import Ledger, Price, Reserve
+from synthgen.llm.journal import Answer
 
 PRICES = {"m": {"input": 1000.0, "output": 2000.0, "cached": 100.0, "batch": 0.5}}
 

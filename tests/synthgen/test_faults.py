@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen import pace
+from synthgen.llm import rate_limiter
 
 MENDED = {
     "429 with Retry-After": {"status": 429, "headers": {"retry-after": "0.2"}},
@@ -35,7 +35,7 @@ MENDED = {
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "FIRST", 0.01)
+    monkeypatch.setattr(rate_limiter, "FIRST", 0.01)
 
 
 @pytest.mark.parametrize("name", MENDED)
@@ -112,7 +112,7 @@ def test_a_dead_server_stops_the_run_and_says_how_to_go_on(serve: Any, generate:
 def test_a_request_that_always_fails_is_a_reject_where_others_get_through(
     serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "FIRST", 0.3)
+    monkeypatch.setattr(rate_limiter, "FIRST", 0.3)
     bad: list[str] = []
 
     def fault(number: int, body: Any) -> Any:
@@ -211,9 +211,9 @@ def test_usage_that_the_server_does_not_count_is_estimated_and_marked(serve: Any
 
 def test_turns_are_spread_by_requests_and_by_tokens() -> None:
     now = [100.0]
-    turns = pace.Pace(60, None, threading.Event(), lambda: now[0])
+    turns = rate_limiter.Pace(60, None, threading.Event(), lambda: now[0])
     assert [turns.turn(5) for _ in range(3)] == [0, 1, 2]
-    turns = pace.Pace(None, 600, threading.Event(), lambda: now[0])
+    turns = rate_limiter.Pace(None, 600, threading.Event(), lambda: now[0])
     assert [turns.turn(50) for _ in range(3)] == [0, 5, 10]
     turns.correct(-20)
     assert turns.turn(50) == 13
@@ -224,7 +224,7 @@ def test_turns_are_spread_by_requests_and_by_tokens() -> None:
 @given(st.lists(st.tuples(st.integers(1, 500), st.floats(0, 3)), min_size=2, max_size=40), st.integers(1, 600), st.integers(100, 10_000))
 def test_no_minute_has_more_turns_than_the_rate(steps: list[tuple[int, float]], requests: int, tokens: int) -> None:
     now = [0.0]
-    turns = pace.Pace(requests, tokens, threading.Event(), lambda: now[0])
+    turns = rate_limiter.Pace(requests, tokens, threading.Event(), lambda: now[0])
     begun = []
     for size, passes in steps:
         begun.append((now[0] + turns.turn(size), size))
@@ -244,9 +244,9 @@ def test_a_rate_holds_in_a_real_run(serve: Any, generate: Any, tasks: Any) -> No
 
 
 def test_back_off_is_full_jitter_below_a_growing_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "FIRST", 0.5)
-    assert [pace.backoff(n, lambda low, high: high) for n in range(9)] == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
-    assert {pace.backoff(3, lambda low, high: low)} == {0.0}
+    monkeypatch.setattr(rate_limiter, "FIRST", 0.5)
+    assert [rate_limiter.backoff(n, lambda low, high: high) for n in range(9)] == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
+    assert {rate_limiter.backoff(3, lambda low, high: low)} == {0.0}
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_back_off_is_full_jitter_below_a_growing_ceiling(monkeypatch: pytest.Mon
 )  # fmt: skip
 def test_retry_after_is_read_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:
     at = email.utils.parsedate_to_datetime("Sat, 21 Nov 2026 00:00:00 GMT").timestamp()
-    assert pace.retry_after(headers, lambda: at) == seconds
+    assert rate_limiter.retry_after(headers, lambda: at) == seconds
 
 
 def test_no_key_reaches_anything_that_is_kept_or_said(

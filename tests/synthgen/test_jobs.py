@@ -13,7 +13,7 @@ from llm_server import author, prose
 
 from fletching import lineage
 from synthgen import cli
-from synthgen.materials import Materials
+from synthgen.prompts.library import Materials
 
 AXES = Materials().axes
 

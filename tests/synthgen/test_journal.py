@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fletching.errors import Refused
 from synthgen import cli
-from synthgen.journal import NAME, Answer, Journal
+from synthgen.llm.journal import NAME, Answer, Journal
 
 ANSWER = Answer("text", "stop", "m", 1, 2)
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fletching.errors import Refused, Usage
-from synthgen import axes
-from synthgen.materials import Materials, fill, quoted
+from synthgen.prompts import attributes
+from synthgen.prompts.library import Materials, fill, quoted
 
 OURS = Materials()
 PAPER = {  # tables 8 to 13 of arXiv 2401.00368
@@ -55,32 +55,32 @@ def test_there_are_93_languages_and_english_has_its_share_of_the_draw() -> None:
 
 def test_languages_are_drawn_by_weight() -> None:
     table = OURS.languages()
-    drawn = Counter(axes.language(table, 0, str(i)).code for i in range(4000))
+    drawn = Counter(attributes.language(table, 0, str(i)).code for i in range(4000))
     total = sum(entry.weight for entry in table)
     assert abs(drawn["en"] / 4000 - 431 / total) < 0.03
     assert abs(drawn["de"] / 4000 - 29 / total) < 0.015
 
 
 def test_a_pair_of_languages_is_never_one_language() -> None:
-    pairs = [axes.pair(OURS.languages("languages.bitext.tsv"), 0, str(i)) for i in range(500)]
+    pairs = [attributes.pair(OURS.languages("languages.bitext.tsv"), 0, str(i)) for i in range(500)]
     assert all(first.code != second.code for first, second in pairs)
     assert len({(first.code, second.code) for first, second in pairs}) > 150
 
 
 def test_every_value_of_an_axis_is_drawn_about_as_often() -> None:
-    drawn = Counter(axes.sample(OURS.axes["short-long"], 0, str(i))["num_words"] for i in range(6000))
+    drawn = Counter(attributes.sample(OURS.axes["short-long"], 0, str(i))["num_words"] for i in range(6000))
     assert set(drawn) == set(PAPER["short-long", "num_words"])
     assert all(850 < count < 1150 for count in drawn.values())
 
 
 def test_a_new_axis_changes_no_draw_of_the_others() -> None:
-    before = axes.sample(OURS.axes["sts"], 5, "a")
-    after = axes.sample({"mood": ["calm", "angry"], **OURS.axes["sts"]}, 5, "a")
+    before = attributes.sample(OURS.axes["sts"], 5, "a")
+    after = attributes.sample({"mood": ["calm", "angry"], **OURS.axes["sts"]}, 5, "a")
     assert {axis: after[axis] for axis in before} == before
 
 
 def test_seeds_and_slots_draw_apart() -> None:
-    drawn = {tuple(axes.sample(OURS.axes["short-long"], seed, slot).values()) for seed in range(10) for slot in "abcdefghij"}
+    drawn = {tuple(attributes.sample(OURS.axes["short-long"], seed, slot).values()) for seed in range(10) for slot in "abcdefghij"}
     assert len(drawn) > 60
 
 
@@ -97,12 +97,12 @@ def test_seeds_and_slots_draw_apart() -> None:
     ],
 )
 def test_a_length_is_read_as_a_range_of_words(value: str, bounds: tuple[int, int] | None) -> None:
-    assert axes.words_asked(value) == bounds
+    assert attributes.words_asked(value) == bounds
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, unique=True), st.integers(0, 50), st.integers(0, 2**40))
 def test_what_is_chosen_is_different_and_of_the_list(items: list[str], count: int, seed: int) -> None:
-    found = axes.chosen(items, count, seed, "slot")
+    found = attributes.chosen(items, count, seed, "slot")
     assert len(found) == len(set(found)) == min(count, len(items)) and set(found) <= set(items)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from synthgen import language_check, verdict
-from synthgen.answers import Unusable
-from synthgen.materials import Materials
+from synthgen import language_check, text_validation
+from synthgen.llm.response_parsing import Unusable
+from synthgen.prompts.library import Materials
 
 TABLE = {entry.code: entry for entry in Materials().languages()}
 SPANISH = "El búho caza por la noche, cuando los ratones salen de sus agujeros y buscan comida en el prado."
@@ -40,11 +40,11 @@ def reason(check, *words) -> str | None:
     ],
 )
 def test_a_field_is_text(text: str, expected: str | None) -> None:
-    assert reason(verdict.clean, text, "x") == expected
+    assert reason(text_validation.clean, text, "x") == expected
 
 
 def test_control_characters_become_blanks_and_line_feeds_stay() -> None:
-    assert verdict.clean(" a\x00\x07b\r\nc\td ", "x") == "a b\nc\td"
+    assert text_validation.clean(" a\x00\x07b\r\nc\td ", "x") == "a b\nc\td"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_control_characters_become_blanks_and_line_feeds_stay() -> None:
     [("one two, three!", 3), ("a - b", 2), ("", 0), ("don't", 1), ("这是一个用来测试的句子", 11 / 1.6), ("東京 is big", 2 + 2 / 1.6)],
 )
 def test_words_are_counted_in_every_script(text: str, count: float) -> None:
-    assert verdict.words(text) == pytest.approx(count)
+    assert text_validation.words(text) == pytest.approx(count)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_words_are_counted_in_every_script(text: str, count: float) -> None:
     ],
 )
 def test_lengths_are_held_to_what_was_asked_and_the_slack(count: int, asked: str, slack: float, fits: bool) -> None:
-    assert reason(verdict.of_length, " ".join(["word"] * count), asked, slack, "x") == (None if fits else "wrong length")
+    assert reason(text_validation.of_length, " ".join(["word"] * count), asked, slack, "x") == (None if fits else "wrong length")
 
 
 @pytest.mark.parametrize(
@@ -92,24 +92,24 @@ def test_a_text_that_is_plainly_in_another_language_is_noticed(text: str, code: 
 
 def test_a_text_that_repeats_the_prompt_or_names_its_fields_is_a_leak() -> None:
     template = Materials().text("example.short-long.md")
-    leaks = verdict.pieces(template)
+    leaks = text_validation.pieces(template)
     fields = ("user_query", "positive_document")
     said = "a document that looks as if it served the query, by its subject"
-    assert reason(verdict.no_leak, f"Well: {said}.", leaks, fields, "x") == "instruction leak"
-    assert reason(verdict.no_leak, "see positive_document above", leaks, fields, "x") == "instruction leak"
-    assert reason(verdict.no_leak, ENGLISH, leaks, fields, "x") is None
+    assert reason(text_validation.no_leak, f"Well: {said}.", leaks, fields, "x") == "instruction leak"
+    assert reason(text_validation.no_leak, "see positive_document above", leaks, fields, "x") == "instruction leak"
+    assert reason(text_validation.no_leak, ENGLISH, leaks, fields, "x") is None
 
 
 def test_what_is_filled_into_a_prompt_is_no_leak() -> None:
-    leaks = verdict.pieces("Write about this: {text} now.")
-    assert reason(verdict.no_leak, "one two three four five six seven eight", leaks, (), "x") is None
+    leaks = text_validation.pieces("Write about this: {text} now.")
+    assert reason(text_validation.no_leak, "one two three four five six seven eight", leaks, (), "x") is None
 
 
 def test_texts_that_differ_in_case_and_blanks_alone_are_the_same() -> None:
-    assert reason(verdict.different, "The  Owl", "the owl", "same") == "same"
-    assert reason(verdict.different, "The owl", "an owl", "same") is None
+    assert reason(text_validation.different, "The  Owl", "the owl", "same") == "same"
+    assert reason(text_validation.different, "The owl", "an owl", "same") is None
 
 
 def test_a_quotation_must_stand_in_the_passage() -> None:
-    assert verdict.stands_in('"The OWL hunts..."', "At night the owl\nhunts mice")
-    assert not verdict.stands_in("the owl sleeps", "the owl hunts") and not verdict.stands_in(".", "a . b")
+    assert text_validation.stands_in('"The OWL hunts..."', "At night the owl\nhunts mice")
+    assert not text_validation.stands_in("the owl sleeps", "the owl hunts") and not text_validation.stands_in(".", "a . b")

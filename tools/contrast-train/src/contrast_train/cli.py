@@ -15,13 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from contrast_train import choice
-from contrast_train.elsewhere import NAMES_ELSEWHERE
+from contrast_train.foreign_option_names import NAMES_ELSEWHERE
+from contrast_train.losses import registry
 from fletching import cli
 from fletching.errors import Usage
 from fletching.options import IO, MODEL, TRAINING, Examples, Model, Seed, Standard, Training
 from fletching.report import Report
-from fletching.train import command, ranks, zero_settings
+from fletching.train import launch
+from fletching.train.distributed import deepspeed_config, process_group
 
 LOSS = "loss"
 
@@ -203,11 +204,11 @@ class Options(Examples, Model, Training, Seed, Standard):
 
 
 def check(options: Options) -> None:
-    command.check(options)
-    if ranks.count() == 1 and options.fsdp:
+    launch.check(options)
+    if process_group.count() == 1 and options.fsdp:
         raise Usage("--fsdp shares the weights out among processes, and this is the only one", "start it by torchrun, or leave it out")
     if options.deepspeed:
-        zero_settings.check(options)
+        deepspeed_config.check(options)
         if options.learn_temperature:
             raise Usage("--learn-temperature is no part of the model that DeepSpeed shares out", "leave it out, or pass --fsdp instead")
     if options.lora_4bit and (not options.lora or options.fsdp or options.deepspeed):
@@ -216,7 +217,7 @@ def check(options: Options) -> None:
     if not options.lora and (options.lora_targets or options.lora_alpha is not None or not options.lora_merge):
         raise Usage("options of LoRA without --lora", "pass --lora")
     if options.loss:
-        choice.check(options, options.loss)
+        registry.check(options, options.loss)
     for name in ("matryoshka_weights", "matryoshka_layer"):
         if getattr(options, name) and not options.matryoshka:
             raise Usage(f"--{name.replace('_', '-')} needs dimensions", "pass --matryoshka, e.g. 64,128,256")
@@ -244,18 +245,18 @@ def check_blend(options: Options) -> None:
 
 
 def job(*given: Any) -> Any:
-    from contrast_train.job import Job
+    from contrast_train.run import Job
 
     return Job(*given)
 
 
 def run(options: Options, report: Report) -> None:
     check(options)
-    command.run(options, report, TOOL, job)
+    launch.run(options, report, TOOL, job)
 
 
 TOOL = cli.Tool("contrast-train", Options, run, __doc__, "contrast-train [EXAMPLES|TEXTS...] --model M -o DIR")
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command.main(TOOL, argv)
+    return launch.main(TOOL, argv)

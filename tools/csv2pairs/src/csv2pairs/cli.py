@@ -169,8 +169,8 @@ def _splits(options: Options) -> dict[str, float]:
 def run(options: Options, report: Report) -> None:
     shares = check(options)
 
-    from csv2pairs.outputs import Outputs
-    from csv2pairs.table import Table
+    from csv2pairs.pipeline import Outputs
+    from csv2pairs.readers.table import Table
 
     lineage = dict(version=TOOL.version, options=cli.row_options(options))
     Outputs(Table(options, report), options, shares, report, lineage).write()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fletching.keys import ABSENT, mix
+from fletching.text_keys import ABSENT, mix
 
 SMALL = 64  # pools up to this size (or 4 k) are permuted whole; larger ones are drawn from until enough fit
 ROUNDS = 8

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from csv2pairs.spool import Spool
-from fletching import keys
+from fletching import text_keys
 from fletching.errors import Refused
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _values(column: pa.ChunkedArray, row_keys: np.ndarray) -> list[tuple[str, np
             word = words[codes[row]] if codes[row] >= 0 else ""
             key = int(row_keys[row])
             spellings[key] = min(spellings.get(key, word), word)
-    named = [(file_name(spellings[int(key)]) if key != keys.ABSENT else NONE, key) for key in distinct]
+    named = [(file_name(spellings[int(key)]) if key != text_keys.ABSENT else NONE, key) for key in distinct]
     return sorted(named)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from csv2pairs.pairs import Drafts
+from csv2pairs.pairing.pair_builder import Drafts
 
 KEYS = (
     "query_keys",

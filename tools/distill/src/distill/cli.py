@@ -20,7 +20,7 @@ from fletching import cli
 from fletching.errors import Usage
 from fletching.options import IO, MODEL, TRAINING, Model, Seed, Standard, Training
 from fletching.report import Report
-from fletching.train import command
+from fletching.train import launch
 
 TEACHER = "teacher (several stand side by side)"
 STUDENT = "student"
@@ -113,7 +113,7 @@ class Options(Model, Training, Seed, Standard):
 
 
 def check(options: Options) -> None:
-    command.check(options)
+    launch.check(options)
     if not (options.teacher or options.vectors):
         raise Usage("there is no teacher", "pass --teacher M or --vectors FILE")
     if options.base_url and not options.teacher:
@@ -129,18 +129,18 @@ def check(options: Options) -> None:
 
 
 def job(*given: Any) -> Any:
-    from distill.job import Job
+    from distill.run import Job
 
     return Job(*given)
 
 
 def run(options: Options, report: Report) -> None:
     check(options)
-    command.run(options, report, TOOL, job)
+    launch.run(options, report, TOOL, job)
 
 
 TOOL = cli.Tool("distill", Options, run, __doc__, "distill [TEXTS...] --teacher M,M | --vectors FILE,FILE --model STUDENT -o DIR")
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command.main(TOOL, argv)
+    return launch.main(TOOL, argv)

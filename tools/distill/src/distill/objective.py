@@ -16,8 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from distill.losses import Mixture
 from distill.student import Student
-from distill.texts import Texts
-from fletching.train import ranks
+from distill.text_dataset import Texts
+from fletching.train.distributed import process_group
 
 PAD_TO = 8  # micro-batches are this many tokens wide, or a multiple
 
@@ -56,7 +56,7 @@ class Objective(nn.Module):
     def forward(self, input_ids: Tensor, lengths: Tensor, targets: Tensor, rows: Tensor | None = None) -> Tensor:
         total, self.parts = self.loss(self.embed(input_ids, lengths), targets)
         # DDP takes the mean of the ranks' gradients; that of the batch is the sum, where each rank has a share of it.
-        shares = 1 if self.student.is_static else ranks.count()
+        shares = 1 if self.student.is_static else process_group.count()
         return total.detach() + (total - total.detach()) * shares
 
     def embed(self, tokens: Tensor, lengths: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class Objective(nn.Module):
             again = kept > self.keep_tokens and torch.is_grad_enabled()
             arguments = padded(tokens, starts[part], lengths[part], self.student.tokenizer)
             pieces.append(checkpoint(self._piece, *arguments, use_reentrant=False) if again else self._piece(*arguments))
-        if ranks.count() == 1:
+        if process_group.count() == 1:
             return torch.cat(pieces)[torch.cat(mine).argsort()]
         return everywhere(torch.cat(pieces), torch.cat(mine), len(lengths), idle)
 
@@ -95,7 +95,7 @@ def micro_batches(lengths: Tensor, budget: int) -> list[Tensor]:
 
 def dealt(parts: list[Tensor]) -> tuple[list[Tensor], bool]:
     """(this rank's micro-batches, whether it has none). Who has none embeds one text, for DDP waits for every rank."""
-    mine = parts[ranks.number() :: ranks.count()]
+    mine = parts[process_group.number() :: process_group.count()]
     return (mine, False) if mine else ([parts[0][:1]], True)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from fletching.encode import model as models
 from fletching.errors import Refused, Usage
-from fletching.train import hardware, outcome
+from fletching.train import hardware, publish
 
 
 @dataclass
@@ -171,7 +171,7 @@ def save(student: Student, folder: str, *, trust_remote_code: bool) -> int:
     if not student.is_static:
         model.max_seq_length = max(model.max_seq_length or 0, *student.lengths.values())
     model.save_pretrained(folder, create_model_card=False, safe_serialization=True)
-    outcome.save_code(modules, folder)
+    publish.save_code(modules, folder)
     probe = ["a", "What is the capital of France?", "def add(a, b):\n    return a + b\n" * 3]
     settings = {"use_safetensors": True}
     again = SentenceTransformer(folder, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=settings)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distill.teachers import Teacher
-from distill.texts import Texts
+from distill.text_dataset import Texts
 from fletching.errors import Usage
 from fletching.report import Report
 

@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from distill.texts import Texts
+from distill.text_dataset import Texts
 from fletching import schema
 from fletching.encode import Encoder
 from fletching.errors import Refused, Usage
+from fletching.io import Reader
 from fletching.options import Encoding
 from fletching.report import Report
-from fletching.stream import Reader
 from fletching.text import text_hash
 
 Found = Iterator[tuple[np.ndarray, np.ndarray]]

@@ -129,7 +129,7 @@ def part(shard: str | None) -> tuple[int, int]:
 def run(options: Options, report: Report) -> None:
     window, shard = check(options), part(options.shard)
 
-    from fletching.stream import Reader, Writer, check_output
+    from fletching.io import Reader, Writer, check_output
 
     check_output(options.output, report.tool)  # before torch and a model are loaded
 
@@ -177,11 +177,11 @@ def _models(options: Options, report: Report, stack: contextlib.ExitStack) -> tu
     encoder: Any = None
     reranker: Any = None
     if options.reranker:
-        from fletching.encode.rerank import Reranker
+        from fletching.encode.reranker import Reranker
 
         reranker = stack.enter_context(Reranker(options.reranker, options))
     if options.vectors and not options.score_all:
-        from fletching.encode.given import Given
+        from fletching.encode.precomputed import Given
 
         encoder = stack.enter_context(Given(options.vectors, report, options.query_prompt, options.doc_prompt))
     elif not options.score_all:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from fletching import keys
-from fletching.encode import Encoder, store
+from fletching import text_keys
+from fletching.encode import Encoder, memmap_buffer
 from fletching.encode.encoder import WINDOW
-from fletching.encode.rerank import Reranker
+from fletching.encode.reranker import Reranker
 from fletching.report import Report
 from hnmine import search
-from hnmine.choose import Chooser
 from hnmine.pool import Pool, Spool
 from hnmine.queries import Lists, Queries, queries_of
-from hnmine.verdict import Verdict
+from hnmine.reranker_guard import Verdict
+from hnmine.selection import Chooser
 
 if TYPE_CHECKING:
     from hnmine.cli import Options
@@ -58,12 +58,12 @@ def mine(
 
 def _encoded(pool: Pool, encoder: Encoder, report: Report) -> np.ndarray:
     """Vectors of the pool and of its variants, float32 (pool.vectors_needed, D), mapped from disk."""
-    vectors = store.room(pool.vectors_needed, encoder.dimension)
+    vectors = memmap_buffer.room(pool.vectors_needed, encoder.dimension)
     with report.progress("encoding the pool", len(vectors), "texts") as progress:
         for start in range(0, len(vectors), WINDOW):
             numbers = np.arange(start, min(start + WINDOW, len(vectors)))
             vectors[start : start + len(numbers)] = encoder.encode(pool.texts(numbers).to_pylist(), "document", progress=progress)
-            store.forget(vectors)
+            memmap_buffer.forget(vectors)
     return vectors
 
 
@@ -102,11 +102,11 @@ def _mined_of_domain(
             if options.pad:
                 missing = options.negatives - np.bincount(i, minlength=len(some))
                 item, old = queries.old.of(some)
-                taken = np.unique(keys.mix(np.concatenate([some[i], some[item]]), np.concatenate([number, old])))
+                taken = np.unique(text_keys.mix(np.concatenate([some[i], some[item]]), np.concatenate([number, old])))
                 i, number = chooser.pad(some, first, last, missing, taken)
-                parts.append((some[i], number, store.dots(queries.vectors, some[i], vectors, number), 1))
+                parts.append((some[i], number, memmap_buffer.dots(queries.vectors, some[i], vectors, number), 1))
         progress.advance(len(block))
-        store.forget(vectors)
+        memmap_buffer.forget(vectors)
     return parts
 
 
@@ -142,7 +142,7 @@ def _gathered(
 ) -> Mined:
     """Old negatives first, then the mined ones, then padding, row by row."""
     rows, old = queries.old.rows, queries.old.numbers
-    parts = [(rows, old, store.dots(queries.vectors, rows, vectors, old), -1), *parts]
+    parts = [(rows, old, memmap_buffer.dots(queries.vectors, rows, vectors, old), -1), *parts]
     row, number, cosine = (np.concatenate([part[i] for part in parts]) for i in range(3))
     rank = np.concatenate([np.full(len(part[0]), part[3], np.int8) for part in parts])
     order = np.lexsort((rank, row))  # stable: within a row as they were chosen

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from fletching import keys, schema
+from fletching import schema, text_keys
 from fletching.errors import Refused
+from fletching.io import Reader
 from fletching.report import Report
-from fletching.stream import Reader
 
 UNIT = 1024  # rows encoded together; shards are whole units, so that a shard's vectors are the whole run's
 
@@ -45,7 +45,7 @@ class Spool:
 
 def domain_keys(batch: pa.RecordBatch) -> np.ndarray:
     """A key of each row's domain, uint64 (n,); rows without one share a domain of their own."""
-    return keys.of(schema.column(batch, "domain", pa.string()).cast(pa.string()))
+    return text_keys.of(schema.column(batch, "domain", pa.string()).cast(pa.string()))
 
 
 def hashes(values: pa.Array) -> np.ndarray:
@@ -99,7 +99,7 @@ class Pool:
 
     def find(self, texts: pa.Array, domains: np.ndarray) -> np.ndarray:
         """The numbers of texts that went into the pool, as they are written, int64 (len(texts),)."""
-        return self._by_spelling[np.searchsorted(self._spellings, keys.mix(domains, hashes(texts)))]
+        return self._by_spelling[np.searchsorted(self._spellings, text_keys.mix(domains, hashes(texts)))]
 
     def with_id(self, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """(i, text key) of every text of the pool that came in under ids[i]."""
@@ -128,7 +128,7 @@ class Pool:
         self._texts.append(texts.cast(pa.large_string()))
         self._ids.append(ids.cast(pa.large_string()))
         sources = np.full(len(texts), source, np.uint8)
-        self._parts.append((domains, keys.of(texts), hashes(texts), hashes(ids), sources))
+        self._parts.append((domains, text_keys.of(texts), hashes(texts), hashes(ids), sources))
 
     def _settle(self) -> None:
         """Sort, and choose one text for each key."""
@@ -136,7 +136,7 @@ class Pool:
         self._all_texts = pa.chunked_array(self._texts, pa.large_string()).combine_chunks()
         self._all_ids = pa.chunked_array(self._ids, pa.large_string()).combine_chunks()
         del self._parts, self._texts, self._ids
-        mixed = keys.mix(domains, texts)
+        mixed = text_keys.mix(domains, texts)
         order = np.lexsort((ids, spellings, sources, mixed, domains))
         fresh = np.ones(len(order), bool)
         fresh[1:] = mixed[order][1:] != mixed[order][:-1]
@@ -144,7 +144,7 @@ class Pool:
         self.size = len(chosen)
         self.domains, self.text_keys = domains[chosen], texts[chosen]
         # Positives and old negatives written in another way than the text chosen: only for their own scores.
-        written = keys.mix(domains, spellings)
+        written = text_keys.mix(domains, spellings)
         others = order[~fresh & (sources[order] < 2)]
         others = others[~np.isin(written[others], written[chosen])]
         _, once = np.unique(written[others], return_index=True)

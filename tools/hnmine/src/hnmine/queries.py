@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fletching import keys, schema
-from fletching.encode import Encoder, store
+from fletching import schema, text_keys
+from fletching.encode import Encoder, memmap_buffer
 from fletching.errors import Refused
 from fletching.report import Report
 from hnmine.pool import Pool, Spool, domain_keys
@@ -49,9 +49,9 @@ class Queries:
     pos_scores: np.ndarray  # float32, aligned with positives.numbers
     floor: np.ndarray  # float32 (g,): the lowest score of a positive
 
-    def knows(self, rows: np.ndarray, text_keys: np.ndarray) -> np.ndarray:
+    def knows(self, rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """Is each text (len(rows), k) a positive of the row's query, or the query itself?"""
-        asked = keys.mix(self.names[rows][:, None], text_keys)
+        asked = text_keys.mix(self.names[rows][:, None], keys)
         places = np.searchsorted(self.own, asked)
         return self.own[np.minimum(places, len(self.own) - 1)] == asked
 
@@ -60,23 +60,23 @@ def queries_of(
     spool: Spool, pool: Pool, vectors: np.ndarray, encoder: Encoder, keep_neg: bool, qrels: tuple[str, ...], seed: int, report: Report
 ) -> Queries:
     """The rows of the shard as queries; positives are merged over all rows of the input."""
-    held = store.room(int(spool.starts[-1]), encoder.dimension)
+    held = memmap_buffer.room(int(spool.starts[-1]), encoder.dimension)
     with report.progress("encoding queries", len(held)) as progress:
         for unit, start in zip(spool.units, spool.starts.tolist()):
             prompts = schema.column(unit, "prompt", pa.string()).to_pylist()
             held[start : start + len(unit)] = encoder.encode(unit["query"].to_pylist(), "query", prompts)
             progress.advance(len(unit))
     domains = _joined([domain_keys(unit) for unit in spool.units])
-    names = _joined([keys.mix(keys.of(unit["query"]), domain_keys(unit)) for unit in spool.units])
+    names = _joined([text_keys.mix(text_keys.of(unit["query"]), domain_keys(unit)) for unit in spool.units])
     _, first, group = np.unique(names, return_index=True, return_inverse=True)
     positives = _lists(spool.units, pool, "pos")
     old = _lists(spool.units if keep_neg else [], pool, "neg", len(names))
-    pos_scores = store.dots(held, positives.rows, vectors, positives.numbers)
+    pos_scores = memmap_buffer.dots(held, positives.rows, vectors, positives.numbers)
     merged = _merged(spool, pool, names[first])
     floor = np.full(len(first), np.inf, np.float32)
     owners = merged.rows
-    np.minimum.at(floor, owners, store.dots(held, first[owners], vectors, merged.numbers))
-    draws = _joined([keys.mix(seed, keys.of(unit["id"])) for unit in spool.units])
+    np.minimum.at(floor, owners, memmap_buffer.dots(held, first[owners], vectors, merged.numbers))
+    draws = _joined([text_keys.mix(seed, text_keys.of(unit["id"])) for unit in spool.units])
     own = _own(spool, pool, qrels)
     return Queries(held, domains, draws, names, group, own, positives, merged, old, pos_scores, floor)
 
@@ -99,7 +99,7 @@ def _merged(spool: Spool, pool: Pool, wanted: np.ndarray) -> Lists:
     groups, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for batch in spool.batches:
         domains, row = domain_keys(batch), pc.list_parent_indices(batch["pos"]).to_numpy()
-        names = keys.mix(keys.of(batch["query"]), domains)
+        names = text_keys.mix(text_keys.of(batch["query"]), domains)
         place = np.minimum(np.searchsorted(wanted, names), max(len(wanted) - 1, 0))
         mine = (wanted[place] == names if len(wanted) else np.zeros(len(names), bool))[row]
         groups.append(place[row][mine])
@@ -113,17 +113,17 @@ def _own(spool: Spool, pool: Pool, qrels: tuple[str, ...]) -> np.ndarray:
     found = []
     judged = _judgements(qrels)
     for batch in spool.batches:
-        query = keys.of(batch["query"])
-        names, row = keys.mix(query, domain_keys(batch)), pc.list_parent_indices(batch["pos"]).to_numpy()
-        found += [keys.mix(names, query), keys.mix(names[row], keys.of(batch["pos"].flatten()))]
+        query = text_keys.of(batch["query"])
+        names, row = text_keys.mix(query, domain_keys(batch)), pc.list_parent_indices(batch["pos"]).to_numpy()
+        found += [text_keys.mix(names, query), text_keys.mix(names[row], text_keys.of(batch["pos"].flatten()))]
         ids = schema.column(batch, "pos_ids", batch["pos"].type)
         if ids.null_count < len(ids):
-            item, text_keys = pool.with_id(ids.flatten())
-            found.append(keys.mix(names[pc.list_parent_indices(ids).to_numpy()[item]], text_keys))
+            item, keys = pool.with_id(ids.flatten())
+            found.append(text_keys.mix(names[pc.list_parent_indices(ids).to_numpy()[item]], keys))
         if judged:
             pairs = [(i, document) for i, name in enumerate(batch["id"].to_pylist()) for document in judged.get(name, ())]
-            item, text_keys = pool.with_id(pa.array([document for _, document in pairs], pa.string()))
-            found.append(keys.mix(names[np.array([i for i, _ in pairs], np.int64)[item]], text_keys))
+            item, keys = pool.with_id(pa.array([document for _, document in pairs], pa.string()))
+            found.append(text_keys.mix(names[np.array([i for i, _ in pairs], np.int64)[item]], keys))
     return np.unique(_joined(found))
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fletching import schema
-from fletching.encode.rerank import Reranker
+from fletching.encode.reranker import Reranker
 from fletching.report import Report
 from hnmine.mine import Mined
 from hnmine.pool import Pool

@@ -1,7 +1,7 @@
 """The texts of one domain that rank first for a block of queries: by vectors, by words, or by both.
 
 A finder is a function (rows, k) -> numbers, int64, and cosines, float32, (len(rows), k) each, best first, number -1
-where there is nothing. Cosines are computed pair by pair (`fletching.encode.store`), so they depend on no block; ties
+where there is nothing. Cosines are computed pair by pair (`fletching.encode.memmap_buffer`), so they depend on no block; ties
 go to the smaller number, that is by content.
 """
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fletching.encode import store
+from fletching.encode import memmap_buffer
 from fletching.errors import Usage
-from hnmine import tiles
+from hnmine import bf16_topk
 
 if TYPE_CHECKING:
     from hnmine.cli import Options
@@ -37,7 +37,7 @@ def block_size(k: int) -> int:
 
 def dense(queries: np.ndarray, documents: np.ndarray, device: str) -> Finder:
     """Exact inner products. On a GPU torch multiplies and selects; on a CPU `tiles` where it can, else FAISS."""
-    by_tiles = device == "cpu" and tiles.available()
+    by_tiles = device == "cpu" and bf16_topk.available()
 
     def find(rows: np.ndarray, k: int) -> Found:
         k = min(k, len(documents))
@@ -45,7 +45,7 @@ def dense(queries: np.ndarray, documents: np.ndarray, device: str) -> Finder:
         waiting, wide = np.arange(len(rows)), min((k * 3 // 2 if by_tiles else k) + SLACK, len(documents))
         while len(waiting):
             asked = np.ascontiguousarray(queries[rows[waiting]])
-            bound, near = tiles.top(asked, documents, wide) if by_tiles else _top(asked, documents, wide, device)
+            bound, near = bf16_topk.top(asked, documents, wide) if by_tiles else _top(asked, documents, wide, device)
             near, exact = _ranked(asked, documents, near)
             numbers[waiting], scores[waiting] = near[:, :k], exact[:, :k]
             # What was not found scores at most `bound`: the first k must stand clear of it.
@@ -58,7 +58,7 @@ def dense(queries: np.ndarray, documents: np.ndarray, device: str) -> Finder:
 
 def _ranked(asked: np.ndarray, documents: np.ndarray, numbers: np.ndarray) -> Found:
     """numbers (w, k) by falling exact score, and those scores."""
-    scores = store.block_dots(asked, documents, numbers)
+    scores = memmap_buffer.block_dots(asked, documents, numbers)
     order = np.lexsort((numbers, -scores), axis=1)
     return np.take_along_axis(numbers, order, 1), np.take_along_axis(scores, order, 1)
 
@@ -77,7 +77,7 @@ def _top(queries: np.ndarray, documents: np.ndarray, k: int, device: str) -> Fou
             places = np.argpartition(-scores, k - 1, axis=1)[:, :k]
             scores, numbers = np.take_along_axis(scores, places, 1), np.take_along_axis(numbers, places, 1)
         best = scores, numbers
-        store.forget(documents)
+        memmap_buffer.forget(documents)
     assert best is not None
     return best[0].min(1) + NOISE, best[1]
 
@@ -146,7 +146,7 @@ def words(queries: np.ndarray, documents: np.ndarray, texts: list[str], asked: C
         numbers, scores = index.retrieve(tokens, k=k, show_progress=False, sorted=True)
         numbers = np.where(scores > 0, numbers, -1).astype(np.int64)
         numbers = np.take_along_axis(numbers, np.lexsort((numbers, -scores), axis=1), 1)
-        return numbers, store.block_dots(queries[rows], documents, numbers)
+        return numbers, memmap_buffer.block_dots(queries[rows], documents, numbers)
 
     return find
 

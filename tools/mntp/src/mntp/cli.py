@@ -20,7 +20,8 @@ from fletching import cli
 from fletching.errors import Usage
 from fletching.options import IO, MODEL, TRAINING, Seed, Standard, Training
 from fletching.report import Report
-from fletching.train import command, ranks, zero_settings
+from fletching.train import launch
+from fletching.train.distributed import deepspeed_config, process_group
 
 MASKING = "masking"
 
@@ -120,11 +121,11 @@ class Options(Training, Seed, Standard):
 
 
 def check(options: Options) -> None:
-    command.check(options)
-    if ranks.count() == 1 and options.fsdp:
+    launch.check(options)
+    if process_group.count() == 1 and options.fsdp:
         raise Usage("--fsdp shares the weights out among processes, and this is the only one", "start it by torchrun, or leave it out")
     if options.deepspeed:
-        zero_settings.check(options)
+        deepspeed_config.check(options)
     if not options.lora and (options.lora_targets or options.lora_alpha is not None or not options.lora_merge):
         raise Usage("options of LoRA beside --no-lora", "leave one of them out")
     if options.steps == 0 and (options.inputs or options.eval or options.dry_run):
@@ -134,18 +135,18 @@ def check(options: Options) -> None:
 
 
 def job(*given: Any) -> Any:
-    from mntp.job import Job
+    from mntp.run import Job
 
     return Job(*given)
 
 
 def run(options: Options, report: Report) -> None:
     check(options)
-    command.run(options, report, TOOL, job)
+    launch.run(options, report, TOOL, job)
 
 
 TOOL = cli.Tool("mntp", Options, run, __doc__, "mntp [TEXTS...] --model M -o DIR")
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command.main(TOOL, argv)
+    return launch.main(TOOL, argv)

@@ -13,8 +13,9 @@ import torch
 from fletching.encode import model as models
 from fletching.errors import Refused, Usage
 from fletching.report import Report
-from fletching.train import hardware, ranks, sharding
-from mntp import adapters, attention
+from fletching.train import hardware
+from fletching.train.distributed import fsdp, process_group
+from mntp import attention, lora
 
 
 @dataclass
@@ -41,7 +42,7 @@ def load(options: Any, report: Report) -> Decoder:
         raise Usage("--dtype float16 loses small gradients", "use bfloat16 or float32")
     quiet()
     place = hardware.device(options.device)
-    path, stacked = adapters.base_of(options.model, options.adapters)
+    path, stacked = lora.base_of(options.model, options.adapters)
     network = pretrained(path, place, options)
     tokenizer = tokenizer_of(options.model, path, options.trust_remote_code)
     stored = network.dtype
@@ -49,7 +50,7 @@ def load(options: Any, report: Report) -> Decoder:
         raise Usage(f"--length {options.length} is above the {limit} positions of the model", f"pass at most {limit}")
     attention.turn(network)
     for adapter in stacked:
-        adapters.merge_into(network, adapter)
+        lora.merge_into(network, adapter)
         report.note(f"adapter {os.path.basename(adapter.rstrip('/'))} merged into the model")
     network.float()
     attention.check(network)
@@ -154,7 +155,7 @@ def place(decoder: Decoder, options: Any) -> None:
     if options.lora:
         if decoder.autocast:
             network.to(decoder.autocast)  # what is frozen needs no more
-        decoder.adapter = adapters.attach(network.base_model, options)
+        decoder.adapter = lora.attach(network.base_model, options)
     else:
         head = network.get_output_embeddings().weight
         for parameter in network.base_model.parameters():
@@ -173,12 +174,12 @@ def gathered(decoder: Decoder, objective: Any, options: Any) -> Decoder:
     rounded = decoder.adapter is not None and decoder.autocast and decoder.stored != decoder.autocast
     if not (options.fsdp or options.deepspeed or rounded):
         return decoder
-    weights = sharding.weights(objective)
-    if not ranks.first():
+    weights = fsdp.weights(objective)
+    if not process_group.first():
         return decoder
     again = replace(load(options, Report("mntp", quiet=True)), device=torch.device("cpu"), autocast=None)
     place(again, options)
-    sharding.put_weights(torch.nn.ModuleDict({"network": again.network}), weights)
+    fsdp.put_weights(torch.nn.ModuleDict({"network": again.network}), weights)
     return again
 
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from fletching import schema
 from fletching.errors import Refused, Usage
+from fletching.io import Reader
+from fletching.io.sources import resolve
 from fletching.report import Report
-from fletching.stream import Reader
-from fletching.stream.sources import resolve
 
 PLAIN = (".txt",)
 BATCH = 4096  # texts of plain files that travel together

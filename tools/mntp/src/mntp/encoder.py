@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fletching.errors import Refused
-from fletching.train.folder import read_json
+from fletching.train.run_dir import read_json
 from mntp import attention
 from mntp.decoder import Decoder
 

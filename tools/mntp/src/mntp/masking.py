@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fletching.train.order import scrambled
+from fletching.train.batch_order import scrambled
 
 STREAMS = ("chosen", "kind", "token")
 

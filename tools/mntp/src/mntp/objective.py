@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mntp import attention
+from mntp.block_plan import Block
 from mntp.masking import Masking
-from mntp.plan import Block
-from mntp.tokens import Pieces
+from mntp.token_store import Pieces
 
 NOT_ASKED = -100
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from fletching.train import ranks
+from fletching.train.distributed import process_group
 from fletching.train.trainer import Course, PlannedTrainer
 from mntp.objective import NOT_ASKED, Micro, Objective, masked, micro_batches, moved
 
@@ -48,8 +48,8 @@ def backward(objective: Objective, model: Any, batch: dict[str, Any], budget: in
     Every rank has the whole batch, so each knows N, the masked tokens of all. The mean over ranks of what is
     returned is the loss; DDP and FSDP take the mean of gradients too, hence the factor.
     """
-    parts = micro_batches(batch, budget, objective.pad_id, rank=ranks.number(), ranks=ranks.count())
-    weight = ranks.count() / max(masked(batch), 1)
+    parts = micro_batches(batch, budget, objective.pad_id, rank=process_group.number(), ranks=process_group.count())
+    weight = process_group.count() / max(masked(batch), 1)
     value = torch.zeros((), device=device)
     for number, part in enumerate(parts):
         silent = number < len(parts) - 1 and hasattr(model, "no_sync")

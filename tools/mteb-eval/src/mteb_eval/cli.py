@@ -96,7 +96,7 @@ class Options(Output, Seed, Encoding, Standard):
 
 
 def check(options: Options) -> None:
-    from fletching.stream.writer import check_output
+    from fletching.io.writer import check_output
 
     named = options.tasks or options.benchmark
     if options.fetch and not named:
@@ -119,7 +119,7 @@ def check(options: Options) -> None:
 
 def check_metric(name: str) -> None:
     """Refuse `ndcg@7` before the work: mteb computes 1, 3, 5, 10, 20, 100 and 1000."""
-    from mteb_eval.metrics import CUTS, SHOWN, metric_key
+    from mteb_eval.scoring.metrics import CUTS, SHOWN, metric_key
 
     family, _, cut = metric_key(name).partition("_at_")
     if cut and (family not in SHOWN or cut not in map(str, CUTS)):

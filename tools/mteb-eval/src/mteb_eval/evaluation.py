@@ -25,7 +25,7 @@ from fletching import lineage
 from fletching.errors import Refused
 from fletching.report import Report
 from mteb_eval.encoder import Model
-from mteb_eval.outcome import Capture, Outcome
+from mteb_eval.scoring.task_result import Capture, Outcome
 
 LOADER_BATCH = 1024  # texts mteb hands over at a time; the encoder cuts its own batches
 ROUNDED = 1e-5  # mteb rounds its means to five digits

@@ -16,20 +16,23 @@ from typing import Any, TextIO
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 
-from fletching import cli, trained
+from fletching import cli, training_index
 from fletching.encode import Encoder
 from fletching.errors import Usage
+from fletching.io import Writer
 from fletching.report import Report
-from fletching.stream import Writer
-from mteb_eval import clash, collection, comparison, contamination, evaluation, gate, measures, notes, page, pairs, registry, table
-from mteb_eval.comparison import Figure
-from mteb_eval.contamination import Overlap
+from mteb_eval import evaluation, prompt_consistency
+from mteb_eval.data import collection, known_training_sets, sentence_pairs, task_registry
+from mteb_eval.data.local_tasks import OwnPairs, OwnRetrieval, OwnSts, digest
+from mteb_eval.data.names import named, task_name
 from mteb_eval.encoder import Model, Variant
-from mteb_eval.metrics import metric_key
-from mteb_eval.names import named, task_name
-from mteb_eval.outcome import Outcome
-from mteb_eval.page import Section
-from mteb_eval.tasks import OwnPairs, OwnRetrieval, OwnSts, digest
+from mteb_eval.report import html_report, text_report
+from mteb_eval.report.html_report import Section
+from mteb_eval.scoring import comparison, contamination, measures, quality_gate
+from mteb_eval.scoring.comparison import Figure
+from mteb_eval.scoring.contamination import Overlap
+from mteb_eval.scoring.metrics import metric_key
+from mteb_eval.scoring.task_result import Outcome
 
 MOVES_SHOWN = 3  # of more runs the table shows no queries; --html has them all
 LENGTH_MATTERS = ("Classification", "MultilabelClassification", "Clustering", "PairClassification", "Regression")
@@ -39,17 +42,17 @@ Outcomes = dict[tuple[str, str], dict[str, Outcome]]  # by (task, split), then b
 def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
     """Evaluate, print, write; 1 where a demand is not met."""
     evaluation.hush()
-    gains = gate.parse("--require-gain", options.require_gain)
-    losses = gate.parse("--max-loss", options.max_loss)
+    gains = quality_gate.parse("--require-gain", options.require_gain)
+    losses = quality_gate.parse("--max-loss", options.max_loss)
     if options.fetch:
-        registry.fetch(report, registry.find(options.tasks, options.benchmark), options.data)
+        task_registry.fetch(report, task_registry.find(options.tasks, options.benchmark), options.data)
         if not options.model:
             return 0
     models = named(options.model, "model")
     tasks = all_tasks(options, report)
     mains = {task.metadata.name: task.metadata.main_score for task in tasks}
     find_baseline(options, models, None)
-    gate.check(gains, losses, [metric_key(name) for name in options.metrics], mains)
+    quality_gate.check(gains, losses, [metric_key(name) for name in options.metrics], mains)
     seen = seen_in_training(options, report, models, tasks)  # before the work: what it reads may be missing or damaged
     outcomes = measure(options, report, models, tasks)
     tell_of_metrics(options, outcomes, report)
@@ -60,15 +63,15 @@ def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
         for metric in metrics_of(next(iter(by_run.values())), options.metrics)
         for figure in comparison.figures(by_run, baseline, metric, options.seed)
     ]
-    missed = gate.failures(gains, losses, figures, mains)
+    missed = quality_gate.failures(gains, losses, figures, mains)
     report.drop("rows evaluated", report.rows_in)
     report.measures |= effort(outcomes)
     flags = [(one.texts.label, flag) for overlaps in seen.values() for one in overlaps if (flag := one.flag())]
-    flags += notes.noted(models.values(), tasks)
+    flags += known_training_sets.noted(models.values(), tasks)
     sections = sections_of(options, outcomes, figures, baseline, tasks, flags)
     print_table(out, sections, baseline)
     if options.html:
-        page.write(options.html, sections, baseline, version)
+        html_report.write(options.html, sections, baseline, version)
     if options.output is not None:
         write(options, report, version, figures, outcomes, list(seen_by_run(seen, models, outcomes, baseline)))
     for line in missed:
@@ -92,8 +95,8 @@ def find_baseline(options: Any, models: dict[str, str], runs: Sequence[str] | No
 
 def all_tasks(options: Any, report: Report) -> list[AbsTask]:
     """Own data first, in the order of --help, then the tasks that mteb knows by name."""
-    by_name = registry.find(options.tasks, options.benchmark)
-    registry.require(by_name, options.data)  # before any other data are read
+    by_name = task_registry.find(options.tasks, options.benchmark)
+    task_registry.require(by_name, options.data)  # before any other data are read
     tasks: list[AbsTask] = []
     for name, path in named(options.examples, "data set").items():
         common = {"limit": options.limit, "reverse": options.reverse}
@@ -106,10 +109,10 @@ def all_tasks(options: Any, report: Report) -> list[AbsTask]:
     for name, folder in named(options.beir, "data set").items():
         tasks.append(OwnRetrieval(collection.from_beir(report, task_name(name), folder, options.split)))
     for name, path in named(options.sts, "data set").items():
-        tasks.append(OwnSts(pairs.read(report, task_name(name), path, labelled=False)))
+        tasks.append(OwnSts(sentence_pairs.read(report, task_name(name), path, labelled=False)))
     for name, path in named(options.pairs, "data set").items():
-        tasks.append(OwnPairs(pairs.read(report, task_name(name), path, labelled=True)))
-    tasks += [registry.load(report, task, options.data) for task in by_name]
+        tasks.append(OwnPairs(sentence_pairs.read(report, task_name(name), path, labelled=True)))
+    tasks += [task_registry.load(report, task, options.data) for task in by_name]
     names = [task.metadata.name for task in tasks]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
@@ -130,7 +133,7 @@ def texts_of(tasks: Sequence[AbsTask]) -> dict[tuple[str, str], dict[str, str]]:
 
 def seen_in_training(options: Any, report: Report, models: dict[str, str], tasks: Sequence[AbsTask]) -> dict[str, list[Overlap]]:
     """Test texts that a model may have seen, by the model's name; "" stands for --training, whose model is not named."""
-    known = {name: keys for name, path in models.items() if (keys := trained.load(path))}
+    known = {name: keys for name, path in models.items() if (keys := training_index.load(path))}
     if not known and not options.training:
         return {}
     groups = [texts for task in tasks for texts in contamination.texts_of(task)]
@@ -171,7 +174,7 @@ def measure(options: Any, report: Report, models: dict[str, str], tasks: Sequenc
         for name, path in models.items():
             report.note(f"loading {name}")
             with Encoder(dataclasses.replace(options, model=path, cache=cache), report) as encoder:
-                clash.check(options, name, encoder, asked, report)
+                prompt_consistency.check(options, name, encoder, asked, report)
                 tell_of_lengths(name, encoder, tasks, report)
                 for task, variant in itertools.product(tasks, variants(options, encoder)):
                     model = Model(name, encoder, variant, report)
@@ -251,12 +254,12 @@ def print_table(out: TextIO, sections: Sequence[Section], baseline: str) -> None
     width = shutil.get_terminal_size((120, 24)).columns
     lines = []
     for section in sections:
-        lines.append(table.heading(section.outcomes[baseline], section.flags))
-        lines += table.block(section.figures, baseline, width)
+        lines.append(text_report.heading(section.outcomes[baseline], section.flags))
+        lines += text_report.block(section.figures, baseline, width)
         for run, (rose, fell) in section.moves.items() if len(section.moves) <= MOVES_SHOWN else ():
-            found = table.moved(rose, fell, width)
+            found = text_report.moved(rose, fell, width)
             lines += [f"  {run} against {baseline}:", *found] if found else []
-        lines += [*table.lowest(section.worst, width), ""]
+        lines += [*text_report.lowest(section.worst, width), ""]
     out.write("\n".join(lines[:-1]) + "\n")
     out.flush()
 

@@ -21,7 +21,7 @@ from fletching.options import IO, MODEL, RUN, Encoding, Examples, Output, Standa
 from fletching.report import Report
 
 if TYPE_CHECKING:
-    from simfilter.judge import Criteria
+    from simfilter.criteria import Criteria
 
 CRITERIA = "criteria (they combine; without one, --rank-within 50)"
 DEFAULT_RANK = 50  # chosen by bench/simfilter_noise.py
@@ -76,7 +76,7 @@ class Options(Output, Examples, Encoding, Standard):
 
 
 def check(options: Options) -> Criteria:
-    from simfilter.judge import Criteria
+    from simfilter.criteria import Criteria
 
     low, high, top, rank = options.min_sim, options.max_sim, options.keep_top, options.rank_within
     judged = any(bound is not None for bound in (low, high, top, rank))
@@ -134,16 +134,17 @@ def part(shard: str | None) -> tuple[int, int]:
 def run(options: Options, report: Report) -> None:
     criteria, shard = check(options), part(options.shard)
 
-    from fletching.stream import Reader, Together, Writer, check_output
+    from fletching.io import Reader, Together, Writer, check_output
 
     check_output(options.output, report.tool)  # before torch and a model are loaded
 
-    from simfilter import judge, rows, score
-    from simfilter.work import Work, models
+    from simfilter import criteria as criterion
+    from simfilter import pair_scores, positive_units
+    from simfilter.scoring import Work, models
 
     reader = Reader(report, options.inputs, "examples", limit=options.limit)
     corpus = Reader(report, options.corpus, "texts", count=False) if options.corpus else None
-    columns = score.scored_columns(reader.columns)
+    columns = pair_scores.scored_columns(reader.columns)
     with contextlib.ExitStack() as stack:
         encoder, reranker = models(options, criteria.rank, report, stack)
         settings = {"model": encoder.settings} if encoder else {}
@@ -152,19 +153,21 @@ def run(options: Options, report: Report) -> None:
             version=TOOL.version, options=cli.row_options(options) | settings, sources=[reader, *([corpus] if corpus else [])]
         )
         outputs = stack.enter_context(Together())
-        out = outputs.add(Writer(report, options.output, "examples", rows.PAIRS if options.as_pairs else columns, **lineage))
+        out = outputs.add(Writer(report, options.output, "examples", positive_units.PAIRS if options.as_pairs else columns, **lineage))
         rejects = None
         if options.rejects:
-            rejects = outputs.add(Writer(report, options.rejects, "examples", columns.append(rows.REASON), count=False, **lineage))
+            rejects = outputs.add(
+                Writer(report, options.rejects, "examples", columns.append(positive_units.REASON), count=False, **lineage)
+            )
         by_default = criteria.rank != options.rank_within
         if by_default:
             report.note(f"no criterion is given: --rank-within {criteria.rank}")
         judged = left = 0
         work = Work(options, criteria.rank, shard, columns, encoder, reranker, rejects, report)
-        for kept, dropped in judge.decide(work.scored(reader, corpus, stack), criteria, work.kind, columns, report):
+        for kept, dropped in criterion.decide(work.scored(reader, corpus, stack), criteria, work.kind, columns, report):
             judged, left = judged + len(kept) + len(dropped), left + len(kept)
             if options.as_pairs:
-                pairs = rows.as_pairs(kept)
+                pairs = positive_units.as_pairs(kept)
                 report.add("further positives of a row", len(pairs) - len(kept))
                 kept = pairs
             out.write(kept)

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fletching import keys, schema
+from fletching import schema, text_keys
 from fletching.errors import Refused
+from fletching.io import Reader
+from fletching.io.reader import open_rows
+from fletching.io.sources import Source, resolve
 from fletching.report import Report
-from fletching.stream import Reader
-from fletching.stream.reader import open_rows
-from fletching.stream.sources import Source, resolve
 
 
 class Evaluation:
@@ -29,9 +29,9 @@ class Evaluation:
         self.rows: dict[str, int] = {}
         for source in resolve(files):
             texts = _texts(source)
-            whole = _distinct([keys.of(some) for some in texts])
-            runs = _distinct([keys.of_runs(some, ngram)[1] for some in texts if ngram])
-            self.sets.append((source.where, whole[whole != keys.ABSENT], runs))
+            whole = _distinct([text_keys.of(some) for some in texts])
+            runs = _distinct([text_keys.of_runs(some, ngram)[1] for some in texts if ngram])
+            self.sets.append((source.where, whole[whole != text_keys.ABSENT], runs))
             self.rows[source.where] = 0
 
     def reasons(self, batch: pa.RecordBatch) -> list[str | None]:
@@ -40,14 +40,14 @@ class Evaluation:
         asked: list[tuple[str, np.ndarray, np.ndarray, bool]] = []  # reason, rows, keys, of runs?
         for texts, rows, name in ((batch["pos"].flatten(), parents, "a positive"), (batch["query"], every, "its query")):
             if self.ngram:
-                item, found = keys.of_runs(texts, self.ngram)
+                item, found = text_keys.of_runs(texts, self.ngram)
                 asked.append((f"sharing {self.ngram} words in a row with an evaluation set", rows[item], found, True))
-            asked.append((f"{name} stands in an evaluation set", rows, keys.of(texts), False))
+            asked.append((f"{name} stands in an evaluation set", rows, text_keys.of(texts), False))
         strongest = np.zeros(len(batch), np.int64)  # place in `asked`, from 1 on
         for name, whole, runs in self.sets:
             touched = np.zeros(len(batch), bool)
             for place, (_, rows, found, of_runs) in enumerate(asked, 1):
-                inside = rows[keys.among(found, runs if of_runs else whole)]
+                inside = rows[text_keys.among(found, runs if of_runs else whole)]
                 strongest[inside] = np.maximum(strongest[inside], place)
                 touched[inside] = True
             self.rows[name] += int(touched.sum())

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from fletching import schema
-from simfilter.rows import lengths
+from simfilter.positive_units import lengths
 
 DOMAINS = 1000  # with a histogram of their own; the rest share one
 

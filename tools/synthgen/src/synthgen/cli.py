@@ -152,7 +152,7 @@ def check(options: Options) -> None:
 
 def run(options: Options, report: Report) -> int:
     if options.export_prompts:
-        from synthgen.materials import Materials
+        from synthgen.prompts.library import Materials
 
         names = Materials(options.prompts).export(options.export_prompts)
         report.note(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from synthgen.answers import Unusable
-from synthgen.materials import Language
-from synthgen.verdict import script
+from synthgen.llm.response_parsing import Unusable
+from synthgen.prompts.library import Language
+from synthgen.text_validation import script
 
 UNLIKELY = 1e-3
 ENGLISH = 0.9  # so sure it must be of English where it does not know the language asked for

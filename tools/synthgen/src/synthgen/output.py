@@ -16,9 +16,9 @@ import xxhash
 from fletching import schema as contract
 from fletching.report import Report
 from fletching.text import normalise
-from synthgen.answers import Unusable
-from synthgen.asking import Outcome
-from synthgen.plan import Job, Request, Row
+from synthgen.llm.client import Outcome
+from synthgen.llm.response_parsing import Unusable
+from synthgen.request_plan import Job, Request, Row
 
 BLOCK = 1024  # rows
 REJECTS = contract.load("texts").arrow(

@@ -15,26 +15,26 @@ import xxhash
 
 from fletching import cli, lineage
 from fletching.errors import Refused, Usage
+from fletching.io import Reader, Writer
+from fletching.io.writer import check_output
 from fletching.report import Report
-from fletching.stream import Reader, Writer
-from fletching.stream.writer import check_output
 from synthgen.jobs.enrich import Judge, Negatives
 from synthgen.jobs.examples import Examples
 from synthgen.jobs.queries import Queries
 from synthgen.jobs.rewrite import Paraphrase, Translate
 from synthgen.jobs.tasks import Tasks
-from synthgen.journal import Journal
-from synthgen.ledger import Ledger, Price, Reserve, prompt_tokens
-from synthgen.materials import Materials
+from synthgen.llm.budget import Ledger, Price, Reserve, prompt_tokens
+from synthgen.llm.journal import Journal
+from synthgen.llm.rate_limiter import Pace
 from synthgen.output import REJECTS, Output
-from synthgen.pace import Pace
-from synthgen.plan import Job, Request, Setting
-from synthgen.pool import Pool
-from synthgen.terms import server, setting_of
+from synthgen.prompts.library import Materials
+from synthgen.request_plan import Job, Request, Setting
+from synthgen.request_pool import Pool
+from synthgen.settings import server, setting_of
 
 if TYPE_CHECKING:
-    from synthgen.asking import Asker
     from synthgen.cli import Options
+    from synthgen.llm.client import Asker
 
 READS = ("tasks", "examples", "texts")
 
@@ -111,8 +111,8 @@ class Run:
             yield output.end()
 
     def _asker(self, journal: Journal) -> Asker:
-        from synthgen.asking import Asker  # openai takes half a second to import
-        from synthgen.endpoint import Endpoint
+        from synthgen.llm.client import Asker  # openai takes half a second to import
+        from synthgen.llm.endpoint import Endpoint
 
         options = self.options
         endpoint = Endpoint(self.base_url, options.model, self.key, options.timeout, options.concurrency)
@@ -124,7 +124,7 @@ class Run:
         )  # fmt: skip
 
     def _batch(self, asker: Asker, wave: Callable[[], Iterator[Request]]) -> None:
-        from synthgen.batch import Batches
+        from synthgen.llm.batch_api import Batches
 
         asker.online = True  # for the probe
         Batches(asker, self.report, self.options.poll, self._worst).answer(wave)

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from fletching.encode import echo, packed
+from fletching.encode import echo, padding_free
 from fletching.encode import model as models
-from fletching.encode.cache import Cache
+from fletching.encode.vector_cache import Cache
 from fletching.errors import Refused, Usage
 from fletching.options import Encoding
 from fletching.report import Progress, Report
@@ -55,7 +55,7 @@ class Encoder:
         self.echoed = self.echoes != {"query": None, "document": None}
         # Before the model is copied: every replica must take packed batches, or none.
         packs = self._takes_ids and set(self.devices) == {"cpu"} and not self.echoed
-        self.first_position = packed.prepare(self.model, "cpu") if packs else None
+        self.first_position = padding_free.prepare(self.model, "cpu") if packs else None
         self.replicas = [copy.deepcopy(self.model) if i else self.model for i in range(len(self.devices))]
         self.replicas = [replica.to(device, self.dtype) for replica, device in zip(self.replicas, self.devices)]
         self.budget = options.batch_tokens or (2048 if self.devices[0] == "cpu" else 65_536)
@@ -233,7 +233,7 @@ class Encoder:
 
     def _features(self, replica: Any, texts: list[tuple[str, str]], inputs: list[dict[str, list[int]]]) -> dict[str, Any]:
         if self.first_position is not None:
-            return packed.features(inputs, self.first_position)
+            return padding_free.features(inputs, self.first_position)
         if "second" in inputs[0]:
             return echo.features(self.model[0].tokenizer, inputs, PAD_TO)
         if self._takes_ids:

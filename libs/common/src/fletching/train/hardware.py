@@ -11,7 +11,7 @@ from torch import nn
 
 from fletching.encode import model as models
 from fletching.errors import Usage
-from fletching.train import ranks
+from fletching.train.distributed import process_group
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # mallopt(3)
 
@@ -19,11 +19,13 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # mallopt(3)
 def device(wanted: str | None) -> str:
     """This process's device: under torchrun each has a GPU of its own, or all compute on the CPU."""
     names = models.devices(wanted)
-    if ranks.count() == 1 or not names[0].startswith("cuda"):
+    if process_group.count() == 1 or not names[0].startswith("cuda"):
         return names[0]
-    if ranks.local() >= len(names):
-        raise Usage(f"process {ranks.local() + 1} of this machine has no GPU", f"torchrun --nproc-per-node {len(names)}, or --device cpu")
-    return names[ranks.local()]
+    if process_group.local() >= len(names):
+        raise Usage(
+            f"process {process_group.local() + 1} of this machine has no GPU", f"torchrun --nproc-per-node {len(names)}, or --device cpu"
+        )
+    return names[process_group.local()]
 
 
 def prepare_cpu(model: Any) -> None:

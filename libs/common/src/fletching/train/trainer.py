@@ -23,9 +23,10 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from fletching.errors import Refused
-from fletching.train import ranks, schedule, services, sharding, zero
-from fletching.train.folder import RunFolder
-from fletching.train.watch import Watch
+from fletching.train import experiment_loggers, schedule
+from fletching.train.distributed import deepspeed_engine, fsdp, process_group
+from fletching.train.metrics_log import Watch
+from fletching.train.run_dir import RunFolder
 
 WEIGHTS = "weights.safetensors"
 SEVERAL_TIMES = 10  # checkpoints of a run whose --save-every is not given
@@ -58,13 +59,14 @@ class PlannedTrainer(Trainer):
     def __init__(self, course: Course, **given: Any) -> None:
         self.course, self.watch = course, course.watch
         self.current: list[int] = []
-        services.check(given["args"].report_to, course.folder.output)
-        self.engine: zero.Engine | None = None
+        experiment_loggers.check(given["args"].report_to, course.folder.output)
+        self.engine: deepspeed_engine.Engine | None = None
         super().__init__(data_collator=course.collate, callbacks=[course.rhythm], **given)
         self.remove_callback(PrinterCallback)
-        if self.accelerator.num_processes != ranks.count():
+        if self.accelerator.num_processes != process_group.count():
             raise Refused(
-                f"{self.accelerator.num_processes} processes train, {ranks.count()} were started", "start all of them by one torchrun"
+                f"{self.accelerator.num_processes} processes train, {process_group.count()} were started",
+                "start all of them by one torchrun",
             )
 
     def seen(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
@@ -99,8 +101,8 @@ class PlannedTrainer(Trainer):
         if self.course.zero and not self.engine:
             bare: nn.Module = self.model  # type: ignore[assignment]
             bare.eval()  # no dropout: no random number is drawn
-            reached = zero.reached(bare, self.reach())
-            self.engine = zero.Engine(bare.train(), made, self.course.zero, reached, self._finite)
+            reached = deepspeed_engine.reached(bare, self.reach())
+            self.engine = deepspeed_engine.Engine(bare.train(), made, self.course.zero, reached, self._finite)
             self.optimizer = self.engine.updates
         return self.optimizer  # type: ignore[return-value]
 
@@ -126,7 +128,7 @@ class PlannedTrainer(Trainer):
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         if self.engine:
             return self.engine.updates.norm  # the update that comes now clips, and says what there was
-        return self._finite(float(sharding.whole(super()._get_grad_norm(model, grad_norm))))
+        return self._finite(float(fsdp.whole(super()._get_grad_norm(model, grad_norm))))
 
     def _finite(self, norm: float) -> float:
         if norm - norm != 0.0:
@@ -161,13 +163,13 @@ class PlannedTrainer(Trainer):
     def _prepare_for_training(self, *arguments: Any) -> Any:
         """Raises Refused where several processes would each train a model of its own."""
         # The Trainer's word for a model that places itself and reduces its own gradients: no DDP around it.
-        self.is_distributed_loading_by_transformers = bool(self.course.zero) or sharding.is_sharded(self.model)  # type: ignore[arg-type]
+        self.is_distributed_loading_by_transformers = bool(self.course.zero) or fsdp.is_sharded(self.model)  # type: ignore[arg-type]
         prepared = super()._prepare_for_training(*arguments)
         self.is_distributed_loading_by_transformers = False
         if self.engine:
             self.model_wrapped = self.engine
             return self.engine, *prepared[1:]
-        if ranks.count() > 1 and not (sharding.is_sharded(prepared[0]) or hasattr(prepared[0], "no_sync")):
+        if process_group.count() > 1 and not (fsdp.is_sharded(prepared[0]) or hasattr(prepared[0], "no_sync")):
             raise Refused("the processes share no gradients", "report this; start one process meanwhile")
         return prepared
 
@@ -177,12 +179,12 @@ class PlannedTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         assert self.optimizer and self.lr_scheduler
-        weights = sharding.weights(self.trained())
-        optimizer, rates = sharding.optimizer_state(self.optimizer), self.lr_scheduler.state_dict()
+        weights = fsdp.weights(self.trained())
+        optimizer, rates = fsdp.optimizer_state(self.optimizer), self.lr_scheduler.state_dict()
 
         def fill(folder: str) -> None:
             self._save_rng_state(folder)
-            if ranks.first():
+            if process_group.first():
                 save_file(weights, os.path.join(folder, WEIGHTS))
                 torch.save(optimizer, os.path.join(folder, OPTIMIZER_NAME))
                 torch.save(rates, os.path.join(folder, SCHEDULER_NAME))
@@ -191,7 +193,7 @@ class PlannedTrainer(Trainer):
         self.course.folder.save(self.state.global_step, fill, self.course.rhythm.keep, self.state.best_global_step)
 
     def _load_from_checkpoint(self, checkpoint_path: str, model: Any = None) -> None:
-        sharding.put_weights(self.trained(), load_file(os.path.join(checkpoint_path, WEIGHTS)))
+        fsdp.put_weights(self.trained(), load_file(os.path.join(checkpoint_path, WEIGHTS)))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -200,7 +202,7 @@ class PlannedTrainer(Trainer):
             if self.engine:
                 self.optimizer.load_state_dict(next(states))
             else:
-                sharding.put_optimizer_state(self.optimizer, next(states))
+                fsdp.put_optimizer_state(self.optimizer, next(states))
             self.lr_scheduler.load_state_dict(next(states))
 
 
@@ -244,7 +246,7 @@ def arguments(
         max_steps=steps,
         num_train_epochs=1,
         per_device_train_batch_size=options.batch,
-        ddp_backend=("nccl" if device.type == "cuda" else "gloo") if ranks.count() > 1 else None,
+        ddp_backend=("nccl" if device.type == "cuda" else "gloo") if process_group.count() > 1 else None,
         ddp_find_unused_parameters=True,  # poolers and heads that no loss sees
         ddp_broadcast_buffers=False,  # a collective in every forward pass, and no buffer changes
         learning_rate=options.lr,

@@ -9,14 +9,15 @@ import pyarrow as pa
 
 from fletching import schema as contract
 from fletching.text import content_id, normalise
-from synthgen import answers, verdict
-from synthgen.answers import Unusable
-from synthgen.materials import quoted
-from synthgen.plan import Request, Row, Setting, rows_of
+from synthgen import text_validation
+from synthgen.llm import response_parsing
+from synthgen.llm.response_parsing import Unusable
+from synthgen.prompts.library import quoted
+from synthgen.request_plan import Request, Row, Setting, rows_of
 
 TASK = "Find texts that serve the query."  # of rows without a prompt
 TOP = 10  # of the judge's scale; scores are written as a share of it
-SCORES = answers.shape(scores=["integer"])
+SCORES = response_parsing.shape(scores=["integer"])
 PROTECTED = ("reranker", "label", "judge")
 
 
@@ -34,7 +35,7 @@ class Negatives:
     writes = "examples"
     asks_for_rows = False
     keeps_rows = True
-    shape = answers.shape(negatives=["string"])
+    shape = response_parsing.shape(negatives=["string"])
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -54,7 +55,7 @@ class Negatives:
             "positive": quoted(row["pos"][0]),
             "count": self.setting.per_row,
         }
-        words = round(verdict.words(row["pos"][0]) + 2) * self.setting.per_row
+        words = round(text_validation.words(row["pos"][0]) + 2) * self.setting.per_row
         return self.setting.request(f"negatives/{row['id']}", self.prompt, values, self.shape, words, [{}], row)
 
     def without_reply(self, request: Request) -> list[dict[str, Any]]:
@@ -70,8 +71,8 @@ class Negatives:
         problems: list[dict[str, Any] | Unusable] = []
         for text in reply["negatives"][: self.setting.per_row]:
             try:
-                text = verdict.clean(text, "negative")
-                verdict.no_leak(text, request.leaks, ("negatives",), "negative")
+                text = text_validation.clean(text, "negative")
+                text_validation.no_leak(text, request.leaks, ("negatives",), "negative")
                 if normalise(text) in taken:
                     raise Unusable("negative equals another text", text[:80])
             except Unusable as problem:

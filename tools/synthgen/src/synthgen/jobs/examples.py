@@ -14,10 +14,12 @@ import pyarrow as pa
 from fletching import schema as contract
 from fletching.errors import Refused
 from fletching.text import content_id
-from synthgen import answers, axes, language_check, verdict
-from synthgen.answers import Unusable
-from synthgen.materials import Language
-from synthgen.plan import Request, Row, Setting, rows_of
+from synthgen import language_check, text_validation
+from synthgen.llm import response_parsing
+from synthgen.llm.response_parsing import Unusable
+from synthgen.prompts import attributes
+from synthgen.prompts.library import Language
+from synthgen.request_plan import Request, Row, Setting, rows_of
 
 SCALE = 5  # of the nearness that STS and bitext ask for; scores are written as a share of it
 
@@ -74,19 +76,19 @@ class Examples:
     def _ask(self, row: Row, number: int) -> Request:
         kind, setting = row["type"], self.setting
         slot = f"{kind}/{row['id']}/{number}"
-        wish: dict[str, Any] = axes.sample(self.axes[kind], setting.seed, slot)
+        wish: dict[str, Any] = attributes.sample(self.axes[kind], setting.seed, slot)
         source, target = self._languages(row, slot)
         wish |= {"language": source, "target_language": target}
         values = {**wish, "task": row["text"], "language": source.name, "target_language": target.name}
-        schema = answers.shape(**{name: "string" for name in GROUPS[kind].fields})
+        schema = response_parsing.shape(**{name: "string" for name in GROUPS[kind].fields})
         return setting.request(slot, self.prompts[kind], values, schema, self._words(kind, wish), [wish], row)
 
     def _languages(self, row: Row, slot: str) -> tuple[Language, Language]:
         """Of query and document: those of the task, else drawn."""
         given, other = (self._named(row[name], row["id"]) for name in ("language", "target_language"))
         if row["type"] == "bitext" and not (given and other):
-            return axes.pair(self.setting.bitext_languages, self.setting.seed, slot)
-        first = given or axes.language(self.setting.languages, self.setting.seed, slot)
+            return attributes.pair(self.setting.bitext_languages, self.setting.seed, slot)
+        first = given or attributes.language(self.setting.languages, self.setting.seed, slot)
         return first, other or first
 
     def _named(self, code: str | None, task: str) -> Language | None:
@@ -100,7 +102,7 @@ class Examples:
 
     def _words(self, kind: str, wish: dict[str, Any]) -> int:
         group = GROUPS[kind]
-        asked = axes.words_asked(wish.get("num_words", ""))
+        asked = attributes.words_asked(wish.get("num_words", ""))
         copies = 1 if kind == "long-short" else 2
         return asked[0] * copies + 25 if asked else group.words
 
@@ -119,18 +121,18 @@ class Examples:
 
     def _checked(self, group: Group, kind: str, wish: dict[str, Any], reply: dict[str, Any], request: Request) -> dict[str, str]:
         setting = self.setting
-        texts = {name: verdict.clean(reply[name], name) for name in group.fields}
+        texts = {name: text_validation.clean(reply[name], name) for name in group.fields}
         for name, text in texts.items():
-            verdict.no_leak(text, request.leaks, group.fields, name)
+            text_validation.no_leak(text, request.leaks, group.fields, name)
             if setting.check_language and not (kind == "long-short" and name != group.query):  # a label may be a code
                 language_check.in_language(text, wish["language"] if name == group.query else wish["target_language"], name)
             axis = group.query_length if name == group.query else group.document_length
             if axis in wish:
-                verdict.of_length(text, wish[axis], setting.slack, name)
-        verdict.different(texts[group.query], texts[group.pos], "positive equals query")
+                text_validation.of_length(text, wish[axis], setting.slack, name)
+        text_validation.different(texts[group.query], texts[group.pos], "positive equals query")
         if group.neg:
-            verdict.different(texts[group.query], texts[group.neg], "negative equals query")
-            verdict.different(texts[group.pos], texts[group.neg], "negative equals positive")
+            text_validation.different(texts[group.query], texts[group.neg], "negative equals query")
+            text_validation.different(texts[group.pos], texts[group.neg], "negative equals positive")
         return texts
 
     def _row(self, group: Group, kind: str, wish: dict[str, Any], texts: dict[str, str], task: Row, request: Request) -> dict[str, Any]:

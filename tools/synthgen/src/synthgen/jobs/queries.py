@@ -13,12 +13,14 @@ import pyarrow as pa
 
 from fletching import schema as contract
 from fletching.text import content_id
-from synthgen import answers, axes, language_check, verdict
-from synthgen.answers import Unusable
-from synthgen.materials import quoted
-from synthgen.plan import Request, Row, Setting, rows_of
+from synthgen import language_check, text_validation
+from synthgen.llm import response_parsing
+from synthgen.llm.response_parsing import Unusable
+from synthgen.prompts import attributes
+from synthgen.prompts.library import quoted
+from synthgen.request_plan import Request, Row, Setting, rows_of
 
-SHAPE = answers.shape(queries=[{"query": "string", "evidence": "string"}])
+SHAPE = response_parsing.shape(queries=[{"query": "string", "evidence": "string"}])
 PROMPT = "Given a search query, retrieve passages that answer or serve it."
 ABOUT = ("the passage", "this passage", "the text above", "according to the text", "the author")
 
@@ -47,8 +49,8 @@ class Queries:
     def _ask(self, row: Row) -> Request:
         setting = self.setting
         slot = f"queries/{row['id']}"
-        wishes: list[dict[str, Any]] = [axes.sample(self.axes, setting.seed, f"{slot}/{number}") for number in range(setting.per_row)]
-        spoken = axes.language(setting.languages, setting.seed, slot)
+        wishes: list[dict[str, Any]] = [attributes.sample(self.axes, setting.seed, f"{slot}/{number}") for number in range(setting.per_row)]
+        spoken = attributes.language(setting.languages, setting.seed, slot)
         lines = [
             f"{number}. " + "; ".join(f"{axis.replace('_', ' ')}: {value}" for axis, value in wish.items())
             for number, wish in enumerate(wishes, 1)
@@ -70,17 +72,17 @@ class Queries:
         passage = request.row
         assert passage is not None
         try:
-            query = verdict.clean(item["query"], "query")
-            verdict.no_leak(query, request.leaks, ("evidence",), "query")
+            query = text_validation.clean(item["query"], "query")
+            text_validation.no_leak(query, request.leaks, ("evidence",), "query")
             if any(words in query.lower() for words in ABOUT):
                 raise Unusable("speaks of the passage", query[:80])
             if "query_length" in wish:
-                verdict.of_length(query, wish["query_length"], self.setting.slack, "query")
+                text_validation.of_length(query, wish["query_length"], self.setting.slack, "query")
             if self.setting.check_language:
                 language_check.in_language(query, wish["language"], "query")
-            verdict.different(query, passage["text"], "positive equals query")
-            evidence = verdict.clean(item["evidence"], "evidence")
-            if not verdict.stands_in(evidence, f"{passage['title'] or ''}\n{passage['text']}"):
+            text_validation.different(query, passage["text"], "positive equals query")
+            evidence = text_validation.clean(item["evidence"], "evidence")
+            if not text_validation.stands_in(evidence, f"{passage['title'] or ''}\n{passage['text']}"):
                 raise Unusable("evidence not in the passage", evidence[:80])
         except Unusable as problem:
             return problem

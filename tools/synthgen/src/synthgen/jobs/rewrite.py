@@ -8,11 +8,12 @@ from typing import Any
 import pyarrow as pa
 
 from fletching.text import content_id, normalise
-from synthgen import answers, language_check, verdict
-from synthgen.answers import Unusable
+from synthgen import language_check, text_validation
 from synthgen.jobs.enrich import with_columns
-from synthgen.materials import quoted
-from synthgen.plan import Request, Row, Setting, rows_of
+from synthgen.llm import response_parsing
+from synthgen.llm.response_parsing import Unusable
+from synthgen.prompts.library import quoted
+from synthgen.request_plan import Request, Row, Setting, rows_of
 
 # Scores of a row are scores of its old query.
 RESCORED = {"pos_scores": None, "neg_scores": None, "pos_score_kind": None, "neg_score_kind": None}
@@ -23,7 +24,7 @@ class Paraphrase:
     writes = "examples"
     asks_for_rows = True
     keeps_rows = True
-    shape = answers.shape(queries=["string"])
+    shape = response_parsing.shape(queries=["string"])
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -38,7 +39,7 @@ class Paraphrase:
 
     def _ask(self, row: Row) -> Request:
         values = {"query": quoted(row["query"]), "positive": quoted(row["pos"][0]), "count": self.setting.per_row}
-        words = round(verdict.words(row["query"]) + 4) * self.setting.per_row
+        words = round(text_validation.words(row["query"]) + 4) * self.setting.per_row
         return self.setting.request(f"paraphrase/{row['id']}", self.prompt, values, self.shape, words, [{}] * self.setting.per_row, row)
 
     def without_reply(self, request: Request) -> list[dict[str, Any]]:
@@ -52,8 +53,8 @@ class Paraphrase:
         rows: list[dict[str, Any] | Unusable] = [{}]
         for text in found:
             try:
-                text = verdict.clean(text, "query")
-                verdict.no_leak(text, request.leaks, ("queries",), "query")
+                text = text_validation.clean(text, "query")
+                text_validation.no_leak(text, request.leaks, ("queries",), "query")
                 if normalise(text) in taken:
                     raise Unusable("the same query again", text[:80])
             except Unusable as problem:
@@ -71,7 +72,7 @@ class Translate:
     writes = "examples"
     asks_for_rows = True
     keeps_rows = True
-    shape = answers.shape(translation="string")
+    shape = response_parsing.shape(translation="string")
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -90,7 +91,13 @@ class Translate:
         values = {"query": quoted(row["query"]), "language": language.name}
         wish = {"language": language, "first": number == 0}
         return self.setting.request(
-            f"translate/{row['id']}/{language.code}", self.prompt, values, self.shape, round(verdict.words(row["query"]) + 4), [wish], row
+            f"translate/{row['id']}/{language.code}",
+            self.prompt,
+            values,
+            self.shape,
+            round(text_validation.words(row["query"]) + 4),
+            [wish],
+            row,
         )
 
     def without_reply(self, request: Request) -> list[dict[str, Any]]:
@@ -100,9 +107,9 @@ class Translate:
         row, wish = request.row, request.wishes[0]
         assert row is not None
         try:
-            text = verdict.clean(reply["translation"], "translation")
-            verdict.no_leak(text, request.leaks, ("translation",), "translation")
-            verdict.different(text, row["query"], "the same query again")
+            text = text_validation.clean(reply["translation"], "translation")
+            text_validation.no_leak(text, request.leaks, ("translation",), "translation")
+            text_validation.different(text, row["query"], "the same query again")
             if self.setting.check_language:
                 language_check.in_language(text, wish["language"], "translation")
         except Unusable as problem:

@@ -14,16 +14,18 @@ import pyarrow as pa
 
 from fletching import schema as contract
 from fletching.text import content_id, normalise
-from synthgen import answers, axes, verdict
-from synthgen.answers import Unusable
-from synthgen.materials import fill
-from synthgen.plan import Request, Setting
+from synthgen import text_validation
+from synthgen.llm import response_parsing
+from synthgen.llm.response_parsing import Unusable
+from synthgen.prompts import attributes
+from synthgen.prompts.library import fill
+from synthgen.request_plan import Request, Setting
 
 SYMMETRIC = ("sts", "bitext")
 A_CALL = 20  # tasks asked for in one call, as in the paper
 SHOWN = 4  # seed tasks shown in each
 ROUNDS = 4
-SHAPE = answers.shape(tasks=["string"])
+SHAPE = response_parsing.shape(tasks=["string"])
 LENGTH = (5, 60)  # words of a task, before slack
 
 
@@ -59,7 +61,7 @@ class Tasks:
 
     def _ask(self, kind: str, call: int) -> Request:
         slot = f"brainstorm/{kind}/{call}"
-        shown = axes.chosen(self.seeds[kind], SHOWN, self.setting.seed, slot)
+        shown = attributes.chosen(self.seeds[kind], SHOWN, self.setting.seed, slot)
         values = {"count": A_CALL, "examples": "\n".join(f"- {task}" for task in shown)}
         return self.setting.request(slot, self.prompts[kind], values, SHAPE, A_CALL * 22, [{"type": kind}])
 
@@ -84,7 +86,7 @@ class Tasks:
         pair: dict[str, Any] = {}
         names = {}
         if wish["type"] == "bitext":
-            source, target = axes.pair(self.setting.bitext_languages, self.setting.seed, request.slot)
+            source, target = attributes.pair(self.setting.bitext_languages, self.setting.seed, request.slot)
             pair = {"language": source.code, "target_language": target.code}
             names = {"language": source.name, "target_language": target.name}
         text = fill(wish["template"], names)
@@ -97,9 +99,9 @@ class Tasks:
     def _row(self, kind: str, text: str, request: Request) -> dict[str, Any] | Unusable:
         seen = self.seen[kind]
         try:
-            text = verdict.clean(text, "task")
-            verdict.of_length(text, LENGTH, self.setting.slack, "task")
-            verdict.no_leak(text, request.leaks, tuple(SHAPE["required"]), "task")
+            text = text_validation.clean(text, "task")
+            text_validation.of_length(text, LENGTH, self.setting.slack, "task")
+            text_validation.no_leak(text, request.leaks, tuple(SHAPE["required"]), "task")
         except Unusable as problem:
             return problem
         if normalise(text) in seen or any(normalise(text) == normalise(seed) for seed in self.seeds[kind]):

@@ -1,0 +1,1 @@
+"""The network: loading, LoRA, pooling, the last modules, weight interpolation."""

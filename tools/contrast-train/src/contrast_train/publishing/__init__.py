@@ -1,0 +1,1 @@
+"""What stands beside the weights: model card and training index."""

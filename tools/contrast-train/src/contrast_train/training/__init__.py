@@ -1,0 +1,1 @@
+"""The training step, its evaluation and its trainer."""

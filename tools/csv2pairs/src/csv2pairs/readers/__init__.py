@@ -1,0 +1,1 @@
+"""Tables of text cells from every supported format."""

@@ -1,0 +1,1 @@
+"""Evaluation data: collections, sentence pairs, tasks."""

@@ -1,0 +1,1 @@
+"""The comparison as text and as one HTML page."""

@@ -1,0 +1,1 @@
+"""Metrics, comparisons, contamination and quality gates."""

@@ -1,0 +1,1 @@
+"""Prompts, attribute values and the files that hold them."""
