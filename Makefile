@@ -33,11 +33,11 @@ test: install ## run all tests
 check: install ## what CI runs: style, types, docs, tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy $(filter-out %.egg-info,$(wildcard libs/common/src/* tools/*/src/*))
-	@$(BIN)/python tests/docs.py --check
+	@$(BIN)/python scripts/build_docs.py --check
 	@$(BIN)/python -m pytest -n auto
 
 docs: install ## write the generated parts of the READMEs
-	@$(BIN)/python tests/docs.py
+	@$(BIN)/python scripts/build_docs.py
 
 bench: install ## the figures of bench/results anew: make bench [DATA=folder] [ONLY=encode] (hours)
 	@$(MAKE) --no-print-directory -f bench/Makefile

@@ -23,7 +23,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-sys.path = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent]  # contrast_train.py beside this
+sys.path = [
+    path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent
+]  # contrast_train.py beside this
 Stage = Callable[[Tensor, Tensor], tuple[float, Tensor, Tensor]]
 
 
@@ -33,7 +35,9 @@ def ours(tile: int) -> Stage:
 
     def stage(q: Tensor, d: Tensor) -> tuple[float, Tensor, Tensor]:
         terms = torch.arange(len(q))[:, None].repeat(1, 2)
-        structure = Structure(terms, torch.full((len(q),), 1 / len(q)), torch.empty(0, 2, dtype=torch.long), terms)
+        structure = Structure(
+            terms, torch.full((len(q),), 1 / len(q)), torch.empty(0, 2, dtype=torch.long), terms
+        )
         with torch.no_grad():
             found = losses.infonce(q, d, structure, temperature=0.05, tile=tile)
         return found.value.item(), found.queries, found.documents
@@ -49,7 +53,10 @@ def peer(mini_batch: int) -> Stage:
 
     def stage(q: Tensor, d: Tensor) -> tuple[float, Tensor, Tensor]:
         # As its forward hands them over: each column in pieces of a mini-batch, which are leaves.
-        columns = [[part.detach().requires_grad_() for part in vectors.split(mini_batch)] for vectors in (q, d)]
+        columns = [
+            [part.detach().requires_grad_() for part in vectors.split(mini_batch)]
+            for vectors in (q, d)
+        ]
         with torch.enable_grad():
             value = loss.calculate_loss(columns, with_backward=True)
         return value.item(), *(torch.cat([part.grad for part in column]) for column in columns)  # type: ignore[misc]
@@ -85,7 +92,9 @@ def peak(stage: Stage, q: Tensor, d: Tensor) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, default=4096)
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=3)
@@ -97,7 +106,10 @@ def main() -> None:
     q = torch.randn(args.batch, args.dimension, generator=gen)
     d = q + 1.5 * torch.randn(args.batch, args.dimension, generator=gen)
     stages = {"contrast-train, tile 512": ours(512)}
-    stages |= {f"CachedMultipleNegativesRankingLoss, mini-batch {size}": peer(size) for size in map(int, args.mini_batches.split(","))}
+    stages |= {
+        f"CachedMultipleNegativesRankingLoss, mini-batch {size}": peer(size)
+        for size in map(int, args.mini_batches.split(","))
+    }
     memory = {name: peak(stage, q, d) for name, stage in stages.items()}
     for stage in stages.values():  # kernels and imports
         stage(q[:64], d[:64])
@@ -112,10 +124,14 @@ def main() -> None:
     _, grad_q, grad_d = results[first]
     print(f"B = {args.batch:,}, D = {args.dimension}, {args.rounds} rounds, {args.threads} thread(s), float32, {platform.machine()}, "
           f"Python {platform.python_version()}, torch {torch.__version__}\n")  # fmt: skip
-    print("| loss stage | median CPU s | times ours | added memory, MB | loss | gradient differs by |\n|---|---|---|---|---|---|")
+    print(
+        "| loss stage | median CPU s | times ours | added memory, MB | loss | gradient differs by |\n|---|---|---|---|---|---|"
+    )
     for name in stages:
         theirs = results[name]
-        apart = (torch.cat([theirs[1], theirs[2]]) - torch.cat([grad_q, grad_d])).norm() / torch.cat([grad_q, grad_d]).norm()
+        apart = (
+            torch.cat([theirs[1], theirs[2]]) - torch.cat([grad_q, grad_d])
+        ).norm() / torch.cat([grad_q, grad_d]).norm()
         median = statistics.median(times[name])
         print(
             f"| {name} | {median:.3f} | {median / statistics.median(times[first]):.1f} | {memory[name]:.0f} | {theirs[0]:.6f} | {apart:.1e} |"

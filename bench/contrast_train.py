@@ -48,11 +48,19 @@ def main() -> None:
         with open(args.results, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(run) + "\n" for run in found)
         found = [json.loads(line) for line in Path(args.results).read_text("utf-8").splitlines()]
-    tell(args, {way: [run for run in found if run["way"] == way] for way in dict.fromkeys(run["way"] for run in found)})
+    tell(
+        args,
+        {
+            way: [run for run in found if run["way"] == way]
+            for way in dict.fromkeys(run["way"] for run in found)
+        },
+    )
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", required=True)
     parser.add_argument("--pairs")
     parser.add_argument("--batch", type=int, default=64)
@@ -69,7 +77,16 @@ def arguments() -> argparse.Namespace:
 
 
 def ways(args: argparse.Namespace) -> list[str]:
-    return args.ways.split(",") if args.ways else ["ours", "ours 3", *(f"cached {size}" for size in args.mini_batches.split(",")), "mnrl"]
+    return (
+        args.ways.split(",")
+        if args.ways
+        else [
+            "ours",
+            "ours 3",
+            *(f"cached {size}" for size in args.mini_batches.split(",")),
+            "mnrl",
+        ]
+    )
 
 
 def write_pairs(args: argparse.Namespace, folder: str) -> str:
@@ -90,7 +107,12 @@ def write_pairs(args: argparse.Namespace, folder: str) -> str:
     wanted = args.batch * args.steps
     chosen = kept[:: max(len(kept) // wanted, 1)][:wanted]
     path = Path(folder, "pairs.jsonl")
-    path.write_text("".join(json.dumps({"query": query, "pos": [document]}) + "\n" for query, document in chosen), "utf-8")
+    path.write_text(
+        "".join(
+            json.dumps({"query": query, "pos": [document]}) + "\n" for query, document in chosen
+        ),
+        "utf-8",
+    )
     return str(path)
 
 
@@ -99,8 +121,14 @@ def child(args: argparse.Namespace, way: str) -> dict[str, Any]:
     for name in ("batch", "length", "steps", "threads"):
         words += [f"--{name}", str(getattr(args, name))]
     words += ["--dropout", str(args.dropout)] if args.dropout is not None else []
-    env = os.environ | {"OMP_NUM_THREADS": str(args.threads), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    return json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, env=env).stdout.splitlines()[-1])
+    env = os.environ | {
+        "OMP_NUM_THREADS": str(args.threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+    }
+    return json.loads(
+        subprocess.run(words, check=True, stdout=subprocess.PIPE, env=env).stdout.splitlines()[-1]
+    )
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
@@ -154,24 +182,34 @@ def ours(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
     from contrast_train import cli
     from contrast_train.run import Job
     from fletching.report import Report
-    from fletching.train.metrics_log import Watch
-    from fletching.train.run_dir import RunFolder
+    from fletching.train.metrics_log import MetricsLog
+    from fletching.train.run_dir import RunDir
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    memory: dict[str, Any] = {"activations": float(gigabytes)} if (gigabytes := args.way.removeprefix("ours").strip()) else {}
+    memory: dict[str, Any] = (
+        {"activations": float(gigabytes)}
+        if (gigabytes := args.way.removeprefix("ours").strip())
+        else {}
+    )
     options = cli.Options(
         inputs=(args.pairs,), model=args.model, output=f"{folder}/tuned", batch=args.batch, steps=args.steps,
         query_length=args.length, doc_length=args.length, dropout=args.dropout, dtype="bfloat16", save_every=10**6, **memory,
     )  # fmt: skip
-    report, run = Report("bench", quiet=True), RunFolder(f"{folder}/tuned")
+    report, run = Report("bench", quiet=True), RunDir(f"{folder}/tuned")
     job = Job(options, report, cli.TOOL, run.path)
-    return job._trainer(run, Watch(run.at("measures.jsonl"), report.progress("training"), 0), None), {}
+    return job._trainer(
+        run, MetricsLog(run.at("measures.jsonl"), report.progress("training"), 0), None
+    ), {}
 
 
 def theirs(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
     import torch
     from datasets import Dataset
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
     from sentence_transformers.sentence_transformer import losses
     from torch.utils.data import BatchSampler, SequentialSampler
 
@@ -183,12 +221,20 @@ def theirs(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
         if isinstance(module, torch.nn.Dropout):
             module.p = args.dropout
     rows = [json.loads(line) for line in Path(args.pairs).read_text("utf-8").splitlines()]
-    order = [row for batch in plan([None] * len(rows), batch=args.batch, seed=0, epochs=1, steps=None) for _, row in batch]
-    pairs = Dataset.from_list([{"anchor": rows[row]["query"], "positive": rows[row]["pos"][0]} for row in order])
+    order = [
+        row
+        for batch in plan([None] * len(rows), batch=args.batch, seed=0, epochs=1, steps=None)
+        for _, row in batch
+    ]
+    pairs = Dataset.from_list(
+        [{"anchor": rows[row]["query"], "positive": rows[row]["pos"][0]} for row in order]
+    )
     loss = (
         losses.MultipleNegativesRankingLoss(model)
         if args.way == "mnrl"
-        else losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=int(args.way.split()[1]))
+        else losses.CachedMultipleNegativesRankingLoss(
+            model, mini_batch_size=int(args.way.split()[1])
+        )
     )
     settings = SentenceTransformerTrainingArguments(
         output_dir=folder,
@@ -202,9 +248,13 @@ def theirs(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
-        batch_sampler=lambda dataset, batch_size, drop_last, **_: BatchSampler(SequentialSampler(dataset), batch_size, drop_last),
+        batch_sampler=lambda dataset, batch_size, drop_last, **_: BatchSampler(
+            SequentialSampler(dataset), batch_size, drop_last
+        ),
     )
-    return SentenceTransformerTrainer(model=model, args=settings, train_dataset=pairs, loss=loss), {}
+    return SentenceTransformerTrainer(
+        model=model, args=settings, train_dataset=pairs, loss=loss
+    ), {}
 
 
 def tell(args: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) -> None:
@@ -220,7 +270,10 @@ def tell(args: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) -> No
     )
     print("|---|---|---|---|---|---|---|---|")
     middle = {
-        way: {key: statistics.median(x for run in runs for x in run[key]) for key in ("seconds", "cpu", "inside")}
+        way: {
+            key: statistics.median(x for run in runs for x in run[key])
+            for key in ("seconds", "cpu", "inside")
+        }
         for way, runs in found.items()
     }
     first = next(iter(found))

@@ -23,7 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUNS = 3
-OPTIONS = "--id id --query question --pos answer --category topic --domain product --negatives 5".split()
+OPTIONS = (
+    "--id id --query question --pos answer --category topic --domain product --negatives 5".split()
+)
 
 
 @dataclass
@@ -41,7 +43,9 @@ def measure(command: list[str], label: str = "") -> Cost:
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         raise SystemExit(f"failed: {' '.join(command)}")
-    cost = Cost(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    cost = Cost(
+        time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+    )
     for line in printed.splitlines():
         if label and line.startswith(label):
             cost.wall, cost.cpu = map(float, line.split()[1:])
@@ -49,7 +53,11 @@ def measure(command: list[str], label: str = "") -> Cost:
 
 
 def median(costs: list[Cost]) -> Cost:
-    return Cost(statistics.median(c.wall for c in costs), statistics.median(c.cpu for c in costs), max(c.peak for c in costs))
+    return Cost(
+        statistics.median(c.wall for c in costs),
+        statistics.median(c.cpu for c in costs),
+        max(c.peak for c in costs),
+    )
 
 
 def make_table(path: str, rows: int, topics: int) -> None:
@@ -60,8 +68,31 @@ def make_table(path: str, rows: int, topics: int) -> None:
     import pyarrow.csv
 
     draw = np.random.default_rng(1)
-    pieces = ["ba", "ko", "ri", "tel", "mon", "su", "ver", "da", "lin", "pro", "ca", "st", "or", "ne", "qua"]
-    words = pa.array(sorted({"".join(pieces[i] for i in draw.integers(0, len(pieces), size)) for size in draw.integers(1, 5, 4000)}))
+    pieces = [
+        "ba",
+        "ko",
+        "ri",
+        "tel",
+        "mon",
+        "su",
+        "ver",
+        "da",
+        "lin",
+        "pro",
+        "ca",
+        "st",
+        "or",
+        "ne",
+        "qua",
+    ]
+    words = pa.array(
+        sorted(
+            {
+                "".join(pieces[i] for i in draw.integers(0, len(pieces), size))
+                for size in draw.integers(1, 5, 4000)
+            }
+        )
+    )
 
     def texts(count: int, low: int, high: int) -> pa.Array:
         ends = np.concatenate([[0], draw.integers(low, high, count).cumsum()])
@@ -74,8 +105,12 @@ def make_table(path: str, rows: int, topics: int) -> None:
         ids = pa.array([f"row-{number:08d}" for number in range(start, start + count)])
         columns = {
             "id": ids,
-            "question": pc.binary_join_element_wise(texts(count, 6, 14).cast(pa.string()), ids, " "),
-            "answer": pc.binary_join_element_wise(texts(count, 12, 28).cast(pa.string()), ids, ", "),
+            "question": pc.binary_join_element_wise(
+                texts(count, 6, 14).cast(pa.string()), ids, " "
+            ),
+            "answer": pc.binary_join_element_wise(
+                texts(count, 12, 28).cast(pa.string()), ids, ", "
+            ),
             "topic": pa.array([f"topic {number}" for number in draw.integers(0, topics, count)]),
             "product": pa.array([f"product {number}" for number in draw.integers(0, 5, count)]),
         }
@@ -163,7 +198,11 @@ print("both", done - wall, used - cpu)
 
 
 def against_polars(folder: Path) -> None:
-    table, ours, theirs = str(folder / "table.csv"), str(folder / "ours.parquet"), str(folder / "theirs.parquet")
+    table, ours, theirs = (
+        str(folder / "table.csv"),
+        str(folder / "ours.parquet"),
+        str(folder / "theirs.parquet"),
+    )
     make_table(table, 1_000_000, 500)
     command = ["csv2pairs", table, *OPTIONS, "-o", ours]
     mine, peer = [measure(command)], []
@@ -171,8 +210,15 @@ def against_polars(folder: Path) -> None:
         peer.append(measure([sys.executable, "-c", POLARS, table, ours, theirs], "both"))
         if turn:
             mine.append(measure(command))
-    tell("1,000,000 rows x 5 columns, 5 hard negatives each", median(mine), "polars: read and write alone", median(peer))
-    print(f"times polars: {median(mine).wall / median(peer).wall:.2f} wall, {median(mine).cpu / median(peer).cpu:.2f} CPU (at most 3)")
+    tell(
+        "1,000,000 rows x 5 columns, 5 hard negatives each",
+        median(mine),
+        "polars: read and write alone",
+        median(peer),
+    )
+    print(
+        f"times polars: {median(mine).wall / median(peer).wall:.2f} wall, {median(mine).cpu / median(peer).cpu:.2f} CPU (at most 3)"
+    )
     print(f"peak memory: {median(mine).peak / 2**30:.2f} GiB (at most 2)")
 
 
@@ -187,14 +233,37 @@ def against_loop(folder: Path) -> None:
         arguments = [table, "--query", "question", "--category", "topic", *options.split()]
         mine, started, peer = [], [], []
         for _ in range(RUNS):
-            peer.append(measure([sys.executable, "-c", NOW + loop, table, str(folder / "theirs.csv")], "both"))
-            mine.append(measure([sys.executable, "-c", NOW + INSIDE, *arguments, "-o", str(folder / "inside.parquet")], "both"))
+            peer.append(
+                measure(
+                    [sys.executable, "-c", NOW + loop, table, str(folder / "theirs.csv")], "both"
+                )
+            )
+            mine.append(
+                measure(
+                    [
+                        sys.executable,
+                        "-c",
+                        NOW + INSIDE,
+                        *arguments,
+                        "-o",
+                        str(folder / "inside.parquet"),
+                    ],
+                    "both",
+                )
+            )
             started.append(measure(["csv2pairs", *arguments, "-o", str(folder / "ours.parquet")]))
-        tell(f"20,000 rows, {what}, imports not counted", median(mine), "row loop in pandas", median(peer))
+        tell(
+            f"20,000 rows, {what}, imports not counted",
+            median(mine),
+            "row loop in pandas",
+            median(peer),
+        )
         print(
             f"times faster: {median(peer).wall / median(mine).wall:.0f} wall, {median(peer).cpu / median(mine).cpu:.0f} CPU (wanted: 100)"
         )
-        print(f"the whole command, from its start: {median(started).wall:.2f} s wall, {median(started).cpu:.2f} s CPU")
+        print(
+            f"the whole command, from its start: {median(started).wall:.2f} s wall, {median(started).cpu:.2f} s CPU"
+        )
 
 
 def memory(folder: Path) -> None:
@@ -241,7 +310,9 @@ def tell(what: str, mine: Cost, whom: str, peer: Cost) -> None:
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, pyarrow {pyarrow.__version__}, polars {polars.__version__}"
     )
     for label, cost in ((f"csv2pairs: {what}", mine), (whom, peer)):
-        print(f"{label:<62} {cost.wall:8.2f} s wall {cost.cpu:8.2f} s CPU {cost.peak / 2**20:8.0f} MiB")
+        print(
+            f"{label:<62} {cost.wall:8.2f} s wall {cost.cpu:8.2f} s CPU {cost.peak / 2**20:8.0f} MiB"
+        )
 
 
 CLAIMS = {"polars": against_polars, "loop": against_loop, "memory": memory, "large": large}

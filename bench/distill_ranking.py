@@ -30,9 +30,13 @@ def similarities(batch: int) -> tuple[Tensor, Tensor]:
     """(the student's, the teacher's) of a student near its teacher, (M,) each."""
     noise = torch.Generator().manual_seed(batch)
     teacher = torch.nn.functional.normalize(torch.randn(batch, 64, generator=noise), dim=1)
-    student = torch.nn.functional.normalize(teacher + 0.05 * torch.randn(batch, 64, generator=noise), dim=1)
+    student = torch.nn.functional.normalize(
+        teacher + 0.05 * torch.randn(batch, 64, generator=noise), dim=1
+    )
     rows, columns = torch.triu_indices(batch, batch, 1)
-    return (student @ student.T)[rows, columns].contiguous(), (teacher @ teacher.T)[rows, columns].contiguous()
+    return (student @ student.T)[rows, columns].contiguous(), (teacher @ teacher.T)[
+        rows, columns
+    ].contiguous()
 
 
 def ours(student: Tensor, teacher: Tensor) -> tuple[float, Tensor]:
@@ -72,7 +76,15 @@ def measured(batch: int, way: str) -> dict[str, Any]:
         loss, gradient = function(student, teacher, *more)
         spent = time.perf_counter() - start[0], time.process_time() - start[1]
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        pipe.send({"wall": spent[0], "cpu": spent[1], "megabytes": grown, "loss": loss, "gradient": gradient.numpy()})
+        pipe.send(
+            {
+                "wall": spent[0],
+                "cpu": spent[1],
+                "megabytes": grown,
+                "loss": loss,
+                "gradient": gradient.numpy(),
+            }
+        )
 
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=child, args=(there,))
@@ -83,7 +95,9 @@ def measured(batch: int, way: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--direct", default="64,96,128,192,256")
     parser.add_argument("--alone", default="512,1024")
     args = parser.parse_args()
@@ -96,8 +110,18 @@ def main() -> None:
         loss = abs(theirs["loss"] - mine["loss"]) / theirs["loss"]
         a, b = (torch.from_numpy(found["gradient"]).double() for found in (theirs, mine))
         cells = [f"{theirs['wall']:.3f}", f"{theirs['cpu']:.3f}", f"{theirs['megabytes']:,.0f}"]
-        cells += [f"{mine['wall']:.3f}", f"{mine['cpu']:.3f}", f"{mine['megabytes']:,.0f}", f"{theirs['cpu'] / mine['cpu']:.1f}"]
-        print(f"| {batch} | {len(a):,} | " + " | ".join(cells) + f" | {loss:.1e} | {float((a - b).norm() / a.norm()):.1e} |", flush=True)
+        cells += [
+            f"{mine['wall']:.3f}",
+            f"{mine['cpu']:.3f}",
+            f"{mine['megabytes']:,.0f}",
+            f"{theirs['cpu'] / mine['cpu']:.1f}",
+        ]
+        print(
+            f"| {batch} | {len(a):,} | "
+            + " | ".join(cells)
+            + f" | {loss:.1e} | {float((a - b).norm() / a.norm()):.1e} |",
+            flush=True,
+        )
     for batch in map(int, filter(None, args.alone.split(","))):
         mine = measured(batch, "ours")
         shown = f"{mine['wall']:.3f} | {mine['cpu']:.3f} | {mine['megabytes']:,.0f}"

@@ -35,7 +35,9 @@ def spent(model: Any, texts: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("texts", help="JSON lines with `text`")
     parser.add_argument("models", nargs="+", help="the teacher first")
     parser.add_argument("--count", type=int, default=200)
@@ -53,13 +55,20 @@ def main() -> None:
         model.encode(texts[:8], show_progress_bar=False)
     rounds = [[spent(model, own) for model, own in zip(models, given)] for _ in range(args.rounds)]
 
-    print("| model | texts | CPU s, least | wall s, least | texts a CPU second | times the teacher |")
+    print(
+        "| model | texts | CPU s, least | wall s, least | texts a CPU second | times the teacher |"
+    )
     print("|---|---|---|---|---|---|")
-    least = [[min(found[place][clock] for found in rounds) for clock in (0, 1)] for place in range(len(models))]
+    least = [
+        [min(found[place][clock] for found in rounds) for clock in (0, 1)]
+        for place in range(len(models))
+    ]
     speeds = [len(own) / cpu for own, (cpu, _) in zip(given, least)]
     for name, own, (cpu, wall), speed in zip(args.models, given, least, speeds):
         label = name.rstrip("/").rsplit("/", 1)[-1]
-        print(f"| {label} | {len(own):,} | {cpu:.2f} | {wall:.2f} | {speed:,.0f} | {speed / speeds[0]:.2f} |")
+        print(
+            f"| {label} | {len(own):,} | {cpu:.2f} | {wall:.2f} | {speed:,.0f} | {speed / speeds[0]:.2f} |"
+        )
 
 
 if __name__ == "__main__":

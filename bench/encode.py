@@ -35,7 +35,9 @@ def standard_library(count: int) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", required=True)
     parser.add_argument("--texts", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
@@ -63,11 +65,11 @@ def ways_to_encode(model: str) -> dict[str, Callable[[list[str]], np.ndarray]]:
     from sentence_transformers import SentenceTransformer
 
     from fletching.encode import Encoder
-    from fletching.options import Encoding
+    from fletching.options import EncodingOptions
     from fletching.report import Report
 
     @dataclass(frozen=True, kw_only=True)
-    class Options(Encoding):
+    class Options(EncodingOptions):
         output: str | None = None
 
     peer = SentenceTransformer(model, device="cpu")
@@ -76,7 +78,9 @@ def ways_to_encode(model: str) -> dict[str, Callable[[list[str]], np.ndarray]]:
     }
     for dtype in ("float32", "bfloat16"):
         encoder = Encoder(Options(model=model, dtype=dtype), Report("bench", quiet=True))
-        ways[f"fletching, {dtype}"] = lambda texts, encoder=encoder: encoder.encode(texts, "document")
+        ways[f"fletching, {dtype}"] = lambda texts, encoder=encoder: encoder.encode(
+            texts, "document"
+        )
     return ways
 
 
@@ -87,10 +91,15 @@ def tell(seconds: dict[str, list[tuple[float, float]]], vectors: dict[str, np.nd
     )
     for name, rounds in seconds.items():
         wall, cpu = (statistics.median(values) for values in zip(*rounds))
-        faster = [statistics.median(base[i] / own[i] for base, own in zip(seconds[first], rounds)) for i in (0, 1)]
+        faster = [
+            statistics.median(base[i] / own[i] for base, own in zip(seconds[first], rounds))
+            for i in (0, 1)
+        ]
         cosine = (vectors[name] * vectors[first]).sum(1).min()
         apart = np.abs(vectors[name] - vectors[first]).max()
-        print(f"| {name} | {wall:.2f} | {cpu:.2f} | {faster[0]:.2f} | {faster[1]:.2f} | {cosine:.6f} | {apart:.1e} |")
+        print(
+            f"| {name} | {wall:.2f} | {cpu:.2f} | {faster[0]:.2f} | {faster[1]:.2f} | {cosine:.6f} | {apart:.1e} |"
+        )
 
 
 if __name__ == "__main__":

@@ -15,40 +15,62 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).parent.parent / "tests")  # in place of this folder, where a file has the name of the tool
+sys.path[0] = str(
+    Path(__file__).parent.parent / "tests" / "support"
+)  # in place of this folder, where a file has the name of the tool
 
 import gradients  # noqa: E402
 from gradients import LOSSES, ZERO, Case  # noqa: E402
 
-SPLITS = [(1, 0), (16, 0), (40, 0), (40, 90), (200, 0), (10**6, 0)]  # (tokens of a micro-batch, tokens kept)
+SPLITS = [
+    (1, 0),
+    (16, 0),
+    (40, 0),
+    (40, 90),
+    (200, 0),
+    (10**6, 0),
+]  # (tokens of a micro-batch, tokens kept)
 UPDATES = [(1, 9), (2, 2)]  # (global batches an update, rows of each)
 BOUND = 1e-5
 WRAPPERS = ("ddp", "fsdp", *ZERO)
 
 
 def matrix(ranks: list[int], wrappers: list[str]) -> list[Case]:
-    groups = [("none", 1)] * (1 in ranks) + [(wrapper, count) for count in ranks if count > 1 for wrapper in wrappers]
+    groups = [("none", 1)] * (1 in ranks) + [
+        (wrapper, count) for count in ranks if count > 1 for wrapper in wrappers
+    ]
     return [
         Case(loss, wrapper, count, batch_tokens, keep, accumulate, rows)
-        for (wrapper, count), loss, (batch_tokens, keep), (accumulate, rows) in itertools.product(groups, LOSSES, SPLITS, UPDATES)
+        for (wrapper, count), loss, (batch_tokens, keep), (accumulate, rows) in itertools.product(
+            groups, LOSSES, SPLITS, UPDATES
+        )
     ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ranks", default="1,2,4")
     parser.add_argument("--wrappers", default=",".join(WRAPPERS))
     args = parser.parse_args()
-    cases, start = matrix([int(count) for count in args.ranks.split(",")], args.wrappers.split(",")), time.monotonic()
+    cases, start = (
+        matrix([int(count) for count in args.ranks.split(",")], args.wrappers.split(",")),
+        time.monotonic(),
+    )
     with tempfile.TemporaryDirectory() as folder:
         gradients.gather(cases, Path(folder))
         errors = {case: gradients.errors(case, Path(folder)) for case in cases}
     print(f"{len(cases)} cases, {time.monotonic() - start:.0f} s\n")
     print("| wrapper | ranks | loss | cases | gradient | weights |")
     print("|---|---|---|---|---|---|")
-    for key, group in itertools.groupby(cases, key=lambda case: (case.wrapper, case.ranks, case.loss)):
+    for key, group in itertools.groupby(
+        cases, key=lambda case: (case.wrapper, case.ranks, case.loss)
+    ):
         found = [errors[case] for case in group]
-        print(f"| {' | '.join(map(str, key))} | {len(found)} | {max(g for g, _ in found):.1e} | {max(w for _, w in found):.1e} |")
+        print(
+            f"| {' | '.join(map(str, key))} | {len(found)} | {max(g for g, _ in found):.1e} | {max(w for _, w in found):.1e} |"
+        )
     beyond = [case for case, worst in errors.items() if max(worst) > BOUND]
     print(f"\nbeyond {BOUND:g}: {len(beyond)}", *beyond, sep="\n  ")
     sys.exit(bool(beyond))

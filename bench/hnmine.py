@@ -31,19 +31,34 @@ from typing import Any
 
 import numpy as np
 
-sys.path = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent]  # this file is named like the tool
+sys.path = [
+    path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent
+]  # this file is named like the tool
 
 K, LOW, HIGH = 5, 10, 110  # negatives, and the window of ranks
 DIMENSION = 384
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--synthetic", type=int, help="texts of the pool, with random vectors in clusters")
-    parser.add_argument("--queries", type=int, default=2000, help="of --synthetic; of --pairs evenly spaced ones, whose pool stays whole")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--synthetic", type=int, help="texts of the pool, with random vectors in clusters"
+    )
+    parser.add_argument(
+        "--queries",
+        type=int,
+        default=2000,
+        help="of --synthetic; of --pairs evenly spaced ones, whose pool stays whole",
+    )
     parser.add_argument("--pairs", type=Path, help="examples (JSONL), one positive each, instead")
     parser.add_argument("--corpus", type=Path)
-    parser.add_argument("--beir", type=Path, help="a folder of BEIR's shape: its judged queries, the first relevant document of each")
+    parser.add_argument(
+        "--beir",
+        type=Path,
+        help="a folder of BEIR's shape: its judged queries, the first relevant document of each",
+    )
     parser.add_argument("--model")
     parser.add_argument("--end-to-end", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
@@ -57,7 +72,11 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        size = synthetic(folder, args.synthetic, args.queries) if args.synthetic else given(folder, args)
+        size = (
+            synthetic(folder, args.synthetic, args.queries)
+            if args.synthetic
+            else given(folder, args)
+        )
         print(f"{size}, K {K}, ranks {LOW}-{HIGH}, {args.rounds} rounds, {args.threads} threads\n")
         ways = args.ways.split(";") if args.ways else [*(END_TO_END if args.end_to_end else WAYS)]
         (folder / "model").write_text(args.model or "stub")
@@ -66,18 +85,38 @@ def main() -> None:
         runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for _ in range(args.rounds):
             for way in ways:
-                line = [sys.executable, __file__, "--way", way, "--folder", name, "--threads", str(args.threads)]
-                runs[way].append(json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+                line = [
+                    sys.executable,
+                    __file__,
+                    "--way",
+                    way,
+                    "--folder",
+                    name,
+                    "--threads",
+                    str(args.threads),
+                ]
+                runs[way].append(
+                    json.loads(
+                        subprocess.run(
+                            line, check=True, capture_output=True, text=True
+                        ).stdout.splitlines()[-1]
+                    )
+                )
                 print(way, runs[way][-1], file=sys.stderr)
         tell(runs)
 
 
 def tell(runs: dict[str, list[dict[str, float]]]) -> None:
-    print("| way | wall s | CPU s | hnmine is faster (wall) | (CPU) | peak MB | of which after imports |\n|---|---|---|---|---|---|---|")
+    print(
+        "| way | wall s | CPU s | hnmine is faster (wall) | (CPU) | peak MB | of which after imports |\n|---|---|---|---|---|---|---|"
+    )
     ours = runs["fletching"]
     for way, rounds in runs.items():
         middle = {name: statistics.median(run[name] for run in rounds) for name in rounds[0]}
-        faster = [statistics.median(run[name] / own[name] for run, own in zip(rounds, ours)) for name in ("wall", "cpu")]
+        faster = [
+            statistics.median(run[name] / own[name] for run, own in zip(rounds, ours))
+            for name in ("wall", "cpu")
+        ]
         print(
             f"| {way} | {middle['wall']:.2f} | {middle['cpu']:.2f} | {faster[0]:.1f} | {faster[1]:.1f} | {middle['peak']:.0f} | {middle['grown']:.0f} |"
         )
@@ -90,13 +129,31 @@ def synthetic(folder: Path, pool: int, queries: int) -> str:
     """A pool in clusters of about 33; each query lies near its positive."""
     draw = np.random.default_rng(0)
     centres = draw.normal(size=(pool // 33 + 1, DIMENSION)).astype(np.float32)
-    documents = np.lib.format.open_memmap(folder / "documents.npy", "w+", np.float32, (pool, DIMENSION))
+    documents = np.lib.format.open_memmap(
+        folder / "documents.npy", "w+", np.float32, (pool, DIMENSION)
+    )
     for start in range(0, pool, 65_536):
         some = centres[draw.integers(0, len(centres), min(65_536, pool - start))]
-        documents[start : start + len(some)] = _unit(some + draw.normal(size=some.shape).astype(np.float32))
-    np.save(folder / "queries.npy", _unit(documents[:queries] + 0.05 * draw.normal(size=(queries, DIMENSION)).astype(np.float32)))
-    rows = [{"id": f"q{i}", "query": f"query number {i}", "pos": [f"text number {i} of the pool"]} for i in range(queries)]
-    _save(folder, rows, [f"text number {i} of the pool" for i in range(pool)], documents, np.load(folder / "queries.npy"))
+        documents[start : start + len(some)] = _unit(
+            some + draw.normal(size=some.shape).astype(np.float32)
+        )
+    np.save(
+        folder / "queries.npy",
+        _unit(
+            documents[:queries] + 0.05 * draw.normal(size=(queries, DIMENSION)).astype(np.float32)
+        ),
+    )
+    rows = [
+        {"id": f"q{i}", "query": f"query number {i}", "pos": [f"text number {i} of the pool"]}
+        for i in range(queries)
+    ]
+    _save(
+        folder,
+        rows,
+        [f"text number {i} of the pool" for i in range(pool)],
+        documents,
+        np.load(folder / "queries.npy"),
+    )
     return f"synthetic: {queries:,} queries, {pool:,} texts x {DIMENSION}"
 
 
@@ -116,7 +173,9 @@ def given(folder: Path, args: argparse.Namespace) -> str:
 def of_examples(pairs: Path, corpus: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
     rows = [json.loads(line) for line in pairs.open(encoding="utf-8")]
     rows = [{name: row[name] for name in ("id", "query", "pos")} for row in rows]
-    texts = [row["pos"][0] for row in rows] + ([json.loads(line)["text"] for line in corpus.open(encoding="utf-8")] if corpus else [])
+    texts = [row["pos"][0] for row in rows] + (
+        [json.loads(line)["text"] for line in corpus.open(encoding="utf-8")] if corpus else []
+    )
     return rows, list(dict.fromkeys(texts))
 
 
@@ -125,70 +184,104 @@ def of_beir(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
     def lines(name: str) -> list[dict[str, Any]]:
         path = folder / name
-        with path.open(encoding="utf-8") if path.exists() else gzip.open(f"{path}.gz", "rt", encoding="utf-8") as file:
+        with (
+            path.open(encoding="utf-8")
+            if path.exists()
+            else gzip.open(f"{path}.gz", "rt", encoding="utf-8") as file
+        ):
             return [json.loads(line) for line in file]
 
-    documents = {line["_id"]: f"{line.get('title', '')} {line['text']}".strip() for line in lines("corpus.jsonl")}
+    documents = {
+        line["_id"]: f"{line.get('title', '')} {line['text']}".strip()
+        for line in lines("corpus.jsonl")
+    }
     queries = {line["_id"]: line["text"] for line in lines("queries.jsonl")}
     rows: dict[str, dict[str, Any]] = {}
     for path in sorted((folder / "qrels").glob("*.tsv")):
         for line in path.read_text("utf-8").splitlines()[1:]:
             query, document, score = line.split("\t")
             if float(score) > 0:
-                rows.setdefault(query, {"id": query, "query": queries[query], "pos": [documents[document]]})
+                rows.setdefault(
+                    query, {"id": query, "query": queries[query], "pos": [documents[document]]}
+                )
     return list(rows.values()), list(dict.fromkeys(documents.values()))
 
 
-def encoded(rows: list[dict[str, Any]], texts: list[str], model: str) -> tuple[np.ndarray, np.ndarray]:
+def encoded(
+    rows: list[dict[str, Any]], texts: list[str], model: str
+) -> tuple[np.ndarray, np.ndarray]:
     from dataclasses import dataclass
 
     from fletching.encode import Encoder
-    from fletching.options import Encoding
+    from fletching.options import EncodingOptions
     from fletching.report import Report
 
     @dataclass(frozen=True, kw_only=True)
-    class Options(Encoding):
+    class Options(EncodingOptions):
         output: str | None = None
 
     encoder = Encoder(Options(model=model), Report("bench", quiet=True))
-    return encoder.encode(texts, "document"), encoder.encode([row["query"] for row in rows], "query")
+    return encoder.encode(texts, "document"), encoder.encode(
+        [row["query"] for row in rows], "query"
+    )
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _save(folder: Path, rows: list[dict[str, Any]], texts: list[str], documents: Any, queries: Any) -> None:
+def _save(
+    folder: Path, rows: list[dict[str, Any]], texts: list[str], documents: Any, queries: Any
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
     import xxhash
 
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     (folder / "texts.json").write_text(json.dumps(texts), "utf-8")
-    pq.write_table(pa.table({"id": [f"d{i}" for i in range(len(texts))], "text": texts}), folder / "corpus.parquet")
+    pq.write_table(
+        pa.table({"id": [f"d{i}" for i in range(len(texts))], "text": texts}),
+        folder / "corpus.parquet",
+    )
     if not len(documents):
         return
-    names = [xxhash.xxh3_128_hexdigest(text.encode()) for text in (*texts, *(row["query"] for row in rows))]
+    names = [
+        xxhash.xxh3_128_hexdigest(text.encode())
+        for text in (*texts, *(row["query"] for row in rows))
+    ]
     kind = pa.list_(pa.float32(), documents.shape[1])
     schema = pa.schema([("text_hash", pa.string()), ("vector", kind)])
-    with pq.ParquetWriter(folder / "vectors.parquet", schema, compression="none", use_dictionary=False) as out:
+    with pq.ParquetWriter(
+        folder / "vectors.parquet", schema, compression="none", use_dictionary=False
+    ) as out:
         for part, first in ((documents, 0), (queries, len(documents))):
             for start in range(0, len(part), 16_384):
                 some = np.ascontiguousarray(part[start : start + 16_384])
                 values = pa.FixedSizeListArray.from_arrays(pa.array(some.ravel()), part.shape[1])
-                out.write_table(pa.table([names[first + start : first + start + len(some)], values], schema=schema))
+                out.write_table(
+                    pa.table(
+                        [names[first + start : first + start + len(some)], values], schema=schema
+                    )
+                )
 
 
 # --- the ways --------------------------------------------------------------------------------------
 
 
 def measured(way: str, folder: Path, threads: int) -> dict[str, float]:
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)  # before torch and faiss are loaded
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(
+        threads
+    )  # before torch and faiss are loaded
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # the tokenizer's threads
     work = (END_TO_END if (folder / "end-to-end").exists() else WAYS)[way](folder)
     before, wall, cpu = peak(), time.perf_counter(), time.process_time()
     work()
-    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "peak": peak(), "grown": peak() - before}
+    return {
+        "wall": time.perf_counter() - wall,
+        "cpu": time.process_time() - cpu,
+        "peak": peak(),
+        "grown": peak() - before,
+    }
 
 
 def peak() -> float:
@@ -204,7 +297,11 @@ def by_fletching(folder: Path, vectors: str) -> Any:
     import hnmine.mine  # noqa: F401
     from hnmine import cli
 
-    given = ["--vectors", f"{folder}/vectors.parquet"] if vectors == "file" else ["--model", (folder / "model").read_text()]
+    given = (
+        ["--vectors", f"{folder}/vectors.parquet"]
+        if vectors == "file"
+        else ["--model", (folder / "model").read_text()]
+    )
     line = [
         "--corpus",
         f"{folder}/corpus.parquet",
@@ -219,7 +316,10 @@ def by_fletching(folder: Path, vectors: str) -> Any:
     ]
     if vectors == "stub":
         cli._models = lambda *_: (Encoder(folder), None)
-    return lambda: cli.main([f"{folder}/rows.jsonl", *line, "-o", f"{folder}/fletching.jsonl"]) and sys.exit("hnmine failed")
+    return lambda: (
+        cli.main([f"{folder}/rows.jsonl", *line, "-o", f"{folder}/fletching.jsonl"])
+        and sys.exit("hnmine failed")
+    )
 
 
 class Encoder:
@@ -229,12 +329,21 @@ class Encoder:
     settings: dict[str, str] = {}
 
     def __init__(self, folder: Path) -> None:
-        self.documents, self.queries = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("documents", "queries"))
+        self.documents, self.queries = (
+            np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("documents", "queries")
+        )
         self.dimension = self.documents.shape[1]
-        self.rows = {text: i for i, text in enumerate(json.loads((folder / "texts.json").read_text("utf-8")))}
-        self.asked = {json.loads(line)["query"]: i for i, line in enumerate((folder / "rows.jsonl").open(encoding="utf-8"))}
+        self.rows = {
+            text: i for i, text in enumerate(json.loads((folder / "texts.json").read_text("utf-8")))
+        }
+        self.asked = {
+            json.loads(line)["query"]: i
+            for i, line in enumerate((folder / "rows.jsonl").open(encoding="utf-8"))
+        }
 
-    def encode(self, texts: list[str], role: str, prompts: Any = None, progress: Any = None) -> np.ndarray:
+    def encode(
+        self, texts: list[str], role: str, prompts: Any = None, progress: Any = None
+    ) -> np.ndarray:
         if role == "query":
             return self.queries[[self.asked[text] for text in texts]]
         return self.documents[[self.rows[text] for text in texts]]
@@ -253,7 +362,10 @@ class Stub:
         return np.load(self.folder / "queries.npy")
 
     def encode_document(self, texts: list[str], **_: Any) -> np.ndarray:
-        rows = {text: i for i, text in enumerate(json.loads((self.folder / "texts.json").read_text("utf-8")))}
+        rows = {
+            text: i
+            for i, text in enumerate(json.loads((self.folder / "texts.json").read_text("utf-8")))
+        }
         return np.load(self.folder / "documents.npy")[[rows[text] for text in texts]]
 
     def get_embedding_dimension(self) -> int:
@@ -276,7 +388,9 @@ def by_sentence_transformers(folder: Path, use_faiss: bool, model: str | None = 
     from sentence_transformers.util import mine_hard_negatives
 
     rows = [json.loads(line) for line in (folder / "rows.jsonl").open(encoding="utf-8")]
-    data = Dataset.from_dict({"query": [row["query"] for row in rows], "pos": [row["pos"][0] for row in rows]})
+    data = Dataset.from_dict(
+        {"query": [row["query"] for row in rows], "pos": [row["pos"][0] for row in rows]}
+    )
     texts = json.loads((folder / "texts.json").read_text("utf-8"))
     options = dict(
         range_min=LOW - 1,
@@ -288,8 +402,12 @@ def by_sentence_transformers(folder: Path, use_faiss: bool, model: str | None = 
         use_faiss=use_faiss,
         verbose=False,
     )
-    encoder = (lambda: SentenceTransformer(model, device="cpu")) if model else (lambda: Stub(folder))
-    return lambda: mine_hard_negatives(data, encoder(), corpus=texts, **options).to_json(f"{folder}/peer.jsonl")
+    encoder = (
+        (lambda: SentenceTransformer(model, device="cpu")) if model else (lambda: Stub(folder))
+    )
+    return lambda: mine_hard_negatives(data, encoder(), corpus=texts, **options).to_json(
+        f"{folder}/peer.jsonl"
+    )
 
 
 def by_flagembedding(folder: Path, model: str | None = None) -> Any:
@@ -314,11 +432,15 @@ def by_flagembedding(folder: Path, model: str | None = None) -> Any:
         with open(folder / "peer.jsonl", "w", encoding="utf-8") as file:
             for row, numbers in zip(rows, found):
                 inside = [corpus[number] for number in numbers[LOW:HIGH] if number != -1]
-                inside = [text for text in inside if text not in row["pos"] and text != row["query"]]
+                inside = [
+                    text for text in inside if text not in row["pos"] and text != row["query"]
+                ]
                 row["neg"] = random.sample(inside, K) if len(inside) > K else inside
                 if len(row["neg"]) < K:
                     more = random.sample(corpus, K - len(row["neg"]) + len(row["pos"]))
-                    row["neg"] += [text for text in more if text not in row["pos"]][: K - len(row["neg"])]
+                    row["neg"] += [text for text in more if text not in row["pos"]][
+                        : K - len(row["neg"])
+                    ]
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     return work
@@ -334,7 +456,9 @@ WAYS = {
 
 END_TO_END = {
     "fletching": lambda folder: by_fletching(folder, "model"),
-    "sentence-transformers": lambda folder: by_sentence_transformers(folder, False, (folder / "model").read_text()),
+    "sentence-transformers": lambda folder: by_sentence_transformers(
+        folder, False, (folder / "model").read_text()
+    ),
     "FlagEmbedding's loop": lambda folder: by_flagembedding(folder, (folder / "model").read_text()),
 }
 

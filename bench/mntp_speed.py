@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 import bare_models
 import torch
@@ -46,7 +46,9 @@ def network(layers: int, width: int) -> Any:
         intermediate_size=3 * width, vocab_size=VOCABULARY, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").train()
+    model = transformers.AutoModelForCausalLM.from_config(
+        config, attn_implementation="eager"
+    ).train()
     attention.turn(model)
     model.lm_head.requires_grad_(False)
     return model
@@ -55,11 +57,19 @@ def network(layers: int, width: int) -> Any:
 def ours(texts: list[str], model: Any, steps: int, packed: bool) -> float:
     tokenizer = bare_models.tokenizer()
     with tempfile.TemporaryDirectory() as folder:
-        spool([[[text] for text in texts]], tokenizer, f"{folder}/t.arrow", Report("bench", quiet=True))
+        spool(
+            [[[text] for text in texts]],
+            tokenizer,
+            f"{folder}/t.arrow",
+            Report("bench", quiet=True),
+        )
         pieces = Pieces(f"{folder}/t.arrow", tokenizer, LENGTH)
         collate = Collator(pieces, Masking(0.2, (0.8, 0.1), 5, 259, pieces.special, 0))
         batches = list(Plan(pieces.sizes, LENGTH, BATCH, 0, steps, packed))
-        objective, optimizer = Objective(model), torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
+        objective, optimizer = (
+            Objective(model),
+            torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True),
+        )
         start, tokens = time.process_time(), 0
         for batch in batches:
             made = collate(batch)
@@ -73,7 +83,10 @@ def ours(texts: list[str], model: Any, steps: int, packed: bool) -> float:
 def plain(texts: list[str], model: Any, steps: int) -> float:
     tokenizer = bare_models.tokenizer()
     tokenizer.mask_token = "_"
-    rows = [{"input_ids": ids} for ids in tokenizer(texts, truncation=True, max_length=LENGTH)["input_ids"]]
+    rows = [
+        {"input_ids": ids}
+        for ids in tokenizer(texts, truncation=True, max_length=LENGTH)["input_ids"]
+    ]
     collate = transformers.DataCollatorForLanguageModeling(tokenizer, mlm=True, mlm_probability=0.2)
     with tempfile.TemporaryDirectory() as folder:
         args = transformers.TrainingArguments(
@@ -87,7 +100,9 @@ def plain(texts: list[str], model: Any, steps: int) -> float:
             counted += sum(len(row["input_ids"]) for row in batch)
             return collate(batch)
 
-        trainer = transformers.Trainer(model=model, args=args, train_dataset=rows, data_collator=counting)
+        trainer = transformers.Trainer(
+            model=model, args=args, train_dataset=rows, data_collator=counting
+        )
         trainer.remove_callback(transformers.PrinterCallback)
         start = time.process_time()
         trainer.train()
@@ -119,14 +134,22 @@ def main() -> None:
     print(
         "| texts | plain Trainer | mntp, a text a row | mntp, packed | packed / plain | packed / a text a row |\n|---|---|---|---|---|---|"
     )
-    for name, texts in (("whole", whole), ("short: 20 to 120 bytes", [text[: 20 + 7 * i % 100] for i, text in enumerate(whole)])):
+    for name, texts in (
+        ("whole", whole),
+        ("short: 20 to 120 bytes", [text[: 20 + 7 * i % 100] for i, text in enumerate(whole)]),
+    ):
         best = [0.0, 0.0, 0.0]
         for _ in range(3):
             model = network(given.layers, given.width)
-            found = plain(texts, model, given.steps), ours(texts, model, given.steps, False), ours(texts, model, given.steps, True)
+            found = (
+                plain(texts, model, given.steps),
+                ours(texts, model, given.steps, False),
+                ours(texts, model, given.steps, True),
+            )
             best = [max(pair) for pair in zip(best, found)]
         print(
-            f"| {name} | {best[0]:,.0f} | {best[1]:,.0f} | {best[2]:,.0f} | {best[2] / best[0]:.2f} | {best[2] / best[1]:.2f} |", flush=True
+            f"| {name} | {best[0]:,.0f} | {best[1]:,.0f} | {best[2]:,.0f} | {best[2] / best[0]:.2f} | {best[2] / best[1]:.2f} |",
+            flush=True,
         )
 
 

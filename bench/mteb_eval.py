@@ -25,7 +25,12 @@ from typing import Any
 
 import numpy as np
 
-METRICS = {"ndcg_at_10": "ndcg@10", "mrr_at_10": "mrr@10", "map_at_100": "map@100", "recall_at_100": "recall@100"}
+METRICS = {
+    "ndcg_at_10": "ndcg@10",
+    "mrr_at_10": "mrr@10",
+    "map_at_100": "map@100",
+    "recall_at_100": "recall@100",
+}
 NEAR = 5e-4  # two encoders differ in the last bits, which turns a few near ties
 PUBLISHED = 0.2  # points
 
@@ -37,18 +42,29 @@ def lines(folder: Path, stem: str) -> dict[str, str]:
     (path,) = folder.glob(f"{stem}.jsonl*")
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    return {str(row["_id"]): f"{row['title']} {row['text']}" if row.get("title") else row["text"] for row in rows}
+    return {
+        str(row["_id"]): f"{row['title']} {row['text']}" if row.get("title") else row["text"]
+        for row in rows
+    }
 
 
 def judged(folder: Path) -> dict[str, dict[str, int]]:
     grades: dict[str, dict[str, int]] = defaultdict(dict)
     with open(folder / "qrels" / "test.tsv", encoding="utf-8", newline="") as file:
-        for query, document, grade in list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]:
+        for query, document, grade in list(
+            csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        )[1:]:
             grades[query][document] = int(grade)
-    return {query: found for query, found in grades.items() if any(grade > 0 for grade in found.values())}
+    return {
+        query: found
+        for query, found in grades.items()
+        if any(grade > 0 for grade in found.values())
+    }
 
 
-def rankings(queries: np.ndarray, documents: np.ndarray, names: list[str]) -> tuple[list[Ranking], float]:
+def rankings(
+    queries: np.ndarray, documents: np.ndarray, names: list[str]
+) -> tuple[list[Ranking], float]:
     """The first 1,000 of each query, ties by falling id; and the share of queries with a tie among their first 11."""
     by_id = np.argsort(np.array(names))[::-1]  # falling
     orders, tied = [], 0
@@ -69,16 +85,27 @@ def by_hand(grades: dict[str, int], ranking: Ranking) -> list[float]:
 
     hits = [rank for rank, gain in enumerate(gains[:100], 1) if gain]
     precision = sum(found / rank for found, rank in enumerate(hits, 1)) / len(relevant)
-    return [dcg(gains) / dcg(relevant), 1 / hits[0] if hits and hits[0] <= 10 else 0.0, precision, len(hits) / len(relevant)]
+    return [
+        dcg(gains) / dcg(relevant),
+        1 / hits[0] if hits and hits[0] <= 10 else 0.0,
+        precision,
+        len(hits) / len(relevant),
+    ]
 
 
 def mteb_eval(*words: Any) -> dict[tuple[str, str, str], float]:
     """Its measures by (run, task, name)."""
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HF_HUB_OFFLINE": "1",
+    }
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "out.jsonl"
         subprocess.run(
-            [str(word) for word in ("mteb-eval", *words, "-o", out, "--quiet")], check=True, env=environment, stdout=subprocess.DEVNULL
+            [str(word) for word in ("mteb-eval", *words, "-o", out, "--quiet")],
+            check=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
         )
         rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     return {(row["run"], row["task"], row["name"]): row["value"] for row in rows}
@@ -87,17 +114,33 @@ def mteb_eval(*words: Any) -> dict[tuple[str, str, str], float]:
 def compare_retrieval(model: Any, path: str, folder: Path) -> tuple[bool, dict[str, float]]:
     from ranx import Qrels, Run, evaluate
 
-    ours = mteb_eval(f"m={path}", "--beir", f"t={folder}", "--quantise", "binary", "--metrics", ",".join(METRICS))
+    ours = mteb_eval(
+        f"m={path}", "--beir", f"t={folder}", "--quantise", "binary", "--metrics", ",".join(METRICS)
+    )
     grades, documents = judged(folder), lines(folder, "corpus")
     queries = {name: text for name, text in lines(folder, "queries").items() if name in grades}
-    vectors = [model.encode(list(texts.values()), batch_size=64, normalize_embeddings=True) for texts in (queries, documents)]
+    vectors = [
+        model.encode(list(texts.values()), batch_size=64, normalize_embeddings=True)
+        for texts in (queries, documents)
+    ]
     good = True
-    for run, (asked, found) in {"m": vectors, "m@binary": [np.where(part > 0, 1.0, -1.0) for part in vectors]}.items():
+    for run, (asked, found) in {
+        "m": vectors,
+        "m@binary": [np.where(part > 0, 1.0, -1.0) for part in vectors],
+    }.items():
         orders, tied = rankings(asked, found, list(documents))
-        scored = {query: {name: 1.0 / rank for rank, name in enumerate(order, 1)} for query, order in zip(queries, orders)}
-        positive = {query: {name: grade for name, grade in grades[query].items() if grade > 0} for query in queries}
+        scored = {
+            query: {name: 1.0 / rank for rank, name in enumerate(order, 1)}
+            for query, order in zip(queries, orders)
+        }
+        positive = {
+            query: {name: grade for name, grade in grades[query].items() if grade > 0}
+            for query in queries
+        }
         theirs = evaluate(Qrels(positive), Run(scored), list(METRICS.values()))
-        formulas = np.mean([by_hand(grades[query], order) for query, order in zip(queries, orders)], axis=0)
+        formulas = np.mean(
+            [by_hand(grades[query], order) for query, order in zip(queries, orders)], axis=0
+        )
         print(
             f"\n{folder.name}, {'whole' if run == 'm' else 'binary'} vectors: {len(queries):,} queries, {len(documents):,} documents, "
             f"a tie among the first 11 of {tied:.0%}"
@@ -107,7 +150,9 @@ def compare_retrieval(model: Any, path: str, folder: Path) -> tuple[bool, dict[s
             mine, theirs_is = ours[run, "t", name], float(theirs[other])
             difference = max(abs(mine - theirs_is), abs(mine - hand))
             good &= difference <= NEAR
-            print(f"  {name:<14}{mine:>10.5f}{theirs_is:>10.5f}{hand:>10.5f}{difference:>21.5f}{'' if difference <= NEAR else '  NO'}")
+            print(
+                f"  {name:<14}{mine:>10.5f}{theirs_is:>10.5f}{hand:>10.5f}{difference:>21.5f}{'' if difference <= NEAR else '  NO'}"
+            )
     return good, {name: ours["m", "t", name] for name in METRICS}
 
 
@@ -117,9 +162,14 @@ def compare_pairs(model: Any, path: str, file: Path) -> tuple[bool, dict[str, fl
     ours = mteb_eval(f"m={path}", "--sts", f"t={file}")["m", "t", "cosine_spearman"]
     with open(file, encoding="utf-8", newline="") as opened:
         first, second, scores = zip(*csv.reader(opened))
-    one, two = (model.encode(list(texts), batch_size=64, normalize_embeddings=True) for texts in (first, second))
+    one, two = (
+        model.encode(list(texts), batch_size=64, normalize_embeddings=True)
+        for texts in (first, second)
+    )
     theirs = float(spearmanr([float(score) for score in scores], (one * two).sum(1)).statistic)
-    print(f"\n{file.name}, {len(scores):,} pairs: Spearman {ours:.5f} by mteb-eval, {theirs:.5f} by scipy on plain vectors")
+    print(
+        f"\n{file.name}, {len(scores):,} pairs: Spearman {ours:.5f} by mteb-eval, {theirs:.5f} by scipy on plain vectors"
+    )
     return abs(ours - theirs) <= NEAR, {"cosine_spearman": ours}
 
 
@@ -129,17 +179,31 @@ def static(model: Any, folder: str) -> str:
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
     weights = model[0].model.get_input_embeddings().weight.detach().numpy()
-    SentenceTransformer(modules=[StaticEmbedding(model.tokenizer.backend_tokenizer, embedding_weights=weights)], device="cpu").save(folder)
+    SentenceTransformer(
+        modules=[StaticEmbedding(model.tokenizer.backend_tokenizer, embedding_weights=weights)],
+        device="cpu",
+    ).save(folder)
     return folder
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model")
     parser.add_argument("--beir", action="append", default=[], type=Path)
     parser.add_argument("--sts", action="append", default=[], type=Path)
-    parser.add_argument("--static", action="store_true", help="its token embeddings alone, as a static model: seconds instead of minutes")
-    parser.add_argument("--expect", action="append", default=[], help="METRIC=POINTS, of the first data set that has it")
+    parser.add_argument(
+        "--static",
+        action="store_true",
+        help="its token embeddings alone, as a static model: seconds instead of minutes",
+    )
+    parser.add_argument(
+        "--expect",
+        action="append",
+        default=[],
+        help="METRIC=POINTS, of the first data set that has it",
+    )
     options = parser.parse_args()
 
     from sentence_transformers import SentenceTransformer
@@ -156,7 +220,9 @@ def main() -> int:
         value = 100 * next(figures[name] for _, figures in done if name in figures)
         near = abs(value - float(points)) <= PUBLISHED
         good &= near
-        print(f"\n{name}: {value:.2f}, published {points}: {'within' if near else 'NOT within'} {PUBLISHED} points")
+        print(
+            f"\n{name}: {value:.2f}, published {points}: {'within' if near else 'NOT within'} {PUBLISHED} points"
+        )
     return 0 if good else 1
 
 

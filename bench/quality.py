@@ -36,20 +36,31 @@ def main() -> None:
     rows = prepared(args)
     os.environ["HF_HUB_OFFLINE"] = os.environ["OMP_NUM_THREADS"] = "1"
     for seed in map(int, args.seeds.split(",")):
-        for way, command in (("ours", ours(args, rows, seed)), ("theirs", [sys.executable, *sys.argv, "--child", str(seed)])):
+        for way, command in (
+            ("ours", ours(args, rows, seed)),
+            ("theirs", [sys.executable, *sys.argv, "--child", str(seed)]),
+        ):
             if args.part in (None, way) and not (work / f"{way}-{seed}").exists():
                 start = time.monotonic()
                 subprocess.run(command, check=True)
-                print(f"{way}-{seed}: trained in {time.monotonic() - start:.0f} s of wall-clock time", file=sys.stderr, flush=True)
+                print(
+                    f"{way}-{seed}: trained in {time.monotonic() - start:.0f} s of wall-clock time",
+                    file=sys.stderr,
+                    flush=True,
+                )
     if args.part in (None, "test"):
         compare(args, work)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("rows")
     parser.add_argument("--model", required=True)
-    parser.add_argument("--test", required=True, help="what mteb-eval shall measure, in one word of the shell")
+    parser.add_argument(
+        "--test", required=True, help="what mteb-eval shall measure, in one word of the shell"
+    )
     parser.add_argument("--work", required=True, help="folder of models and vectors")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=30)
@@ -66,8 +77,15 @@ def prepared(args: argparse.Namespace) -> str:
     """The rows that both train on: a query, one positive, one hard negative."""
     path = Path(args.work, "rows.parquet")
     rows = pq.read_table(args.rows, columns=["query", "pos", "neg"]).to_pylist()
-    kept = [{"query": row["query"], "pos": row["pos"][:1], "neg": row["neg"][:1]} for row in rows if row["neg"]]
-    print(f"{len(kept):,} of {len(rows):,} rows have a hard negative; {args.steps * args.batch / len(kept):.1f} passes", file=sys.stderr)
+    kept = [
+        {"query": row["query"], "pos": row["pos"][:1], "neg": row["neg"][:1]}
+        for row in rows
+        if row["neg"]
+    ]
+    print(
+        f"{len(kept):,} of {len(rows):,} rows have a hard negative; {args.steps * args.batch / len(kept):.1f} passes",
+        file=sys.stderr,
+    )
     pq.write_table(pa.Table.from_pylist(kept), path)
     return str(path)
 
@@ -83,12 +101,19 @@ def ours(args: argparse.Namespace, rows: str, seed: int) -> list[str]:
 def train_theirs(args: argparse.Namespace, seed: int) -> None:
     import torch
     from datasets import Dataset
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
     from sentence_transformers.base.training_args import BatchSamplers
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
     rows = pq.read_table(f"{args.work}/rows.parquet").to_pylist()
-    columns = [{"anchor": row["query"], "positive": row["pos"][0], "negative": row["neg"][0]} for row in rows]
+    columns = [
+        {"anchor": row["query"], "positive": row["pos"][0], "negative": row["neg"][0]}
+        for row in rows
+    ]
     model = SentenceTransformer(args.model, device="cpu")
     whole_length, model.max_seq_length = model.max_seq_length, args.length
     for module in model.modules():
@@ -101,7 +126,9 @@ def train_theirs(args: argparse.Namespace, seed: int) -> None:
         save_strategy="no", report_to=[], disable_tqdm=True,
     )  # fmt: skip
     loss = MultipleNegativesRankingLoss(model, scale=20.0)
-    SentenceTransformerTrainer(model=model, args=settings, train_dataset=Dataset.from_list(columns), loss=loss).train()
+    SentenceTransformerTrainer(
+        model=model, args=settings, train_dataset=Dataset.from_list(columns), loss=loss
+    ).train()
     model.max_seq_length = whole_length
     model.save_pretrained(f"{args.work}/theirs-{seed}", create_model_card=False)
 
@@ -110,10 +137,14 @@ def compare(args: argparse.Namespace, work: Path) -> None:
     """Ours of each seed against theirs, then all against the base model."""
     seeds = args.seeds.split(",")
     tested = [*shlex.split(args.test), "--cache", str(work / "vectors"), "--metrics", "ndcg_at_10"]
-    named = {way: [f"{way}-{seed}={work}/{way}-{seed}" for seed in seeds] for way in ("ours", "theirs")}
+    named = {
+        way: [f"{way}-{seed}={work}/{way}-{seed}" for seed in seeds] for way in ("ours", "theirs")
+    }
     for theirs, own in zip(named["theirs"], named["ours"]):
         subprocess.run(["mteb-eval", theirs, own, *tested], check=True)
-    subprocess.run(["mteb-eval", f"base={args.model}", *named["theirs"], *named["ours"], *tested], check=True)
+    subprocess.run(
+        ["mteb-eval", f"base={args.model}", *named["theirs"], *named["ours"], *tested], check=True
+    )
 
 
 if __name__ == "__main__":

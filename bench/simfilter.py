@@ -17,11 +17,15 @@ from pathlib import Path
 
 from encode import standard_library
 
-sys.path = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent]  # this file is named like the tool
+sys.path = [
+    path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent
+]  # this file is named like the tool
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", required=True)
     parser.add_argument("--pairs", type=int, default=1000)
     args = parser.parse_args()
@@ -44,22 +48,57 @@ def main() -> None:
         return call
 
     Encoder.encode, Encoder.__init__ = timed(spent, encode), timed(loaded, start)  # type: ignore[method-assign]
-    print("| criterion | whole, wall s | whole, CPU s | rest, wall | rest, CPU |\n|---|---|---|---|---|")
+    print(
+        "| criterion | whole, wall s | whole, CPU s | rest, wall | rest, CPU |\n|---|---|---|---|---|"
+    )
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "pairs.jsonl"
         source.write_text(
-            "".join(json.dumps({"query": query, "pos": [text]}) + "\n" for query, text in zip(texts[::2], texts[1::2])), "utf-8"
+            "".join(
+                json.dumps({"query": query, "pos": [text]}) + "\n"
+                for query, text in zip(texts[::2], texts[1::2])
+            ),
+            "utf-8",
         )
         assert (
-            cli.main([str(source), "--model", args.model, "--quiet", "--limit", "8", "--score-only", "-o", f"{folder}/out.parquet"]) == 0
+            cli.main(
+                [
+                    str(source),
+                    "--model",
+                    args.model,
+                    "--quiet",
+                    "--limit",
+                    "8",
+                    "--score-only",
+                    "-o",
+                    f"{folder}/out.parquet",
+                ]
+            )
+            == 0
         )  # imports
         for criterion in (["--min-sim", "0.3"], ["--keep-top", "0.9"], ["--rank-within", "20"]):
             spent[:], loaded[:] = [0.0, 0.0], [0.0, 0.0]
             wall, cpu = time.perf_counter(), time.process_time()
-            assert cli.main([str(source), "--model", args.model, "--quiet", *criterion, "-o", f"{folder}/out.parquet"]) == 0
+            assert (
+                cli.main(
+                    [
+                        str(source),
+                        "--model",
+                        args.model,
+                        "--quiet",
+                        *criterion,
+                        "-o",
+                        f"{folder}/out.parquet",
+                    ]
+                )
+                == 0
+            )
             whole = time.perf_counter() - wall - loaded[0], time.process_time() - cpu - loaded[1]
             rest = [1 - part / total for part, total in zip(spent, whole)]
-            print(f"| `{' '.join(criterion)}` | {whole[0]:.2f} | {whole[1]:.2f} | {rest[0]:.1%} | {rest[1]:.1%} |", flush=True)
+            print(
+                f"| `{' '.join(criterion)}` | {whole[0]:.2f} | {whole[1]:.2f} | {rest[0]:.1%} | {rest[1]:.1%} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ CRITERIA = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--cache", default=None)
@@ -50,7 +52,19 @@ def main() -> None:
         )
         for criterion in CRITERIA:
             out = Path(folder) / "kept.jsonl"
-            code = cli.main([str(pairs), "--model", args.model, "--cache", cache, "--quiet", *criterion, "-o", str(out)])
+            code = cli.main(
+                [
+                    str(pairs),
+                    "--model",
+                    args.model,
+                    "--cache",
+                    cache,
+                    "--quiet",
+                    *criterion,
+                    "-o",
+                    str(out),
+                ]
+            )
             assert code == 0
             kept = {json.loads(line)["id"] for line in open(out, encoding="utf-8")}
             print(line_of(criterion, given, kept, noise), flush=True)
@@ -62,19 +76,46 @@ def write_pairs(source: Path, target: Path) -> list[str]:
     rows = [row for row in rows if row.get("abstract") and row.get("title")]
     with open(target, "w", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps({"id": str(row["id"]), "query": row["title"], "pos": [row["abstract"]], "domain": row["domain"]}) + "\n")
+            file.write(
+                json.dumps(
+                    {
+                        "id": str(row["id"]),
+                        "query": row["title"],
+                        "pos": [row["abstract"]],
+                        "domain": row["domain"],
+                    }
+                )
+                + "\n"
+            )
     return [str(row["id"]) for row in rows]
 
 
 def line_of(criterion: list[str], given: list[str], kept: set[str], noise: dict[str, str]) -> str:
     """Precision: dropped rows that are swapped; recall: swapped rows that are dropped; lost: untouched rows dropped."""
-    by_kind = {kind: [name for name in given if noise[name] == kind] for kind in ("ok", "swap_near", "swap_far")}
+    by_kind = {
+        kind: [name for name in given if noise[name] == kind]
+        for kind in ("ok", "swap_near", "swap_far")
+    }
     gone = {kind: sum(name not in kept for name in names) for kind, names in by_kind.items()}
-    swaps, found = len(by_kind["swap_near"]) + len(by_kind["swap_far"]), gone["swap_near"] + gone["swap_far"]
+    swaps, found = (
+        len(by_kind["swap_near"]) + len(by_kind["swap_far"]),
+        gone["swap_near"] + gone["swap_far"],
+    )
     share = {kind: gone[kind] / len(names) for kind, names in by_kind.items()}
     precision = found / max(found + gone["ok"], 1)
-    cells = [f"`{' '.join(criterion)}`", str(len(given) - len(kept)), f"{precision:.3f}", f"{found / swaps:.3f}"]
-    return "| " + " | ".join([*cells, f"{share['swap_near']:.1%}", f"{share['swap_far']:.1%}", f"{share['ok']:.1%}"]) + " |"
+    cells = [
+        f"`{' '.join(criterion)}`",
+        str(len(given) - len(kept)),
+        f"{precision:.3f}",
+        f"{found / swaps:.3f}",
+    ]
+    return (
+        "| "
+        + " | ".join(
+            [*cells, f"{share['swap_near']:.1%}", f"{share['swap_far']:.1%}", f"{share['ok']:.1%}"]
+        )
+        + " |"
+    )
 
 
 if __name__ == "__main__":

@@ -43,18 +43,39 @@ def wait_and_reply(port: int, latency: float) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal count
         while head := await reader.readuntil(b"\r\n\r\n"):
-            length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+            length = next(
+                int(line.split(b":")[1])
+                for line in head.lower().split(b"\r\n")
+                if line.startswith(b"content-length")
+            )
             asked = await reader.readexactly(length)
             count += 1
             reply = (
                 {"zorvel": "hello"}
                 if b"zorvel" in asked
-                else {"input": f"the owl number {count}", "positive_document": f"the mouse number {count}"}
+                else {
+                    "input": f"the owl number {count}",
+                    "positive_document": f"the mouse number {count}",
+                }
             )
-            choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": json.dumps(reply)}}
-            body = json.dumps({"model": "m", "choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 20}}).encode()
+            choice = {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": json.dumps(reply)},
+            }
+            body = json.dumps(
+                {
+                    "model": "m",
+                    "choices": [choice],
+                    "usage": {"prompt_tokens": 100, "completion_tokens": 20},
+                }
+            ).encode()
             await asyncio.sleep(latency)
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+            writer.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+                % len(body)
+                + body
+            )
 
     async def serve() -> None:
         async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -74,7 +95,9 @@ class Waiting:
 
     def __init__(self, latency: float) -> None:
         self.port = free_port()
-        self.process = multiprocessing.get_context("spawn").Process(target=wait_and_reply, args=(self.port, latency), daemon=True)
+        self.process = multiprocessing.get_context("spawn").Process(
+            target=wait_and_reply, args=(self.port, latency), daemon=True
+        )
 
     def __enter__(self) -> str:
         self.process.start()
@@ -105,7 +128,19 @@ def synthgen(folder: Path, rows: list[dict[str, Any]], url: str, *words: Any) ->
     """Its JSON summary, with the seconds of asking and the largest memory in MB."""
     (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out, summary = folder / "out.parquet", folder / "summary.json"
-    argv = ["synthgen", folder / "in.jsonl", "--model", "m", "--base-url", url, "-o", out, "--json-summary", summary, *words]
+    argv = [
+        "synthgen",
+        folder / "in.jsonl",
+        "--model",
+        "m",
+        "--base-url",
+        url,
+        "-o",
+        out,
+        "--json-summary",
+        summary,
+        *words,
+    ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [str(word) for word in argv],
@@ -136,7 +171,9 @@ def throughput(latency: float = 2.0, flying: int = 64, rounds: int = 12) -> None
         seconds = {}
         for count in (flying, flying * rounds):
             (folder / str(count)).mkdir()
-            seconds[count] = synthgen(folder / str(count), [TASK], url, "--per-row", count, "--concurrency", flying)["seconds"]
+            seconds[count] = synthgen(
+                folder / str(count), [TASK], url, "--per-row", count, "--concurrency", flying
+            )["seconds"]
     rate = (flying * rounds - flying) / (seconds[flying * rounds] - seconds[flying])
     ideal = flying / latency
     print(
@@ -162,9 +199,15 @@ def memory(rows: int = 100_000) -> None:
 def grammar(rows: int = 20) -> None:
     """A random model can write nothing but what the grammar lets through: rows that come out were made by the form alone."""
     program = os.environ.get("LLAMA_SERVER") or shutil.which("llama-server")
-    missing = [name for name in ("gguf", *(() if program else ("llama_cpp",))) if importlib.util.find_spec(name) is None]
+    missing = [
+        name
+        for name in ("gguf", *(() if program else ("llama_cpp",)))
+        if importlib.util.find_spec(name) is None
+    ]
     if missing:
-        print(f"grammar: not run, {', '.join(missing)} is not installed: pip install gguf llama-cpp-python[server], or LLAMA_SERVER=PATH")
+        print(
+            f"grammar: not run, {', '.join(missing)} is not installed: pip install gguf llama-cpp-python[server], or LLAMA_SERVER=PATH"
+        )
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -172,7 +215,9 @@ def grammar(rows: int = 20) -> None:
         port = free_port()
         place = ["--host", "127.0.0.1", "--port", str(port), "--model", str(folder / "tiny.gguf")]
         command = (
-            [program, *place, "--ctx-size", "8192"] if program else [sys.executable, "-m", "llama_cpp.server", *place, "--n_ctx", "4096"]
+            [program, *place, "--ctx-size", "8192"]
+            if program
+            else [sys.executable, "-m", "llama_cpp.server", *place, "--n_ctx", "4096"]
         )
         with open(folder / "log", "wb") as log:
             server = subprocess.Popen(command, stdout=log, stderr=log)
@@ -181,7 +226,14 @@ def grammar(rows: int = 20) -> None:
             time.sleep(2)  # the port is open before the model is read
             (folder / "body.json").write_text(json.dumps({"logit_bias": BIAS}))
             words = f"--per-row {rows} --concurrency 2 --answer-tokens 1500 --retries 0 --no-language-check --body {folder / 'body.json'}"
-            done = synthgen(folder, [TASK], f"http://127.0.0.1:{port}/v1", *words.split(), "--rejects", folder / "rejects.jsonl")
+            done = synthgen(
+                folder,
+                [TASK],
+                f"http://127.0.0.1:{port}/v1",
+                *words.split(),
+                "--rejects",
+                folder / "rejects.jsonl",
+            )
             lines = (folder / "out.parquet.journal" / "answers.jsonl").read_text().splitlines()
             forms = [json.loads(line)["note"]["rung"] for line in lines if '"probe"' in line]
         finally:
@@ -211,15 +263,36 @@ def random_gguf(path: Path) -> None:
     writer.add_vocab_size(vocabulary)
     writer.add_tokenizer_model("llama")
     kinds = gguf.TokenType
-    writer.add_token_list([b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(256)), *(c.encode() for c in ASCII)])
+    writer.add_token_list(
+        [
+            b"<unk>",
+            b"<s>",
+            b"</s>",
+            *(f"<0x{i:02X}>".encode() for i in range(256)),
+            *(c.encode() for c in ASCII),
+        ]
+    )
     writer.add_token_scores([0.0] * vocabulary)
-    writer.add_token_types([kinds.UNKNOWN, kinds.CONTROL, kinds.CONTROL, *[kinds.BYTE] * 256, *[kinds.NORMAL] * len(ASCII)])
+    writer.add_token_types(
+        [
+            kinds.UNKNOWN,
+            kinds.CONTROL,
+            kinds.CONTROL,
+            *[kinds.BYTE] * 256,
+            *[kinds.NORMAL] * len(ASCII),
+        ]
+    )
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_chat_template("{% for message in messages %}{{ message['content'] }}{% endfor %}")
 
     def add(name: str, *shape: int) -> None:
-        writer.add_tensor(name, draw.normal(0, 0.02, shape).astype(np.float32) if len(shape) > 1 else np.ones(shape, np.float32))
+        writer.add_tensor(
+            name,
+            draw.normal(0, 0.02, shape).astype(np.float32)
+            if len(shape) > 1
+            else np.ones(shape, np.float32),
+        )
 
     add("token_embd.weight", vocabulary, width)
     add("output_norm.weight", width)
@@ -249,7 +322,9 @@ def write_out(writer: Any) -> None:
 CLAIMS = {"throughput": throughput, "memory": memory, "grammar": grammar}
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("claims", nargs="*", choices=[[], *CLAIMS], default=[])
     for claim in parser.parse_args().claims or CLAIMS:
         CLAIMS[claim]()

@@ -25,8 +25,14 @@ TABLES: dict[str, tuple[str, list[str] | None]] = {
         "products_multilang.csv.gz",
         "--query name --pos description --category category --domain culture --negatives 3".split(),
     ),
-    "csv_banking77": ("train.csv.gz", "--query text --category category --mode group --negatives 3".split()),
-    "csv_fra_cp1252": ("tatoeba_fra_cp1252.csv", "--query anglais --pos français --id n° --negatives 3".split()),
+    "csv_banking77": (
+        "train.csv.gz",
+        "--query text --category category --mode group --negatives 3".split(),
+    ),
+    "csv_fra_cp1252": (
+        "tatoeba_fra_cp1252.csv",
+        "--query anglais --pos français --id n° --negatives 3".split(),
+    ),
     "csv_kenall_sjis": (
         "ken_all.zip",
         "--columns jis,old,zip,ku,cu,tu,pref,city,town,f1,f2,f3,f4,f5,f6 --query {ku}{cu}{tu} --pos {pref}{city}{town} --category cu --negatives 3".split(),
@@ -36,20 +42,27 @@ TABLES: dict[str, tuple[str, list[str] | None]] = {
         "--query definition --pos lemmas,examples,hypernym_lemmas --mode list --category topic --domain pos --id synset_id --negatives 3".split(),
     ),
     "bitext_msdocs_lv": ("lv_en_train.tsv.gz", "--query lv --pos en --negatives 3".split()),
-    "bitext_tatoeba": ("tatoeba_pairs.tsv.gz", "--query source --pos english --domain lang --negatives 3".split()),
+    "bitext_tatoeba": (
+        "tatoeba_pairs.tsv.gz",
+        "--query source --pos english --domain lang --negatives 3".split(),
+    ),
     "ft_rag_retrieval": ("t2rank_100.jsonl.gz", None),
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", required=True)
     parser.add_argument("--limit", type=int, default=5000)
     parser.add_argument("--only", help="some of the folders, divided by commas")
     args = parser.parse_args()
     wanted = args.only.split(",") if args.only else [*TABLES]
-    print("| table | command | in | out | dropped, added | notes | wall s | CPU s |\n|---|---|---|---|---|---|---|---|")
+    print(
+        "| table | command | in | out | dropped, added | notes | wall s | CPU s |\n|---|---|---|---|---|---|---|---|"
+    )
     for name in wanted:
         if (args.folder / name).exists():
             with tempfile.TemporaryDirectory() as work:
@@ -68,18 +81,27 @@ def through(name: str, folder: Path, work: Path, model: str, limit: int) -> None
         tell(name, run(["csv2pairs", str(table), *options, "-o", str(pairs)], work))
     encode = ["--model", model, "--cache", str(work / "vectors")]
     kept, mined = work / "kept.parquet", work / "mined.parquet"
-    tell(name, run(["simfilter", str(pairs), *encode, "--limit", str(limit), "-o", str(kept)], work))
+    tell(
+        name, run(["simfilter", str(pairs), *encode, "--limit", str(limit), "-o", str(kept)], work)
+    )
     tell(name, run(["hnmine", str(kept), *encode, "-o", str(mined)], work))
 
 
 def run(command: list[str], work: Path) -> tuple[str, dict, float, float]:
     summary = work / "summary.json"
     start, before = time.perf_counter(), os.times()
-    done = subprocess.run([*command, "--json-summary", str(summary)], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--json-summary", str(summary)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         sys.exit(done.stderr)
     after = os.times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    cpu = (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
     return command[0], json.loads(summary.read_text("utf-8")), time.perf_counter() - start, cpu
 
 

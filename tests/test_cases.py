@@ -23,17 +23,31 @@ def test_case(case: Path, run: Any, tmp_path: Path, request: pytest.FixtureReque
     line = (case / "cmd").read_text("utf-8")
     model = request.getfixturevalue("model") if "{model}" in line else ""
     written = [path for path in case.iterdir() if path.name.startswith("out")]
-    given = {path.name for path in case.iterdir() if path not in written and path.name not in ("cmd", "err", "rc")}
+    given = {
+        path.name
+        for path in case.iterdir()
+        if path not in written and path.name not in ("cmd", "err", "rc")
+    }
     for name in given:
         shutil.copy(case / name, tmp_path)
     done = run(line.replace("{model}", model), cwd=tmp_path)
     found = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name not in given}
-    told = re.sub(r"\d+\.\d s$", "N.N s", done.err.replace(model or "\0", "MODEL"), flags=re.MULTILINE)
-    found |= {"err": told.encode(), "rc": f"{done.rc}\n".encode()} | ({"out": done.out} if done.out else {})
+    told = re.sub(
+        r"\d+\.\d s$", "N.N s", done.err.replace(model or "\0", "MODEL"), flags=re.MULTILINE
+    )
+    found |= {"err": told.encode(), "rc": f"{done.rc}\n".encode()} | (
+        {"out": done.out} if done.out else {}
+    )
     if os.environ.get("BLESS") == "1":
         for path in written:
             path.unlink()
         for name, content in found.items():
             (case / name).write_bytes(content)
-    expected = {path.name: path.read_bytes() for path in case.iterdir() if path.name.startswith("out") or path.name in ("err", "rc")}
-    assert found == expected, f"read the difference; if it is meant: BLESS=1 pytest -k {request.node.callspec.id}"
+    expected = {
+        path.name: path.read_bytes()
+        for path in case.iterdir()
+        if path.name.startswith("out") or path.name in ("err", "rc")
+    }
+    assert found == expected, (
+        f"read the difference; if it is meant: BLESS=1 pytest -k {request.node.callspec.id}"
+    )

@@ -20,15 +20,27 @@ from fletching.report import Report
 every_tool = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 every_writer = pytest.mark.parametrize("command", [COMMANDS[name] for name in WRITERS], ids=WRITERS)
 readers_of_examples = [command for command in COMMANDS.values() if command.reads == "examples"]
-every_reader_of_examples = pytest.mark.parametrize("command", readers_of_examples, ids=[command.name for command in readers_of_examples])
+every_reader_of_examples = pytest.mark.parametrize(
+    "command", readers_of_examples, ids=[command.name for command in readers_of_examples]
+)
 FORMATS = (".parquet", ".arrow", ".arrows", ".jsonl")
 
 
 def types_for(command: Command, rows: list[dict[str, Any]]) -> pa.Schema:
-    return pa.schema([(name, pa.list_(pa.string()) if isinstance(value, list) else pa.string()) for name, value in rows[0].items()])
+    return pa.schema(
+        [
+            (name, pa.list_(pa.string()) if isinstance(value, list) else pa.string())
+            for name, value in rows[0].items()
+        ]
+    )
 
 
-def put(path: Path, rows: list[dict[str, Any]], columns: pa.Schema, metadata: dict[bytes, bytes] | None = None) -> Path:
+def put(
+    path: Path,
+    rows: list[dict[str, Any]],
+    columns: pa.Schema,
+    metadata: dict[bytes, bytes] | None = None,
+) -> Path:
     """Rows, possibly none, as a foreign program writes them, by extension."""
     table = pa.Table.from_pylist(rows, columns).replace_schema_metadata(metadata)
     if path.suffix == ".parquet":
@@ -53,7 +65,11 @@ def refused(done: Any, tool: str, code: int = 1) -> str:
 
 def left(folder: Path) -> list[str]:
     """What stands in a folder of outputs, hidden files too, but for what the next run goes on from: vectors, checkpoints."""
-    return sorted(path.name for path in folder.iterdir() if path.name not in ("out.run", "out.parquet.cache", "out.parquet.results"))
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.name not in ("out.run", "out.parquet.cache", "out.parquet.results")
+    )
 
 
 @pytest.fixture
@@ -65,7 +81,9 @@ def out(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Callable[..., Path]:
-    def source(command: Command, name: str = "in.parquet", rows: list[dict[str, Any]] | None = None) -> Path:
+    def source(
+        command: Command, name: str = "in.parquet", rows: list[dict[str, Any]] | None = None
+    ) -> Path:
         every = rows_for(command)
         return put(tmp_path / name, every if rows is None else rows, types_for(command, every))
 
@@ -73,7 +91,9 @@ def source(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_every_folder_of_tools_stands_in_the_table() -> None:
-    assert sorted(path.parent.name for path in ROOT.glob("tools/*/pyproject.toml")) == sorted(COMMANDS)
+    assert sorted(path.parent.name for path in ROOT.glob("tools/*/pyproject.toml")) == sorted(
+        COMMANDS
+    )
 
 
 # --- little input --------------------------------------------------------------------------------
@@ -81,7 +101,9 @@ def test_every_folder_of_tools_stands_in_the_table() -> None:
 
 @pytest.mark.parametrize("extension", FORMATS)
 @every_tool
-def test_no_rows_give_no_rows_or_a_refusal(command: Command, extension: str, source: Any, out: Path, model: str) -> None:
+def test_no_rows_give_no_rows_or_a_refusal(
+    command: Command, extension: str, source: Any, out: Path, model: str
+) -> None:
     if command.reads == "table" and extension == ".jsonl":
         pytest.skip("0 bytes are no table")
     if not command.works_on_nothing and extension != ".parquet":
@@ -100,15 +122,21 @@ def test_no_rows_give_no_rows_or_a_refusal(command: Command, extension: str, sou
 
 
 @every_tool
-def test_a_file_of_zero_bytes_is_refused(command: Command, tmp_path: Path, out: Path, model: str) -> None:
+def test_a_file_of_zero_bytes_is_refused(
+    command: Command, tmp_path: Path, out: Path, model: str
+) -> None:
     (tmp_path / "in.parquet").touch()
-    told = refused(call(command.argv(tmp_path / "in.parquet", model, output_of(command, out))), command.name)
+    told = refused(
+        call(command.argv(tmp_path / "in.parquet", model, output_of(command, out))), command.name
+    )
     assert "in.parquet is empty (0 bytes)" in told
     assert not left(out)
 
 
 @every_tool
-def test_an_empty_pipe_is_refused_and_blames_the_program_before(command: Command, out: Path, model: str) -> None:
+def test_an_empty_pipe_is_refused_and_blames_the_program_before(
+    command: Command, out: Path, model: str
+) -> None:
     done = call(command.argv("-", model, output_of(command, out)))
     assert "stdin is empty (0 bytes)" in refused(done, command.name)
     assert not left(out)
@@ -133,7 +161,10 @@ def test_limit_reads_the_first_rows(command: Command, source: Any, out: Path, mo
 
 @every_tool
 def test_a_missing_column_is_named(command: Command, source: Any, out: Path, model: str) -> None:
-    rows = [{name: value for name, value in row.items() if name not in ("query", "text")} for row in rows_for(command)]
+    rows = [
+        {name: value for name, value in row.items() if name not in ("query", "text")}
+        for row in rows_for(command)
+    ]
     lost = "text" if command.reads == "texts" else "query"
     done = call(command.argv(source(command, "in.jsonl", rows), model, output_of(command, out)))
     told = refused(done, command.name, code=2 if command.reads == "table" else 1)
@@ -142,13 +173,20 @@ def test_a_missing_column_is_named(command: Command, source: Any, out: Path, mod
 
 
 @every_tool
-def test_a_column_of_the_wrong_type_is_named(command: Command, tmp_path: Path, out: Path, model: str) -> None:
+def test_a_column_of_the_wrong_type_is_named(
+    command: Command, tmp_path: Path, out: Path, model: str
+) -> None:
     broken = "text" if command.reads == "texts" else "query"
     rows = [row | {broken: {"nested": 1}} for row in rows_for(command)]
     wrong = [
-        pa.field(f.name, pa.struct([("nested", pa.int64())])) if f.name == broken else f for f in types_for(command, rows_for(command))
+        pa.field(f.name, pa.struct([("nested", pa.int64())])) if f.name == broken else f
+        for f in types_for(command, rows_for(command))
     ]
-    done = call(command.argv(put(tmp_path / "in.parquet", rows, pa.schema(wrong)), model, output_of(command, out)))
+    done = call(
+        command.argv(
+            put(tmp_path / "in.parquet", rows, pa.schema(wrong)), model, output_of(command, out)
+        )
+    )
     told = refused(done, command.name)
     assert "in.parquet" in told
     assert f"`{broken}`" in told
@@ -156,19 +194,27 @@ def test_a_column_of_the_wrong_type_is_named(command: Command, tmp_path: Path, o
 
 
 @every_reader_of_examples
-def test_a_null_query_is_refused_with_its_row(command: Command, source: Any, out: Path, model: str) -> None:
+def test_a_null_query_is_refused_with_its_row(
+    command: Command, source: Any, out: Path, model: str
+) -> None:
     rows = rows_for(command)
     rows[6]["query"] = None
-    told = refused(call(command.argv(source(command, rows=rows), model, output_of(command, out))), command.name)
+    told = refused(
+        call(command.argv(source(command, rows=rows), model, output_of(command, out))), command.name
+    )
     assert "row 7" in told
     assert "`query`" in told
     assert not left(out)
 
 
 @every_reader_of_examples
-def test_a_file_of_another_schema_is_refused_even_where_its_columns_fit(command: Command, tmp_path: Path, out: Path, model: str) -> None:
+def test_a_file_of_another_schema_is_refused_even_where_its_columns_fit(
+    command: Command, tmp_path: Path, out: Path, model: str
+) -> None:
     stamp = lineage.stamp("measures", "1.0", lineage.step("maker", "1", {}, []))
-    path = put(tmp_path / "in.parquet", rows_for(command), types_for(command, rows_for(command)), stamp)
+    path = put(
+        tmp_path / "in.parquet", rows_for(command), types_for(command, rows_for(command)), stamp
+    )
     told = refused(call(command.argv(path, model, output_of(command, out))), command.name)
     assert "holds measures" in told
     assert "examples" in told
@@ -176,18 +222,31 @@ def test_a_file_of_another_schema_is_refused_even_where_its_columns_fit(command:
 
 
 @every_reader_of_examples
-def test_an_unknown_major_version_is_refused(command: Command, tmp_path: Path, out: Path, model: str) -> None:
+def test_an_unknown_major_version_is_refused(
+    command: Command, tmp_path: Path, out: Path, model: str
+) -> None:
     stamp = lineage.stamp("examples", "2.0", lineage.step("maker", "1", {}, []))
-    path = put(tmp_path / "in.parquet", rows_for(command), types_for(command, rows_for(command)), stamp)
-    assert "examples 2.0" in refused(call(command.argv(path, model, output_of(command, out))), command.name)
+    path = put(
+        tmp_path / "in.parquet", rows_for(command), types_for(command, rows_for(command)), stamp
+    )
+    assert "examples 2.0" in refused(
+        call(command.argv(path, model, output_of(command, out))), command.name
+    )
     assert not left(out)
 
 
 @every_reader_of_examples
-def test_a_newer_minor_version_is_accepted(command: Command, tmp_path: Path, out: Path, model: str) -> None:
+def test_a_newer_minor_version_is_accepted(
+    command: Command, tmp_path: Path, out: Path, model: str
+) -> None:
     stamp = lineage.stamp("examples", "1.7", lineage.step("maker", "1", {}, []))
     columns = types_for(command, rows_for(command)).append(pa.field("field_of_1_7", pa.int64()))
-    path = put(tmp_path / "in.parquet", [row | {"field_of_1_7": 7} for row in rows_for(command)], columns, stamp)
+    path = put(
+        tmp_path / "in.parquet",
+        [row | {"field_of_1_7": 7} for row in rows_for(command)],
+        columns,
+        stamp,
+    )
     done = call(command.argv(path, model, output_of(command, out)))
     assert done.rc == 0 and "12 in" in done.err, done.err
 
@@ -222,19 +281,28 @@ MEETINGS = [  # all programs with the writers of rows, one with each of the othe
 
 
 @pytest.mark.parametrize(("command", "program"), MEETINGS)
-def test_parquet_of_other_programs_is_a_first_class_input(command: Command, program: Any, tmp_path: Path, out: Path, model: str) -> None:
+def test_parquet_of_other_programs_is_a_first_class_input(
+    command: Command, program: Any, tmp_path: Path, out: Path, model: str
+) -> None:
     rows = rows_for(command)
     program(tmp_path / "in.parquet", rows, types_for(command, rows))
     done = call(command.argv(tmp_path / "in.parquet", model, output_of(command, out)))
     assert done.rc == 0 and "12 in" in done.err and "Traceback" not in done.err, done.err
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS.values() if c.passes_columns], ids=lambda c: c.name)
-def test_columns_that_it_does_not_know_pass_through(command: Command, tmp_path: Path, out: Path, model: str) -> None:
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS.values() if c.passes_columns], ids=lambda c: c.name
+)
+def test_columns_that_it_does_not_know_pass_through(
+    command: Command, tmp_path: Path, out: Path, model: str
+) -> None:
     extra = {
         "price": (pa.decimal128(9, 2), "1.50"),
         "seen": (pa.timestamp("us", tz="UTC"), 1_700_000_000_000_000),
-        "nested": (pa.struct([("a", pa.list_(pa.int32())), ("b", pa.struct([("c", pa.bool_())]))]), {"a": [1, None], "b": {"c": True}}),
+        "nested": (
+            pa.struct([("a", pa.list_(pa.int32())), ("b", pa.struct([("c", pa.bool_())]))]),
+            {"a": [1, None], "b": {"c": True}},
+        ),
         "map": (pa.map_(pa.string(), pa.list_(pa.int8())), [("k", [1, 2])]),
         "raw": (pa.binary(), b"\x00\xff"),
         "nothing": (pa.null(), None),
@@ -242,7 +310,10 @@ def test_columns_that_it_does_not_know_pass_through(command: Command, tmp_path: 
     rows, columns = rows_for(command), types_for(command, rows_for(command))
     table = pa.Table.from_pylist(rows, columns)
     for name, (kind, value) in extra.items():
-        plain = pa.array([value] * len(rows), pa.int64() if name == "seen" else pa.string() if name == "price" else kind)
+        plain = pa.array(
+            [value] * len(rows),
+            pa.int64() if name == "seen" else pa.string() if name == "price" else kind,
+        )
         table = table.append_column(pa.field(name, kind), plain.cast(kind))
     pq.write_table(table, tmp_path / "in.parquet")
     done = call(command.argv(tmp_path / "in.parquet", model, out / "out.parquet"))
@@ -254,7 +325,9 @@ def test_columns_that_it_does_not_know_pass_through(command: Command, tmp_path: 
 
 
 @every_tool
-def test_concatenated_streams_are_read_as_one(command: Command, source: Any, out: Path, model: str) -> None:
+def test_concatenated_streams_are_read_as_one(
+    command: Command, source: Any, out: Path, model: str
+) -> None:
     first = source(command, "a.arrows", rows_for(command)[:5]).read_bytes()
     second = source(command, "b.arrows", rows_for(command)[5:]).read_bytes()
     done = call(command.argv("-", model, output_of(command, out)), stdin=first + second)
@@ -265,14 +338,18 @@ def test_concatenated_streams_are_read_as_one(command: Command, source: Any, out
 
 
 @every_tool
-def test_an_unknown_option_is_refused_with_the_one_that_was_meant(command: Command, run: Any) -> None:
+def test_an_unknown_option_is_refused_with_the_one_that_was_meant(
+    command: Command, run: Any
+) -> None:
     done = run([*command.argv("in.parquet", "model", "out"), "--jason-summary", "x"])
     assert "--jason-summary" in refused(done, command.name, 2)
     assert "did you mean --json-summary?" in done.err
 
 
 @every_tool
-def test_an_unknown_key_of_a_config_file_is_refused(command: Command, run: Any, tmp_path: Path) -> None:
+def test_an_unknown_key_of_a_config_file_is_refused(
+    command: Command, run: Any, tmp_path: Path
+) -> None:
     (tmp_path / "c.yaml").write_text("limt: 3\n")
     done = run([*command.argv("in.parquet", "model", "out"), "--config", tmp_path / "c.yaml"])
     assert "limt" in refused(done, command.name, 2)
@@ -280,9 +357,21 @@ def test_an_unknown_key_of_a_config_file_is_refused(command: Command, run: Any, 
 
 
 @every_tool
-def test_a_config_file_sets_options_and_the_command_line_wins(command: Command, source: Any, out: Path, tmp_path: Path, model: str) -> None:
+def test_a_config_file_sets_options_and_the_command_line_wins(
+    command: Command, source: Any, out: Path, tmp_path: Path, model: str
+) -> None:
     (tmp_path / "c.toml").write_text(f'limit = 3\njson-summary = "{tmp_path / "summary.json"}"\n')
-    done = call(command.argv(source(command), model, output_of(command, out), "--config", tmp_path / "c.toml", "--limit", 4))
+    done = call(
+        command.argv(
+            source(command),
+            model,
+            output_of(command, out),
+            "--config",
+            tmp_path / "c.toml",
+            "--limit",
+            4,
+        )
+    )
     assert done.rc == 0, done.err
     assert json.loads((tmp_path / "summary.json").read_text())["rows_in"] == 4
 
@@ -291,19 +380,33 @@ def test_a_config_file_sets_options_and_the_command_line_wins(command: Command, 
 def test_the_account_of_the_json_summary_balances_and_is_the_last_line_said(
     command: Command, source: Any, out: Path, tmp_path: Path, model: str
 ) -> None:
-    done = call(command.argv(source(command), model, output_of(command, out), "--json-summary", tmp_path / "summary.json"))
+    done = call(
+        command.argv(
+            source(command),
+            model,
+            output_of(command, out),
+            "--json-summary",
+            tmp_path / "summary.json",
+        )
+    )
     assert done.rc == 0, done.err
     account = json.loads((tmp_path / "summary.json").read_text())
     assert account["tool"] == command.name
     assert account["rows_in"] == 12
-    assert account["rows_in"] + sum(account["added"].values()) == account["rows_out"] + sum(account["dropped"].values())
+    assert account["rows_in"] + sum(account["added"].values()) == account["rows_out"] + sum(
+        account["dropped"].values()
+    )
     last = done.err.splitlines()[-1]
-    assert re.fullmatch(rf"{command.name}: 12 in, {account['rows_out']} out( \(.+\))?, \d+\.\d s", last), last
+    assert re.fullmatch(
+        rf"{command.name}: 12 in, {account['rows_out']} out( \(.+\))?, \d+\.\d s", last
+    ), last
     if command.writes == "rows":
         assert account["rows_out"] == pq.read_metadata(output_of(command, out)).num_rows
 
 
-@pytest.mark.parametrize(("place", "told"), [("none/summary.json", "does not exist"), (".", "is a folder")])
+@pytest.mark.parametrize(
+    ("place", "told"), [("none/summary.json", "does not exist"), (".", "is a folder")]
+)
 @every_tool
 def test_a_summary_that_cannot_be_written_is_told_before_the_work(
     command: Command, run: Any, tmp_path: Path, place: str, told: str
@@ -313,14 +416,18 @@ def test_a_summary_that_cannot_be_written_is_told_before_the_work(
 
 
 @every_tool
-def test_quiet_says_nothing_and_stdout_holds_data_alone(command: Command, source: Any, out: Path, model: str) -> None:
+def test_quiet_says_nothing_and_stdout_holds_data_alone(
+    command: Command, source: Any, out: Path, model: str
+) -> None:
     done = call(command.argv(source(command), model, output_of(command, out), "--quiet"))
     assert (done.rc, done.err) == (0, "")
     assert command.writes == "figures" or done.out == b""
 
 
 @every_tool
-def test_an_output_in_a_folder_that_does_not_exist_is_refused(command: Command, source: Any, out: Path, model: str) -> None:
+def test_an_output_in_a_folder_that_does_not_exist_is_refused(
+    command: Command, source: Any, out: Path, model: str
+) -> None:
     done = call(command.argv(source(command), model, out / "no" / "out.parquet"))
     assert "does not exist" in refused(done, command.name, 2)
     assert "mkdir -p" in done.err
@@ -328,7 +435,9 @@ def test_an_output_in_a_folder_that_does_not_exist_is_refused(command: Command, 
 
 
 @every_tool
-def test_an_output_with_an_unknown_extension_is_refused(command: Command, source: Any, out: Path, model: str) -> None:
+def test_an_output_with_an_unknown_extension_is_refused(
+    command: Command, source: Any, out: Path, model: str
+) -> None:
     if command.writes == "folder":
         pytest.skip("a folder has no extension")
     told = refused(call(command.argv(source(command), model, out / "out.xlsx")), command.name, 2)

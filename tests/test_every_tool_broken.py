@@ -28,14 +28,19 @@ csv2pairs = COMMANDS["csv2pairs"]
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CSV of 20,000 rows and few texts: a model encodes them in no time."""
     path = tmp_path_factory.mktemp("table") / "table.csv"
-    path.write_text("query,pos\n" + "".join(f"question {i % 200} of the table,answer {i // 200} to it\n" for i in range(ROWS)))
+    path.write_text(
+        "query,pos\n"
+        + "".join(f"question {i % 200} of the table,answer {i // 200} to it\n" for i in range(ROWS))
+    )
     return path
 
 
 @pytest.fixture(scope="session")
 def stream(table: Path) -> bytes:
     """The same as a stream of ours."""
-    return subprocess.run(csv2pairs.argv(table), capture_output=True, check=True, env=environment()).stdout
+    return subprocess.run(
+        csv2pairs.argv(table), capture_output=True, check=True, env=environment()
+    ).stdout
 
 
 @pytest.fixture
@@ -58,12 +63,26 @@ def wait_for(condition: Any, running: Any, seconds: float = 60) -> None:
 @pytest.fixture(scope="session")
 def cut(table: Path) -> bytes:
     """What `kill -9` of a real csv2pairs leaves in the pipe: its stdin stays open, so it is stopped in mid-work."""
-    argv = [*csv2pairs.argv("-"), "--encoding", "utf-8"]  # named, or the whole pipe is looked at before a row goes out
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as producer:
+    argv = [
+        *csv2pairs.argv("-"),
+        "--encoding",
+        "utf-8",
+    ]  # named, or the whole pipe is looked at before a row goes out
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as producer:
         assert producer.stdin
         assert producer.stdout
         os.set_blocking(producer.stdin.fileno(), False)
-        content, sent, taken = table.read_bytes() * 200, 0, b""  # far more than csv2pairs holds in its buffers
+        content, sent, taken = (
+            table.read_bytes() * 200,
+            0,
+            b"",
+        )  # far more than csv2pairs holds in its buffers
         os.set_blocking(producer.stdout.fileno(), False)
         patience = time.monotonic() + 60
         while len(taken) < 400_000:
@@ -80,7 +99,9 @@ def cut(table: Path) -> bytes:
 
 
 @every_tool
-def test_a_producer_killed_upstream_is_noticed(command: Command, cut: bytes, out: Path, model: str) -> None:
+def test_a_producer_killed_upstream_is_noticed(
+    command: Command, cut: bytes, out: Path, model: str
+) -> None:
     target = output_of(command, out)
     done = call(command.argv("-", model, target), stdin=cut)
     told = refused(done, command.name)
@@ -90,7 +111,9 @@ def test_a_producer_killed_upstream_is_noticed(command: Command, cut: bytes, out
 
 
 @every_writer
-def test_a_failure_is_passed_on_so_that_no_reader_takes_the_rows_for_complete(command: Command, cut: bytes, model: str) -> None:
+def test_a_failure_is_passed_on_so_that_no_reader_takes_the_rows_for_complete(
+    command: Command, cut: bytes, model: str
+) -> None:
     done = call(command.argv("-", model), stdin=cut)
     assert done.rc == 1
     with pytest.raises((pa.ArrowException, OSError)):
@@ -101,7 +124,9 @@ def test_a_failure_is_passed_on_so_that_no_reader_takes_the_rows_for_complete(co
     assert not after.out.endswith(END_OF_STREAM)
     if done.out:
         assert done.out.endswith(POISON)
-        assert re.search(r"the program before this one failed|is damaged or was cut", after.err), after.err
+        assert re.search(r"the program before this one failed|is damaged or was cut", after.err), (
+            after.err
+        )
 
 
 def places(stream: bytes) -> dict[str, int]:
@@ -131,7 +156,9 @@ def test_a_stream_cut_anywhere_is_refused(stream: bytes, out: Path) -> None:
         assert not left(out), name
 
 
-def test_a_stream_without_its_trailer_but_with_an_end_mark_is_refused(stream: bytes, out: Path) -> None:
+def test_a_stream_without_its_trailer_but_with_an_end_mark_is_refused(
+    stream: bytes, out: Path
+) -> None:
     """The trap of all pipes: a stock reader takes these rows for all there are."""
     place = places(stream)["after message 2"]
     assert pa.ipc.open_stream(stream[:place] + END_OF_STREAM).read_all().num_rows == 8192
@@ -163,11 +190,15 @@ def shortened(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [damaged, shortened])
 @every_tool
-def test_corrupt_parquet_is_refused(command: Command, harm: Any, tmp_path: Path, out: Path, model: str) -> None:
+def test_corrupt_parquet_is_refused(
+    command: Command, harm: Any, tmp_path: Path, out: Path, model: str
+) -> None:
     rows = pa.Table.from_pylist(rows_for(command), types_for(command, rows_for(command)))
     pq.write_table(rows, tmp_path / "in.parquet", write_page_checksum=True, use_dictionary=False)
     harm(tmp_path / "in.parquet")
-    told = refused(call(command.argv(tmp_path / "in.parquet", model, output_of(command, out))), command.name)
+    told = refused(
+        call(command.argv(tmp_path / "in.parquet", model, output_of(command, out))), command.name
+    )
     assert "in.parquet" in told
     assert not left(out)
 
@@ -188,7 +219,9 @@ def test_a_terminal_on_stdin_is_refused_at_once(command: Command, out: Path, mod
 
 
 @every_writer
-def test_a_terminal_on_stdout_is_refused_at_once(command: Command, tmp_path: Path, model: str) -> None:
+def test_a_terminal_on_stdout_is_refused_at_once(
+    command: Command, tmp_path: Path, model: str
+) -> None:
     ours, theirs = pty.openpty()
     source = put(tmp_path / "in.parquet", rows_for(command), types_for(command, rows_for(command)))
     try:
@@ -207,10 +240,15 @@ def test_a_terminal_on_stdout_is_refused_at_once(command: Command, tmp_path: Pat
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(table: Path, run: Any, tmp_path: Path) -> None:
-    done = run(f"csv2pairs {table} --query query --pos pos | head -c 100; echo ${{PIPESTATUS[0]}} > {tmp_path}/code")
+    done = run(
+        f"csv2pairs {table} --query query --pos pos | head -c 100; echo ${{PIPESTATUS[0]}} > {tmp_path}/code"
+    )
     assert len(done.out) == 100
     assert (tmp_path / "code").read_text() == "0\n"
-    assert all(re.fullmatch(r"csv2pairs: [\d,]+ in, [\d,]+ out, .*", line) for line in done.err.splitlines()), done.err
+    assert all(
+        re.fullmatch(r"csv2pairs: [\d,]+ in, [\d,]+ out, .*", line)
+        for line in done.err.splitlines()
+    ), done.err
 
 
 @every_writer
@@ -220,9 +258,13 @@ def test_a_closed_pipe_downstream_is_no_error(command: Command, tmp_path: Path, 
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     # The command waits for a row that comes once the reader has gone.
     os.mkfifo(tmp_path / "in.fifo")
-    stream = put(tmp_path / "rows.arrows", rows_for(command), types_for(command, rows_for(command))).read_bytes()
+    stream = put(
+        tmp_path / "rows.arrows", rows_for(command), types_for(command, rows_for(command))
+    ).read_bytes()
     feed = os.open(tmp_path / "in.fifo", os.O_RDWR)
-    running = start(command.argv("-", model), tmp_path, stdin=tmp_path / "in.fifo", stdout=tmp_path / "pipe")
+    running = start(
+        command.argv("-", model), tmp_path, stdin=tmp_path / "in.fifo", stdout=tmp_path / "pipe"
+    )
     wait_for(lambda: _is_open(tmp_path / "pipe", running.pid), running)
     os.close(reader)
     os.write(feed, stream)
@@ -244,7 +286,9 @@ def _is_open(path: Path, pid: int) -> bool:
 # --- stopped, and without room -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
 @every_tool
 def test_a_stopped_command_leaves_no_output(
     command: Command, number: int, code: int, tmp_path: Path, out: Path, model: str, stream: bytes
@@ -287,12 +331,22 @@ def waits_for_more(pid: int) -> bool:
 
 
 @every_tool
-def test_a_full_disk_leaves_no_output_and_says_so(command: Command, tmp_path: Path, out: Path, model: str, table: Path) -> None:
+def test_a_full_disk_leaves_no_output_and_says_so(
+    command: Command, tmp_path: Path, out: Path, model: str, table: Path
+) -> None:
     target = output_of(command, out)
-    source = put(tmp_path / "in.parquet", rows_for(command), types_for(command, rows_for(command))) if command.heavy else table
+    source = (
+        put(tmp_path / "in.parquet", rows_for(command), types_for(command, rows_for(command)))
+        if command.heavy
+        else table
+    )
     before = call(command.argv(source, model, output_of(command, tmp_path)))
     assert before.rc == 0
-    whole = sum(path.stat().st_size for path in [output_of(command, tmp_path), *output_of(command, tmp_path).rglob("*")] if path.is_file())
+    whole = sum(
+        path.stat().st_size
+        for path in [output_of(command, tmp_path), *output_of(command, tmp_path).rglob("*")]
+        if path.is_file()
+    )
     done = call(command.argv(source, model, target), file_size=whole // 2)
     told = refused(done, command.name) if command.writes != "folder" else done.err
     assert done.rc == 1
@@ -302,7 +356,9 @@ def test_a_full_disk_leaves_no_output_and_says_so(command: Command, tmp_path: Pa
     assert not [name for name in left(out) if "tmp" in name]
 
 
-def test_a_full_disk_under_a_redirected_stream_is_told_in_two_lines(table: Path, tmp_path: Path) -> None:
+def test_a_full_disk_under_a_redirected_stream_is_told_in_two_lines(
+    table: Path, tmp_path: Path
+) -> None:
     (tmp_path / "out.arrows").touch()
     done = call(csv2pairs.argv(table), stdout=tmp_path / "out.arrows", file_size=200_000)
     assert "file too large" in refused(done, "csv2pairs")
@@ -310,7 +366,9 @@ def test_a_full_disk_under_a_redirected_stream_is_told_in_two_lines(table: Path,
 
 
 @every_writer
-def test_a_failed_run_leaves_the_old_output(command: Command, tmp_path: Path, out: Path, model: str, cut: bytes) -> None:
+def test_a_failed_run_leaves_the_old_output(
+    command: Command, tmp_path: Path, out: Path, model: str, cut: bytes
+) -> None:
     (out / "out.parquet").write_bytes(b"the old file")
     assert call(command.argv("-", model, out / "out.parquet"), stdin=cut).rc == 1
     assert (out / "out.parquet").read_bytes() == b"the old file"

@@ -22,7 +22,12 @@ SURROUNDINGS = {
         "COLUMNS": "40",
         "TERM": "dumb",
     },
-    "other threads": {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "3", "ARROW_NUM_THREADS": "2", "OMP_THREAD_LIMIT": "3"},
+    "other threads": {
+        "POLARS_MAX_THREADS": "1",
+        "OMP_NUM_THREADS": "3",
+        "ARROW_NUM_THREADS": "2",
+        "OMP_THREAD_LIMIT": "3",
+    },
 }
 LINES = [
     "--negatives 2 --category topic",
@@ -42,17 +47,25 @@ def result(command: Command, target: Path) -> bytes:
 def table(tmp_path: Path) -> Path:
     path = tmp_path / "table.csv"
     topics = ["Zoo", "äpfel", "", "I", "ı", "Straße"]
-    path.write_text("query,pos,topic\n" + "".join(f"frage {i} Ünı,antwort {i % 50},{topics[i % 6]}\n" for i in range(300)), "utf-8")
+    path.write_text(
+        "query,pos,topic\n"
+        + "".join(f"frage {i} Ünı,antwort {i % 50},{topics[i % 6]}\n" for i in range(300)),
+        "utf-8",
+    )
     return path
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_csv2pairs_writes_the_same_bytes_in_any_surroundings(line: str, table: Path, tmp_path: Path) -> None:
+def test_csv2pairs_writes_the_same_bytes_in_any_surroundings(
+    line: str, table: Path, tmp_path: Path
+) -> None:
     found: dict[str, Any] = {}
     for name, extra in SURROUNDINGS.items():
         folder = tmp_path / name.replace(" ", "-")
         (folder / "tmp").mkdir(parents=True)
-        argv = COMMANDS["csv2pairs"].argv(table, "", folder / "out.parquet", *line.format(texts=folder / "texts.parquet").split())
+        argv = COMMANDS["csv2pairs"].argv(
+            table, "", folder / "out.parquet", *line.format(texts=folder / "texts.parquet").split()
+        )
         if "--mode texts" in line:  # which has no query
             del argv[argv.index("--query") : argv.index("--query") + 2]
         done = call(argv, env=extra | {"TMPDIR": str(folder / "tmp")}, cwd=folder)
@@ -63,13 +76,19 @@ def test_csv2pairs_writes_the_same_bytes_in_any_surroundings(line: str, table: P
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS.values() if c.heavy], ids=lambda c: c.name)
-def test_a_second_run_elsewhere_writes_the_same_bytes(command: Command, tmp_path: Path, model: str) -> None:
+def test_a_second_run_elsewhere_writes_the_same_bytes(
+    command: Command, tmp_path: Path, model: str
+) -> None:
     source = put(tmp_path / "in.parquet", rows_for(command), types_for(command, rows_for(command)))
     written = []
     for name in ("here", "there"):
         (tmp_path / name / "tmp").mkdir(parents=True)
-        target = output_of(command, tmp_path / name).with_stem("out" if name == "here" else "other-name")
-        extra = {"TMPDIR": str(tmp_path / name / "tmp")} | ({} if name == "here" else {"TZ": "Asia/Kathmandu", "LC_ALL": "C"})
+        target = output_of(command, tmp_path / name).with_stem(
+            "out" if name == "here" else "other-name"
+        )
+        extra = {"TMPDIR": str(tmp_path / name / "tmp")} | (
+            {} if name == "here" else {"TZ": "Asia/Kathmandu", "LC_ALL": "C"}
+        )
         done = call(command.argv(source, model, target), env=extra, cwd=tmp_path / name)
         assert done.rc == 0, done.err
         written.append(result(command, target))
@@ -77,7 +96,9 @@ def test_a_second_run_elsewhere_writes_the_same_bytes(command: Command, tmp_path
 
 
 @every_tool
-def test_the_batches_of_the_pipe_do_not_show_in_the_output(command: Command, tmp_path: Path, model: str) -> None:
+def test_the_batches_of_the_pipe_do_not_show_in_the_output(
+    command: Command, tmp_path: Path, model: str
+) -> None:
     rows, columns = rows_for(command), types_for(command, rows_for(command))
     written = []
     for size in (len(rows), 1, 5):
@@ -93,7 +114,9 @@ def test_the_batches_of_the_pipe_do_not_show_in_the_output(command: Command, tmp
 
 
 @every_writer
-def test_the_stream_on_stdout_holds_the_rows_of_the_file(command: Command, tmp_path: Path, model: str) -> None:
+def test_the_stream_on_stdout_holds_the_rows_of_the_file(
+    command: Command, tmp_path: Path, model: str
+) -> None:
     import pyarrow.parquet as pq
 
     source = put(tmp_path / "in.parquet", rows_for(command), types_for(command, rows_for(command)))

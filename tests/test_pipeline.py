@@ -53,14 +53,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory, model: str) -> Path:
     """A table of 40 questions about a dozen subjects, a held-out part of it, and the model."""
     folder = tmp_path_factory.mktemp("pipeline")
     draw = random.Random(0)
-    forms = ["{}", "Please tell me: {}", "I want to know. {}", "A question for the expert in such matters: {}"]
-    rows = [(form.format(query), answer, name) for form in forms for name, (query, answer) in SUBJECTS.items()][:40]
+    forms = [
+        "{}",
+        "Please tell me: {}",
+        "I want to know. {}",
+        "A question for the expert in such matters: {}",
+    ]
+    rows = [
+        (form.format(query), answer, name)
+        for form in forms
+        for name, (query, answer) in SUBJECTS.items()
+    ][:40]
     draw.shuffle(rows)
     for name, part in {"table.csv": rows, "test.csv": rows[:12]}.items():
-        lines = [",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in [("question", "answer", "subject"), *part]]
+        lines = [
+            ",".join('"' + cell.replace('"', '""') + '"' for cell in row)
+            for row in [("question", "answer", "subject"), *part]
+        ]
         (folder / name).write_text("\n".join(lines) + "\n", "utf-8")
     (folder / "model").symlink_to(model)
-    for name, code in {"short.py": BY_PYARROW, "by_duckdb.py": BY_DUCKDB, "by_json.py": BY_JSON}.items():
+    for name, code in {
+        "short.py": BY_PYARROW,
+        "by_duckdb.py": BY_DUCKDB,
+        "by_json.py": BY_JSON,
+    }.items():
         (folder / name).write_text(code)
     return folder
 
@@ -79,10 +95,15 @@ def short_rows(folder: Path) -> int:
 
 def test_from_a_table_to_a_tuned_model_and_its_figures(folder: Path, run: Any) -> None:
     mined = run(
-        f"{CSV2PAIRS} | simfilter --model model --min-sim -1 | hnmine --model model --negatives 2 --range 1-8 -o train.parquet", cwd=folder
+        f"{CSV2PAIRS} | simfilter --model model --min-sim -1 | hnmine --model model --negatives 2 --range 1-8 -o train.parquet",
+        cwd=folder,
     )
     assert mined.rc == 0, mined.err
-    assert [line.split(":")[0] for line in mined.err.splitlines() if " in, " in line] == ["csv2pairs", "simfilter", "hnmine"]
+    assert [line.split(":")[0] for line in mined.err.splitlines() if " in, " in line] == [
+        "csv2pairs",
+        "simfilter",
+        "hnmine",
+    ]
     table = pq.read_table(folder / "train.parquet")
     assert table.num_rows == 40
     for row in table.to_pylist():
@@ -91,7 +112,11 @@ def test_from_a_table_to_a_tuned_model_and_its_figures(folder: Path, run: Any) -
     assert any(table["neg"].to_pylist())
     assert steps(folder / "train.parquet") == ["csv2pairs", "simfilter", "hnmine"]
 
-    trained = run("contrast-train train.parquet --model model -o tuned --steps 4 --batch 16 --lr 1e-3", cwd=folder, timeout=300)
+    trained = run(
+        "contrast-train train.parquet --model model -o tuned --steps 4 --batch 16 --lr 1e-3",
+        cwd=folder,
+        timeout=300,
+    )
     assert trained.rc == 0, trained.err
     made = json.loads((folder / "tuned" / "fletching.json").read_text())
     assert lineage.tools(made["step"]) == ["csv2pairs", "simfilter", "hnmine", "contrast-train"]
@@ -101,17 +126,23 @@ def test_from_a_table_to_a_tuned_model_and_its_figures(folder: Path, run: Any) -
     judged = run(line, cwd=folder, timeout=300)
     assert judged.rc == 0, judged.err
     assert "nDCG@10" in judged.text
-    assert {"base", "tuned"} <= {word for line in judged.text.splitlines() for word in line.split()[:1]}
+    assert {"base", "tuned"} <= {
+        word for line in judged.text.splitlines() for word in line.split()[:1]
+    }
     figures = pq.read_table(folder / "figures.parquet").to_pylist()
     ndcg = {row["run"]: row["value"] for row in figures if row["name"] == "ndcg_at_10"}
     assert set(ndcg) >= {"base", "tuned"}
     # The table is small, so the model was trained on the very rows it is tested on: mteb-eval knows it by the keys in its folder.
-    assert {row["run"]: row["value"] for row in figures if row["name"] == "queries_seen"} == {"tuned": 1.0}
+    assert {row["run"]: row["value"] for row in figures if row["name"] == "queries_seen"} == {
+        "tuned": 1.0
+    }
     assert "queries stand in the training data of tuned word for word" in judged.text
     assert ndcg["tuned"] > ndcg["base"]
 
 
-def test_a_stage_may_be_a_script_of_ten_lines_and_the_lineage_tells_of_it(folder: Path, run: Any) -> None:
+def test_a_stage_may_be_a_script_of_ten_lines_and_the_lineage_tells_of_it(
+    folder: Path, run: Any
+) -> None:
     line = f"{CSV2PAIRS} | {PYTHON} short.py | simfilter --model model --score-only -o by-script.parquet"
     done = run(line, cwd=folder, timeout=300)
     assert done.rc == 0, done.err
@@ -137,15 +168,30 @@ def test_a_stage_may_be_a_script_that_reads_and_writes_json_lines(folder: Path, 
 
 
 @pytest.mark.parametrize("pipefail", ["-o", "+o"])
-def test_kill_9_of_the_first_tool_leaves_no_output_and_a_clear_message(pipefail: str, folder: Path, tmp_path: Path) -> None:
+def test_kill_9_of_the_first_tool_leaves_no_output_and_a_clear_message(
+    pipefail: str, folder: Path, tmp_path: Path
+) -> None:
     os.mkfifo(tmp_path / "table")
-    feed = os.open(tmp_path / "table", os.O_RDWR)  # the table never ends: the tool waits for more of it
+    feed = os.open(
+        tmp_path / "table", os.O_RDWR
+    )  # the table never ends: the tool waits for more of it
     os.write(feed, b"question,answer\nwhy,because\n")
     line = "(echo $BASHPID > pid; exec csv2pairs --query question --pos answer < table) | csv2pairs --query query --pos pos -o out.parquet"
     bash = ["bash", pipefail, "pipefail", "-c", line]
-    with subprocess.Popen(bash, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, cwd=tmp_path, env=environment(), text=True) as pipe:
+    with subprocess.Popen(
+        bash,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        cwd=tmp_path,
+        env=environment(),
+        text=True,
+    ) as pipe:
         deadline = time.monotonic() + 60
-        while not ((tmp_path / "pid").exists() and (pid := (tmp_path / "pid").read_text().strip()) and waits_for_more(int(pid))):
+        while not (
+            (tmp_path / "pid").exists()
+            and (pid := (tmp_path / "pid").read_text().strip())
+            and waits_for_more(int(pid))
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         os.kill(int(pid), signal.SIGKILL)
@@ -171,7 +217,9 @@ def test_a_failure_in_the_first_stage_stops_all_without_pipefail(folder: Path, r
     assert "Traceback" not in done.err
 
 
-def test_the_chain_written_by_two_hash_seeds_is_the_same_to_the_byte(folder: Path, run: Any) -> None:
+def test_the_chain_written_by_two_hash_seeds_is_the_same_to_the_byte(
+    folder: Path, run: Any
+) -> None:
     written = []
     for seed in ("1", "2"):
         first = f"{CSV2PAIRS} --category subject --negatives 3 --shortfall widen"

@@ -76,7 +76,9 @@ def test_duckdb_filters_between_two_tools(run, base_model, folder):
 
 def test_the_readme_names_every_tool():
     for path in sorted((ROOT / "tools").iterdir()):
-        assert f"](tools/{path.name}/README.md)" in README, f"{path.name} is missing in the table of tools"
+        assert f"](tools/{path.name}/README.md)" in README, (
+            f"{path.name} is missing in the table of tools"
+        )
 
 
 def test_the_targets_of_the_makefile_are_explained(run):

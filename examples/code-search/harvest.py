@@ -40,7 +40,9 @@ class Function:
 
     def masked(self) -> Function:
         name = re.compile(rf"\b{re.escape(self.name)}\b")
-        return replace(self, docstring=name.sub("_", self.docstring), function=name.sub("_", self.function))
+        return replace(
+            self, docstring=name.sub("_", self.docstring), function=name.sub("_", self.function)
+        )
 
 
 def unit(text: str) -> float:
@@ -74,7 +76,9 @@ def harvest(root: Path) -> Iterator[Function]:
                     yield found
 
 
-def function_of(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str], parts: tuple[str, ...]) -> Function | None:
+def function_of(
+    node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str], parts: tuple[str, ...]
+) -> Function | None:
     docstring = ast.get_docstring(node)
     if not docstring or len(node.body) < 2:
         return None
@@ -82,7 +86,9 @@ def function_of(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str], 
     first = node.body[0]
     kept = lines[node.lineno - 1 : first.lineno - 1] + lines[first.end_lineno : node.end_lineno]
     indent = len(kept[0]) - len(kept[0].lstrip())
-    text = "".join(line[indent:] if line[:indent].isspace() or not indent else line for line in kept).rstrip()
+    text = "".join(
+        line[indent:] if line[:indent].isspace() or not indent else line for line in kept
+    ).rstrip()
     if len(summary.split()) not in WORDS or text.count("\n") + 1 not in LINES:
         return None
     if len(summary) > 40 and summary in " ".join(text.split()):
@@ -95,15 +101,24 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tables: dict[str, list[Function]] = {"test": [], "dev": [], "train": []}
     seen: dict[str, str] = {}  # a text after normalisation: the split that has it
-    for row in sorted(harvest(Path(sysconfig.get_paths()["stdlib"])), key=lambda row: (split_of(row.module) != "test", row.id)):
+    for row in sorted(
+        harvest(Path(sysconfig.get_paths()["stdlib"])),
+        key=lambda row: (split_of(row.module) != "test", row.id),
+    ):
         split = split_of(row.module)
-        texts = [normalise(text) for form in (row, row.masked()) for text in (form.docstring, form.function)]
+        texts = [
+            normalise(text)
+            for form in (row, row.masked())
+            for text in (form.docstring, form.function)
+        ]
         # The same function stands in several modules here and there; the split that saw it first keeps it.
         if any(seen.get(text, split) != split for text in texts) or seen.get(texts[1]) == split:
             continue
         seen.update(dict.fromkeys(texts, split))
         tables[split].append(row)
-    tables["train"] = [row.masked() if unit(f"mask {row.id}") < 0.5 else row for row in tables["train"]]
+    tables["train"] = [
+        row.masked() if unit(f"mask {row.id}") < 0.5 else row for row in tables["train"]
+    ]
     tables["test-masked"] = [row.masked() for row in tables["test"]]
     check(tables)
     for name, rows in tables.items():
@@ -111,12 +126,18 @@ def main() -> None:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(["id", "docstring", "function", "module"])
             table.writerows([row.id, row.docstring, row.function, row.module] for row in rows)
-        print(f"{name}: {len(rows):,} functions of {len({row.module for row in rows})} modules", file=sys.stderr)
+        print(
+            f"{name}: {len(rows):,} functions of {len({row.module for row in rows})} modules",
+            file=sys.stderr,
+        )
 
 
 def check(tables: dict[str, list[Function]]) -> None:
     """No text of a test row, masked or not, stands in train or dev."""
-    texts = {name: {normalise(text) for row in rows for text in (row.docstring, row.function)} for name, rows in tables.items()}
+    texts = {
+        name: {normalise(text) for row in rows for text in (row.docstring, row.function)}
+        for name, rows in tables.items()
+    }
     held_out = texts["test"] | texts["test-masked"]
     assert not held_out & (texts["train"] | texts["dev"]), "a text of test stands in train"
     assert not texts["dev"] & texts["train"], "a text of dev stands in train"

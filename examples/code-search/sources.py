@@ -42,10 +42,17 @@ def main() -> None:
     asked = {normalise(row.function) for row in rows if split_of(row.module) == "test"}
     copied = {row.id.rpartition(":")[0] for row in rows if normalise(row.function) in asked}
     for split, name in OUTPUTS.items():
-        kept = [{"id": key, "text": text} for of, key, text in files(root) if of == split and key not in copied and text.strip()]
+        kept = [
+            {"id": key, "text": text}
+            for of, key, text in files(root)
+            if of == split and key not in copied and text.strip()
+        ]
         with open(folder / f"{name}.jsonl", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in kept)
-        print(f"{name}: {len(kept):,} files, {sum(len(row['text']) for row in kept):,} characters", file=sys.stderr)
+        print(
+            f"{name}: {len(kept):,} files, {sum(len(row['text']) for row in kept):,} characters",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

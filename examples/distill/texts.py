@@ -32,7 +32,11 @@ def of_table(path: str) -> Iterator[str]:
 
 def of_text(path: str) -> Iterator[str]:
     """Paragraphs and their sentences, without the spaces and marks that tokenised corpora put around punctuation."""
-    with gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8") as file:
+    with (
+        gzip.open(path, "rt", encoding="utf-8")
+        if path.endswith(".gz")
+        else open(path, encoding="utf-8") as file
+    ):
         for line in file:
             if line.lstrip().startswith("="):
                 continue
@@ -43,7 +47,9 @@ def of_text(path: str) -> Iterator[str]:
 
 
 def main(table: str, *files: str) -> None:
-    texts = dict.fromkeys(text[:CHARACTERS] for source in (of_table(table), *map(of_text, files)) for text in source)
+    texts = dict.fromkeys(
+        text[:CHARACTERS] for source in (of_table(table), *map(of_text, files)) for text in source
+    )
     mixed = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
     sys.stdout.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in mixed)
 

@@ -31,14 +31,54 @@ MATTERS = {
     "statement": ["statement", "account statement", "monthly overview"],
 }
 PROBLEMS = {
-    "late": ["when will my {} finally arrive", "my {} is taking forever", "how long does a {} take", "still waiting for my {}"],
-    "refused": ["why was my {} declined", "my {} did not go through", "the shop says my {} is refused", "{} rejected, what now"],
-    "unknown": ["I do not recognise this {}", "there is a {} that I never asked for", "someone else used my {}", "who made this {}"],
-    "fee": ["why did I pay a fee for my {}", "what does a {} cost", "extra charge on my {}", "is a {} free of charge"],
-    "cancel": ["how do I cancel my {}", "please stop my {}", "I no longer want the {}", "undo my {}"],
-    "limit": ["what is the limit of a {}", "can I raise the maximum for my {}", "my {} is too large, it says", "how high may a {} be"],
-    "change": ["how can I change the details of my {}", "wrong name on my {}", "update my {}", "my {} shows old data"],
-    "abroad": ["does my {} work abroad", "using a {} in another country", "I travel soon, what about my {}", "{} in foreign currency"],
+    "late": [
+        "when will my {} finally arrive",
+        "my {} is taking forever",
+        "how long does a {} take",
+        "still waiting for my {}",
+    ],
+    "refused": [
+        "why was my {} declined",
+        "my {} did not go through",
+        "the shop says my {} is refused",
+        "{} rejected, what now",
+    ],
+    "unknown": [
+        "I do not recognise this {}",
+        "there is a {} that I never asked for",
+        "someone else used my {}",
+        "who made this {}",
+    ],
+    "fee": [
+        "why did I pay a fee for my {}",
+        "what does a {} cost",
+        "extra charge on my {}",
+        "is a {} free of charge",
+    ],
+    "cancel": [
+        "how do I cancel my {}",
+        "please stop my {}",
+        "I no longer want the {}",
+        "undo my {}",
+    ],
+    "limit": [
+        "what is the limit of a {}",
+        "can I raise the maximum for my {}",
+        "my {} is too large, it says",
+        "how high may a {} be",
+    ],
+    "change": [
+        "how can I change the details of my {}",
+        "wrong name on my {}",
+        "update my {}",
+        "my {} shows old data",
+    ],
+    "abroad": [
+        "does my {} work abroad",
+        "using a {} in another country",
+        "I travel soon, what about my {}",
+        "{} in foreign currency",
+    ],
 }
 FRAMES = [
     "{}?",
@@ -55,7 +95,10 @@ EACH = 16  # questions of an intent
 
 def questions(matter: str, problem: str) -> list[str]:
     draw = random.Random(f"{matter} {problem}")
-    wordings = [wording.format(name) for wording, name in itertools.product(PROBLEMS[problem], MATTERS[matter])]
+    wordings = [
+        wording.format(name)
+        for wording, name in itertools.product(PROBLEMS[problem], MATTERS[matter])
+    ]
     made = [frame.format(wording) for wording, frame in itertools.product(wordings, FRAMES)]
     return [text[0].upper() + text[1:] for text in draw.sample(made, EACH)]
 
@@ -77,7 +120,9 @@ def main(folder: Path) -> None:
             writer = csv.writer(file)
             writer.writerow(["question", "intent"])
             writer.writerows(rows)
-        print(f"{len(rows):,} questions of {len({intent for _, intent in rows})} intents in {folder}/{name}.csv")
+        print(
+            f"{len(rows):,} questions of {len({intent for _, intent in rows})} intents in {folder}/{name}.csv"
+        )
 
 
 if __name__ == "__main__":

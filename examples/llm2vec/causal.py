@@ -15,4 +15,6 @@ decoder, folder = sys.argv[1:]
 transformers.utils.logging.disable_progress_bar()
 transformer = Transformer(decoder)
 pooling = Pooling(transformer.get_embedding_dimension(), "mean")
-SentenceTransformer(modules=[transformer, pooling], device="cpu").save_pretrained(folder, create_model_card=False)
+SentenceTransformer(modules=[transformer, pooling], device="cpu").save_pretrained(
+    folder, create_model_card=False
+)

@@ -26,7 +26,14 @@ WORDS = 4096  # of the vocabulary
 LENGTH = 128  # tokens of a block
 BATCH = 16  # blocks
 STEPS = 1000
-SHAPE = dict(hidden_size=256, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4, head_dim=64, intermediate_size=640)
+SHAPE = dict(
+    hidden_size=256,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=4,
+    head_dim=64,
+    intermediate_size=640,
+)
 
 
 def tokenizer_of(texts: list[str]) -> Any:
@@ -36,9 +43,17 @@ def tokenizer_of(texts: list[str]) -> Any:
     made.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     made.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=WORDS, special_tokens=["<pad>", "</s>"], initial_alphabet=alphabet, show_progress=False)
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=WORDS,
+            special_tokens=["<pad>", "</s>"],
+            initial_alphabet=alphabet,
+            show_progress=False,
+        ),
     )
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>", model_max_length=LENGTH)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", model_max_length=LENGTH
+    )
 
 
 def decoder_of(tokenizer: Any) -> Any:
@@ -60,7 +75,11 @@ class Blocks(torch.utils.data.Dataset):
     """All texts end to end, each closed by the end of text, cut into blocks of LENGTH tokens."""
 
     def __init__(self, texts: list[str], tokenizer: Any) -> None:
-        ids = [token for text in tokenizer(texts)["input_ids"] for token in [*text, tokenizer.eos_token_id]]
+        ids = [
+            token
+            for text in tokenizer(texts)["input_ids"]
+            for token in [*text, tokenizer.eos_token_id]
+        ]
         whole = len(ids) // LENGTH
         self.ids = torch.tensor(ids[: whole * LENGTH]).view(whole, LENGTH)
 
@@ -80,7 +99,10 @@ def main() -> None:
     texts = [json.loads(line)["text"] for line in source.read_text(encoding="utf-8").splitlines()]
     tokenizer = tokenizer_of(texts)
     blocks, decoder = Blocks(texts, tokenizer), decoder_of(tokenizer)
-    print(f"{decoder.num_parameters():,} weights, {blocks.ids.numel():,} tokens, {steps * BATCH / len(blocks):.1f} passes", file=sys.stderr)
+    print(
+        f"{decoder.num_parameters():,} weights, {blocks.ids.numel():,} tokens, {steps * BATCH / len(blocks):.1f} passes",
+        file=sys.stderr,
+    )
     arguments = transformers.TrainingArguments(
         str(run),
         max_steps=steps,

@@ -16,7 +16,11 @@ from typing import Any
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
     path = folder / name
-    with path.open(encoding="utf-8") if path.exists() else gzip.open(f"{path}.gz", "rt", encoding="utf-8") as file:
+    with (
+        path.open(encoding="utf-8")
+        if path.exists()
+        else gzip.open(f"{path}.gz", "rt", encoding="utf-8") as file
+    ):
         return [json.loads(line) for line in file]
 
 
@@ -46,12 +50,17 @@ def main(folder: Path, out: Path) -> None:
     for line in judgements:
         query, document, score = line.split("\t")
         if float(score) > 0:
-            row = rows.setdefault(query, {"id": query, "query": texts[query], "pos": [], "pos_ids": []})
+            row = rows.setdefault(
+                query, {"id": query, "query": texts[query], "pos": [], "pos_ids": []}
+            )
             row["pos"].append(documents[document])
             row["pos_ids"].append(document)
     write(out / "all.jsonl", list(rows.values()))
     write(out / "part.jsonl", [row for query, row in rows.items() if not held_out(query)])
-    write(out / "corpus.jsonl", [{"id": document, "text": text} for document, text in documents.items()])
+    write(
+        out / "corpus.jsonl",
+        [{"id": document, "text": text} for document, text in documents.items()],
+    )
 
 
 if __name__ == "__main__":

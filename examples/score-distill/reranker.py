@@ -32,14 +32,20 @@ def told(model: Any, columns: dict[str, list]) -> str:
     found: dict[float, list[float]] = {1.0: [], 0.0: []}
     chosen = range(0, len(columns["query"]), max(len(columns["query"]) // 300, 1))
     asked = [(columns["query"][row], columns["text"][row]) for row in chosen]
-    for row, score in zip(chosen, model.predict(asked, activation_fn=Identity(), show_progress_bar=False)):
+    for row, score in zip(
+        chosen, model.predict(asked, activation_fn=Identity(), show_progress_bar=False)
+    ):
         found[columns["label"][row]].append(float(score))
-    positives, negatives = (sum(scores) / max(len(scores), 1) for scores in (found[1.0], found[0.0]))
+    positives, negatives = (
+        sum(scores) / max(len(scores), 1) for scores in (found[1.0], found[0.0])
+    )
     return f"positives score {positives:.2f}, negatives {negatives:.2f}: if these are near, train longer or name another RERANKER"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("mined", "model", "out"):
         parser.add_argument(name)
     parser.add_argument("--epochs", type=float, default=1)
@@ -50,7 +56,11 @@ def main() -> None:
 
     import torch
     from datasets import Dataset
-    from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
+    from sentence_transformers.cross_encoder import (
+        CrossEncoder,
+        CrossEncoderTrainer,
+        CrossEncoderTrainingArguments,
+    )
     from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
     from fletching.encode.model import devices, number_type
@@ -60,7 +70,9 @@ def main() -> None:
     columns = pairs(args.mined)
     positives = sum(columns["label"])
     if not 0 < positives < len(columns["label"]):
-        raise SystemExit(f"reranker.py: {args.mined} needs positives and negatives, and has {positives:.0f} of {len(columns['label'])}")
+        raise SystemExit(
+            f"reranker.py: {args.mined} needs positives and negatives, and has {positives:.0f} of {len(columns['label'])}"
+        )
     device = devices(None)[0]
     model = CrossEncoder(args.model, num_labels=1, max_length=args.length, device=device)
     if device == "cpu":
@@ -81,7 +93,9 @@ def main() -> None:
             seed=0,
         )
         loss = BinaryCrossEntropyLoss(model, pos_weight=weight)
-        CrossEncoderTrainer(model=model, args=settings, train_dataset=Dataset.from_dict(columns), loss=loss).train()
+        CrossEncoderTrainer(
+            model=model, args=settings, train_dataset=Dataset.from_dict(columns), loss=loss
+        ).train()
     model.save_pretrained(args.out)
     print(f"reranker.py: {told(model, columns)}", file=sys.stderr)
 

@@ -14,36 +14,42 @@ from typing import ClassVar, Literal, Optional
 
 import pytest
 
-from fletching import cli
-from fletching.errors import Refused, Usage
-from fletching.options import Standard
+from fletching import cli, parsing
+from fletching.errors import InputError, UsageError
+from fletching.options import StandardOptions, describe, option, positional, required
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Standard):
-    inputs: tuple[str, ...] = cli.positional("what to read", "FILES")
-    model: str = cli.required("the model", metavar="M", group="model and encoding")
-    rate: float | None = cli.option(None, "share of 100 % to keep", low=0, high=1, metavar="X")
-    steps: Optional[int] = cli.option(None, "steps", low=1, metavar="N", short="-n")  # noqa: UP045
-    loss: Literal["mnr", "cosent", "triplet"] = cli.option("mnr", "what is minimised")
-    dims: tuple[int, ...] = cli.option((), "dimensions", metavar="D,D", low=1)
-    kinds: tuple[Literal["a", "b"], ...] = cli.option(("a",), "kinds", rows=False)
-    columns: tuple[str, ...] = cli.option((), "columns", metavar="COL,COL")
-    shuffle: bool = cli.option(True, "in another order each epoch")
-    dry_run: bool = cli.option(False, "do nothing", advanced=True, group="running")
+class Options(StandardOptions):
+    inputs: tuple[str, ...] = positional("what to read", "FILES")
+    model: str = required("the model", metavar="M", group="model and encoding")
+    rate: float | None = option(None, "share of 100 % to keep", low=0, high=1, metavar="X")
+    steps: Optional[int] = option(None, "steps", low=1, metavar="N", short="-n")  # noqa: UP045
+    loss: Literal["mnr", "cosent", "triplet"] = option("mnr", "what is minimised")
+    dims: tuple[int, ...] = option((), "dimensions", metavar="D,D", low=1)
+    kinds: tuple[Literal["a", "b"], ...] = option(("a",), "kinds", rows=False)
+    columns: tuple[str, ...] = option((), "columns", metavar="COL,COL")
+    shuffle: bool = option(True, "in another order each epoch")
+    dry_run: bool = option(False, "do nothing", advanced=True, group="running")
 
 
 def tool(run=lambda options, report: None) -> cli.Tool:
-    return cli.Tool("simfilter", Options, run, "simfilter: a test.\n\n    Reads nothing.\n", "simfilter [FILES...] --model M")
+    return cli.Tool(
+        "simfilter",
+        Options,
+        run,
+        "simfilter: a test.\n\n    Reads nothing.\n",
+        "simfilter [FILES...] --model M",
+    )
 
 
 def parse(*argv: str) -> Options:
-    return cli.parse(tool().options, ["--model", "m", *argv])
+    return parsing.parse(tool().options, ["--model", "m", *argv])
 
 
 def refusal(*argv: str) -> tuple[str, str]:
-    with pytest.raises(Usage) as error:
-        cli.parse(tool().options, list(argv))
+    with pytest.raises(UsageError) as error:
+        parsing.parse(tool().options, list(argv))
     return error.value.what, error.value.fix
 
 
@@ -85,11 +91,19 @@ def test_negative_numbers_are_values():
         (["--rate", "nan"], "--rate nan is not finite", "pass a number, e.g. --rate 1.0"),
         (["--rate", "inf"], "--rate inf is not finite", "pass a number, e.g. --rate 1.0"),
         (["--rate", "much"], "--rate 'much' is not a number", "pass a number, e.g. --rate 1.0"),
-        (["--steps", "1.5"], "--steps '1.5' is not a whole number", "pass a whole number, e.g. --steps 1"),
+        (
+            ["--steps", "1.5"],
+            "--steps '1.5' is not a whole number",
+            "pass a whole number, e.g. --steps 1",
+        ),
         (["--steps", "0"], "--steps 0 is below 1", "pass at least 1"),
         (["--dims", "8,0"], "--dims 0 is below 1", "pass at least 1"),
         (["--loss", "cosnet"], "--loss 'cosnet' is not a known choice", "did you mean cosent?"),
-        (["--loss", "xyz"], "--loss 'xyz' is not a known choice", "pass one of mnr, cosent, triplet"),
+        (
+            ["--loss", "xyz"],
+            "--loss 'xyz' is not a known choice",
+            "pass one of mnr, cosent, triplet",
+        ),
         (["--kinds", "a,c"], "--kinds 'c' is not a known choice", "pass one of a, b"),
         (["--shufle"], "unknown option --shufle", "did you mean --shuffle?"),
         (["--stesp=3"], "unknown option --stesp", "did you mean --steps?"),
@@ -122,9 +136,9 @@ CONFIGS = {
 def test_a_config_file_gives_options_and_the_command_line_wins(name, tmp_path):
     (tmp_path / name).write_text(CONFIGS[name].replace(', "no-such": null', ""))
     line = ["--config", str(tmp_path / name)]
-    read = cli.parse(tool().options, line)
+    read = parsing.parse(tool().options, line)
     assert (read.model, read.rate, read.dims) == ("m", 0.5, (1, 2))
-    both = cli.parse(tool().options, [*line, "--rate", "1", "--dims", "7"])
+    both = parsing.parse(tool().options, [*line, "--rate", "1", "--dims", "7"])
     assert (both.model, both.rate, both.dims) == ("m", 1.0, (7,))
 
 
@@ -135,7 +149,13 @@ def test_one_of_two_ways_to_say_it_on_the_line_wins_over_the_other_in_the_config
 
     (tmp_path / "c.json").write_text('{"rate": 0.5, "steps": 2}')
     line = ["--model", "m", "--config", str(tmp_path / "c.json")]
-    found = [(made.rate, made.steps) for made in (cli.parse(Either, [*line, *words]) for words in ([], ["--steps", "3"], ["--rate", "1"]))]
+    found = [
+        (made.rate, made.steps)
+        for made in (
+            parsing.parse(Either, [*line, *words])
+            for words in ([], ["--steps", "3"], ["--rate", "1"])
+        )
+    ]
     assert found == [(0.5, 2), (None, 3), (1.0, None)]
 
 
@@ -164,9 +184,17 @@ def test_a_wrong_config_is_told_with_its_file(content, what, fix, tmp_path):
 
 
 def test_dashes_underscores_null_and_flags_in_a_config(tmp_path):
-    (tmp_path / "c.yaml").write_text("dry-run: true\nshuffle: false\nrate: null\ninputs: [a, b]\njson_summary: s.json\n")
+    (tmp_path / "c.yaml").write_text(
+        "dry-run: true\nshuffle: false\nrate: null\ninputs: [a, b]\njson_summary: s.json\n"
+    )
     options = parse("--config", str(tmp_path / "c.yaml"))
-    assert (options.dry_run, options.shuffle, options.rate, options.inputs, options.json_summary) == (
+    assert (
+        options.dry_run,
+        options.shuffle,
+        options.rate,
+        options.inputs,
+        options.json_summary,
+    ) == (
         True,
         False,
         None,
@@ -226,7 +254,13 @@ def test_help_behind_two_dashes_is_a_file_name():
 
 def test_row_options_are_the_given_ones_that_can_change_rows():
     options = parse("a", "--dims", "2,1", "--quiet")
-    assert cli.row_options(options) == {"model": "m", "loss": "mnr", "dims": [2, 1], "shuffle": True, "dry_run": False}
+    assert cli.row_options(options) == {
+        "model": "m",
+        "loss": "mnr",
+        "dims": [2, 1],
+        "shuffle": True,
+        "dry_run": False,
+    }
 
 
 # --- exit codes ----------------------------------------------------------------------------------
@@ -248,22 +282,34 @@ def raising(error: BaseException):
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (Refused("in.parquet, row 3: bad", "drop it"), 1, "simfilter: in.parquet, row 3: bad\n  fix: drop it\n"),
-        (Refused("bad"), 1, "simfilter: bad\n"),
-        (Usage("--a and --b", "leave one out"), 2, "simfilter: --a and --b\n  fix: leave one out\n"),
+        (
+            InputError("in.parquet, row 3: bad", "drop it"),
+            1,
+            "simfilter: in.parquet, row 3: bad\n  fix: drop it\n",
+        ),
+        (InputError("bad"), 1, "simfilter: bad\n"),
+        (
+            UsageError("--a and --b", "leave one out"),
+            2,
+            "simfilter: --a and --b\n  fix: leave one out\n",
+        ),
         (KeyboardInterrupt(), 130, "simfilter: interrupted\n"),
         (
             PermissionError(13, "Permission denied", "/x"),
             1,
             "simfilter: permission denied (/x)\n  fix: check the path, its rights and the free space\n",
         ),
-        (MemoryError(), 1, "simfilter: out of memory\n  fix: use --limit, smaller batches or a machine with more memory\n"),
+        (
+            MemoryError(),
+            1,
+            "simfilter: out of memory\n  fix: use --limit, smaller batches or a machine with more memory\n",
+        ),
         (
             KeyError("k"),
             1,
             "simfilter: unexpected failure, KeyError: 'k'\n  fix: run again with FLETCHING_DEBUG=1 and report the traceback\n",
         ),
-        (Refused("a\x1b[31mred\u202e\nline"), 1, "simfilter: a\\x1b[31mred\\u202e\nline\n"),
+        (InputError("a\x1b[31mred\u202e\nline"), 1, "simfilter: a\\x1b[31mred\\u202e\nline\n"),
     ],
 )
 def test_every_error_is_two_lines_and_a_code(error, code, message, capsys, monkeypatch):
@@ -312,12 +358,17 @@ sys.exit(cli.main(cli.Tool("simfilter", Options, run, "doc", "usage")))
 def started(tmp_path, work: str, *argv: str, **options) -> subprocess.Popen:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.replace("WORK", textwrap.indent(work, "        ").strip()))
-    process = subprocess.Popen([sys.executable, program, *argv], stderr=subprocess.PIPE, text=True, cwd=tmp_path, **options)
+    process = subprocess.Popen(
+        [sys.executable, program, *argv], stderr=subprocess.PIPE, text=True, cwd=tmp_path, **options
+    )
     assert process.stderr.readline() == "ready\n"
     return process
 
 
-@pytest.mark.parametrize(("sent", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")])
+@pytest.mark.parametrize(
+    ("sent", "code", "word"),
+    [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],
+)
 def test_a_signal_withdraws_the_output_and_gives_its_code(sent, code, word, tmp_path):
     with started(tmp_path, "time.sleep(60)", "-o", "out.parquet") as process:
         begun = time.monotonic()
@@ -339,7 +390,9 @@ def test_a_second_signal_kills_at_once(tmp_path):
 
 
 def test_a_closed_pipe_downstream_is_no_error(tmp_path):
-    with started(tmp_path, "for _ in range(100): out.write(batch)", stdout=subprocess.PIPE) as process:
+    with started(
+        tmp_path, "for _ in range(100): out.write(batch)", stdout=subprocess.PIPE
+    ) as process:
         process.stdout.close()
         assert process.wait(30) == 0
         assert process.stderr.read() == ""
@@ -347,7 +400,12 @@ def test_a_closed_pipe_downstream_is_no_error(tmp_path):
 
 def test_help_needs_no_heavy_import():
     line = "import sys; from fletching import cli, options, report; print([m for m in ('pyarrow', 'numpy', 'torch', 'yaml', 'fsspec') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", line], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 def test_options_of_every_group_have_a_default_and_a_help_text():
@@ -355,6 +413,6 @@ def test_options_of_every_group_have_a_default_and_a_help_text():
 
     for name, group in vars(options).items():
         if isinstance(group, type) and group.__module__ == options.__name__:
-            for option in cli.describe(group).values():
+            for option in describe(group).values():
                 assert option.details["help"], f"{name}.{option.name}"
     assert Path(options.__file__).exists()

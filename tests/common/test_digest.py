@@ -35,7 +35,10 @@ row = st.fixed_dictionaries(
         "vector": st.none() | st.lists(float32, min_size=2, max_size=2),
         "number": st.none() | st.integers(-(2**63), 2**63 - 1),
         "flag": st.none() | st.booleans(),
-        "nested": st.none() | st.fixed_dictionaries({"a": st.none() | text, "b": st.none() | st.lists(st.integers(-128, 127), max_size=2)}),
+        "nested": st.none()
+        | st.fixed_dictionaries(
+            {"a": st.none() | text, "b": st.none() | st.lists(st.integers(-128, 127), max_size=2)}
+        ),
         "raw": st.none() | st.binary(max_size=3),
         "pairs": st.none() | st.lists(st.tuples(text, st.integers(0, 9)), max_size=2),
     }
@@ -58,7 +61,9 @@ def batch(content: list[dict]) -> pa.RecordBatch:
 def test_the_cut_into_batches_does_not_matter(content, cuts):
     whole = batch(content)
     ends = sorted({0, len(content), *(min(cut, len(content)) for cut in cuts)})
-    assert digest(*(whole.slice(start, end - start) for start, end in itertools.pairwise(ends))) == digest(whole)
+    assert digest(
+        *(whole.slice(start, end - start) for start, end in itertools.pairwise(ends))
+    ) == digest(whole)
 
 
 @given(rows, st.randoms())
@@ -84,7 +89,11 @@ def test_any_encoding_of_the_same_values_has_the_same_digest_once_it_is_canonica
         "raw": plain["raw"].cast(pa.large_binary()),
     }
     arrays = [odd.get(name, column) for name, column in zip(plain.schema.names, plain.columns)]
-    assert digest(pa.RecordBatch.from_arrays([cast(array, canonical(array.type)) for array in arrays], plain.schema.names)) == digest(plain)
+    assert digest(
+        pa.RecordBatch.from_arrays(
+            [cast(array, canonical(array.type)) for array in arrays], plain.schema.names
+        )
+    ) == digest(plain)
 
 
 def test_nulls_empties_and_the_place_of_a_boundary_between_texts_make_a_difference():
@@ -92,16 +101,39 @@ def test_nulls_empties_and_the_place_of_a_boundary_between_texts_make_a_differen
         return digest(pa.record_batch({"x": pa.array(values, kind)}))
 
     listed = pa.list_(pa.string())
-    assert len({of([None], pa.string()), of([""], pa.string()), of(["", ""], pa.string()), of([], pa.string())}) == 4
+    assert (
+        len(
+            {
+                of([None], pa.string()),
+                of([""], pa.string()),
+                of(["", ""], pa.string()),
+                of([], pa.string()),
+            }
+        )
+        == 4
+    )
     assert of(["ab", "c"], pa.string()) != of(["a", "bc"], pa.string())
-    assert len({of([None], listed), of([[]], listed), of([[None]], listed), of([[""]], listed), of([["", ""]], listed)}) == 5
+    assert (
+        len(
+            {
+                of([None], listed),
+                of([[]], listed),
+                of([[None]], listed),
+                of([[""]], listed),
+                of([["", ""]], listed),
+            }
+        )
+        == 5
+    )
     assert of([["a"], ["b"]], listed) != of([["a", "b"], []], listed)
     assert of([1], pa.int64()) != of([1], pa.int32())
     assert digest(pa.record_batch({"x": ["a"]})) != digest(pa.record_batch({"y": ["a"]}))
 
 
 def test_it_is_computed_as_the_contract_says():
-    content = pa.record_batch({"b": pa.array([None, "né"]), "a": pa.array([[1.5], []], pa.list_(pa.float32()))})
+    content = pa.record_batch(
+        {"b": pa.array([None, "né"]), "a": pa.array([[1.5], []], pa.list_(pa.float32()))}
+    )
 
     def part(*pieces: bytes) -> str:
         return xxhash.xxh3_128(b"".join(pieces)).hexdigest()
@@ -115,5 +147,7 @@ def test_it_is_computed_as_the_contract_says():
         "a[]?": part(b"\x01"),
         "a[]:float": part(b"\x00\x00\xc0\x3f"),
     }
-    whole = xxhash.xxh3_128(b"2" + b"".join(f"\n{name}={parts[name]}".encode() for name in sorted(parts)))
+    whole = xxhash.xxh3_128(
+        b"2" + b"".join(f"\n{name}={parts[name]}".encode() for name in sorted(parts))
+    )
     assert digest(content) == "xxh3-128:" + whole.hexdigest()

@@ -15,7 +15,7 @@ README = (ROOT / "schemas" / "README.md").read_text("utf-8")
 
 @pytest.fixture(scope="module")
 def docs():
-    spec = importlib.util.spec_from_file_location("docs", ROOT / "tests" / "docs.py")
+    spec = importlib.util.spec_from_file_location("docs", ROOT / "scripts" / "build_docs.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -62,14 +62,24 @@ def stamped(tmp_path, examples):
     source.write_text("".join(json.dumps(row) + "\n" for row in [*examples, long]))
     report = Report("maker", quiet=True)
     rows = Reader(report, [str(source)], "examples")
-    with Writer(report, str(tmp_path / "in.arrows"), "examples", rows.columns, version="1", options={}, sources=[rows]) as out:
+    with Writer(
+        report,
+        str(tmp_path / "in.arrows"),
+        "examples",
+        rows.columns,
+        version="1",
+        options={},
+        sources=[rows],
+    ) as out:
         for batch in rows:
             out.write(batch)
     return tmp_path / "in.arrows"
 
 
 @pytest.mark.parametrize("name", ["short_queries.py", "short_queries_sql.py"])
-def test_the_scripts_of_the_readme_work_in_the_middle_of_a_pipe(name, stamped, tmp_path, run, examples):
+def test_the_scripts_of_the_readme_work_in_the_middle_of_a_pipe(
+    name, stamped, tmp_path, run, examples
+):
     from fletching import lineage
     from fletching.io import Reader
     from fletching.report import Report
@@ -81,7 +91,9 @@ def test_the_scripts_of_the_readme_work_in_the_middle_of_a_pipe(name, stamped, t
     assert lineage.tools(kept.steps[0]) == ["maker", "unknown program"]
 
 
-def test_the_verifier_of_the_readme_tells_complete_cut_and_changed_streams_apart(stamped, tmp_path, run):
+def test_the_verifier_of_the_readme_tells_complete_cut_and_changed_streams_apart(
+    stamped, tmp_path, run
+):
     (tmp_path / "verify.py").write_text(script("verify.py"))
     whole = stamped.read_bytes()
     assert run("python verify.py in.arrows", cwd=tmp_path).text == "13 rows, complete\n"
@@ -89,7 +101,9 @@ def test_the_verifier_of_the_readme_tells_complete_cut_and_changed_streams_apart
     changed = whole.replace(b"The owl hunts", b"The cat hunts")
     assert changed != whole
     (tmp_path / "in.arrows").write_bytes(changed)
-    assert run("python verify.py in.arrows", cwd=tmp_path).err == "rows or bytes changed on the way\n"
+    assert (
+        run("python verify.py in.arrows", cwd=tmp_path).err == "rows or bytes changed on the way\n"
+    )
 
     trailer = whole.rindex(b"\xff\xff\xff\xff", 0, len(whole) - 8)
     (tmp_path / "in.arrows").write_bytes(whole[:trailer])

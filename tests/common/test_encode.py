@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fletching.errors import Refused, Usage
-from fletching.options import Encoding
+from fletching.errors import InputError, UsageError
+from fletching.options import EncodingOptions
 from fletching.report import Report
 from fletching.text import text_hash
 
-LONG = "why does the glacier move and the tide follow the moon " * 8  # more than the model's 64 tokens
+LONG = (
+    "why does the glacier move and the tide follow the moon " * 8
+)  # more than the model's 64 tokens
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,16 @@ def texts() -> list[str]:
     from conftest import SUBJECTS
 
     pairs = [text for pair in SUBJECTS.values() for text in pair]
-    return [*pairs, "", " ", "猫 🐈", "Ünïcode", LONG, "a", *(f"{text} {i}" for i, text in enumerate(pairs))]
+    return [
+        *pairs,
+        "",
+        " ",
+        "猫 🐈",
+        "Ünïcode",
+        LONG,
+        "a",
+        *(f"{text} {i}" for i, text in enumerate(pairs)),
+    ]
 
 
 @pytest.fixture
@@ -37,7 +48,7 @@ def encoder(model) -> Callable:
     def make(report: Report | None = None, **options):
         settings = {"model": model, "dtype": "float32", "device": "cpu"} | options
         output = settings.pop("output", None)
-        chosen = Encoding(**settings)
+        chosen = EncodingOptions(**settings)
         if output:
             chosen = _with_output(chosen, output)
         return Encoder(chosen, report or Report("t", quiet=True))
@@ -45,22 +56,26 @@ def encoder(model) -> Callable:
     return make
 
 
-def _with_output(options: Encoding, output: str) -> Encoding:
+def _with_output(options: EncodingOptions, output: str) -> EncodingOptions:
     from dataclasses import dataclass, fields
 
-    from fletching.options import Output
+    from fletching.options import OutputOptions
 
     @dataclass(frozen=True, kw_only=True)
-    class Both(Output, Encoding):
+    class Both(OutputOptions, EncodingOptions):
         pass
 
-    return Both(output=output, **{field.name: getattr(options, field.name) for field in fields(options)})
+    return Both(
+        output=output, **{field.name: getattr(options, field.name) for field in fields(options)}
+    )
 
 
 def reference(model: str, texts: list[str], prompt: str | None = None) -> np.ndarray:
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(model, device="cpu").encode(texts, prompt=prompt, normalize_embeddings=True, batch_size=4)
+    return SentenceTransformer(model, device="cpu").encode(
+        texts, prompt=prompt, normalize_embeddings=True, batch_size=4
+    )
 
 
 def count_forwards(monkeypatch) -> list[int]:
@@ -133,17 +148,28 @@ def test_the_order_of_the_texts_does_not_matter(encoder, texts):
 def test_prompts_of_options_stand_before_the_texts_of_their_role(encoder, model, texts):
     with encoder(query_prompt="query: ", doc_prompt="passage: ") as ours:
         assert np.abs(ours.encode(texts, "query") - reference(model, texts, "query: ")).max() < 1e-6
-        assert np.abs(ours.encode(texts, "document") - reference(model, texts, "passage: ")).max() < 1e-6
+        assert (
+            np.abs(ours.encode(texts, "document") - reference(model, texts, "passage: ")).max()
+            < 1e-6
+        )
 
 
 def test_each_row_may_have_a_prompt_and_none_stands_for_the_models(encoder, model):
     with encoder() as ours:
         vectors = ours.encode(["owl", "owl", "owl"], "query", ["bread: ", None, "bread: "])
     np.testing.assert_array_equal(vectors[0], vectors[2])
-    assert np.abs(vectors[:2] - np.concatenate([reference(model, ["owl"], "bread: "), reference(model, ["owl"])])).max() < 1e-6
+    assert (
+        np.abs(
+            vectors[:2]
+            - np.concatenate([reference(model, ["owl"], "bread: "), reference(model, ["owl"])])
+        ).max()
+        < 1e-6
+    )
 
 
-def test_prompts_saved_in_the_model_are_used_and_a_clash_with_the_data_is_refused(encoder, tmp_path):
+def test_prompts_saved_in_the_model_are_used_and_a_clash_with_the_data_is_refused(
+    encoder, tmp_path
+):
     from conftest import build_model
 
     saved = build_model(tmp_path / "prompted", prompts={"query": "query: ", "passage": "passage: "})
@@ -151,9 +177,15 @@ def test_prompts_saved_in_the_model_are_used_and_a_clash_with_the_data_is_refuse
         assert ours.prompts == {"query": "query: ", "document": "passage: "}
         assert np.abs(ours.encode(["owl"], "query") - reference(saved, ["query: owl"])).max() < 1e-6
         ours.encode(["owl"], "query", ["query: "])
-        with pytest.raises(Refused, match=r"the data asks for the query prompt 'other: ', the model for 'query: '"):
+        with pytest.raises(
+            InputError,
+            match=r"the data asks for the query prompt 'other: ', the model for 'query: '",
+        ):
             ours.encode(["owl"], "query", ["other: "])
-    with encoder(model=saved, query_prompt="mine: ") as ours, pytest.raises(Refused, match="--query-prompt for 'mine: '"):
+    with (
+        encoder(model=saved, query_prompt="mine: ") as ours,
+        pytest.raises(InputError, match="--query-prompt for 'mine: '"),
+    ):
         ours.encode(["owl"], "query", ["other: "])
     with encoder(model=saved, query_prompt="") as ours:
         assert np.abs(ours.encode(["owl"], "query") - reference(saved, ["owl"], "")).max() < 1e-6
@@ -165,18 +197,23 @@ def test_texts_are_cut_at_the_length_of_their_role_and_counted(encoder, capsys):
         cut, whole = ours.encode([LONG], "query"), ours.encode(["why does the glacier"], "query")
         ours.encode([LONG, "owl", "bread"], "document")
     assert np.abs(cut - whole).max() < 1e-6
-    assert report.notes == ["1 query texts (50.0%) cut after 6 tokens", "1 document texts (33.3%) cut after 64 tokens"]
+    assert report.notes == [
+        "1 query texts (50.0%) cut after 6 tokens",
+        "1 document texts (33.3%) cut after 64 tokens",
+    ]
 
 
 def test_a_length_beyond_the_models_positions_is_wrong_usage(encoder):
-    with pytest.raises(Usage, match="--doc-length 65 is above the 64 positions of the model"):
+    with pytest.raises(UsageError, match="--doc-length 65 is above the 64 positions of the model"):
         encoder(doc_length=65)
 
 
 # --- cache ---------------------------------------------------------------------------------------
 
 
-def test_a_second_run_with_a_cache_does_no_forward_and_gives_the_same_bits(encoder, texts, tmp_path, monkeypatch):
+def test_a_second_run_with_a_cache_does_no_forward_and_gives_the_same_bits(
+    encoder, texts, tmp_path, monkeypatch
+):
     with encoder(cache=str(tmp_path / "cache")) as first:
         before = first.encode(texts, "query")
     seen = count_forwards(monkeypatch)
@@ -191,7 +228,9 @@ def test_a_second_run_with_a_cache_does_no_forward_and_gives_the_same_bits(encod
     assert sum(seen) == 6
 
 
-def test_the_shards_of_a_cache_are_files_of_vectors_with_hashes_of_prompt_and_text(encoder, tmp_path):
+def test_the_shards_of_a_cache_are_files_of_vectors_with_hashes_of_prompt_and_text(
+    encoder, tmp_path
+):
     from fletching.io import Reader
 
     with encoder(cache=str(tmp_path), query_prompt="p: ") as ours:
@@ -221,7 +260,7 @@ def test_a_damaged_shard_is_refused_not_used(encoder, tmp_path):
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 64
     shard.write_bytes(data)
-    with pytest.raises(Refused, match="arrow"), encoder(cache=str(tmp_path)) as ours:
+    with pytest.raises(InputError, match="arrow"), encoder(cache=str(tmp_path)) as ours:
         ours.encode(["owl", "bread", "tide"], "query")
 
 
@@ -249,7 +288,15 @@ print(int(after) - left[0])
 
 def test_a_killed_run_resumes_where_it_was_and_gives_the_same_bits(model, tmp_path):
     def attempt(folder: str, after: int) -> subprocess.CompletedProcess:
-        line = [sys.executable, "-c", KILLED, model, str(tmp_path / folder), str(tmp_path / f"{folder}.npy"), str(after)]
+        line = [
+            sys.executable,
+            "-c",
+            KILLED,
+            model,
+            str(tmp_path / folder),
+            str(tmp_path / f"{folder}.npy"),
+            str(after),
+        ]
         return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
 
     whole = attempt("whole", 10_000)
@@ -276,7 +323,9 @@ def test_the_fingerprint_is_of_the_content_and_not_of_the_folder(encoder, model,
     assert of(copy) == first
     settings = copy / "tokenizer_config.json"
     assert '"do_lower_case": true' in settings.read_text()
-    settings.write_text(settings.read_text().replace('"do_lower_case": true', '"do_lower_case": false'))
+    settings.write_text(
+        settings.read_text().replace('"do_lower_case": true', '"do_lower_case": false')
+    )
     pooled = shutil.copytree(model, tmp_path / "cls")
     pooling = pooled / "1_Pooling" / "config.json"
     assert '"mean"' in pooling.read_text()
@@ -302,7 +351,7 @@ def test_a_vector_that_is_not_finite_is_refused_with_its_text(encoder, model):
         token = ours.model[0].tokenizer.convert_tokens_to_ids("owl")
         with torch.no_grad():
             ours.model[0].auto_model.embeddings.word_embeddings.weight[token] = float("nan")
-        with pytest.raises(Refused, match="no finite vector for 'the owl'"):
+        with pytest.raises(InputError, match="no finite vector for 'the owl'"):
             ours.encode(["bread", "the owl", "tide"], "query")
 
 
@@ -324,10 +373,15 @@ def test_out_of_memory_halves_the_batch_and_goes_on(encoder, texts, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("./no-folder", "is no folder"), ("no/such/folder", "is no folder"), ("no-such-model-here", "cannot be loaded")]
+    ("name", "message"),
+    [
+        ("./no-folder", "is no folder"),
+        ("no/such/folder", "is no folder"),
+        ("no-such-model-here", "cannot be loaded"),
+    ],
 )
 def test_a_model_that_cannot_be_had_is_refused_by_name(encoder, name, message):
-    with pytest.raises(Refused, match=message) as refused:
+    with pytest.raises(InputError, match=message) as refused:
         encoder(model=name)
     assert name in refused.value.what
 
@@ -338,12 +392,12 @@ def test_weights_that_are_no_safetensors_are_refused(encoder, model, tmp_path):
     pickled = shutil.copytree(model, tmp_path / "pickled")
     torch.save({}, pickled / "pytorch_model.bin")
     (pickled / "model.safetensors").unlink()
-    with pytest.raises(Refused, match="cannot be loaded"):
+    with pytest.raises(InputError, match="cannot be loaded"):
         encoder(model=str(pickled))
 
 
 def test_a_device_that_is_not_there_is_wrong_usage(encoder):
-    with pytest.raises(Usage, match="--device cuda:9 cannot be used"):
+    with pytest.raises(UsageError, match="--device cuda:9 cannot be used"):
         encoder(device="cuda:9")
 
 

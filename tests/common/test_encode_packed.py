@@ -16,18 +16,20 @@ from pairwise import build_cross_encoder
 from fletching.encode import Encoder, memmap_buffer
 from fletching.encode import encoder as encoders
 from fletching.encode.reranker import Reranker
-from fletching.errors import Refused, Usage
-from fletching.options import Encoding
+from fletching.errors import InputError, UsageError
+from fletching.options import EncodingOptions
 from fletching.report import Report
 
 TEXTS = [
     f"{word} " * (1 + 7 * i % 40) + "of honey"
-    for i, word in enumerate("owl bread tide iron violin glacier chess volcano paper opera when how what".split() * 4)
+    for i, word in enumerate(
+        "owl bread tide iron violin glacier chess volcano paper opera when how what".split() * 4
+    )
 ] + ["", "x", "☃"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Encoding):
+class Options(EncodingOptions):
     output: str | None = None
 
 
@@ -50,19 +52,29 @@ def test_packed_vectors_in_float32_are_those_of_sentence_transformers(model, bud
 
 def test_packed_vectors_in_bfloat16_point_the_same_way(model):
     found = encoder_of(model, dtype="bfloat16").encode(TEXTS, "document")
-    assert (found * by_sentence_transformers(model)).sum(1).min() > 0.999  # a tiny random model; a real one is above 0.9999
+    assert (found * by_sentence_transformers(model)).sum(
+        1
+    ).min() > 0.999  # a tiny random model; a real one is above 0.9999
 
 
 def test_packed_batches_come_in_few_sizes():
     """A kernel is made and kept for each size: memory grew by 0.1 MB with every batch."""
-    batches = [[{"input_ids": [5] * length}] * texts for length in range(1, 30) for texts in (1, 7, 20)]
+    batches = [
+        [{"input_ids": [5] * length}] * texts for length in range(1, 30) for texts in (1, 7, 20)
+    ]
     made = [encoders.packed.features(batch, 1) for batch in batches]
     assert {each["input_ids"].shape[1] % encoders.packed.FILL_TO for each in made} == {0}
     for batch, each in zip(batches, made):
         lengths = each["cu_seq_lens_q"].diff().tolist()
         assert lengths[:-1] == [len(row["input_ids"]) for row in batch]  # the last is filler
-        assert sum(lengths) == each["input_ids"].shape[1] == sum(texts * length for texts, length in each["runs"])
-        assert int(each["position_ids"].max()) <= len(batch[0]["input_ids"])  # filler needs no position of its own
+        assert (
+            sum(lengths)
+            == each["input_ids"].shape[1]
+            == sum(texts * length for texts, length in each["runs"])
+        )
+        assert int(each["position_ids"].max()) <= len(
+            batch[0]["input_ids"]
+        )  # filler needs no position of its own
 
 
 def test_an_architecture_that_is_not_known_is_padded_with_equal_results(model, monkeypatch):
@@ -92,12 +104,15 @@ def roberta(folder: Path, pooling: str) -> str:
     )
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        network = transformers.RobertaModel(transformers.RobertaConfig(vocab_size=len(words), **settings))
+        network = transformers.RobertaModel(
+            transformers.RobertaConfig(vocab_size=len(words), **settings)
+        )
     network.save_pretrained(folder / "plain")
     words.save_pretrained(folder / "plain")
-    SentenceTransformer(modules=[Transformer(str(folder / "plain")), Pooling(32, pooling_mode=pooling)], device="cpu").save(
-        str(folder / "model"), create_model_card=False
-    )
+    SentenceTransformer(
+        modules=[Transformer(str(folder / "plain")), Pooling(32, pooling_mode=pooling)],
+        device="cpu",
+    ).save(str(folder / "model"), create_model_card=False)
     return str(folder / "model")
 
 
@@ -120,28 +135,54 @@ def test_equal_texts_are_encoded_once(model, monkeypatch):
     encoder = encoder_of(model)
     passed = []
     forward = encoder._forward
-    monkeypatch.setattr(encoder, "_forward", lambda device, rows, *rest: passed.extend(rows) or forward(device, rows, *rest))
-    assert (np.diff(encoder.encode(["owl", "owl", "owl"], "query"), axis=0) == 0).all() and len(passed) == 1
+    monkeypatch.setattr(
+        encoder,
+        "_forward",
+        lambda device, rows, *rest: passed.extend(rows) or forward(device, rows, *rest),
+    )
+    assert (np.diff(encoder.encode(["owl", "owl", "owl"], "query"), axis=0) == 0).all() and len(
+        passed
+    ) == 1
 
 
 def test_dots_do_not_depend_on_what_stands_beside_them(monkeypatch):
-    left, right = (np.random.default_rng(i).normal(size=(50, 37)).astype(np.float32) for i in (0, 1))
+    left, right = (
+        np.random.default_rng(i).normal(size=(50, 37)).astype(np.float32) for i in (0, 1)
+    )
     numbers = np.random.default_rng(2).integers(0, 50, (50, 9))
-    block = memmap_buffer.block_dots(left, right, numbers)
+    block = memmap_buffer.block_dot(left, right, numbers)
     one_by_one = np.array(
-        [[memmap_buffer.block_dots(left[i : i + 1], right, numbers[i : i + 1, j : j + 1])[0, 0] for j in range(9)] for i in range(50)]
+        [
+            [
+                memmap_buffer.block_dot(left[i : i + 1], right, numbers[i : i + 1, j : j + 1])[0, 0]
+                for j in range(9)
+            ]
+            for i in range(50)
+        ]
     )
     assert (block == one_by_one).all()
-    assert np.allclose(block, (left.astype(float) @ right.T.astype(float))[np.arange(50)[:, None], numbers], atol=1e-5)
-    pairs = memmap_buffer.dots(left, np.arange(50), right, numbers[:, 0])
-    assert (pairs == [memmap_buffer.dots(left, np.array([i]), right, numbers[i, :1])[0] for i in range(50)]).all()
+    assert np.allclose(
+        block,
+        (left.astype(float) @ right.T.astype(float))[np.arange(50)[:, None], numbers],
+        atol=1e-5,
+    )
+    pairs = memmap_buffer.pairwise_dot(left, np.arange(50), right, numbers[:, 0])
+    assert (
+        pairs
+        == [
+            memmap_buffer.pairwise_dot(left, np.array([i]), right, numbers[i, :1])[0]
+            for i in range(50)
+        ]
+    ).all()
     monkeypatch.setattr(memmap_buffer, "CHUNK_BYTES", 1000)
-    assert (memmap_buffer.block_dots(left, right, numbers) == block).all()
+    assert (memmap_buffer.block_dot(left, right, numbers) == block).all()
 
 
 def test_a_number_below_zero_has_no_product():
     units = np.eye(3, dtype=np.float32)
-    assert memmap_buffer.block_dots(units, units, np.array([[0, -1], [1, -1], [-1, 2]])).tolist() == [
+    assert memmap_buffer.block_dot(
+        units, units, np.array([[0, -1], [1, -1], [-1, 2]])
+    ).tolist() == [
         [1, -np.inf],
         [1, -np.inf],
         [-np.inf, 1],
@@ -149,11 +190,11 @@ def test_a_number_below_zero_has_no_product():
 
 
 def test_room_holds_what_is_put_there_after_it_was_forgotten():
-    held = memmap_buffer.room(1000, 16)
+    held = memmap_buffer.allocate(1000, 16)
     held[:] = np.arange(16000).reshape(1000, 16)
-    memmap_buffer.forget(held)
+    memmap_buffer.release_pages(held)
     assert (held.ravel() == np.arange(16000)).all()
-    assert memmap_buffer.room(0, 16).shape == (0, 16)
+    assert memmap_buffer.allocate(0, 16).shape == (0, 16)
 
 
 # --- the options of every tool that encodes ----------------------------------------------------------
@@ -161,10 +202,16 @@ def test_room_holds_what_is_put_there_after_it_was_forgotten():
 
 def test_texts_are_cut_at_the_length_asked_for_and_that_is_counted(model, capsys):
     with Encoder(Options(model=model, query_length=4, doc_length=6), Report("test")) as encoder:
-        assert (encoder.encode(["owl owl bread", "owl owl"], "query")[0] == encoder.encode(["owl owl"], "query")[0]).all()
+        assert (
+            encoder.encode(["owl owl bread", "owl owl"], "query")[0]
+            == encoder.encode(["owl owl"], "query")[0]
+        ).all()
         encoder.encode(["owl " * 9], "document")
     told = capsys.readouterr().err
-    assert "1 query texts (33.3%) cut after 4 tokens" in told and "1 document texts (100.0%) cut after 6 tokens" in told
+    assert (
+        "1 query texts (33.3%) cut after 4 tokens" in told
+        and "1 document texts (100.0%) cut after 6 tokens" in told
+    )
 
 
 def test_prompts_come_from_the_options_the_model_or_the_row(tmp_path):
@@ -172,13 +219,19 @@ def test_prompts_come_from_the_options_the_model_or_the_row(tmp_path):
     plain = encoder_of(folder, query_prompt="", doc_prompt="", dtype="float32")
     own = encoder_of(folder, dtype="float32")
     assert np.allclose(own.encode(["owl"], "query"), plain.encode(["how owl"], "query"), atol=1e-6)
-    assert np.allclose(own.encode(["owl"], "document"), plain.encode(["why owl"], "document"), atol=1e-6)
-    assert np.allclose(plain.encode(["owl"], "query", ["when "]), plain.encode(["when owl"], "query"), atol=1e-6)
-    with pytest.raises(Refused, match="the data asks for the query prompt 'when '"):
+    assert np.allclose(
+        own.encode(["owl"], "document"), plain.encode(["why owl"], "document"), atol=1e-6
+    )
+    assert np.allclose(
+        plain.encode(["owl"], "query", ["when "]), plain.encode(["when owl"], "query"), atol=1e-6
+    )
+    with pytest.raises(InputError, match="the data asks for the query prompt 'when '"):
         own.encode(["owl"], "query", ["when "])
 
 
-def test_a_cache_is_read_by_the_next_run_and_not_under_another_length_or_type(model, tmp_path, monkeypatch):
+def test_a_cache_is_read_by_the_next_run_and_not_under_another_length_or_type(
+    model, tmp_path, monkeypatch
+):
     folder = str(tmp_path / "cache")
     with encoder_of(model, cache=folder) as encoder:
         first = encoder.encode(TEXTS, "document")
@@ -205,10 +258,18 @@ def cross_encoder(model, tmp_path_factory) -> str:
     return build_cross_encoder(tmp_path_factory.mktemp("cross-encoder"), model)
 
 
-def test_a_killed_reranker_goes_on_where_it_was_with_the_same_scores(cross_encoder, model, tmp_path, monkeypatch):
+def test_a_killed_reranker_goes_on_where_it_was_with_the_same_scores(
+    cross_encoder, model, tmp_path, monkeypatch
+):
     queries, texts = TEXTS[::2], TEXTS[1::2]
-    pairs = (queries, texts[: len(queries)]) if len(texts) >= len(queries) else (queries[: len(texts)], texts)
-    options = Options(model=model, dtype="float32", batch_tokens=64, output=str(tmp_path / "o.jsonl"))
+    pairs = (
+        (queries, texts[: len(queries)])
+        if len(texts) >= len(queries)
+        else (queries[: len(texts)], texts)
+    )
+    options = Options(
+        model=model, dtype="float32", batch_tokens=64, output=str(tmp_path / "o.jsonl")
+    )
     with Reranker(cross_encoder, options) as reranker:
         whole = reranker.score(*pairs)
     assert not Path(f"{options.output}.cache").exists()  # it is done
@@ -233,5 +294,5 @@ def test_a_killed_reranker_goes_on_where_it_was_with_the_same_scores(cross_encod
 
 
 def test_a_device_that_is_not_there_is_a_wrong_usage(model):
-    with pytest.raises(Usage, match="--device cuda:7 cannot be used"):
+    with pytest.raises(UsageError, match="--device cuda:7 cannot be used"):
         encoder_of(model, device="cuda:7")

@@ -13,7 +13,9 @@ def stage(tool: str, inputs: list[str], output: str, **options) -> list[dict]:
     """Copy rows as a tool of this name does; the steps that it read."""
     report = Report(tool, quiet=True)
     rows = Reader(report, inputs, "examples")
-    with Writer(report, output, "examples", rows.columns, version="1.0", options=options, sources=[rows]) as out:
+    with Writer(
+        report, output, "examples", rows.columns, version="1.0", options=options, sources=[rows]
+    ) as out:
         for batch in rows:
             out.write(batch)
     return rows.steps
@@ -36,12 +38,21 @@ def test_two_inputs_of_equal_making_are_named_once_and_others_each(tmp_path, wri
     source = write(tmp_path / "in.jsonl", examples)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         stage("first", [source], str(tmp_path / f"{name}.parquet"), seed=seed)
-    stage("second", [str(tmp_path / f"{name}.parquet") for name in "abc"], str(tmp_path / "all.parquet"))
-    assert [step["options"]["seed"] for step in steps_of(tmp_path / "all.parquet")[0]["from"]] == [1, 2]
+    stage(
+        "second",
+        [str(tmp_path / f"{name}.parquet") for name in "abc"],
+        str(tmp_path / "all.parquet"),
+    )
+    assert [step["options"]["seed"] for step in steps_of(tmp_path / "all.parquet")[0]["from"]] == [
+        1,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("name", ["out.parquet", "out.arrow", "out.arrows"])
-def test_rows_that_passed_through_a_program_that_kept_the_key_say_so(name, tmp_path, write, examples):
+def test_rows_that_passed_through_a_program_that_kept_the_key_say_so(
+    name, tmp_path, write, examples
+):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -49,7 +60,11 @@ def test_rows_that_passed_through_a_program_that_kept_the_key_say_so(name, tmp_p
     if name == "out.parquet":
         pq.write_table(pq.read_table(tmp_path / name), tmp_path / name)
     else:
-        ipc = (pa.ipc.open_file, pa.ipc.new_file) if name == "out.arrow" else (pa.ipc.open_stream, pa.ipc.new_stream)
+        ipc = (
+            (pa.ipc.open_file, pa.ipc.new_file)
+            if name == "out.arrow"
+            else (pa.ipc.open_stream, pa.ipc.new_stream)
+        )
         table = ipc[0](pa.BufferReader((tmp_path / name).read_bytes())).read_all()
         with ipc[1](str(tmp_path / name), table.schema) as out:
             out.write_table(table)
@@ -65,8 +80,12 @@ def test_a_stamp_that_cannot_be_read_counts_as_none(stamp):
     assert lineage.read({lineage.KEY: stamp}) == {}
 
 
-@pytest.mark.parametrize("name", ["out.parquet", "out.arrow", "out.arrows", "out.jsonl.gz", "out.jsonl.zst"])
-def test_the_same_rows_from_two_folders_give_the_same_bytes_at_any_time(name, tmp_path, write, examples, monkeypatch):
+@pytest.mark.parametrize(
+    "name", ["out.parquet", "out.arrow", "out.arrows", "out.jsonl.gz", "out.jsonl.zst"]
+)
+def test_the_same_rows_from_two_folders_give_the_same_bytes_at_any_time(
+    name, tmp_path, write, examples, monkeypatch
+):
     import time
 
     outputs = []
@@ -80,19 +99,27 @@ def test_the_same_rows_from_two_folders_give_the_same_bytes_at_any_time(name, tm
     assert outputs[0] == outputs[1]
 
 
-def test_another_major_version_and_another_schema_are_refused_and_a_minor_is_read(tmp_path, examples):
+def test_another_major_version_and_another_schema_are_refused_and_a_minor_is_read(
+    tmp_path, examples
+):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from fletching.errors import Refused
+    from fletching.errors import InputError
 
     table = pa.Table.from_pylist(examples)
     for schema, version in (("examples", "1.7"), ("examples", "2.0"), ("texts", "1.0")):
         pq.write_table(
-            table.replace_schema_metadata(lineage.stamp(schema, version, {"tool": "x"})), tmp_path / f"{schema}{version}.parquet"
+            table.replace_schema_metadata(lineage.stamp(schema, version, {"tool": "x"})),
+            tmp_path / f"{schema}{version}.parquet",
         )
-    assert Reader(Report("t"), [str(tmp_path / "examples1.7.parquet")], "examples").read_all().num_rows == 12
-    with pytest.raises(Refused, match=r"examples2.0.parquet is examples 2.0, but this t reads 1.0"):
+    assert (
+        Reader(Report("t"), [str(tmp_path / "examples1.7.parquet")], "examples").read_all().num_rows
+        == 12
+    )
+    with pytest.raises(
+        InputError, match=r"examples2.0.parquet is examples 2.0, but this t reads 1.0"
+    ):
         Reader(Report("t"), [str(tmp_path / "examples2.0.parquet")], "examples")
-    with pytest.raises(Refused, match="holds texts, but t reads examples here"):
+    with pytest.raises(InputError, match="holds texts, but t reads examples here"):
         Reader(Report("t"), [str(tmp_path / "texts1.0.parquet")], "examples")

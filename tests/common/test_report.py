@@ -28,7 +28,10 @@ def test_the_summary_names_every_reason_in_order_and_no_reason_without_rows(caps
     report.drop("above 0.99", 0)
     report.add("copies")
     report.finish()
-    assert re.fullmatch(r"simfilter: 12,034 in, 9,872 out \(\+1 copies, 2,163 below 0.70\), \d\.\d s\n", capsys.readouterr().err)
+    assert re.fullmatch(
+        r"simfilter: 12,034 in, 9,872 out \(\+1 copies, 2,163 below 0.70\), \d\.\d s\n",
+        capsys.readouterr().err,
+    )
 
 
 def test_quiet_says_nothing_and_still_writes_the_json_summary(tmp_path, capsys):
@@ -56,7 +59,9 @@ def test_quiet_says_nothing_and_still_writes_the_json_summary(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
 
 
-def test_progress_off_a_terminal_is_plain_lines_not_more_often_than_every_ten_seconds(capsys, monkeypatch):
+def test_progress_off_a_terminal_is_plain_lines_not_more_often_than_every_ten_seconds(
+    capsys, monkeypatch
+):
     clock = iter(range(0, 1000, 4))
     monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
     with Report("t").progress("scoring", total=100, unit="pairs") as progress:

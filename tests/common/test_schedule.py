@@ -16,5 +16,7 @@ def test_it_rises_to_the_highest_rate_and_falls_without_a_wasted_step() -> None:
 
 
 def test_cosine_and_constant_follow_their_formula() -> None:
-    assert share(3, steps=6, warmup=2, kind="cosine") == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
+    assert share(3, steps=6, warmup=2, kind="cosine") == pytest.approx(
+        (1 + math.cos(math.pi / 4)) / 2
+    )
     assert {share(step, steps=6, warmup=2, kind="constant") for step in range(2, 6)} == {1.0}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fletching import cli, schema
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.io import Reader
 from fletching.report import Report
 
@@ -34,13 +34,17 @@ def identity(case: Path) -> str:
 @pytest.mark.parametrize("case", INVALID, ids=identity)
 def test_an_invalid_case_gives_exactly_its_error(case, monkeypatch, capsys):
     monkeypatch.chdir(case.parent)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InputError) as refused:
         read(case.parents[2].name, case.name)
     cli._complain("TOOL", refused.value.what, refused.value.fix, 1)
     assert capsys.readouterr().err == case.with_suffix(".err").read_text("utf-8")
 
 
-@pytest.mark.parametrize("path", sorted(SCHEMAS.glob("*/v1/examples/*.jsonl")), ids=lambda path: f"{path.parents[2].name}-{path.stem}")
+@pytest.mark.parametrize(
+    "path",
+    sorted(SCHEMAS.glob("*/v1/examples/*.jsonl")),
+    ids=lambda path: f"{path.parents[2].name}-{path.stem}",
+)
 def test_every_value_of_a_valid_example_is_read(path):
     rows = read(path.parents[2].name, str(path)).to_pylist()
     written = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
@@ -79,7 +83,9 @@ def test_each_invalid_case_is_one_mutation_of_the_minimal_example(name):
         if case.stem in ("line-is-no-json", "row-is-no-object"):
             continue
         last = json.loads(case.read_text("utf-8").splitlines()[-1])
-        changed = [field for field in {**minimal, **last} if minimal.get(field) != last.get(field, ...)]
+        changed = [
+            field for field in {**minimal, **last} if minimal.get(field) != last.get(field, ...)
+        ]
         # A list that must be aligned needs the list beside it; a second row has a key of its own.
         allowed = {"neg", "text_hash", "id", "text"} if len(changed) > 1 else set()
         assert len(set(changed) - allowed) <= 1, case
@@ -89,7 +95,13 @@ def test_each_invalid_case_is_one_mutation_of_the_minimal_example(name):
 
 words = st.text(max_size=8)
 strings = st.sampled_from(
-    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string()), pa.dictionary(pa.int8(), pa.large_string())]
+    [
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.dictionary(pa.int32(), pa.string()),
+        pa.dictionary(pa.int8(), pa.large_string()),
+    ]
 )
 listings = st.sampled_from([pa.list_, pa.large_list, pa.list_view, pa.large_list_view])
 
@@ -109,7 +121,7 @@ def encoded(values: list, kind: pa.DataType) -> pa.Array:
 
 
 def conformed(batch: pa.RecordBatch) -> list[dict]:
-    plan = schema.Plan(EXAMPLES, batch.schema, "memory")
+    plan = schema.ColumnMapping(EXAMPLES, batch.schema, "memory")
     return plan.apply(batch, plan.columns, 1).to_pylist()
 
 
@@ -117,17 +129,29 @@ def conformed(batch: pa.RecordBatch) -> list[dict]:
 @given(st.data(), strings, strings, listings)
 def test_all_encodings_of_the_same_values_give_the_same_rows(data, text, item, listing):
     rows = data.draw(
-        st.lists(st.tuples(words, st.lists(words, min_size=1, max_size=3), st.none() | st.lists(words, max_size=3)), max_size=6)
+        st.lists(
+            st.tuples(
+                words,
+                st.lists(words, min_size=1, max_size=3),
+                st.none() | st.lists(words, max_size=3),
+            ),
+            max_size=6,
+        )
     )
     if pa.types.is_dictionary(item):
         listing = pa.list_
     queries, pos, neg = ([row[i] for row in rows] for i in range(3))
     plain = pa.RecordBatch.from_arrays(
-        [pa.array(queries, pa.string()), pa.array(pos, pa.list_(pa.string())), pa.array(neg, pa.list_(pa.string()))],
+        [
+            pa.array(queries, pa.string()),
+            pa.array(pos, pa.list_(pa.string())),
+            pa.array(neg, pa.list_(pa.string())),
+        ],
         ["query", "pos", "neg"],
     )
     odd = pa.RecordBatch.from_arrays(
-        [encoded(queries, text), encoded(pos, listing(item)), encoded(neg, listing(item))], ["query", "pos", "neg"]
+        [encoded(queries, text), encoded(pos, listing(item)), encoded(neg, listing(item))],
+        ["query", "pos", "neg"],
     )
     assert conformed(odd) == conformed(plain)
     start = data.draw(st.integers(0, len(rows)))
@@ -136,42 +160,71 @@ def test_all_encodings_of_the_same_values_give_the_same_rows(data, text, item, l
 
 @given(st.lists(st.lists(words, min_size=2, max_size=2), min_size=1, max_size=5))
 def test_a_fixed_size_list_is_a_list(pos):
-    fixed = pa.record_batch({"query": ["q"] * len(pos), "pos": pa.array(pos, pa.list_(pa.string(), 2))})
+    fixed = pa.record_batch(
+        {"query": ["q"] * len(pos), "pos": pa.array(pos, pa.list_(pa.string(), 2))}
+    )
     assert [row["pos"] for row in conformed(fixed)] == pos
 
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())],
+)
 def test_one_string_is_a_list_of_one_and_null_stays_null(kind):
     batch = pa.RecordBatch.from_arrays(
-        [pa.array(["q", "r"]), encoded(["a", "b"], kind), encoded(["n", None], kind)], ["anchor", "positive", "negative"]
+        [pa.array(["q", "r"]), encoded(["a", "b"], kind), encoded(["n", None], kind)],
+        ["anchor", "positive", "negative"],
     )
-    assert [(row["query"], row["pos"], row["neg"]) for row in conformed(batch)] == [("q", ["a"], ["n"]), ("r", ["b"], None)]
+    assert [(row["query"], row["pos"], row["neg"]) for row in conformed(batch)] == [
+        ("q", ["a"], ["n"]),
+        ("r", ["b"], None),
+    ]
 
 
 def test_values_hidden_under_a_null_list_are_no_values():
     flat = pa.array(["x", None, "y"])
-    lists = pa.ListArray.from_arrays(pa.array([0, 2, 3], pa.int32()), flat, mask=pa.array([True, False]))
-    batch = pa.RecordBatch.from_arrays([pa.array(["q", "r"]), pa.array([["a"], ["b"]]), lists], ["query", "pos", "neg"])
+    lists = pa.ListArray.from_arrays(
+        pa.array([0, 2, 3], pa.int32()), flat, mask=pa.array([True, False])
+    )
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array(["q", "r"]), pa.array([["a"], ["b"]]), lists], ["query", "pos", "neg"]
+    )
     assert [row["neg"] for row in conformed(batch)] == [None, ["y"]]
 
 
 def test_the_right_row_is_named_when_lists_before_it_are_null_or_empty():
     scores = pa.array([None, [], [0.5], [float("nan")]], pa.list_(pa.float32()))
-    batch = pa.record_batch({"query": list("abcd"), "pos": [["p"]] * 4, "neg": [None, [], ["n"], ["n"]], "neg_scores": scores})
-    with pytest.raises(Refused, match=r"memory, row 4: `neg_scores` holds a number that is not finite"):
+    batch = pa.record_batch(
+        {
+            "query": list("abcd"),
+            "pos": [["p"]] * 4,
+            "neg": [None, [], ["n"], ["n"]],
+            "neg_scores": scores,
+        }
+    )
+    with pytest.raises(
+        InputError, match=r"memory, row 4: `neg_scores` holds a number that is not finite"
+    ):
         conformed(batch)
 
 
 def test_whole_numbers_are_read_as_ids_but_not_as_texts():
     ids = pa.record_batch({"id": [7], "query": ["q"], "pos": [["a"]], "pos_ids": [[3]]})
     assert conformed(ids)[0] == {"id": "7", "query": "q", "pos": ["a"], "pos_ids": ["3"]}
-    with pytest.raises(Refused, match="column `query` is int64, but examples needs string"):
+    with pytest.raises(InputError, match="column `query` is int64, but examples needs string"):
         conformed(pa.record_batch({"query": [7], "pos": [["a"]]}))
 
 
 def test_a_missing_id_depends_on_query_and_positives_alone():
     def ids(**columns):
-        return [row["id"] for row in conformed(pa.record_batch({"query": ["q", "q", "r"], "pos": [["a"], ["a", "b"], ["a"]], **columns}))]
+        return [
+            row["id"]
+            for row in conformed(
+                pa.record_batch(
+                    {"query": ["q", "q", "r"], "pos": [["a"], ["a", "b"], ["a"]], **columns}
+                )
+            )
+        ]
 
     first = ids()
     assert len(set(first)) == 3
@@ -180,8 +233,10 @@ def test_a_missing_id_depends_on_query_and_positives_alone():
 
 
 def test_a_column_that_stands_there_twice_is_refused():
-    batch = pa.RecordBatch.from_arrays([pa.array(["q"]), pa.array(["q"]), pa.array([["a"]])], ["query", "query", "pos"])
-    with pytest.raises(Refused, match="column `query` stands there twice"):
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array(["q"]), pa.array(["q"]), pa.array([["a"]])], ["query", "query", "pos"]
+    )
+    with pytest.raises(InputError, match="column `query` stands there twice"):
         conformed(batch)
 
 
@@ -192,13 +247,23 @@ def test_the_own_name_wins_over_another_name_for_the_column():
 
 
 def test_a_column_of_nulls_without_type_is_a_column_of_nulls():
-    batch = pa.record_batch({"query": ["q"], "pos": [["a"]], "neg": pa.nulls(1), "prompt": pa.nulls(1), "extra": pa.nulls(1)})
+    batch = pa.record_batch(
+        {
+            "query": ["q"],
+            "pos": [["a"]],
+            "neg": pa.nulls(1),
+            "prompt": pa.nulls(1),
+            "extra": pa.nulls(1),
+        }
+    )
     row = conformed(batch)[0]
     assert (row["neg"], row["prompt"], row["extra"]) == (None, None, None)
 
 
 UNKNOWN = [
-    pa.array([{"a": "x", "b": [1, None]}], pa.struct([("a", pa.string()), ("b", pa.list_(pa.int8()))])),
+    pa.array(
+        [{"a": "x", "b": [1, None]}], pa.struct([("a", pa.string()), ("b", pa.list_(pa.int8()))])
+    ),
     pa.array([[("k", 1.5)]], pa.map_(pa.string(), pa.float64())),
     pa.array([[("k", ["x"])]], pa.map_(pa.large_string(), pa.large_list(pa.string()))),
     pa.array([b"\x00\xff"], pa.large_binary()),
@@ -224,7 +289,16 @@ def test_an_unknown_column_passes_through_whatever_its_type(values):
 
 
 def test_extend_adds_known_columns_in_order_and_keeps_unknown_ones():
-    before = schema.Plan(EXAMPLES, pa.schema({"extra": pa.int8(), "pos": pa.list_(pa.string()), "query": pa.string()}), "x").columns
+    before = schema.ColumnMapping(
+        EXAMPLES,
+        pa.schema({"extra": pa.int8(), "pos": pa.list_(pa.string()), "query": pa.string()}),
+        "x",
+    ).columns
     after = schema.extend(EXAMPLES, before, "neg", "pos_scores", "neg")
     assert after.names == ["id", "query", "pos", "neg", "pos_scores", "extra"]
-    assert [after.field(name).nullable for name in ("id", "query", "pos", "neg")] == [False, False, False, True]
+    assert [after.field(name).nullable for name in ("id", "query", "pos", "neg")] == [
+        False,
+        False,
+        False,
+        True,
+    ]

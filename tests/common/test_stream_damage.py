@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from fletching import lineage
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.io.arrow import END_OF_STREAM, POISON
 
 sys.path.insert(0, os.path.dirname(__file__))
@@ -40,7 +40,7 @@ def boundaries(data: bytes) -> list[int]:
 
 
 def refusal(path) -> str:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InputError) as refused:
         read(path)
     return refused.value.what
 
@@ -49,7 +49,7 @@ def _is_whole(path) -> bool:
     """Is this read as all rows?"""
     try:
         return read(path) == ROWS
-    except Refused:
+    except InputError:
         return False
 
 
@@ -63,7 +63,9 @@ def test_a_stream_cut_at_or_near_any_boundary_is_refused(trailing, stream, tmp_p
             cut = stream[: max(place + off, 0)] + trailing
             path.write_bytes(cut)
             # What any program may write: a schema and no rows. What lacks nothing: the padding of the trailer.
-            if (cut == stream[: places[1]] + END_OF_STREAM) or (place == places[-1] and off in (-4, 0, 8) and _is_whole(path)):
+            if (cut == stream[: places[1]] + END_OF_STREAM) or (
+                place == places[-1] and off in (-4, 0, 8) and _is_whole(path)
+            ):
                 continue
             assert str(path) in refusal(path), (place, off)
 
@@ -113,7 +115,9 @@ def test_a_foreign_stream_without_its_end_marker_is_refused(tmp_path):
 )
 def test_an_announced_trailer_must_be_there_and_must_be_right(new, end, message, tmp_path):
     table = pa.Table.from_pylist(ROWS[:3])
-    nothing = table.schema.empty_table().to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
+    nothing = table.schema.empty_table().to_batches() or [
+        pa.RecordBatch.from_pylist([], table.schema)
+    ]
     path = tmp_path / "a.arrow"
     with new(str(path), table.schema) as out:
         out.write_batch(nothing[0], custom_metadata={lineage.KEY: b'{"trailer":"announced"}'})
@@ -162,10 +166,12 @@ def test_a_parquet_file_with_a_changed_byte_is_never_read_as_other_rows(tmp_path
     chance, refused = random.Random(1), 0
     for _ in range(60):
         place = chance.randrange(4, len(data))
-        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << chance.randrange(8)]) + data[place + 1 :])
+        path.write_bytes(
+            data[:place] + bytes([data[place] ^ 1 << chance.randrange(8)]) + data[place + 1 :]
+        )
         try:
             assert read(path) == expected, place  # a byte that decides nothing
-        except Refused:
+        except InputError:
             refused += 1
     assert refused > 50
 
@@ -174,7 +180,10 @@ def test_a_parquet_file_whose_rows_are_not_the_ones_of_its_footer_is_refused(tmp
     path = write(tmp_path / "a.parquet", ROWS[:10])
     end = pq.read_metadata(path).metadata[lineage.END_KEY]
     table = pq.read_table(path)
-    for changed, message in ((table.slice(1), "holds 9 rows, but 10 were written"), (table.take([1, 0, *range(2, 10)]), "bytes changed")):
+    for changed, message in (
+        (table.slice(1), "holds 9 rows, but 10 were written"),
+        (table.take([1, 0, *range(2, 10)]), "bytes changed"),
+    ):
         with pq.ParquetWriter(path, changed.schema) as out:
             out.write_table(changed)
             out.add_key_value_metadata({lineage.END_KEY.decode(): end.decode()})
@@ -191,7 +200,9 @@ def test_a_footer_that_is_no_trailer_is_refused(footer, tmp_path):
 
 
 def test_text_that_is_not_utf8_inside_arrow_is_refused(tmp_path):
-    bad = pa.StringArray.from_buffers(1, pa.py_buffer(b"\x00\x00\x00\x00\x02\x00\x00\x00"), pa.py_buffer(b"\xff\xfe"))
+    bad = pa.StringArray.from_buffers(
+        1, pa.py_buffer(b"\x00\x00\x00\x00\x02\x00\x00\x00"), pa.py_buffer(b"\xff\xfe")
+    )
     batch = pa.RecordBatch.from_arrays([bad, pa.array([["p"]])], ["query", "pos"])
     with pa.ipc.new_stream(str(tmp_path / "a.arrows"), batch.schema) as out:
         out.write_batch(batch)
@@ -203,7 +214,7 @@ def test_text_that_is_not_utf8_inside_arrow_is_refused(tmp_path):
 MUTATE = """
 import json, random, resource, sys
 sys.path.insert(0, sys.argv[1])
-from fletching.errors import Refused
+from fletching.errors import InputError
 from streams import read
 resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
 path, rounds, checked = sys.argv[2], int(sys.argv[3]), sys.argv[4] == "checked"
@@ -224,16 +235,19 @@ for number in range(rounds):
     try:
         rows = read(path + ".mutated")
         counts["same" if rows == expected else "other"] += 1
-    except Refused:
+    except InputError:
         counts["refused"] += 1
 print(json.dumps(counts))
 """
 
 
-@pytest.mark.parametrize(("name", "rounds"), [("ours.arrows", 150), ("ours.arrow", 60), ("foreign.arrows", 60)])
+@pytest.mark.parametrize(
+    ("name", "rounds"), [("ours.arrows", 150), ("ours.arrow", 60), ("foreign.arrows", 60)]
+)
 def test_changed_arrow_bytes_never_crash_and_never_give_other_rows(name, rounds, tmp_path, run):
     content = [
-        row | {"neg": [f"n{i}"] * (i % 3), "neg_scores": [i / 7] * (i % 3), "extra": {"deep": [i]}} for i, row in enumerate(ROWS[:200])
+        row | {"neg": [f"n{i}"] * (i % 3), "neg_scores": [i / 7] * (i % 3), "extra": {"deep": [i]}}
+        for i, row in enumerate(ROWS[:200])
     ]
     path = write(tmp_path / name, content)
     if name.startswith("foreign"):  # no digest: a changed letter cannot be seen, a crash can

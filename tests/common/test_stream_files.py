@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 from fletching.io import Writer
 from fletching.report import Report
 
@@ -30,7 +30,15 @@ def names(folder) -> list[str]:
 
 
 def open_writer(path) -> Writer:
-    return Writer(Report("maker", quiet=True), str(path), "examples", COLUMNS, version="1", options={}, count=False)
+    return Writer(
+        Report("maker", quiet=True),
+        str(path),
+        "examples",
+        COLUMNS,
+        version="1",
+        options={},
+        count=False,
+    )
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -47,7 +55,10 @@ def test_an_exception_leaves_the_old_file_and_nothing_beside_it(ending, failure,
 
 @pytest.mark.parametrize("ending", FORMATS)
 def test_a_row_that_breaks_the_contract_is_no_output(ending, tmp_path):
-    with pytest.raises(Refused, match=r"maker's output, row 51: `pos` is empty"), open_writer(tmp_path / f"out{ending}") as out:
+    with (
+        pytest.raises(InputError, match=r"maker's output, row 51: `pos` is empty"),
+        open_writer(tmp_path / f"out{ending}") as out,
+    ):
         out.write(pa.RecordBatch.from_pylist(ROWS, COLUMNS))
         out.write(pa.RecordBatch.from_pylist([{"id": "x", "query": "q", "pos": []}], COLUMNS))
     assert names(tmp_path) == []
@@ -58,13 +69,17 @@ def test_rows_that_do_not_add_up_are_no_output(tmp_path):
     report.rows_in = 51
     with (
         pytest.raises(RuntimeError, match="rows do not add up"),
-        Writer(report, str(tmp_path / "o.parquet"), "examples", COLUMNS, version="1", options={}) as out,
+        Writer(
+            report, str(tmp_path / "o.parquet"), "examples", COLUMNS, version="1", options={}
+        ) as out,
     ):
         out.write(pa.RecordBatch.from_pylist(ROWS, COLUMNS))
     assert names(tmp_path) == []
 
 
-def child(code: str, folder, name: str = "out.parquet", stdout: Any = subprocess.DEVNULL) -> subprocess.CompletedProcess:
+def child(
+    code: str, folder, name: str = "out.parquet", stdout: Any = subprocess.DEVNULL
+) -> subprocess.CompletedProcess:
     """Python that runs `code` with the stream's names at hand and `path` = folder/name."""
     program = f"""
 import os, resource, signal, sys
@@ -106,7 +121,10 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_file(ending, tmp_path):
 def test_kill_9_at_the_commit_leaves_the_old_file_and_the_next_run_cleans_up(moment, tmp_path):
     path = write(tmp_path / "out.parquet", ROWS)
     before = path.read_bytes()
-    done = child(f"{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nwrite(path, numbered(50_000))", tmp_path)
+    done = child(
+        f"{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nwrite(path, numbered(50_000))",
+        tmp_path,
+    )
     assert done.returncode == -signal.SIGKILL
     assert path.read_bytes() == before
     assert len(names(tmp_path)) == 2  # the leftover, hidden from globs and folders
@@ -136,7 +154,9 @@ def test_an_output_may_replace_its_own_input(tmp_path):
     path = write(tmp_path / "rows.parquet", numbered(20_000))
     report = Report("maker", quiet=True)
     rows = Reader(report, [str(path)], "examples")
-    with Writer(report, str(path), "examples", rows.columns, version="1", options={}, sources=[rows]) as out:
+    with Writer(
+        report, str(path), "examples", rows.columns, version="1", options={}, sources=[rows]
+    ) as out:
         for batch in rows:
             out.write(batch)
     assert read(path) == numbered(20_000)
@@ -185,9 +205,12 @@ def test_a_failure_into_a_pipe_ends_in_bytes_on_which_stock_readers_fail(tmp_pat
         program = child(code, tmp_path, stdout=stdout)
     assert program.returncode == 0, program.stderr
     assert (tmp_path / "stdout").read_bytes().endswith(b"\xff\xff\xff\xff\xff\xff\xff\x7f")
-    with pytest.raises(Refused, match="the program before this one failed after 8,192 rows"):
+    with pytest.raises(InputError, match="the program before this one failed after 8,192 rows"):
         read(tmp_path / "stdout")
-    with pytest.raises((pa.ArrowInvalid, OSError)), pa.ipc.open_stream((tmp_path / "stdout").read_bytes()) as stock:
+    with (
+        pytest.raises((pa.ArrowInvalid, OSError)),
+        pa.ipc.open_stream((tmp_path / "stdout").read_bytes()) as stock,
+    ):
         stock.read_all()
     import polars
 
@@ -206,21 +229,34 @@ def test_a_failure_into_a_pipe_ends_in_bytes_on_which_stock_readers_fail(tmp_pat
 )
 def test_an_output_that_cannot_work_is_refused_before_any_work(name, message, tmp_path):
     (tmp_path / "folder.parquet").mkdir()
-    with pytest.raises((Usage, Refused), match=message):
+    with pytest.raises((UsageError, InputError), match=message):
         open_writer(tmp_path / name)
     assert names(tmp_path) == ["folder.parquet"]
 
 
 def test_a_terminal_on_stdout_is_refused_before_any_work(monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    with pytest.raises(Usage, match="which a terminal cannot show"):
+    with pytest.raises(UsageError, match="which a terminal cannot show"):
         Writer(Report("maker"), None, "examples", COLUMNS, version="1", options={})
 
 
 def test_parquet_has_page_checksums_compressed_text_and_plain_vectors(tmp_path):
-    columns = pa.schema([pa.field("text_hash", pa.string(), False), pa.field("vector", pa.list_(pa.float32(), 4), False)])
+    columns = pa.schema(
+        [
+            pa.field("text_hash", pa.string(), False),
+            pa.field("vector", pa.list_(pa.float32(), 4), False),
+        ]
+    )
     row = {"text_hash": "0" * 32, "vector": [0.0, 1.0, 2.0, 3.0]}
-    with Writer(Report("m"), str(tmp_path / "v.parquet"), "vectors", columns, version="1", options={}, count=False) as out:
+    with Writer(
+        Report("m"),
+        str(tmp_path / "v.parquet"),
+        "vectors",
+        columns,
+        version="1",
+        options={},
+        count=False,
+    ) as out:
         out.write(pa.RecordBatch.from_pylist([row] * 10, columns))
     group = pq.read_metadata(tmp_path / "v.parquet").row_group(0)
     found = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}

@@ -17,14 +17,29 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 from fletching.io import Reader
 from fletching.report import Report
 
 sys.path.insert(0, os.path.dirname(__file__))
 from streams import FORMATS, columns_of, numbered, read, write
 
-ODD = ["\x00", "\u202e abc", "\ufeff", "e\u0301", "é", "👩‍👩‍👧", "\r\n", "\u2028", "", " ", '"', "\\", "\U0010ffff", "\ud7ff\ue000"]
+ODD = [
+    "\x00",
+    "\u202e abc",
+    "\ufeff",
+    "e\u0301",
+    "é",
+    "👩‍👩‍👧",
+    "\r\n",
+    "\u2028",
+    "",
+    " ",
+    '"',
+    "\\",
+    "\U0010ffff",
+    "\ud7ff\ue000",
+]
 text = st.text(max_size=6) | st.sampled_from(ODD)
 number = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -36,9 +51,20 @@ def rows(draw) -> list[dict]:
     for i in range(draw(st.integers(1, 5))):
         pos = draw(st.lists(text, min_size=1, max_size=3))
         neg = draw(st.none() | st.lists(text, max_size=2))
-        row = {"id": f"{i}", "query": draw(text), "pos": pos, "neg": neg, "prompt": draw(st.none() | text), "extra": draw(text)}
+        row = {
+            "id": f"{i}",
+            "query": draw(text),
+            "pos": pos,
+            "neg": neg,
+            "prompt": draw(st.none() | text),
+            "extra": draw(text),
+        }
         row["pos_scores"] = draw(st.none() | st.lists(number, min_size=len(pos), max_size=len(pos)))
-        row["neg_ids"] = None if neg is None else draw(st.none() | st.lists(text, min_size=len(neg), max_size=len(neg)))
+        row["neg_ids"] = (
+            None
+            if neg is None
+            else draw(st.none() | st.lists(text, min_size=len(neg), max_size=len(neg)))
+        )
         made.append(row)
     return made
 
@@ -77,9 +103,17 @@ def test_batches_that_are_read_depend_on_the_rows_alone(tmp_path):
     pq.write_table(table.slice(9_000), tmp_path / "part-2.parquet")
 
     def sizes(*names):
-        return [batch.num_rows for batch in Reader(Report("r"), [str(tmp_path / name) for name in names], "examples")]
+        return [
+            batch.num_rows
+            for batch in Reader(Report("r"), [str(tmp_path / name) for name in names], "examples")
+        ]
 
-    assert sizes("whole.arrows") == sizes("groups.parquet") == sizes("part-1.parquet", "part-2.parquet") == [8192, 8192, 3616]
+    assert (
+        sizes("whole.arrows")
+        == sizes("groups.parquet")
+        == sizes("part-1.parquet", "part-2.parquet")
+        == [8192, 8192, 3616]
+    )
 
 
 def test_a_row_above_64_megabytes_stands_alone_and_other_batches_stay_below(tmp_path):
@@ -134,7 +168,12 @@ def by_pandas(table, path):
 def by_duckdb(table, path):
     import duckdb
 
-    duckdb.sql(f"copy (select * from table) to '{path}' (format parquet)".replace("from table", "from rows"), connection=_duck(table))
+    duckdb.sql(
+        f"copy (select * from table) to '{path}' (format parquet)".replace(
+            "from table", "from rows"
+        ),
+        connection=_duck(table),
+    )
 
 
 def _duck(table):
@@ -173,7 +212,9 @@ PRODUCERS = [
 
 @pytest.mark.parametrize("produce", PRODUCERS, ids=lambda produce: produce.__name__)
 def test_files_of_other_programs_are_read_as_they_are(produce, tmp_path, examples):
-    content = [row | {"neg": ["né", "n"] if i % 2 else None, "rank": i} for i, row in enumerate(examples)]
+    content = [
+        row | {"neg": ["né", "n"] if i % 2 else None, "rank": i} for i, row in enumerate(examples)
+    ]
     path = str(tmp_path / "foreign.bin")
     produce(pa.Table.from_pylist(content), path)
     assert [{name: row[name] for name in content[0]} for row in read(path)] == content
@@ -193,7 +234,9 @@ def test_several_files_with_different_unknown_columns_become_one_with_nulls(tmp_
         ("3", None, 3, None),
     ]
     write(tmp_path / "d.parquet", [{"id": "4", "query": "q", "pos": ["d"], "x": "text"}])
-    with pytest.raises(Refused, match=r"d.parquet: column `x` is string, but int64 in an input before"):
+    with pytest.raises(
+        InputError, match=r"d.parquet: column `x` is string, but int64 in an input before"
+    ):
         read(tmp_path / "a.parquet", tmp_path / "d.parquet")
 
 
@@ -213,16 +256,25 @@ def test_folders_globs_and_urls_name_files_in_order(tmp_path):
     assert ids(f"file://{tmp_path}/*.jsonl*") == "12"
     for name in ("a.jsonl", "b.parquet", "c.jsonl.zst"):
         fsspec.filesystem("memory").pipe(f"/{tmp_path.name}/{name}", (tmp_path / name).read_bytes())
-    assert ids(f"memory://{tmp_path.name}/b.parquet", f"memory://{tmp_path.name}/c.jsonl.zst") == "02"
+    assert (
+        ids(f"memory://{tmp_path.name}/b.parquet", f"memory://{tmp_path.name}/c.jsonl.zst") == "02"
+    )
     assert ids(f"memory://{tmp_path.name}/*.*") == "102"
 
 
 @pytest.mark.parametrize(
-    "name", ["missing.parquet", "*.nothing", "memory://no/such.parquet", "memory://no/such/*.parquet", "unknown://x/y.parquet"]
+    "name",
+    [
+        "missing.parquet",
+        "*.nothing",
+        "memory://no/such.parquet",
+        "memory://no/such/*.parquet",
+        "unknown://x/y.parquet",
+    ],
 )
 def test_an_input_that_is_not_there_is_refused_by_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InputError) as refused:
         read(name)
     assert name in refused.value.what
 
@@ -232,9 +284,9 @@ def test_a_file_whose_name_looks_like_a_pattern_is_read(tmp_path):
 
 
 def test_a_folder_without_data_and_stdin_beside_files_are_refused(tmp_path):
-    with pytest.raises(Refused, match="holds no .parquet"):
+    with pytest.raises(InputError, match="holds no .parquet"):
         read(tmp_path)
-    with pytest.raises(Usage, match="stands beside other inputs"):
+    with pytest.raises(UsageError, match="stands beside other inputs"):
         read("-", tmp_path)
 
 
@@ -256,14 +308,16 @@ def test_every_format_is_read_from_stdin_by_its_content(ending, tmp_path, monkey
             buffer[: len(piece)] = piece
             return len(piece)
 
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Pipe(path.read_bytes()), 16)))
+    monkeypatch.setattr(
+        "sys.stdin", io.TextIOWrapper(io.BufferedReader(Pipe(path.read_bytes()), 16))
+    )
     assert read("-") == numbered(5)
 
 
 def test_a_terminal_on_stdin_is_refused_at_once(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO())
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    with pytest.raises(Usage, match="stdin is a terminal"):
+    with pytest.raises(UsageError, match="stdin is a terminal"):
         read()
 
 
@@ -278,7 +332,7 @@ def test_concatenated_streams_are_read_to_the_end(tmp_path):
     (tmp_path / "both.arrows").write_bytes(one + two)
     assert read(tmp_path / "both.arrows") == numbered(10) * 2
     (tmp_path / "cut.arrows").write_bytes(one + two[:-20])
-    with pytest.raises(Refused, match="cut.arrows"):
+    with pytest.raises(InputError, match="cut.arrows"):
         read(tmp_path / "cut.arrows")
 
 
@@ -288,17 +342,19 @@ def test_every_part_of_a_concatenated_stream_must_be_of_our_version(tmp_path):
     foreign = ours.replace(b'"version":"1.0"}', b'"version":"2.0"}')
     assert foreign != ours
     (tmp_path / "both.arrows").write_bytes(ours + foreign)
-    with pytest.raises(Refused, match=r"both.arrows is examples 2.0, but this reader reads 1.0"):
+    with pytest.raises(InputError, match=r"both.arrows is examples 2.0, but this reader reads 1.0"):
         read(tmp_path / "both.arrows")
 
 
 def test_a_concatenated_stream_with_fewer_columns_is_read_and_with_more_refused(tmp_path):
     plain = write(tmp_path / "plain.arrows", numbered(2)).read_bytes()
-    more = write(tmp_path / "more.arrows", [row | {"extra": "e"} for row in numbered(2)]).read_bytes()
+    more = write(
+        tmp_path / "more.arrows", [row | {"extra": "e"} for row in numbered(2)]
+    ).read_bytes()
     (tmp_path / "fewer.arrows").write_bytes(more + plain)
     assert [row["extra"] for row in read(tmp_path / "fewer.arrows")] == ["e", "e", None, None]
     (tmp_path / "later.arrows").write_bytes(plain + more)
-    with pytest.raises(Refused, match="column `extra` comes up after 2 rows"):
+    with pytest.raises(InputError, match="column `extra` comes up after 2 rows"):
         read(tmp_path / "later.arrows")
 
 
@@ -316,19 +372,30 @@ def test_compressed_files_of_any_kind_are_read(tmp_path):
 
 def test_values_that_an_array_would_change_are_refused_with_their_line(tmp_path):
     def lines(*rows):
-        (tmp_path / "in.jsonl").write_text("".join(json.dumps({"query": "q", "pos": ["p"], **row}) + "\n" for row in rows))
+        (tmp_path / "in.jsonl").write_text(
+            "".join(json.dumps({"query": "q", "pos": ["p"], **row}) + "\n" for row in rows)
+        )
         return tmp_path / "in.jsonl"
 
-    for first, second in ((1, 1.5), ({"a": 1}, {"a": 1, "b": 2}), ([["ab"]], ["ab"]), ("a", 1), (True, 1)):
-        with pytest.raises(Refused, match="in.jsonl, line (1|2): `extra` is no "):
+    for first, second in (
+        (1, 1.5),
+        ({"a": 1}, {"a": 1, "b": 2}),
+        ([["ab"]], ["ab"]),
+        ("a", 1),
+        (True, 1),
+    ):
+        with pytest.raises(InputError, match="in.jsonl, line (1|2): `extra` is no "):
             rows = [{"extra": first}] * 8192 + [{"extra": second}]
             try:
                 read(lines(*rows))
-            except Refused as refused:
+            except InputError as refused:
                 refused.what = refused.what.replace("8,193", "2")
-                raise Refused(refused.what) from None
+                raise InputError(refused.what) from None
     assert [row["extra"] for row in read(lines({"extra": 1}, {"extra": 1.5}))] == [1.0, 1.5]
-    assert [row["extra"] for row in read(lines({"extra": {"a": 1}}, {"extra": {"b": 2}}))] == [{"a": 1, "b": None}, {"a": None, "b": 2}]
+    assert [row["extra"] for row in read(lines({"extra": {"a": 1}}, {"extra": {"b": 2}}))] == [
+        {"a": 1, "b": None},
+        {"a": None, "b": 2},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -346,13 +413,13 @@ def test_values_that_an_array_would_change_are_refused_with_their_line(tmp_path)
 )
 def test_bad_lines_are_refused_by_their_number(content, message, tmp_path):
     (tmp_path / "in.jsonl").write_bytes(content)
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(InputError, match=message):
         read(tmp_path / "in.jsonl")
 
 
 def test_a_table_is_refused_with_the_tool_that_reads_tables(tmp_path):
     (tmp_path / "t.csv").write_text("query,pos\na,b\n")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InputError) as refused:
         read(tmp_path / "t.csv")
     assert "csv2pairs" in refused.value.fix
 
@@ -366,7 +433,7 @@ def test_blank_lines_byte_order_mark_and_windows_line_ends_do_not_matter(tmp_pat
 def test_a_column_that_comes_up_after_the_first_block_is_refused(tmp_path):
     content = [*numbered(8192), {"query": "q", "pos": ["p"], "late": 1}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
-    with pytest.raises(Refused, match="line 8,193: new column `late` after 8,192 rows"):
+    with pytest.raises(InputError, match="line 8,193: new column `late` after 8,192 rows"):
         read(tmp_path / "in.jsonl")
 
 

@@ -46,7 +46,12 @@ def test_content_ids_are_equal_exactly_for_equal_parts(one, other):
 
 
 def test_the_boundary_between_parts_enters_the_id():
-    assert len({content_id("ab", "c"), content_id("a", "bc"), content_id("abc"), content_id("abc", "")}) == 4
+    assert (
+        len(
+            {content_id("ab", "c"), content_id("a", "bc"), content_id("abc"), content_id("abc", "")}
+        )
+        == 4
+    )
 
 
 @given(seeds, keys, st.integers(0, 200))
@@ -57,7 +62,10 @@ def test_permuted_gives_each_number_once(seed, key, size):
 @given(seeds, keys, st.integers(0, 50), st.integers(0, 50))
 def test_a_shorter_draw_is_the_start_of_a_longer_one(seed, key, few, more):
     longer = list(itertools.islice(seeded_random.permuted(seed, key, 50), max(few, more)))
-    assert list(itertools.islice(seeded_random.permuted(seed, key, 50), min(few, more))) == longer[: min(few, more)]
+    assert (
+        list(itertools.islice(seeded_random.permuted(seed, key, 50), min(few, more)))
+        == longer[: min(few, more)]
+    )
 
 
 @given(st.lists(keys, unique=True, min_size=2, max_size=5), st.randoms())
@@ -68,7 +76,11 @@ def test_a_draw_of_a_row_does_not_depend_on_other_rows_or_their_order(rows, rand
 
 
 def test_another_seed_or_row_draws_other_numbers():
-    drawn = {tuple(itertools.islice(seeded_random.numbers(seed, key), 3)) for seed in range(50) for key in ("a", "b", "")}
+    drawn = {
+        tuple(itertools.islice(seeded_random.numbers(seed, key), 3))
+        for seed in range(50)
+        for key in ("a", "b", "")
+    }
     assert len(drawn) == 150
 
 
@@ -78,13 +90,23 @@ def test_five_of_a_million_are_drawn_without_making_a_million():
 
 def test_every_place_gets_every_number_about_equally_often():
     rounds, size = 6000, 6
-    counts = Counter((place, number) for i in range(rounds) for place, number in enumerate(seeded_random.permuted(1, f"row {i}", size)))
+    counts = Counter(
+        (place, number)
+        for i in range(rounds)
+        for place, number in enumerate(seeded_random.permuted(1, f"row {i}", size))
+    )
     expected = rounds / size
-    chi_square = sum((counts[place, number] - expected) ** 2 / expected for place in range(size) for number in range(size))
+    chi_square = sum(
+        (counts[place, number] - expected) ** 2 / expected
+        for place in range(size)
+        for number in range(size)
+    )
     assert chi_square < 60  # 25 degrees of freedom: above 60 by chance in one case of 10,000
 
 
 def test_numbers_use_all_of_their_64_bits_evenly():
     drawn = list(itertools.islice(seeded_random.numbers(3, "row"), 4000))
     ones = [sum(number >> bit & 1 for number in drawn) for bit in range(64)]
-    assert all(abs(count - 2000) < 5 * 31.6 for count in ones)  # five standard deviations of a fair coin
+    assert all(
+        abs(count - 2000) < 5 * 31.6 for count in ones
+    )  # five standard deviations of a fair coin

@@ -7,7 +7,7 @@ import os
 import pyarrow as pa
 import pytest
 
-from fletching.io import Together, Writer
+from fletching.io import AtomicOutputs, Writer
 from fletching.report import Report
 
 COLUMNS = pa.schema([pa.field("id", pa.string(), False), pa.field("text", pa.string(), False)])
@@ -28,7 +28,9 @@ def test_all_files_are_complete_before_the_first_takes_its_name(tmp_path, monkey
         real(source, target)
 
     monkeypatch.setattr(os, "replace", replace)
-    with Together(writer(report, tmp_path / "a.parquet"), writer(report, tmp_path / "b.jsonl")) as outputs:
+    with AtomicOutputs(
+        writer(report, tmp_path / "a.parquet"), writer(report, tmp_path / "b.jsonl")
+    ) as outputs:
         for out in outputs.writers:
             out.write(ROWS)
     assert seen == [[True, True], [True, True]]
@@ -43,7 +45,7 @@ def test_a_failure_of_the_last_output_leaves_none_of_the_first(tmp_path, monkeyp
     def full(end):
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"), Together(first, last):
+    with pytest.raises(OSError, match="No space"), AtomicOutputs(first, last):
         first.write(ROWS)
         last.write(ROWS)
         monkeypatch.setattr(last.output, "close", full)
@@ -52,7 +54,7 @@ def test_a_failure_of_the_last_output_leaves_none_of_the_first(tmp_path, monkeyp
 
 def test_an_exception_in_the_block_withdraws_every_output_even_a_completed_one(tmp_path):
     report = Report("tool", quiet=True)
-    with pytest.raises(KeyError), Together() as outputs:
+    with pytest.raises(KeyError), AtomicOutputs() as outputs:
         outputs.add(writer(report, tmp_path / "a.parquet")).complete()
         outputs.add(writer(report, tmp_path / "b.arrow")).write(ROWS)
         raise KeyError
@@ -62,7 +64,10 @@ def test_an_exception_in_the_block_withdraws_every_output_even_a_completed_one(t
 def test_the_account_of_all_counted_outputs_must_balance(tmp_path):
     report = Report("tool", quiet=True)
     report.rows_in = 3
-    with pytest.raises(RuntimeError, match="add up"), Together(writer(report, tmp_path / "a.parquet")) as outputs:
+    with (
+        pytest.raises(RuntimeError, match="add up"),
+        AtomicOutputs(writer(report, tmp_path / "a.parquet")) as outputs,
+    ):
         side = outputs.add(writer(report, tmp_path / "side.parquet", count=False))
         outputs.writers[0].write(ROWS)
         for _ in range(2):

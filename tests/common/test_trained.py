@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fletching import text_keys, training_index
-from fletching.errors import Refused
-from fletching.training_index import TrainedOn
+from fletching.errors import InputError
+from fletching.training_index import TrainingIndex
 
 LONG = "one two three four five six seven eight nine ten"
 
 
-def of(*texts: str, most_runs: int = training_index.MOST_RUNS) -> TrainedOn:
-    found = TrainedOn(most_runs)
+def of(*texts: str, most_runs: int = training_index.MOST_RUNS) -> TrainingIndex:
+    found = TrainingIndex(most_runs)
     found.add(pa.array(texts))
     found.settle()
     return found
@@ -26,9 +26,17 @@ def of(*texts: str, most_runs: int = training_index.MOST_RUNS) -> TrainedOn:
 def test_a_text_is_found_again_however_it_is_spelled_and_another_is_not(tmp_path):
     of("The owl  hunts.", "", LONG).save(tmp_path)
     found = training_index.load(tmp_path)
-    asked = text_keys.of(pa.array(["the OWL hunts.", "The owl sleeps.", " "]))
+    asked = text_keys.hash_texts(pa.array(["the OWL hunts.", "The owl sleeps.", " "]))
     assert text_keys.among(asked, found.whole).tolist() == [True, False, False]
-    _, runs = text_keys.of_runs(pa.array(["Two, three: four five six seven eight nine!", "two three five four six seven eight nine"]), 8)
+    _, runs = text_keys.hash_word_runs(
+        pa.array(
+            [
+                "Two, three: four five six seven eight nine!",
+                "two three five four six seven eight nine",
+            ]
+        ),
+        8,
+    )
     assert text_keys.among(runs, found.runs).tolist() == [True, False]
     assert len(found.runs) == 3
 
@@ -37,8 +45,10 @@ def test_a_text_is_found_again_however_it_is_spelled_and_another_is_not(tmp_path
 @given(st.lists(st.lists(st.text("ab ", max_size=30), max_size=5), max_size=5))
 def test_the_file_does_not_depend_on_order_or_batches(tmp_path, batches):
     files = []
-    for number, order in enumerate((batches, [list(reversed([text for batch in batches for text in batch]))])):
-        found = TrainedOn()
+    for number, order in enumerate(
+        (batches, [list(reversed([text for batch in batches for text in batch]))])
+    ):
+        found = TrainingIndex()
         for batch in order:
             found.add(pa.array(batch, pa.string()))
         (tmp_path / str(number)).mkdir(exist_ok=True)
@@ -59,11 +69,13 @@ def test_many_runs_are_thinned_to_a_sample_that_says_how_thin(tmp_path):
 
 
 def test_what_the_base_model_saw_stays_with_the_model_tuned_from_it():
-    base, tuned = of(LONG, "the base", most_runs=1), TrainedOn()
+    base, tuned = of(LONG, "the base", most_runs=1), TrainingIndex()
     tuned.add(pa.array(["the tuned"]))
     tuned.include(base)
     tuned.settle()
-    assert text_keys.among(text_keys.of(pa.array(["The base", "The tuned", LONG, "other"])), tuned.whole).tolist() == [
+    assert text_keys.among(
+        text_keys.hash_texts(pa.array(["The base", "The tuned", LONG, "other"])), tuned.whole
+    ).tolist() == [
         True,
         True,
         True,
@@ -86,8 +98,13 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
     elif damage == "foreign":
         pq.write_table(pa.table({"a": [1]}), path)
     else:
-        pq.write_table(pq.read_table(path).replace_schema_metadata({training_index.META: b'{"version": "2.0", "words": 8}'}), path)
-    with pytest.raises(Refused, match="version 2.0" if damage == "version" else "damaged"):
+        pq.write_table(
+            pq.read_table(path).replace_schema_metadata(
+                {training_index.META: b'{"version": "2.0", "words": 8}'}
+            ),
+            path,
+        )
+    with pytest.raises(InputError, match="version 2.0" if damage == "version" else "damaged"):
         training_index.load(tmp_path)
 
 

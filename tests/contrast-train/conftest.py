@@ -12,12 +12,26 @@ import pytest
 from conftest import Ran
 from suite import Running, call_ranks
 
-FAST = ("--batch", "5", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32", "--activations", "0")
+FAST = (
+    "--batch",
+    "5",
+    "--batch-tokens",
+    "64",
+    "--lr",
+    "1e-3",
+    "--dtype",
+    "float32",
+    "--activations",
+    "0",
+)
 
 
 @pytest.fixture
 def data(tmp_path: Path, write: Any, examples: list[dict[str, Any]]) -> str:
-    return write(tmp_path / "train.parquet", [row | {"neg": [examples[i - 1]["pos"][0]]} for i, row in enumerate(examples)])
+    return write(
+        tmp_path / "train.parquet",
+        [row | {"neg": [examples[i - 1]["pos"][0]]} for i, row in enumerate(examples)],
+    )
 
 
 @pytest.fixture
@@ -25,9 +39,23 @@ def command(data: str, model: str, tmp_path: Path) -> Any:
     """command(ranks, "out", *argv): the words of a run in so many processes."""
 
     def command(ranks: int, out: str, *argv: Any, rows: str = data) -> list[str]:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+        launcher = (
+            [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
+            if ranks > 1
+            else []
+        )
         program = str(Path(sys.executable).parent / "contrast-train")
-        return [*launcher, program, rows, "--model", model, "-o", str(tmp_path / out), *FAST, *map(str, argv)]
+        return [
+            *launcher,
+            program,
+            rows,
+            "--model",
+            model,
+            "-o",
+            str(tmp_path / out),
+            *FAST,
+            *map(str, argv),
+        ]
 
     return command
 
@@ -35,7 +63,9 @@ def command(data: str, model: str, tmp_path: Path) -> Any:
 @pytest.fixture
 def forked(command: Any) -> Any:
     """forked(2, "out", *argv): as `command`, run, but each rank is forked from a process that has torch."""
-    return lambda ranks, out, *argv, **how: call_ranks(ranks, ["contrast-train", *command(1, out, *argv)[1:]], **how)
+    return lambda ranks, out, *argv, **how: call_ranks(
+        ranks, ["contrast-train", *command(1, out, *argv)[1:]], **how
+    )
 
 
 @pytest.fixture

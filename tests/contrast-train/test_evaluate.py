@@ -12,12 +12,21 @@ from contrast_train.training.retrieval_evaluator import HeldOut, margin, ndcg, r
 
 
 def test_ndcg_and_mrr_of_a_known_ranking() -> None:
-    table = pa.table({"query": ["a", "b"], "pos": [["p1", "p2"], ["p3"]], "neg": [["n1"], None], "prompt": [None, "x: "]})
+    table = pa.table(
+        {
+            "query": ["a", "b"],
+            "pos": [["p1", "p2"], ["p3"]],
+            "neg": [["n1"], None],
+            "prompt": [None, "x: "],
+        }
+    )
     held = HeldOut(table.to_batches(), "q: ", "dev")
     assert held.queries == ["q: a", "x: b"]
     assert held.documents == ["p1", "p2", "n1", "p3"]
     documents = torch.eye(4)
-    queries = torch.tensor([[0.5, 0.1, 0.9, 0.0], [0.3, 0.2, 0.1, 0.0]])  # ranks: p1 2nd, p2 3rd; p3 4th
+    queries = torch.tensor(
+        [[0.5, 0.1, 0.9, 0.0], [0.3, 0.2, 0.1, 0.0]]
+    )  # ranks: p1 2nd, p2 3rd; p3 4th
     values = held.measure(lambda q, d: (queries, documents))
     first = (1 / math.log2(3) + 1 / math.log2(4)) / (1 + 1 / math.log2(3))
     assert values["ndcg_at_10"] == pytest.approx((first + 1 / math.log2(5)) / 2)

@@ -26,7 +26,9 @@ class Toy(nn.Module):
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.tokens = nn.Embedding(50, 16)
-        self.layers = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Dropout(dropout), nn.Linear(32, 12))
+        self.layers = nn.Sequential(
+            nn.Linear(16, 32), nn.GELU(), nn.Dropout(dropout), nn.Linear(32, 12)
+        )
 
     def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
         mask = features["attention_mask"][..., None].to(self.tokens.weight)
@@ -51,12 +53,17 @@ def features(seed: int = 0, rows: int = 9) -> dict[str, Tensor]:
             torch.cat([pairs, torch.tensor([[0, min(4, 2 * rows - 1)]])]),
             torch.cat([torch.cat([pairs[:, :1], each], 1) for each in (pairs, hard)]),
             torch.randn(2 * rows, generator=gen),
-            *(torch.nn.functional.normalize(torch.randn(count, 3, generator=gen), dim=1) for count in (rows, 2 * rows)),
+            *(
+                torch.nn.functional.normalize(torch.randn(count, 3, generator=gen), dim=1)
+                for count in (rows, 2 * rows)
+            ),
         )._asdict(),
     }
 
 
-def gradient(model: nn.Module, batch: dict[str, Tensor], loss: Any, **settings: Any) -> tuple[float, Tensor]:
+def gradient(
+    model: nn.Module, batch: dict[str, Tensor], loss: Any, **settings: Any
+) -> tuple[float, Tensor]:
     model.zero_grad()
     value = Objective(model, loss, **settings)([batch])
     value.backward()
@@ -72,23 +79,31 @@ LOSSES = {
     "infonce": losses.infonce,
     "symmetric": functools.partial(losses.infonce, symmetric=True, temperature=0.1),
     "own": functools.partial(losses.infonce, candidates="own"),
-    "query-negatives": functools.partial(losses.infonce, query_negatives=True, similarity="dot", temperature=1.0),
+    "query-negatives": functools.partial(
+        losses.infonce, query_negatives=True, similarity="dot", temperature=1.0
+    ),
     "triplet": functools.partial(losses.triplet, margin=0.7),
     "kl": functools.partial(losses.kl, teacher_temperature=0.5),
     "infonce+kl": functools.partial(losses.infonce_kl, kl_weight=0.3, guide_margin=0.1),
     "margin-mse": losses.margin_mse,
     "cosent": losses.cosent,
-    "matryoshka": functools.partial(losses.matryoshka, loss=losses.infonce, dims=[4, 12], weights=[1, 2]),
+    "matryoshka": functools.partial(
+        losses.matryoshka, loss=losses.infonce, dims=[4, 12], weights=[1, 2]
+    ),
 }
 
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("batch_tokens", [1, 16, 40, 200])
 @pytest.mark.parametrize("keep_tokens", [0, 90])
-def test_any_micro_batch_size_gives_the_one_pass_gradient(name: str, batch_tokens: int, keep_tokens: int) -> None:
+def test_any_micro_batch_size_gives_the_one_pass_gradient(
+    name: str, batch_tokens: int, keep_tokens: int
+) -> None:
     model, batch = seeded(), features()
     value, whole = gradient(model, batch, LOSSES[name], batch_tokens=10**6)
-    again, parts = gradient(model, batch, LOSSES[name], batch_tokens=batch_tokens, keep_tokens=keep_tokens)
+    again, parts = gradient(
+        model, batch, LOSSES[name], batch_tokens=batch_tokens, keep_tokens=keep_tokens
+    )
     assert again == pytest.approx(value, rel=1e-6)
     assert (parts - whole).norm() <= 1e-5 * whole.norm()
 
@@ -98,7 +113,9 @@ def test_the_one_pass_gradient_is_torchs_own() -> None:
     _, ours = gradient(model, batch, losses.infonce, batch_tokens=10**6)
     model.zero_grad()
     ids, mask = padded(batch["input_ids"], batch["lengths"], torch.arange(27), 0)
-    vectors = nn.functional.normalize(model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"], dim=1)
+    vectors = nn.functional.normalize(
+        model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"], dim=1
+    )
     scores = vectors[:9] @ vectors[9:].T / 0.05
     scores[0, 4] = -torch.inf
     nn.functional.cross_entropy(scores, torch.arange(9)).backward()
@@ -114,7 +131,9 @@ def test_dropout_of_the_second_pass_is_that_of_the_first(batch_tokens: int) -> N
     after_kept = torch.rand(1)
     torch.manual_seed(1)
     replayed = gradient(model, batch, losses.infonce, batch_tokens=batch_tokens, keep_tokens=0)
-    assert torch.rand(1) == after_kept, "the random numbers after the step do not depend on the replay"
+    assert torch.rand(1) == after_kept, (
+        "the random numbers after the step do not depend on the replay"
+    )
     torch.manual_seed(2)
     other = gradient(model, batch, losses.infonce, batch_tokens=batch_tokens)
     assert (replayed[1] - kept[1]).norm() <= 1e-5 * kept[1].norm()
@@ -124,8 +143,13 @@ def test_dropout_of_the_second_pass_is_that_of_the_first(batch_tokens: int) -> N
 def test_simcse_is_cross_entropy_between_two_views_that_dropout_made() -> None:
     """By the collator's own batch: the reference keeps the graphs of the same micro-batches. A text that stands twice is no negative."""
     words = ["one two", "three four five six", "seven", "eight nine ten", "ONE  two", "one"]
-    rows = [Drawn(i, text, None, (), (), {}, frozenset({text_key(text)}), frozenset()) for i, text in enumerate(words)]
-    collate = Collator(lambda texts, length: [[ord(letter) % 50 for letter in text] for text in texts], views=True)
+    rows = [
+        Drawn(i, text, None, (), (), {}, frozenset({text_key(text)}), frozenset())
+        for i, text in enumerate(words)
+    ]
+    collate = Collator(
+        lambda texts, length: [[ord(letter) % 50 for letter in text] for text in texts], views=True
+    )
     batch = {name.removeprefix("texts_"): tensor for name, tensor in collate(rows).items()}
     model, count = seeded(dropout=0.4), len(words)
     torch.manual_seed(1)
@@ -135,7 +159,9 @@ def test_simcse_is_cross_entropy_between_two_views_that_dropout_made() -> None:
     vectors = torch.empty(2 * count, 12)
     for part in (parts := micro_batches(batch["lengths"], 40)):
         ids, mask = padded(batch["input_ids"], batch["lengths"], part, 0)
-        vectors = vectors.index_put((part,), model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"])
+        vectors = vectors.index_put(
+            (part,), model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
+        )
     unit = nn.functional.normalize(vectors, dim=1)
     scores = unit[:count] @ unit[count:].T / 0.05
     scores[0, 4] = scores[4, 0] = -torch.inf
@@ -147,15 +173,24 @@ def test_simcse_is_cross_entropy_between_two_views_that_dropout_made() -> None:
     assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
 
 
-@pytest.mark.parametrize("name", ["symmetric", "kl", "margin-mse", "cosent", "infonce+kl", "matryoshka"])
+@pytest.mark.parametrize(
+    "name", ["symmetric", "kl", "margin-mse", "cosent", "infonce+kl", "matryoshka"]
+)
 def test_a_learned_temperature_gets_the_slope_of_the_loss(name: str) -> None:
     batch = features()
     objective = Objective(seeded(), LOSSES[name], batch_tokens=16, learned_temperature=0.2)
     (objective([batch]) / 2).backward()
     assert objective.log_temperature is not None
-    at = [Objective(seeded(), functools.partial(LOSSES[name], temperature=0.2 * math.exp(step)))([batch]).item() for step in (-0.02, 0.02)]
+    at = [
+        Objective(seeded(), functools.partial(LOSSES[name], temperature=0.2 * math.exp(step)))(
+            [batch]
+        ).item()
+        for step in (-0.02, 0.02)
+    ]
     assert objective.log_temperature.grad is not None
-    assert objective.log_temperature.grad.item() == pytest.approx((at[1] - at[0]) / 0.04 / 2, rel=2e-3)
+    assert objective.log_temperature.grad.item() == pytest.approx(
+        (at[1] - at[0]) / 0.04 / 2, rel=2e-3
+    )
 
 
 def test_prompts_of_different_length_stand_in_different_micro_batches() -> None:
@@ -174,7 +209,9 @@ def test_the_loss_is_scaled_as_the_trainer_scales_it() -> None:
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 300))
-def test_every_text_stands_in_one_micro_batch_within_the_budget(lengths: list[int], budget: int) -> None:
+def test_every_text_stands_in_one_micro_batch_within_the_budget(
+    lengths: list[int], budget: int
+) -> None:
     parts = micro_batches(torch.tensor(lengths), budget)
     assert sorted(torch.cat(parts).tolist()) == list(range(len(lengths)))
     for part in parts:
@@ -184,7 +221,9 @@ def test_every_text_stands_in_one_micro_batch_within_the_budget(lengths: list[in
 
 @pytest.mark.parametrize("left", [False, True])
 def test_padding_keeps_the_tokens_of_each_text(left: bool) -> None:
-    ids, mask = padded(torch.arange(1, 7), torch.tensor([3, 1, 2]), torch.tensor([2, 0]), pad_id=9, left=left)
+    ids, mask = padded(
+        torch.arange(1, 7), torch.tensor([3, 1, 2]), torch.tensor([2, 0]), pad_id=9, left=left
+    )
     assert [row[keep.bool()].tolist() for row, keep in zip(ids, mask)] == [[5, 6], [1, 2, 3]]
     assert mask[:, -1 if left else 0].all()
     assert (ids[mask == 0] == 9).all()

@@ -21,7 +21,17 @@ def pairwise() -> list[Case]:
     cases = []
     for number, (loss, (wrapper, ranks)) in enumerate(itertools.product(LOSSES, groups)):
         batch_tokens, keep = SPLITS[number % len(SPLITS)]
-        cases.append(Case(loss, wrapper, ranks, batch_tokens, keep, accumulate=1 + number % 3 // 2, rows=(9, 2)[number % 7 == 4]))
+        cases.append(
+            Case(
+                loss,
+                wrapper,
+                ranks,
+                batch_tokens,
+                keep,
+                accumulate=1 + number % 3 // 2,
+                rows=(9, 2)[number % 7 == 4],
+            )
+        )
     return cases
 
 
@@ -42,6 +52,14 @@ def test_the_gradient_is_that_of_one_process_and_one_pass(case: Case, folder: Pa
 def test_the_cover_leaves_no_pair_out() -> None:
     cases = pairwise()
     for split in SPLITS:
-        assert {case.ranks for case in cases if (case.batch_tokens, case.keep) == split} == {1, 2, 4}
-    assert {(case.loss, case.wrapper) for case in cases} == set(itertools.product(LOSSES, ("none", "ddp", "fsdp")))
-    assert {(case.accumulate, case.wrapper) for case in cases} >= set(itertools.product((1, 2), ("ddp", "fsdp")))
+        assert {case.ranks for case in cases if (case.batch_tokens, case.keep) == split} == {
+            1,
+            2,
+            4,
+        }
+    assert {(case.loss, case.wrapper) for case in cases} == set(
+        itertools.product(LOSSES, ("none", "ddp", "fsdp"))
+    )
+    assert {(case.accumulate, case.wrapper) for case in cases} >= set(
+        itertools.product((1, 2), ("ddp", "fsdp"))
+    )

@@ -18,7 +18,14 @@ SPLITS = [(1, 0), (16, 0), (40, 90), (10**6, 0)]  # (tokens of a micro-batch, to
 def cover() -> list[Case]:
     """Micro-batch sizes, accumulation and rows take turns."""
     return [
-        Case(loss, stage, 2, *SPLITS[number % len(SPLITS)], accumulate=1 + number % 3 // 2, rows=(9, 2)[number % 7 == 4])
+        Case(
+            loss,
+            stage,
+            2,
+            *SPLITS[number % len(SPLITS)],
+            accumulate=1 + number % 3 // 2,
+            rows=(9, 2)[number % 7 == 4],
+        )
         for number, (stage, loss) in enumerate(itertools.product(ZERO, LOSSES))
     ]
 
@@ -39,6 +46,10 @@ def test_the_gradient_is_that_of_one_process_and_one_pass(case: Case, folder: Pa
 
 def test_the_cover_leaves_no_pair_out() -> None:
     for split in SPLITS:
-        assert {case.wrapper for case in cover() if (case.batch_tokens, case.keep) == split} == set(ZERO)
-    assert {(case.accumulate, case.wrapper) for case in cover()} >= set(itertools.product((1, 2), ZERO))
+        assert {case.wrapper for case in cover() if (case.batch_tokens, case.keep) == split} == set(
+            ZERO
+        )
+    assert {(case.accumulate, case.wrapper) for case in cover()} >= set(
+        itertools.product((1, 2), ZERO)
+    )
     assert {(case.rows, case.wrapper) for case in cover()} >= set(itertools.product((2, 9), ZERO))

@@ -16,7 +16,20 @@ from contrast_train.losses import Structure, registry
 from contrast_train.losses.requirements import Census, Needs
 from fletching.cli import parse
 
-FAST = ("--batch", "4", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32", "--activations", "0", "--steps", "2")
+FAST = (
+    "--batch",
+    "4",
+    "--batch-tokens",
+    "64",
+    "--lr",
+    "1e-3",
+    "--dtype",
+    "float32",
+    "--activations",
+    "0",
+    "--steps",
+    "2",
+)
 
 
 @pytest.fixture
@@ -24,7 +37,11 @@ def rows(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Every row with two negatives, and a reranker's scores of all three documents."""
     return [
         row
-        | {"neg": [examples[i - 1]["pos"][0], examples[i - 5]["pos"][0]], "pos_scores": [4.0 + i], "neg_scores": [i / 2, -1.0]}
+        | {
+            "neg": [examples[i - 1]["pos"][0], examples[i - 5]["pos"][0]],
+            "pos_scores": [4.0 + i],
+            "neg_scores": [i / 2, -1.0],
+        }
         | {"pos_score_kind": "reranker", "neg_score_kind": "reranker"}
         for i, row in enumerate(examples)
     ]
@@ -46,7 +63,11 @@ def scored_batch(seed: int) -> tuple[Tensor, Tensor, Structure]:
     terms = torch.tensor([[0, 0], [1, 3], [2, 5], [3, 7]])
     lists = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 0, 2], [1, 1, 3], [1, 1, 4]])
     hard = torch.tensor([[0, 1], [0, 2], [1, 4]])
-    return q, d, Structure(terms, torch.full((4,), 0.25), hard, terms, lists, torch.randn(5, generator=gen))
+    return (
+        q,
+        d,
+        Structure(terms, torch.full((4,), 0.25), hard, terms, lists, torch.randn(5, generator=gen)),
+    )
 
 
 def weights(folder: Path) -> bytes:
@@ -62,7 +83,13 @@ def census(*rows: dict[str, Any]) -> Census:
 
 
 LABEL = {"pos_scores": [0.3], "pos_score_kind": "label"}
-RANKED = {"pos_scores": [9.0], "neg": ["n"], "neg_scores": [1.0], "pos_score_kind": "reranker", "neg_score_kind": "reranker"}
+RANKED = {
+    "pos_scores": [9.0],
+    "neg": ["n"],
+    "neg_scores": [1.0],
+    "pos_score_kind": "reranker",
+    "neg_score_kind": "reranker",
+}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +111,10 @@ def test_the_loss_follows_from_what_every_row_carries(made: Census, loss: str) -
 
 def test_scores_that_are_not_used_are_told() -> None:
     assert "the scores of 1 rows are not used" in census(LABEL, {}).loss()[1]
-    assert "not used" not in census(RANKED | {"pos_score_kind": "cosine", "neg_score_kind": "cosine"}).loss()[1]
+    assert (
+        "not used"
+        not in census(RANKED | {"pos_score_kind": "cosine", "neg_score_kind": "cosine"}).loss()[1]
+    )
 
 
 def test_scores_of_different_kinds_stand_in_no_list_together() -> None:
@@ -97,11 +127,15 @@ def test_a_reranker_teaches_by_kl(train: Any, rows: list[dict[str, Any]], tmp_pa
     done = train(rows)
     assert done.rc == 0, done.err
     assert "loss kl: every row carries scores of a reranker or judge" in done.err
-    assert "Loss: kl over cosines (temperature 0.05)" in (tmp_path / "tuned" / "README.md").read_text()
+    assert (
+        "Loss: kl over cosines (temperature 0.05)" in (tmp_path / "tuned" / "README.md").read_text()
+    )
     assert '"loss": "kl"' in (tmp_path / "tuned" / "README.md").read_text()
 
 
-def test_rows_without_the_scores_that_a_loss_needs_are_counted(train: Any, rows: list[dict[str, Any]]) -> None:
+def test_rows_without_the_scores_that_a_loss_needs_are_counted(
+    train: Any, rows: list[dict[str, Any]]
+) -> None:
     rows[0] |= {"neg_scores": None, "neg": None}
     rows[1] |= {"pos_scores": None, "pos_score_kind": None}
     done = train(rows, "--loss", "margin-mse")
@@ -109,8 +143,12 @@ def test_rows_without_the_scores_that_a_loss_needs_are_counted(train: Any, rows:
     assert "2 without a scored positive and hard negative for --loss margin-mse" in done.err
 
 
-def test_labels_train_cosent_and_low_ones_are_no_positives(train: Any, examples: list[dict[str, Any]]) -> None:
-    rows = [row | {"pos_scores": [i / 11], "pos_score_kind": "label"} for i, row in enumerate(examples)]
+def test_labels_train_cosent_and_low_ones_are_no_positives(
+    train: Any, examples: list[dict[str, Any]]
+) -> None:
+    rows = [
+        row | {"pos_scores": [i / 11], "pos_score_kind": "label"} for i, row in enumerate(examples)
+    ]
     assert "loss cosent: every row carries labels" in train(rows).err
     done = train(rows, "--loss", "infonce", "--min-score", "0.5", out="floor")
     assert "6 without a positive of --min-score" in done.err
@@ -145,8 +183,15 @@ OPTIONS = """
 @pytest.mark.parametrize("line", OPTIONS.strip().splitlines())
 def test_each_option_reaches_the_loss(line: str) -> None:
     q, d, structure = scored_batch(3)
-    guides = [torch.nn.functional.normalize(torch.randn(n, 3, generator=torch.Generator().manual_seed(7)), dim=1) for n in (4, 8)]
-    structure = structure._replace(guide_queries=guides[0].double(), guide_documents=guides[1].double())
+    guides = [
+        torch.nn.functional.normalize(
+            torch.randn(n, 3, generator=torch.Generator().manual_seed(7)), dim=1
+        )
+        for n in (4, 8)
+    ]
+    structure = structure._replace(
+        guide_queries=guides[0].double(), guide_documents=guides[1].double()
+    )
     found = []
     for argv in line.split(" | "):
         options = parse(cli.Options, ["--model", "m", "-o", "x", *argv.split()])
@@ -154,30 +199,50 @@ def test_each_option_reaches_the_loss(line: str) -> None:
         cli.check(options)
     assert found[0] != pytest.approx(found[1], rel=1e-6)
     loss = options.loss
-    assert registry.build(options, loss, "dot")(q, d, structure).value.item() != pytest.approx(found[1], rel=1e-6)
+    assert registry.build(options, loss, "dot")(q, d, structure).value.item() != pytest.approx(
+        found[1], rel=1e-6
+    )
 
 
 def test_dot_products_and_margins_start_at_a_temperature_of_one() -> None:
     options = parse(cli.Options, ["--model", "m"])
-    assert [registry.temperature(options, loss, by) for loss, by in (("kl", "cosine"), ("kl", "dot"), ("margin-mse", "cosine"))] == [
+    assert [
+        registry.temperature(options, loss, by)
+        for loss, by in (("kl", "cosine"), ("kl", "dot"), ("margin-mse", "cosine"))
+    ] == [
         0.05,
         1,
         1,
     ]
 
 
-def test_a_guide_masks_and_its_texts_are_encoded_once(train: Any, rows: list[dict[str, Any]], model: str, tmp_path: Path) -> None:
+def test_a_guide_masks_and_its_texts_are_encoded_once(
+    train: Any, rows: list[dict[str, Any]], model: str, tmp_path: Path
+) -> None:
     found = {}
     # The model guides itself. A margin of -2 masks nothing, one of 2 all but the positive.
     for name, argv in {"none": ("-2",), "all": ("2",), "no-guide": ()}.items():
-        done = train(rows, "--loss", "infonce", *(["--guide", model, "--guide-margin", *argv] if argv else []), out=name)
+        done = train(
+            rows,
+            "--loss",
+            "infonce",
+            *(["--guide", model, "--guide-margin", *argv] if argv else []),
+            out=name,
+        )
         assert done.rc == 0, done.err
         found[name] = weights(tmp_path / name)
     assert found["none"] == found["no-guide"] != found["all"]
 
 
-def test_the_learned_temperature_stands_in_the_card(train: Any, rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    assert train(rows, "--loss", "infonce", "--learn-temperature", "--temperature", "0.3", "--lr", "1e-2").rc == 0
+def test_the_learned_temperature_stands_in_the_card(
+    train: Any, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    assert (
+        train(
+            rows, "--loss", "infonce", "--learn-temperature", "--temperature", "0.3", "--lr", "1e-2"
+        ).rc
+        == 0
+    )
     card = (tmp_path / "tuned" / "README.md").read_text()
     final = float(card.split("0.3 at the start, ")[1].split(" at the end")[0])
     assert 0.01 <= final != 0.3
@@ -191,27 +256,56 @@ def test_a_matryoshka_layer_is_saved_and_starts_from_the_base_model(
     done = train(rows, "--matryoshka", "8,48", "--matryoshka-layer", "--lr", "1e-9")
     assert done.rc == 0, done.err
     tuned = SentenceTransformer(str(tmp_path / "tuned"), device="cpu")
-    assert [type(module).__name__ for module in tuned] == ["Transformer", "Pooling", "Dense", "Normalize"]
+    assert [type(module).__name__ for module in tuned] == [
+        "Transformer",
+        "Pooling",
+        "Dense",
+        "Normalize",
+    ]
     assert tuned.get_embedding_dimension() == 48
-    before = SentenceTransformer(model, device="cpu").encode(["owl", "bread"], convert_to_tensor=True)
+    before = SentenceTransformer(model, device="cpu").encode(
+        ["owl", "bread"], convert_to_tensor=True
+    )
     after = tuned.encode(["owl", "bread"], convert_to_tensor=True)
     assert torch.allclose(before, torch.nn.functional.normalize(after[:, :32], dim=1), atol=1e-4)
     moved = train(rows, "--matryoshka", "8,48", "--matryoshka-layer", out="moved")
     assert moved.rc == 0
-    layers = [load_file(next((tmp_path / out).glob("*_Dense/model.safetensors")))["linear.weight"] for out in ("tuned", "moved")]
-    assert (layers[0][32:] - layers[1][32:]).abs().max() > 1e-4, "the numbers beyond the base model's learn too"
+    layers = [
+        load_file(next((tmp_path / out).glob("*_Dense/model.safetensors")))["linear.weight"]
+        for out in ("tuned", "moved")
+    ]
+    assert (layers[0][32:] - layers[1][32:]).abs().max() > 1e-4, (
+        "the numbers beyond the base model's learn too"
+    )
 
 
-def test_dot_products_are_of_vectors_as_they_are(train: Any, rows: list[dict[str, Any]], tmp_path: Path, write: Any) -> None:
+def test_dot_products_are_of_vectors_as_they_are(
+    train: Any, rows: list[dict[str, Any]], tmp_path: Path, write: Any
+) -> None:
     from sentence_transformers import SentenceTransformer
 
-    dev = write(tmp_path / "dev.jsonl", [{"query": row["query"], "pos": row["pos"]} for row in rows])
-    done = train(rows, "--loss", "infonce", "--similarity", "dot", "--eval", dev, "--json-summary", tmp_path / "summary.json")
+    dev = write(
+        tmp_path / "dev.jsonl", [{"query": row["query"], "pos": row["pos"]} for row in rows]
+    )
+    done = train(
+        rows,
+        "--loss",
+        "infonce",
+        "--similarity",
+        "dot",
+        "--eval",
+        dev,
+        "--json-summary",
+        tmp_path / "summary.json",
+    )
     assert done.rc == 0, done.err
     assert "normalising module is left out" in done.err
     tuned = SentenceTransformer(str(tmp_path / "tuned"), device="cpu")
     assert tuned.similarity_fn_name == "dot"
-    queries, documents = (tuned.encode(texts) for texts in ([row["query"] for row in rows], [row["pos"][0] for row in rows]))
+    queries, documents = (
+        tuned.encode(texts)
+        for texts in ([row["query"] for row in rows], [row["pos"][0] for row in rows])
+    )
     assert (queries**2).sum(1).max() > 1.5
     scores = queries @ documents.T
     rank = (scores > scores.diagonal()[:, None]).sum(1) + 1
@@ -235,11 +329,20 @@ def test_two_views_are_two_texts_in_the_batch() -> None:
     from contrast_train.data.collator import Collator
     from contrast_train.data.dataset import Drawn, text_key
 
-    rows = [Drawn(i, text, None, (), (), {}, frozenset({text_key(text)}), frozenset()) for i, text in enumerate(["a", "b", "A"])]
+    rows = [
+        Drawn(i, text, None, (), (), {}, frozenset({text_key(text)}), frozenset())
+        for i, text in enumerate(["a", "b", "A"])
+    ]
     batch = Collator(lambda texts, length: [[ord(text[0])] for text in texts], views=True)(rows)
     assert batch["texts_input_ids"].tolist() == [97, 98, 65, 97, 98, 65]
     assert batch["texts_terms"].tolist() == [[0, 0], [1, 1], [2, 2]]
-    assert sorted(map(tuple, batch["texts_known"].tolist())) == [(0, 0), (0, 2), (1, 1), (2, 0), (2, 2)]
+    assert sorted(map(tuple, batch["texts_known"].tolist())) == [
+        (0, 0),
+        (0, 2),
+        (1, 1),
+        (2, 0),
+        (2, 2),
+    ]
 
 
 def test_views_need_dropout(train: Any, corpus: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -264,7 +367,9 @@ def test_views_need_dropout(train: Any, corpus: list[dict[str, Any]], tmp_path: 
         ("--matryoshka 8,16 --matryoshka-weights 1", "has 1 numbers for 2 dimensions"),
     ],
 )
-def test_options_that_a_loss_does_not_read_are_refused(train: Any, rows: list[dict[str, Any]], argv: str, message: str) -> None:
+def test_options_that_a_loss_does_not_read_are_refused(
+    train: Any, rows: list[dict[str, Any]], argv: str, message: str
+) -> None:
     done = train(rows, *argv.split())
     assert done.rc == 2
     assert message in done.err
@@ -273,12 +378,22 @@ def test_options_that_a_loss_does_not_read_are_refused(train: Any, rows: list[di
 # --- prompts in pooling --------------------------------------------------------------------------
 
 
-def test_prompt_tokens_out_of_pooling_train_the_vectors_that_are_used(train: Any, rows: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_prompt_tokens_out_of_pooling_train_the_vectors_that_are_used(
+    train: Any, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
     from sentence_transformers import SentenceTransformer
 
     prompts = ("--query-prompt", "how is bread made: ", "--doc-prompt", "iron: ")
     assert train(rows, *prompts, "--lr", "0", out="in").rc == 0
-    done = train(rows, *prompts, "--prompt-pooling", "exclude", "--json-summary", tmp_path / "s.json", out="out")
+    done = train(
+        rows,
+        *prompts,
+        "--prompt-pooling",
+        "exclude",
+        "--json-summary",
+        tmp_path / "s.json",
+        out="out",
+    )
     assert done.rc == 0, done.err
     assert weights(tmp_path / "in") != weights(tmp_path / "out")
     tuned = SentenceTransformer(str(tmp_path / "out"), device="cpu")
@@ -296,7 +411,10 @@ def test_prompt_tokens_out_of_pooling_train_the_vectors_that_are_used(train: Any
         base=str(tmp_path / "out"),
     )
     assert again.rc == 0, again.err
-    queries, documents = tuned.encode_query([row["query"] for row in rows]), tuned.encode_document([row["pos"][0] for row in rows])
+    queries, documents = (
+        tuned.encode_query([row["query"] for row in rows]),
+        tuned.encode_document([row["pos"][0] for row in rows]),
+    )
     scores = queries @ documents.T
     rank = (scores > scores.diagonal()[:, None]).sum(1) + 1
     found = json.loads((tmp_path / "s.json").read_text())["measures"]["mrr_at_10_before"]
@@ -309,7 +427,18 @@ def test_the_objective_gives_the_vectors_of_a_model_that_leaves_prompts_out(mode
     from contrast_train.model.head import settle_prompt_pooling
     from contrast_train.training.objective import Objective
 
-    argv = ["--model", model, "-o", "x", "--dtype", "float32", "--query-prompt", "how is it: ", "--doc-prompt", "iron "]
+    argv = [
+        "--model",
+        model,
+        "-o",
+        "x",
+        "--dtype",
+        "float32",
+        "--query-prompt",
+        "how is it: ",
+        "--doc-prompt",
+        "iron ",
+    ]
     made = backbone.load(parse(cli.Options, argv))
     settle_prompt_pooling(made.model, "exclude")
     collate: Collator = made.collator()
@@ -323,4 +452,6 @@ def test_the_objective_gives_the_vectors_of_a_model_that_leaves_prompts_out(mode
         for text, prompt in (("owl bread", "how is it: "), ("chess", "iron "))
     ]
     assert torch.allclose(vectors, torch.stack(wanted), atol=1e-6)
-    assert not torch.allclose(vectors[0], made.model.encode("how is it: owl bread", convert_to_tensor=True), atol=1e-2)
+    assert not torch.allclose(
+        vectors[0], made.model.encode("how is it: owl bread", convert_to_tensor=True), atol=1e-2
+    )

@@ -14,10 +14,14 @@ from contrast_train.losses import Structure
 INFINITE = torch.tensor(-torch.inf, dtype=torch.float64)
 
 
-def batch(seed: int, queries: int = 7, documents: int = 12, dim: int = 5) -> tuple[Tensor, Tensor, Structure]:
+def batch(
+    seed: int, queries: int = 7, documents: int = 12, dim: int = 5
+) -> tuple[Tensor, Tensor, Structure]:
     """Two terms for the first query, hard negatives for some, a known answer that is no term for others."""
     gen = torch.Generator().manual_seed(seed)
-    q, d = (torch.randn(n, dim, generator=gen, dtype=torch.float64) * 3 for n in (queries, documents))
+    q, d = (
+        torch.randn(n, dim, generator=gen, dtype=torch.float64) * 3 for n in (queries, documents)
+    )
     terms = torch.tensor([[0, documents - 1], *([i, i] for i in range(queries))])
     weights = torch.rand(len(terms), generator=gen, dtype=torch.float64)
     hard = torch.tensor([[0, 8], [0, 9], [2, 8], [5, 10], [5, 9]])
@@ -25,7 +29,9 @@ def batch(seed: int, queries: int = 7, documents: int = 12, dim: int = 5) -> tup
     return q, d, Structure(terms, weights / weights.sum(), hard, known)
 
 
-def written_out(q: Tensor, d: Tensor, s: Structure, temperature: float, candidates: str = "all") -> Tensor:
+def written_out(
+    q: Tensor, d: Tensor, s: Structure, temperature: float, candidates: str = "all"
+) -> Tensor:
     """-sum_t w_t log(e^{s(q,p)} / sum_{C} e^{s(q,c)}), one term at a time."""
     answers = {tuple(pair) for pair in s.known.tolist()}
     own = {tuple(pair) for pair in s.hard.tolist()}
@@ -34,7 +40,11 @@ def written_out(q: Tensor, d: Tensor, s: Structure, temperature: float, candidat
     for (query, positive), weight in zip(s.terms.tolist(), s.weights):
         allowed = []
         for document in range(len(d)):
-            in_reach = candidates == "all" or (query, document) in own or (candidates == "positives" and document in positives)
+            in_reach = (
+                candidates == "all"
+                or (query, document) in own
+                or (candidates == "positives" and document in positives)
+            )
             if document == positive or (in_reach and (query, document) not in answers):
                 allowed.append(torch.cosine_similarity(q[query], d[document], dim=0) / temperature)
         target = torch.cosine_similarity(q[query], d[positive], dim=0) / temperature
@@ -53,13 +63,22 @@ def near(ours: Tensor, theirs: Tensor) -> bool:
     return bool((ours - theirs).norm() <= 1e-10 * theirs.norm().clamp_min(1e-3))
 
 
-@given(st.integers(0, 10**6), st.sampled_from(["all", "positives", "own"]), st.sampled_from([1, 3, 512]), st.sampled_from([0.02, 0.5]))
-def test_infonce_and_its_gradient_meet_the_formula_for_any_tile(seed: int, candidates: str, tile: int, temperature: float) -> None:
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(["all", "positives", "own"]),
+    st.sampled_from([1, 3, 512]),
+    st.sampled_from([0.02, 0.5]),
+)
+def test_infonce_and_its_gradient_meet_the_formula_for_any_tile(
+    seed: int, candidates: str, tile: int, temperature: float
+) -> None:
     q, d, structure = batch(seed)
     q.requires_grad_(), d.requires_grad_()
     value = written_out(q, d, structure, temperature, candidates)
     wanted = gradients(value, q, d)
-    loss, grad_q, grad_d, _ = losses.infonce(q.detach(), d.detach(), structure, temperature=temperature, candidates=candidates, tile=tile)
+    loss, grad_q, grad_d, _ = losses.infonce(
+        q.detach(), d.detach(), structure, temperature=temperature, candidates=candidates, tile=tile
+    )
     assert near(loss, value.detach())
     assert near(grad_q, wanted[0])
     assert near(grad_d, wanted[1])
@@ -68,10 +87,14 @@ def test_infonce_and_its_gradient_meet_the_formula_for_any_tile(seed: int, candi
 def test_symmetric_infonce_is_the_mean_of_both_directions() -> None:
     q, d, structure = batch(3)
     q.requires_grad_(), d.requires_grad_()
-    turned = Structure(structure.terms.flip(1), structure.weights, structure.hard.flip(1), structure.known.flip(1))
+    turned = Structure(
+        structure.terms.flip(1), structure.weights, structure.hard.flip(1), structure.known.flip(1)
+    )
     value = (written_out(q, d, structure, 0.1) + written_out(d, q, turned, 0.1)) / 2
     wanted = gradients(value, q, d)
-    loss, grad_q, grad_d, _ = losses.infonce(q.detach(), d.detach(), structure, temperature=0.1, symmetric=True, tile=2)
+    loss, grad_q, grad_d, _ = losses.infonce(
+        q.detach(), d.detach(), structure, temperature=0.1, symmetric=True, tile=2
+    )
     assert near(loss, value.detach())
     assert near(grad_q, wanted[0])
     assert near(grad_d, wanted[1])
@@ -81,17 +104,34 @@ def test_infonce_without_masks_is_cross_entropy_on_the_diagonal() -> None:
     gen = torch.Generator().manual_seed(0)
     q, d = (torch.randn(6, 4, generator=gen, dtype=torch.float64) for _ in range(2))
     terms = torch.arange(6)[:, None].repeat(1, 2)
-    structure = Structure(terms, torch.full((6,), 1 / 6, dtype=torch.float64), torch.empty(0, 2, dtype=torch.long), terms)
-    scores = torch.nn.functional.normalize(q, dim=1) @ torch.nn.functional.normalize(d, dim=1).T / 0.05
-    assert near(losses.infonce(q, d, structure)[0], torch.nn.functional.cross_entropy(scores, torch.arange(6)))
+    structure = Structure(
+        terms,
+        torch.full((6,), 1 / 6, dtype=torch.float64),
+        torch.empty(0, 2, dtype=torch.long),
+        terms,
+    )
+    scores = (
+        torch.nn.functional.normalize(q, dim=1) @ torch.nn.functional.normalize(d, dim=1).T / 0.05
+    )
+    assert near(
+        losses.infonce(q, d, structure)[0],
+        torch.nn.functional.cross_entropy(scores, torch.arange(6)),
+    )
 
 
 def test_a_known_answer_gets_no_gradient_as_a_negative() -> None:
     q = torch.eye(2, dtype=torch.float64)
     d = torch.eye(3, dtype=torch.float64)[:, :2] + 0.1
-    structure = Structure(torch.tensor([[0, 0]]), torch.ones(1), torch.empty(0, 2, dtype=torch.long), torch.tensor([[0, 0], [0, 2]]))
+    structure = Structure(
+        torch.tensor([[0, 0]]),
+        torch.ones(1),
+        torch.empty(0, 2, dtype=torch.long),
+        torch.tensor([[0, 0], [0, 2]]),
+    )
     assert losses.infonce(q, d, structure)[2][2].abs().max() == 0
-    assert losses.infonce(q, d, structure._replace(known=torch.tensor([[0, 0]])))[2][2].abs().max() > 0
+    assert (
+        losses.infonce(q, d, structure._replace(known=torch.tensor([[0, 0]])))[2][2].abs().max() > 0
+    )
 
 
 def test_half_precision_vectors_are_compared_in_float32() -> None:
@@ -111,7 +151,11 @@ def test_triplet_meets_its_formula(seed: int) -> None:
     for (query, positive), weight in zip(s.terms.tolist(), s.weights):
         mine = [n for owner, n in s.hard.tolist() if owner == query]
         for negative in mine:
-            gap = 0.2 - torch.cosine_similarity(q[query], d[positive], dim=0) + torch.cosine_similarity(q[query], d[negative], dim=0)
+            gap = (
+                0.2
+                - torch.cosine_similarity(q[query], d[positive], dim=0)
+                + torch.cosine_similarity(q[query], d[negative], dim=0)
+            )
             value = value + weight / len(mine) * gap.clamp_min(0)
     wanted = gradients(value, q, d)
     loss, grad_q, grad_d, _ = losses.triplet(q.detach(), d.detach(), s, margin=0.2)
@@ -122,7 +166,9 @@ def test_triplet_meets_its_formula(seed: int) -> None:
 
 def test_triplet_without_hard_negatives_is_zero() -> None:
     q, d, s = batch(1)
-    loss, grad_q, grad_d, _ = losses.triplet(q, d, s._replace(hard=torch.empty(0, 2, dtype=torch.long)))
+    loss, grad_q, grad_d, _ = losses.triplet(
+        q, d, s._replace(hard=torch.empty(0, 2, dtype=torch.long))
+    )
     assert loss == 0
     assert grad_q.abs().max() == 0
     assert grad_d.abs().max() == 0
@@ -133,7 +179,9 @@ def test_matryoshka_is_the_mean_over_prefixes() -> None:
     q.requires_grad_(), d.requires_grad_()
     value = sum(written_out(q[:, :dim], d[:, :dim], structure, 0.05) for dim in (2, 3, 5)) / 3
     wanted = gradients(value, q, d)
-    loss, grad_q, grad_d, _ = losses.matryoshka(q.detach(), d.detach(), structure, loss=losses.infonce, dims=[2, 3, 5])
+    loss, grad_q, grad_d, _ = losses.matryoshka(
+        q.detach(), d.detach(), structure, loss=losses.infonce, dims=[2, 3, 5]
+    )
     assert near(loss, value.detach())
     assert near(grad_q, wanted[0])
     assert near(grad_d, wanted[1])
@@ -142,7 +190,9 @@ def test_matryoshka_is_the_mean_over_prefixes() -> None:
 def test_matryoshka_takes_weights() -> None:
     q, d, structure = batch(2)
     parts = [losses.triplet(q[:, :dim], d[:, :dim], structure, margin=0.5).value for dim in (2, 5)]
-    weighted = losses.matryoshka(q, d, structure, loss=losses.triplet, dims=[2, 5], weights=[3, 1], margin=0.5).value
+    weighted = losses.matryoshka(
+        q, d, structure, loss=losses.triplet, dims=[2, 5], weights=[3, 1], margin=0.5
+    ).value
     assert near(weighted, (3 * parts[0] + parts[1]) / 4)
 
 
@@ -150,10 +200,12 @@ def test_matryoshka_takes_weights() -> None:
 def test_memory_grows_with_the_tile_and_not_with_the_batch_squared(tile: int) -> None:
     rows = 2048
     terms = torch.arange(rows)[:, None].repeat(1, 2)
-    structure = Structure(terms, torch.full((rows,), 1 / rows), torch.empty(0, 2, dtype=torch.long), terms)
+    structure = Structure(
+        terms, torch.full((rows,), 1 / rows), torch.empty(0, 2, dtype=torch.long), terms
+    )
     largest = 0
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class MetricsLog(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
             nonlocal largest
             result = function(*args, **(kwargs or {}))
@@ -161,7 +213,7 @@ def test_memory_grows_with_the_tile_and_not_with_the_batch_squared(tile: int) ->
                 largest = max(largest, result.numel())
             return result
 
-    with Watch():
+    with MetricsLog():
         losses.infonce(torch.randn(rows, 8), torch.randn(rows, 8), structure, tile=tile)
     assert largest <= tile * rows
 
@@ -171,7 +223,9 @@ def test_a_pair_that_is_nearly_learned_keeps_the_digits_of_its_gradient() -> Non
     angle = torch.tensor([0.0, 1.2, 2.4], dtype=torch.float64)
     q = torch.stack([angle.cos(), angle.sin()], 1)
     places = torch.arange(3)[:, None].repeat(1, 2)
-    structure = Structure(places, torch.full((3,), 1 / 3), torch.empty(0, 2, dtype=torch.long), places)
+    structure = Structure(
+        places, torch.full((3,), 1 / 3), torch.empty(0, 2, dtype=torch.long), places
+    )
     wanted = losses.infonce(q, q, structure, temperature=0.05, similarity="dot")
     found = losses.infonce(q.float(), q.float(), structure, temperature=0.05, similarity="dot")
     assert 0 < wanted.queries.norm() < 1e-3

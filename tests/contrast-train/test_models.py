@@ -13,7 +13,18 @@ import pytest
 
 from contrast_train import cli
 
-FAST = ("--batch", "6", "--batch-tokens", "256", "--lr", "3e-3", "--dtype", "float32", "--steps", "6")
+FAST = (
+    "--batch",
+    "6",
+    "--batch-tokens",
+    "256",
+    "--lr",
+    "3e-3",
+    "--dtype",
+    "float32",
+    "--steps",
+    "6",
+)
 CAUSAL = {"gemma3": False, "qwen3": True, "mistral": True, "llama": True, "modernbert": False}
 
 
@@ -32,13 +43,26 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def train(invoke: Any, tmp_path: Path, write: Any, examples: list[dict[str, Any]]) -> Any:
     def train(base: str, *argv: Any, out: str = "tuned") -> Any:
-        return invoke(cli.main, write(tmp_path / "train.jsonl", examples), "--model", base, "-o", tmp_path / out, *FAST, *argv)
+        return invoke(
+            cli.main,
+            write(tmp_path / "train.jsonl", examples),
+            "--model",
+            base,
+            "-o",
+            tmp_path / out,
+            *FAST,
+            *argv,
+        )
 
     return train
 
 
 def losses(folder: Path) -> list[float]:
-    return [row["value"] for row in pq.read_table(folder / "measures.parquet").to_pylist() if row["name"] == "loss"]
+    return [
+        row["value"]
+        for row in pq.read_table(folder / "measures.parquet").to_pylist()
+        if row["name"] == "loss"
+    ]
 
 
 def load(folder: Any) -> Any:
@@ -49,12 +73,17 @@ def load(folder: Any) -> Any:
 
 def sees_ahead(model: Any) -> bool:
     """Whether the last token changes the vector of the first one."""
-    one, other = (model.encode([text], output_value="token_embeddings", convert_to_tensor=True)[0] for text in ("owls fly.", "owls fly!"))
+    one, other = (
+        model.encode([text], output_value="token_embeddings", convert_to_tensor=True)[0]
+        for text in ("owls fly.", "owls fly!")
+    )
     return not one[0].allclose(other[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", CAUSAL)
-def test_a_bare_model_of_each_class_learns_and_stays_what_it_was(train: Any, run: Any, bare: Any, tmp_path: Path, kind: str) -> None:
+def test_a_bare_model_of_each_class_learns_and_stays_what_it_was(
+    train: Any, run: Any, bare: Any, tmp_path: Path, kind: str
+) -> None:
     done = train(bare(kind, head=CAUSAL[kind]))
     assert done.rc == 0, done.err
     values = losses(tmp_path / "tuned")
@@ -66,16 +95,22 @@ def test_a_bare_model_of_each_class_learns_and_stays_what_it_was(train: Any, run
     assert not [name for name, _ in model.named_parameters() if "lm_head" in name]
 
 
-def test_the_folder_of_a_bare_decoder_loads_without_fletching(train: Any, run: Any, bare: Any, tmp_path: Path) -> None:
+def test_the_folder_of_a_bare_decoder_loads_without_fletching(
+    train: Any, run: Any, bare: Any, tmp_path: Path
+) -> None:
     assert train(bare("qwen3", head=True)).rc == 0
     script = "import sys; sys.modules['fletching'] = sys.modules['contrast_train'] = None\n"
     script += "from sentence_transformers import SentenceTransformer\n"
     script += f"print(*SentenceTransformer({str(tmp_path / 'tuned')!r}, device='cpu').encode('owl').round(5)[:4])"
     done = run([sys.executable, "-c", script])
-    assert [float(x) for x in done.text.split()] == pytest.approx(load(tmp_path / "tuned").encode("owl")[:4].tolist(), abs=2e-5)
+    assert [float(x) for x in done.text.split()] == pytest.approx(
+        load(tmp_path / "tuned").encode("owl")[:4].tolist(), abs=2e-5
+    )
 
 
-def test_last_token_pooling_saves_a_tokenizer_that_ends_texts(train: Any, bare: Any, tmp_path: Path) -> None:
+def test_last_token_pooling_saves_a_tokenizer_that_ends_texts(
+    train: Any, bare: Any, tmp_path: Path
+) -> None:
     assert load(bare("llama"))[0].tokenizer("owl")["input_ids"][-1] != 2
     assert train(bare("llama"), "--doc-length", 8, "--query-length", 8).rc == 0
     tokenizer = load(tmp_path / "tuned")[0].tokenizer
@@ -87,13 +122,17 @@ def test_last_token_pooling_saves_a_tokenizer_that_ends_texts(train: Any, bare: 
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "last", "weighted"])
-def test_pooling_of_a_bare_model_is_chosen_and_saved(train: Any, bare: Any, tmp_path: Path, pooling: str) -> None:
+def test_pooling_of_a_bare_model_is_chosen_and_saved(
+    train: Any, bare: Any, tmp_path: Path, pooling: str
+) -> None:
     assert train(bare("modernbert"), "--pooling", pooling, "--steps", 1).rc == 0
     names = {"cls": "cls", "mean": "mean", "last": "lasttoken", "weighted": "weightedmean"}
     assert load(tmp_path / "tuned")[1].pooling_mode == names[pooling]
 
 
-def test_another_pooling_than_the_models_own_is_an_error(train: Any, model: str, tmp_path: Path) -> None:
+def test_another_pooling_than_the_models_own_is_an_error(
+    train: Any, model: str, tmp_path: Path
+) -> None:
     assert train(model, "--pooling", "mean", "--steps", 1).rc == 0
     done = train(model, "--pooling", "cls", out="other")
     assert done.rc == 2
@@ -123,22 +162,28 @@ def test_lora_trains_adapters_and_merges_them(train: Any, bare: Any, tmp_path: P
     assert moved == {f"layers.{i}.self_attn.{name}_proj.weight" for i in range(2) for name in "qv"}
 
 
-def test_adapters_kept_give_the_vectors_of_adapters_merged(train: Any, bare: Any, tmp_path: Path) -> None:
+def test_adapters_kept_give_the_vectors_of_adapters_merged(
+    train: Any, bare: Any, tmp_path: Path
+) -> None:
     assert train(bare("mistral"), "--lora", out="merged").rc == 0
     done = train(bare("mistral"), "--lora", "--no-lora-merge", out="kept")
     assert done.rc == 0, done.err
     assert (tmp_path / "kept" / "adapter_model.safetensors").exists()
     assert not (tmp_path / "kept" / "model.safetensors").exists()
-    merged, kept = (load(tmp_path / out).encode(["owl", "a glacier slides"]) for out in ("merged", "kept"))
+    merged, kept = (
+        load(tmp_path / out).encode(["owl", "a glacier slides"]) for out in ("merged", "kept")
+    )
     assert abs(merged - kept).max() < 1e-5
 
 
-def test_lora_goes_on_from_checkpoints_of_adapters_alone(train: Any, bare: Any, tmp_path: Path) -> None:
+def test_lora_goes_on_from_checkpoints_of_adapters_alone(
+    train: Any, bare: Any, tmp_path: Path
+) -> None:
     from safetensors.torch import load_file
 
-    from fletching.train.run_dir import RunFolder
+    from fletching.train.run_dir import RunDir
 
-    before, sizes = RunFolder.save, []
+    before, sizes = RunDir.save, []
 
     def stop(self: Any, step: int, *rest: Any) -> None:
         before(self, step, *rest)
@@ -147,7 +192,7 @@ def test_lora_goes_on_from_checkpoints_of_adapters_alone(train: Any, bare: Any, 
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunFolder, "save", stop)
+        patch.setattr(RunDir, "save", stop)
         assert train(bare("llama"), "--lora", "--save-every", 2).rc == 130
     assert all("lora_" in name for name in sizes[0])
     assert "going on from step 4" in train(bare("llama"), "--lora", "--save-every", 2).err
@@ -155,9 +200,18 @@ def test_lora_goes_on_from_checkpoints_of_adapters_alone(train: Any, bare: Any, 
     assert not changed(tensors(tmp_path / "tuned"), tensors(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("option", [("--lora-rank", "2"), ("--lora-alpha", "1"), ("--lora-targets", "q_proj"), ("--seed", "1")])
-def test_each_option_of_lora_changes_the_weights(train: Any, bare: Any, tmp_path: Path, option: tuple[str, str]) -> None:
-    assert train(bare("qwen3"), "--lora", "--steps", 2, out="one").rc == train(bare("qwen3"), "--lora", "--steps", 2, *option).rc == 0
+@pytest.mark.parametrize(
+    "option",
+    [("--lora-rank", "2"), ("--lora-alpha", "1"), ("--lora-targets", "q_proj"), ("--seed", "1")],
+)
+def test_each_option_of_lora_changes_the_weights(
+    train: Any, bare: Any, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    assert (
+        train(bare("qwen3"), "--lora", "--steps", 2, out="one").rc
+        == train(bare("qwen3"), "--lora", "--steps", 2, *option).rc
+        == 0
+    )
     assert changed(tensors(tmp_path / "one"), tensors(tmp_path / "tuned"))
 
 
@@ -169,24 +223,32 @@ def test_each_option_of_lora_changes_the_weights(train: Any, bare: Any, tmp_path
         (("--lora", "--lora-targets", "nothing"), "--lora-targets nothing"),
     ],
 )
-def test_options_of_lora_that_cannot_work_are_wrong_usage(train: Any, bare: Any, argv: tuple[str, ...], told: str) -> None:
+def test_options_of_lora_that_cannot_work_are_wrong_usage(
+    train: Any, bare: Any, argv: tuple[str, ...], told: str
+) -> None:
     done = train(bare("qwen3"), *argv)
     assert done.rc == 2
     assert told in done.err
 
 
-def test_four_bits_without_bitsandbytes_are_refused_with_the_way_out(train: Any, bare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_four_bits_without_bitsandbytes_are_refused_with_the_way_out(
+    train: Any, bare: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     done = train(bare("qwen3"), "--lora", "--lora-4bit")
     assert done.rc == 1
     assert "pip install" in done.err
 
 
-def test_layers_computed_again_give_the_same_weights(train: Any, bare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_computed_again_give_the_same_weights(
+    train: Any, bare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transformers.models.qwen3.modeling_qwen3 import Qwen3MLP
 
     passes, forward = [], Qwen3MLP.forward
-    monkeypatch.setattr(Qwen3MLP, "forward", lambda self, x: passes.append(x.requires_grad) or forward(self, x))
+    monkeypatch.setattr(
+        Qwen3MLP, "forward", lambda self, x: passes.append(x.requires_grad) or forward(self, x)
+    )
     counts = []
     for out, argv in (("one", ()), ("again", ("--gradient-checkpointing",))):
         passes.clear()
@@ -199,4 +261,9 @@ def test_layers_computed_again_give_the_same_weights(train: Any, bare: Any, tmp_
 
 def test_the_manifest_of_a_model_names_its_pooling(train: Any, bare: Any, tmp_path: Path) -> None:
     assert train(bare("modernbert"), "--pooling", "cls", "--steps", 1).rc == 0
-    assert json.loads((tmp_path / "tuned" / "fletching.json").read_text())["step"]["options"]["pooling"] == "cls"
+    assert (
+        json.loads((tmp_path / "tuned" / "fletching.json").read_text())["step"]["options"][
+            "pooling"
+        ]
+        == "cls"
+    )

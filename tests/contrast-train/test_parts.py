@@ -12,7 +12,7 @@ import torch
 from contrast_train import losses
 from contrast_train.api import PlannedBatches, collator_for, loss_for
 from contrast_train.losses import Structure
-from fletching.errors import Refused
+from fletching.errors import InputError
 
 SCRIPT = """
 import sys
@@ -46,18 +46,38 @@ def test_a_foreign_script_trains_with_our_parts(
         others = [examples[i - 1]["pos"][0], examples[i - 2]["pos"][0]]
         task = "a" if i < 5 else "b"
         if columns == "examples":
-            rows.append({"query": row["query"], "pos": row["pos"], "neg": others[: i % 3], "task": task})
+            rows.append(
+                {"query": row["query"], "pos": row["pos"], "neg": others[: i % 3], "task": task}
+            )
         else:
-            rows.append({"anchor": row["query"], "positive": row["pos"][0], "negative_1": others[0], "negative_2": others[1], "task": task})
+            rows.append(
+                {
+                    "anchor": row["query"],
+                    "positive": row["pos"][0],
+                    "negative_1": others[0],
+                    "negative_2": others[1],
+                    "task": task,
+                }
+            )
     (tmp_path / "script.py").write_text(SCRIPT)
-    done = run([sys.executable, tmp_path / "script.py", write(tmp_path / "rows.jsonl", rows), model, tmp_path / "tuned"])
+    done = run(
+        [
+            sys.executable,
+            tmp_path / "script.py",
+            write(tmp_path / "rows.jsonl", rows),
+            model,
+            tmp_path / "tuned",
+        ]
+    )
     assert done.rc == 0, done.err
     before, after = map(float, done.text.strip().splitlines()[-1].split())
     assert after < 0.8 * before
     assert (tmp_path / "tuned/model.safetensors").exists()
 
 
-def test_the_update_is_the_one_written_out_by_hand(model: str, examples: list[dict[str, Any]]) -> None:
+def test_the_update_is_the_one_written_out_by_hand(
+    model: str, examples: list[dict[str, Any]]
+) -> None:
     from sentence_transformers import SentenceTransformer
 
     ours = SentenceTransformer(model, device="cpu")
@@ -84,7 +104,13 @@ def test_batches_know_what_answers_a_query_and_carry_scores(model: str) -> None:
 
     collate = collator_for(SentenceTransformer(model, device="cpu"), all_positives=True)
     rows = [
-        {"query": "a", "pos": ["p", "q"], "pos_scores": [2.0, 1.0], "neg": ["n", "P"], "neg_scores": [0.0, 9.0]},
+        {
+            "query": "a",
+            "pos": ["p", "q"],
+            "pos_scores": [2.0, 1.0],
+            "neg": ["n", "P"],
+            "neg_scores": [0.0, 9.0],
+        },
         {"anchor": "A", "positive": "r", "negative": "x"},
     ]
     batch = {name.removeprefix("texts_"): value for name, value in collate(rows).items()}
@@ -99,7 +125,9 @@ def test_batches_know_what_answers_a_query_and_carry_scores(model: str) -> None:
 def test_batches_follow_the_plan_of_each_epoch() -> None:
     import datasets
 
-    made = PlannedBatches.by("task")(datasets.Dataset.from_dict({"task": ["a"] * 6 + ["b"] * 6}), batch_size=4, drop_last=False)
+    made = PlannedBatches.by("task")(
+        datasets.Dataset.from_dict({"task": ["a"] * 6 + ["b"] * 6}), batch_size=4, drop_last=False
+    )
     first = list(made)
     made.set_epoch(1)
     assert len(made) == len(first) == 4
@@ -108,21 +136,25 @@ def test_batches_follow_the_plan_of_each_epoch() -> None:
     assert first != list(made)
 
 
-def test_several_processes_and_unknown_columns_are_refused(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_and_unknown_columns_are_refused(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sentence_transformers import SentenceTransformer
 
     made = SentenceTransformer(model, device="cpu")
-    with pytest.raises(Refused, match="none of the columns query"):
+    with pytest.raises(InputError, match="none of the columns query"):
         collator_for(made)([{"text": "a"}])
-    with pytest.raises(Refused, match="none of the columns pos"):
+    with pytest.raises(InputError, match="none of the columns pos"):
         collator_for(made)([{"query": "a"}])
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(Refused, match="one process"):
+    with pytest.raises(InputError, match="one process"):
         loss_for(made)
 
 
 def test_losses_need_torch_alone_and_the_batch_no_sentence_transformers(run: Any) -> None:
-    script = "import sys; sys.modules['sentence_transformers'] = sys.modules['transformers'] = None\n"
+    script = (
+        "import sys; sys.modules['sentence_transformers'] = sys.modules['transformers'] = None\n"
+    )
     script += "import contrast_train.losses, contrast_train.training.gradcache\nassert 'pyarrow' not in sys.modules\n"
     script += "import contrast_train.data.batch_sampler, contrast_train.data.collator, contrast_train.training.objective"
     done = run([sys.executable, "-c", script])

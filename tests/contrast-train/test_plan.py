@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from contrast_train.data.batch_sampler import Plan, plan
 from contrast_train.data.task_mixing import sizes
-from fletching.errors import Refused
+from fletching.errors import InputError
 
 tasks = st.lists(st.sampled_from([None, "nq", "sts", "faq"]), min_size=1, max_size=60)
 
 
 @given(tasks, st.integers(2, 20), st.integers(0, 3), st.integers(0, 3))
-def test_every_row_stands_in_an_epoch_exactly_once(names: list[str | None], batch: int, seed: int, epoch: int) -> None:
+def test_every_row_stands_in_an_epoch_exactly_once(
+    names: list[str | None], batch: int, seed: int, epoch: int
+) -> None:
     made = plan(names, batch=batch, seed=seed, epochs=1, steps=None)
     batches = made.epoch(epoch)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(names)))
@@ -26,7 +28,9 @@ def test_every_row_stands_in_an_epoch_exactly_once(names: list[str | None], batc
 
 
 @given(tasks, st.integers(2, 20))
-def test_batches_hold_one_task_but_for_tasks_smaller_than_a_batch(names: list[str | None], batch: int) -> None:
+def test_batches_hold_one_task_but_for_tasks_smaller_than_a_batch(
+    names: list[str | None], batch: int
+) -> None:
     counts = Counter(name or "" for name in names)
     for rows in plan(names, batch=batch, seed=0, epochs=1, steps=None).epoch(0):
         found = {names[row] or "" for row in rows}
@@ -44,16 +48,22 @@ def test_small_tasks_are_merged_and_it_is_said() -> None:
 
 
 @given(tasks, st.integers(2, 9), st.integers(1, 30))
-def test_steps_cut_the_plan_and_seen_counts_it(names: list[str | None], batch: int, steps: int) -> None:
+def test_steps_cut_the_plan_and_seen_counts_it(
+    names: list[str | None], batch: int, steps: int
+) -> None:
     made = plan(names, batch=batch, seed=1, epochs=None, steps=steps)
     batches = list(made)
     assert len(batches) == len(made) == steps
-    assert Counter(row for part in batches for _, row in part) == Counter({row: n for row, n in enumerate(made.seen.tolist()) if n})
+    assert Counter(row for part in batches for _, row in part) == Counter(
+        {row: n for row, n in enumerate(made.seen.tolist()) if n}
+    )
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        return np.concatenate(plan(["t"] * 50, batch=8, seed=seed, epochs=3, steps=None).epoch(epoch)).tolist()
+        return np.concatenate(
+            plan(["t"] * 50, batch=8, seed=seed, epochs=3, steps=None).epoch(epoch)
+        ).tolist()
 
     assert order(0, 0) == order(0, 0)
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
@@ -64,13 +74,25 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 
 def weighted(names: list[str], wanted: dict[str, int], epochs: int, **settings: bool) -> Plan:
     order = list(dict.fromkeys(names))
-    return plan(names, batch=4, seed=0, epochs=epochs, steps=None, sizes=[wanted[name] for name in order], **settings)
+    return plan(
+        names,
+        batch=4,
+        seed=0,
+        epochs=epochs,
+        steps=None,
+        sizes=[wanted[name] for name in order],
+        **settings,
+    )
 
 
 @given(st.integers(1, 40), st.integers(1, 90), st.integers(1, 4))
-def test_a_task_is_gone_through_in_parts_until_every_row_was_seen(rows: int, size: int, epochs: int) -> None:
+def test_a_task_is_gone_through_in_parts_until_every_row_was_seen(
+    rows: int, size: int, epochs: int
+) -> None:
     made = weighted(["a"] * rows, {"a": size}, epochs)
-    visits = [row for epoch in range(epochs) for batch in made.epoch(epoch) for row in batch.tolist()]
+    visits = [
+        row for epoch in range(epochs) for batch in made.epoch(epoch) for row in batch.tolist()
+    ]
     assert len(visits) == size * epochs
     assert max(made.seen) - min(made.seen) <= 1, "no row comes up again before all have been there"
     assert Counter(visits) == Counter({row: n for row, n in enumerate(made.seen.tolist()) if n})
@@ -85,7 +107,9 @@ def test_a_weight_below_one_takes_another_part_each_epoch() -> None:
 
 def test_a_row_that_comes_up_again_draws_other_negatives() -> None:
     made = weighted(["a"] * 6, {"a": 12}, 1)
-    assert sorted(key for batch in made for key in batch) == sorted((turn, row) for turn in (0, 1) for row in range(6))
+    assert sorted(key for batch in made for key in batch) == sorted(
+        (turn, row) for turn in (0, 1) for row in range(6)
+    )
 
 
 def test_what_a_weight_leaves_out_is_told() -> None:
@@ -98,7 +122,10 @@ def test_what_a_weight_leaves_out_is_told() -> None:
 
 def test_tasks_share_batches_when_mixed() -> None:
     names = ["a"] * 16 + ["b"] * 16
-    apart, mixed = (plan(names, batch=8, seed=0, epochs=1, steps=None, mixed=mixed).epoch(0) for mixed in (False, True))
+    apart, mixed = (
+        plan(names, batch=8, seed=0, epochs=1, steps=None, mixed=mixed).epoch(0)
+        for mixed in (False, True)
+    )
     assert {len({names[row] for row in batch}) for batch in apart} == {1}
     assert max(len({names[row] for row in batch}) for batch in mixed) == 2
 
@@ -108,7 +135,7 @@ def test_smaller_last_batches_are_left_out_by_option_and_counted() -> None:
     assert {len(batch) for batch in made} == {4}
     assert made.steps == 6
     assert made.seen.sum() == 24
-    with pytest.raises(Refused, match="no batch of 20"):
+    with pytest.raises(InputError, match="no batch of 20"):
         plan(["a"] * 10, batch=20, seed=0, epochs=1, steps=None, drop_last=True)
 
 

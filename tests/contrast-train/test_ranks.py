@@ -12,9 +12,28 @@ from several import ALONE, furthest, plain, said, tensors
 from suite import start
 
 
-def test_processes_train_the_model_of_one(command: Any, forked: Any, copied: Any, run: Any, tmp_path: Path, data: str) -> None:
-    own = ("--matryoshka", "8,48", "--matryoshka-layer", "--learn-temperature")  # what is no part of the base model
-    argv = ("--dropout", 0, "--epochs", 4, "--accumulate", 2, "--eval", data, "--eval-every", 3, *own)
+def test_processes_train_the_model_of_one(
+    command: Any, forked: Any, copied: Any, run: Any, tmp_path: Path, data: str
+) -> None:
+    own = (
+        "--matryoshka",
+        "8,48",
+        "--matryoshka-layer",
+        "--learn-temperature",
+    )  # what is no part of the base model
+    argv = (
+        "--dropout",
+        0,
+        "--epochs",
+        4,
+        "--accumulate",
+        2,
+        "--eval",
+        data,
+        "--eval-every",
+        3,
+        *own,
+    )
     one, two = forked(1, "one", *argv), run(command(2, "ddp", *argv), env=ALONE)
     assert one.rc == two.rc == 0, two.err
     assert two.out == b""
@@ -27,20 +46,26 @@ def test_processes_train_the_model_of_one(command: Any, forked: Any, copied: Any
     assert fsdp.rc == 0, fsdp.err
     assert furthest(tmp_path / "one", tmp_path / "fsdp") < 1e-5
     assert any("Dense" in name for name in tensors(tmp_path / "fsdp"))
-    assert (tmp_path / "fsdp" / "config.json").read_text() == (tmp_path / "one" / "config.json").read_text()
+    assert (tmp_path / "fsdp" / "config.json").read_text() == (
+        tmp_path / "one" / "config.json"
+    ).read_text()
     # Weights and optimiser stand whole in a checkpoint of sharded processes: one process can go on from it.
     again = forked(1, "fsdp-copy", *argv)
     assert "going on from step 2" in again.err
     assert furthest(tmp_path / "one", tmp_path / "fsdp-copy") < 1e-5
 
 
-def test_a_run_of_two_that_goes_on_ends_in_the_same_weights(forked: Any, copied: Any, tmp_path: Path) -> None:
+def test_a_run_of_two_that_goes_on_ends_in_the_same_weights(
+    forked: Any, copied: Any, tmp_path: Path
+) -> None:
     argv = ("--dropout", 0.3, "--epochs", 2)
     whole = copied(2, "whole", *argv)
     again = forked(2, "whole-copy", *argv)
     assert whole.rc == again.rc == 0, whole.err + again.err
     assert "going on from step 2" in again.err
-    assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (tmp_path / "whole-copy" / "model.safetensors").read_bytes()
+    assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (
+        tmp_path / "whole-copy" / "model.safetensors"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -50,7 +75,9 @@ def test_a_run_of_two_that_goes_on_ends_in_the_same_weights(forked: Any, copied:
         ((), {"query": " ", "pos": ["p"]}, "no row to train on"),  # in all at once
     ],
 )
-def test_a_failure_is_told_once(command: Any, run: Any, write: Any, tmp_path: Path, data: str, argv: Any, row: Any, told: str) -> None:
+def test_a_failure_is_told_once(
+    command: Any, run: Any, write: Any, tmp_path: Path, data: str, argv: Any, row: Any, told: str
+) -> None:
     rows = write(tmp_path / "bad.jsonl", [row]) if row else data
     done = run(command(2, "tuned", *argv, rows=rows), env=ALONE)
     assert done.rc == 1  # torchrun's own, whatever the exit code of its processes
@@ -59,7 +86,9 @@ def test_a_failure_is_told_once(command: Any, run: Any, write: Any, tmp_path: Pa
     assert not (tmp_path / "tuned").exists()
 
 
-def test_a_process_that_must_be_silent_does_not_end_before_the_first_has_spoken(command: Any, tmp_path: Path) -> None:
+def test_a_process_that_must_be_silent_does_not_end_before_the_first_has_spoken(
+    command: Any, tmp_path: Path
+) -> None:
     """torchrun ends all when one ends, and the first may be late."""
     words = ["contrast-train", *command(1, "tuned", "--batsch", 3)[1:]]
     second = start(words, tmp_path, env={"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"})
@@ -69,7 +98,9 @@ def test_a_process_that_must_be_silent_does_not_end_before_the_first_has_spoken(
     assert second.wait() == -signal.SIGTERM and second.err.read_text() == ""
 
 
-def test_a_failure_of_the_second_process_alone_is_told(command: Any, run: Any, tmp_path: Path) -> None:
+def test_a_failure_of_the_second_process_alone_is_told(
+    command: Any, run: Any, tmp_path: Path
+) -> None:
     """Its folder is another: as on two machines without a shared disk."""
     words = command(2, "unused")
     script = tmp_path / "elsewhere.sh"
@@ -83,7 +114,9 @@ def test_a_failure_of_the_second_process_alone_is_told(command: Any, run: Any, t
 
 
 @pytest.mark.parametrize("engine", ["DEEPSPEED", "FSDP"])
-def test_engines_that_accelerate_would_put_around_the_model_are_refused(command: Any, run: Any, engine: str) -> None:
+def test_engines_that_accelerate_would_put_around_the_model_are_refused(
+    command: Any, run: Any, engine: str
+) -> None:
     """ZeRO-2 and 3 fail in the second pass of GradCache; accelerate's FSDP on CPUs is DDP without a word."""
     done = run(command(1, "tuned"), env={f"ACCELERATE_USE_{engine}": "true"})
     assert done.rc == 2

@@ -21,7 +21,11 @@ def opened(tmp_path: Path, write: Any) -> Any:
 
     def opened(rows: list[dict[str, Any]], **draws: Any) -> Rows:
         report = Report("test", quiet=True)
-        spool(Reader(report, [write(tmp_path / "rows.jsonl", rows)], "examples"), str(tmp_path / "rows.arrow"), report)
+        spool(
+            Reader(report, [write(tmp_path / "rows.jsonl", rows)], "examples"),
+            str(tmp_path / "rows.arrow"),
+            report,
+        )
         return Rows(str(tmp_path / "rows.arrow"), **draws)
 
     return opened
@@ -35,11 +39,16 @@ def masked(rows: list[Drawn]) -> set[tuple[str, str]]:
     """(query, document) pairs that are no negatives although they are no positives of a row."""
     queries, documents, structure = arrange(rows, "")
     terms = {tuple(pair) for pair in structure.terms.tolist()}
-    return {(queries[q][1], documents[d][1]) for q, d in structure.known.tolist() if (q, d) not in terms}
+    return {
+        (queries[q][1], documents[d][1]) for q, d in structure.known.tolist() if (q, d) not in terms
+    }
 
 
 def test_negatives_are_redrawn_each_epoch_and_never_repeat_in_a_row(opened: Any) -> None:
-    rows = opened([{"id": "a", "query": "q", "pos": ["p"], "neg": [f"n{i}" for i in range(10)] + ["N1"]}], negatives=4)
+    rows = opened(
+        [{"id": "a", "query": "q", "pos": ["p"], "neg": [f"n{i}" for i in range(10)] + ["N1"]}],
+        negatives=4,
+    )
     draws = [rows[epoch, 0].negatives for epoch in range(30)]
     assert all(len({text.lower() for text in chosen}) == 4 for chosen in draws)
     assert len(set(draws)) > 20
@@ -50,7 +59,9 @@ def test_negatives_are_redrawn_each_epoch_and_never_repeat_in_a_row(opened: Any)
 def test_the_draw_depends_on_seed_and_id_and_not_on_the_place_of_the_row(opened: Any) -> None:
     row = {"id": "a", "query": "q", "pos": ["p"], "neg": [f"n{i}" for i in range(10)]}
     alone = opened([row], negatives=3, seed=5)[2, 0].negatives
-    behind = opened([{"id": "z", "query": "other", "pos": ["x"]}, row], negatives=3, seed=5)[2, 1].negatives
+    behind = opened([{"id": "z", "query": "other", "pos": ["x"]}, row], negatives=3, seed=5)[
+        2, 1
+    ].negatives
     assert alone == behind != opened([row], negatives=3, seed=6)[2, 0].negatives
 
 
@@ -66,14 +77,21 @@ def test_rows_may_have_any_number_of_negatives(opened: Any) -> None:
 
 
 def test_a_positive_of_the_query_in_any_row_is_no_negative_of_it(opened: Any) -> None:
-    rows = opened([{"query": "Owl?", "pos": ["hunts"], "neg": ["SLEEPS ", "bread", "Hunts"]}, {"query": " owl? ", "pos": ["sleeps"]}])
+    rows = opened(
+        [
+            {"query": "Owl?", "pos": ["hunts"], "neg": ["SLEEPS ", "bread", "Hunts"]},
+            {"query": " owl? ", "pos": ["sleeps"]},
+        ]
+    )
     assert rows[0, 0].negatives == ("bread",)
     assert ("Owl?", "sleeps") in masked(drawn(rows))
     assert (" owl? ", "hunts") in masked(drawn(rows))
 
 
 def test_the_other_positives_of_a_row_are_masked_when_one_is_sampled(opened: Any) -> None:
-    rows = opened([{"id": "1", "query": "a", "pos": ["p", "r"]}, {"id": "2", "query": "b", "pos": ["P", "R"]}])
+    rows = opened(
+        [{"id": "1", "query": "a", "pos": ["p", "r"]}, {"id": "2", "query": "b", "pos": ["P", "R"]}]
+    )
     pairs = masked(drawn(rows))
     assert len(rows[0, 0].positives) == 1
     assert pairs == {("a", rows[0, 1].positives[0]), ("b", rows[0, 0].positives[0])}
@@ -83,7 +101,13 @@ def test_the_other_positives_of_a_row_are_masked_when_one_is_sampled(opened: Any
 def test_the_same_document_id_is_masked_whatever_its_text(opened: Any) -> None:
     rows = opened(
         [
-            {"query": "a", "pos": ["old text"], "pos_ids": ["d1"], "neg": ["other"], "neg_ids": ["d2"]},
+            {
+                "query": "a",
+                "pos": ["old text"],
+                "pos_ids": ["d1"],
+                "neg": ["other"],
+                "neg_ids": ["d2"],
+            },
             {"query": "b", "pos": ["new text"], "pos_ids": ["d1"], "neg": ["x"], "neg_ids": ["d3"]},
         ]
     )
@@ -91,11 +115,21 @@ def test_the_same_document_id_is_masked_whatever_its_text(opened: Any) -> None:
 
 
 def test_a_document_that_is_the_query_itself_is_masked(opened: Any) -> None:
-    assert masked(drawn(opened([{"query": "same", "pos": ["p"]}, {"query": "b", "pos": ["SAME"]}]))) == {("same", "SAME")}
+    assert masked(
+        drawn(opened([{"query": "same", "pos": ["p"]}, {"query": "b", "pos": ["SAME"]}]))
+    ) == {("same", "SAME")}
 
 
 def test_equal_texts_are_one_and_equal_pairs_weigh_double(opened: Any) -> None:
-    rows = drawn(opened([{"query": "a", "pos": ["p"], "neg": ["n"]}, {"query": "a", "pos": ["p"]}, {"query": "b", "pos": ["n"]}]))
+    rows = drawn(
+        opened(
+            [
+                {"query": "a", "pos": ["p"], "neg": ["n"]},
+                {"query": "a", "pos": ["p"]},
+                {"query": "b", "pos": ["n"]},
+            ]
+        )
+    )
     queries, documents, structure = arrange(rows, "")
     assert [text for _, text in queries] == ["a", "b"]
     assert documents == [("", "p"), ("", "n")]
@@ -104,8 +138,15 @@ def test_equal_texts_are_one_and_equal_pairs_weigh_double(opened: Any) -> None:
 
 
 def test_a_row_weighs_the_same_however_many_positives_it_has(opened: Any) -> None:
-    rows = drawn(opened([{"query": "a", "pos": ["p", "r", "s"]}, {"query": "b", "pos": ["t"]}], all_positives=True))
-    assert sorted(arrange(rows, "")[2].weights.tolist()) == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 2])
+    rows = drawn(
+        opened(
+            [{"query": "a", "pos": ["p", "r", "s"]}, {"query": "b", "pos": ["t"]}],
+            all_positives=True,
+        )
+    )
+    assert sorted(arrange(rows, "")[2].weights.tolist()) == pytest.approx(
+        [1 / 6, 1 / 6, 1 / 6, 1 / 2]
+    )
 
 
 def test_prompts_stand_before_their_own_query_and_the_documents(opened: Any) -> None:
@@ -115,7 +156,14 @@ def test_prompts_stand_before_their_own_query_and_the_documents(opened: Any) -> 
         seen.append((texts, length))
         return [[1] * len(text) for text in texts]
 
-    rows = drawn(opened([{"query": "a", "pos": ["p"], "prompt": "find: "}, {"query": "a", "pos": ["p"], "prompt": None}]))
+    rows = drawn(
+        opened(
+            [
+                {"query": "a", "pos": ["p"], "prompt": "find: "},
+                {"query": "a", "pos": ["p"], "prompt": None},
+            ]
+        )
+    )
     batch = Collator(tokenize, "query: ", "doc: ", 7, 9)(rows)
     assert seen == [(["find: a", "query: a"], 7), (["doc: p"], 9)]
     assert int(batch["texts_queries"]) == 2
@@ -126,14 +174,22 @@ def test_prompts_stand_before_their_own_query_and_the_documents(opened: Any) -> 
 
 def test_rows_that_cannot_be_trained_are_counted(tmp_path: Path) -> None:
     report = Report("test", quiet=True)
-    table = pa.table({"id": ["1", "2", "3"], "query": ["  ", "b", "c"], "pos": [["p"], ["", " "], ["", "p"]]})
+    table = pa.table(
+        {"id": ["1", "2", "3"], "query": ["  ", "b", "c"], "pos": [["p"], ["", " "], ["", "p"]]}
+    )
     spool(table.to_batches(), str(tmp_path / "rows.arrow"), report)
     assert dict(report.dropped) == {"with a blank query": 1, "without a positive": 1}
     assert [row.positives for row in drawn(Rows(str(tmp_path / "rows.arrow")))] == [("p",)]
 
 
 def test_a_positive_scored_below_the_floor_is_none_and_may_be_a_negative(opened: Any) -> None:
-    graded = {"query": "q", "pos": ["good", "bad"], "pos_scores": [0.9, 0.1], "pos_score_kind": "label", "neg": ["bad", "n"]}
+    graded = {
+        "query": "q",
+        "pos": ["good", "bad"],
+        "pos_scores": [0.9, 0.1],
+        "pos_score_kind": "label",
+        "neg": ["bad", "n"],
+    }
     rows = opened([graded, {"query": "q2", "pos": ["bad"]}], all_positives=True, min_score=0.5)
     assert rows[0, 0].positives == ("good",)
     assert set(rows[0, 0].negatives) == {"bad", "n"}
@@ -143,18 +199,46 @@ def test_a_positive_scored_below_the_floor_is_none_and_may_be_a_negative(opened:
 
 
 def test_the_list_of_a_row_is_its_own_scored_documents(opened: Any) -> None:
-    row = {"query": "q", "pos": ["a", "b"], "pos_scores": [3.0, 2.0], "neg": ["x", "y"], "neg_scores": [1.0, 0.5]}
-    rows = drawn(opened([row, {"query": "r", "pos": ["a"], "pos_scores": [7.0]}], lists=True, negatives=1))
+    row = {
+        "query": "q",
+        "pos": ["a", "b"],
+        "pos_scores": [3.0, 2.0],
+        "neg": ["x", "y"],
+        "neg_scores": [1.0, 0.5],
+    }
+    rows = drawn(
+        opened([row, {"query": "r", "pos": ["a"], "pos_scores": [7.0]}], lists=True, negatives=1)
+    )
     _, documents, structure = arrange(rows, "")
-    named = [(r, q, documents[d][1], s) for (r, q, d), s in zip(structure.lists.tolist(), structure.scores.tolist())]
+    named = [
+        (r, q, documents[d][1], s)
+        for (r, q, d), s in zip(structure.lists.tolist(), structure.scores.tolist())
+    ]
     kept = rows[0].negatives[0]
-    assert sorted(named) == sorted([(0, 0, "a", 3.0), (0, 0, "b", 2.0), (0, 0, kept, {"x": 1.0, "y": 0.5}[kept]), (1, 1, "a", 7.0)])
+    assert sorted(named) == sorted(
+        [
+            (0, 0, "a", 3.0),
+            (0, 0, "b", 2.0),
+            (0, 0, kept, {"x": 1.0, "y": 0.5}[kept]),
+            (1, 1, "a", 7.0),
+        ]
+    )
 
 
 def test_texts_become_queries_with_their_title(tmp_path: Path) -> None:
     report = Report("test", quiet=True)
-    table = pa.table({"id": ["1", "2", "3"], "text": ["body", " ", "c"], "title": ["Head", None, None], "prompt": [None, None, "p: "]})
+    table = pa.table(
+        {
+            "id": ["1", "2", "3"],
+            "text": ["body", " ", "c"],
+            "title": ["Head", None, None],
+            "prompt": [None, None, "p: "],
+        }
+    )
     spool(table.to_batches(), str(tmp_path / "rows.arrow"), report, Needs("simcse"))
     rows = drawn(Rows(str(tmp_path / "rows.arrow")))
-    assert [(row.query, row.prompt, row.positives) for row in rows] == [("Head body", None, ()), ("c", "p: ", ())]
+    assert [(row.query, row.prompt, row.positives) for row in rows] == [
+        ("Head body", None, ()),
+        ("c", "p: ", ()),
+    ]
     assert dict(report.dropped) == {"with a blank text": 1}

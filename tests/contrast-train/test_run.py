@@ -18,15 +18,30 @@ import pytest
 
 from contrast_train import cli
 
-FAST = ("--batch", "4", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32", "--activations", "0")
+FAST = (
+    "--batch",
+    "4",
+    "--batch-tokens",
+    "64",
+    "--lr",
+    "1e-3",
+    "--dtype",
+    "float32",
+    "--activations",
+    "0",
+)
 
 
 @pytest.fixture
-def train(invoke: Any, model: str, tmp_path: Path, write: Any, examples: list[dict[str, Any]]) -> Any:
+def train(
+    invoke: Any, model: str, tmp_path: Path, write: Any, examples: list[dict[str, Any]]
+) -> Any:
     """train("--epochs", 2, rows=…, out="tuned"): a run of the command on the subjects with a negative each."""
     mined = [row | {"neg": [examples[i - 1]["pos"][0]]} for i, row in enumerate(examples)]
 
-    def train(*argv: Any, rows: list[dict[str, Any]] = mined, out: str = "tuned", base: str = model) -> Any:
+    def train(
+        *argv: Any, rows: list[dict[str, Any]] = mined, out: str = "tuned", base: str = model
+    ) -> Any:
         path = write(tmp_path / "train.parquet", rows)
         return invoke(cli.main, path, "--model", base, "-o", tmp_path / out, *FAST, *argv)
 
@@ -41,7 +56,9 @@ def weights(folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
 
 
-def test_training_lowers_the_loss_and_leaves_a_plain_folder(train: Any, tmp_path: Path, model: str) -> None:
+def test_training_lowers_the_loss_and_leaves_a_plain_folder(
+    train: Any, tmp_path: Path, model: str
+) -> None:
     done = train("--epochs", "12", "--temperature", "0.1")
     assert done.rc == 0, done.err
     assert done.out == b""
@@ -51,11 +68,19 @@ def test_training_lowers_the_loss_and_leaves_a_plain_folder(train: Any, tmp_path
     assert sum(values[-3:]) < 0.8 * sum(values[:3])
     assert not (tmp_path / "tuned.run").exists()
     names = {path.name for path in (tmp_path / "tuned").rglob("*") if path.is_file()}
-    assert {"model.safetensors", "modules.json", "README.md", "measures.parquet", "tokenizer.json"} <= names
+    assert {
+        "model.safetensors",
+        "modules.json",
+        "README.md",
+        "measures.parquet",
+        "tokenizer.json",
+    } <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
 
 
-def test_the_folder_loads_without_fletching_and_gives_the_same_vectors(train: Any, run: Any, tmp_path: Path) -> None:
+def test_the_folder_loads_without_fletching_and_gives_the_same_vectors(
+    train: Any, run: Any, tmp_path: Path
+) -> None:
     assert train("--query-prompt", "query: ").rc == 0
     script = "import sys; sys.modules['fletching'] = sys.modules['contrast_train'] = None\n"
     script += "from sentence_transformers import SentenceTransformer\n"
@@ -75,8 +100,23 @@ def test_training_does_not_depend_on_the_width_of_a_micro_batch(train: Any, tmp_
     from safetensors.torch import load_file
 
     for out, tokens, memory in (("one", 10**6, 0), ("two", 16, 0), ("three", 16, 1)):
-        assert train("--dropout", "0", "--steps", "2", "--batch-tokens", tokens, "--activations", memory, out=out).rc == 0
-    one, two, three = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two", "three"))
+        assert (
+            train(
+                "--dropout",
+                "0",
+                "--steps",
+                "2",
+                "--batch-tokens",
+                tokens,
+                "--activations",
+                memory,
+                out=out,
+            ).rc
+            == 0
+        )
+    one, two, three = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("one", "two", "three")
+    )
     for name, tensor in one.items():
         assert (tensor - two[name]).abs().max() < 1e-3
         assert (tensor - three[name]).abs().max() < 1e-3
@@ -93,7 +133,12 @@ def start(tmp_path: Path, model: str, out: str, *argv: str) -> subprocess.Popen[
         *FAST,
         *argv,
     ]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
 
 
 @pytest.fixture
@@ -131,14 +176,20 @@ def test_a_killed_run_ends_in_the_same_weights(train: Any, killed: Any, tmp_path
         torch.set_num_threads(threads)
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     logs = [
-        [(row["step"], row["name"], row["value"]) for row in measures(tmp_path / out) if row["name"] != "tokens_per_second"]
+        [
+            (row["step"], row["name"], row["value"])
+            for row in measures(tmp_path / out)
+            if row["name"] != "tokens_per_second"
+        ]
         for out in ("killed", "whole")
     ]
     assert logs[0] == logs[1]
     assert len(logs[0]) == 4 * 180  # loss, rate, gradient norm, mean cosine
 
 
-def test_other_options_on_a_killed_run_are_refused_with_the_difference(train: Any, killed: Any, tmp_path: Path) -> None:
+def test_other_options_on_a_killed_run_are_refused_with_the_difference(
+    train: Any, killed: Any, tmp_path: Path
+) -> None:
     killed("--epochs", "2000")
     done = train("--epochs", "2000", "--lr", "2e-3", out="killed")
     assert done.rc == 1
@@ -168,11 +219,28 @@ def test_two_runs_do_not_work_in_one_folder(train: Any, tmp_path: Path) -> None:
         assert "another run is at work" in train().err
 
 
-def test_evaluation_keeps_the_best_weights(train: Any, tmp_path: Path, write: Any, examples: list[dict[str, Any]]) -> None:
+def test_evaluation_keeps_the_best_weights(
+    train: Any, tmp_path: Path, write: Any, examples: list[dict[str, Any]]
+) -> None:
     dev = write(tmp_path / "dev.jsonl", examples)
-    done = train("--eval", dev, "--eval-every", "2", "--epochs", "4", "--json-summary", tmp_path / "summary.json", "--lr", "3e-3")
+    done = train(
+        "--eval",
+        dev,
+        "--eval-every",
+        "2",
+        "--epochs",
+        "4",
+        "--json-summary",
+        tmp_path / "summary.json",
+        "--lr",
+        "3e-3",
+    )
     assert done.rc == 0, done.err
-    found = {(row["step"], row["name"]): row["value"] for row in measures(tmp_path / "tuned") if row["split"] == "dev"}
+    found = {
+        (row["step"], row["name"]): row["value"]
+        for row in measures(tmp_path / "tuned")
+        if row["split"] == "dev"
+    }
     assert sorted({step for step, _ in found}) == [0, 2, 4, 6, 8, 10, 12]
     best = max(value for (step, name), value in found.items() if name == "ndcg_at_10" and step)
     summary = json.loads((tmp_path / "summary.json").read_text())["measures"]
@@ -184,14 +252,31 @@ def test_evaluation_keeps_the_best_weights(train: Any, tmp_path: Path, write: An
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(tmp_path / "tuned"), device="cpu")
-    scores = model.encode([row["query"] for row in examples]) @ model.encode([row["pos"][0] for row in examples]).T
+    scores = (
+        model.encode([row["query"] for row in examples])
+        @ model.encode([row["pos"][0] for row in examples]).T
+    )
     rank = (scores > scores.diagonal()[:, None]).sum(1) + 1
-    assert pc.mean([1 / r for r in rank.tolist()]).as_py() == pytest.approx(summary["mrr_at_10"], abs=0.02)
+    assert pc.mean([1 / r for r in rank.tolist()]).as_py() == pytest.approx(
+        summary["mrr_at_10"], abs=0.02
+    )
 
 
-def test_a_dry_run_tells_the_plan_and_trains_nothing(train: Any, tmp_path: Path, invoke: Any, model: str) -> None:
+def test_a_dry_run_tells_the_plan_and_trains_nothing(
+    train: Any, tmp_path: Path, invoke: Any, model: str
+) -> None:
     train("--dry-run")
-    done = invoke(cli.main, tmp_path / "train.parquet", "--model", model, "--dry-run", "--batch", "5", "--doc-length", "6")
+    done = invoke(
+        cli.main,
+        tmp_path / "train.parquet",
+        "--model",
+        model,
+        "--dry-run",
+        "--batch",
+        "5",
+        "--doc-length",
+        "6",
+    )
     assert done.rc == 0, done.err
     assert "3 steps of up to 5 rows" in done.err
     assert "cut after 6" in done.err
@@ -212,9 +297,23 @@ def test_steps_that_do_not_reach_every_row_are_accounted_for(train: Any) -> None
     assert "12 in, 8 out (4 not reached by --steps)" in done.err
 
 
-def test_the_command_writes_nothing_to_stdout(run: Any, train: Any, tmp_path: Path, model: str) -> None:
+def test_the_command_writes_nothing_to_stdout(
+    run: Any, train: Any, tmp_path: Path, model: str
+) -> None:
     train("--dry-run")
-    done = run(["contrast-train", tmp_path / "train.parquet", "--model", model, "-o", tmp_path / "tuned", "--steps", "1", *FAST])
+    done = run(
+        [
+            "contrast-train",
+            tmp_path / "train.parquet",
+            "--model",
+            model,
+            "-o",
+            tmp_path / "tuned",
+            "--steps",
+            "1",
+            *FAST,
+        ]
+    )
     assert done.rc == 0
     assert done.out == b""
     assert all(line.startswith("contrast-train: ") for line in done.err.splitlines()), done.err
@@ -242,9 +341,15 @@ OPTIONS = """
 
 
 @pytest.mark.parametrize("option", OPTIONS.strip().splitlines())
-def test_each_option_changes_the_weights(train: Any, tmp_path: Path, examples: list[dict[str, Any]], option: str) -> None:
+def test_each_option_changes_the_weights(
+    train: Any, tmp_path: Path, examples: list[dict[str, Any]], option: str
+) -> None:
     rows = [
-        row | {"neg": [examples[i - 1]["pos"][0], examples[i - 5]["pos"][0]], "pos": [*row["pos"], row["query"] + " paper"]}
+        row
+        | {
+            "neg": [examples[i - 1]["pos"][0], examples[i - 5]["pos"][0]],
+            "pos": [*row["pos"], row["query"] + " paper"],
+        }
         for i, row in enumerate(examples)
     ]
     assert train("--steps", "3", rows=rows, out="plain").rc == 0
@@ -263,15 +368,17 @@ def test_triplet_takes_its_margin(train: Any, tmp_path: Path) -> None:
 
 
 def test_keep_is_the_number_of_checkpoints_left_besides_the_best(tmp_path: Path) -> None:
-    from fletching.train.run_dir import RunFolder
+    from fletching.train.run_dir import RunDir
 
-    folder = RunFolder(str(tmp_path / "some"))
+    folder = RunDir(str(tmp_path / "some"))
     for step in range(1, 7):
         folder.save(step, lambda path: Path(path, "x").write_text("x") and None, keep=2, best=2)
     assert folder.steps() == [2, 5, 6]
 
 
-def test_prompts_of_the_data_are_saved_and_a_clash_is_refused(train: Any, tmp_path: Path, examples: list[dict[str, Any]]) -> None:
+def test_prompts_of_the_data_are_saved_and_a_clash_is_refused(
+    train: Any, tmp_path: Path, examples: list[dict[str, Any]]
+) -> None:
     from sentence_transformers import SentenceTransformer
 
     rows = [row | {"prompt": "find: "} for row in examples]
@@ -296,7 +403,9 @@ def test_prompts_of_the_data_are_saved_and_a_clash_is_refused(train: Any, tmp_pa
         (("--report-to", "pigeon"), "pigeon"),
     ],
 )
-def test_options_that_contradict_each_other_are_wrong_usage(train: Any, argv: tuple[str, ...], message: str) -> None:
+def test_options_that_contradict_each_other_are_wrong_usage(
+    train: Any, argv: tuple[str, ...], message: str
+) -> None:
     done = train(*argv)
     assert done.rc == 2
     assert message in done.err
@@ -309,12 +418,17 @@ def test_tasks_are_read_from_the_rows(train: Any, examples: list[dict[str, Any]]
     assert "task b: 4 rows" in done.err
 
 
-def test_no_training_text_stands_in_the_folder(train: Any, tmp_path: Path, examples: list[dict[str, Any]]) -> None:
+def test_no_training_text_stands_in_the_folder(
+    train: Any, tmp_path: Path, examples: list[dict[str, Any]]
+) -> None:
     assert train().rc == 0
     for path in (tmp_path / "tuned").rglob("*"):
         if path.suffix in (".md", ".json", ".parquet") and path.name != "tokenizer.json":
             content = path.read_bytes()
-            assert not any(row["query"].encode() in content or row["pos"][0].encode() in content for row in examples)
+            assert not any(
+                row["query"].encode() in content or row["pos"][0].encode() in content
+                for row in examples
+            )
             assert str(tmp_path).encode() not in content
 
 
@@ -343,9 +457,13 @@ class Loud(Normalize):
 """
 
 
-def test_trusted_code_of_a_model_is_saved_with_it(train: Any, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trusted_code_of_a_model_is_saved_with_it(
+    train: Any, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without the option no line of it runs; with it the trained folder is whole, and was reloaded."""
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(
+        "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
+    )
     base = tmp_path / "foreign"
     shutil.copytree(model, base)
     (base / "loud.py").write_text(CODE)
@@ -353,7 +471,11 @@ def test_trusted_code_of_a_model_is_saved_with_it(train: Any, tmp_path: Path, mo
     modules[-1]["type"] = "loud.Loud"
     (base / "modules.json").write_text(json.dumps(modules))
     refused = train("--steps", "1", base=str(base))
-    assert refused.rc == 1 and "Traceback" not in refused.err and b"code of the model ran" not in refused.out
+    assert (
+        refused.rc == 1
+        and "Traceback" not in refused.err
+        and b"code of the model ran" not in refused.out
+    )
     done = train("--steps", "1", "--trust-remote-code", base=str(base))
     assert done.rc == 0, done.err
     assert (tmp_path / "tuned" / "loud.py").read_text() == CODE

@@ -24,7 +24,9 @@ def scored_batch(seed: int) -> tuple[Tensor, Tensor, Structure]:
     terms = torch.tensor([[0, 0], [1, 3], [2, 5], [2, 6], [3, 7]])
     weights = torch.tensor([0.25, 0.25, 0.125, 0.125, 0.25], dtype=torch.float64)
     hard = torch.tensor([[0, 1], [0, 2], [1, 4]])
-    lists = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 0, 2], [1, 1, 3], [1, 1, 4], [2, 2, 5], [2, 2, 6]])
+    lists = torch.tensor(
+        [[0, 0, 0], [0, 0, 1], [0, 0, 2], [1, 1, 3], [1, 1, 4], [2, 2, 5], [2, 2, 6]]
+    )
     scores = torch.randint(0, 4, (7,), generator=gen).double()  # ties happen
     return q, d, Structure(terms, weights, hard, terms, lists, scores)
 
@@ -41,46 +43,89 @@ def rows_of(structure: Structure) -> list[list[tuple[int, int, float]]]:
     return list(found.values())
 
 
-def kl_written_out(s: Tensor, structure: Structure, temperature: float, teacher_temperature: float) -> Tensor:
+def kl_written_out(
+    s: Tensor, structure: Structure, temperature: float, teacher_temperature: float
+) -> Tensor:
     parts = []
     for row in rows_of(structure):
-        teacher = torch.softmax(torch.tensor([score for *_, score in row], dtype=torch.float64) / teacher_temperature, 0)
-        student = torch.log_softmax(torch.stack([s[query, document] for query, document, _ in row]) / temperature, 0)
+        teacher = torch.softmax(
+            torch.tensor([score for *_, score in row], dtype=torch.float64) / teacher_temperature, 0
+        )
+        student = torch.log_softmax(
+            torch.stack([s[query, document] for query, document, _ in row]) / temperature, 0
+        )
         parts.append(torch.nn.functional.kl_div(student, teacher, reduction="sum"))
     return torch.stack(parts).mean()
 
 
-def margin_mse_written_out(s: Tensor, structure: Structure, temperature: float, teacher_temperature: float) -> Tensor:
+def margin_mse_written_out(
+    s: Tensor, structure: Structure, temperature: float, teacher_temperature: float
+) -> Tensor:
     positive = {tuple(term) for term in structure.terms.tolist()}
     parts = []
     for row in rows_of(structure):
-        pairs = [(a, b) for a, b in itertools.product(row, row) if a[:2] in positive and b[:2] not in positive]
+        pairs = [
+            (a, b)
+            for a, b in itertools.product(row, row)
+            if a[:2] in positive and b[:2] not in positive
+        ]
         if pairs:
-            gaps = [(s[a[:2]] - s[b[:2]]) / temperature - (a[2] - b[2]) / teacher_temperature for a, b in pairs]
+            gaps = [
+                (s[a[:2]] - s[b[:2]]) / temperature - (a[2] - b[2]) / teacher_temperature
+                for a, b in pairs
+            ]
             parts.append(torch.stack(gaps).square().mean())
     return torch.stack(parts).mean()
 
 
 def cosent_written_out(s: Tensor, structure: Structure, temperature: float) -> Tensor:
     pairs = [pair for row in rows_of(structure) for pair in row]
-    inner = [(s[b[:2]] - s[a[:2]]) / temperature for a, b in itertools.product(pairs, pairs) if a[2] > b[2]]
+    inner = [
+        (s[b[:2]] - s[a[:2]]) / temperature
+        for a, b in itertools.product(pairs, pairs)
+        if a[2] > b[2]
+    ]
     return torch.stack([s.sum() * 0, *inner]).exp().sum().log()
 
 
 FORMULAS: dict[str, tuple[Any, Any, dict[str, float]]] = {
     "kl": (losses.kl, kl_written_out, {"temperature": 0.3, "teacher_temperature": 2.0}),
-    "margin-mse": (losses.margin_mse, margin_mse_written_out, {"temperature": 0.5, "teacher_temperature": 3.0}),
+    "margin-mse": (
+        losses.margin_mse,
+        margin_mse_written_out,
+        {"temperature": 0.5, "teacher_temperature": 3.0},
+    ),
     "cosent": (losses.cosent, cosent_written_out, {"temperature": 0.2}),
 }
 
 
-def meets(loss: Any, value: Any, q: Tensor, d: Tensor, structure: Structure, similarity: str = "cosine", **settings: Any) -> None:
+def meets(
+    loss: Any,
+    value: Any,
+    q: Tensor,
+    d: Tensor,
+    structure: Structure,
+    similarity: str = "cosine",
+    **settings: Any,
+) -> None:
     """The loss, its gradients for both sides and for log temperature are those of `value`, by torch."""
     q, d = q.clone().requires_grad_(), d.clone().requires_grad_()
     log_t = torch.tensor(settings.pop("temperature")).double().log().requires_grad_()
-    wanted = value(cosines(q, d) if similarity == "cosine" else q @ d.T, structure, temperature=log_t.exp(), **settings)
+    wanted = value(
+        cosines(q, d) if similarity == "cosine" else q @ d.T,
+        structure,
+        temperature=log_t.exp(),
+        **settings,
+    )
     slopes = torch.autograd.grad(wanted, [q, d, log_t], allow_unused=True, materialize_grads=True)
-    found = loss(q.detach(), d.detach(), structure, similarity=similarity, temperature=log_t.exp().item(), **settings)
+    found = loss(
+        q.detach(),
+        d.detach(),
+        structure,
+        similarity=similarity,
+        temperature=log_t.exp().item(),
+        **settings,
+    )
     for ours, theirs in zip(found, [wanted.detach(), *slopes], strict=True):
         assert (ours - theirs).norm() <= 1e-9 * theirs.norm().clamp_min(1e-3)
 
@@ -97,7 +142,12 @@ def test_kl_compares_documents_of_one_row_alone() -> None:
     q, d, structure = scored_batch(1)
     whole = losses.kl(q, d, structure).value
     rows = [structure.lists[:, 0] == row for row in range(3)]
-    alone = [losses.kl(q, d, structure._replace(lists=structure.lists[of], scores=structure.scores[of])).value for of in rows]
+    alone = [
+        losses.kl(
+            q, d, structure._replace(lists=structure.lists[of], scores=structure.scores[of])
+        ).value
+        for of in rows
+    ]
     assert whole == pytest.approx(sum(alone) / 3)
 
 
@@ -112,8 +162,13 @@ def test_kl_is_zero_where_the_student_has_the_teachers_distribution() -> None:
 
 def test_infonce_and_kl_add_up() -> None:
     q, d, structure = scored_batch(3)
-    parts = losses.infonce(q, d, structure, temperature=0.1), losses.kl(q, d, structure, temperature=0.1, teacher_temperature=2.0)
-    both = losses.infonce_kl(q, d, structure, temperature=0.1, teacher_temperature=2.0, kl_weight=0.4)
+    parts = (
+        losses.infonce(q, d, structure, temperature=0.1),
+        losses.kl(q, d, structure, temperature=0.1, teacher_temperature=2.0),
+    )
+    both = losses.infonce_kl(
+        q, d, structure, temperature=0.1, teacher_temperature=2.0, kl_weight=0.4
+    )
     for ours, one, other in zip(both, *parts):
         torch.testing.assert_close(ours, one + 0.4 * other)
 
@@ -127,7 +182,9 @@ def test_rows_without_scores_give_zero(loss: Any) -> None:
 
 def test_graded_pairs_in_float32_do_not_overflow() -> None:
     q, d, structure = scored_batch(5)
-    found = losses.cosent(q.float() * 50, d.float() * 50, structure, similarity="dot", temperature=0.05)
+    found = losses.cosent(
+        q.float() * 50, d.float() * 50, structure, similarity="dot", temperature=0.05
+    )
     assert all(bool(torch.isfinite(part).all()) for part in found)
 
 
@@ -138,8 +195,14 @@ def softmax_over(s: Tensor, structure: Structure, temperature: Any, allowed: Any
     """InfoNCE where `allowed(query, positive, candidate)` says which columns of s (Q, C) are negatives."""
     total = s.sum() * 0
     for (query, positive), weight in zip(structure.terms.tolist(), structure.weights):
-        row = [s[query, c] for c in range(s.shape[1]) if c == positive or allowed(query, positive, c)]
-        total = total + weight * (torch.stack(row) / temperature).logsumexp(0) - weight * s[query, positive] / temperature
+        row = [
+            s[query, c] for c in range(s.shape[1]) if c == positive or allowed(query, positive, c)
+        ]
+        total = (
+            total
+            + weight * (torch.stack(row) / temperature).logsumexp(0)
+            - weight * s[query, positive] / temperature
+        )
     return total
 
 
@@ -160,7 +223,9 @@ def test_hard_candidates_are_everyones_hard_negatives_and_no_others_positive(see
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_other_queries_are_negatives_but_for_those_that_share_the_positive(symmetric: bool) -> None:
     q, d, structure = scored_batch(6)
-    structure = structure._replace(known=torch.cat([structure.known, torch.tensor([[3, 0]])]))  # query 3 is answered by 0's positive
+    structure = structure._replace(
+        known=torch.cat([structure.known, torch.tensor([[3, 0]])])
+    )  # query 3 is answered by 0's positive
     known = {tuple(pair) for pair in structure.known.tolist()}
 
     def value(s: Tensor, structure: Structure, temperature: Tensor) -> Tensor:
@@ -171,7 +236,9 @@ def test_other_queries_are_negatives_but_for_those_that_share_the_positive(symme
         if not symmetric:
             return one
         turned = structure._replace(terms=structure.terms.flip(1))
-        return (one + softmax_over(s[:, :8].T, turned, temperature, lambda d, q, c: (c, d) not in known)) / 2
+        return (
+            one + softmax_over(s[:, :8].T, turned, temperature, lambda d, q, c: (c, d) not in known)
+        ) / 2
 
     def both(q: Tensor, d: Tensor) -> Tensor:
         return torch.cat([cosines(q, d), cosines(q, q)], 1)
@@ -179,18 +246,33 @@ def test_other_queries_are_negatives_but_for_those_that_share_the_positive(symme
     q.requires_grad_(), d.requires_grad_()
     wanted = value(both(q, d), structure, torch.tensor(0.2).double())
     slopes = torch.autograd.grad(wanted, [q, d])
-    found = losses.infonce(q.detach(), d.detach(), structure, temperature=0.2, query_negatives=True, symmetric=symmetric, tile=2)
+    found = losses.infonce(
+        q.detach(),
+        d.detach(),
+        structure,
+        temperature=0.2,
+        query_negatives=True,
+        symmetric=symmetric,
+        tile=2,
+    )
     torch.testing.assert_close(found.value, wanted.detach())
     torch.testing.assert_close(found.queries, slopes[0])
     torch.testing.assert_close(found.documents, slopes[1])
 
 
-@pytest.mark.parametrize(("margin", "relative"), [(0.0, False), (0.2, False), (0.3, True), (-0.1, False)])
+@pytest.mark.parametrize(
+    ("margin", "relative"), [(0.0, False), (0.2, False), (0.3, True), (-0.1, False)]
+)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_guide_masks_what_it_finds_as_near_as_the_positive(margin: float, relative: bool, seed: int) -> None:
+def test_a_guide_masks_what_it_finds_as_near_as_the_positive(
+    margin: float, relative: bool, seed: int
+) -> None:
     q, d, structure = scored_batch(seed)
     gen = torch.Generator().manual_seed(seed)
-    guides = [torch.nn.functional.normalize(torch.randn(n, 3, generator=gen, dtype=torch.float64), dim=1) for n in (4, 8)]
+    guides = [
+        torch.nn.functional.normalize(torch.randn(n, 3, generator=gen, dtype=torch.float64), dim=1)
+        for n in (4, 8)
+    ]
     near = guides[0] @ guides[1].T
     known = {tuple(pair) for pair in structure.known.tolist()}
     structure = structure._replace(guide_queries=guides[0], guide_documents=guides[1])
@@ -198,7 +280,9 @@ def test_a_guide_masks_what_it_finds_as_near_as_the_positive(margin: float, rela
     def value(s: Tensor, structure: Structure, temperature: Tensor) -> Tensor:
         def allowed(query: int, positive: int, c: int) -> bool:
             own = near[query, positive]
-            return (query, c) not in known and bool(near[query, c] <= own - margin * (own.abs() if relative else 1))
+            return (query, c) not in known and bool(
+                near[query, c] <= own - margin * (own.abs() if relative else 1)
+            )
 
         return softmax_over(s, structure, temperature, allowed)
 
@@ -229,18 +313,38 @@ def test_guided_masks_are_those_of_gistembed() -> None:
 
     theirs = GISTEmbedLoss.__new__(GISTEmbedLoss)
     torch.nn.Module.__init__(theirs)
-    settings: dict[str, Any] = dict(temperature=0.05, margin_strategy="relative", margin=0.1, contrast_anchors=False)
+    settings: dict[str, Any] = dict(
+        temperature=0.05, margin_strategy="relative", margin=0.1, contrast_anchors=False
+    )
     settings |= dict(contrast_positives=False, gather_across_devices=False, must_retokenize=False)
     for name, item in settings.items():
         setattr(theirs, name, item)
     theirs.model, theirs.guide = Vectors(columns), Vectors(guides)
-    theirs.similarity_fct, theirs.cross_entropy_loss = torch.nn.CosineSimilarity(dim=-1), torch.nn.CrossEntropyLoss()
-    features = [{"input_ids": torch.arange(6 * k, 6 * k + 6)[:, None], "attention_mask": torch.ones(6, 1)} for k in range(3)]
+    theirs.similarity_fct, theirs.cross_entropy_loss = (
+        torch.nn.CosineSimilarity(dim=-1),
+        torch.nn.CrossEntropyLoss(),
+    )
+    features = [
+        {"input_ids": torch.arange(6 * k, 6 * k + 6)[:, None], "attention_mask": torch.ones(6, 1)}
+        for k in range(3)
+    ]
     published = theirs(features, torch.empty(0))
     terms = torch.arange(6)[:, None].repeat(1, 2)
     units = [torch.nn.functional.normalize(vectors, dim=1) for vectors in guides]
     structure = Structure(
-        terms, torch.full((6,), 1 / 6), terms + torch.tensor([0, 6]), terms, guide_queries=units[0], guide_documents=torch.cat(units[1:])
+        terms,
+        torch.full((6,), 1 / 6),
+        terms + torch.tensor([0, 6]),
+        terms,
+        guide_queries=units[0],
+        guide_documents=torch.cat(units[1:]),
     )
-    ours = losses.infonce(columns[0], torch.cat(columns[1:]), structure, temperature=0.05, guide_margin=0.1, guide_relative=True)
+    ours = losses.infonce(
+        columns[0],
+        torch.cat(columns[1:]),
+        structure,
+        temperature=0.05,
+        guide_margin=0.1,
+        guide_relative=True,
+    )
     assert ours.value.item() == pytest.approx(published.item(), rel=1e-5)

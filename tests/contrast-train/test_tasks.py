@@ -13,10 +13,21 @@ from contrast_train.data import task_mixing
 from contrast_train.data.task_folders import by_task
 from contrast_train.data.task_mixing import Task
 from fletching.cli import parse
-from fletching.errors import Usage
+from fletching.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
-FAST = ("--batch", "4", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32", "--activations", "0")
+FAST = (
+    "--batch",
+    "4",
+    "--batch-tokens",
+    "64",
+    "--lr",
+    "1e-3",
+    "--dtype",
+    "float32",
+    "--activations",
+    "0",
+)
 
 
 @pytest.fixture
@@ -32,8 +43,14 @@ def folder(tmp_path: Path, write: Any, examples: list[dict[str, Any]]) -> Path:
     """nq.train.jsonl with 8 rows, go/train with 4 (a JSON array, as CodeSearchNet's), and test rows that are no input."""
     (tmp_path / "data/go/train").mkdir(parents=True)
     (tmp_path / "data/go/test").mkdir()
-    write(tmp_path / "data/nq.train.jsonl", [{"query": row["query"], "positive": row["pos"]} for row in examples[:8]])
-    rows = [{"query": row["query"], "positive": row["pos"][0], "negative": examples[0]["pos"][0]} for row in examples[8:]]
+    write(
+        tmp_path / "data/nq.train.jsonl",
+        [{"query": row["query"], "positive": row["pos"]} for row in examples[:8]],
+    )
+    rows = [
+        {"query": row["query"], "positive": row["pos"][0], "negative": examples[0]["pos"][0]}
+        for row in examples[8:]
+    ]
     (tmp_path / "data/go/train/0.jsonl").write_text(json.dumps(rows))
     write(tmp_path / "data/go/test/0.jsonl", [{"query": "held out", "positive": "never read"}])
     return tmp_path / "data"
@@ -55,17 +72,24 @@ def test_a_folder_of_parquet_is_one_input_and_a_rows_own_task_stays(
     assert by_task(str(folder)) == []
     own = tmp_path / "own"
     own.mkdir()
-    write(own / "x.jsonl", [row | {"task": "mine" if i % 2 else None} for i, row in enumerate(examples)])
+    write(
+        own / "x.jsonl",
+        [row | {"task": "mine" if i % 2 else None} for i, row in enumerate(examples)],
+    )
     done = train(own, "--dry-run")
     assert "task mine: 6 rows" in done.err
     assert "task x: 6 rows" in done.err
 
 
-def test_tasks_have_weights_and_prompts_and_the_model_keeps_them(train: Any, folder: Path, tmp_path: Path) -> None:
+def test_tasks_have_weights_and_prompts_and_the_model_keeps_them(
+    train: Any, folder: Path, tmp_path: Path
+) -> None:
     from sentence_transformers import SentenceTransformer
 
     file = tmp_path / "tasks.yaml"
-    file.write_text("nq: {weight: 0.5, query-prompt: 'owl: '}\nsquad: {}\ngo: {weight: 2, query-prompt: 'bread: ', doc-prompt: 'iron: '}\n")
+    file.write_text(
+        "nq: {weight: 0.5, query-prompt: 'owl: '}\nsquad: {}\ngo: {weight: 2, query-prompt: 'bread: ', doc-prompt: 'iron: '}\n"
+    )
     done = train(folder, "--tasks", file, "--epochs", "1")
     assert done.rc == 0, done.err
     assert "task nq: 8 rows in batches of 4, seen 0.5 x, 4 left out" in done.err
@@ -73,12 +97,18 @@ def test_tasks_have_weights_and_prompts_and_the_model_keeps_them(train: Any, fol
     assert "12 in, 8 out (4 left out by the plan)" in done.err
     assert "without a row: squad" in done.err
     tuned = SentenceTransformer(str(tmp_path / "tuned"), device="cpu")
-    assert {name: tuned.prompts[name] for name in ("nq", "go", "go-document")} == {"nq": "owl: ", "go": "bread: ", "go-document": "iron: "}
+    assert {name: tuned.prompts[name] for name in ("nq", "go", "go-document")} == {
+        "nq": "owl: ",
+        "go": "bread: ",
+        "go-document": "iron: ",
+    }
     card = (tmp_path / "tuned/README.md").read_text()
     assert '"weight": 0.5' in card
     assert str(tmp_path) not in card
     assert train(folder, "--epochs", "1", out="plain").rc == 0
-    assert (tmp_path / "plain/model.safetensors").read_bytes() != (tmp_path / "tuned/model.safetensors").read_bytes()
+    assert (tmp_path / "plain/model.safetensors").read_bytes() != (
+        tmp_path / "tuned/model.safetensors"
+    ).read_bytes()
 
 
 def test_prompts_of_tasks_stand_before_their_texts(tmp_path: Path, write: Any) -> None:
@@ -104,7 +134,14 @@ def test_held_out_rows_have_the_prompts_of_their_tasks() -> None:
 
     from contrast_train.training.retrieval_evaluator import HeldOut
 
-    table = pa.table({"query": ["a", "b", "c"], "pos": [["p"], ["p"], ["r"]], "task": ["x", None, "x"], "prompt": [None, None, "own"]})
+    table = pa.table(
+        {
+            "query": ["a", "b", "c"],
+            "pos": [["p"], ["p"], ["r"]],
+            "task": ["x", None, "x"],
+            "prompt": [None, None, "own"],
+        }
+    )
     held = HeldOut(table.to_batches(), "q: ", "dev", "d: ", {"x": ("X ", "DX ")}, "<{}> ")
     assert held.queries == ["X a", "q: b", "<own> c"]
     assert held.documents == ["DX p", "d: p", "DX r"]
@@ -120,7 +157,11 @@ def test_held_out_rows_have_the_prompts_of_their_tasks() -> None:
         ({"nq": {"weight": "2"}}, 2, "weight of task nq is '2'"),
         ({"nq": {"weight": -1}}, 2, "from 0 on"),
         ({"nq": 2}, 2, "nq is 2"),
-        ({"nq": {"query-prompt": "x: "}, "go": {"doc-prompt": "y: "}}, 1, "the model or --doc-prompt for 'z: '"),
+        (
+            {"nq": {"query-prompt": "x: "}, "go": {"doc-prompt": "y: "}},
+            1,
+            "the model or --doc-prompt for 'z: '",
+        ),
     ],
 )
 def test_a_file_of_tasks_that_does_not_fit_is_refused(
@@ -136,13 +177,13 @@ def test_a_file_of_tasks_that_does_not_fit_is_refused(
 def test_a_prompt_of_the_row_and_another_of_its_task_clash() -> None:
     from collections import Counter
 
-    from fletching.errors import Refused
+    from fletching.errors import InputError
 
     found: Counter[tuple[str, str | None]] = Counter({("nq", None): 3, ("nq", "row: "): 1})
-    with pytest.raises(Refused, match="rows of task nq ask for the prompt 'row: '"):
+    with pytest.raises(InputError, match="rows of task nq ask for the prompt 'row: '"):
         task_mixing.merged_prompts(found, {"nq": Task(query_prompt="task: ")}, "tasks.json")
     assert task_mixing.merged_prompts(found, {}, None) == {None: 3, "row: ": 1}
-    with pytest.raises(Refused, match="a prompt named query already"):
+    with pytest.raises(InputError, match="a prompt named query already"):
         task_mixing.save_prompts({"query": "q: "}, {"query": Task(query_prompt="other: ")}, "")
     assert task_mixing.save_prompts({}, {"a": Task(doc_prompt="d: ")}, "")["document"] == "d: "
 
@@ -151,7 +192,10 @@ def test_a_prompt_of_the_row_and_another_of_its_task_clash() -> None:
     ("argv", "seen"),
     [
         ("--task-cap 3 --batch 2", "task nq: 8 rows in batches of 2, seen 0.375 x, 5 left out"),
-        ("--task-temperature 100 --batch 2", "task nq: 8 rows in batches of 2, seen 0.75 x, 2 left out"),
+        (
+            "--task-temperature 100 --batch 2",
+            "task nq: 8 rows in batches of 2, seen 0.75 x, 2 left out",
+        ),
         ("--mix-tasks", "task nq: 8 rows in batches shared by 2 tasks, seen 1 x, 0 left out"),
         ("--drop-last --batch 5 --epochs 1", "task nq: 8 rows in batches shared by 2 tasks"),
     ],
@@ -179,26 +223,35 @@ def test_a_template_without_a_place_is_wrong_usage(train: Any, folder: Path) -> 
         ("data_root_dir", "each file in it is a task"),
     ],
 )
-def test_a_key_of_another_trainer_is_answered_with_ours(tmp_path: Path, key: str, answer: str) -> None:
+def test_a_key_of_another_trainer_is_answered_with_ours(
+    tmp_path: Path, key: str, answer: str
+) -> None:
     (tmp_path / "theirs.json").write_text(json.dumps({key: 1}))
-    with pytest.raises(Usage) as refused:
+    with pytest.raises(UsageError) as refused:
         parse(cli.Options, ["--model", "m", "--config", str(tmp_path / "theirs.json")])
     assert answer in refused.value.fix
     if "_" in key:
-        with pytest.raises(Usage) as refused:
+        with pytest.raises(UsageError) as refused:
             parse(cli.Options, ["--model", "m", f"--{key}", "1"])
         assert answer in refused.value.fix
 
 
 def test_the_names_of_other_trainers_lead_to_options_that_exist() -> None:
-    from contrast_train.foreign_option_names import NAMES_ELSEWHERE
+    from contrast_train.foreign_option_names import FOREIGN_NAMES
     from fletching.cli import describe
 
     known = {name.replace("_", "-") for name in describe(cli.Options)}
-    for theirs, answer in NAMES_ELSEWHERE.items():
+    for theirs, answer in FOREIGN_NAMES.items():
         assert theirs.replace("_", "-") not in known, theirs
         if answer.startswith(("its name here is ", "use ")):
-            named = answer.removeprefix("its name here is ").removeprefix("use ").split(",")[0].split(":")[0].split(";")[0].split(" ")
+            named = (
+                answer.removeprefix("its name here is ")
+                .removeprefix("use ")
+                .split(",")[0]
+                .split(":")[0]
+                .split(";")[0]
+                .split(" ")
+            )
             assert named[0] in known or named[:2] == ["a", "larger"], answer
 
 
@@ -206,26 +259,57 @@ RECIPES = {
     "csn": [{"query": "q", "positive": "p", "negative": "n"}],
     "e5": [{"query": "q", "positive": "p", "negative": "n"}],
     "bge": [{"query": "q", "pos": ["p"], "neg": ["n", "m"]}],
-    "conretriever": [{"query": "q", "positive": ["p"], "negative": ["n"], "instruction": "find it"}],
+    "conretriever": [
+        {"query": "q", "positive": ["p"], "negative": ["n"], "instruction": "find it"}
+    ],
 }
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_runs(train: Any, tmp_path: Path, write: Any, examples: list[dict[str, Any]], name: str, monkeypatch: Any) -> None:
+def test_a_recipe_runs(
+    train: Any,
+    tmp_path: Path,
+    write: Any,
+    examples: list[dict[str, Any]],
+    name: str,
+    monkeypatch: Any,
+) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     (shape,) = RECIPES[name]
     rows = []
     for i, row in enumerate(examples):
-        texts = {"q": row["query"], "p": row["pos"][0], "n": examples[i - 1]["pos"][0], "m": examples[i - 2]["pos"][0]}
+        texts = {
+            "q": row["query"],
+            "p": row["pos"][0],
+            "n": examples[i - 1]["pos"][0],
+            "m": examples[i - 2]["pos"][0],
+        }
         rows.append(
-            {key: texts.get(value, value) if isinstance(value, str) else [texts[text] for text in value] for key, value in shape.items()}
+            {
+                key: texts.get(value, value)
+                if isinstance(value, str)
+                else [texts[text] for text in value]
+                for key, value in shape.items()
+            }
         )
-    write(folder / ("go.jsonl" if name == "csn" else "nq.jsonl" if name == "e5" else "synthetic.jsonl"), rows)
+    write(
+        folder
+        / ("go.jsonl" if name == "csn" else "nq.jsonl" if name == "e5" else "synthetic.jsonl"),
+        rows,
+    )
     monkeypatch.chdir(ROOT)
-    small = ["--query-length", "48", "--doc-length", "24", *(["--epochs", "0.1"] if name in ("bge", "conretriever") else ["--steps", "1"])]
+    small = [
+        "--query-length",
+        "48",
+        "--doc-length",
+        "24",
+        *(["--epochs", "0.1"] if name in ("bge", "conretriever") else ["--steps", "1"]),
+    ]
     done = train(folder, "--config", ROOT / f"examples/recipes/{name}.json", *small)
     assert done.rc == 0, done.err
-    prompts = json.loads((tmp_path / "tuned/config_sentence_transformers.json").read_text())["prompts"]
+    prompts = json.loads((tmp_path / "tuned/config_sentence_transformers.json").read_text())[
+        "prompts"
+    ]
     saved = {"csn": "query", "bge": "query", "e5": "nq", "conretriever": "query"}[name]
     assert prompts[saved].startswith(("Find ", "Instruct: Find ", "find it\n"))

@@ -36,7 +36,9 @@ class Made:
 
 def as_csv(rows: list[dict[str, Any]], **dialect: Any) -> bytes:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), **dialect)
+    writer = csv.DictWriter(
+        text, list(dict.fromkeys(name for row in rows for name in row)), **dialect
+    )
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
@@ -49,7 +51,11 @@ def pairs() -> Callable[..., Made]:
 
     def pairs(table: Any, *options: Any, name: str = "table.csv", out: str = "out.jsonl") -> Made:
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            files = table if isinstance(table, dict) else {name: table if isinstance(table, bytes) else as_csv(table)}
+            files = (
+                table
+                if isinstance(table, dict)
+                else {name: table if isinstance(table, bytes) else as_csv(table)}
+            )
             for path, content in files.items():
                 Path(path).parent.mkdir(exist_ok=True)
                 Path(path).write_bytes(content)
@@ -57,13 +63,23 @@ def pairs() -> Callable[..., Made]:
             told = io.StringIO()
             with contextlib.redirect_stderr(told):
                 rc = main([*files, *map(str, options), "-o", out, "--json-summary", "summary.json"])
-            written = sorted(str(path) for path in set(Path().rglob("*")) - before if path.name != "summary.json" and path.is_file())
+            written = sorted(
+                str(path)
+                for path in set(Path().rglob("*")) - before
+                if path.name != "summary.json" and path.is_file()
+            )
             summary = json.loads(Path("summary.json").read_text()) if rc == 0 else {}
             if rc == 0:
                 left = summary["rows_in"] + sum(summary["added"].values())
                 assert left == summary["rows_out"] + sum(summary["dropped"].values()), summary
             return Made(
-                {path: [json.loads(line) for line in Path(path).open(encoding="utf-8")] for path in written}, summary, rc, told.getvalue()
+                {
+                    path: [json.loads(line) for line in Path(path).open(encoding="utf-8")]
+                    for path in written
+                },
+                summary,
+                rc,
+                told.getvalue(),
             )
 
     return pairs

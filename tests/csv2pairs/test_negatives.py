@@ -15,7 +15,9 @@ from fletching.text import normalise
 Row = dict[str, str]
 
 
-def eligible(rows: list[Row], columns: list[str], *, wide: bool = False, by_query: bool = False) -> list[set[str]]:
+def eligible(
+    rows: list[Row], columns: list[str], *, wide: bool = False, by_query: bool = False
+) -> list[set[str]]:
     """The rule in plain words, for --mode list: the texts, normalised, that may become negatives of each row.
 
     A text of another row of the same category and domain; not the query, not a positive; and no row that
@@ -25,12 +27,16 @@ def eligible(rows: list[Row], columns: list[str], *, wide: bool = False, by_quer
     for row in rows:
         query = normalise(row["q"])
         positives = {normalise(row[column]) for column in columns} - {"", query}
-        tables.append((query, positives, {query if by_query else ""} - {""} or positives, {query, *positives}))
+        tables.append(
+            (query, positives, {query if by_query else ""} - {""} or positives, {query, *positives})
+        )
     found = []
     for row, (query, positives, _, ties) in zip(rows, tables):
         mine: set[str] = set()
         for other, (_, _, texts, _) in zip(rows, tables):
-            same = normalise(other["d"]) == normalise(row["d"]) and (wide or normalise(other["c"]) == normalise(row["c"]))
+            same = normalise(other["d"]) == normalise(row["d"]) and (
+                wide or normalise(other["c"]) == normalise(row["c"])
+            )
             mine |= texts if same else set()
         tied = {text for _, _, texts, theirs in tables if theirs & ties for text in texts}
         found.append(mine - tied - positives - {query})
@@ -51,7 +57,20 @@ TABLE = st.lists(
     min_size=1,
     max_size=14,
 )
-LIST = ["--query", "q", "--pos", "p,r", "--mode", "list", "--category", "c", "--domain", "d", "--keep", "c,n"]
+LIST = [
+    "--query",
+    "q",
+    "--pos",
+    "p,r",
+    "--mode",
+    "list",
+    "--category",
+    "c",
+    "--domain",
+    "d",
+    "--keep",
+    "c,n",
+]
 
 
 def distinct(rows: list[Row], made: Any) -> list[Row]:
@@ -73,10 +92,15 @@ def test_more_negatives_than_the_pool_has_are_exactly_the_eligible_texts(pairs, 
 
 @settings(max_examples=80, deadline=None)
 @given(TABLE, st.integers(1, 3), st.sampled_from(["keep", "drop", "widen"]), st.integers(0, 3))
-def test_negatives_are_eligible_distinct_and_short_only_as_the_policy_says(pairs, rows, k, policy, seed):
+def test_negatives_are_eligible_distinct_and_short_only_as_the_policy_says(
+    pairs, rows, k, policy, seed
+):
     rows = [row | {"n": str(n)} for n, row in enumerate(rows)]
     everything = distinct(rows, pairs(rows, *LIST))
-    near, far = (dict(zip((row["n"] for row in everything), eligible(everything, ["p", "r"], wide=wide))) for wide in (False, True))
+    near, far = (
+        dict(zip((row["n"] for row in everything), eligible(everything, ["p", "r"], wide=wide)))
+        for wide in (False, True)
+    )
     made = pairs(rows, *LIST, "--negatives", k, "--shortfall", policy, "--seed", seed)
     for row in made.rows:
         found = [normalise(text) for text in row["neg"]]
@@ -86,7 +110,11 @@ def test_negatives_are_eligible_distinct_and_short_only_as_the_policy_says(pairs
         assert len(found) == min(k, len((far if policy == "widen" else near)[row["n"]]))
     short = sum(len(allowed) < k for allowed in near.values())
     if policy == "drop":
-        assert made.dropped.get(f"with fewer than {k} negatives", 0) == short == len(everything) - len(made.rows)
+        assert (
+            made.dropped.get(f"with fewer than {k} negatives", 0)
+            == short
+            == len(everything) - len(made.rows)
+        )
     else:
         assert len(made.rows) == len(everything)
     if policy == "keep":
@@ -100,7 +128,13 @@ def test_negatives_are_eligible_distinct_and_short_only_as_the_policy_says(pairs
 def shop(count: int, categories: int, shared: int = 0) -> list[Row]:
     draw = random.Random(1)
     return [
-        {"i": f"i{n}", "q": f"query {n}", "p": f"answer {n % (count - shared)}", "c": f"c{draw.randrange(categories)}", "d": "d"}
+        {
+            "i": f"i{n}",
+            "q": f"query {n}",
+            "p": f"answer {n % (count - shared)}",
+            "c": f"c{draw.randrange(categories)}",
+            "d": "d",
+        }
         for n in range(count)
     ]
 
@@ -115,20 +149,39 @@ def test_the_order_of_the_file_does_not_change_a_rows_negatives(pairs, categorie
     expected = {row["id"]: row["neg"] for row in made.rows}
     for seed in range(2):
         random.Random(seed).shuffle(rows)
-        assert {row["id"]: row["neg"] for row in pairs(rows, *PLAIN, "--negatives", 4).rows} == expected
+        assert {
+            row["id"]: row["neg"] for row in pairs(rows, *PLAIN, "--negatives", 4).rows
+        } == expected
 
 
 def test_equal_texts_of_other_spelling_give_the_same_negative_in_any_order(pairs):
-    rows = [{"i": f"i{n}", "q": f"q{n}", "p": ["Paris", "paris ", "ＰＡＲＩＳ"][n % 3] if n < 9 else f"p{n}", "c": "c"} for n in range(12)]
+    rows = [
+        {
+            "i": f"i{n}",
+            "q": f"q{n}",
+            "p": ["Paris", "paris ", "ＰＡＲＩＳ"][n % 3] if n < 9 else f"p{n}",
+            "c": "c",
+        }
+        for n in range(12)
+    ]
     expected = {row["id"]: row["neg"] for row in pairs(rows, *PLAIN, "--negatives", 9).rows}
-    assert {row["id"]: row["neg"] for row in pairs(rows[::-1], *PLAIN, "--negatives", 9).rows} == expected
+    assert {
+        row["id"]: row["neg"] for row in pairs(rows[::-1], *PLAIN, "--negatives", 9).rows
+    } == expected
 
 
 def test_the_seed_decides_and_the_same_seed_gives_the_same_bytes(run, tmp_path):
-    (tmp_path / "t.csv").write_text("i,q,p,c,d\n" + "\n".join(",".join(row.values()) for row in shop(300, 2)))
+    (tmp_path / "t.csv").write_text(
+        "i,q,p,c,d\n" + "\n".join(",".join(row.values()) for row in shop(300, 2))
+    )
     command = "csv2pairs t.csv --query q --pos p --category c --negatives 3 --mode each"
     for name, more, hashing in (("a", "", "0"), ("b", "", "1"), ("c", "--seed 7", "0")):
-        assert run(f"{command} {more} -o {name}.parquet", cwd=tmp_path, env={"PYTHONHASHSEED": hashing}).rc == 0
+        assert (
+            run(
+                f"{command} {more} -o {name}.parquet", cwd=tmp_path, env={"PYTHONHASHSEED": hashing}
+            ).rc
+            == 0
+        )
     a, b, c = ((tmp_path / f"{name}.parquet").read_bytes() for name in "abc")
     assert a == b
     assert a != c
@@ -143,7 +196,9 @@ def test_every_eligible_text_is_drawn_equally_often(pairs, size, k):
     for seed in range(runs):
         for row in pairs(rows, *PLAIN, "--negatives", k, "--seed", seed).rows[:20]:
             own = int(row["id"][1:])
-            counts.update(str((int(text[1:]) - own) % size) for text in row["neg"])  # distance to the row: all alike
+            counts.update(
+                str((int(text[1:]) - own) % size) for text in row["neg"]
+            )  # distance to the row: all alike
     drawn = counts.total()
     expected = drawn / (size - 1)
     chi = sum((counts[str(distance)] - expected) ** 2 / expected for distance in range(1, size))
@@ -162,7 +217,9 @@ def test_a_large_pool_where_nearly_all_is_tied_to_a_row_is_still_searched_whole(
 
 def test_in_mode_each_a_negative_comes_from_the_column_of_the_positive(pairs):
     rows = [{"q": f"q{n}", "t": f"title {n}", "b": f"body {n}", "c": "c"} for n in range(9)]
-    for row in pairs(rows, "--query", "q", "--pos", "t,b", "--category", "c", "--negatives", 3).rows:
+    for row in pairs(
+        rows, "--query", "q", "--pos", "t,b", "--category", "c", "--negatives", 3
+    ).rows:
         assert {text.split()[0] for text in row["neg"]} == {row["pos"][0].split()[0]}
         assert len(row["neg"]) == 3
 
@@ -170,5 +227,12 @@ def test_in_mode_each_a_negative_comes_from_the_column_of_the_positive(pairs):
 def test_without_negatives_the_column_is_absent_and_with_none_found_it_is_empty(pairs):
     rows = [{"q": "a", "p": "b", "c": "1"}, {"q": "c", "p": "d", "c": "2"}]
     assert "neg" not in pairs(rows, "--query", "q", "--pos", "p").rows[0]
-    assert [row["neg"] for row in pairs(rows, "--query", "q", "--pos", "p", "--category", "c", "--negatives", 2).rows] == [[], []]
-    assert [row["neg"] for row in pairs(rows, "--query", "q", "--pos", "p", "--negatives", 2).rows] == [["d"], ["b"]]
+    assert [
+        row["neg"]
+        for row in pairs(
+            rows, "--query", "q", "--pos", "p", "--category", "c", "--negatives", 2
+        ).rows
+    ] == [[], []]
+    assert [
+        row["neg"] for row in pairs(rows, "--query", "q", "--pos", "p", "--negatives", 2).rows
+    ] == [["d"], ["b"]]

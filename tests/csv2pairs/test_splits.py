@@ -23,7 +23,13 @@ HALVES = ["--split", "one=0.5,two=0.5"]
 WORD = st.sampled_from([f"w{n}" for n in range(12)] + ["W1", " w2", "ｗ3"])
 TABLE = st.lists(
     st.fixed_dictionaries(
-        {"i": st.sampled_from([f"i{n}" for n in range(20)]), "q": WORD, "p": WORD, "r": WORD, "g": st.sampled_from(["", *"abcdefghijk"])}
+        {
+            "i": st.sampled_from([f"i{n}" for n in range(20)]),
+            "q": WORD,
+            "p": WORD,
+            "r": WORD,
+            "g": st.sampled_from(["", *"abcdefghijk"]),
+        }
     ),
     min_size=1,
     max_size=25,
@@ -32,7 +38,9 @@ TABLE = st.lists(
 
 @settings(max_examples=80, deadline=None)
 @given(TABLE, st.sampled_from(["each", "list", "fused"]), st.integers(0, 4))
-def test_no_text_id_or_group_stands_in_two_splits_and_negatives_come_from_the_own_one(pairs, rows, mode, seed):
+def test_no_text_id_or_group_stands_in_two_splits_and_negatives_come_from_the_own_one(
+    pairs, rows, mode, seed
+):
     options = [
         "--query",
         "q",
@@ -52,8 +60,13 @@ def test_no_text_id_or_group_stands_in_two_splits_and_negatives_come_from_the_ow
         2,
     ]
     made = pairs(rows, *options, *HALVES, "--texts-out", "texts.{split}.jsonl", out="{split}.jsonl")
-    sides: dict[str, list[Any]] = {name: made.files.get(f"{name}.jsonl", []) for name in ("one", "two")}
-    held = {name: {normalise(text) for row in side for text in (row["query"], *row["pos"])} for name, side in sides.items()}
+    sides: dict[str, list[Any]] = {
+        name: made.files.get(f"{name}.jsonl", []) for name in ("one", "two")
+    }
+    held = {
+        name: {normalise(text) for row in side for text in (row["query"], *row["pos"])}
+        for name, side in sides.items()
+    }
     for what in (
         held,
         {name: {row["id"] for row in side} for name, side in sides.items()},
@@ -62,18 +75,24 @@ def test_no_text_id_or_group_stands_in_two_splits_and_negatives_come_from_the_ow
         assert not what["one"] & what["two"]
     for name, side in sides.items():
         assert {normalise(text) for row in side for text in row["neg"]} <= held[name]
-        assert {normalise(row["text"]) for row in made.files.get(f"texts.{name}.jsonl", [])} == held[name]
+        assert {
+            normalise(row["text"]) for row in made.files.get(f"texts.{name}.jsonl", [])
+        } == held[name]
 
 
 @given(st.lists(st.lists(st.integers(0, 12), min_size=2, max_size=4), max_size=30))
 def test_components_are_what_hangs_together_through_any_chain(links):
     width = max(map(len, links), default=1)
-    table = np.array([row + [0] * (width - len(row)) for row in links], np.uint64).reshape(len(links), width)
+    table = np.array([row + [0] * (width - len(row)) for row in links], np.uint64).reshape(
+        len(links), width
+    )
     groups: list[set[int]] = []
     for row in links:
         mine = {key for key in row if key}
         touching = [group for group in groups if group & mine]
-        groups = [group for group in groups if not group & mine] + ([mine.union(*touching)] if mine else [])
+        groups = [group for group in groups if not group & mine] + (
+            [mine.union(*touching)] if mine else []
+        )
     found = components(table)
     for row, label in zip(links, found.tolist()):
         keys = [key for key in row if key]
@@ -96,28 +115,65 @@ def test_shares_are_met_rows_keep_their_order_and_more_rows_do_not_move_old_ones
         numbers = [int(row["query"][1:]) for row in side]
         assert numbers == sorted(numbers)
     fewer = pairs(rows[:500], *options, out="{split}.jsonl")
-    assert {row["query"] for row in fewer.files["test.jsonl"]} <= {row["query"] for row in made.files["test.jsonl"]}
+    assert {row["query"] for row in fewer.files["test.jsonl"]} <= {
+        row["query"] for row in made.files["test.jsonl"]
+    }
     assert pairs(rows[:500], *options, "--seed", 1, out="{split}.jsonl").files != fewer.files
 
 
 def test_rows_that_hang_together_and_miss_the_shares_are_told(pairs):
-    made = pairs([{"q": f"q{n}", "a": "the same"} for n in range(40)], "--query", "q", "--pos", "a", *HALVES, out="{split}.jsonl")
+    made = pairs(
+        [{"q": f"q{n}", "a": "the same"} for n in range(40)],
+        "--query",
+        "q",
+        "--pos",
+        "a",
+        *HALVES,
+        out="{split}.jsonl",
+    )
     assert "40 of 40 rows hang together" in made.err
 
 
-@pytest.mark.parametrize("split", ["train", "train=x", "train=0.5", "train=0.5,train=0.5", "a/b=1", "=1", "train=2,test=-1"])
+@pytest.mark.parametrize(
+    "split",
+    ["train", "train=x", "train=0.5", "train=0.5,train=0.5", "a/b=1", "=1", "train=2,test=-1"],
+)
 def test_splits_that_make_no_sense_are_usage_errors(pairs, split):
-    assert pairs([{"q": "a", "a": "b"}], "--query", "q", "--pos", "a", "--split", split, out="{split}.jsonl").rc == 2
+    assert (
+        pairs(
+            [{"q": "a", "a": "b"}],
+            "--query",
+            "q",
+            "--pos",
+            "a",
+            "--split",
+            split,
+            out="{split}.jsonl",
+        ).rc
+        == 2
+    )
 
 
 def test_a_file_for_each_domain_whatever_its_name_and_none_overwrites_another(pairs):
     domains = ["a/b", "a_b", "a%2Fb", "Books", "books ", "", "_", "../x", "日本"]
     rows = [{"q": f"q{n}", "a": f"a{n}", "d": domains[n % 9]} for n in range(45)]
     made = pairs(
-        rows, "--query", "q", "--pos", "a", "--domain", "d", "--partition-by", "domain", "--negatives", 20, out="out.{domain}.jsonl"
+        rows,
+        "--query",
+        "q",
+        "--pos",
+        "a",
+        "--domain",
+        "d",
+        "--partition-by",
+        "domain",
+        "--negatives",
+        20,
+        out="out.{domain}.jsonl",
     )
     assert sorted(made.files) == sorted(
-        f"out.{name}.jsonl" for name in ["a%2Fb", "a_b", "a%252Fb", "Books", "_", "%5F", "%2E.%2Fx", "日本"]
+        f"out.{name}.jsonl"
+        for name in ["a%2Fb", "a_b", "a%252Fb", "Books", "_", "%5F", "%2E.%2Fx", "日本"]
     )
     assert sum(map(len, made.files.values())) == 45
     for side in made.files.values():
@@ -201,7 +257,12 @@ def test_either_all_outputs_appear_or_none(tmp_path, monkeypatch, capsys):
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", sync)
-    assert main("t.csv --query q --pos a --domain d --partition-by domain -o out.{domain}.parquet".split()) == 1
+    assert (
+        main(
+            "t.csv --query q --pos a --domain d --partition-by domain -o out.{domain}.parquet".split()
+        )
+        == 1
+    )
     assert "no space left" in capsys.readouterr().err
     assert sorted(os.listdir()) == ["out.one.parquet", "t.csv"]
     assert (tmp_path / "out.one.parquet").read_text() == "old"
@@ -210,11 +271,15 @@ def test_either_all_outputs_appear_or_none(tmp_path, monkeypatch, capsys):
 def test_the_output_names_its_inputs_by_digest_and_lineage(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_text("q,a\n1,x\n2,y\n")
-    assert main("t.csv --mode texts --template {q}{a} --keep q -o texts.parquet --quiet".split()) == 0
+    assert (
+        main("t.csv --mode texts --template {q}{a} --keep q -o texts.parquet --quiet".split()) == 0
+    )
     assert main("texts.parquet --query q --pos text -o pairs.parquet --quiet".split()) == 0
     first, second = (pq.ParquetFile(f"{name}.parquet") for name in ("texts", "pairs"))
     end = json.loads(first.metadata.metadata[b"fletching.end"])
-    assert end["from"] == [{"digest": "xxh3-128-bytes:" + xxhash.xxh3_128_hexdigest((tmp_path / "t.csv").read_bytes())}]
+    assert end["from"] == [
+        {"digest": "xxh3-128-bytes:" + xxhash.xxh3_128_hexdigest((tmp_path / "t.csv").read_bytes())}
+    ]
     assert json.loads(second.metadata.metadata[b"fletching.end"])["from"] == [end]
     step = json.loads(second.schema_arrow.metadata[b"fletching"])["step"]
     assert [source["options"]["template"] for source in step["from"]] == ["{q}{a}"]

@@ -14,7 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 CELL = st.text(
-    st.one_of(st.sampled_from("ab\",;\t|\r\n \\'0é漢NA"), st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufdd0\ufeff")),
+    st.one_of(
+        st.sampled_from("ab\",;\t|\r\n \\'0é漢NA"),
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufdd0\ufeff"),
+    ),
     max_size=8,
 )
 QA = ["--query", "q", "--pos", "a"]
@@ -32,12 +35,24 @@ def cells(made) -> list[tuple[str, str]]:
     st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32", "gb18030"]),
 )
-def test_any_dialect_gives_every_cell_exactly_as_written(pairs, rows, delimiter, line_end, quoting, encoding):
+def test_any_dialect_gives_every_cell_exactly_as_written(
+    pairs, rows, delimiter, line_end, quoting, encoding
+):
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=delimiter, lineterminator=line_end, quoting=quoting)
     writer.writerow(["n", "a", "b", "c"])
     writer.writerows([[f"k{n}", f"v{n}", b, c] for n, (b, c) in enumerate(rows)])
-    made = pairs(text.getvalue().encode(encoding), "--query", "n", "--pos", "a", "--keep", "b,c", "--encoding", encoding)
+    made = pairs(
+        text.getvalue().encode(encoding),
+        "--query",
+        "n",
+        "--pos",
+        "a",
+        "--keep",
+        "b,c",
+        "--encoding",
+        encoding,
+    )
     assert cells(made) == rows
 
 
@@ -78,12 +93,21 @@ def test_a_quote_that_never_closes_is_refused_not_taken_for_one_cell(pairs, end)
 
 def test_cells_that_look_like_numbers_or_nulls_stay_text(pairs):
     table = [{"q": "007", "a": "1.10"}, {"q": "NA", "a": "null"}, {"q": "1e5", "a": "True"}]
-    assert [(row["query"], *row["pos"]) for row in pairs(table, *QA).rows] == [("007", "1.10"), ("NA", "null"), ("1e5", "True")]
+    assert [(row["query"], *row["pos"]) for row in pairs(table, *QA).rows] == [
+        ("007", "1.10"),
+        ("NA", "null"),
+        ("1e5", "True"),
+    ]
     made = pairs(table, *QA, "--null", "NA,null")
     assert made.dropped == {"with an empty query": 1}
 
 
-KOREAN, JAPANESE, CHINESE, FRENCH = "가격이 얼마인가요", "日本語の質問ですか、カナ", "请问价格是多少镕囧", "Où est l’été à Noël?"
+KOREAN, JAPANESE, CHINESE, FRENCH = (
+    "가격이 얼마인가요",
+    "日本語の質問ですか、カナ",
+    "请问价格是多少镕囧",
+    "Où est l’été à Noël?",
+)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +122,10 @@ KOREAN, JAPANESE, CHINESE, FRENCH = "가격이 얼마인가요", "日本語の�
     ],
 )
 def test_an_encoding_that_is_named_is_used(pairs, text, codec, name):
-    assert pairs(f"q,a\n{text},{text}!\n".encode(codec), *QA, "--encoding", name).rows[0]["query"] == text
+    assert (
+        pairs(f"q,a\n{text},{text}!\n".encode(codec), *QA, "--encoding", name).rows[0]["query"]
+        == text
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,7 +208,11 @@ def test_a_folder_of_tables_is_read_by_name_each_with_its_own_columns(pairs, tmp
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     made = pairs({}, tmp_path, *QA, "--keep", "k")
-    assert [(row["query"], row.get("k")) for row in made.rows] == [("1", "kept"), ("2", None), ("3", None)]
+    assert [(row["query"], row.get("k")) for row in made.rows] == [
+        ("1", "kept"),
+        ("2", None),
+        ("3", None),
+    ]
 
 
 def test_a_missing_column_is_a_usage_error_that_lists_the_others(pairs):
@@ -193,24 +224,41 @@ def test_a_missing_column_is_a_usage_error_that_lists_the_others(pairs):
 
 
 def test_parquet_numbers_lists_and_dictionaries_become_text(pairs):
-    table = pa.table({"q": pa.array([[1, 2], [3]]), "a": pa.array(["x", "y"]).dictionary_encode(), "n": [1.5, None]})
+    table = pa.table(
+        {
+            "q": pa.array([[1, 2], [3]]),
+            "a": pa.array(["x", "y"]).dictionary_encode(),
+            "n": [1.5, None],
+        }
+    )
     sink = io.BytesIO()
     pq.write_table(table, sink)
     made = pairs(sink.getvalue(), *QA, "--keep", "n", name="t.parquet")
-    assert [(row["query"], row["pos"], row.get("n")) for row in made.rows] == [("1 2", ["x"], "1.5"), ("3", ["y"], None)]
+    assert [(row["query"], row["pos"], row.get("n")) for row in made.rows] == [
+        ("1 2", ["x"], "1.5"),
+        ("3", ["y"], None),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_lists_that_become_one_text_are_told_and_examples_are_known_again(pairs, kind):
-    rows = [{"query": "q", "pos": ["a", "b"]}, {"query": "r", "pos": ["c"]}, {"query": "s", "pos": ["d", "e"]}]
+    rows = [
+        {"query": "q", "pos": ["a", "b"]},
+        {"query": "r", "pos": ["c"]},
+        {"query": "s", "pos": ["d", "e"]},
+    ]
     sink = io.BytesIO("\n".join(map(json.dumps, rows)).encode())
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), sink)
     made = pairs(sink.getvalue(), "--query", "query", "--pos", "pos", name=f"t.{kind}")
     assert [row["pos"] for row in made.rows] == [["a b"], ["c"], ["d e"]]
     (note,) = made.summary["notes"]
-    assert note.startswith("column `pos` holds lists in 2 rows; each became one text; rows of `query` and `pos` are examples already")
-    (note,) = pairs(sink.getvalue(), "--query", "pos", "--pos", "query", "--limit", "1", name=f"t.{kind}").summary["notes"]
+    assert note.startswith(
+        "column `pos` holds lists in 2 rows; each became one text; rows of `query` and `pos` are examples already"
+    )
+    (note,) = pairs(
+        sink.getvalue(), "--query", "pos", "--pos", "query", "--limit", "1", name=f"t.{kind}"
+    ).summary["notes"]
     assert note.startswith("column `pos` holds lists in")
     assert not pairs(b'{"q": ["a"], "a": "b"}\n', *QA, name="t.jsonl").summary["notes"]
 
@@ -218,7 +266,11 @@ def test_lists_that_become_one_text_are_told_and_examples_are_known_again(pairs,
 def test_tables_are_read_from_pipes_and_compressed_files_in_any_encoding(run, tmp_path):
     table = f"q,a\n{FRENCH},b\n"
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(table.encode("cp1252")))
-    for command in ("csv2pairs t.csv.gz", "gunzip -c t.csv.gz | csv2pairs", "gunzip -c t.csv.gz | csv2pairs - --encoding cp1252"):
+    for command in (
+        "csv2pairs t.csv.gz",
+        "gunzip -c t.csv.gz | csv2pairs",
+        "gunzip -c t.csv.gz | csv2pairs - --encoding cp1252",
+    ):
         done = run(f"{command} --query q --pos a -o out.jsonl", cwd=tmp_path)
         assert done.rc == 0, done.err
         assert json.loads((tmp_path / "out.jsonl").read_text())["query"] == FRENCH
@@ -233,4 +285,6 @@ def test_the_first_rows_alone_are_read_on_request_also_with_splits(pairs):
     table = [{"q": f"q{n}", "a": f"a{n}"} for n in range(50)]
     assert [row["query"] for row in pairs(table, *QA, "--limit", 3).rows] == ["q0", "q1", "q2"]
     made = pairs(table, *QA, "--limit", 20, "--split", "train=0.5,test=0.5", out="{split}.jsonl")
-    assert sorted(row["query"] for rows in made.files.values() for row in rows) == sorted(f"q{n}" for n in range(20))
+    assert sorted(row["query"] for rows in made.files.values() for row in rows) == sorted(
+        f"q{n}" for n in range(20)
+    )

@@ -12,7 +12,7 @@ import pytest
 
 from distill import cli
 from fletching import text_keys, training_index
-from fletching.errors import Refused
+from fletching.errors import InputError
 
 FAST = ("--batch", "4", "--dtype", "float32")
 CODE = """
@@ -29,31 +29,53 @@ class Loud(Normalize):
 def learn(invoke: Any, tmp_path: Path, write: Any, corpus: list[dict[str, Any]]) -> Any:
     def learn(teacher: Any, *argv: Any) -> Any:
         argv = argv if "--epochs" in argv else ("--steps", "5", *argv)
-        return invoke(cli.main, write(tmp_path / "texts.jsonl", corpus), "--teacher", teacher, "-o", tmp_path / "student", *FAST, *argv)
+        return invoke(
+            cli.main,
+            write(tmp_path / "texts.jsonl", corpus),
+            "--teacher",
+            teacher,
+            "-o",
+            tmp_path / "student",
+            *FAST,
+            *argv,
+        )
 
     return learn
 
 
-@pytest.mark.parametrize(("argv", "kept"), [((), [3, 4]), (("--keep", "1"), [4]), (("--keep", "3"), [2, 3, 4])])
+@pytest.mark.parametrize(
+    ("argv", "kept"), [((), [3, 4]), (("--keep", "1"), [4]), (("--keep", "3"), [2, 3, 4])]
+)
 def test_so_many_checkpoints_are_kept(
-    learn: Any, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...], kept: list[int]
+    learn: Any,
+    tmp_path: Path,
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    argv: tuple[str, ...],
+    kept: list[int],
 ) -> None:
     def full(*any: Any, **more: Any) -> None:
-        raise Refused("the disk is full", "make room")
+        raise InputError("the disk is full", "make room")
 
     with monkeypatch.context() as patch:
         patch.setattr("distill.student.save", full)
         stopped = learn(model, "--save-every", "1", *argv)
     assert stopped.rc == 1 and "the disk is full" in stopped.err
-    assert sorted(path.name for path in (tmp_path / "student.run").glob("checkpoint-*")) == [f"checkpoint-{step}" for step in kept]
+    assert sorted(path.name for path in (tmp_path / "student.run").glob("checkpoint-*")) == [
+        f"checkpoint-{step}" for step in kept
+    ]
     again = learn(model, "--save-every", "1", *argv)
     assert "going on from step 4 of 5" in again.err
     assert (tmp_path / "student" / "model.safetensors").exists()
 
 
-def test_code_of_a_model_runs_only_where_it_is_trusted(learn: Any, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_of_a_model_runs_only_where_it_is_trusted(
+    learn: Any, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The folder names a class of its own as last module. Without the option no line of it is imported."""
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(
+        "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
+    )
     shutil.copytree(model, tmp_path / "foreign")
     (tmp_path / "foreign" / "loud.py").write_text(CODE)
     modules = json.loads((tmp_path / "foreign" / "modules.json").read_text())
@@ -70,7 +92,9 @@ def test_code_of_a_model_runs_only_where_it_is_trusted(learn: Any, tmp_path: Pat
     assert b"code of the model ran" in done.out
 
 
-def test_measures_are_sent_to_services_that_are_there(learn: Any, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measures_are_sent_to_services_that_are_there(
+    learn: Any, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
@@ -84,19 +108,25 @@ def test_measures_are_sent_to_services_that_are_there(learn: Any, tmp_path: Path
     assert unknown.rc == 2 and "--report-to pigeon is unknown" in unknown.err
 
 
-def test_the_folder_knows_what_student_and_teacher_were_trained_on(learn: Any, tmp_path: Path, model: str) -> None:
+def test_the_folder_knows_what_student_and_teacher_were_trained_on(
+    learn: Any, tmp_path: Path, model: str
+) -> None:
     shutil.copytree(model, tmp_path / "teacher")
-    before = training_index.TrainedOn()
+    before = training_index.TrainingIndex()
     before.add(pa.array(["What the teacher saw."]))
     before.save(str(tmp_path / "teacher"))
     done = learn(tmp_path / "teacher", "--epochs", "0.6", "--student-layers", "1")
     assert "12 in, 8 out (4 not reached by --steps)" in done.err
     found = training_index.load(str(tmp_path / "student"))
     assert found and len(found.whole) == 9
-    assert set(text_keys.of(pa.array(["What the teacher saw."])).tolist()) < set(found.whole.tolist())
+    assert set(text_keys.hash_texts(pa.array(["What the teacher saw."])).tolist()) < set(
+        found.whole.tolist()
+    )
 
 
-def test_no_training_text_and_no_path_stands_in_the_folder(learn: Any, tmp_path: Path, model: str, corpus: list[dict[str, Any]]) -> None:
+def test_no_training_text_and_no_path_stands_in_the_folder(
+    learn: Any, tmp_path: Path, model: str, corpus: list[dict[str, Any]]
+) -> None:
     assert learn(model).rc == 0
     for path in (tmp_path / "student").rglob("*"):
         if path.suffix in (".md", ".json", ".parquet") and path.name != "tokenizer.json":

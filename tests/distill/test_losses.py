@@ -28,7 +28,9 @@ def loss_and_gradient(value: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def vectors(seed: int, rows: int, dim: int) -> Tensor:
-    return torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        rows, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def unit(values: Tensor) -> Tensor:
@@ -39,8 +41,12 @@ def unit(values: Tensor) -> Tensor:
 def test_ranking_is_the_direct_form_in_loss_and_gradient(batch: int) -> None:
     size = batch * (batch - 1) // 2
     noise = torch.Generator().manual_seed(batch)
-    teacher = (torch.rand(size, generator=noise, dtype=torch.float64) * 40).round() / 40  # with ties
-    student = (teacher + 0.1 * torch.randn(size, generator=noise, dtype=torch.float64)).requires_grad_()
+    teacher = (
+        torch.rand(size, generator=noise, dtype=torch.float64) * 40
+    ).round() / 40  # with ties
+    student = (
+        teacher + 0.1 * torch.randn(size, generator=noise, dtype=torch.float64)
+    ).requires_grad_()
     ours = loss_and_gradient(ranking(student, teacher.argsort(stable=True), 0.015), student)
     theirs = loss_and_gradient(direct(student, teacher, 0.015), student)
     assert ours[0] == pytest.approx(theirs[0].item(), rel=1e-12)
@@ -53,7 +59,9 @@ def test_ranking_in_float32_at_192_texts() -> None:
     noise = torch.Generator().manual_seed(0)
     teacher = torch.rand(size, generator=noise)
     student = (teacher + 0.05 * torch.randn(size, generator=noise)).requires_grad_()
-    loss, gradient = loss_and_gradient(ranking(student, teacher.argsort(stable=True), 0.015), student)
+    loss, gradient = loss_and_gradient(
+        ranking(student, teacher.argsort(stable=True), 0.015), student
+    )
     ordered = student.detach()[teacher.argsort(stable=True)].double()
     total, counts, pairs = 0.0, torch.zeros(size, dtype=torch.float64), size * (size - 1) / 2
     for place in range(0, size, 512):
@@ -70,7 +78,9 @@ def test_ranking_in_float32_at_192_texts() -> None:
 
 
 @given(st.lists(st.integers(-5, 5), min_size=2, max_size=12), st.randoms(use_true_random=False))
-def test_ranking_holds_with_ties_and_gaps_of_exactly_the_margin(values: list[int], random: Any) -> None:
+def test_ranking_holds_with_ties_and_gaps_of_exactly_the_margin(
+    values: list[int], random: Any
+) -> None:
     student = torch.tensor(values, dtype=torch.float64).requires_grad_()
     teacher = torch.tensor([random.randint(0, 3) for _ in values], dtype=torch.float64)
     ours = loss_and_gradient(ranking(student, teacher.argsort(stable=True), 2.0), student)
@@ -90,7 +100,9 @@ def test_ranking_holds_with_ties_and_gaps_of_exactly_the_margin(values: list[int
 @given(st.permutations(range(9)), st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
 def test_below_counts_ranks_in_a_range(ranks: list[int], left: int, right: int, bound: int) -> None:
     left, right = min(left, right), max(left, right)
-    found = below(torch.tensor(ranks), torch.tensor([left]), torch.tensor([right]), torch.tensor([bound]))
+    found = below(
+        torch.tensor(ranks), torch.tensor([left]), torch.tensor([right]), torch.tensor([bound])
+    )
     assert found.tolist() == [sum(rank < bound for rank in ranks[left:right])]
 
 
@@ -101,9 +113,17 @@ def one(name: str, student: Tensor, teacher: Tensor, **settings: Any) -> float:
 def test_each_loss_is_its_closed_form() -> None:
     raw, teacher = vectors(1, 5, 4), unit(vectors(2, 5, 4))
     own = unit(raw)
-    assert one("cosine", raw, teacher) == pytest.approx(sum(1 - float(own[i] @ teacher[i]) for i in range(5)) / 5, rel=1e-12)
-    assert one("mse", raw, teacher) == pytest.approx(float(((raw - teacher) ** 2).sum()) / 20, rel=1e-12)
-    gaps = [(float(own[i] @ own[j]) - float(teacher[i] @ teacher[j])) ** 2 for i in range(5) for j in range(5)]
+    assert one("cosine", raw, teacher) == pytest.approx(
+        sum(1 - float(own[i] @ teacher[i]) for i in range(5)) / 5, rel=1e-12
+    )
+    assert one("mse", raw, teacher) == pytest.approx(
+        float(((raw - teacher) ** 2).sum()) / 20, rel=1e-12
+    )
+    gaps = [
+        (float(own[i] @ own[j]) - float(teacher[i] @ teacher[j])) ** 2
+        for i in range(5)
+        for j in range(5)
+    ]
     assert one("similarity", raw, teacher) == pytest.approx(sum(gaps) / 25, rel=1e-12)
     rows, columns = torch.triu_indices(5, 5, 1)
     expected = direct((own @ own.T)[rows, columns], (teacher @ teacher.T)[rows, columns], 0.3)
@@ -120,8 +140,12 @@ def test_the_mixture_is_the_weighted_sum_and_names_its_parts() -> None:
     raw, teacher = vectors(1, 6, 4), unit(vectors(2, 6, 4))
     weights = {"cosine": 10.0, "similarity": 200.0, "ranking": 20.0, "mse": 3.0, "kl": 0.5}
     total, parts = Mixture(weights)(raw, teacher)
-    assert {name: value.item() for name, value in parts.items()} == pytest.approx({name: one(name, raw, teacher) for name in weights})
-    assert total.item() == pytest.approx(sum(weights[name] * part.item() for name, part in parts.items()), rel=1e-12)
+    assert {name: value.item() for name, value in parts.items()} == pytest.approx(
+        {name: one(name, raw, teacher) for name in weights}
+    )
+    assert total.item() == pytest.approx(
+        sum(weights[name] * part.item() for name, part in parts.items()), rel=1e-12
+    )
     assert Mixture({"cosine": 1.0, "kl": 0.0})(raw, teacher)[1].keys() == {"cosine"}
 
 
@@ -138,7 +162,9 @@ def test_matryoshka_is_the_mean_over_prefixes_normalised_anew() -> None:
 def test_no_batch_is_too_small(rows: int, dims: tuple[int, ...]) -> None:
     raw = vectors(1, rows, 3).requires_grad_()
     weights = dict.fromkeys(("cosine", "similarity", "ranking", "mse", "kl"), 1.0)
-    loss, gradient = loss_and_gradient(Mixture(weights, dims)(raw, unit(vectors(2, rows, 3)))[0], raw)
+    loss, gradient = loss_and_gradient(
+        Mixture(weights, dims)(raw, unit(vectors(2, rows, 3)))[0], raw
+    )
     assert torch.isfinite(loss) and torch.isfinite(gradient).all()
 
 

@@ -33,7 +33,13 @@ class Case(NamedTuple):
 
 
 # The last two leave the second of two ranks without a micro-batch.
-CASES = [Case(9, 24, 0), Case(9, 24, 40, (4, 12)), Case(10, 24, 10**6), Case(5, 10**6, 10**6), Case(1, 16, 0)]
+CASES = [
+    Case(9, 24, 0),
+    Case(9, 24, 40, (4, 12)),
+    Case(10, 24, 10**6),
+    Case(5, 10**6, 10**6),
+    Case(1, 16, 0),
+]
 
 
 class Toy(nn.Module):
@@ -41,7 +47,11 @@ class Toy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tokens, self.layer, self.head = nn.Embedding(50, 12), nn.Linear(12, 12), nn.Linear(12, 12)
+        self.tokens, self.layer, self.head = (
+            nn.Embedding(50, 12),
+            nn.Linear(12, 12),
+            nn.Linear(12, 12),
+        )
 
     def forward(self, features: dict[str, Any]) -> dict[str, torch.Tensor]:
         mask = features["attention_mask"][..., None].float()
@@ -52,7 +62,12 @@ class Toy(nn.Module):
 
 def objective(case: Case) -> Objective:
     torch.manual_seed(0)
-    student = SimpleNamespace(model=Toy(), is_static=False, autocast=None, tokenizer=SimpleNamespace(padding_side="right", pad_token_id=0))
+    student = SimpleNamespace(
+        model=Toy(),
+        is_static=False,
+        autocast=None,
+        tokenizer=SimpleNamespace(padding_side="right", pad_token_id=0),
+    )
     loss = Mixture(ALL, case.dims)
     return Objective(student, loss, batch_tokens=case.batch_tokens, keep_tokens=case.keep)  # type: ignore[arg-type]
 
@@ -72,19 +87,25 @@ def one_rank(rank: int, folder: str) -> None:
     os.environ.update(WORLD_SIZE="2", RANK=str(rank), GLOO_SOCKET_IFNAME="lo")
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+    )
     for number, case in enumerate(CASES):
         whole = objective(case)
         wrapped = nn.parallel.DistributedDataParallel(whole, find_unused_parameters=True)
         torch.save(gradient(whole, wrapped, case), f"{folder}/{number}-{rank}.pt")
     torch.distributed.barrier()
-    os._exit(0)  # gloo's destructor may wait for ever on a thread that waits for Python's lock (torch 2.13)
+    os._exit(
+        0
+    )  # gloo's destructor may wait for ever on a thread that waits for Python's lock (torch 2.13)
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.start_processes(one_rank, (str(folder),), nprocs=2, start_method="forkserver")
+    torch.multiprocessing.start_processes(
+        one_rank, (str(folder),), nprocs=2, start_method="forkserver"
+    )
     return folder
 
 
@@ -101,12 +122,27 @@ def test_two_processes_have_the_loss_and_the_gradient_of_one(found: Path, number
 
 
 def logged(folder: Path, name: str) -> list[float]:
-    return [row["value"] for row in pq.read_table(folder / "measures.parquet").to_pylist() if row["name"] == name]
+    return [
+        row["value"]
+        for row in pq.read_table(folder / "measures.parquet").to_pylist()
+        if row["name"] == name
+    ]
 
 
-@pytest.mark.parametrize("kind", [("--student-layers", "1", "--projection", "keep", "--batch-tokens", "48"), ("--student", "static")])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ("--student-layers", "1", "--projection", "keep", "--batch-tokens", "48"),
+        ("--student", "static"),
+    ],
+)
 def test_processes_train_the_student_of_one(
-    run: Any, write: Any, tmp_path: Path, model: str, examples: list[dict[str, Any]], kind: tuple[str, ...]
+    run: Any,
+    write: Any,
+    tmp_path: Path,
+    model: str,
+    examples: list[dict[str, Any]],
+    kind: tuple[str, ...],
 ) -> None:
     from safetensors.torch import load_file
 
@@ -114,10 +150,21 @@ def test_processes_train_the_student_of_one(
     program = [rows, "--teacher", model, *kind, "--batch", "7", "--epochs", "2"]
     program += ["--lr", "1e-3", "--dtype", "float32"]
     told = []
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(Path(sys.executable).parent / "distill")]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        str(Path(sys.executable).parent / "distill"),
+    ]
     for ranks in (1, 2):
         words = [*program, "-o", str(tmp_path / str(ranks))]
-        done = run([*torchrun, *words], env=ALONE) if ranks == 2 and "static" in kind else call_ranks(ranks, ["distill", *words])
+        done = (
+            run([*torchrun, *words], env=ALONE)
+            if ranks == 2 and "static" in kind
+            else call_ranks(ranks, ["distill", *words])
+        )
         assert done.rc == 0 and done.out == b"", done.err
         told.append([line for line in done.err.splitlines() if line.startswith("distill: ")][:-1])
     assert told[0] == told[1]
@@ -127,5 +174,7 @@ def test_processes_train_the_student_of_one(
     assert files == sorted(path.relative_to(two) for path in two.rglob("*.safetensors"))
     for file in files:
         ours, theirs = load_file(one / file), load_file(two / file)
-        assert max(float((tensor - theirs[name]).abs().max()) for name, tensor in ours.items()) < 1e-5
+        assert (
+            max(float((tensor - theirs[name]).abs().max()) for name, tensor in ours.items()) < 1e-5
+        )
     assert {path.name for path in tmp_path.iterdir()} == {"1", "2", "rows.parquet"}

@@ -22,12 +22,27 @@ FAST = ("--batch", "5", "--lr", "3e-3", "--dtype", "float32")
 
 
 @pytest.fixture
-def learn(invoke: Any, model: str, tmp_path: Path, write: Any, examples: list[dict[str, Any]]) -> Any:
+def learn(
+    invoke: Any, model: str, tmp_path: Path, write: Any, examples: list[dict[str, Any]]
+) -> Any:
     """learn("--epochs", 2, rows=…, out="student"): a run of the command on the subjects' questions and answers."""
 
-    def learn(*argv: Any, rows: list[dict[str, Any]] = examples, out: str = "student", teacher: bool = True) -> Any:
+    def learn(
+        *argv: Any,
+        rows: list[dict[str, Any]] = examples,
+        out: str = "student",
+        teacher: bool = True,
+    ) -> Any:
         path = write(tmp_path / "rows.parquet", rows)
-        return invoke(cli.main, path, *(("--teacher", model) if teacher else ()), "-o", tmp_path / out, *FAST, *argv)
+        return invoke(
+            cli.main,
+            path,
+            *(("--teacher", model) if teacher else ()),
+            "-o",
+            tmp_path / out,
+            *FAST,
+            *argv,
+        )
 
     return learn
 
@@ -37,7 +52,11 @@ def weights(folder: Path) -> bytes:
 
 
 def values(folder: Path, name: str) -> list[float]:
-    return [row["value"] for row in pq.read_table(folder / "measures.parquet").to_pylist() if row["name"] == name]
+    return [
+        row["value"]
+        for row in pq.read_table(folder / "measures.parquet").to_pylist()
+        if row["name"] == name
+    ]
 
 
 def encode(folder: Any, texts: list[str]) -> np.ndarray:
@@ -46,9 +65,21 @@ def encode(folder: Any, texts: list[str]) -> np.ndarray:
     return SentenceTransformer(str(folder), device="cpu").encode(texts)
 
 
-@pytest.mark.parametrize("kind", [("--student-layers", "1"), ("--student", "static"), ("--student", "static", "--student-dim", "12")])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ("--student-layers", "1"),
+        ("--student", "static"),
+        ("--student", "static", "--student-dim", "12"),
+    ],
+)
 def test_a_student_comes_near_its_teacher_and_loads_without_fletching(
-    learn: Any, run: Any, tmp_path: Path, model: str, examples: list[dict[str, Any]], kind: tuple[str, ...]
+    learn: Any,
+    run: Any,
+    tmp_path: Path,
+    model: str,
+    examples: list[dict[str, Any]],
+    kind: tuple[str, ...],
 ) -> None:
     done = learn("--epochs", "25", *kind)
     assert done.rc == 0, done.err
@@ -59,28 +90,46 @@ def test_a_student_comes_near_its_teacher_and_loads_without_fletching(
     texts = [row["query"] for row in examples]
     ours, theirs = encode(tmp_path / "student", texts), encode(model, texts)
     assert ours.shape == theirs.shape
-    assert (ours * theirs).sum(1).mean() > (0.6 if "--student-dim" in kind else 0.8)  # 12 dimensions of 32
+    assert (ours * theirs).sum(1).mean() > (
+        0.6 if "--student-dim" in kind else 0.8
+    )  # 12 dimensions of 32
     names = {path.name for path in (tmp_path / "student").rglob("*") if path.is_file()}
-    assert {"model.safetensors", "modules.json", "README.md", "measures.parquet", "tokenizer.json"} <= names
+    assert {
+        "model.safetensors",
+        "modules.json",
+        "README.md",
+        "measures.parquet",
+        "tokenizer.json",
+    } <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
     assert {path.name for path in tmp_path.iterdir()} == {"student", "rows.parquet"}
     script = "import sys; sys.modules['fletching'] = sys.modules['distill'] = None\n"
     script += "from sentence_transformers import SentenceTransformer\n"
-    script += f"v = SentenceTransformer({str(tmp_path / 'student')!r}, device='cpu').encode({texts!r})\n"
+    script += (
+        f"v = SentenceTransformer({str(tmp_path / 'student')!r}, device='cpu').encode({texts!r})\n"
+    )
     script += "import json; print(json.dumps(v.tolist()))"
     again = run([sys.executable, "-c", script])
     assert again.rc == 0, again.err
     assert np.allclose(json.loads(again.text), ours, atol=1e-6)
 
 
-def test_layers_are_dropped_evenly_and_the_student_begins_as_the_teacher_with_them_left_out(learn: Any, tmp_path: Path, model: str) -> None:
+def test_layers_are_dropped_evenly_and_the_student_begins_as_the_teacher_with_them_left_out(
+    learn: Any, tmp_path: Path, model: str
+) -> None:
     assert learn("--steps", "1", "--lr", "1e-12", "--student-layers", "1").rc == 0
     config = json.loads((tmp_path / "student" / "config.json").read_text())
     assert config["num_hidden_layers"] == 1
     from sentence_transformers import SentenceTransformer
 
-    whole, small = (SentenceTransformer(str(path), device="cpu")[0].model for path in (model, tmp_path / "student"))
-    assert all((a - b).abs().max() < 1e-6 for a, b in zip(whole.encoder.layer[0].parameters(), small.encoder.layer[0].parameters()))
+    whole, small = (
+        SentenceTransformer(str(path), device="cpu")[0].model
+        for path in (model, tmp_path / "student")
+    )
+    assert all(
+        (a - b).abs().max() < 1e-6
+        for a, b in zip(whole.encoder.layer[0].parameters(), small.encoder.layer[0].parameters())
+    )
     assert learn("--student-layers", "3", out="more").rc == 2
 
 
@@ -88,7 +137,9 @@ def test_layers_are_dropped_evenly_and_the_student_begins_as_the_teacher_with_th
 def test_the_projection_to_a_wider_teacher_is_kept_or_dropped(
     learn: Any, tmp_path: Path, model: str, projection: str, dimension: int
 ) -> None:
-    done = learn("--teacher", model, "--projection", projection, "--steps", "2")  # twice the same: 64 dimensions
+    done = learn(
+        "--teacher", model, "--projection", projection, "--steps", "2"
+    )  # twice the same: 64 dimensions
     assert done.rc == 0, done.err
     found = encode(tmp_path / "student", ["owl", "bread"])
     assert found.shape == (2, dimension)
@@ -97,7 +148,10 @@ def test_the_projection_to_a_wider_teacher_is_kept_or_dropped(
 
 def test_without_a_projection_only_similarities_can_be_learned(learn: Any, model: str) -> None:
     assert "--cosine-weight 0" in learn("--teacher", model, "--projection", "none").err
-    assert learn("--teacher", model, "--projection", "none", "--cosine-weight", "0", "--steps", "1").rc == 0
+    assert (
+        learn("--teacher", model, "--projection", "none", "--cosine-weight", "0", "--steps", "1").rc
+        == 0
+    )
 
 
 def test_teachers_stand_side_by_side_by_their_weights(
@@ -116,8 +170,17 @@ def test_teachers_stand_side_by_side_by_their_weights(
     arrays = [noise.normal(size=(12, dim)).astype(np.float32) for dim in (6, 4)]
     for number, array in enumerate(arrays):
         np.save(tmp_path / f"{number}.npy", array)
-    teachers = [Array(str(tmp_path / f"{number}.npy"), None, rows=spooled.rows, one_a_row=True) for number in (0, 1)]
-    found = targets(Texts(str(tmp_path / "spooled")), teachers, [3.0, 1.0], report, str(tmp_path / "aims" / "f16")).astype(np.float32)
+    teachers = [
+        Array(str(tmp_path / f"{number}.npy"), None, rows=spooled.rows, one_a_row=True)
+        for number in (0, 1)
+    ]
+    found = targets(
+        Texts(str(tmp_path / "spooled")),
+        teachers,
+        [3.0, 1.0],
+        report,
+        str(tmp_path / "aims" / "f16"),
+    ).astype(np.float32)
     units = [array / np.linalg.norm(array, axis=1, keepdims=True) for array in arrays]
     expected = 0.75 * units[0] @ units[0].T + 0.25 * units[1] @ units[1].T
     assert found.shape == (12, 10)
@@ -125,13 +188,28 @@ def test_teachers_stand_side_by_side_by_their_weights(
 
 
 def start(tmp_path: Path, model: str, *argv: str) -> subprocess.Popen[bytes]:
-    command = [str(Path(sys.executable).parent / "distill"), str(tmp_path / "rows.parquet"), "--teacher", model, "-o"]
+    command = [
+        str(Path(sys.executable).parent / "distill"),
+        str(tmp_path / "rows.parquet"),
+        "--teacher",
+        model,
+        "-o",
+    ]
     command += [str(tmp_path / "killed"), *FAST, *argv]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
 
 
-@pytest.mark.parametrize("kind", [("--student-layers", "1", "--dropout", "0.2"), ("--student", "static")])
-def test_a_killed_run_ends_in_the_same_weights(learn: Any, tmp_path: Path, model: str, kind: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "kind", [("--student-layers", "1", "--dropout", "0.2"), ("--student", "static")]
+)
+def test_a_killed_run_ends_in_the_same_weights(
+    learn: Any, tmp_path: Path, model: str, kind: tuple[str, ...]
+) -> None:
     import torch
 
     long = ("--epochs", "60", *kind)
@@ -167,21 +245,40 @@ def test_the_same_command_gives_the_same_weights(learn: Any, tmp_path: Path) -> 
     assert weights(tmp_path / "one") == weights(tmp_path / "two") != weights(tmp_path / "three")
 
 
-def test_the_gradient_does_not_depend_on_micro_batches_or_on_what_is_computed_twice(learn: Any, tmp_path: Path) -> None:
+def test_the_gradient_does_not_depend_on_micro_batches_or_on_what_is_computed_twice(
+    learn: Any, tmp_path: Path
+) -> None:
     from safetensors.torch import load_file
 
     for out, tokens, memory in (("one", 10**6, 1), ("two", 16, 1), ("three", 16, 0)):
-        assert learn("--steps", "2", "--batch-tokens", tokens, "--activations", memory, out=out).rc == 0
-    one, two, three = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two", "three"))
+        assert (
+            learn("--steps", "2", "--batch-tokens", tokens, "--activations", memory, out=out).rc
+            == 0
+        )
+    one, two, three = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("one", "two", "three")
+    )
     for name, tensor in one.items():
         assert (tensor - two[name]).abs().max() < 1e-3
     assert all((tensor - three[name]).abs().max() < 1e-6 for name, tensor in two.items())
 
 
-def test_a_dry_run_tells_the_plan_and_trains_nothing(learn: Any, invoke: Any, tmp_path: Path, model: str) -> None:
+def test_a_dry_run_tells_the_plan_and_trains_nothing(
+    learn: Any, invoke: Any, tmp_path: Path, model: str
+) -> None:
     learn("--steps", "1")
     (tmp_path / "rows.parquet").rename(tmp_path / "texts.parquet")
-    done = invoke(cli.main, tmp_path / "texts.parquet", "--teacher", model, "--dry-run", "--batch", "7", "--doc-length", "4")
+    done = invoke(
+        cli.main,
+        tmp_path / "texts.parquet",
+        "--teacher",
+        model,
+        "--dry-run",
+        "--batch",
+        "7",
+        "--doc-length",
+        "4",
+    )
     assert done.rc == 0, done.err
     assert "24 texts, teacher vectors of 32 dimensions, student of 32" in done.err
     assert "4 steps of up to 7 texts" in done.err
@@ -191,7 +288,10 @@ def test_a_dry_run_tells_the_plan_and_trains_nothing(learn: Any, invoke: Any, tm
 
 
 def test_blank_and_repeated_texts_are_dropped_and_counted(learn: Any) -> None:
-    rows = [{"id": str(i), "text": text} for i, text in enumerate(["owl", "owl", " ", "tide", "iron", "bread"])]
+    rows = [
+        {"id": str(i), "text": text}
+        for i, text in enumerate(["owl", "owl", " ", "tide", "iron", "bread"])
+    ]
     done = learn("--steps", "1", "--batch", "2", rows=rows)
     assert "6 in, 2 out (1 blank, 2 not reached by --steps, 1 repeated)" in done.err
     assert "no text to learn on" in learn(rows=[{"id": "1", "text": " "}], out="none").err
@@ -241,7 +341,9 @@ def plain() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("option", OPTIONS.strip().splitlines())
-def test_each_option_changes_the_weights(learn: Any, tmp_path: Path, plain: dict[str, bytes], option: str) -> None:
+def test_each_option_changes_the_weights(
+    learn: Any, tmp_path: Path, plain: dict[str, bytes], option: str
+) -> None:
     steps = () if "--epochs" in option else ("--steps", "3")
     if not plain:
         assert learn("--steps", "3", out="plain").rc == 0
@@ -251,7 +353,9 @@ def test_each_option_changes_the_weights(learn: Any, tmp_path: Path, plain: dict
     assert weights(tmp_path / "other") != plain["weights"]
 
 
-def test_temperature_and_dimension_and_decay_change_what_they_belong_to(learn: Any, tmp_path: Path) -> None:
+def test_temperature_and_dimension_and_decay_change_what_they_belong_to(
+    learn: Any, tmp_path: Path
+) -> None:
     pairs = [
         (("--kl-weight", "5"), ("--temperature", "0.5")),
         (("--student", "static"), ("--student-dim", "8")),
@@ -263,7 +367,9 @@ def test_temperature_and_dimension_and_decay_change_what_they_belong_to(learn: A
         assert weights(tmp_path / f"a{number}") != weights(tmp_path / f"b{number}")
 
 
-def test_a_student_that_cannot_be_is_refused_before_the_teacher_works(learn: Any, tmp_path: Path) -> None:
+def test_a_student_that_cannot_be_is_refused_before_the_teacher_works(
+    learn: Any, tmp_path: Path
+) -> None:
     done = learn("--student-layers", "3", "--cache", tmp_path / "cache")
     assert done.rc == 2 and "the model has 2 layers" in done.err
     assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").rglob("*.arrow"))
@@ -283,7 +389,9 @@ def test_a_student_that_cannot_be_is_refused_before_the_teacher_works(learn: Any
         (("--base-url", "http://localhost:1/v1"), "--model M"),
     ],
 )
-def test_options_that_contradict_each_other_are_wrong_usage(learn: Any, tmp_path: Path, argv: tuple[str, ...], message: str) -> None:
+def test_options_that_contradict_each_other_are_wrong_usage(
+    learn: Any, tmp_path: Path, argv: tuple[str, ...], message: str
+) -> None:
     done = learn(*argv)
     assert done.rc == 2
     assert message in done.err

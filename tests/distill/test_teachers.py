@@ -24,10 +24,17 @@ DIM = 6
 
 def vector(text: str) -> list[float]:
     """A vector that the text alone decides."""
-    return np.random.default_rng(int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)).normal(size=DIM).astype(np.float32).tolist()
+    return (
+        np.random.default_rng(int(hashlib.sha256(text.encode()).hexdigest()[:8], 16))
+        .normal(size=DIM)
+        .astype(np.float32)
+        .tolist()
+    )
 
 
-def put(path: Path, texts: list[str], prompt: str = "", ids: list[str] | None = None, half: bool = False) -> Path:
+def put(
+    path: Path, texts: list[str], prompt: str = "", ids: list[str] | None = None, half: bool = False
+) -> Path:
     columns: dict[str, Any] = {"text_hash": [text_hash(prompt + text) for text in texts]}
     columns |= {"id": ids} if ids else {}
     vectors = np.array([vector(text) for text in texts], np.float16 if half else np.float32)
@@ -43,8 +50,22 @@ def texts(corpus: list[dict[str, Any]]) -> list[str]:
 
 @pytest.fixture
 def learn(invoke: Any, model: str, tmp_path: Path, write: Any, corpus: list[dict[str, Any]]) -> Any:
-    def learn(*argv: Any, rows: list[dict[str, Any]] = corpus, out: str = "student", name: str = "texts.jsonl") -> Any:
-        return invoke(cli.main, write(tmp_path / name, rows), "--model", model, "-o", tmp_path / out, *FAST, *argv)
+    def learn(
+        *argv: Any,
+        rows: list[dict[str, Any]] = corpus,
+        out: str = "student",
+        name: str = "texts.jsonl",
+    ) -> Any:
+        return invoke(
+            cli.main,
+            write(tmp_path / name, rows),
+            "--model",
+            model,
+            "-o",
+            tmp_path / out,
+            *FAST,
+            *argv,
+        )
 
     return learn
 
@@ -53,7 +74,9 @@ def weights(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(folder.rglob("*.safetensors")))
 
 
-def test_vectors_are_joined_by_hash_whatever_their_order(learn: Any, tmp_path: Path, texts: list[str]) -> None:
+def test_vectors_are_joined_by_hash_whatever_their_order(
+    learn: Any, tmp_path: Path, texts: list[str]
+) -> None:
     straight, turned = put(tmp_path / "a.parquet", texts), put(tmp_path / "b.parquet", texts[::-1])
     assert learn("--vectors", straight, out="a").rc == learn("--vectors", turned, out="b").rc == 0
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
@@ -61,18 +84,26 @@ def test_vectors_are_joined_by_hash_whatever_their_order(learn: Any, tmp_path: P
     assert learn("--vectors", other, out="c").rc == 0
 
 
-def test_shards_of_a_folder_are_one_teacher_and_files_are_several(learn: Any, tmp_path: Path, texts: list[str]) -> None:
+def test_shards_of_a_folder_are_one_teacher_and_files_are_several(
+    learn: Any, tmp_path: Path, texts: list[str]
+) -> None:
     (tmp_path / "shards").mkdir()
     put(tmp_path / "shards" / "1.parquet", texts[:5])
     put(tmp_path / "shards" / "2.parquet", texts[5:])
     whole = put(tmp_path / "whole.parquet", texts)
-    assert learn("--vectors", tmp_path / "shards", out="a").rc == learn("--vectors", whole, out="b").rc == 0
+    assert (
+        learn("--vectors", tmp_path / "shards", out="a").rc
+        == learn("--vectors", whole, out="b").rc
+        == 0
+    )
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
     done = learn("--vectors", f"{whole},{whole}", "--teacher-weights", "1,0", out="two")
     assert f"teacher vectors of {2 * DIM} dimensions" in done.err
 
 
-def test_missing_and_extra_rows_are_refused_with_counts(learn: Any, tmp_path: Path, texts: list[str]) -> None:
+def test_missing_and_extra_rows_are_refused_with_counts(
+    learn: Any, tmp_path: Path, texts: list[str]
+) -> None:
     done = learn("--vectors", put(tmp_path / "few.parquet", [*texts[:-3], "other"]))
     assert done.rc == 1
     assert "no vector for 3 of 12 texts" in done.err and "1 for no text of the input" in done.err
@@ -83,12 +114,17 @@ def test_missing_and_extra_rows_are_refused_with_counts(learn: Any, tmp_path: Pa
     assert learn("--vectors", more, "--allow-extra").rc == 0
 
 
-def test_another_prompt_is_refused_with_counts(learn: Any, tmp_path: Path, texts: list[str], corpus: list[dict[str, Any]]) -> None:
+def test_another_prompt_is_refused_with_counts(
+    learn: Any, tmp_path: Path, texts: list[str], corpus: list[dict[str, Any]]
+) -> None:
     ids = [row["id"] for row in corpus]
     prompted = put(tmp_path / "v.parquet", texts, "passage: ", ids)
     done = learn("--vectors", prompted)
     assert done.rc == 1
-    assert "no vector for 12 of 12 texts" in done.err and "12 of them stand there by id, with another text or prompt" in done.err
+    assert (
+        "no vector for 12 of 12 texts" in done.err
+        and "12 of them stand there by id, with another text or prompt" in done.err
+    )
     assert "--teacher-doc-prompt" in done.err
     assert learn("--vectors", prompted, "--teacher-doc-prompt", "passage: ").rc == 0
 
@@ -97,14 +133,21 @@ def test_a_vector_of_zeros_is_refused(learn: Any, tmp_path: Path, texts: list[st
     values = np.array([vector(text) for text in texts], np.float32)
     values[3] = 0
     np.save(tmp_path / "v.npy", values)
-    assert "row 4: the vector is zero or not finite (1 such rows)" in learn("--vectors", tmp_path / "v.npy").err
+    assert (
+        "row 4: the vector is zero or not finite (1 such rows)"
+        in learn("--vectors", tmp_path / "v.npy").err
+    )
     columns = {"text_hash": [text_hash(text) for text in texts]}
-    table = pa.table(columns | {"vector": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), DIM)})
+    table = pa.table(
+        columns | {"vector": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), DIM)}
+    )
     pq.write_table(table, tmp_path / "v.parquet")
     assert "a vector of zeros" in learn("--vectors", tmp_path / "v.parquet").err
 
 
-def test_plain_arrays_go_by_row_and_give_what_vectors_files_give(learn: Any, tmp_path: Path, texts: list[str]) -> None:
+def test_plain_arrays_go_by_row_and_give_what_vectors_files_give(
+    learn: Any, tmp_path: Path, texts: list[str]
+) -> None:
     values = np.array([vector(text) for text in texts], np.float32)
     np.save(tmp_path / "v.npy", values)
     values.tofile(tmp_path / "v.f32")
@@ -114,7 +157,9 @@ def test_plain_arrays_go_by_row_and_give_what_vectors_files_give(learn: Any, tmp
     assert weights(tmp_path / "a") == weights(tmp_path / "b") == weights(tmp_path / "c")
 
 
-def test_rows_that_are_dropped_keep_the_others_aligned(learn: Any, tmp_path: Path, texts: list[str]) -> None:
+def test_rows_that_are_dropped_keep_the_others_aligned(
+    learn: Any, tmp_path: Path, texts: list[str]
+) -> None:
     """A blank and a repeated text stand in the text file and in the array; no later row moves."""
     gapped = [texts[0], " ", texts[1], texts[0], *texts[2:]]
     np.save(tmp_path / "gapped.npy", np.array([vector(text) for text in gapped], np.float32))
@@ -125,55 +170,104 @@ def test_rows_that_are_dropped_keep_the_others_aligned(learn: Any, tmp_path: Pat
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
 
 
-def test_an_array_of_other_rows_or_another_dimension_is_refused(learn: Any, tmp_path: Path, texts: list[str]) -> None:
+def test_an_array_of_other_rows_or_another_dimension_is_refused(
+    learn: Any, tmp_path: Path, texts: list[str]
+) -> None:
     values = np.array([vector(text) for text in texts], np.float32)
     np.save(tmp_path / "short.npy", values[:-1])
-    assert "11 rows of 6, but the input has 12 texts" in learn("--vectors", tmp_path / "short.npy").err
+    assert (
+        "11 rows of 6, but the input has 12 texts" in learn("--vectors", tmp_path / "short.npy").err
+    )
     values.tofile(tmp_path / "v.f32")
-    assert "24 rows of 3, but the input has 12 texts" in learn("--vectors", tmp_path / "v.f32", "--teacher-dim", "3").err
-    assert "no whole number of rows of 7" in learn("--vectors", tmp_path / "v.f32", "--teacher-dim", "7").err
+    assert (
+        "24 rows of 3, but the input has 12 texts"
+        in learn("--vectors", tmp_path / "v.f32", "--teacher-dim", "3").err
+    )
+    assert (
+        "no whole number of rows of 7"
+        in learn("--vectors", tmp_path / "v.f32", "--teacher-dim", "7").err
+    )
     np.save(tmp_path / "v.npy", values)
-    assert "6 dimensions, --teacher-dim says 5" in learn("--vectors", tmp_path / "v.npy", "--teacher-dim", "5").err
+    assert (
+        "6 dimensions, --teacher-dim says 5"
+        in learn("--vectors", tmp_path / "v.npy", "--teacher-dim", "5").err
+    )
     examples = [{"query": text, "pos": [text]} for text in texts]
-    assert "goes by row" in learn("--vectors", tmp_path / "v.npy", rows=examples, name="examples.jsonl").err
+    assert (
+        "goes by row"
+        in learn("--vectors", tmp_path / "v.npy", rows=examples, name="examples.jsonl").err
+    )
 
 
-def test_queries_with_their_prompt_are_read_as_texts(learn: Any, tmp_path: Path, texts: list[str]) -> None:
+def test_queries_with_their_prompt_are_read_as_texts(
+    learn: Any, tmp_path: Path, texts: list[str]
+) -> None:
     """RAG-Retrieval's format for distillation: JSON lines of `query` and `prompt_for_query`, and headerless rows."""
     np.array([vector(text) for text in texts], np.float32).tofile(tmp_path / "v.f32")
     rows = [{"query": text, "prompt_for_query": "find: "} for text in texts]
-    done = learn("--vectors", tmp_path / "v.f32", "--teacher-dim", DIM, rows=rows, name="distill.jsonl")
+    done = learn(
+        "--vectors", tmp_path / "v.f32", "--teacher-dim", DIM, rows=rows, name="distill.jsonl"
+    )
     assert done.rc == 0, done.err
     assert "reading column `query` as `text`" in done.err
-    again = learn("--vectors", put(tmp_path / "v.parquet", texts, "find: "), rows=rows, name="distill.jsonl", out="b")
+    again = learn(
+        "--vectors",
+        put(tmp_path / "v.parquet", texts, "find: "),
+        rows=rows,
+        name="distill.jsonl",
+        out="b",
+    )
     assert again.rc == 0, again.err
 
 
-def test_limit_reads_as_many_rows_as_the_array_must_have(learn: Any, tmp_path: Path, texts: list[str]) -> None:
+def test_limit_reads_as_many_rows_as_the_array_must_have(
+    learn: Any, tmp_path: Path, texts: list[str]
+) -> None:
     np.save(tmp_path / "v.npy", np.array([vector(text) for text in texts[:8]], np.float32))
     assert "8 in" in learn("--vectors", tmp_path / "v.npy", "--limit", "8").err
 
 
-def test_encoded_vectors_are_kept_as_float16_and_used_again(invoke: Any, tmp_path: Path, model: str, write: Any, corpus: Any) -> None:
+def test_encoded_vectors_are_kept_as_float16_and_used_again(
+    invoke: Any, tmp_path: Path, model: str, write: Any, corpus: Any
+) -> None:
     path = write(tmp_path / "texts.jsonl", corpus)
     argv = [path, "--teacher", model, "--cache", tmp_path / "cache", *FAST]
     assert invoke(cli.main, *argv, "-o", tmp_path / "a").rc == 0
     shards = sorted((tmp_path / "cache").rglob("*.arrow"))
-    assert [pa.ipc.open_file(str(shard)).schema.field("vector").type for shard in shards] == [pa.list_(pa.float16(), 32)]
+    assert [pa.ipc.open_file(str(shard)).schema.field("vector").type for shard in shards] == [
+        pa.list_(pa.float16(), 32)
+    ]
     before = [shard.stat().st_mtime_ns for shard in shards]
     assert invoke(cli.main, *argv, "-o", tmp_path / "b").rc == 0
-    assert [shard.stat().st_mtime_ns for shard in sorted((tmp_path / "cache").rglob("*.arrow"))] == before
+    assert [
+        shard.stat().st_mtime_ns for shard in sorted((tmp_path / "cache").rglob("*.arrow"))
+    ] == before
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
-    given = invoke(cli.main, path, "--vectors", tmp_path / "cache" / shards[0].parent.name, "--model", model, *FAST, "-o", tmp_path / "c")
+    given = invoke(
+        cli.main,
+        path,
+        "--vectors",
+        tmp_path / "cache" / shards[0].parent.name,
+        "--model",
+        model,
+        *FAST,
+        "-o",
+        tmp_path / "c",
+    )
     assert given.rc == 0, given.err
     assert weights(tmp_path / "a") == weights(tmp_path / "c")
 
 
 @pytest.mark.parametrize(
     ("argv", "told"),
-    [(("--teacher", "/none"), "--teacher /none is no folder"), (("--teacher-length", "999"), "--teacher-length 999 is above")],
+    [
+        (("--teacher", "/none"), "--teacher /none is no folder"),
+        (("--teacher-length", "999"), "--teacher-length 999 is above"),
+    ],
 )
-def test_what_is_wrong_with_a_teacher_names_its_option(learn: Any, model: str, argv: tuple[str, ...], told: str) -> None:
+def test_what_is_wrong_with_a_teacher_names_its_option(
+    learn: Any, model: str, argv: tuple[str, ...], told: str
+) -> None:
     done = learn(*(("--teacher", model) if "--teacher" not in argv else ()), *argv)
     assert done.rc in (1, 2)
     assert told in done.err
@@ -195,14 +289,22 @@ class Embeddings(BaseHTTPRequestHandler):
         type(self).keys.append(self.headers["Authorization"])
         fault = self.faults.pop(0) if self.faults else ""
         if fault.isdigit():
-            self.answer(int(fault), {"error": {"message": f"no: {self.headers['Authorization']}", "type": "server"}})
+            self.answer(
+                int(fault),
+                {"error": {"message": f"no: {self.headers['Authorization']}", "type": "server"}},
+            )
             return
-        data = [{"index": i, "embedding": vector(text), "object": "embedding"} for i, text in enumerate(body["input"])]
+        data = [
+            {"index": i, "embedding": vector(text), "object": "embedding"}
+            for i, text in enumerate(body["input"])
+        ]
         data = data[1:] if fault == "short" else data
         for item in data if fault == "wide" else []:
             item["embedding"] = [*item["embedding"], 1.0]
         usage = {"prompt_tokens": 1, "total_tokens": 1}
-        self.answer(200, {"object": "list", "model": body["model"], "data": data[::-1], "usage": usage})
+        self.answer(
+            200, {"object": "list", "model": body["model"], "data": data[::-1], "usage": usage}
+        )
 
     def answer(self, status: int, content: dict[str, Any]) -> None:
         self.send_response(status)
@@ -225,14 +327,19 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     running.server_close()
 
 
-def test_a_server_teaches_what_its_vectors_teach(learn: Any, tmp_path: Path, texts: list[str], server: str) -> None:
+def test_a_server_teaches_what_its_vectors_teach(
+    learn: Any, tmp_path: Path, texts: list[str], server: str
+) -> None:
     Embeddings.faults = ["", "503"]  # the first request asks for the dimension
     done = learn("--teacher", "big", "--base-url", server, out="a")
     assert done.rc == 0, done.err
     assert Embeddings.asked[-1]["model"] == "big"
     halves = put(tmp_path / "v.parquet", texts, half=True)
     assert learn("--vectors", halves, out="b").rc == 0
-    assert learn("--teacher", "big", "--base-url", server, "--teacher-doc-prompt", "p: ", out="c").rc == 0
+    assert (
+        learn("--teacher", "big", "--base-url", server, "--teacher-doc-prompt", "p: ", out="c").rc
+        == 0
+    )
     assert all(text.startswith("p: ") for text in Embeddings.asked[-1]["input"])
     assert weights(tmp_path / "b") != weights(tmp_path / "c")
 
@@ -240,7 +347,16 @@ def test_a_server_teaches_what_its_vectors_teach(learn: Any, tmp_path: Path, tex
 def test_the_key_comes_from_the_environment_and_stands_nowhere(
     learn: Any, tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    argv = ("--teacher", "big", "--base-url", server, "--api-key-env", "MY_KEY", "--cache", tmp_path / "cache")
+    argv = (
+        "--teacher",
+        "big",
+        "--base-url",
+        server,
+        "--api-key-env",
+        "MY_KEY",
+        "--cache",
+        tmp_path / "cache",
+    )
     assert "MY_KEY is not set" in learn(*argv).err
     monkeypatch.setenv("MY_KEY", "sk-secret-1234567")
     done = learn(*argv)
@@ -253,8 +369,12 @@ def test_the_key_comes_from_the_environment_and_stands_nowhere(
         assert not path.is_file() or b"sk-secret" not in path.read_bytes()
 
 
-def test_what_a_server_gave_is_not_asked_again(learn: Any, tmp_path: Path, server: str, corpus: list[dict[str, Any]]) -> None:
-    rows = [{"id": str(i), "text": f"{row['text']} {i}"} for i, row in enumerate(corpus * 11)]  # three requests
+def test_what_a_server_gave_is_not_asked_again(
+    learn: Any, tmp_path: Path, server: str, corpus: list[dict[str, Any]]
+) -> None:
+    rows = [
+        {"id": str(i), "text": f"{row['text']} {i}"} for i, row in enumerate(corpus * 11)
+    ]  # three requests
     argv = ("--teacher", "big", "--base-url", server)
     Embeddings.faults = ["", "", "", "400"]
     done = learn(*argv, rows=rows)
@@ -265,8 +385,12 @@ def test_what_a_server_gave_is_not_asked_again(learn: Any, tmp_path: Path, serve
     assert [len(body["input"]) for body in Embeddings.asked[before:]] == [1, 4]
 
 
-@pytest.mark.parametrize(("fault", "told"), [("short", "one vector a text"), ("wide", "expected 6 finite numbers")])
-def test_answers_that_do_not_fit_are_refused(learn: Any, server: str, fault: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "told"), [("short", "one vector a text"), ("wide", "expected 6 finite numbers")]
+)
+def test_answers_that_do_not_fit_are_refused(
+    learn: Any, server: str, fault: str, told: str
+) -> None:
     Embeddings.faults = ["", fault]
     done = learn("--teacher", "big", "--base-url", server)
     assert done.rc == 1

@@ -18,12 +18,29 @@ def mine(invoke: Callable, write: Callable, tmp_path: Path) -> Callable[..., Any
     """mine(rows, vectors, "--negatives", 2): the rows written and the JSON summary."""
 
     def mine(
-        rows: list[dict], vectors: dict[str, Any] | None, *options: Any, corpus: list[dict] | None = None, name: str = "out"
+        rows: list[dict],
+        vectors: dict[str, Any] | None,
+        *options: Any,
+        corpus: list[dict] | None = None,
+        name: str = "out",
     ) -> tuple[list[dict], dict]:
-        given = ["--vectors", write_vectors(tmp_path / f"{name}.vectors.jsonl", vectors)] if vectors is not None else []
+        given = (
+            ["--vectors", write_vectors(tmp_path / f"{name}.vectors.jsonl", vectors)]
+            if vectors is not None
+            else []
+        )
         texts = ["--corpus", write(tmp_path / f"{name}.corpus.jsonl", corpus)] if corpus else []
         out, summary = tmp_path / f"{name}.jsonl", tmp_path / f"{name}.summary.json"
-        line = [write(tmp_path / f"{name}.in.jsonl", rows), *given, *texts, *options, "--json-summary", summary, "-o", out]
+        line = [
+            write(tmp_path / f"{name}.in.jsonl", rows),
+            *given,
+            *texts,
+            *options,
+            "--json-summary",
+            summary,
+            "-o",
+            out,
+        ]
         ran = invoke(cli.main, *line)
         assert ran.rc == 0, ran.err
         return read(out), json.loads(summary.read_text()) | {"err": ran.err}

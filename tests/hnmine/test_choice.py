@@ -16,11 +16,19 @@ OPEN = ("--max-ratio", 0, "--near-copy", 1.01)
 def line(count: int = 30) -> tuple[list[dict], dict, list[dict]]:
     """One query; documents at falling cosine, d0 the nearest."""
     vectors = {"q": [1, 0], "p": [1, 0.01]} | {f"d{i}": [1, 0.1 + 0.1 * i] for i in range(count)}
-    return [{"id": "r", "query": "q", "pos": ["p"]}], vectors, [{"text": f"d{i}"} for i in range(count)]
+    return (
+        [{"id": "r", "query": "q", "pos": ["p"]}],
+        vectors,
+        [{"text": f"d{i}"} for i in range(count)],
+    )
 
 
 def many(rows: int = 40, documents: int = 60) -> tuple[list[dict], dict, list[dict]]:
-    names = [f"q{i}" for i in range(rows)] + [f"p{i}" for i in range(rows)] + [f"d{i}" for i in range(documents)]
+    names = (
+        [f"q{i}" for i in range(rows)]
+        + [f"p{i}" for i in range(rows)]
+        + [f"d{i}" for i in range(documents)]
+    )
     vectors = dict(zip(names, random_units(len(names))))
     return (
         [{"id": str(i), "query": f"q{i}", "pos": [f"p{i}"]} for i in range(rows)],
@@ -31,7 +39,9 @@ def many(rows: int = 40, documents: int = 60) -> tuple[list[dict], dict, list[di
 
 def test_the_same_seed_draws_the_same_and_another_seed_others(mine):
     rows, vectors, corpus = many()
-    one, again, other = (mine(rows, vectors, *OPEN, "--seed", seed, corpus=corpus)[0] for seed in (1, 1, 2))
+    one, again, other = (
+        mine(rows, vectors, *OPEN, "--seed", seed, corpus=corpus)[0] for seed in (1, 1, 2)
+    )
     assert one == again != other
 
 
@@ -68,12 +78,18 @@ def test_weighted_draws_follow_the_scores_as_the_temperature_says(mine):
 def test_negatives_stand_nearest_first_and_as_many_as_asked(mine):
     rows, vectors, corpus = many()
     found, _ = mine(rows, vectors, *OPEN, "--negatives", 7, corpus=corpus)
-    assert all(len(row["neg"]) == 7 and row["neg_scores"] == sorted(row["neg_scores"], reverse=True) for row in found)
+    assert all(
+        len(row["neg"]) == 7 and row["neg_scores"] == sorted(row["neg_scores"], reverse=True)
+        for row in found
+    )
 
 
 def test_permuting_the_corpus_or_the_rows_permutes_nothing(mine):
     rows, vectors, corpus = many()
-    corpus += [{"id": "x", "text": "D0"}, {"id": "a", "text": "d0"}]  # a copy and an equal: which one stands for all is content's choice
+    corpus += [
+        {"id": "x", "text": "D0"},
+        {"id": "a", "text": "d0"},
+    ]  # a copy and an equal: which one stands for all is content's choice
     vectors |= {"D0": vectors["d0"]}
     straight, _ = mine(rows, vectors, "--negatives", 4, corpus=corpus)
     turned, _ = mine(rows[::-1], vectors, "--negatives", 4, corpus=corpus[::-1])
@@ -89,13 +105,25 @@ def test_shards_in_order_are_the_whole(mine, invoke, tmp_path, monkeypatch):
     assert [summary["dropped"]["in other shards"] for _, summary in parts] == [32, 24, 24]
 
 
-def test_shards_encode_by_model_to_the_same_bytes(invoke, write, examples, corpus, model, tmp_path, monkeypatch):
+def test_shards_encode_by_model_to_the_same_bytes(
+    invoke, write, examples, corpus, model, tmp_path, monkeypatch
+):
     monkeypatch.setattr("hnmine.pool.UNIT", 4)
-    given = [write(tmp_path / "in.jsonl", examples), "--model", model, "--corpus", write(tmp_path / "c.jsonl", corpus), "--max-ratio", 0]
+    given = [
+        write(tmp_path / "in.jsonl", examples),
+        "--model",
+        model,
+        "--corpus",
+        write(tmp_path / "c.jsonl", corpus),
+        "--max-ratio",
+        0,
+    ]
     assert invoke(cli.main, *given, "-o", tmp_path / "whole.jsonl").rc == 0
     for i in range(2):
         assert invoke(cli.main, *given, "--shard", f"{i}/2", "-o", tmp_path / f"{i}.jsonl").rc == 0
-    assert (tmp_path / "0.jsonl").read_bytes() + (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert (tmp_path / "0.jsonl").read_bytes() + (tmp_path / "1.jsonl").read_bytes() == (
+        tmp_path / "whole.jsonl"
+    ).read_bytes()
 
 
 def test_old_negatives_are_replaced_unless_kept(mine):
@@ -109,7 +137,9 @@ def test_kept_negatives_stand_in_front_scored_and_are_not_mined_again(mine):
     rows, vectors, corpus = line()
     rows[0]["neg"] = ["d0", "old"]
     vectors["old"] = [0.6, 0.8]
-    found, _ = mine(rows, vectors, *OPEN, "--sample", "top", "--negatives", 2, "--keep-neg", corpus=corpus)
+    found, _ = mine(
+        rows, vectors, *OPEN, "--sample", "top", "--negatives", 2, "--keep-neg", corpus=corpus
+    )
     assert found[0]["neg"] == ["d0", "old", "d1", "d2"]
     assert found[0]["neg_scores"][1] == pytest.approx(0.6)
 
@@ -125,12 +155,36 @@ def test_kept_negatives_join_the_pool_of_other_rows(mine):
 
 def test_rows_short_of_negatives_are_counted_and_padded_on_request_alone(mine):
     rows, vectors, corpus = line()
-    short, summary = mine(rows, vectors, *OPEN, "--range", "1-5", "--negatives", 5, "--max-sim", 0.95, corpus=corpus)
+    short, summary = mine(
+        rows, vectors, *OPEN, "--range", "1-5", "--negatives", 5, "--max-sim", 0.95, corpus=corpus
+    )
     assert len(short[0]["neg"]) == 2 and "neg_padded" not in short[0]
-    assert summary["measures"]["rows_short_of_negatives"] == 1 and "1 rows have fewer than 5 negatives" in summary["err"]
-    padded, summary = mine(rows, vectors, *OPEN, "--range", "1-5", "--negatives", 5, "--max-sim", 0.95, "--pad", corpus=corpus)
-    assert padded[0]["neg"][:2] == short[0]["neg"] and padded[0]["neg_padded"] == 3 == summary["measures"]["padded"]
-    assert len(set(padded[0]["neg"])) == 5 and max(padded[0]["neg_scores"]) <= 0.95 and "p" not in padded[0]["neg"]
+    assert (
+        summary["measures"]["rows_short_of_negatives"] == 1
+        and "1 rows have fewer than 5 negatives" in summary["err"]
+    )
+    padded, summary = mine(
+        rows,
+        vectors,
+        *OPEN,
+        "--range",
+        "1-5",
+        "--negatives",
+        5,
+        "--max-sim",
+        0.95,
+        "--pad",
+        corpus=corpus,
+    )
+    assert (
+        padded[0]["neg"][:2] == short[0]["neg"]
+        and padded[0]["neg_padded"] == 3 == summary["measures"]["padded"]
+    )
+    assert (
+        len(set(padded[0]["neg"])) == 5
+        and max(padded[0]["neg_scores"]) <= 0.95
+        and "p" not in padded[0]["neg"]
+    )
 
 
 def test_better_scores_of_positives_stay_unless_replaced(mine):
@@ -139,7 +193,10 @@ def test_better_scores_of_positives_stay_unless_replaced(mine):
     found, _ = mine(rows, vectors, corpus=corpus)
     assert (found[0]["pos_scores"], found[0]["pos_score_kind"]) == ([7.0], "label")
     found, _ = mine(rows, vectors, "--replace-scores", corpus=corpus)
-    assert (found[0]["pos_scores"], found[0]["pos_score_kind"]) == ([pytest.approx(0.99995, abs=1e-4)], "cosine")
+    assert (found[0]["pos_scores"], found[0]["pos_score_kind"]) == (
+        [pytest.approx(0.99995, abs=1e-4)],
+        "cosine",
+    )
 
 
 def test_a_model_mines_what_its_vectors_say(invoke, write, examples, corpus, model, tmp_path):
@@ -148,17 +205,50 @@ def test_a_model_mines_what_its_vectors_say(invoke, write, examples, corpus, mod
 
     texts = [row["query"] for row in examples] + [text for row in examples for text in row["pos"]]
     made = dict(zip(texts, SentenceTransformer(model, device="cpu").encode(texts)))
-    given = [write(tmp_path / "in.jsonl", examples), "--max-ratio", 0, "--sample", "top", "--negatives", 4]
-    assert invoke(cli.main, *given, "--model", model, "--dtype", "float32", "-o", tmp_path / "a.jsonl").rc == 0
-    assert invoke(cli.main, *given, "--vectors", write_vectors(tmp_path / "v.jsonl", made), "-o", tmp_path / "b.jsonl").rc == 0
+    given = [
+        write(tmp_path / "in.jsonl", examples),
+        "--max-ratio",
+        0,
+        "--sample",
+        "top",
+        "--negatives",
+        4,
+    ]
+    assert (
+        invoke(
+            cli.main, *given, "--model", model, "--dtype", "float32", "-o", tmp_path / "a.jsonl"
+        ).rc
+        == 0
+    )
+    assert (
+        invoke(
+            cli.main,
+            *given,
+            "--vectors",
+            write_vectors(tmp_path / "v.jsonl", made),
+            "-o",
+            tmp_path / "b.jsonl",
+        ).rc
+        == 0
+    )
     left, right = read(tmp_path / "a.jsonl"), read(tmp_path / "b.jsonl")
     assert [row["neg"] for row in left] == [row["neg"] for row in right]
-    assert np.allclose([row["neg_scores"] for row in left], [row["neg_scores"] for row in right], atol=1e-5)
+    assert np.allclose(
+        [row["neg_scores"] for row in left], [row["neg_scores"] for row in right], atol=1e-5
+    )
 
 
 def test_prompts_reach_queries_and_documents(mine):
     vectors = {"ask: q": [1, 0], "doc: p": [1, 0.1], "doc: n": [0, 1]}
-    found, _ = mine([{"query": "q", "pos": ["p"]}], vectors, "--query-prompt", "ask: ", "--doc-prompt", "doc: ", corpus=[{"text": "n"}])
+    found, _ = mine(
+        [{"query": "q", "pos": ["p"]}],
+        vectors,
+        "--query-prompt",
+        "ask: ",
+        "--doc-prompt",
+        "doc: ",
+        corpus=[{"text": "n"}],
+    )
     assert found[0]["neg"] == ["n"]
 
 
@@ -199,13 +289,29 @@ def test_a_text_without_a_vector_is_refused_by_name(invoke, write, tmp_path):
         "-o",
         tmp_path / "o.jsonl",
     )
-    assert ran.rc == 1 and "no vector for the document 'lost'" in ran.err and not (tmp_path / "o.jsonl").exists()
+    assert (
+        ran.rc == 1
+        and "no vector for the document 'lost'" in ran.err
+        and not (tmp_path / "o.jsonl").exists()
+    )
 
 
 def test_the_lineage_names_seed_options_and_model(invoke, write, examples, model, tmp_path):
     import pyarrow.parquet as pq
 
     out = tmp_path / "o.parquet"
-    assert invoke(cli.main, write(tmp_path / "in.jsonl", examples), "--model", model, "--seed", 5, "-o", out).rc == 0
+    assert (
+        invoke(
+            cli.main,
+            write(tmp_path / "in.jsonl", examples),
+            "--model",
+            model,
+            "--seed",
+            5,
+            "-o",
+            out,
+        ).rc
+        == 0
+    )
     step = json.loads(pq.read_schema(out).metadata[b"fletching"])["step"]
     assert step["options"]["seed"] == 5 and step["options"]["model"]["fingerprint"]

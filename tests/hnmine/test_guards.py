@@ -55,13 +55,24 @@ def test_guards_are_on_by_default(mine):
 
 
 def test_the_ratio_moves_a_negative_bound_down(mine):
-    vectors = {"q": [1, 0], "p": [-0.5, 0.86], "a": [-0.51, 0.86], "b": [-0.6, 0.8]}  # cosines -0.503, -0.510, -0.6
-    found, _ = negatives(mine, "--max-ratio", 0.95, vectors=vectors, corpus=[{"text": "a"}, {"text": "b"}])
+    vectors = {
+        "q": [1, 0],
+        "p": [-0.5, 0.86],
+        "a": [-0.51, 0.86],
+        "b": [-0.6, 0.8],
+    }  # cosines -0.503, -0.510, -0.6
+    found, _ = negatives(
+        mine, "--max-ratio", 0.95, vectors=vectors, corpus=[{"text": "a"}, {"text": "b"}]
+    )
     assert found == ["b"]
 
 
 def test_positives_of_the_same_query_in_other_rows_are_no_negatives(mine):
-    rows = [{"query": "q", "pos": ["p"]}, {"query": " Q ", "pos": ["near"]}, {"query": "other", "pos": ["far"]}]
+    rows = [
+        {"query": "q", "pos": ["p"]},
+        {"query": " Q ", "pos": ["near"]},
+        {"query": "other", "pos": ["far"]},
+    ]
     vectors = CIRCLE | {" Q ": [1, 0], "other": [0, 1]}
     found, _ = mine(rows, vectors, *ALL)
     assert [row["neg"] for row in found] == [["far"], ["far"], ["p", "near"]]
@@ -81,7 +92,12 @@ def test_a_near_copy_of_a_positive_of_another_row_of_the_query_goes(mine):
 
 def test_the_query_and_what_equals_a_positive_are_no_negatives(mine):
     vectors = {"q": [1, 0], "P one": [0.8, 0.6], "p  ONE": [0.8, 0.6], "Ｑ": [1, 0.1], "n": [0, 1]}
-    found, _ = mine([{"query": "q", "pos": ["P one"]}], vectors, *ALL, corpus=[{"text": text} for text in ("p  ONE", "Ｑ", "n")])
+    found, _ = mine(
+        [{"query": "q", "pos": ["P one"]}],
+        vectors,
+        *ALL,
+        corpus=[{"text": text} for text in ("p  ONE", "Ｑ", "n")],
+    )
     assert found[0]["neg"] == ["n"]
 
 
@@ -128,7 +144,10 @@ def test_qrels_of_another_form_are_refused_with_their_line(run, write, tmp_path)
 
 
 def test_negatives_do_not_cross_domains(mine):
-    corpus = [{"text": text, "domain": domain} for text, domain in (("near", "a"), ("middle", "b"), ("far", "a"), ("above", None))]
+    corpus = [
+        {"text": text, "domain": domain}
+        for text, domain in (("near", "a"), ("middle", "b"), ("far", "a"), ("above", None))
+    ]
     found, _ = mine([{"query": "q", "pos": ["p"], "domain": "a"}], CIRCLE, *ALL, corpus=corpus)
     assert found[0]["neg"] == ["near", "far"]
 
@@ -150,20 +169,37 @@ def test_a_mined_negative_is_never_a_positive_an_equal_the_query_or_twice_there(
     names = ["q", "r", "s", "a", "A", "b", "c ", "c", "d"]
     vectors = dict(zip(names, random_units(len(names), seed=seed)))
     examples = [
-        {"id": str(i), "query": query, "pos": pos} | ({"domain": domain} if domain else {}) for i, (query, pos, domain) in enumerate(rows)
+        {"id": str(i), "query": query, "pos": pos} | ({"domain": domain} if domain else {})
+        for i, (query, pos, domain) in enumerate(rows)
     ]
-    found, summary = mine(examples, vectors, "--seed", seed, "--negatives", 3, "--range", "1-4", "--pad")
+    found, summary = mine(
+        examples, vectors, "--seed", seed, "--negatives", 3, "--range", "1-4", "--pad"
+    )
     assert [{name: row[name] for name in ("id", "query", "pos")} for row in found] == [
         {name: row[name] for name in ("id", "query", "pos")} for row in examples
     ]
     for row in found:
         mates = [other for other in examples if other.get("domain") == row.get("domain")]
-        own = {normalise(text) for other in mates if other["query"] == row["query"] for text in other["pos"]} | {normalise(row["query"])}
+        own = {
+            normalise(text)
+            for other in mates
+            if other["query"] == row["query"]
+            for text in other["pos"]
+        } | {normalise(row["query"])}
         known = {normalise(text) for other in mates for text in other["pos"]}
         mined = [normalise(text) for text in row["neg"]]
-        assert not own & set(mined) and set(mined) <= known and len(set(mined)) == len(mined) == len(row["neg_scores"])
+        assert (
+            not own & set(mined)
+            and set(mined) <= known
+            and len(set(mined)) == len(mined) == len(row["neg_scores"])
+        )
         floor = min(
-            cosine(vectors[row["query"]], vectors[text]) for other in mates if other["query"] == row["query"] for text in other["pos"]
+            cosine(vectors[row["query"]], vectors[text])
+            for other in mates
+            if other["query"] == row["query"]
+            for text in other["pos"]
         )
         assert all(score <= floor - 0.05 * abs(floor) + 1e-6 for score in row["neg_scores"])
-    assert summary["measures"]["rows_short_of_negatives"] == sum(len(row["neg"]) - row["neg_padded"] < 3 for row in found)
+    assert summary["measures"]["rows_short_of_negatives"] == sum(
+        len(row["neg"]) - row["neg_padded"] < 3 for row in found
+    )

@@ -19,10 +19,15 @@ from hnmine import bf16_topk, search
 
 def pool_keys(domain: str | None, texts: list[str]) -> np.ndarray:
     """Ties go by these: content alone."""
-    return text_keys.mix(text_keys.of(pa.array([domain], pa.string())), text_keys.of(pa.array(texts, pa.string())))
+    return text_keys.mix(
+        text_keys.hash_texts(pa.array([domain], pa.string())),
+        text_keys.hash_texts(pa.array(texts, pa.string())),
+    )
 
 
-def reference(rows: list[dict], vectors: dict[str, Any], corpus: list[dict], raw: bool = False) -> list[list[str]]:
+def reference(
+    rows: list[dict], vectors: dict[str, Any], corpus: list[dict], raw: bool = False
+) -> list[list[str]]:
     """For each row all texts of its domain by falling cosine, without its own positives unless `raw`."""
     ranked = []
     for row in rows:
@@ -34,11 +39,18 @@ def reference(rows: list[dict], vectors: dict[str, Any], corpus: list[dict], raw
         own |= {
             normalise(text)
             for other in rows
-            if normalise(other["query"]) == normalise(row["query"]) and other.get("domain") == domain
+            if normalise(other["query"]) == normalise(row["query"])
+            and other.get("domain") == domain
             for text in other["pos"]
         }
         ties = dict(zip(texts, pool_keys(domain, texts).tolist()))
-        order = sorted(texts, key=lambda text: (-np.float32(cosine(vectors[row["query"]], vectors[text])), ties[text]))
+        order = sorted(
+            texts,
+            key=lambda text: (
+                -np.float32(cosine(vectors[row["query"]], vectors[text])),
+                ties[text],
+            ),
+        )
         ranked.append([text for text in order if raw or normalise(text) not in own])
     return ranked
 
@@ -48,17 +60,30 @@ def world(
 ) -> tuple[list[dict], dict[str, Any], list[dict]]:
     """Rows, vectors and a corpus, in which every fourth document has the vector of another one: exact ties."""
     draw = np.random.default_rng(seed)
-    names = [f"query {i}" for i in range(rows)] + [f"answer {i}" for i in range(rows)] + [f"text {i}" for i in range(documents)]
+    names = (
+        [f"query {i}" for i in range(rows)]
+        + [f"answer {i}" for i in range(rows)]
+        + [f"text {i}" for i in range(documents)]
+    )
     vectors = dict(zip(names, np.round(random_units(len(names), seed=seed), 2)))
     for i in range(0, documents - 1, 4):
         vectors[f"text {i + 1}"] = vectors[f"text {i}"]
     examples = [
-        {"id": str(i), "query": f"query {i}", "pos": [f"answer {i}"], "domain": domains[draw.integers(len(domains))]} for i in range(rows)
+        {
+            "id": str(i),
+            "query": f"query {i}",
+            "pos": [f"answer {i}"],
+            "domain": domains[draw.integers(len(domains))],
+        }
+        for i in range(rows)
     ]
     return (
         examples,
         vectors,
-        [{"id": f"d{i}", "text": f"text {i}", "domain": domains[draw.integers(len(domains))]} for i in range(documents)],
+        [
+            {"id": f"d{i}", "text": f"text {i}", "domain": domains[draw.integers(len(domains))]}
+            for i in range(documents)
+        ],
     )
 
 
@@ -69,27 +94,56 @@ OPEN = ("--max-ratio", 0, "--near-copy", 1.01, "--sample", "top")
 @given(seed=st.integers(0, 1000), low=st.integers(1, 6), width=st.integers(2, 9))
 def test_the_range_counts_ranks_as_a_full_sort_does_ties_by_content(mine, seed, low, width):
     rows, vectors, corpus = world(seed, domains=("a", "b"))
-    found, _ = mine(rows, vectors, *OPEN, "--range", f"{low}-{low + width - 1}", "--negatives", width, corpus=corpus)
+    found, _ = mine(
+        rows,
+        vectors,
+        *OPEN,
+        "--range",
+        f"{low}-{low + width - 1}",
+        "--negatives",
+        width,
+        corpus=corpus,
+    )
     expected = [ranked[low - 1 : low - 1 + width] for ranked in reference(rows, vectors, corpus)]
     assert [row["neg"] for row in found] == expected
     for row in found:
-        assert row["neg_scores"] == pytest.approx([cosine(vectors[row["query"]], vectors[text]) for text in row["neg"]], abs=1e-6)
-        assert row["pos_scores"] == pytest.approx([cosine(vectors[row["query"]], vectors[row["pos"][0]])], abs=1e-6)
+        assert row["neg_scores"] == pytest.approx(
+            [cosine(vectors[row["query"]], vectors[text]) for text in row["neg"]], abs=1e-6
+        )
+        assert row["pos_scores"] == pytest.approx(
+            [cosine(vectors[row["query"]], vectors[row["pos"][0]])], abs=1e-6
+        )
 
 
 def test_raw_range_is_flagembeddings_slice_of_the_ranking_with_positives_in_it(mine):
     rows, vectors, corpus = world(7)
-    found, _ = mine(rows, vectors, *OPEN, "--raw-range", "--range", "2-8", "--negatives", 6, corpus=corpus)
+    found, _ = mine(
+        rows, vectors, *OPEN, "--raw-range", "--range", "2-8", "--negatives", 6, corpus=corpus
+    )
     expected = [
-        [text for text in ranked[2:8] if text not in row["pos"]] for row, ranked in zip(rows, reference(rows, vectors, corpus, raw=True))
+        [text for text in ranked[2:8] if text not in row["pos"]]
+        for row, ranked in zip(rows, reference(rows, vectors, corpus, raw=True))
     ]
     assert [row["neg"] for row in found] == expected
 
 
 def test_many_positives_before_the_window_do_not_shorten_it(mine):
-    texts = {f"p{i}": [1, 0.001 * i] for i in range(60)} | {f"n{i}": [0.5, 1 + i] for i in range(5)} | {"q": [1, 0]}
+    texts = (
+        {f"p{i}": [1, 0.001 * i] for i in range(60)}
+        | {f"n{i}": [0.5, 1 + i] for i in range(5)}
+        | {"q": [1, 0]}
+    )
     rows = [{"query": "q", "pos": [f"p{i}"]} for i in range(60)]
-    found, _ = mine(rows, texts, *OPEN, "--range", "1-5", "--negatives", 5, corpus=[{"text": f"n{i}"} for i in range(5)])
+    found, _ = mine(
+        rows,
+        texts,
+        *OPEN,
+        "--range",
+        "1-5",
+        "--negatives",
+        5,
+        corpus=[{"text": f"n{i}"} for i in range(5)],
+    )
     assert all(row["neg"] == ["n0", "n1", "n2", "n3", "n4"] for row in found)
 
 
@@ -98,13 +152,22 @@ def test_the_corpus_alone_can_hold_the_negatives_and_its_ids_are_written(mine):
     for row in rows:
         row["pos_ids"] = ["p" + row["id"]]
     found, _ = mine(rows, vectors, *OPEN, "--negatives", 3, corpus=corpus)
-    named = {document["text"]: document["id"] for document in corpus} | {row["pos"][0]: row["pos_ids"][0] for row in rows}
+    named = {document["text"]: document["id"] for document in corpus} | {
+        row["pos"][0]: row["pos_ids"][0] for row in rows
+    }
     assert all(row["neg_ids"] == [named[text] for text in row["neg"]] for row in found)
 
 
 def test_titles_stand_before_the_text(mine):
     vectors = {"q": [1, 0], "p": [1, 0.1], "A title a text": [0, 1]}
-    found, _ = mine([{"query": "q", "pos": ["p"]}], vectors, *OPEN, "--negatives", 1, corpus=[{"title": "A title", "text": "a text"}])
+    found, _ = mine(
+        [{"query": "q", "pos": ["p"]}],
+        vectors,
+        *OPEN,
+        "--negatives",
+        1,
+        corpus=[{"title": "A title", "text": "a text"}],
+    )
     assert found[0]["neg"] == ["A title a text"]
 
 
@@ -131,7 +194,7 @@ def way(request, monkeypatch):
 def test_every_way_to_search_finds_the_exact_best(way, seed, count, k):
     queries, documents = random_units(9, 24, seed), random_units(count, 24, seed + 1)
     numbers, cosines = search.dense(queries, documents, "cpu")(np.arange(9), k)
-    exact = memmap_buffer.block_dots(queries, documents, np.tile(np.arange(count), (9, 1)))
+    exact = memmap_buffer.block_dot(queries, documents, np.tile(np.arange(count), (9, 1)))
     order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
     assert (numbers == order).all() and (cosines == np.take_along_axis(exact, order, 1)).all()
 
@@ -139,9 +202,16 @@ def test_every_way_to_search_finds_the_exact_best(way, seed, count, k):
 def test_blocks_of_tiles_change_nothing_and_rising_scores_are_all_seen(monkeypatch):
     documents = random_units(1000, 24, 1)
     documents = documents[np.argsort(documents @ documents[0])]  # the best come last
-    expected = np.argsort(-memmap_buffer.block_dots(documents[-1:], documents, np.arange(1000)[None]), kind="stable")[0, :20]
+    expected = np.argsort(
+        -memmap_buffer.block_dot(documents[-1:], documents, np.arange(1000)[None]), kind="stable"
+    )[0, :20]
     monkeypatch.setattr(bf16_topk, "available", lambda: True)
-    for queries, size, piece, keys_held in ((256, 32_768, 4096, 1 << 22), (2, 192, 48, 100), (1, 64, 32, 1), (3, 1000, 16, 1)):
+    for queries, size, piece, keys_held in (
+        (256, 32_768, 4096, 1 << 22),
+        (2, 192, 48, 100),
+        (1, 64, 32, 1),
+        (3, 1000, 16, 1),
+    ):
         monkeypatch.setattr(bf16_topk, "QUERIES", queries)
         monkeypatch.setattr(bf16_topk, "DOCUMENTS", size)
         monkeypatch.setattr(bf16_topk, "PIECE", piece)
@@ -166,11 +236,16 @@ def test_scores_below_zero_keep_their_order(monkeypatch):
     assert len(chosen) > 60
     _, numbers = bf16_topk.top(queries, chosen, 20)
     exact = queries @ chosen.T
-    assert (np.take_along_axis(exact, numbers, 1).min(1) >= np.sort(exact, axis=1)[:, -20] - 0.01).all()
+    assert (
+        np.take_along_axis(exact, numbers, 1).min(1) >= np.sort(exact, axis=1)[:, -20] - 0.01
+    ).all()
 
 
 def test_a_block_of_queries_shrinks_with_what_is_kept_of_each():
-    assert search.block_size(100) == search.QUERY_BLOCK and search.block_size(2000) == search.FOUND // 2000
+    assert (
+        search.block_size(100) == search.QUERY_BLOCK
+        and search.block_size(2000) == search.FOUND // 2000
+    )
     assert search.block_size(10**6) == 1024
 
 

@@ -10,7 +10,13 @@ from pairwise import random_units, write_vectors
 
 from hnmine import cli, search
 
-TEXTS = ["the owl hunts at night", "the owl sleeps by day", "iron is smelted with coke", "honey is made by bees", "a night at the opera"]
+TEXTS = [
+    "the owl hunts at night",
+    "the owl sleeps by day",
+    "iron is smelted with coke",
+    "honey is made by bees",
+    "a night at the opera",
+]
 QUERY = "when does the owl hunt at night"
 FLAT = ("--max-ratio", 0, "--near-copy", 1.01, "--sample", "top")
 
@@ -19,7 +25,14 @@ FLAT = ("--max-ratio", 0, "--near-copy", 1.01, "--sample", "top")
 def words():
     """Vectors that rank against the words: by words text 1 is near, by vectors text 3."""
     rows = [{"id": "r", "query": QUERY, "pos": [TEXTS[0]]}]
-    vectors = {QUERY: [1, 0], TEXTS[0]: [1, 0.1], TEXTS[1]: [-1, 0.5], TEXTS[2]: [0.2, 1], TEXTS[3]: [0.9, 0.5], TEXTS[4]: [0.1, 1]}
+    vectors = {
+        QUERY: [1, 0],
+        TEXTS[0]: [1, 0.1],
+        TEXTS[1]: [-1, 0.5],
+        TEXTS[2]: [0.2, 1],
+        TEXTS[3]: [0.9, 0.5],
+        TEXTS[4]: [0.1, 1],
+    }
     return rows, vectors, [{"text": text} for text in TEXTS]
 
 
@@ -27,13 +40,20 @@ def test_bm25_alone_ranks_by_words_and_writes_cosines(mine, words):
     rows, vectors, corpus = words
     found, _ = mine(rows, vectors, *FLAT, "--bm25", "alone", corpus=corpus)
     assert set(found[0]["neg"]) == {TEXTS[1], TEXTS[4]}  # the others share no word with the query
-    assert found[0]["neg_score_kind"] == "cosine" and min(found[0]["neg_scores"]) == pytest.approx(-0.894, abs=1e-3)
+    assert found[0]["neg_score_kind"] == "cosine" and min(found[0]["neg_scores"]) == pytest.approx(
+        -0.894, abs=1e-3
+    )
 
 
 def test_fusion_ranks_by_the_sum_of_reciprocal_ranks(mine, words):
     rows, vectors, corpus = words
-    by_words = [TEXTS.index(text) for text in mine(rows, vectors, *FLAT, "--bm25", "alone", corpus=corpus)[0][0]["neg"]]
-    by_vectors = [TEXTS.index(text) for text in mine(rows, vectors, *FLAT, corpus=corpus)[0][0]["neg"]]
+    by_words = [
+        TEXTS.index(text)
+        for text in mine(rows, vectors, *FLAT, "--bm25", "alone", corpus=corpus)[0][0]["neg"]
+    ]
+    by_vectors = [
+        TEXTS.index(text) for text in mine(rows, vectors, *FLAT, corpus=corpus)[0][0]["neg"]
+    ]
     worth = np.zeros(5)
     for ranking in ([0, *by_words], [0, *by_vectors]):  # the positive stands first in both
         for rank, number in enumerate(ranking, 1):
@@ -60,14 +80,27 @@ def test_without_bm25s_the_error_says_what_to_install(invoke, write, words, tmp_
 
 
 def test_inverted_lists_print_their_recall_and_more_probes_find_more(mine):
-    names = [f"q{i}" for i in range(30)] + [f"p{i}" for i in range(30)] + [f"d{i}" for i in range(2000)]
+    names = (
+        [f"q{i}" for i in range(30)] + [f"p{i}" for i in range(30)] + [f"d{i}" for i in range(2000)]
+    )
     vectors = dict(zip(names, random_units(len(names))))
     rows = [{"id": str(i), "query": f"q{i}", "pos": [f"p{i}"]} for i in range(30)]
     corpus = [{"text": f"d{i}"} for i in range(2000)]
     exact, _ = mine(rows, vectors, *FLAT, "--range", "1-10", corpus=corpus)
     shares = []
     for probes in (1, 10_000):
-        found, summary = mine(rows, vectors, *FLAT, "--range", "1-10", "--index", "ivf", "--probes", probes, corpus=corpus)
+        found, summary = mine(
+            rows,
+            vectors,
+            *FLAT,
+            "--range",
+            "1-10",
+            "--index",
+            "ivf",
+            "--probes",
+            probes,
+            corpus=corpus,
+        )
         shares.append(summary["measures"]["ivf_recall"][0]["recall"])
         assert f"finds {shares[-1]:.1%} of the nearest 10" in summary["err"]
     assert shares[0] < 0.9 and shares[1] == 1
@@ -85,22 +118,44 @@ def ranked(model, cross_encoder, examples):
     return judge.predict(pairs, activation_fn=Identity()).reshape(len(examples), len(examples))
 
 
-def test_the_reranker_rejects_what_it_scores_above_the_positive_and_its_scores_are_kept(mine, examples, model, cross_encoder, ranked):
-    options = ("--model", model, "--dtype", "float32", *FLAT, "--negatives", 11, "--reranker", cross_encoder)
+def test_the_reranker_rejects_what_it_scores_above_the_positive_and_its_scores_are_kept(
+    mine, examples, model, cross_encoder, ranked
+):
+    options = (
+        "--model",
+        model,
+        "--dtype",
+        "float32",
+        *FLAT,
+        "--negatives",
+        11,
+        "--reranker",
+        cross_encoder,
+    )
     found, summary = mine(examples, None, *options)
     texts = [row["pos"][0] for row in examples]
     for i, row in enumerate(found):
         assert row["pos_score_kind"] == row["neg_score_kind"] == "reranker"
         assert row["pos_scores"] == pytest.approx([ranked[i, i]], abs=1e-4)
-        assert {texts.index(text) for text in row["neg"]} == {j for j in range(12) if j != i and ranked[i, j] <= ranked[i, i]}
-        assert row["neg_scores"] == pytest.approx([ranked[i, texts.index(text)] for text in row["neg"]], abs=1e-4)
+        assert {texts.index(text) for text in row["neg"]} == {
+            j for j in range(12) if j != i and ranked[i, j] <= ranked[i, i]
+        }
+        assert row["neg_scores"] == pytest.approx(
+            [ranked[i, texts.index(text)] for text in row["neg"]], abs=1e-4
+        )
     rejected = sum(int((ranked[i] > ranked[i, i]).sum()) for i in range(12))
     assert summary["measures"]["removed_by_guard"]["positive to --reranker"] == rejected > 0
 
 
 def test_a_reranker_margin_rejects_more(mine, examples, model, cross_encoder):
     options = ("--model", model, *FLAT, "--negatives", 11, "--reranker", cross_encoder)
-    counts = [sum(len(row["neg"]) for row in mine(examples, None, *options, "--reranker-margin", margin)[0]) for margin in (-100, 0, 1)]
+    counts = [
+        sum(
+            len(row["neg"])
+            for row in mine(examples, None, *options, "--reranker-margin", margin)[0]
+        )
+        for margin in (-100, 0, 1)
+    ]
     assert counts[0] == 12 * 11 > counts[1] > counts[2]
 
 
@@ -113,10 +168,15 @@ def test_score_all_scores_every_pair_and_mines_nothing(mine, examples, cross_enc
     assert [row.get("neg") for row in found] == [row["neg"] for row in rows]
     for i, row in enumerate(found):
         if i != 4:
-            assert row["pos_scores"] == pytest.approx([ranked[i, i]], abs=1e-4) and row["pos_score_kind"] == "reranker"
+            assert (
+                row["pos_scores"] == pytest.approx([ranked[i, i]], abs=1e-4)
+                and row["pos_score_kind"] == "reranker"
+            )
         if i != 3:
             assert row["neg_scores"] == pytest.approx([ranked[i, 0]] * len(row["neg"]), abs=1e-4)
-    assert (found[4]["pos_scores"], found[4]["pos_score_kind"]) == ([0.5], "judge") and summary["measures"]["pos_scores_kept"] == 1
+    assert (found[4]["pos_scores"], found[4]["pos_score_kind"]) == ([0.5], "judge") and summary[
+        "measures"
+    ]["pos_scores_kept"] == 1
     assert "neg_score_kind" not in found[3]
     replaced, _ = mine(rows, None, *options, "--replace-scores")
     assert replaced[4]["pos_scores"] == pytest.approx([ranked[4, 4]], abs=1e-4)
@@ -124,7 +184,13 @@ def test_score_all_scores_every_pair_and_mines_nothing(mine, examples, cross_enc
 
 def test_a_folder_that_is_no_cross_encoder_is_refused(invoke, write, examples, tmp_path):
     ran = invoke(
-        cli.main, write(tmp_path / "in.jsonl", examples), "--score-all", "--reranker", tmp_path / "none", "-o", tmp_path / "o.jsonl"
+        cli.main,
+        write(tmp_path / "in.jsonl", examples),
+        "--score-all",
+        "--reranker",
+        tmp_path / "none",
+        "-o",
+        tmp_path / "o.jsonl",
     )
     assert ran.rc == 1 and "cannot be loaded" in ran.err
 

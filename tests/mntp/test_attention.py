@@ -11,14 +11,16 @@ import torch
 import transformers as t
 from decoders import STAY, TURN
 
-from fletching.errors import Refused
+from fletching.errors import InputError
 from mntp import attention
 
 
 def build(config: Any, kernel: str, dtype: torch.dtype = torch.float32) -> Any:
     torch.manual_seed(0)
     try:
-        return t.AutoModelForCausalLM.from_config(config, attn_implementation=kernel).to(dtype).eval()
+        return (
+            t.AutoModelForCausalLM.from_config(config, attn_implementation=kernel).to(dtype).eval()
+        )
     except ValueError as error:
         pytest.skip(str(error)[:80])
 
@@ -47,10 +49,14 @@ KERNELS = ["eager", "sdpa", "flex_attention"]
 @pytest.mark.parametrize("name", TURN)
 def test_a_later_token_moves_an_earlier_state_and_padding_does_not(name: str, kernel: str) -> None:
     model = build(TURN[name](), kernel)
-    assert torch.equal(first_state(model, 18), first_state(model, 19)), "the model is not causal to begin with"
+    assert torch.equal(first_state(model, 18), first_state(model, 19)), (
+        "the model is not causal to begin with"
+    )
     attention.turn(model)
     for padding in (0, 4):
-        assert (first_state(model, 18, padding) - first_state(model, 19, padding)).abs().max() > 1e-4
+        assert (
+            first_state(model, 18, padding) - first_state(model, 19, padding)
+        ).abs().max() > 1e-4
     assert (first_state(model, 18) - first_state(model, 18, padding=4)).abs().max() < 1e-4
 
 
@@ -66,9 +72,11 @@ def test_texts_that_share_a_block_do_not_move_each_other(name: str, kernel: str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("kernel", ["eager", "sdpa"])
 @pytest.mark.parametrize("name", TURN)
-def test_the_check_passes_what_turns_and_refuses_what_was_not_turned(name: str, kernel: str, dtype: torch.dtype) -> None:
+def test_the_check_passes_what_turns_and_refuses_what_was_not_turned(
+    name: str, kernel: str, dtype: torch.dtype
+) -> None:
     model = build(TURN[name](), kernel, dtype)
-    with pytest.raises(Refused, match="stays causal"):
+    with pytest.raises(InputError, match="stays causal"):
         attention.check(model)
     attention.turn(model)
     attention.check(model)
@@ -80,7 +88,7 @@ def test_what_stays_causal_in_any_part_is_refused(name: str) -> None:
     kernel, config = STAY[name]
     model = build(config(), kernel)
     attention.turn(model)
-    with pytest.raises(Refused, match=f"{name} stays causal"):
+    with pytest.raises(InputError, match=f"{name} stays causal"):
         attention.check(model)
 
 

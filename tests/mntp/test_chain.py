@@ -23,7 +23,10 @@ def sees_ahead(folder: Path) -> bool:
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(folder), device="cpu")
-    one, other = (model.encode([text], output_value="token_embeddings")[0] for text in ("owls fly.", "owls fly!"))
+    one, other = (
+        model.encode([text], output_value="token_embeddings")[0]
+        for text in ("owls fly.", "owls fly!")
+    )
     return bool((one[0] - other[0]).abs().max() > 1e-6)
 
 
@@ -40,7 +43,16 @@ def turned(invoke: Any, write: Any, tmp_path: Path) -> Any:
         assert not sees_ahead(tmp_path / "decoder")
         window = ("--no-pack",) if name == "gemma3" else ()
         sizes = ("--length", "64", "--batch", "4", "--steps", "2", "--dtype", "float32")
-        done = invoke(mntp.cli.main, texts(write, tmp_path), "--model", tmp_path / "decoder", "-o", tmp_path / "encoder", *sizes, *window)
+        done = invoke(
+            mntp.cli.main,
+            texts(write, tmp_path),
+            "--model",
+            tmp_path / "decoder",
+            "-o",
+            tmp_path / "encoder",
+            *sizes,
+            *window,
+        )
         assert done.rc == 0, done.err
         assert sees_ahead(tmp_path / "encoder")
         return tmp_path / "encoder"
@@ -49,7 +61,10 @@ def turned(invoke: Any, write: Any, tmp_path: Path) -> Any:
 
 
 def texts(write: Any, folder: Path) -> str:
-    return write(folder / "texts.jsonl", [{"id": key, "text": answer} for key, (_, answer) in SUBJECTS.items()])
+    return write(
+        folder / "texts.jsonl",
+        [{"id": key, "text": answer} for key, (_, answer) in SUBJECTS.items()],
+    )
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "gemma3"])
@@ -59,7 +74,9 @@ def test_an_encoder_stays_bidirectional_along_the_chain(
     encoder, rows = turned(name), write(tmp_path / "train.jsonl", examples)
     for lora, out in ((("--lora",), "tuned"), (("--lora", "--no-lora-merge"), "adapter")):
         steps = ("--batch", "4", "--steps", "2", "--dtype", "float32")
-        done = invoke(contrast_train.cli.main, rows, "--model", encoder, "-o", tmp_path / out, *steps, *lora)
+        done = invoke(
+            contrast_train.cli.main, rows, "--model", encoder, "-o", tmp_path / out, *steps, *lora
+        )
         assert done.rc == 0, done.err
         assert sees_ahead(tmp_path / out)
     done = invoke(mteb_eval.cli.main, encoder, tmp_path / "tuned", "--examples", f"own={rows}")
@@ -68,38 +85,87 @@ def test_an_encoder_stays_bidirectional_along_the_chain(
 
 
 @pytest.mark.parametrize("lora", [(), ("--lora",)], ids=["full", "lora"])
-def test_simcse_on_texts_is_the_third_step(lora: Any, turned: Any, invoke: Any, write: Any, examples: Any, tmp_path: Path) -> None:
+def test_simcse_on_texts_is_the_third_step(
+    lora: Any, turned: Any, invoke: Any, write: Any, examples: Any, tmp_path: Path
+) -> None:
     """A decoder drops nothing of its own: the two views of a text need --dropout, and with it the model learns."""
-    encoder, own, rows = turned("llama"), texts(write, tmp_path), write(tmp_path / "test.jsonl", examples)
+    encoder, own, rows = (
+        turned("llama"),
+        texts(write, tmp_path),
+        write(tmp_path / "test.jsonl", examples),
+    )
     steps = ("--batch", "6", "--steps", "4", "--lr", "3e-3", "--dtype", "float32", *lora)
-    done = invoke(contrast_train.cli.main, own, "--model", encoder, "-o", tmp_path / "simcse", *steps)
+    done = invoke(
+        contrast_train.cli.main, own, "--model", encoder, "-o", tmp_path / "simcse", *steps
+    )
     assert done.rc == 1 and "--dropout" in done.err, done.err
-    done = invoke(contrast_train.cli.main, own, "--model", encoder, "-o", tmp_path / "simcse", *steps, "--dropout", "0.2")
+    done = invoke(
+        contrast_train.cli.main,
+        own,
+        "--model",
+        encoder,
+        "-o",
+        tmp_path / "simcse",
+        *steps,
+        "--dropout",
+        "0.2",
+    )
     assert done.rc == 0 and "simcse" in done.err, done.err
     assert sees_ahead(tmp_path / "simcse")
     step = json.loads((tmp_path / "simcse" / "fletching.json").read_text())["step"]
     assert step["options"]["loss"] == "simcse"
-    done = invoke(mteb_eval.cli.main, encoder, tmp_path / "simcse", "--examples", f"own={rows}", "-o", tmp_path / "measures.jsonl")
+    done = invoke(
+        mteb_eval.cli.main,
+        encoder,
+        tmp_path / "simcse",
+        "--examples",
+        f"own={rows}",
+        "-o",
+        tmp_path / "measures.jsonl",
+    )
     assert done.rc == 0, done.err
     told = [json.loads(line) for line in (tmp_path / "measures.jsonl").read_text().splitlines()]
     assert {row["run"] for row in told} == {"encoder", "simcse"}
 
 
-def test_a_block_longer_than_the_attention_window_is_refused(invoke: Any, write: Any, tmp_path: Path) -> None:
-    transformers.AutoModelForCausalLM.from_config(TURN["gemma3"]()).save_pretrained(tmp_path / "decoder")
+def test_a_block_longer_than_the_attention_window_is_refused(
+    invoke: Any, write: Any, tmp_path: Path
+) -> None:
+    transformers.AutoModelForCausalLM.from_config(TURN["gemma3"]()).save_pretrained(
+        tmp_path / "decoder"
+    )
     bare_models.tokenizer().save_pretrained(tmp_path / "decoder")
     texts = write(tmp_path / "texts.jsonl", [{"id": "a", "text": "owls"}])
-    done = invoke(mntp.cli.main, texts, "--model", tmp_path / "decoder", "-o", tmp_path / "encoder", "--length", 64)
-    assert done.rc == 1 and "above the window of the model's attention, 8" in done.err and "--no-pack" in done.err, done.err
+    done = invoke(
+        mntp.cli.main,
+        texts,
+        "--model",
+        tmp_path / "decoder",
+        "-o",
+        tmp_path / "encoder",
+        "--length",
+        64,
+    )
+    assert (
+        done.rc == 1
+        and "above the window of the model's attention, 8" in done.err
+        and "--no-pack" in done.err
+    ), done.err
 
 
 RECIPES = sorted((ROOT / "examples" / "recipes").glob("mntp-*.json"))
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_runs_on_a_tiny_model(recipe: Path, invoke: Any, write: Any, tmp_path: Path) -> None:
-    decoder = bare_models.build(tmp_path / "decoder", "mistral" if "mistral" in recipe.stem else "llama", head=True)
-    texts = write(tmp_path / "texts.jsonl", [{"id": "a", "text": "def owl(night):\n    return _\n"}])
+def test_a_recipe_runs_on_a_tiny_model(
+    recipe: Path, invoke: Any, write: Any, tmp_path: Path
+) -> None:
+    decoder = bare_models.build(
+        tmp_path / "decoder", "mistral" if "mistral" in recipe.stem else "llama", head=True
+    )
+    texts = write(
+        tmp_path / "texts.jsonl", [{"id": "a", "text": "def owl(night):\n    return _\n"}]
+    )
     small = ("--model", decoder, "--steps", 1, "--batch", 2, "--length", 64, "--dtype", "float32")
     done = invoke(mntp.cli.main, texts, "--config", recipe, *small, "-o", tmp_path / "encoder")
     assert done.rc == 0, done.err

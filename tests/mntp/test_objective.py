@@ -31,7 +31,9 @@ def test_the_loss_is_that_of_the_state_before_each_masked_token(name: str) -> No
     assert found.asked == 3
 
 
-def gradient(made: dict[str, torch.Tensor], budget: int, monkeypatch: Any = None, ranks: int = 1) -> torch.Tensor:
+def gradient(
+    made: dict[str, torch.Tensor], budget: int, monkeypatch: Any = None, ranks: int = 1
+) -> torch.Tensor:
     """Of a whole step; over ranks: the mean of theirs, as DDP takes it."""
     from fletching.train.distributed import process_group as processes
 
@@ -72,7 +74,9 @@ def test_packing_changes_neither_loss_nor_gradient() -> None:
 def test_every_rank_makes_the_same_number_of_passes_and_no_block_is_lost() -> None:
     made = batch(packed=False)
     for ranks in (2, 3, 50):
-        shares = [micro_batches(made, 20, pad_id=0, rank=number, ranks=ranks) for number in range(ranks)]
+        shares = [
+            micro_batches(made, 20, pad_id=0, rank=number, ranks=ranks) for number in range(ranks)
+        ]
         assert len({len(parts) for parts in shares}) == 1
         asked = sum(int((part.labels != NOT_ASKED).sum()) for parts in shares for part in parts)
         assert asked == masked(made)
@@ -83,4 +87,6 @@ def test_micro_batches_keep_to_their_budget_and_hold_every_token() -> None:
     parts = micro_batches(made, 40, pad_id=0)
     assert all(part.ids.numel() <= 40 for part in parts)
     assert sum(int((part.texts >= 0).sum()) for part in parts) == len(made["ids"])
-    assert sorted(torch.cat([part.ids[part.texts >= 0] for part in parts]).tolist()) == sorted(made["ids"].tolist())
+    assert sorted(torch.cat([part.ids[part.texts >= 0] for part in parts]).tolist()) == sorted(
+        made["ids"].tolist()
+    )

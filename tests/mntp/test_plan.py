@@ -20,7 +20,9 @@ from mntp.token_store import Pieces, spool
 SPECIAL = np.array([0, 1, 2])
 
 
-def masking(probability: float = 0.2, replaced: tuple[float, float] = (0.8, 0.1), seed: int = 0) -> Masking:
+def masking(
+    probability: float = 0.2, replaced: tuple[float, float] = (0.8, 0.1), seed: int = 0
+) -> Masking:
     return Masking(probability, replaced, mask_id=99, vocabulary=300, special=SPECIAL, seed=seed)
 
 
@@ -35,7 +37,9 @@ def test_packing_keeps_every_piece_once_and_no_block_overflows(sizes: list[int])
 
 
 @given(st.lists(st.integers(1, 16), min_size=1, max_size=40), st.integers(1, 5), st.booleans())
-def test_an_epoch_holds_each_piece_once_and_the_plan_counts_it(sizes: list[int], batch: int, packed: bool) -> None:
+def test_an_epoch_holds_each_piece_once_and_the_plan_counts_it(
+    sizes: list[int], batch: int, packed: bool
+) -> None:
     made = plan(np.array(sizes), length=16, batch=batch, seed=3, packed=packed, epochs=2, steps=0)
     assert (made.seen() == 2).all()
     found = [number for step in made for _, block in step for number in block]
@@ -67,7 +71,9 @@ def test_the_shares_of_masked_tokens_are_those_asked_for() -> None:
     out, target = masking(0.3).apply(whole, 0, 0)
     assert target.mean() == pytest.approx(0.3, abs=0.005)
     masked = out[target]
-    assert (masked == 99).mean() == pytest.approx(0.8 + 0.1 * 4 / 300, abs=0.005)  # of the drawn, 99 itself and three special ones
+    assert (masked == 99).mean() == pytest.approx(
+        0.8 + 0.1 * 4 / 300, abs=0.005
+    )  # of the drawn, 99 itself and three special ones
     assert (masked == 50).mean() == pytest.approx(0.1 + 0.1 / 300, abs=0.005)
     every, _ = masking(0.3, (1.0, 0.0)).apply(whole, 0, 0)
     assert (every[target] == 99).all()
@@ -88,11 +94,19 @@ def tokenizer() -> Any:
     return bare_models.tokenizer()
 
 
-TEXTS = ["def f(x):\n    return x\n", "\u5929\u6c14\u5f88\u597d\u3002" * 40, "   ", "a", "tab\there  \n\n"]
+TEXTS = [
+    "def f(x):\n    return x\n",
+    "\u5929\u6c14\u5f88\u597d\u3002" * 40,
+    "   ",
+    "a",
+    "tab\there  \n\n",
+]
 
 
 @pytest.mark.parametrize("length", [8, 16, 512])
-def test_texts_are_cut_by_tokens_alone_and_no_token_is_lost(tokenizer: Any, tmp_path: Path, length: int) -> None:
+def test_texts_are_cut_by_tokens_alone_and_no_token_is_lost(
+    tokenizer: Any, tmp_path: Path, length: int
+) -> None:
     """Newlines, indentation and Chinese survive; the blank text is counted."""
     report = Report("test")
     _, rows = spool([[[text] for text in TEXTS]], tokenizer, str(tmp_path / "t.arrow"), report)
@@ -101,11 +115,15 @@ def test_texts_are_cut_by_tokens_alone_and_no_token_is_lost(tokenizer: Any, tmp_
     assert max(pieces.sizes) <= length
     assert [len(pieces[number]) for number in range(len(pieces))] == pieces.sizes.tolist()
     for row, text in enumerate(TEXTS):
-        ids = [int(token) for number in np.flatnonzero(pieces.row == row) for token in pieces[number]]
+        ids = [
+            int(token) for number in np.flatnonzero(pieces.row == row) for token in pieces[number]
+        ]
         assert tokenizer.decode(ids) == (text if text.strip() else "")
 
 
-def test_what_the_tokenizer_sets_around_a_text_stands_around_every_piece(tokenizer: Any, tmp_path: Path) -> None:
+def test_what_the_tokenizer_sets_around_a_text_stands_around_every_piece(
+    tokenizer: Any, tmp_path: Path
+) -> None:
     from tokenizers import processors
 
     framed = bare_models.tokenizer()
@@ -114,7 +132,12 @@ def test_what_the_tokenizer_sets_around_a_text_stands_around_every_piece(tokeniz
     )
     spool([[["abcdefghij", "k"]]], framed, str(tmp_path / "t.arrow"), Report("test"))
     pieces = Pieces(str(tmp_path / "t.arrow"), framed, 6)
-    assert [framed.decode(pieces[number]) for number in range(4)] == ["<s>abcd</s>", "<s>efgh</s>", "<s>ij</s>", "<s>k</s>"]
+    assert [framed.decode(pieces[number]) for number in range(4)] == [
+        "<s>abcd</s>",
+        "<s>efgh</s>",
+        "<s>ij</s>",
+        "<s>k</s>",
+    ]
     assert pieces.first.tolist() == [0, 4, 8, 10] and pieces.row.tolist() == [0, 0, 0, 0]
 
 

@@ -15,19 +15,51 @@ from suite import call_ranks
 def test_processes_train_the_model_of_one(run: Any, write: Any, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    texts = write(tmp_path / "texts.jsonl", [{"id": name, "text": answer} for name, (_, answer) in SUBJECTS.items()])
+    texts = write(
+        tmp_path / "texts.jsonl",
+        [{"id": name, "text": answer} for name, (_, answer) in SUBJECTS.items()],
+    )
     model = bare_models.build(tmp_path / "decoder", "llama", head=True)
     program = [texts, "--model", model, "--eval", texts, "--lora-dropout", "0", "--steps", "3"]
-    program += ["--length", "64", "--batch", "5", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32"]
+    program += [
+        "--length",
+        "64",
+        "--batch",
+        "5",
+        "--batch-tokens",
+        "64",
+        "--lr",
+        "1e-3",
+        "--dtype",
+        "float32",
+    ]
     shared = tmp_path / "zero.json"  # the model is so small that ZeRO-3 would leave it whole
-    shared.write_text('{"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}')
-    runs: dict[str, list[Any]] = {"one": [], "ddp": [], "fsdp": ["--fsdp"], "zero": ["--deepspeed", shared]}
+    shared.write_text(
+        '{"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}'
+    )
+    runs: dict[str, list[Any]] = {
+        "one": [],
+        "ddp": [],
+        "fsdp": ["--fsdp"],
+        "zero": ["--deepspeed", shared],
+    }
     told = []
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(Path(sys.executable).parent / "mntp")]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        str(Path(sys.executable).parent / "mntp"),
+    ]
     for out, argv in runs.items():
         ranks = 1 if out == "one" else 2
         words = [*program, *argv, "-o", str(tmp_path / out)]
-        done = run([*torchrun, *words], env={"OMP_NUM_THREADS": "1"}) if out == "ddp" else call_ranks(ranks, ["mntp", *words])
+        done = (
+            run([*torchrun, *words], env={"OMP_NUM_THREADS": "1"})
+            if out == "ddp"
+            else call_ranks(ranks, ["mntp", *words])
+        )
         assert done.rc == 0 and done.out == b"", done.err
         told.append(plain(done.err, "mntp"))
     assert told == [told[0]] * len(runs)

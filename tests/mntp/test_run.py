@@ -19,8 +19,22 @@ from conftest import SUBJECTS, environment
 
 from mntp import cli
 
-FAST = ("--batch", "4", "--length", "64", "--lr", "3e-3", "--dtype", "float32", "--batch-tokens", "128")
-TEXTS = [{"id": name, "text": f"{question}\n    {answer}"} for name, (question, answer) in SUBJECTS.items()]
+FAST = (
+    "--batch",
+    "4",
+    "--length",
+    "64",
+    "--lr",
+    "3e-3",
+    "--dtype",
+    "float32",
+    "--batch-tokens",
+    "128",
+)
+TEXTS = [
+    {"id": name, "text": f"{question}\n    {answer}"}
+    for name, (question, answer) in SUBJECTS.items()
+]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +43,11 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Any:
     root = tmp_path_factory.mktemp("bare")
 
     def bare(kind: str = "llama") -> str:
-        return str(root / kind) if (root / kind).exists() else bare_models.build(root / kind, kind, head=True)
+        return (
+            str(root / kind)
+            if (root / kind).exists()
+            else bare_models.build(root / kind, kind, head=True)
+        )
 
     return bare
 
@@ -40,7 +58,16 @@ def train(invoke: Any, bare: Any, tmp_path: Path, write: Any) -> Any:
 
     def train(*argv: Any, rows: Any = TEXTS, out: str = "encoder", base: str | None = None) -> Any:
         path = write(tmp_path / "texts.jsonl", rows) if isinstance(rows, list) else rows
-        return invoke(cli.main, *([path] if path else []), "--model", base or bare(), "-o", tmp_path / out, *FAST, *argv)
+        return invoke(
+            cli.main,
+            *([path] if path else []),
+            "--model",
+            base or bare(),
+            "-o",
+            tmp_path / out,
+            *FAST,
+            *argv,
+        )
 
     return train
 
@@ -56,7 +83,11 @@ def weights(folder: Path) -> bytes:
 
 
 def measures(folder: Path, name: str) -> list[float]:
-    return [row["value"] for row in pq.read_table(folder / "measures.parquet").to_pylist() if row["name"] == name]
+    return [
+        row["value"]
+        for row in pq.read_table(folder / "measures.parquet").to_pylist()
+        if row["name"] == name
+    ]
 
 
 SEES = """
@@ -82,7 +113,9 @@ def seen(run: Any) -> Any:
     return seen
 
 
-def test_the_loss_falls_and_a_plain_bidirectional_folder_is_left(train: Any, seen: Any, tmp_path: Path, write: Any) -> None:
+def test_the_loss_falls_and_a_plain_bidirectional_folder_is_left(
+    train: Any, seen: Any, tmp_path: Path, write: Any
+) -> None:
     held_out = write(tmp_path / "held.jsonl", TEXTS[:4])
     done = train("--steps", 24, "--no-lora", "--lr", "2e-2", "--eval", held_out, "--eval-every", 8)
     assert done.rc == 0, done.err
@@ -96,7 +129,9 @@ def test_the_loss_falls_and_a_plain_bidirectional_folder_is_left(train: Any, see
     assert {"model.safetensors", "modules.json", "README.md", "fletching.json"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
     assert json.loads((tmp_path / "encoder" / "config.json").read_text())["is_causal"] is False
-    assert not [name for name in load_names(tmp_path / "encoder") if "lm_head" in name or "lora" in name]
+    assert not [
+        name for name in load_names(tmp_path / "encoder") if "lm_head" in name or "lora" in name
+    ]
 
 
 def load_names(folder: Path) -> list[str]:
@@ -106,7 +141,9 @@ def load_names(folder: Path) -> list[str]:
         return list(file.keys())
 
 
-def test_lora_leaves_all_but_linear_layers_and_full_training_leaves_the_head(train: Any, bare: Any, tmp_path: Path) -> None:
+def test_lora_leaves_all_but_linear_layers_and_full_training_leaves_the_head(
+    train: Any, bare: Any, tmp_path: Path
+) -> None:
     from safetensors.torch import load_file
 
     before = load_file(Path(bare()) / "model.safetensors")
@@ -114,7 +151,9 @@ def test_lora_leaves_all_but_linear_layers_and_full_training_leaves_the_head(tra
         done = train("--steps", 2, *argv, out=out)
         assert done.rc == 0, done.err
         after = load_file(tmp_path / out / "model.safetensors")
-        moved = {name for name, tensor in after.items() if not tensor.equal(before[f"model.{name}"])}
+        moved = {
+            name for name, tensor in after.items() if not tensor.equal(before[f"model.{name}"])
+        }
         if out == "lora":
             assert moved == {name for name in after if name.endswith("_proj.weight")}
             count = sum(16 * sum(after[name].shape) for name in moved)
@@ -123,27 +162,38 @@ def test_lora_leaves_all_but_linear_layers_and_full_training_leaves_the_head(tra
             assert moved == set(after)
 
 
-def test_the_adapter_beside_its_base_is_the_merged_model(train: Any, seen: Any, tmp_path: Path) -> None:
+def test_the_adapter_beside_its_base_is_the_merged_model(
+    train: Any, seen: Any, tmp_path: Path
+) -> None:
     assert train("--steps", 3, "--lr", "1e-2").rc == 0
     done = train("--steps", 3, "--lr", "1e-2", "--no-lora-merge", out="apart")
     assert done.rc == 0, done.err
-    assert (tmp_path / "apart" / "base" / "model.safetensors").exists() and not (tmp_path / "apart" / "model.safetensors").exists()
+    assert (tmp_path / "apart" / "base" / "model.safetensors").exists() and not (
+        tmp_path / "apart" / "model.safetensors"
+    ).exists()
     assert seen(tmp_path / "apart") == ["1", "1", "mean"]
     one, other = (load(tmp_path / name).encode("owls") for name in ("encoder", "apart"))
     assert one == pytest.approx(other, abs=1e-5)
 
 
-def test_no_steps_turn_the_model_and_train_nothing(train: Any, seen: Any, bare: Any, tmp_path: Path) -> None:
+def test_no_steps_turn_the_model_and_train_nothing(
+    train: Any, seen: Any, bare: Any, tmp_path: Path
+) -> None:
     done = train("--steps", 0, "--pooling", "weighted", rows="")
     assert done.rc == 0, done.err
     from safetensors.torch import load_file
 
     before = load_file(Path(bare()) / "model.safetensors")
-    assert all(tensor.equal(before[f"model.{name}"]) for name, tensor in load_file(tmp_path / "encoder" / "model.safetensors").items())
+    assert all(
+        tensor.equal(before[f"model.{name}"])
+        for name, tensor in load_file(tmp_path / "encoder" / "model.safetensors").items()
+    )
     assert seen(tmp_path / "encoder") == ["1", "1", "weightedmean"]
 
 
-def test_published_adapters_are_merged_in_their_order(train: Any, seen: Any, bare: Any, tmp_path: Path) -> None:
+def test_published_adapters_are_merged_in_their_order(
+    train: Any, seen: Any, bare: Any, tmp_path: Path
+) -> None:
     """As LLM2Vec publishes them: an adapter on the decoder without its head, and one on top of it."""
     import torch
     import transformers
@@ -153,17 +203,26 @@ def test_published_adapters_are_merged_in_their_order(train: Any, seen: Any, bar
     network.config.is_causal = False
     for number in (1, 2):
         torch.manual_seed(number)
-        wrapped = get_peft_model(network, LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False))
+        wrapped = get_peft_model(
+            network,
+            LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False),
+        )
         wrapped.save_pretrained(tmp_path / f"adapter{number}")
         network = wrapped.merge_and_unload()
     ids = load(Path(bare()))[0].tokenizer("owls", return_tensors="pt")
     with torch.no_grad():
         expected = network(**ids).last_hidden_state.mean(1)[0].numpy()
-    done = train("--steps", 0, "--adapters", tmp_path / "adapter2", rows="", base=str(tmp_path / "adapter1"))
+    done = train(
+        "--steps", 0, "--adapters", tmp_path / "adapter2", rows="", base=str(tmp_path / "adapter1")
+    )
     assert done.rc == 0, done.err
     assert load(tmp_path / "encoder").encode("owls") == pytest.approx(expected, abs=1e-5)
-    other = transformers.AutoModel.from_config(transformers.LlamaConfig(**bare_models.SIZES | {"hidden_size": 16}))
-    get_peft_model(other, LoraConfig(r=4, target_modules=["q_proj"])).save_pretrained(tmp_path / "narrow")
+    other = transformers.AutoModel.from_config(
+        transformers.LlamaConfig(**bare_models.SIZES | {"hidden_size": 16})
+    )
+    get_peft_model(other, LoraConfig(r=4, target_modules=["q_proj"])).save_pretrained(
+        tmp_path / "narrow"
+    )
     wrong = train("--steps", 0, "--adapters", tmp_path / "narrow", rows="", out="wrong")
     assert wrong.rc == 1 and "does not fit the model" in wrong.err, wrong.err
 
@@ -197,7 +256,9 @@ def reference(bare: Any, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
     folder = tmp_path_factory.mktemp("reference")
     path = write_rows(folder / "texts.jsonl", TEXTS)
-    assert cli.main([path, "--model", bare(), "-o", str(folder / "out"), *FAST, "--steps", "3"]) == 0
+    assert (
+        cli.main([path, "--model", bare(), "-o", str(folder / "out"), *FAST, "--steps", "3"]) == 0
+    )
     return weights(folder / "out")
 
 
@@ -207,11 +268,24 @@ def test_kernels_widths_and_checkpointing_change_rounding_alone(train: Any, tmp_
     same = [(), ("--batch-tokens", 8), ("--attention", "sdpa"), ("--gradient-checkpointing",)]
     found = []
     for number, argv in enumerate(same):
-        done = train("--steps", 2, "--lora-dropout", 0, "--no-lora", "--lr", "1e-3", *argv, out=f"out{number}")
+        done = train(
+            "--steps",
+            2,
+            "--lora-dropout",
+            0,
+            "--no-lora",
+            "--lr",
+            "1e-3",
+            *argv,
+            out=f"out{number}",
+        )
         assert done.rc == 0, done.err
         found.append(load_file(tmp_path / f"out{number}" / "model.safetensors"))
     for other in found[1:]:
-        assert max(float((tensor - other[name]).abs().max()) for name, tensor in found[0].items()) < 3e-4
+        assert (
+            max(float((tensor - other[name]).abs().max()) for name, tensor in found[0].items())
+            < 3e-4
+        )
 
 
 def test_a_new_mask_token_is_saved_and_an_unknown_one_is_told(train: Any, tmp_path: Path) -> None:
@@ -222,12 +296,17 @@ def test_a_new_mask_token_is_saved_and_an_unknown_one_is_told(train: Any, tmp_pa
     assert model.encode("owls <blank>").shape == (32,)
 
 
-def test_plain_text_files_are_texts_and_examples_are_queries_and_positives(train: Any, tmp_path: Path, write: Any) -> None:
+def test_plain_text_files_are_texts_and_examples_are_queries_and_positives(
+    train: Any, tmp_path: Path, write: Any
+) -> None:
     folder = tmp_path / "corpus"
     folder.mkdir()
     for number in range(3):
         (folder / f"{number}.txt").write_text("def f(x):\n    return x\n\n", "utf-8")
-    whole, lines = train("--steps", 1, rows=str(folder)), train("--steps", 9, "--lines", rows=str(folder), out="lines")
+    whole, lines = (
+        train("--steps", 1, rows=str(folder)),
+        train("--steps", 9, "--lines", rows=str(folder), out="lines"),
+    )
     assert "3 in, 3 out" in whole.err and "9 in, 6 out (3 without text)" in lines.err
     rows = [{"id": "a", "query": "owls?", "pos": ["owls.", "birds"]}]
     done = train("--steps", 1, rows=write(tmp_path / "e.jsonl", rows), out="examples")
@@ -254,7 +333,9 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(train: Any, tmp_path: Path)
         (("--deepspeed", "zero2"), "start it by torchrun"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_meant_is_refused_with_a_fix(train: Any, tmp_path: Path, argv: Any, told: str) -> None:
+def test_what_cannot_be_meant_is_refused_with_a_fix(
+    train: Any, tmp_path: Path, argv: Any, told: str
+) -> None:
     done = train(*argv)
     assert done.rc in (1, 2) and told in done.err and "fix:" in done.err, done.err
     assert not (tmp_path / "encoder").exists()
@@ -284,12 +365,22 @@ def test_python_of_a_model_folder_runs_on_demand_alone_and_the_encoder_says_that
     own = Path(bare_models.build(tmp_path / "own", "llama", head=True))
     (own / "own.py").write_text(OWN)
     config = json.loads((own / "config.json").read_text())
-    kinds = {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel", "AutoModelForCausalLM": "own.OwnForCausalLM"}
+    kinds = {
+        "AutoConfig": "own.OwnConfig",
+        "AutoModel": "own.OwnModel",
+        "AutoModelForCausalLM": "own.OwnForCausalLM",
+    }
     (own / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": kinds}))
     done = train("--steps", 1, merge, base=str(own))
-    assert done.rc == 1 and "brings Python of its own" in done.err and "--trust-remote-code" in done.err, done.err
+    assert (
+        done.rc == 1
+        and "brings Python of its own" in done.err
+        and "--trust-remote-code" in done.err
+    ), done.err
     done = train("--steps", 1, merge, "--trust-remote-code", base=str(own))
-    assert done.rc == 0 and "SentenceTransformer(path, trust_remote_code=True)" in done.err, done.err
+    assert done.rc == 0 and "SentenceTransformer(path, trust_remote_code=True)" in done.err, (
+        done.err
+    )
     assert "trust_remote_code=True" in (tmp_path / "encoder" / "README.md").read_text()
 
 
@@ -305,17 +396,21 @@ def test_frozen_weights_come_out_as_they_went_in(train: Any, bare: Any, tmp_path
         assert torch.equal(tensor, base[f"model.{name}"]), name
 
 
-def test_so_many_checkpoints_are_kept(train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fletching.train.run_dir import RunFolder
+def test_so_many_checkpoints_are_kept(
+    train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fletching.train.run_dir import RunDir
 
     kept: list[list[str]] = []
-    publish = RunFolder.publish
+    publish = RunDir.publish
 
-    def seen(folder: RunFolder, built: str) -> None:
-        kept.append(sorted(name for name in os.listdir(folder.path) if name.startswith("checkpoint-")))
+    def seen(folder: RunDir, built: str) -> None:
+        kept.append(
+            sorted(name for name in os.listdir(folder.path) if name.startswith("checkpoint-"))
+        )
         publish(folder, built)
 
-    monkeypatch.setattr(RunFolder, "publish", seen)
+    monkeypatch.setattr(RunDir, "publish", seen)
     for number in (1, 3):
         assert train("--steps", 5, "--save-every", 1, "--keep", number, out=f"{number}").rc == 0
     assert kept == [["checkpoint-4"], ["checkpoint-2", "checkpoint-3", "checkpoint-4"]]
@@ -326,7 +421,9 @@ def test_a_model_without_its_head_is_refused(train: Any, tmp_path: Path) -> None
     assert "lacks lm_head.weight" in train(base=headless).err
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_rows(train: Any, bare: Any, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_with_step_and_rows(
+    train: Any, bare: Any, tmp_path: Path
+) -> None:
     done = train("--no-lora", "--lr", "1e30", "--clip", 0, "--steps", 9)
     assert done.rc == 1
     assert "at step 2; rows of the batch: " in done.err and "lower --lr" in done.err
@@ -337,8 +434,17 @@ def test_a_killed_run_ends_in_the_same_weights(train: Any, bare: Any, tmp_path: 
 
     argv = ("--steps", "60", "--save-every", "5")
     train("--dry-run")  # writes texts.jsonl
-    words = [str(Path(sys.executable).parent / "mntp"), str(tmp_path / "texts.jsonl"), "--model", bare(), "-o", str(tmp_path / "killed")]
-    child = subprocess.Popen([*words, *FAST, *argv], stderr=subprocess.DEVNULL, env=environment(OMP_NUM_THREADS="1"))
+    words = [
+        str(Path(sys.executable).parent / "mntp"),
+        str(tmp_path / "texts.jsonl"),
+        "--model",
+        bare(),
+        "-o",
+        str(tmp_path / "killed"),
+    ]
+    child = subprocess.Popen(
+        [*words, *FAST, *argv], stderr=subprocess.DEVNULL, env=environment(OMP_NUM_THREADS="1")
+    )
     while not (tmp_path / "killed.run" / "checkpoint-10").exists():
         assert child.poll() is None
         time.sleep(0.01)

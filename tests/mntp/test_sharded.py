@@ -11,14 +11,22 @@ from mntp_steps import batch, flat, objective
 
 from mntp.trainer import backward
 
-CASES = [(kind, wrapper, budget) for kind in ("full", "lora") for wrapper in ("ddp", "fsdp") for budget in (1, 20)]
+CASES = [
+    (kind, wrapper, budget)
+    for kind in ("full", "lora")
+    for wrapper in ("ddp", "fsdp")
+    for budget in (1, 20)
+]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gradients")
     processes = torch.multiprocessing.get_context("forkserver")
-    ranks = [processes.Process(target=mntp_steps.one_rank, args=(rank, 2, str(folder), CASES)) for rank in range(2)]
+    ranks = [
+        processes.Process(target=mntp_steps.one_rank, args=(rank, 2, str(folder), CASES))
+        for rank in range(2)
+    ]
     for process in ranks:
         process.start()
     for process in ranks:
@@ -28,7 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("kind", "wrapper", "budget"), CASES)
-def test_the_gradient_is_that_of_one_process(kind: str, wrapper: str, budget: int, folder: Path) -> None:
+def test_the_gradient_is_that_of_one_process(
+    kind: str, wrapper: str, budget: int, folder: Path
+) -> None:
     one = objective(kind)
     backward(one, one, batch(packed=False), 10**6, torch.device("cpu"))
     expected = flat(one)

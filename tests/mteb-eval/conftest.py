@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two layers of 32 dimensions gain nothing from threads
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # two layers of 32 dimensions gain nothing from threads
 # mteb's own cache folder, which one test fills on purpose, must not be the user's. mteb reads it when imported.
-os.environ.setdefault("MTEB_CACHE", str(Path(os.environ.get("TMPDIR", "/tmp")) / f"mteb-cache-of-tests-{os.getuid()}"))
+os.environ.setdefault(
+    "MTEB_CACHE", str(Path(os.environ.get("TMPDIR", "/tmp")) / f"mteb-cache-of-tests-{os.getuid()}")
+)
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +36,9 @@ def destroyed(model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def evaluate(invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+def evaluate(
+    invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Any]:
     """evaluate("model", "--examples", path, ...): the command in this process, in a folder of its own."""
     from mteb_eval.cli import main
 

@@ -18,14 +18,21 @@ def wide_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
 
 
-def test_the_table_shows_base_and_tuned_side_by_side_with_change_and_verdict(model, destroyed, evaluate, examples, write):
-    ran = evaluate(f"base={model}", f"tuned={destroyed}", "--examples", f"faq={write('test.jsonl', examples)}")
+def test_the_table_shows_base_and_tuned_side_by_side_with_change_and_verdict(
+    model, destroyed, evaluate, examples, write
+):
+    ran = evaluate(
+        f"base={model}", f"tuned={destroyed}", "--examples", f"faq={write('test.jsonl', examples)}"
+    )
     assert ran.rc == 0, ran.err
     lines = ran.text.splitlines()
     assert lines[0] == "faq, 12 queries, 12 documents"
     assert lines[1].split() == ["base", "tuned", "change"]
     figure = r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]"
-    assert re.fullmatch(rf"  nDCG@10 +{figure} +{figure} +[+-]\d\.\d{{3}} \[.*\] (better|worse|unclear), p . \d\.\d{{3}}", lines[2])
+    assert re.fullmatch(
+        rf"  nDCG@10 +{figure} +{figure} +[+-]\d\.\d{{3}} \[.*\] (better|worse|unclear), p . \d\.\d{{3}}",
+        lines[2],
+    )
     assert [line.split()[0] for line in lines[2:5]] == ["nDCG@10", "MRR@10", "Recall@100"]
     assert "fell most" in ran.text
     assert re.search(r"1 → \d+ +\S", ran.text)
@@ -33,7 +40,15 @@ def test_the_table_shows_base_and_tuned_side_by_side_with_change_and_verdict(mod
 
 def test_more_models_stand_one_below_the_other(model, destroyed, evaluate, examples, write):
     ran = evaluate(
-        f"a={model}", f"b={destroyed}", f"c={model}", "--examples", write("t.jsonl", examples), "--baseline", "b", "--changed", 0
+        f"a={model}",
+        f"b={destroyed}",
+        f"c={model}",
+        "--examples",
+        write("t.jsonl", examples),
+        "--baseline",
+        "b",
+        "--changed",
+        0,
     )
     rows = ran.text.splitlines()[1:]
     assert rows[0].split() == ["nDCG@10", "MRR@10", "Recall@100"]
@@ -42,20 +57,40 @@ def test_more_models_stand_one_below_the_other(model, destroyed, evaluate, examp
     assert rows[2].split()[0].startswith(("+", "-"))  # a is compared with b
 
 
-def test_a_narrow_terminal_gets_the_values_without_their_intervals(model, destroyed, evaluate, examples, write, monkeypatch):
-    command = [f"a={model}", f"b={destroyed}", "--examples", write("t.jsonl", examples), "--results", "r"]
+def test_a_narrow_terminal_gets_the_values_without_their_intervals(
+    model, destroyed, evaluate, examples, write, monkeypatch
+):
+    command = [
+        f"a={model}",
+        f"b={destroyed}",
+        "--examples",
+        write("t.jsonl", examples),
+        "--results",
+        "r",
+    ]
     monkeypatch.setenv("COLUMNS", "80")
     narrow = evaluate(*command).text.splitlines()
     assert max(map(len, narrow)) <= 80
-    assert re.fullmatch(r"  nDCG@10 +\d\.\d{3} +\d\.\d{3} +[+-]\d\.\d{3} \[.*\] \w+, p . \d\.\d{3}", narrow[2])
+    assert re.fullmatch(
+        r"  nDCG@10 +\d\.\d{3} +\d\.\d{3} +[+-]\d\.\d{3} \[.*\] \w+, p . \d\.\d{3}", narrow[2]
+    )
     several = evaluate(*command, f"c={model}", "--changed", 0).text.splitlines()
     assert max(map(len, several)) <= 80
     monkeypatch.setenv("COLUMNS", "200")
     assert narrow[2].split()[1] + " [" in evaluate(*command).text
 
 
-def test_queries_of_more_than_three_runs_stand_on_the_page_alone(model, destroyed, evaluate, examples, write):
-    command = [f"a={model}", f"b={destroyed}", "--examples", write("t.jsonl", examples), "--results", "r"]
+def test_queries_of_more_than_three_runs_stand_on_the_page_alone(
+    model, destroyed, evaluate, examples, write
+):
+    command = [
+        f"a={model}",
+        f"b={destroyed}",
+        "--examples",
+        write("t.jsonl", examples),
+        "--results",
+        "r",
+    ]
     assert evaluate(*command, "--dims", "32,8").text.count(" against a:") == 3
     ran = evaluate(*command, "--dims", "32,16,8", "--html", "page.html")
     assert ran.rc == 0, ran.err
@@ -67,28 +102,58 @@ def test_queries_of_more_than_three_runs_stand_on_the_page_alone(model, destroye
 
 def test_every_run_of_the_page_has_a_colour_of_its_own(model, evaluate, examples, write):
     sizes = ",".join(map(str, range(20, 32)))
-    ran = evaluate(f"m={model}", "--examples", write("t.jsonl", examples), "--dims", sizes, "--changed", 0, "--html", "page.html")
+    ran = evaluate(
+        f"m={model}",
+        "--examples",
+        write("t.jsonl", examples),
+        "--dims",
+        sizes,
+        "--changed",
+        0,
+        "--html",
+        "page.html",
+    )
     assert ran.rc == 0, ran.err
     legend = re.search(r'<p class="legend">.*?</p>', Path("page.html").read_text("utf-8"))
     colours = re.findall(r"color: ([^\"]*)", legend[0])
     assert len(colours) == len(set(colours)) == 12
 
 
-def test_models_are_called_by_the_shortest_end_of_their_paths(model, destroyed, evaluate, examples, write, tmp_path):
+def test_models_are_called_by_the_shortest_end_of_their_paths(
+    model, destroyed, evaluate, examples, write, tmp_path
+):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "model").symlink_to(model)
     (tmp_path / "model").symlink_to(destroyed)
-    ran = evaluate("one/model", str(tmp_path / "model"), "--examples", write("t.jsonl", examples), "-o", "out.jsonl")
+    ran = evaluate(
+        "one/model",
+        str(tmp_path / "model"),
+        "--examples",
+        write("t.jsonl", examples),
+        "-o",
+        "out.jsonl",
+    )
     assert ran.rc == 0, ran.err
     runs = {json.loads(line)["run"] for line in Path("out.jsonl").read_text().splitlines()}
     assert runs == {"one/model", f"{tmp_path.name}/model"}
 
 
-def test_measures_follow_their_schema_and_say_how_each_figure_was_made(model, destroyed, evaluate, examples, write):
+def test_measures_follow_their_schema_and_say_how_each_figure_was_made(
+    model, destroyed, evaluate, examples, write
+):
     from fletching.io import Reader
     from fletching.report import Report
 
-    command = [f"a={model}", f"b={destroyed}", "--examples", write("t.jsonl", examples), "-o", "out.parquet", "--doc-length", 16]
+    command = [
+        f"a={model}",
+        f"b={destroyed}",
+        "--examples",
+        write("t.jsonl", examples),
+        "-o",
+        "out.parquet",
+        "--doc-length",
+        16,
+    ]
     assert evaluate(*command, "--metrics", "MAP@5,ndcg_at_3").rc == 0
     table = Reader(Report("test", quiet=True), ["out.parquet"], "measures").read_all()
     rows = table.to_pylist()
@@ -116,7 +181,9 @@ def test_an_arrow_stream_leaves_stdout_to_the_measures(model, evaluate, examples
     assert "nDCG@10" in ran.err
 
 
-def test_several_sets_are_told_apart_and_equal_queries_are_merged(model, evaluate, measures, examples, write):
+def test_several_sets_are_told_apart_and_equal_queries_are_merged(
+    model, evaluate, measures, examples, write
+):
     doubled = [*examples, {"query": examples[0]["query"], "pos": ["Owls hunt when it is dark."]}]
     ran = evaluate(
         model,
@@ -135,7 +202,10 @@ def test_several_sets_are_told_apart_and_equal_queries_are_merged(model, evaluat
 
 
 def test_corpus_and_negatives_make_the_task_harder(model, evaluate, examples, write):
-    documents = [{"id": f"x{place}", "title": "More", "text": f"Something else, number {place}."} for place in range(5)]
+    documents = [
+        {"id": f"x{place}", "title": "More", "text": f"Something else, number {place}."}
+        for place in range(5)
+    ]
     with_negatives = [row | {"neg": ["Nothing of that.", row["pos"][0]]} for row in examples]
     path, corpus = write("t.jsonl", with_negatives), write("corpus.jsonl", documents)
     assert "12 documents" in evaluate(model, "--examples", path).text
@@ -145,29 +215,76 @@ def test_corpus_and_negatives_make_the_task_harder(model, evaluate, examples, wr
 
 
 def test_the_table_names_dimensions_and_number_types(model, evaluate, examples, write):
-    ran = evaluate(f"m={model}", "--examples", write("t.jsonl", examples), "--dims", "32,8", "--quantise", "binary", "--changed", 0)
-    assert [line.split()[0] for line in ran.text.splitlines() if line.startswith("  m")] == ["m", "m@binary", "m@8", "m@8-binary"]
+    ran = evaluate(
+        f"m={model}",
+        "--examples",
+        write("t.jsonl", examples),
+        "--dims",
+        "32,8",
+        "--quantise",
+        "binary",
+        "--changed",
+        0,
+    )
+    assert [line.split()[0] for line in ran.text.splitlines() if line.startswith("  m")] == [
+        "m",
+        "m@binary",
+        "m@8",
+        "m@8-binary",
+    ]
     ran = evaluate(f"m={model}", "--examples", "t.jsonl", "--dims", "64")
     assert ran.rc == 2
     assert "--dims 64 is above the 32 dimensions" in ran.err
 
 
-def test_prompts_of_the_model_are_used_and_those_of_the_data_must_agree(model, evaluate, measures, examples, write, tmp_path):
+def test_prompts_of_the_model_are_used_and_those_of_the_data_must_agree(
+    model, evaluate, measures, examples, write, tmp_path
+):
     from sentence_transformers import SentenceTransformer
 
-    prompted = SentenceTransformer(model, device="cpu", prompts={"query": "search: ", "document": "text: "})
+    prompted = SentenceTransformer(
+        model, device="cpu", prompts={"query": "search: ", "document": "text: "}
+    )
     prompted.save(str(tmp_path / "prompted"), create_model_card=False)
     path = write("t.jsonl", examples)
     assert evaluate(f"m={model}", "p=prompted", "--examples", path, "-o", "out.jsonl").rc == 0
-    made = {run: json.loads(row["settings"])["prompts_used"] for (run, _, _), row in measures("out.jsonl").items()}
-    assert made == {"m": {"document": "", "query": ""}, "p": {"document": "text: ", "query": "search: "}}
+    made = {
+        run: json.loads(row["settings"])["prompts_used"]
+        for (run, _, _), row in measures("out.jsonl").items()
+    }
+    assert made == {
+        "m": {"document": "", "query": ""},
+        "p": {"document": "text: ", "query": "search: "},
+    }
     # the same prompts by hand on the plain model give the same figures
-    assert evaluate(f"m={model}", "--query-prompt", "search: ", "--doc-prompt", "text: ", "--examples", path, "-o", "by-hand.jsonl").rc == 0
-    assert measures("by-hand.jsonl")["m", "t", "mrr_at_10"]["value"] == measures("out.jsonl")["p", "t", "mrr_at_10"]["value"]
+    assert (
+        evaluate(
+            f"m={model}",
+            "--query-prompt",
+            "search: ",
+            "--doc-prompt",
+            "text: ",
+            "--examples",
+            path,
+            "-o",
+            "by-hand.jsonl",
+        ).rc
+        == 0
+    )
+    assert (
+        measures("by-hand.jsonl")["m", "t", "mrr_at_10"]["value"]
+        == measures("out.jsonl")["p", "t", "mrr_at_10"]["value"]
+    )
     # the data's own prompt reaches a model without one
     asked = write("asked.jsonl", [row | {"prompt": "search: "} for row in examples])
-    assert evaluate(f"m={model}", "--doc-prompt", "text: ", "--examples", asked, "-o", "data.jsonl").rc == 0
-    assert measures("data.jsonl")["m", "asked", "mrr_at_10"]["value"] == measures("out.jsonl")["p", "t", "mrr_at_10"]["value"]
+    assert (
+        evaluate(f"m={model}", "--doc-prompt", "text: ", "--examples", asked, "-o", "data.jsonl").rc
+        == 0
+    )
+    assert (
+        measures("data.jsonl")["m", "asked", "mrr_at_10"]["value"]
+        == measures("out.jsonl")["p", "t", "mrr_at_10"]["value"]
+    )
     # and must not contradict a model that has one, nor may the command line
     other = write("other.jsonl", [row | {"prompt": "find: "} for row in examples])
     clash = evaluate("p=prompted", "--examples", other)
@@ -185,23 +302,52 @@ def test_prompts_of_the_model_are_used_and_those_of_the_data_must_agree(model, e
         (["--require-gain", "nDCG@10=-1"], 0, ""),
         (["--max-loss", "t=0.0001"], 1, "--max-loss allows a loss of 0.0001"),
         (["--max-loss", "t=1"], 0, ""),
-        (["--require-gain", "ndcg_at_10=0", "--max-loss", "t=1"], 2, "every task stands under --max-loss"),  # a guarded task need not gain
+        (
+            ["--require-gain", "ndcg_at_10=0", "--max-loss", "t=1"],
+            2,
+            "every task stands under --max-loss",
+        ),  # a guarded task need not gain
         (["--require-gain", "ndcg=0"], 2, "--metrics adds others"),
         (["--require-gain", "ndcg_at_10"], 2, "is not NAME=NUMBER"),
         (["--max-loss", "other=0.1"], 2, "no task of this run"),
     ],
 )
-def test_demands_decide_the_exit_code(demand, rc, told, model, destroyed, evaluate, examples, write):
-    ran = evaluate(f"base={model}", f"worse={destroyed}", "--examples", write("t.jsonl", examples), *demand, "--results", "r")
+def test_demands_decide_the_exit_code(
+    demand, rc, told, model, destroyed, evaluate, examples, write
+):
+    ran = evaluate(
+        f"base={model}",
+        f"worse={destroyed}",
+        "--examples",
+        write("t.jsonl", examples),
+        *demand,
+        "--results",
+        "r",
+    )
     assert ran.rc == rc, ran.err
     assert told in ran.err
     assert (rc == 2) == ("loading" not in ran.err)  # a wrong demand is refused before the work
 
 
-def test_a_guarded_task_need_not_gain_beside_one_that_must(model, destroyed, evaluate, examples, write):
+def test_a_guarded_task_need_not_gain_beside_one_that_must(
+    model, destroyed, evaluate, examples, write
+):
     turned = [{"query": row["pos"][0], "pos": [row["query"]]} for row in examples]
-    sets = ["--examples", write("own.jsonl", examples), "--examples", write("general.jsonl", turned)]
-    ran = evaluate(f"a={model}", f"b={destroyed}", *sets, "--require-gain", "ndcg_at_10=0", "--max-loss", "general=1")
+    sets = [
+        "--examples",
+        write("own.jsonl", examples),
+        "--examples",
+        write("general.jsonl", turned),
+    ]
+    ran = evaluate(
+        f"a={model}",
+        f"b={destroyed}",
+        *sets,
+        "--require-gain",
+        "ndcg_at_10=0",
+        "--max-loss",
+        "general=1",
+    )
     assert ran.rc == 1
     assert [line for line in ran.err.splitlines() if "--require-gain" in line] == [
         line for line in ran.err.splitlines() if " on own by " in line
@@ -219,9 +365,19 @@ def test_examples_come_from_a_pipe_too(model, run, examples, write, tmp_path):
     assert not ran.out
 
 
-def test_a_missed_demand_still_prints_the_table_and_writes_the_measures(model, destroyed, evaluate, examples, write):
+def test_a_missed_demand_still_prints_the_table_and_writes_the_measures(
+    model, destroyed, evaluate, examples, write
+):
     ran = evaluate(
-        model, destroyed, "--examples", write("t.jsonl", examples), "--require-gain", "mrr_at_10=0", "-o", "out.jsonl", "--quiet"
+        model,
+        destroyed,
+        "--examples",
+        write("t.jsonl", examples),
+        "--require-gain",
+        "mrr_at_10=0",
+        "-o",
+        "out.jsonl",
+        "--quiet",
     )
     assert ran.rc == 1
     assert "MRR@10" in ran.text
@@ -230,19 +386,40 @@ def test_a_missed_demand_still_prints_the_table_and_writes_the_measures(model, d
 
 
 def test_training_texts_in_the_test_set_are_flagged(model, evaluate, examples, write):
-    long = {"query": "one two three four five six seven eight nine ten?", "pos": ["A text of its own."]}
-    near = {"query": "zero one two three four five six seven eight nine ten eleven", "pos": ["Another one."]}
-    test, train = write("t.jsonl", [*examples, long]), write("train.jsonl", [examples[0] | {"query": "  WHEN does the owl hunt? "}, near])
+    long = {
+        "query": "one two three four five six seven eight nine ten?",
+        "pos": ["A text of its own."],
+    }
+    near = {
+        "query": "zero one two three four five six seven eight nine ten eleven",
+        "pos": ["Another one."],
+    }
+    test, train = (
+        write("t.jsonl", [*examples, long]),
+        write("train.jsonl", [examples[0] | {"query": "  WHEN does the owl hunt? "}, near]),
+    )
     ran = evaluate(model, "--examples", test, "--training", train)
-    assert "  ! 1 of 13 queries stand in the training data word for word, 1 more nearly so" in ran.text
+    assert (
+        "  ! 1 of 13 queries stand in the training data word for word, 1 more nearly so" in ran.text
+    )
     assert "  ! 1 of 13 relevant documents stand in the training data word for word" in ran.text
-    assert "!" not in evaluate(model, "--examples", test, "--training", write("other.jsonl", [near | {"query": "q"}])).text
+    assert (
+        "!"
+        not in evaluate(
+            model, "--examples", test, "--training", write("other.jsonl", [near | {"query": "q"}])
+        ).text
+    )
 
 
-def test_another_seed_draws_other_resamples_around_the_same_figure(model, evaluate, measures, examples, write):
+def test_another_seed_draws_other_resamples_around_the_same_figure(
+    model, evaluate, measures, examples, write
+):
     path = write("t.jsonl", examples)
     for seed in (0, 0, 7):
-        assert evaluate(f"m={model}", "--examples", path, "--seed", seed, "-o", f"{seed}.jsonl").rc == 0
+        assert (
+            evaluate(f"m={model}", "--examples", path, "--seed", seed, "-o", f"{seed}.jsonl").rc
+            == 0
+        )
     one, other = (measures(f"{seed}.jsonl")["m", "t", "mrr_at_10"] for seed in (0, 7))
     assert one["value"] == other["value"]
     assert (one["low"], one["high"]) != (other["low"], other["high"])
@@ -264,7 +441,12 @@ def test_a_single_model_shows_its_worst_queries(model, evaluate, examples, write
 
 
 def test_time_and_memory_stand_in_the_json_summary_alone(model, evaluate, examples, write):
-    assert evaluate(f"m={model}", "--examples", write("t.jsonl", examples), "--json-summary", "s.json").rc == 0
+    assert (
+        evaluate(
+            f"m={model}", "--examples", write("t.jsonl", examples), "--json-summary", "s.json"
+        ).rc
+        == 0
+    )
     told = json.loads(Path("s.json").read_text())["measures"]
     assert told["peak_memory_mb"] > 50
     (spent,) = told["evaluations"]
@@ -272,7 +454,9 @@ def test_time_and_memory_stand_in_the_json_summary_alone(model, evaluate, exampl
     assert spent["texts_per_second"] > 0
 
 
-def test_a_cache_that_is_named_stays_and_serves_the_next_run(model, evaluate, examples, write, monkeypatch):
+def test_a_cache_that_is_named_stays_and_serves_the_next_run(
+    model, evaluate, examples, write, monkeypatch
+):
     from fletching.encode import Encoder
 
     command = [model, "--examples", write("t.jsonl", examples), "--cache", "vectors"]
@@ -290,7 +474,9 @@ def test_a_static_model_is_evaluated_like_any_other(model, evaluate, examples, w
     with torch.random.fork_rng():
         torch.manual_seed(0)
         words = torch.nn.init.normal_(torch.empty(tokenizer.get_vocab_size(), 16))
-    static = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=words.numpy())], device="cpu")
+    static = SentenceTransformer(
+        modules=[StaticEmbedding(tokenizer, embedding_weights=words.numpy())], device="cpu"
+    )
     static.save(str(tmp_path / "static"), create_model_card=False)
     ran = evaluate("static", "--examples", write("t.jsonl", examples), "--dims", "16,4")
     assert ran.rc == 0, ran.err
@@ -311,9 +497,18 @@ class Checker(HTMLParser):
             self.found.append(tag)
 
 
-def test_the_page_is_self_contained_and_escapes_what_data_and_names_hold(model, destroyed, evaluate, examples, write):
+def test_the_page_is_self_contained_and_escapes_what_data_and_names_hold(
+    model, destroyed, evaluate, examples, write
+):
     examples[0]["query"] += " <script>alert(1)</script>"
-    command = [f"a={model}", f"b={destroyed}", "--examples", write("t.jsonl", examples), "--changed", 12]
+    command = [
+        f"a={model}",
+        f"b={destroyed}",
+        "--examples",
+        write("t.jsonl", examples),
+        "--changed",
+        12,
+    ]
     assert evaluate(*command, "--html", "page.html").rc == 0
     page = Path("page.html").read_text("utf-8")
     checker = Checker()
@@ -323,7 +518,9 @@ def test_the_page_is_self_contained_and_escapes_what_data_and_names_hold(model, 
     drawings = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.S)]
     assert len(drawings) == 2  # bars, recall curves
     heights = [float(bar.get("height", 0)) for bar in drawings[0].iter("rect")]
-    values = [float(number) for number in re.findall(r": (\d\.\d{3}) \[", "".join(drawings[0].itertext()))]
+    values = [
+        float(number) for number in re.findall(r": (\d\.\d{3}) \[", "".join(drawings[0].itertext()))
+    ]
     assert len(heights) == len(values) == 6
     assert heights == pytest.approx([220 * number for number in values], abs=0.3)
     assert evaluate(*command, "--html", "again.html").rc == 0
@@ -335,9 +532,17 @@ def test_the_page_is_self_contained_and_escapes_what_data_and_names_hold(model, 
     [
         ([], 2, "no model is named"),
         (["MODEL"], 2, "no test data is named"),
-        (["MODEL", "--examples", "t.jsonl", "--baseline", "x"], 2, "--baseline x is none of the models"),
+        (
+            ["MODEL", "--examples", "t.jsonl", "--baseline", "x"],
+            2,
+            "--baseline x is none of the models",
+        ),
         (["MODEL", "MODEL", "--examples", "t.jsonl"], 2, "two models are called"),
-        (["MODEL", "--examples", "t.jsonl", "--examples", "sub/t.jsonl", "--sts", "t=t.csv"], 2, "two data sets are called t"),
+        (
+            ["MODEL", "--examples", "t.jsonl", "--examples", "sub/t.jsonl", "--sts", "t=t.csv"],
+            2,
+            "two data sets are called t",
+        ),
         (["MODEL", "--examples", "missing.jsonl"], 1, "missing.jsonl does not exist"),
         (["MODEL", "--examples", "empty.jsonl"], 1, "holds no rows"),
         (["MODEL", "--examples", "a b=t.jsonl"], 1, "does not exist"),
@@ -346,11 +551,27 @@ def test_the_page_is_self_contained_and_escapes_what_data_and_names_hold(model, 
         (["MODEL", "--examples", "t.jsonl", "--html", "no/page.html"], 2, "the folder of --html"),
         (["MODEL", "--examples", "t.jsonl", "--candidates", "50"], 1, "less than --candidates 50"),
         (["MODEL", "--examples", "t.jsonl", "--quantise", "int4"], 2, "int4"),
-        (["MODEL", "--examples", "t.jsonl", "--metrics", "ndcg@7"], 2, "--metrics ndcg@7 is no metric"),
-        (["MODEL", "--examples", "t.jsonl", "--candidates", "5", "--corpus-negatives"], 2, "ranks the rows of --examples alone"),
-        (["m=MODEL", "--examples", "t.jsonl", "--baseline", "m@8", "--dims", "4"], 2, "pass one of m@4"),
+        (
+            ["MODEL", "--examples", "t.jsonl", "--metrics", "ndcg@7"],
+            2,
+            "--metrics ndcg@7 is no metric",
+        ),
+        (
+            ["MODEL", "--examples", "t.jsonl", "--candidates", "5", "--corpus-negatives"],
+            2,
+            "ranks the rows of --examples alone",
+        ),
+        (
+            ["m=MODEL", "--examples", "t.jsonl", "--baseline", "m@8", "--dims", "4"],
+            2,
+            "pass one of m@4",
+        ),
         (["MODEL", "--examples", "t.jsonl", "--html", "sub"], 2, "--html sub is a folder"),
-        (["MODEL", "--examples", "t.jsonl", "--training", "nowhere.jsonl"], 1, "nowhere.jsonl does not exist"),
+        (
+            ["MODEL", "--examples", "t.jsonl", "--training", "nowhere.jsonl"],
+            1,
+            "nowhere.jsonl does not exist",
+        ),
         (["--fetch", "MODEL", "--examples", "t.jsonl"], 2, "nothing to fetch"),
     ],
 )
@@ -383,11 +604,17 @@ def test_a_metric_that_no_task_has_is_told(model, evaluate, examples, write):
     assert "no task here" not in evaluate(model, "--sts", "s.csv").err
 
 
-def test_results_of_two_runs_in_real_processes_are_the_same_bytes(model, run, examples, write, tmp_path):
+def test_results_of_two_runs_in_real_processes_are_the_same_bytes(
+    model, run, examples, write, tmp_path
+):
     path = write(tmp_path / "t.jsonl", examples)
     outputs = []
     for seed in ("0", "1"):
-        ran = run(["mteb-eval", model, "--examples", path, "-o", f"{seed}.parquet"], cwd=tmp_path, env={"PYTHONHASHSEED": seed})
+        ran = run(
+            ["mteb-eval", model, "--examples", path, "-o", f"{seed}.parquet"],
+            cwd=tmp_path,
+            env={"PYTHONHASHSEED": seed},
+        )
         assert ran.rc == 0, ran.err
         assert "Warning" not in ran.err
         outputs.append((tmp_path / f"{seed}.parquet").read_bytes())

@@ -15,17 +15,34 @@ from mteb_eval.scoring.task_result import Outcome
 def outcome(values, run_values=None):
     values = np.asarray(values, float)
     ranks = [1 if value else 0 for value in values]
-    table = pa.table({"id": [f"{place:04}" for place in range(len(values))], "rank": ranks, "ndcg_at_10": values})
-    return Outcome("t", "Retrieval", "test", "default", "ndcg_at_10", {"ndcg_at_10": float(values.mean())}, table)
+    table = pa.table(
+        {"id": [f"{place:04}" for place in range(len(values))], "rank": ranks, "ndcg_at_10": values}
+    )
+    return Outcome(
+        "t",
+        "Retrieval",
+        "test",
+        "default",
+        "ndcg_at_10",
+        {"ndcg_at_10": float(values.mean())},
+        table,
+    )
 
 
 def figures(base, other, seed=0):
-    return list(comparison.figures({"base": outcome(base), "other": outcome(other)}, "base", "ndcg_at_10", seed))
+    return list(
+        comparison.figures(
+            {"base": outcome(base), "other": outcome(other)}, "base", "ndcg_at_10", seed
+        )
+    )
 
 
 def test_p_is_the_share_of_all_sign_choices_that_reach_the_difference():
     differences = np.array([0.5, -0.25, 0.5, 0.25, 1.0, 0.125, -0.5, 0.75])
-    totals = [abs(np.dot(signs, differences)) for signs in itertools.product((-1, 1), repeat=len(differences))]
+    totals = [
+        abs(np.dot(signs, differences))
+        for signs in itertools.product((-1, 1), repeat=len(differences))
+    ]
     exact = np.mean([total >= differences.sum() - 1e-12 for total in totals])
     assert comparison.randomisation(differences, 0) == pytest.approx(exact, abs=0.015)
 
@@ -70,6 +87,11 @@ def test_moves_are_ordered_by_reciprocal_rank_and_a_lost_query_falls():
         table = pa.table({"id": ["a", "b", "c", "d"], "rank": ranks})
         return Outcome("t", "Retrieval", "test", "default", "m", {}, table)
 
-    rose, fell = comparison.moves(ranked([900, 2, 1, 5]), ranked([400, 1, 0, 5]), {"b": "second", "c": "third"}, 5)
-    assert [(move.query, move.before, move.after) for move in rose] == [("second", 2, 1), ("a", 900, 400)]
+    rose, fell = comparison.moves(
+        ranked([900, 2, 1, 5]), ranked([400, 1, 0, 5]), {"b": "second", "c": "third"}, 5
+    )
+    assert [(move.query, move.before, move.after) for move in rose] == [
+        ("second", 2, 1),
+        ("a", 900, 400),
+    ]
     assert [(move.query, move.before, move.after) for move in fell] == [("third", 1, 0)]

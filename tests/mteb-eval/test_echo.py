@@ -11,11 +11,22 @@ import pyarrow.parquet as pq
 from fletching import lineage
 
 
-def test_an_echoed_model_is_another_model_to_the_results_and_the_cache(evaluate: Any, examples: Any, write: Any, tmp_path: Path) -> None:
+def test_an_echoed_model_is_another_model_to_the_results_and_the_cache(
+    evaluate: Any, examples: Any, write: Any, tmp_path: Path
+) -> None:
     folder = bare_models.build(tmp_path / "decoder", "llama")
     before = sorted((path.name, path.read_bytes()) for path in Path(folder).iterdir())
     rows = write(tmp_path / "test.jsonl", examples)
-    kept = ("--examples", rows, "--results", tmp_path / "results", "--cache", tmp_path / "cache", "--doc-length", 128)
+    kept = (
+        "--examples",
+        rows,
+        "--results",
+        tmp_path / "results",
+        "--cache",
+        tmp_path / "cache",
+        "--doc-length",
+        128,
+    )
     told = {}
     for name, argv in {
         "plain": (),
@@ -24,7 +35,9 @@ def test_an_echoed_model_is_another_model_to_the_results_and_the_cache(evaluate:
     }.items():
         done = evaluate(folder, *kept, *argv, "-o", tmp_path / f"{name}.parquet")
         assert done.rc == 0, done.err
-        told[name] = [row["value"] for row in pq.read_table(tmp_path / f"{name}.parquet").to_pylist()]
+        told[name] = [
+            row["value"] for row in pq.read_table(tmp_path / f"{name}.parquet").to_pylist()
+        ]
     assert len({tuple(values) for values in told.values()}) == 3, "an echo changed no figure"
     options = lineage.read(pq.read_schema(tmp_path / "both.parquet").metadata)["step"]["options"]
     assert (options["query_echo"], options["doc_echo"]) == (" again: ", "\n")

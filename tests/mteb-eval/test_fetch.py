@@ -12,7 +12,11 @@ from typing import ClassVar
 import pytest
 
 REVISION = "d3fb88f8f02e40887cd149695127462bbcf29b4a"  # the one that mteb names for BIOSSES
-ROWS = [("The owl hunts.", "An owl is hunting.", 4.5), ("Bread rises.", "Iron is hot.", 0.5), ("The tide comes.", "The sea moves.", 3.0)]
+ROWS = [
+    ("The owl hunts.", "An owl is hunting.", 4.5),
+    ("Bread rises.", "Iron is hot.", 0.5),
+    ("The tide comes.", "The sea moves.", 3.0),
+]
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -33,9 +37,17 @@ class Hub(http.server.BaseHTTPRequestHandler):
         prefix = f"/datasets/mteb/biosses-sts/resolve/{REVISION}/"
         if path == f"/api/datasets/mteb/biosses-sts/revision/{REVISION}":
             siblings = [{"rfilename": name} for name in self.files]
-            self.send(json.dumps({"id": "mteb/biosses-sts", "sha": REVISION, "siblings": siblings}).encode(), body)
+            self.send(
+                json.dumps(
+                    {"id": "mteb/biosses-sts", "sha": REVISION, "siblings": siblings}
+                ).encode(),
+                body,
+            )
         elif path == f"/api/datasets/mteb/biosses-sts/tree/{REVISION}":
-            tree = [{"type": "file", "path": name, "size": len(data), "oid": "0" * 40} for name, data in self.files.items()]
+            tree = [
+                {"type": "file", "path": name, "size": len(data), "oid": "0" * 40}
+                for name, data in self.files.items()
+            ]
             self.send(json.dumps(tree).encode(), body)
         elif path.startswith(prefix) and path[len(prefix) :] in self.files:
             self.send(self.files[path[len(prefix) :]], body)
@@ -57,8 +69,14 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub():
-    csv = "\n".join(["sentence1,sentence2,score", *(f"{one},{two},{score}" for one, two, score in ROWS)])
-    Hub.files = {"test.csv": csv.encode(), "README.md": b"# BIOSSES\n", "loader.py": b"raise SystemExit('ran')\n"}
+    csv = "\n".join(
+        ["sentence1,sentence2,score", *(f"{one},{two},{score}" for one, two, score in ROWS)]
+    )
+    Hub.files = {
+        "test.csv": csv.encode(),
+        "README.md": b"# BIOSSES\n",
+        "loader.py": b"raise SystemExit('ran')\n",
+    }
     Hub.asked = []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -68,11 +86,20 @@ def hub():
 
 def test_data_are_fetched_once_without_code_and_then_read_offline(hub, run, model, tmp_path):
     online = {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
-    ran = run(["mteb-eval", "--fetch", "--tasks", "BIOSSES", "--data", "data"], cwd=tmp_path, env=online)
+    ran = run(
+        ["mteb-eval", "--fetch", "--tasks", "BIOSSES", "--data", "data"], cwd=tmp_path, env=online
+    )
     assert ran.rc == 0, ran.err
-    assert sorted(path.name for path in Path(tmp_path, "data", "BIOSSES").iterdir()) == ["README.md", "test.csv"]
+    assert sorted(path.name for path in Path(tmp_path, "data", "BIOSSES").iterdir()) == [
+        "README.md",
+        "test.csv",
+    ]
     asked = len(Hub.asked)
-    ran = run(["mteb-eval", model, "--fetch", "--tasks", "BIOSSES", "--data", "data"], cwd=tmp_path, env=online)
+    ran = run(
+        ["mteb-eval", model, "--fetch", "--tasks", "BIOSSES", "--data", "data"],
+        cwd=tmp_path,
+        env=online,
+    )
     assert ran.rc == 0, ran.err
     assert ran.text.startswith("BIOSSES, 3 pairs")
     assert len(Hub.asked) == asked  # nothing is asked of the hub while a model is evaluated

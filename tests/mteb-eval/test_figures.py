@@ -45,7 +45,9 @@ def test_tied_documents_stand_by_falling_id_as_in_trec_eval():
     ranks = dict(zip(observed["id"].to_pylist(), observed["rank"].to_pylist()))
     assert ranks == {"first": 1, "last": 3}
     assert scores.mrr["MRR@10"] == pytest.approx((1 + 1 / 3) / 2)
-    assert observed["mrr_pessimistic"].to_pylist() == pytest.approx([1 / 3, 1 / 3])  # ties count against the model
+    assert observed["mrr_pessimistic"].to_pylist() == pytest.approx(
+        [1 / 3, 1 / 3]
+    )  # ties count against the model
 
 
 def test_a_query_whose_document_is_not_retrieved_has_no_rank():
@@ -67,12 +69,16 @@ def test_average_precision_with_ties_is_that_of_scikit_learn(pairs):
 def test_spearman_with_ties_is_that_of_scipy(pairs):
     first, second = (np.array(column, float) for column in zip(*pairs))
     if len(set(first)) > 1 and len(set(second)) > 1:
-        assert task_result.spearman(first, second) == pytest.approx(spearmanr(first, second).statistic)
+        assert task_result.spearman(first, second) == pytest.approx(
+            spearmanr(first, second).statistic
+        )
     else:
         assert task_result.spearman(first, second) == 0.0
 
 
-def test_the_command_gives_what_numpy_gives_on_the_vectors_of_sentence_transformers(model, evaluate, measures, examples, write):
+def test_the_command_gives_what_numpy_gives_on_the_vectors_of_sentence_transformers(
+    model, evaluate, measures, examples, write
+):
     """An independent path: plain encode, one matrix product, ranks by counting."""
     from sentence_transformers import SentenceTransformer
 
@@ -81,14 +87,21 @@ def test_the_command_gives_what_numpy_gives_on_the_vectors_of_sentence_transform
     assert ran.rc == 0, ran.err
     documents = list(dict.fromkeys(text for row in examples for text in row["pos"]))
     plain = SentenceTransformer(model, device="cpu")
-    vectors = plain.encode([row["query"] for row in examples]) @ plain.encode(documents).T  # (queries, documents)
+    vectors = (
+        plain.encode([row["query"] for row in examples]) @ plain.encode(documents).T
+    )  # (queries, documents)
     order = [[documents[place] for place in row] for row in np.argsort(-vectors, axis=1)]
-    hits = [[rank for rank, text in enumerate(ranking, 1) if text in row["pos"]] for row, ranking in zip(examples, order)]
+    hits = [
+        [rank for rank, text in enumerate(ranking, 1) if text in row["pos"]]
+        for row, ranking in zip(examples, order)
+    ]
     gains = [sum(1 / math.log2(1 + rank) for rank in ranks if rank <= 10) for ranks in hits]
     ideal = [sum(1 / math.log2(1 + rank) for rank in range(1, len(ranks) + 1)) for ranks in hits]
     found = measures("out.jsonl")
     run = next(iter(found))[0]
-    assert found[run, "test", "ndcg_at_10"]["value"] == pytest.approx(np.mean(np.divide(gains, ideal)), abs=2e-5)
+    assert found[run, "test", "ndcg_at_10"]["value"] == pytest.approx(
+        np.mean(np.divide(gains, ideal)), abs=2e-5
+    )
     assert found[run, "test", "mrr_at_10"]["value"] == pytest.approx(
         np.mean([1 / ranks[0] if ranks[0] <= 10 else 0 for ranks in hits]), abs=2e-5
     )
@@ -97,48 +110,87 @@ def test_the_command_gives_what_numpy_gives_on_the_vectors_of_sentence_transform
 def test_scored_pairs_give_the_spearman_of_the_cosines(model, evaluate, measures, examples):
     from sentence_transformers import SentenceTransformer
 
-    rows = [(row["query"], examples[place % 5]["pos"][0], place * 7 % 5) for place, row in enumerate(examples)]
+    rows = [
+        (row["query"], examples[place % 5]["pos"][0], place * 7 % 5)
+        for place, row in enumerate(examples)
+    ]
     with open("sts.tsv", "w", encoding="utf-8") as file:
         file.writelines(f"{one}\t{two}\t{score}\n" for one, two, score in rows)
-    assert evaluate(model, "--sts", "sts.tsv", "--pairs", "p=" + labelled(rows), "-o", "out.jsonl").rc == 0
+    assert (
+        evaluate(model, "--sts", "sts.tsv", "--pairs", "p=" + labelled(rows), "-o", "out.jsonl").rc
+        == 0
+    )
     plain = SentenceTransformer(model, device="cpu")
-    cosines = (plain.encode([row[0] for row in rows]) * plain.encode([row[1] for row in rows])).sum(1)
+    cosines = (plain.encode([row[0] for row in rows]) * plain.encode([row[1] for row in rows])).sum(
+        1
+    )
     found = {(task, name): row["value"] for (_, task, name), row in measures("out.jsonl").items()}
-    assert found["sts", "cosine_spearman"] == pytest.approx(spearmanr([row[2] for row in rows], cosines).statistic, abs=1e-5)
-    assert found["p", "cosine_ap"] == pytest.approx(average_precision_score([row[2] > 2 for row in rows], cosines), abs=1e-5)
+    assert found["sts", "cosine_spearman"] == pytest.approx(
+        spearmanr([row[2] for row in rows], cosines).statistic, abs=1e-5
+    )
+    assert found["p", "cosine_ap"] == pytest.approx(
+        average_precision_score([row[2] > 2 for row in rows], cosines), abs=1e-5
+    )
 
 
 def labelled(rows):
     import json
 
     with open("pairs.jsonl", "w", encoding="utf-8") as file:
-        file.writelines(json.dumps({"sentence1": one, "sentence2": two, "label": int(score > 2)}) + "\n" for one, two, score in rows)
+        file.writelines(
+            json.dumps({"sentence1": one, "sentence2": two, "label": int(score > 2)}) + "\n"
+            for one, two, score in rows
+        )
     return "pairs.jsonl"
 
 
-def test_candidates_give_the_mean_reciprocal_rank_inside_shuffled_blocks(model, evaluate, measures, examples, write):
+def test_candidates_give_the_mean_reciprocal_rank_inside_shuffled_blocks(
+    model, evaluate, measures, examples, write
+):
     """Recomputed as the formula says: 1 / #{candidates of the block that score at least as high}."""
     from sentence_transformers import SentenceTransformer
 
     from fletching.seeded_random import permuted
 
     for direction in ([], ["--reverse"]):
-        ran = evaluate(model, "--examples", write("csn.jsonl", examples), "--candidates", 5, *direction, "-o", "out.jsonl")
+        ran = evaluate(
+            model,
+            "--examples",
+            write("csn.jsonl", examples),
+            "--candidates",
+            5,
+            *direction,
+            "-o",
+            "out.jsonl",
+        )
         assert ran.rc == 0, ran.err
         assert "2 rows beyond the last block of 5 are left out" in ran.err
         blocks = np.array(list(permuted(0, "csn", 12))[:10]).reshape(2, 5)
         plain = SentenceTransformer(model, device="cpu")
-        queries, answers = plain.encode([row["query"] for row in examples]), plain.encode([row["pos"][0] for row in examples])
+        queries, answers = (
+            plain.encode([row["query"] for row in examples]),
+            plain.encode([row["pos"][0] for row in examples]),
+        )
         if direction:
             queries, answers = answers, queries
         scores = [queries[block] @ answers[block].T for block in blocks]
-        expected = np.mean([1 / (row >= row[place]).sum() for block in scores for place, row in enumerate(block)])
-        assert next(iter(measures("out.jsonl").values()))["value"] == pytest.approx(expected, abs=1e-5)
+        expected = np.mean(
+            [1 / (row >= row[place]).sum() for block in scores for place, row in enumerate(block)]
+        )
+        assert next(iter(measures("out.jsonl").values()))["value"] == pytest.approx(
+            expected, abs=1e-5
+        )
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(0, 2**32), st.sampled_from(["float", "int8", "binary"]), st.sampled_from([None, 3, 8]))
-def test_cut_vectors_have_unit_length_and_hold_only_what_the_variant_keeps(seed, numbers, dimensions):
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from(["float", "int8", "binary"]),
+    st.sampled_from([None, 3, 8]),
+)
+def test_cut_vectors_have_unit_length_and_hold_only_what_the_variant_keeps(
+    seed, numbers, dimensions
+):
     vectors = np.random.default_rng(seed).standard_normal((5, 12)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cut = Variant(dimensions, numbers).apply(vectors)

@@ -19,7 +19,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, v_measure_score
 
 PLACES = ("Oslo", "Lima", "Cairo", "Quito", "Hanoi", "Accra", "Riga", "Sofia", "Dakar", "Minsk")
-THEMES = ("The owl hunts mice near {}.", "Bread rises in the ovens of {}.", "Iron is smelted outside {}.")
+THEMES = (
+    "The owl hunts mice near {}.",
+    "Bread rises in the ovens of {}.",
+    "Iron is smelted outside {}.",
+)
 
 
 @pytest.fixture
@@ -38,7 +42,9 @@ def figures(model, evaluate, measures):
     def run(*argv: str) -> dict[tuple[str, str], float]:
         ran = evaluate(f"m={model}", *argv, "--data", "data", "-o", "out.jsonl")
         assert ran.rc == 0, ran.err
-        return {(task, name): row["value"] for (_, task, name), row in measures("out.jsonl").items()}
+        return {
+            (task, name): row["value"] for (_, task, name), row in measures("out.jsonl").items()
+        }
 
     return run
 
@@ -57,7 +63,9 @@ def themed() -> tuple[list[str], list[int]]:
 def test_classification_is_logistic_regression_on_eight_of_each_label(figures, plain):
     """Ten experiments, each after another shuffle of the training rows by mteb's own seed."""
     texts, labels = themed()
-    labels = [label if number % 7 else 2 - label for number, label in enumerate(labels)]  # some are wrong, so that it is no sure thing
+    labels = [
+        label if number % 7 else 2 - label for number, label in enumerate(labels)
+    ]  # some are wrong, so that it is no sure thing
     train, test = slice(0, 27), slice(3, 30)
     for name, rows in (("train", train), ("test", test)):
         save(f"data/Banking77Classification/{name}.parquet", text=texts[rows], label=labels[rows])
@@ -71,28 +79,38 @@ def test_classification_is_logistic_regression_on_eight_of_each_label(figures, p
             if len(taken[labels[row]]) < 8:
                 taken[labels[row]].append(row)
         chosen = sorted((row for rows in taken.values() for row in rows), key=order.index)
-        judge = LogisticRegression(max_iter=100, random_state=42).fit(vectors[chosen], labels[chosen])
+        judge = LogisticRegression(max_iter=100, random_state=42).fit(
+            vectors[chosen], labels[chosen]
+        )
         given = judge.predict(vectors[test])
-        scores.append((accuracy_score(labels[test], given), f1_score(labels[test], given, average="macro")))
+        scores.append(
+            (accuracy_score(labels[test], given), f1_score(labels[test], given, average="macro"))
+        )
     expected = np.mean(scores, axis=0)
     assert 0.3 < expected[0] < 1
     assert found["Banking77Classification", "accuracy"] == pytest.approx(expected[0], abs=1e-4)
     assert found["Banking77Classification", "f1"] == pytest.approx(expected[1], abs=1e-4)
 
 
-def v_measures(vectors: np.ndarray, labels: np.ndarray, chance: random.Random, share: float = 0.5) -> float:
+def v_measures(
+    vectors: np.ndarray, labels: np.ndarray, chance: random.Random, share: float = 0.5
+) -> float:
     """mteb's own way: a share of the texts, ten samples with replacement, k-means of each."""
     kept = chance.sample(range(len(labels)), k=int(share * len(labels)))
     vectors, labels = vectors[kept], labels[kept]
     scores = []
-    kmeans = MiniBatchKMeans(n_clusters=len(set(labels)), batch_size=512, init="k-means++", n_init=1, random_state=42)
+    kmeans = MiniBatchKMeans(
+        n_clusters=len(set(labels)), batch_size=512, init="k-means++", n_init=1, random_state=42
+    )
     for _ in range(10):
         rows = chance.choices(range(len(labels)), k=2048)
         scores.append(v_measure_score(labels[rows], kmeans.fit_predict(vectors[rows])))
     return float(np.mean(scores))
 
 
-def test_clustering_is_the_v_measure_of_kmeans_and_the_same_for_each_model_and_run(model, evaluate, measures, plain, monkeypatch):
+def test_clustering_is_the_v_measure_of_kmeans_and_the_same_for_each_model_and_run(
+    model, evaluate, measures, plain, monkeypatch
+):
     """mteb goes on drawing from one generator a task: without care, a second model is measured on other texts."""
     from mteb.abstasks import AbsTaskClustering
 
@@ -102,7 +120,9 @@ def test_clustering_is_the_v_measure_of_kmeans_and_the_same_for_each_model_and_r
     labels = [label if number % 3 else number % 4 for number, label in enumerate(labels)]
     save("data/TwentyNewsgroupsClustering.v2/test.parquet", sentences=[texts], labels=[labels])
     command = ("--tasks", "TwentyNewsgroupsClustering.v2", "--data", "data", "--cache", "vectors")
-    raw = Path(shutil.copytree(model, "raw"))  # the same without its last module, which gives vectors unit length
+    raw = Path(
+        shutil.copytree(model, "raw")
+    )  # the same without its last module, which gives vectors unit length
     modules = json.loads((raw / "modules.json").read_text())
     assert modules.pop()["type"].endswith("Normalize")
     (raw / "modules.json").write_text(json.dumps(modules))
@@ -112,11 +132,18 @@ def test_clustering_is_the_v_measure_of_kmeans_and_the_same_for_each_model_and_r
     assert "a does not" not in ran.err
     assert evaluate(f"b={model}", *command, "-o", "one.jsonl").rc == 0
     two, one = (
-        {run: row["value"] for (run, _, name), row in measures(f"{n}.jsonl").items() if name == "v_measure"} for n in ("two", "one")
+        {
+            run: row["value"]
+            for (run, _, name), row in measures(f"{n}.jsonl").items()
+            if name == "v_measure"
+        }
+        for n in ("two", "one")
     )
     assert 0 < two["a"] < 0.99
     assert two["a"] == two["b"] == one["b"]
-    assert one["b"] == pytest.approx(v_measures(plain(texts), np.array(labels), random.Random(42)), abs=1e-4)
+    assert one["b"] == pytest.approx(
+        v_measures(plain(texts), np.array(labels), random.Random(42)), abs=1e-4
+    )
 
 
 def test_bitext_mining_is_the_weighted_f1_of_the_nearest_sentence(figures, plain):
@@ -124,12 +151,17 @@ def test_bitext_mining_is_the_weighted_f1_of_the_nearest_sentence(figures, plain
     second = [theme.format(place).upper() for theme, place in zip(THEMES * 4, PLACES)]
     rows = [(one, two, "de-en") for one, two in zip(first, second)]
     rows += [(one, one, pair) for pair in ("fr-en", "ru-en", "zh-en") for one in first]
-    save("data/BUCC.v2/test.parquet", **dict(zip(("sentence1", "sentence2", "lang"), map(list, zip(*rows)))))
+    save(
+        "data/BUCC.v2/test.parquet",
+        **dict(zip(("sentence1", "sentence2", "lang"), map(list, zip(*rows)))),
+    )
     found = figures("--tasks", "BUCC.v2", "--metrics", "f1,accuracy")
     nearest = (plain(first) @ plain(second).T).argmax(1)
     right = np.arange(len(first))
     assert 0 < (nearest == right).mean() < 1
-    assert found["BUCC.v2[de-en]", "f1"] == pytest.approx(f1_score(right, nearest, average="weighted", zero_division=0), abs=1e-4)
+    assert found["BUCC.v2[de-en]", "f1"] == pytest.approx(
+        f1_score(right, nearest, average="weighted", zero_division=0), abs=1e-4
+    )
     assert found["BUCC.v2[de-en]", "accuracy"] == pytest.approx((nearest == right).mean(), abs=1e-4)
     assert found["BUCC.v2[fr-en]", "f1"] == 1.0
 
@@ -141,15 +173,35 @@ def test_reranking_is_the_mean_average_precision_over_the_candidates_alone(figur
     right = {
         number: {names[1], names[2], names[6]} for number, names in candidates.items()
     }  # what is nearest by its words is not among them
-    judged = [(number, name, int(name in right[number])) for number, names in candidates.items() for name in names]
+    judged = [
+        (number, name, int(name in right[number]))
+        for number, names in candidates.items()
+        for name in names
+    ]
     folder = "data/AskUbuntuDupQuestions"
-    save(f"{folder}/corpus/test.parquet", _id=[str(number) for number in range(30)], title=[""] * 30, text=documents)
+    save(
+        f"{folder}/corpus/test.parquet",
+        _id=[str(number) for number in range(30)],
+        title=[""] * 30,
+        text=documents,
+    )
     save(f"{folder}/queries/test.parquet", _id=[*candidates], text=queries)
-    save(f"{folder}/qrels/test.parquet", **dict(zip(("query-id", "corpus-id", "score"), map(list, zip(*judged)))))
-    save(f"{folder}/top_ranked/test.parquet", **{"query-id": [*candidates], "corpus-ids": [*candidates.values()]})
+    save(
+        f"{folder}/qrels/test.parquet",
+        **dict(zip(("query-id", "corpus-id", "score"), map(list, zip(*judged)))),
+    )
+    save(
+        f"{folder}/top_ranked/test.parquet",
+        **{"query-id": [*candidates], "corpus-ids": [*candidates.values()]},
+    )
     lines = "".join(
         f"- config_name: {name}\n  data_files:\n  - split: test\n    path: {part}/test.parquet\n"
-        for name, part in (("corpus", "corpus"), ("queries", "queries"), ("default", "qrels"), ("top_ranked", "top_ranked"))
+        for name, part in (
+            ("corpus", "corpus"),
+            ("queries", "queries"),
+            ("default", "qrels"),
+            ("top_ranked", "top_ranked"),
+        )
     )
     Path(f"{folder}/README.md").write_text(f"---\nconfigs:\n{lines}---\n")
     found = figures("--tasks", "AskUbuntuDupQuestions", "--metrics", "map_at_1000,ndcg_at_10")
@@ -157,7 +209,9 @@ def test_reranking_is_the_mean_average_precision_over_the_candidates_alone(figur
     for query, (number, names) in zip(plain(queries), candidates.items()):
         scores = vectors[[int(name) for name in names]] @ query
         expected.append(average_precision_score([name in right[number] for name in names], scores))
-    assert found["AskUbuntuDupQuestions", "map_at_1000"] == pytest.approx(np.mean(expected), abs=1e-4)
+    assert found["AskUbuntuDupQuestions", "map_at_1000"] == pytest.approx(
+        np.mean(expected), abs=1e-4
+    )
     assert ("AskUbuntuDupQuestions", "ndcg_at_10") in found
 
 
@@ -168,7 +222,11 @@ def test_pair_classification_is_the_average_precision_of_the_best_distance(figur
     save("data/TwitterSemEval2015/test.parquet", sent1=[first], sent2=[second], labels=[same])
     found = figures("--tasks", "TwitterSemEval2015", "--metrics", "max_ap,cosine_ap")
     one, two = plain(first), plain(second)
-    nearness = {"cosine": (one * two).sum(1), "manhattan": -np.abs(one - two).sum(1), "euclid": -np.linalg.norm(one - two, axis=1)}
+    nearness = {
+        "cosine": (one * two).sum(1),
+        "manhattan": -np.abs(one - two).sum(1),
+        "euclid": -np.linalg.norm(one - two, axis=1),
+    }
     by_kind = {name: average_precision_score(same, scores) for name, scores in nearness.items()}
     assert found["TwitterSemEval2015", "cosine_ap"] == pytest.approx(by_kind["cosine"], abs=1e-4)
     assert found["TwitterSemEval2015", "max_ap"] == pytest.approx(max(by_kind.values()), abs=1e-4)
@@ -180,8 +238,12 @@ def test_sts_is_spearman_and_pearson_of_the_cosine(figures, plain):
     save("data/STSBenchmark/test.parquet", sentence1=texts[:20], sentence2=texts[10:], score=scores)
     found = figures("--tasks", "STSBenchmark", "--metrics", "spearman,cosine_pearson")
     cosines = (plain(texts[:20]) * plain(texts[10:])).sum(1)
-    assert found["STSBenchmark", "cosine_spearman"] == pytest.approx(spearmanr(scores, cosines).statistic, abs=1e-4)
-    assert found["STSBenchmark", "cosine_pearson"] == pytest.approx(pearsonr(scores, cosines).statistic, abs=1e-4)
+    assert found["STSBenchmark", "cosine_spearman"] == pytest.approx(
+        spearmanr(scores, cosines).statistic, abs=1e-4
+    )
+    assert found["STSBenchmark", "cosine_pearson"] == pytest.approx(
+        pearsonr(scores, cosines).statistic, abs=1e-4
+    )
 
 
 def test_mteb_reads_the_results_of_every_kind_back(model, evaluate):
@@ -191,11 +253,31 @@ def test_mteb_reads_the_results_of_every_kind_back(model, evaluate):
     texts, labels = themed()
     for name in ("train", "test"):
         save(f"data/Banking77Classification/{name}.parquet", text=texts, label=labels)
-    save("data/STSBenchmark/test.parquet", sentence1=texts[:20], sentence2=texts[10:], score=[float(number % 5) for number in range(20)])
-    ran = evaluate(f"m={model}", "--tasks", "Banking77Classification,STSBenchmark", "--data", "data", "-o", "out.jsonl")
+    save(
+        "data/STSBenchmark/test.parquet",
+        sentence1=texts[:20],
+        sentence2=texts[10:],
+        score=[float(number % 5) for number in range(20)],
+    )
+    ran = evaluate(
+        f"m={model}",
+        "--tasks",
+        "Banking77Classification,STSBenchmark",
+        "--data",
+        "data",
+        "-o",
+        "out.jsonl",
+    )
     assert ran.rc == 0, ran.err
     (results,) = mteb.ResultCache("out.results").load_results().model_results
-    ours = {(row["task"], row["name"]): row["value"] for row in map(json.loads, Path("out.jsonl").read_text().splitlines())}
+    ours = {
+        (row["task"], row["name"]): row["value"]
+        for row in map(json.loads, Path("out.jsonl").read_text().splitlines())
+    }
     theirs = {result.task_name: result.get_score() for result in results.task_results}
-    assert theirs["Banking77Classification"] == pytest.approx(ours["Banking77Classification", "accuracy"], abs=1e-5)
-    assert theirs["STSBenchmark"] == pytest.approx(ours["STSBenchmark", "cosine_spearman"], abs=1e-5)
+    assert theirs["Banking77Classification"] == pytest.approx(
+        ours["Banking77Classification", "accuracy"], abs=1e-5
+    )
+    assert theirs["STSBenchmark"] == pytest.approx(
+        ours["STSBenchmark", "cosine_spearman"], abs=1e-5
+    )

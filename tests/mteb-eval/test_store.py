@@ -14,7 +14,11 @@ import pytest
 
 
 def ndcg(measures, path, task="test"):
-    return {run: row["value"] for (run, found, name), row in measures(path).items() if name == "ndcg_at_10" and found == task}
+    return {
+        run: row["value"]
+        for (run, found, name), row in measures(path).items()
+        if name == "ndcg_at_10" and found == task
+    }
 
 
 def test_mteb_gives_a_destroyed_model_the_score_of_its_sister_and_we_do_not(
@@ -33,21 +37,47 @@ def test_mteb_gives_a_destroyed_model_the_score_of_its_sister_and_we_do_not(
 
     def by_mteb(folder, cache):
         task = OwnRetrieval(collection.from_examples(Report("test", quiet=True), "test", [path]))
-        result = mteb.evaluate(SentenceTransformer(folder, device="cpu"), task, cache=cache, show_progress_bar=False)
+        result = mteb.evaluate(
+            SentenceTransformer(folder, device="cpu"), task, cache=cache, show_progress_bar=False
+        )
         return result[0].scores["test"][0]["ndcg_at_10"]
 
     shared = mteb.ResultCache(tmp_path / "mteb")
-    good, trapped, true = by_mteb(model, shared), by_mteb(destroyed, shared), by_mteb(destroyed, None)
+    good, trapped, true = (
+        by_mteb(model, shared),
+        by_mteb(destroyed, shared),
+        by_mteb(destroyed, None),
+    )
     assert trapped == good != true  # the trap is real in this version of mteb
 
     for folder in (model, destroyed):  # one run after the other, same results folder, same name
-        assert evaluate(f"m={folder}", "--examples", path, "--results", "results", "-o", f"{Path(folder).name}.jsonl").rc == 0
+        assert (
+            evaluate(
+                f"m={folder}",
+                "--examples",
+                path,
+                "--results",
+                "results",
+                "-o",
+                f"{Path(folder).name}.jsonl",
+            ).rc
+            == 0
+        )
     assert ndcg(measures, f"{Path(model).name}.jsonl")["m"] == pytest.approx(good, abs=1e-4)
     assert ndcg(measures, f"{Path(destroyed).name}.jsonl")["m"] == pytest.approx(true, abs=1e-4)
 
 
-def test_a_second_run_takes_everything_from_the_results_and_writes_the_same_bytes(model, destroyed, evaluate, examples, write):
-    command = [model, destroyed, "--examples", write("test.jsonl", examples), "--results", "results"]
+def test_a_second_run_takes_everything_from_the_results_and_writes_the_same_bytes(
+    model, destroyed, evaluate, examples, write
+):
+    command = [
+        model,
+        destroyed,
+        "--examples",
+        write("test.jsonl", examples),
+        "--results",
+        "results",
+    ]
     first, second = (evaluate(*command, "-o", name) for name in ("one.parquet", "two.parquet"))
     assert first.out == second.out
     assert Path("one.parquet").read_bytes() == Path("two.parquet").read_bytes()
@@ -68,7 +98,9 @@ def test_a_second_run_takes_everything_from_the_results_and_writes_the_same_byte
         (["--seed", "5"], False),
     ],
 )
-def test_what_decides_a_vector_makes_a_new_result_and_what_does_not_takes_the_old_one(changed, again, model, evaluate, examples, write):
+def test_what_decides_a_vector_makes_a_new_result_and_what_does_not_takes_the_old_one(
+    changed, again, model, evaluate, examples, write
+):
     command = [model, "--examples", write("test.jsonl", examples), "--results", "results"]
     assert evaluate(*command).rc == 0
     before = len(os.listdir("results/observed"))
@@ -76,9 +108,13 @@ def test_what_decides_a_vector_makes_a_new_result_and_what_does_not_takes_the_ol
     assert (len(os.listdir("results/observed")) > before) == again
 
 
-def test_changed_data_under_the_same_name_are_evaluated_anew(model, evaluate, measures, examples, write):
+def test_changed_data_under_the_same_name_are_evaluated_anew(
+    model, evaluate, measures, examples, write
+):
     evaluate(model, "--examples", write("test.jsonl", examples), "--results", "r", "-o", "a.jsonl")
-    evaluate(model, "--examples", write("test.jsonl", examples[:6]), "--results", "r", "-o", "b.jsonl")
+    evaluate(
+        model, "--examples", write("test.jsonl", examples[:6]), "--results", "r", "-o", "b.jsonl"
+    )
     counts = [{row["count"] for row in measures(path).values()} for path in ("a.jsonl", "b.jsonl")]
     assert counts == [{12}, {6}]
 
@@ -86,12 +122,27 @@ def test_changed_data_under_the_same_name_are_evaluated_anew(model, evaluate, me
 def test_results_are_read_by_mteb_itself(model, destroyed, evaluate, measures, examples, write):
     import mteb
 
-    assert evaluate(f"a={model}", f"b={destroyed}", "--examples", write("test.jsonl", examples), "-o", "out.jsonl").rc == 0
+    assert (
+        evaluate(
+            f"a={model}",
+            f"b={destroyed}",
+            "--examples",
+            write("test.jsonl", examples),
+            "-o",
+            "out.jsonl",
+        ).rc
+        == 0
+    )
     written = sorted(Path("out.results/results").glob("*/*/test.json"))
     assert len(written) == 2
-    scores = {path.parts[-3]: json.loads(path.read_text())["scores"]["test"][0]["ndcg_at_10"] for path in written}
+    scores = {
+        path.parts[-3]: json.loads(path.read_text())["scores"]["test"][0]["ndcg_at_10"]
+        for path in written
+    }
     ours = ndcg(measures, "out.jsonl")
-    assert scores == {f"local__{run}": pytest.approx(value, abs=1e-5) for run, value in ours.items()}
+    assert scores == {
+        f"local__{run}": pytest.approx(value, abs=1e-5) for run, value in ours.items()
+    }
     table = mteb.ResultCache(Path("out.results")).load_results(require_model_meta=False)
     assert len(table.model_results) == 2
 
@@ -107,15 +158,21 @@ def test_a_damaged_result_is_refused_with_its_name(model, evaluate, examples, wr
     assert "delete it" in ran.err
 
 
-def test_a_killed_run_goes_on_from_the_tasks_it_had_finished(model, evaluate, examples, write, tmp_path):
+def test_a_killed_run_goes_on_from_the_tasks_it_had_finished(
+    model, evaluate, examples, write, tmp_path
+):
     sets = [f"t{place}={write(f't{place}.jsonl', examples[place:])}" for place in range(4)]
     command = [model, "--results", "results", "-o", "out.jsonl"]
     for item in sets:
         command += ["--examples", item]
     program = Path(sys.executable).parent / "mteb-eval"
-    child = subprocess.Popen([str(program), *command], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    child = subprocess.Popen(
+        [str(program), *command], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=tmp_path
+    )
     folder = tmp_path / "results" / "observed"
-    while child.poll() is None and not (folder.exists() and any(name.endswith(".parquet") for name in os.listdir(folder))):
+    while child.poll() is None and not (
+        folder.exists() and any(name.endswith(".parquet") for name in os.listdir(folder))
+    ):
         time.sleep(0.02)
     child.send_signal(signal.SIGKILL)
     child.wait()
@@ -128,15 +185,33 @@ def test_a_killed_run_goes_on_from_the_tasks_it_had_finished(model, evaluate, ex
     assert len(Path("out.jsonl").read_text().splitlines()) == 4 * 3
 
 
-def test_one_encoding_serves_all_dimensions_and_number_types(model, evaluate, examples, write, monkeypatch):
+def test_one_encoding_serves_all_dimensions_and_number_types(
+    model, evaluate, examples, write, monkeypatch
+):
     from fletching.encode import Encoder
 
     passes = []
     forward = Encoder._forward
     monkeypatch.setattr(
-        Encoder, "_forward", lambda self, device, rows, *rest: passes.append(len(rows)) or forward(self, device, rows, *rest)
+        Encoder,
+        "_forward",
+        lambda self, device, rows, *rest: (
+            passes.append(len(rows)) or forward(self, device, rows, *rest)
+        ),
     )
-    path, masked = write("test.jsonl", examples), write("masked.jsonl", [row | {"query": row["query"].lower()} for row in examples])
-    command = ["--examples", path, "--examples", masked, "--dims", "32,8,4", "--quantise", "int8,binary"]
+    path, masked = (
+        write("test.jsonl", examples),
+        write("masked.jsonl", [row | {"query": row["query"].lower()} for row in examples]),
+    )
+    command = [
+        "--examples",
+        path,
+        "--examples",
+        masked,
+        "--dims",
+        "32,8,4",
+        "--quantise",
+        "int8,binary",
+    ]
     assert evaluate(model, *command).rc == 0
     assert sum(passes) == 12 * 3  # queries, lower-cased queries, documents: each once

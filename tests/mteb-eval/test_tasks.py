@@ -25,20 +25,40 @@ def beir(tmp_path, examples):
     def build(folder: str, compressed: bool = False) -> str:
         root = tmp_path / folder
         (root / "qrels").mkdir(parents=True)
-        lines = [json.dumps({"_id": f"d {row['id']}", "title": row["id"], "text": row["pos"][0], "metadata": {}}) for row in examples]
+        lines = [
+            json.dumps(
+                {"_id": f"d {row['id']}", "title": row["id"], "text": row["pos"][0], "metadata": {}}
+            )
+            for row in examples
+        ]
         content = "\n".join(lines).encode()
-        (root / ("corpus.jsonl.gz" if compressed else "corpus.jsonl")).write_bytes(gzip.compress(content) if compressed else content)
-        (root / "queries.jsonl").write_text("\n".join(json.dumps({"_id": f"q{row['id']}", "text": row["query"]}) for row in examples))
-        judged = [f"q{row['id']}\td {row['id']}\t2" for row in examples[:-2]] + ["qowl\td bread\t0", "qpaper\td owl\t0"]
-        (root / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *judged]) + "\n")
+        (root / ("corpus.jsonl.gz" if compressed else "corpus.jsonl")).write_bytes(
+            gzip.compress(content) if compressed else content
+        )
+        (root / "queries.jsonl").write_text(
+            "\n".join(
+                json.dumps({"_id": f"q{row['id']}", "text": row["query"]}) for row in examples
+            )
+        )
+        judged = [f"q{row['id']}\td {row['id']}\t2" for row in examples[:-2]] + [
+            "qowl\td bread\t0",
+            "qpaper\td owl\t0",
+        ]
+        (root / "qrels" / "test.tsv").write_text(
+            "\n".join(["query-id\tcorpus-id\tscore", *judged]) + "\n"
+        )
         (root / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nqpaper\td paper\t1\n")
         return str(root)
 
     return build
 
 
-def test_a_beir_folder_gives_the_judged_queries_of_its_split_against_the_whole_corpus(model, evaluate, beir):
-    ran = evaluate(model, "--beir", beir("mini"), "--beir", f"zipped={beir('two', compressed=True)}")
+def test_a_beir_folder_gives_the_judged_queries_of_its_split_against_the_whole_corpus(
+    model, evaluate, beir
+):
+    ran = evaluate(
+        model, "--beir", beir("mini"), "--beir", f"zipped={beir('two', compressed=True)}"
+    )
     assert ran.rc == 0, ran.err
     assert "mini, 10 queries, 12 documents" in ran.text
     assert "zipped, 10 queries, 12 documents" in ran.text
@@ -46,13 +66,31 @@ def test_a_beir_folder_gives_the_judged_queries_of_its_split_against_the_whole_c
     figures = [line for line in ran.text.splitlines() if line.startswith("  model ")]
     assert len(figures) == 2
     assert len(set(figures)) == 1
-    assert "mini (dev), 1 queries, 12 documents" in evaluate(model, "--beir", "mini", "--split", "dev").text
+    assert (
+        "mini (dev), 1 queries, 12 documents"
+        in evaluate(model, "--beir", "mini", "--split", "dev").text
+    )
 
 
-def test_title_and_text_of_a_beir_document_are_joined_by_one_blank(model, evaluate, measures, beir, examples, write):
+def test_title_and_text_of_a_beir_document_are_joined_by_one_blank(
+    model, evaluate, measures, beir, examples, write
+):
     joined = [{"query": row["query"], "pos": [f"{row['id']} {row['pos'][0]}"]} for row in examples]
-    corpus = write("corpus.jsonl", [{"id": str(place), "text": row["pos"][0]} for place, row in enumerate(joined)])
-    evaluate(f"m={model}", "--beir", beir("mini"), "--examples", write("t.jsonl", joined[:-2]), "--corpus", corpus, "-o", "out.jsonl")
+    corpus = write(
+        "corpus.jsonl",
+        [{"id": str(place), "text": row["pos"][0]} for place, row in enumerate(joined)],
+    )
+    evaluate(
+        f"m={model}",
+        "--beir",
+        beir("mini"),
+        "--examples",
+        write("t.jsonl", joined[:-2]),
+        "--corpus",
+        corpus,
+        "-o",
+        "out.jsonl",
+    )
     found = measures("out.jsonl")
     assert found["m", "mini", "mrr_at_10"]["value"] == found["m", "t", "mrr_at_10"]["value"]
 
@@ -61,7 +99,11 @@ def test_title_and_text_of_a_beir_document_are_joined_by_one_blank(model, evalua
     ("path", "content", "told"),
     [
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nqowl d owl 1\n", "line 2"),
-        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nnobody\td owl\t1\n", "judges query 'nobody'"),
+        (
+            "qrels/test.tsv",
+            "query-id\tcorpus-id\tscore\nnobody\td owl\t1\n",
+            "judges query 'nobody'",
+        ),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nqowl\td owl\t0\n", "no positive judgement"),
         ("corpus.parquet", "", "2 files corpus.*"),
         ("corpus.jsonl", '{"_id": "1"}\n', "corpus.jsonl"),
@@ -90,9 +132,13 @@ def save_pairs(path: str, header: tuple[str, ...] = (), rows=PAIRS) -> str:
 
         pq.write_table(pa.table(dict(zip(names, map(list, zip(*rows))))), path)
     elif path.endswith(".tsv"):
-        Path(path).write_text("\n".join("\t".join(map(str, row)) for row in ([header] if header else []) + list(rows)))
+        Path(path).write_text(
+            "\n".join("\t".join(map(str, row)) for row in ([header] if header else []) + list(rows))
+        )
     else:
-        with (gzip.open if path.endswith(".gz") else open)(path, "wt", newline="", encoding="utf-8-sig") as file:
+        with (gzip.open if path.endswith(".gz") else open)(
+            path, "wt", newline="", encoding="utf-8-sig"
+        ) as file:
             csv.writer(file).writerows(([header] if header else []) + list(rows))
     return path
 
@@ -124,7 +170,12 @@ def test_scored_pairs_mean_the_same_in_every_file_format(model, evaluate, measur
         ("--sts", "a.csv", "one,two,nan\n", "the score is nan"),
         ("--sts", "a.csv", "one,two,1\nthree,four,1\n", "1 different scores"),
         ("--sts", "a.csv", "sentence1,other,score\n", "columns sentence1, other, score"),
-        ("--sts", "a.jsonl", '{"sentence1": "a", "sentence2": null, "score": 1}\n', "line 1: a sentence is missing"),
+        (
+            "--sts",
+            "a.jsonl",
+            '{"sentence1": "a", "sentence2": null, "score": 1}\n',
+            "line 1: a sentence is missing",
+        ),
         ("--sts", "a.jsonl", "{\n", "line 1: no JSON"),
         ("--sts", "a.parquet", "PAR1", "no complete Parquet file"),
         ("--sts", "missing.csv", None, "cannot be read"),
@@ -146,12 +197,28 @@ def test_a_broken_row_is_refused_with_its_place(flag, path, content, told, model
 def test_a_named_task_on_local_files_is_mtebs_own_task(model, evaluate, measures):
     Path("data/BIOSSES").mkdir(parents=True)
     save_pairs("data/BIOSSES/test.csv")
-    ran = evaluate(f"m={model}", "--tasks", "BIOSSES", "--data", "data", "--sts", f"own={save_pairs('own.csv')}", "-o", "out.jsonl")
+    ran = evaluate(
+        f"m={model}",
+        "--tasks",
+        "BIOSSES",
+        "--data",
+        "data",
+        "--sts",
+        f"own={save_pairs('own.csv')}",
+        "-o",
+        "out.jsonl",
+    )
     assert ran.rc == 0, ran.err
     rows = measures("out.jsonl")
-    assert rows["m", "BIOSSES", "cosine_spearman"]["value"] == rows["m", "own", "cosine_spearman"]["value"]
+    assert (
+        rows["m", "BIOSSES", "cosine_spearman"]["value"]
+        == rows["m", "own", "cosine_spearman"]["value"]
+    )
     (written,) = Path("out.results/results").glob("*/*/BIOSSES.json")
-    assert json.loads(written.read_text())["dataset_revision"] == "d3fb88f8f02e40887cd149695127462bbcf29b4a"
+    assert (
+        json.loads(written.read_text())["dataset_revision"]
+        == "d3fb88f8f02e40887cd149695127462bbcf29b4a"
+    )
 
 
 def test_a_copy_of_a_tasks_repository_is_read_as_mteb_reads_it(model, evaluate, measures, beir):
@@ -161,14 +228,23 @@ def test_a_copy_of_a_tasks_repository_is_read_as_mteb_reads_it(model, evaluate, 
 
     folder = Path("data/mteb/banking77")
     folder.mkdir(parents=True)
-    rows = [(f"The owl hunts at {hour}.", "owl") for hour in range(12)] + [(f"Bread rises {hour} times.", "bread") for hour in range(12)]
+    rows = [(f"The owl hunts at {hour}.", "owl") for hour in range(12)] + [
+        (f"Bread rises {hour} times.", "bread") for hour in range(12)
+    ]
     for split in ("train", "test"):
         pq.write_table(
-            pa.table({"text": [row[0] for row in rows], "label": [int(row[1] == "owl") for row in rows]}), folder / f"{split}.parquet"
+            pa.table(
+                {"text": [row[0] for row in rows], "label": [int(row[1] == "owl") for row in rows]}
+            ),
+            folder / f"{split}.parquet",
         )
     folder = Path("data/SciFact")
     for name, table in {
-        "corpus": {"_id": ["1", "2"], "title": ["", ""], "text": ["The owl hunts at night.", "Iron is smelted."]},
+        "corpus": {
+            "_id": ["1", "2"],
+            "title": ["", ""],
+            "text": ["The owl hunts at night.", "Iron is smelted."],
+        },
         "queries": {"_id": ["a", "b"], "text": ["When does the owl hunt?", "How is iron made?"]},
         "qrels": {"query-id": ["a", "b"], "corpus-id": ["1", "2"], "score": [1, 1]},
     }.items():
@@ -179,16 +255,28 @@ def test_a_copy_of_a_tasks_repository_is_read_as_mteb_reads_it(model, evaluate, 
         for name in ("corpus", "queries", "qrels")
     )
     (folder / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
-    ran = evaluate(f"m={model}", "--tasks", "Banking77Classification,SciFact", "--data", "data", "-o", "out.jsonl")
+    ran = evaluate(
+        f"m={model}",
+        "--tasks",
+        "Banking77Classification,SciFact",
+        "--data",
+        "data",
+        "-o",
+        "out.jsonl",
+    )
     assert ran.rc == 0, ran.err
     found = measures("out.jsonl")
     assert found["m", "Banking77Classification", "accuracy"]["value"] == 1.0
-    assert "low" not in found["m", "Banking77Classification", "accuracy"]  # no interval without observations
+    assert (
+        "low" not in found["m", "Banking77Classification", "accuracy"]
+    )  # no interval without observations
     assert found["m", "SciFact", "recall_at_100"]["value"] == 1.0
     assert found["m", "SciFact", "ndcg_at_10"]["count"] == 2
 
 
-def test_each_subset_of_a_task_is_kept_on_its_own_and_mtebs_file_holds_them_all(model, evaluate, measures):
+def test_each_subset_of_a_task_is_kept_on_its_own_and_mtebs_file_holds_them_all(
+    model, evaluate, measures
+):
     import mteb
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -196,8 +284,15 @@ def test_each_subset_of_a_task_is_kept_on_its_own_and_mtebs_file_holds_them_all(
     subsets = mteb.get_task("STS17").hf_subsets
     folder = Path("data/STS17")
     folder.mkdir(parents=True)
-    rows = [(*pair, subset) for place, subset in enumerate(subsets) for pair in (PAIRS if place else PAIRS[:4])]
-    pq.write_table(pa.table(dict(zip(("sentence1", "sentence2", "score", "lang"), map(list, zip(*rows))))), folder / "test.parquet")
+    rows = [
+        (*pair, subset)
+        for place, subset in enumerate(subsets)
+        for pair in (PAIRS if place else PAIRS[:4])
+    ]
+    pq.write_table(
+        pa.table(dict(zip(("sentence1", "sentence2", "score", "lang"), map(list, zip(*rows))))),
+        folder / "test.parquet",
+    )
     command = [f"m={model}", "--tasks", "STS17", "--data", "data", "-o", "out.jsonl"]
     assert evaluate(*command).rc == 0
     found = measures("out.jsonl")
@@ -236,7 +331,9 @@ def test_a_benchmark_is_all_its_tasks_and_an_aggregate_is_its_parts(model, evalu
     assert "CQADupstackRetrieval (" not in ran.err
 
 
-@pytest.mark.parametrize(("flag", "name", "guess"), [("--tasks", "BIOSES", "BIOSSES"), ("--benchmark", "BEI", "BEIR")])
+@pytest.mark.parametrize(
+    ("flag", "name", "guess"), [("--tasks", "BIOSES", "BIOSSES"), ("--benchmark", "BEI", "BEIR")]
+)
 def test_an_unknown_name_is_refused_with_the_nearest(flag, name, guess, model, evaluate):
     ran = evaluate(model, flag, name)
     assert ran.rc == 2
@@ -263,10 +360,15 @@ def test_a_task_that_mteb_notes_as_training_data_is_flagged(model, evaluate, bei
     beir("data/MSMARCO")
     (tmp_path / "data/MSMARCO/qrels/test.tsv").rename(tmp_path / "data/MSMARCO/qrels/dev.tsv")
     tuned = shutil.copytree(model, tmp_path / "tuned")
-    (tuned / "README.md").write_text("---\nbase_model: sentence-transformers/all-MiniLM-L6-v2\n---\n# Tuned\n")
+    (tuned / "README.md").write_text(
+        "---\nbase_model: sentence-transformers/all-MiniLM-L6-v2\n---\n# Tuned\n"
+    )
     ran = evaluate("tuned", "--tasks", "MSMARCO", "--data", "data")
     assert ran.rc == 0, ran.err
-    assert "! by mteb's notes sentence-transformers/all-MiniLM-L6-v2 was trained on data of MSMARCO" in ran.text
+    assert (
+        "! by mteb's notes sentence-transformers/all-MiniLM-L6-v2 was trained on data of MSMARCO"
+        in ran.text
+    )
 
 
 def test_no_code_of_a_model_folder_runs(model, evaluate, examples, write, tmp_path):

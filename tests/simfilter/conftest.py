@@ -17,10 +17,28 @@ from simfilter import cli
 def sift(invoke: Callable, write: Callable, tmp_path: Path) -> Callable[..., Any]:
     """sift(rows, vectors, "--min-sim", 0.2): the rows kept, the rows rejected, the JSON summary."""
 
-    def sift(rows: list[dict], vectors: dict[str, Any] | None, *options: Any, name: str = "out") -> tuple[list[dict], list[dict], dict]:
-        given = ["--vectors", write_vectors(tmp_path / f"{name}.vectors.jsonl", vectors)] if vectors is not None else []
-        out, rejects, summary = (tmp_path / f"{name}.{part}" for part in ("kept.jsonl", "rejects.jsonl", "summary.json"))
-        line = [write(tmp_path / f"{name}.in.jsonl", rows), *given, *options, "--rejects", rejects, "--json-summary", summary, "-o", out]
+    def sift(
+        rows: list[dict], vectors: dict[str, Any] | None, *options: Any, name: str = "out"
+    ) -> tuple[list[dict], list[dict], dict]:
+        given = (
+            ["--vectors", write_vectors(tmp_path / f"{name}.vectors.jsonl", vectors)]
+            if vectors is not None
+            else []
+        )
+        out, rejects, summary = (
+            tmp_path / f"{name}.{part}" for part in ("kept.jsonl", "rejects.jsonl", "summary.json")
+        )
+        line = [
+            write(tmp_path / f"{name}.in.jsonl", rows),
+            *given,
+            *options,
+            "--rejects",
+            rejects,
+            "--json-summary",
+            summary,
+            "-o",
+            out,
+        ]
         ran = invoke(cli.main, *line)
         assert ran.rc == 0, ran.err
         return read(out), read(rejects), json.loads(summary.read_text()) | {"err": ran.err}

@@ -10,7 +10,9 @@ from pairwise import cosine, random_units
 
 from simfilter import cli
 
-PLANE = {"q": [1, 0]} | {f"c{int(100 * c)}": [c, (1 - c * c) ** 0.5] for c in (1.0, 0.9, 0.6, 0.3, 0.0, -0.5)}
+PLANE = {"q": [1, 0]} | {
+    f"c{int(100 * c)}": [c, (1 - c * c) ** 0.5] for c in (1.0, 0.9, 0.6, 0.3, 0.0, -0.5)
+}
 
 
 def row(*pos: str, **more) -> dict:
@@ -34,16 +36,27 @@ def test_max_sim_drops_near_copies_of_the_query(sift):
 
 
 def test_each_positive_is_judged_alone_and_lists_stay_aligned(sift):
-    rows = [row("c90", "c0", "c60", pos_ids=["a", "b", "c"]), row("c0", pos_ids=["d"]), row("c30", "c0", pos_ids=["e", "f"])]
+    rows = [
+        row("c90", "c0", "c60", pos_ids=["a", "b", "c"]),
+        row("c0", pos_ids=["d"]),
+        row("c30", "c0", pos_ids=["e", "f"]),
+    ]
     kept, gone, summary = sift(rows, PLANE, "--min-sim", 0.2)
-    assert [(row["pos"], row["pos_ids"]) for row in kept] == [(["c90", "c60"], ["a", "c"]), (["c30"], ["e"])]
+    assert [(row["pos"], row["pos_ids"]) for row in kept] == [
+        (["c90", "c60"], ["a", "c"]),
+        (["c30"], ["e"]),
+    ]
     assert [row["pos_scores"] for row in kept] == [pytest.approx([0.9, 0.6]), pytest.approx([0.3])]
     assert len(gone) == 1 and gone[0]["pos_scores"] == pytest.approx([0])
     assert summary["measures"]["positives_dropped_from_kept_rows"] == 2
 
 
 def test_rows_beside_rows_without_ids_keep_theirs(sift):
-    rows = [row("c90", "c0", pos_ids=["a", "b"]), row("c90", "c0"), row("c0", "c60", pos_ids=["c", "d"])]
+    rows = [
+        row("c90", "c0", pos_ids=["a", "b"]),
+        row("c90", "c0"),
+        row("c0", "c60", pos_ids=["c", "d"]),
+    ]
     kept, _, _ = sift(rows, PLANE, "--min-sim", 0.2)
     assert [row.get("pos_ids") for row in kept] == [["a"], None, ["d"]]
 
@@ -55,7 +68,9 @@ def test_a_row_goes_for_the_reason_of_its_best_positive(sift):
 
 def test_score_only_drops_nothing(sift):
     kept, gone, _ = sift([row("c90"), row("c-50")], PLANE, "--score-only")
-    assert [row["pos_scores"][0] for row in kept] == pytest.approx([0.9, -0.5], abs=1e-6) and not gone
+    assert [row["pos_scores"][0] for row in kept] == pytest.approx(
+        [0.9, -0.5], abs=1e-6
+    ) and not gone
     assert {row["pos_score_kind"] for row in kept} == {"cosine"}
 
 
@@ -70,7 +85,14 @@ def test_keep_top_keeps_the_best_share_but_never_nothing(sift, share, count):
 
 @pytest.mark.parametrize("by", ["task", "domain"])
 def test_keep_top_by_group_keeps_the_share_of_each(sift, by):
-    rows = [row("c100", **{by: "x"}), row("c90", **{by: "x"}), row("c30", **{by: "y"}), row("c0", **{by: "y"}), row("c60"), row("c-50")]
+    rows = [
+        row("c100", **{by: "x"}),
+        row("c90", **{by: "x"}),
+        row("c30", **{by: "y"}),
+        row("c0", **{by: "y"}),
+        row("c60"),
+        row("c-50"),
+    ]
     kept, gone, _ = sift(rows, PLANE, "--keep-top", 0.5, "--keep-top-by", by)
     assert kept_texts(kept) == [["c100"], ["c30"], ["c60"]]
     assert gone[0]["reject_reason"] == f"outside the best 50% of the {by}"
@@ -86,12 +108,19 @@ def test_criteria_combine(sift):
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 99), bound=st.floats(-0.9, 0.5), step=st.floats(0, 0.5))
-def test_output_is_part_of_the_input_in_order_and_a_higher_threshold_keeps_less(sift, seed, bound, step):
+def test_output_is_part_of_the_input_in_order_and_a_higher_threshold_keeps_less(
+    sift, seed, bound, step
+):
     draw = np.random.default_rng(seed)
     names = [f"t{i}" for i in range(20)]
     vectors = dict(zip(names, random_units(20, 3, seed)))
     rows = [
-        {"id": str(i), "query": names[i], "pos": [names[j] for j in draw.integers(0, 20, draw.integers(1, 4))], "note": i}
+        {
+            "id": str(i),
+            "query": names[i],
+            "pos": [names[j] for j in draw.integers(0, 20, draw.integers(1, 4))],
+            "note": i,
+        }
         for i in range(12)
     ]
     low, gone, _ = sift(rows, vectors, f"--min-sim={bound}")
@@ -102,8 +131,13 @@ def test_output_is_part_of_the_input_in_order_and_a_higher_threshold_keeps_less(
         for row in found:
             source = rows[places[row["id"]]]
             assert (row["query"], row["note"]) == (source["query"], source["note"])
-            assert row["pos"] == [text for text in source["pos"] if text in row["pos"]] and len(row["pos"]) == len(row["pos_scores"])
-    expected = [[text for text in row["pos"] if cosine(vectors[row["query"]], vectors[text]) >= bound] for row in rows]
+            assert row["pos"] == [text for text in source["pos"] if text in row["pos"]] and len(
+                row["pos"]
+            ) == len(row["pos_scores"])
+    expected = [
+        [text for text in row["pos"] if cosine(vectors[row["query"]], vectors[text]) >= bound]
+        for row in rows
+    ]
     assert kept_texts(low) == [texts for texts in expected if texts]
     below = {row["id"]: row["pos"] for row in low}
     assert all(set(row["pos"]) <= set(below[row["id"]]) for row in high)
@@ -114,16 +148,25 @@ def test_output_is_part_of_the_input_in_order_and_a_higher_threshold_keeps_less(
 
 
 def reference_rank(rows: list[dict], vectors: dict, row: dict, text: str, corpus: list[str]) -> int:
-    pool = {other for each in rows if each.get("domain") == row.get("domain") for other in each["pos"]} | set(corpus)
-    own = {other for each in rows if each["query"] == row["query"] and each.get("domain") == row.get("domain") for other in each["pos"]} | {
-        row["query"]
-    }
+    pool = {
+        other for each in rows if each.get("domain") == row.get("domain") for other in each["pos"]
+    } | set(corpus)
+    own = {
+        other
+        for each in rows
+        if each["query"] == row["query"] and each.get("domain") == row.get("domain")
+        for other in each["pos"]
+    } | {row["query"]}
     mine = cosine(vectors[row["query"]], vectors[text])
-    return 1 + sum(cosine(vectors[row["query"]], vectors[other]) > mine + 1e-5 for other in pool - own)
+    return 1 + sum(
+        cosine(vectors[row["query"]], vectors[other]) > mine + 1e-5 for other in pool - own
+    )
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(0, 99), within=st.integers(1, 6), domains=st.sampled_from([[None], ["a", "b"]]))
+@given(
+    seed=st.integers(0, 99), within=st.integers(1, 6), domains=st.sampled_from([[None], ["a", "b"]])
+)
 def test_rank_within_agrees_with_counting_by_hand(sift, seed, within, domains):
     draw = np.random.default_rng(seed)
     names = [f"q{i}" for i in range(8)] + [f"t{i}" for i in range(20)]
@@ -139,17 +182,25 @@ def test_rank_within_agrees_with_counting_by_hand(sift, seed, within, domains):
         for i in range(16)
     ]
     kept, gone, _ = sift(rows, vectors, "--rank-within", within)
-    expected = [[text for text in row["pos"] if reference_rank(rows, vectors, row, text, []) <= within] for row in rows]
+    expected = [
+        [text for text in row["pos"] if reference_rank(rows, vectors, row, text, []) <= within]
+        for row in rows
+    ]
     assert kept_texts(kept) == [texts for texts in expected if texts]
     assert all(row["reject_reason"] == f"not among the best {within} of the pool" for row in gone)
 
 
 def test_a_corpus_joins_the_pool_and_copies_of_a_positive_do_not_count(sift, write, tmp_path):
     vectors = PLANE | {"C60": [1, 0], "title c90": [0.95, 0.3]}
-    corpus = write(tmp_path / "corpus.jsonl", [{"text": "c90", "title": "title"}, {"text": "C60"}, {"text": "q"}])
+    corpus = write(
+        tmp_path / "corpus.jsonl",
+        [{"text": "c90", "title": "title"}, {"text": "C60"}, {"text": "q"}],
+    )
     assert kept_texts(sift([row("c60")], vectors, "--rank-within", 1)[0]) == [["c60"]]
     assert kept_texts(sift([row("c60")], vectors, "--rank-within", 1, "--corpus", corpus)[0]) == []
-    assert kept_texts(sift([row("c60")], vectors, "--rank-within", 2, "--corpus", corpus)[0]) == [["c60"]]
+    assert kept_texts(sift([row("c60")], vectors, "--rank-within", 2, "--corpus", corpus)[0]) == [
+        ["c60"]
+    ]
 
 
 # --- wrong usage -----------------------------------------------------------------------------------
@@ -166,7 +217,10 @@ def test_a_corpus_joins_the_pool_and_copies_of_a_positive_do_not_count(sift, wri
         (("--min-sim", "0.5", "--shard", "2/2"), "--shard 2/2 is no I/N"),
         (("--min-sim", "0.5", "--corpus", "c.jsonl"), "--rank-within, which is not given"),
         (("--min-sim", "0.5", "--ngram", "3"), "--decontaminate, which is not given"),
-        (("--use-scores", "--min-sim", "0.5", "--replace-scores"), "--use-scores takes the scores as they are"),
+        (
+            ("--use-scores", "--min-sim", "0.5", "--replace-scores"),
+            "--use-scores takes the scores as they are",
+        ),
         (("--reranker", "ce", "--min-sim", "0.5", "--as-pairs"), "the scores are not cosines"),
         (("--vectors", "v", "--min-sim", "0.5"), "both given"),
     ],
@@ -184,11 +238,17 @@ def test_no_model_is_a_wrong_usage(invoke):
 def test_without_a_criterion_the_default_is_said_and_used(sift):
     names = [f"t{i}" for i in range(80)]
     vectors = {"q": [1, 0]} | {name: [1, 0.01 * i] for i, name in enumerate(names)}
-    rows = [{"id": "r", "query": "q", "pos": ["t50"]}, *({"id": name, "query": name, "pos": [name]} for name in names if name != "t50")]
+    rows = [
+        {"id": "r", "query": "q", "pos": ["t50"]},
+        *({"id": name, "query": name, "pos": [name]} for name in names if name != "t50"),
+    ]
     _, gone, summary = sift(rows, vectors)
     assert "no criterion is given: --rank-within 50" in summary["err"]
     assert "of the rows are dropped" not in summary["err"]
-    assert "r" in [row["id"] for row in gone] and gone[0]["reject_reason"] == "not among the best 50 of the pool"
+    assert (
+        "r" in [row["id"] for row in gone]
+        and gone[0]["reject_reason"] == "not among the best 50 of the pool"
+    )
 
 
 def test_the_default_says_when_it_drops_most_rows(sift):
@@ -198,8 +258,15 @@ def test_the_default_says_when_it_drops_most_rows(sift):
     vectors = dict(zip(names, np.random.default_rng(0).normal(size=(len(names), 16))))
     kept, _, summary = sift(rows, vectors)
     share = f"{1 - len(kept) / 120:.0%}"
-    assert len(kept) < 60 and f"{share} of the rows are dropped: does the model know their language?" in summary["err"]
-    assert "of the rows are dropped" not in sift(rows, vectors, "--rank-within", 50, name="asked")[2]["err"]
+    assert (
+        len(kept) < 60
+        and f"{share} of the rows are dropped: does the model know their language?"
+        in summary["err"]
+    )
+    assert (
+        "of the rows are dropped"
+        not in sift(rows, vectors, "--rank-within", 50, name="asked")[2]["err"]
+    )
 
 
 def test_scores_without_a_criterion_are_a_wrong_usage(invoke):

@@ -71,7 +71,9 @@ def test_a_bare_list_is_taken_for_the_only_field() -> None:
         ("[" * 100_000, "stop", "no JSON", True),
     ],
 )
-def test_what_gives_no_row_has_a_reason(text: str | None, finish: str, reason: str, mendable: bool) -> None:
+def test_what_gives_no_row_has_a_reason(
+    text: str | None, finish: str, reason: str, mendable: bool
+) -> None:
     with pytest.raises(Unusable) as caught:
         read(text, finish, PAIR)
     assert (caught.value.reason, caught.value.mendable) == (reason, mendable)
@@ -79,9 +81,9 @@ def test_what_gives_no_row_has_a_reason(text: str | None, finish: str, reason: s
 
 def test_of_a_list_that_was_cut_off_the_whole_items_are_kept() -> None:
     assert read('{"tasks": ["one", "two", "thr', "length", TASKS) == {"tasks": ["one", "two"]}
-    assert read('```json\n{"queries": [{"query": "a", "evidence": "b"}, {"query": "c"', "length", QUERIES) == {
-        "queries": [{"query": "a", "evidence": "b"}]
-    }
+    assert read(
+        '```json\n{"queries": [{"query": "a", "evidence": "b"}, {"query": "c"', "length", QUERIES
+    ) == {"queries": [{"query": "a", "evidence": "b"}]}
     with pytest.raises(Unusable):
         read('{"tasks": ["on', "length", TASKS)
     with pytest.raises(Unusable):
@@ -89,7 +91,9 @@ def test_of_a_list_that_was_cut_off_the_whole_items_are_kept() -> None:
 
 
 @given(st.lists(st.text(), min_size=1, max_size=5), st.data())
-def test_a_cut_anywhere_gives_a_prefix_of_the_items_or_a_reason(items: list[str], data: st.DataObject) -> None:
+def test_a_cut_anywhere_gives_a_prefix_of_the_items_or_a_reason(
+    items: list[str], data: st.DataObject
+) -> None:
     text = json.dumps({"tasks": items})
     cut = text[: data.draw(st.integers(0, len(text)))]
     found = attempt(cut, "length", TASKS)
@@ -109,4 +113,6 @@ def test_what_was_written_as_json_is_read_back(value: dict[str, str]) -> None:
 def test_the_shape_is_strict_json_schema_and_is_told_in_words() -> None:
     assert QUERIES["additionalProperties"] is False and QUERIES["required"] == ["queries"]
     assert QUERIES["properties"]["queries"]["items"]["required"] == ["query", "evidence"]
-    assert response_parsing.told(QUERIES).endswith('{"queries": [{"query": "...", "evidence": "..."}, ...]}')
+    assert response_parsing.told(QUERIES).endswith(
+        '{"queries": [{"query": "...", "evidence": "..."}, ...]}'
+    )

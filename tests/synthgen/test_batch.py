@@ -19,28 +19,56 @@ from synthgen.llm import batch_api
 def test_a_batch_gives_the_same_rows_as_live_asking(serve: Any, generate: Any, tasks: Any) -> None:
     live = generate(serve(), tasks, "--per-row", 4, "--no-language-check")
     server = serve()
-    done = generate(server, tasks, "--per-row", 4, "--no-language-check", "--batch", "--poll", 0.02, name="b")
-    assert done.rc == 0 and done.rows == live.rows and len(server.asked) == 24 and len(server.batches) == 1, done.err
+    done = generate(
+        server, tasks, "--per-row", 4, "--no-language-check", "--batch", "--poll", 0.02, name="b"
+    )
+    assert (
+        done.rc == 0
+        and done.rows == live.rows
+        and len(server.asked) == 24
+        and len(server.batches) == 1
+    ), done.err
     lines = [json.loads(line) for line in server.files["file-0"].splitlines()]
-    assert {line["url"] for line in lines} == {"/v1/chat/completions"} and all(line["body"]["model"] == "m" for line in lines)
+    assert {line["url"] for line in lines} == {"/v1/chat/completions"} and all(
+        line["body"]["model"] == "m" for line in lines
+    )
     again = generate(server, tasks, "--per-row", 4, "--no-language-check", "--batch", name="b")
     assert again.rows == done.rows and len(server.batches) == 1
 
 
 def test_a_brainstorm_goes_by_batch_in_rounds(serve: Any, generate: Any) -> None:
     server = serve(write=lambda body: {"tasks": author(body)["tasks"][:7]})
-    done = generate(server, None, "--brainstorm", 10, "--types", "short-long", "--batch", "--poll", 0.02)
+    done = generate(
+        server, None, "--brainstorm", 10, "--types", "short-long", "--batch", "--poll", 0.02
+    )
     assert done.rc == 0 and len(done.rows) == 10 and len(server.batches) == 2
 
 
-def test_replies_without_form_are_repaired_by_a_second_batch(serve: Any, generate: Any, tasks: Any) -> None:
-    server = serve(write=lambda body: author(body) if len(body["messages"]) > 1 or body["seed"] % 2 else "no form")
+def test_replies_without_form_are_repaired_by_a_second_batch(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
+    server = serve(
+        write=lambda body: (
+            author(body) if len(body["messages"]) > 1 or body["seed"] % 2 else "no form"
+        )
+    )
     done = generate(server, tasks[2:3], "--per-row", 12, "--batch", "--poll", 0.02)
-    assert done.rc == 0 and len(done.rows) == 12 and len(server.batches) == 2 and 12 < len(server.asked) < 24
+    assert (
+        done.rc == 0
+        and len(done.rows) == 12
+        and len(server.batches) == 2
+        and 12 < len(server.asked) < 24
+    )
 
 
-def test_requests_that_failed_in_the_batch_are_asked_in_another_and_then_rejected(serve: Any, generate: Any, tasks: Any) -> None:
-    server = serve(fault=lambda number, body: {"status": 500} if number >= 0 and body["seed"] % 3 == 0 else None)
+def test_requests_that_failed_in_the_batch_are_asked_in_another_and_then_rejected(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
+    server = serve(
+        fault=lambda number, body: (
+            {"status": 500} if number >= 0 and body["seed"] % 3 == 0 else None
+        )
+    )
     done = generate(server, tasks[2:3], "--per-row", 12, "--batch", "--poll", 0.02)
     lost = done.summary["dropped"]["no answer in the batch"]
     assert (
@@ -52,13 +80,26 @@ def test_requests_that_failed_in_the_batch_are_asked_in_another_and_then_rejecte
     )
 
 
-def test_big_waves_are_cut_into_several_batches(serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_big_waves_are_cut_into_several_batches(
+    serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(batch_api, "LARGEST_REQUESTS", 5)
     server = serve()
     assert len(generate(server, tasks[2:3], "--per-row", 12, "--batch", "--poll", 0.02).rows) == 12
-    assert [len(content.splitlines()) for name, content in server.files.items() if name.startswith("file")] == [5, 5, 2]
+    assert [
+        len(content.splitlines())
+        for name, content in server.files.items()
+        if name.startswith("file")
+    ] == [5, 5, 2]
     monkeypatch.setattr(batch_api, "LARGEST_BYTES", 3000)
-    assert len(generate(server, tasks[2:3], "--per-row", 4, "--batch", "--poll", 0.02, "--seed", 1, name="b").rows) == 4
+    assert (
+        len(
+            generate(
+                server, tasks[2:3], "--per-row", 4, "--batch", "--poll", 0.02, "--seed", 1, name="b"
+            ).rows
+        )
+        == 4
+    )
     assert len(server.batches) > 4
 
 
@@ -97,21 +138,35 @@ def test_a_run_killed_while_it_waits_collects_its_batch_and_pays_nothing_twice(
     assert len(out.read_text().splitlines()) == 5
 
 
-def test_a_batch_that_the_server_fails_stops_with_its_words(serve: Any, generate: Any, tasks: Any) -> None:
+def test_a_batch_that_the_server_fails_stops_with_its_words(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
     server = serve()
 
     def fail(entry: dict[str, Any]) -> None:
-        entry |= {"status": "failed", "errors": {"object": "list", "data": [{"message": "model m is not for batches", "code": "x"}]}}
+        entry |= {
+            "status": "failed",
+            "errors": {
+                "object": "list",
+                "data": [{"message": "model m is not for batches", "code": "x"}],
+            },
+        }
 
     server.work_off = fail
     done = generate(server, tasks[2:3], "--batch", "--poll", 0.02)
     assert done.rc == 1 and "model m is not for batches" in done.err
 
 
-def test_a_server_without_batches_is_told(serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_without_batches_is_told(
+    serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import llm_server
 
-    monkeypatch.setattr(llm_server.Handler, "upload", lambda self, raw: self.reply(404, {"error": {"message": "no files here"}}))
+    monkeypatch.setattr(
+        llm_server.Handler,
+        "upload",
+        lambda self, raw: self.reply(404, {"error": {"message": "no files here"}}),
+    )
     done = generate(serve(), tasks[2:3], "--batch")
     assert done.rc == 1 and "no files here" in done.err and "/v1/batches" in done.err
 
@@ -121,10 +176,25 @@ def test_a_batch_is_looked_at_as_often_as_poll_says(serve: Any, generate: Any, t
     server.polls_until_done = 3
     started = time.monotonic()
     done = generate(server, tasks[2:3], "--batch", "--poll", 0.4)
-    assert done.rc == 0 and time.monotonic() - started >= 0.8 and done.err.count("looking again in 0.4 s") == 2
+    assert (
+        done.rc == 0
+        and time.monotonic() - started >= 0.8
+        and done.err.count("looking again in 0.4 s") == 2
+    )
 
 
 def test_a_cap_holds_in_a_batch_too(serve: Any, generate: Any, tasks: Any) -> None:
     server = serve()
-    done = generate(server, tasks[2:3], "--per-row", 20, "--batch", "--poll", 0.02, "--max-requests", 6, "--no-repair")
+    done = generate(
+        server,
+        tasks[2:3],
+        "--per-row",
+        20,
+        "--batch",
+        "--poll",
+        0.02,
+        "--max-requests",
+        6,
+        "--no-repair",
+    )
     assert done.rc == 0 and len(done.rows) == len(server.asked) == 6

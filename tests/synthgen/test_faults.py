@@ -16,12 +16,19 @@ from synthgen.llm import rate_limiter
 
 MENDED = {
     "429 with Retry-After": {"status": 429, "headers": {"retry-after": "0.2"}},
-    "429 with a date": {"status": 429, "headers": {"retry-after": email.utils.formatdate(time.time() - 5, usegmt=True)}},
+    "429 with a date": {
+        "status": 429,
+        "headers": {"retry-after": email.utils.formatdate(time.time() - 5, usegmt=True)},
+    },
     "429 without": {"status": 429},
     "408": {"status": 408},
     "409": {"status": 409},
     "500": {"status": 500},
-    "503 that is no JSON": {"status": 503, "body": b"<html>busy</html>", "headers": {"content-type": "text/html"}},
+    "503 that is no JSON": {
+        "status": 503,
+        "body": b"<html>busy</html>",
+        "headers": {"content-type": "text/html"},
+    },
     "200 that is no completion": {"status": 200, "body": {"hello": 1}},
     "200 without choices": {"status": 200, "body": {"choices": []}},
     "a list instead of an object": {"status": 200, "body": [1]},
@@ -39,7 +46,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", MENDED)
-def test_a_passing_fault_costs_a_retry_and_no_row(name: str, serve: Any, generate: Any, tasks: Any) -> None:
+def test_a_passing_fault_costs_a_retry_and_no_row(
+    name: str, serve: Any, generate: Any, tasks: Any
+) -> None:
     fault = MENDED[name]
     server = serve(fault=lambda number, body: fault if number in (1, 3) else None)
     done = generate(server, tasks[2:3], "--per-row", 6, "--timeout", 0.5, "--concurrency", 2)
@@ -71,7 +80,11 @@ def test_retry_after_holds_up_everybody(serve: Any, generate: Any, tasks: Any) -
 def test_a_permanent_error_stops_at_once_with_the_servers_words(
     status: int, words: str, told: str, serve: Any, generate: Any, tasks: Any
 ) -> None:
-    fault = {"status": status, "body": {"error": {"message": words}}, "headers": {"location": "http://169.254.169.254/"}}
+    fault = {
+        "status": status,
+        "body": {"error": {"message": words}},
+        "headers": {"location": "http://169.254.169.254/"},
+    }
     server = serve(fault=lambda number, body: fault)
     done = generate(server, tasks, "--per-row", 50)
     assert done.rc == 1 and f"HTTP {status}" in done.err and not done.rows
@@ -79,34 +92,67 @@ def test_a_permanent_error_stops_at_once_with_the_servers_words(
     assert len(server.asked) == 0 and len(server.probes) == 1  # the probe found it out
 
 
-def test_an_empty_account_is_permanent_though_it_says_429(serve: Any, generate: Any, tasks: Any) -> None:
-    fault = {"status": 429, "body": {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}}
+def test_an_empty_account_is_permanent_though_it_says_429(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
+    fault = {
+        "status": 429,
+        "body": {
+            "error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}
+        },
+    }
     server = serve(fault=lambda number, body: fault if number > 3 else None)
     done = generate(server, tasks[2:3], "--per-row", 30, "--concurrency", 1)
-    assert done.rc == 1 and "exceeded your current quota" in done.err and "the same command goes on" in done.err and len(server.asked) == 5
+    assert (
+        done.rc == 1
+        and "exceeded your current quota" in done.err
+        and "the same command goes on" in done.err
+        and len(server.asked) == 5
+    )
     assert "Traceback" not in done.err and not done.rows
 
 
-def test_one_request_that_the_server_refuses_is_a_reject_and_not_the_end(serve: Any, generate: Any, tasks: Any) -> None:
+def test_one_request_that_the_server_refuses_is_a_reject_and_not_the_end(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
     fault = {"status": 400, "body": {"error": {"message": "context length exceeded"}}}
-    done = generate(serve(fault=lambda number, body: fault if number == 2 else None), tasks[2:3], "--per-row", 6)
-    assert done.rc == 0 and len(done.rows) == 5 and done.summary["dropped"]["refused by the server"] == 1
+    done = generate(
+        serve(fault=lambda number, body: fault if number == 2 else None), tasks[2:3], "--per-row", 6
+    )
+    assert (
+        done.rc == 0
+        and len(done.rows) == 5
+        and done.summary["dropped"]["refused by the server"] == 1
+    )
     assert "context length exceeded" in done.rejects[0]["reject_detail"]
 
 
-def test_a_server_that_refuses_everything_stops_the_run(serve: Any, generate: Any, tasks: Any) -> None:
+def test_a_server_that_refuses_everything_stops_the_run(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
     fault = {"status": 400, "body": {"error": {"message": "max_tokens is too large"}}}
     server = serve(fault=lambda number, body: fault if number >= 0 else None)
     done = generate(server, tasks[2:3], "--per-row", 200, "--concurrency", 2)
     assert done.rc == 1 and "max_tokens is too large" in done.err and len(server.asked) <= 12
 
 
-def test_a_dead_server_stops_the_run_and_says_how_to_go_on(serve: Any, generate: Any, tasks: Any) -> None:
+def test_a_dead_server_stops_the_run_and_says_how_to_go_on(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
     server = serve(fault=lambda number, body: {"status": 500} if number >= 4 else None)
     done = generate(server, tasks[2:3], "--per-row", 20, "--retries", 2, "--concurrency", 1)
-    assert done.rc == 1 and "after 3 attempts" in done.err and "fault 500" in done.err and "the same command goes on" in done.err
+    assert (
+        done.rc == 1
+        and "after 3 attempts" in done.err
+        and "fault 500" in done.err
+        and "the same command goes on" in done.err
+    )
     again = generate(serve(), tasks[2:3], "--per-row", 20, "--concurrency", 1)
-    assert again.rc == 0 and len(again.rows) == 20 and again.summary["measures"]["this_run"]["from_journal"] == 4
+    assert (
+        again.rc == 0
+        and len(again.rows) == 20
+        and again.summary["measures"]["this_run"]["from_journal"] == 4
+    )
 
 
 def test_a_request_that_always_fails_is_a_reject_where_others_get_through(
@@ -120,14 +166,34 @@ def test_a_request_that_always_fails_is_a_reject_where_others_get_through(
             bad.append(body["seed"])
         return {"status": 500} if body.get("seed") in bad else None
 
-    done = generate(serve(fault=fault, latency=0.02), tasks[2:3], "--per-row", 60, "--retries", 2, "--concurrency", 3)
-    assert done.rc == 0 and len(done.rows) == 59 and done.summary["dropped"]["server failed"] == 1, done.err
+    done = generate(
+        serve(fault=fault, latency=0.02),
+        tasks[2:3],
+        "--per-row",
+        60,
+        "--retries",
+        2,
+        "--concurrency",
+        3,
+    )
+    assert (
+        done.rc == 0 and len(done.rows) == 59 and done.summary["dropped"]["server failed"] == 1
+    ), done.err
 
 
 def test_a_pause_that_is_too_long_stops_the_run(serve: Any, generate: Any, tasks: Any) -> None:
-    server = serve(fault=lambda number, body: {"status": 429, "headers": {"retry-after": "7200"}} if number >= 0 else None)
+    server = serve(
+        fault=lambda number, body: (
+            {"status": 429, "headers": {"retry-after": "7200"}} if number >= 0 else None
+        )
+    )
     done = generate(server, tasks[2:3], "--longest-wait", 60)
-    assert done.rc == 1 and "a pause of 7,200 s" in done.err and "--longest-wait" in done.err and len(server.asked) == 1
+    assert (
+        done.rc == 1
+        and "a pause of 7,200 s" in done.err
+        and "--longest-wait" in done.err
+        and len(server.asked) == 1
+    )
 
 
 def test_no_server_at_all_is_told(generate: Any, tasks: Any) -> None:
@@ -136,7 +202,11 @@ def test_no_server_at_all_is_told(generate: Any, tasks: Any) -> None:
 
 
 def test_an_endless_response_is_cut_off(serve: Any, generate: Any, tasks: Any) -> None:
-    server = serve(fault=lambda number, body: {"status": 200, "body": b" " * (17 << 20)} if number == 0 else None)
+    server = serve(
+        fault=lambda number, body: (
+            {"status": 200, "body": b" " * (17 << 20)} if number == 0 else None
+        )
+    )
     done = generate(server, tasks[2:3], "--per-row", 2, "--concurrency", 1)
     assert len(done.rows) == 1 and "16 MB" in done.rejects[0]["reject_detail"]
 
@@ -165,22 +235,32 @@ def test_the_best_form_that_the_server_takes_is_found_once(
     assert generate(server, tasks[2:3], "--per-row", 3).rc == 0
     assert {form_of(body) for body in server.asked} == {taken}
     probes = len(server.probes)
-    assert generate(server, tasks[2:3], "--per-row", 5).rc == 0 and len(server.probes) == probes  # noted in the journal
+    assert (
+        generate(server, tasks[2:3], "--per-row", 5).rc == 0 and len(server.probes) == probes
+    )  # noted in the journal
 
 
-def test_a_form_that_is_refused_by_500_is_passed_over_without_retries_too(serve: Any, generate: Any, tasks: Any) -> None:
+def test_a_form_that_is_refused_by_500_is_passed_over_without_retries_too(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
     server = serve(refuses={"json_schema": 500}, enforces=("json_object+schema",))
     assert generate(server, tasks[2:3], "--retries", 0).rc == 0
-    assert server.probes == ["json_object+schema"]  # what is refused by a status is not in this list
+    assert server.probes == [
+        "json_object+schema"
+    ]  # what is refused by a status is not in this list
 
 
 def test_a_form_can_be_demanded(serve: Any, generate: Any, tasks: Any) -> None:
     server = serve()
     assert generate(server, tasks[2:3], "--response-format", "json-object").rc == 0
-    assert server.probes == ["json_object"] and server.asked[0]["response_format"] == {"type": "json_object"}
+    assert server.probes == ["json_object"] and server.asked[0]["response_format"] == {
+        "type": "json_object"
+    }
 
 
-def test_parameters_that_the_model_refuses_are_left_out(serve: Any, generate: Any, tasks: Any) -> None:
+def test_parameters_that_the_model_refuses_are_left_out(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
     def fault(number: int, body: Any) -> Any:
         for name, words in (
             ("max_tokens", "Unsupported parameter: use max_completion_tokens"),
@@ -200,10 +280,16 @@ def test_parameters_that_the_model_refuses_are_left_out(serve: Any, generate: An
     )
 
 
-def test_usage_that_the_server_does_not_count_is_estimated_and_marked(serve: Any, generate: Any, tasks: Any) -> None:
+def test_usage_that_the_server_does_not_count_is_estimated_and_marked(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
     done = generate(serve(usage=False), tasks[2:3], "--per-row", 2)
     found = done.summary["measures"]["ledger"]
-    assert found["estimated_usage"] == 2 and found["prompt_tokens"] > 50 and found["completion_tokens"] > 10
+    assert (
+        found["estimated_usage"] == 2
+        and found["prompt_tokens"] > 50
+        and found["completion_tokens"] > 10
+    )
 
 
 # --- pace --------------------------------------------------------------------------------------------
@@ -221,8 +307,14 @@ def test_turns_are_spread_by_requests_and_by_tokens() -> None:
     assert turns.turn(1) == 60
 
 
-@given(st.lists(st.tuples(st.integers(1, 500), st.floats(0, 3)), min_size=2, max_size=40), st.integers(1, 600), st.integers(100, 10_000))
-def test_no_minute_has_more_turns_than_the_rate(steps: list[tuple[int, float]], requests: int, tokens: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(1, 500), st.floats(0, 3)), min_size=2, max_size=40),
+    st.integers(1, 600),
+    st.integers(100, 10_000),
+)
+def test_no_minute_has_more_turns_than_the_rate(
+    steps: list[tuple[int, float]], requests: int, tokens: int
+) -> None:
     now = [0.0]
     turns = rate_limiter.Pace(requests, tokens, threading.Event(), lambda: now[0])
     begun = []
@@ -239,13 +331,26 @@ def test_a_rate_holds_in_a_real_run(serve: Any, generate: Any, tasks: Any) -> No
     assert generate(serve(), tasks[2:3], "--per-row", 7, "--requests-per-minute", 600).rc == 0
     assert time.monotonic() - started >= 0.65
     started = time.monotonic()
-    assert generate(serve(), tasks[2:3], "--per-row", 4, "--tokens-per-minute", 20_000, name="b").rc == 0
+    assert (
+        generate(serve(), tasks[2:3], "--per-row", 4, "--tokens-per-minute", 20_000, name="b").rc
+        == 0
+    )
     assert time.monotonic() - started >= 0.5
 
 
 def test_back_off_is_full_jitter_below_a_growing_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limiter, "FIRST", 0.5)
-    assert [rate_limiter.backoff(n, lambda low, high: high) for n in range(9)] == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
+    assert [rate_limiter.backoff(n, lambda low, high: high) for n in range(9)] == [
+        0.5,
+        1,
+        2,
+        4,
+        8,
+        16,
+        32,
+        60,
+        60,
+    ]
     assert {rate_limiter.backoff(3, lambda low, high: low)} == {0.0}
 
 
@@ -254,7 +359,9 @@ def test_back_off_is_full_jitter_below_a_growing_ceiling(monkeypatch: pytest.Mon
     [({"retry-after": "3"}, 3), ({"retry-after": "0.5"}, 0.5), ({"retry-after-ms": "250"}, 0.25), ({}, None), ({"retry-after": "soon"}, None), ({"retry-after": "-4"}, 0), ({"retry-after": "inf"}, None),
      ({"retry-after": "Sat, 21 Nov 2026 00:00:10 GMT"}, 10)],
 )  # fmt: skip
-def test_retry_after_is_read_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_is_read_in_all_its_forms(
+    headers: dict[str, str], seconds: float | None
+) -> None:
     at = email.utils.parsedate_to_datetime("Sat, 21 Nov 2026 00:00:00 GMT").timestamp()
     assert rate_limiter.retry_after(headers, lambda: at) == seconds
 
@@ -269,7 +376,10 @@ def test_no_key_reaches_anything_that_is_kept_or_said(
     monkeypatch.setenv("MY_KEY", key)
 
     def echo(body: dict[str, Any]) -> Any:
-        return {"input": f"the owl knows {key} well", "positive_document": f"so does the mouse know {key}"}
+        return {
+            "input": f"the owl knows {key} well",
+            "positive_document": f"so does the mouse know {key}",
+        }
 
     faults = {
         1: {"status": 429, "body": {"error": {"message": f"slow down, {key}"}}},
@@ -294,33 +404,70 @@ def test_no_key_reaches_anything_that_is_kept_or_said(
         tmp_path / "s.json",
     ]
     first = invoke(cli.main, *common, "-o", tmp_path / "out.parquet", "--concurrency", 1)
-    assert first.rc == 0 and {header["authorization"] for header in server.headers} == {f"Bearer {key}"}, first.err
+    assert first.rc == 0 and {header["authorization"] for header in server.headers} == {
+        f"Bearer {key}"
+    }, first.err
     (tmp_path / "key.txt").write_text("file-" + key + "\n")
-    stopping = serve(fault=lambda number, body: {"status": 401, "body": {"error": {"message": f"Incorrect API key provided: file-{key}"}}})
-    second = invoke(
-        cli.main, source, "--model", "m", "--base-url", stopping.url, "--api-key-file", tmp_path / "key.txt", "-o", tmp_path / "no.jsonl"
+    stopping = serve(
+        fault=lambda number, body: {
+            "status": 401,
+            "body": {"error": {"message": f"Incorrect API key provided: file-{key}"}},
+        }
     )
-    assert second.rc == 1 and "Incorrect API key" in second.err and stopping.headers[0]["authorization"] == f"Bearer file-{key}"
+    second = invoke(
+        cli.main,
+        source,
+        "--model",
+        "m",
+        "--base-url",
+        stopping.url,
+        "--api-key-file",
+        tmp_path / "key.txt",
+        "-o",
+        tmp_path / "no.jsonl",
+    )
+    assert (
+        second.rc == 1
+        and "Incorrect API key" in second.err
+        and stopping.headers[0]["authorization"] == f"Bearer file-{key}"
+    )
     third = invoke(cli.main, *common, "--job", "judge")
     (tmp_path / "key.txt").unlink()
     kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert any("answers.jsonl" in str(path) for path in kept) and len(kept) >= 5
-    for place, content in [*kept.items(), *((str(i), done.out + done.err.encode()) for i, done in enumerate([first, second, third]))]:
+    for place, content in [
+        *kept.items(),
+        *((str(i), done.out + done.err.encode()) for i, done in enumerate([first, second, third])),
+    ]:
         assert key.encode() not in content, place
     import pyarrow.parquet as pq
 
     table = pq.read_table(tmp_path / "out.parquet")
-    assert key not in json.dumps(table.to_pylist()) + str(table.schema.metadata) and "[key]" in json.dumps(table.to_pylist())
+    assert key not in json.dumps(table.to_pylist()) + str(
+        table.schema.metadata
+    ) and "[key]" in json.dumps(table.to_pylist())
 
 
-def test_words_that_look_like_a_key_stay_in_rows_and_go_from_errors(serve: Any, generate: Any, tasks: Any) -> None:
-    said = {"input": "the key-exchange of sk-learnable models", "positive_document": "Diffie and Hellman"}
+def test_words_that_look_like_a_key_stay_in_rows_and_go_from_errors(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
+    said = {
+        "input": "the key-exchange of sk-learnable models",
+        "positive_document": "Diffie and Hellman",
+    }
     assert generate(serve(write=lambda body: said), tasks[2:3]).rows[0]["query"] == said["input"]
-    refusing = serve(fault=lambda number, body: {"status": 401, "body": {"error": {"message": "Incorrect key: sk-abcd*****wxyz"}}})
+    refusing = serve(
+        fault=lambda number, body: {
+            "status": 401,
+            "body": {"error": {"message": "Incorrect key: sk-abcd*****wxyz"}},
+        }
+    )
     assert "Incorrect key: [key]" in generate(refusing, tasks[2:3], name="b").err
 
 
-def test_the_key_of_openai_goes_to_no_other_server(serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_of_openai_goes_to_no_other_server(
+    serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "canary-for-openai")
     server = serve()
     assert generate(server, tasks[2:3]).rc == 0

@@ -21,19 +21,33 @@ AXES = Materials().axes
 # --- brainstorm --------------------------------------------------------------------------------------
 
 
-def test_a_brainstorm_gives_as_many_tasks_of_each_type_as_asked_and_none_twice(serve: Any, generate: Any) -> None:
+def test_a_brainstorm_gives_as_many_tasks_of_each_type_as_asked_and_none_twice(
+    serve: Any, generate: Any
+) -> None:
     server = serve()
     done = generate(server, None, "--brainstorm", 25, "--types", "short-long,sts,bitext")
     assert done.rc == 0, done.err
     kinds = [row["type"] for row in done.rows]
-    assert {kind: kinds.count(kind) for kind in kinds} == {"short-long": 25, "sts": 25, "bitext": 25}
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "short-long": 25,
+        "sts": 25,
+        "bitext": 25,
+    }
     assert len({row["id"] for row in done.rows}) == 75 and len(server.asked) == 2
-    pairs = {(row["language"], row["target_language"]) for row in done.rows if row["type"] == "bitext"}
+    pairs = {
+        (row["language"], row["target_language"]) for row in done.rows if row["type"] == "bitext"
+    }
     assert len(pairs) > 10 and all(first != second for first, second in pairs)
-    assert all(row["synth_request"] and row["synth_model"] == "scripted-1" for row in done.rows if row["type"] == "short-long")
+    assert all(
+        row["synth_request"] and row["synth_model"] == "scripted-1"
+        for row in done.rows
+        if row["type"] == "short-long"
+    )
 
 
-def test_a_brainstorm_shows_seed_tasks_and_asks_again_for_what_is_missing(serve: Any, generate: Any) -> None:
+def test_a_brainstorm_shows_seed_tasks_and_asks_again_for_what_is_missing(
+    serve: Any, generate: Any
+) -> None:
     def stingy(body: dict[str, Any]) -> Any:
         return {"tasks": author(body)["tasks"][:5] * 2}
 
@@ -42,8 +56,14 @@ def test_a_brainstorm_shows_seed_tasks_and_asks_again_for_what_is_missing(serve:
     assert done.rc == 0 and len(done.rows) == 12 and len(server.asked) == 3, done.err
     assert done.summary["dropped"] == {"duplicate": 12, "more than asked for": 6}
     seeds = Materials().lines("seeds.long-short.txt")
-    shown = [re.findall(r"^- (.+)$", body["messages"][0]["content"], re.MULTILINE) for body in server.asked]
-    assert all(len(tasks) == 4 and set(tasks) <= set(seeds) for tasks in shown) and len({tuple(tasks) for tasks in shown}) == 3
+    shown = [
+        re.findall(r"^- (.+)$", body["messages"][0]["content"], re.MULTILINE)
+        for body in server.asked
+    ]
+    assert (
+        all(len(tasks) == 4 and set(tasks) <= set(seeds) for tasks in shown)
+        and len({tuple(tasks) for tasks in shown}) == 3
+    )
 
 
 def test_a_brainstorm_that_gets_too_little_says_so(serve: Any, generate: Any) -> None:
@@ -61,7 +81,9 @@ def test_a_brainstorm_that_gets_too_little_says_so(serve: Any, generate: Any) ->
 # --- examples from tasks -----------------------------------------------------------------------------
 
 
-def test_tasks_become_examples_of_all_six_groups_with_every_axis_in_the_row(serve: Any, generate: Any, tasks: Any) -> None:
+def test_tasks_become_examples_of_all_six_groups_with_every_axis_in_the_row(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
     done = generate(serve(), tasks, "--per-row", 4, "--no-language-check")
     assert done.rc == 0, done.err
     groups = {row["task"]: row for row in done.rows}
@@ -72,39 +94,60 @@ def test_tasks_become_examples_of_all_six_groups_with_every_axis_in_the_row(serv
         assert row["prompt"] == task["text"] and row["task_id"] == task["id"]
         for axis, values in AXES[kind].items():
             assert row[f"synth_{axis}"] in values, axis
-        assert row["synth_language"] == "en" and row["synth_target_language"] == ("sw" if kind == "bitext" else "en")
+        assert row["synth_language"] == "en" and row["synth_target_language"] == (
+            "sw" if kind == "bitext" else "en"
+        )
         assert ("neg" in row) == (kind not in ("short-short", "long-long"))
         if kind in ("sts", "bitext"):
             assert row["pos_score_kind"] == row["neg_score_kind"] == "label"
             assert row["pos_scores"] == pytest.approx([float(row["synth_high_score"]) / 5])
             assert row["neg_scores"] == pytest.approx([float(row["synth_low_score"]) / 5])
-    assert {row["source"] for row in done.rows} == {"mine"}  # a column that nobody knows passes through
-    assert done.summary["added"] == {"examples asked for": 24} and done.summary["dropped"]["tasks read"] == 6
+    assert {row["source"] for row in done.rows} == {
+        "mine"
+    }  # a column that nobody knows passes through
+    assert (
+        done.summary["added"] == {"examples asked for": 24}
+        and done.summary["dropped"]["tasks read"] == 6
+    )
 
 
 def test_the_prompt_says_what_was_sampled(serve: Any, generate: Any, tasks: Any) -> None:
     server = serve()
     done = generate(server, tasks[:1], "--per-row", 6, "--languages", "de", "--no-language-check")
     for row in done.rows:
-        [prompt] = {b["messages"][0]["content"] for b in server.asked if author(b)["user_query"] == row["query"]}
+        [prompt] = {
+            b["messages"][0]["content"]
+            for b in server.asked
+            if author(b)["user_query"] == row["query"]
+        }
         for axis in ("query_type", "query_length", "clarity", "difficulty", "num_words"):
             assert row[f"synth_{axis}"] in prompt
         assert "German" in prompt and row["synth_language"] == "de" and tasks[0]["text"] in prompt
 
 
-def test_languages_of_the_whole_table_are_drawn_by_weight(serve: Any, generate: Any, tasks: Any) -> None:
-    done = generate(serve(), tasks[2:3], "--per-row", 60, "--languages", "all", "--no-language-check")
+def test_languages_of_the_whole_table_are_drawn_by_weight(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
+    done = generate(
+        serve(), tasks[2:3], "--per-row", 60, "--languages", "all", "--no-language-check"
+    )
     drawn = [row["synth_language"] for row in done.rows]
     assert 10 <= drawn.count("en") <= 45 and len(set(drawn)) > 8
 
 
-def test_a_tasks_own_language_wins_and_an_unknown_one_is_refused(serve: Any, generate: Any, tasks: Any) -> None:
-    done = generate(serve(), [{**tasks[2], "language": "pt-BR", "target_language": "fr"}], "--no-language-check")
+def test_a_tasks_own_language_wins_and_an_unknown_one_is_refused(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
+    done = generate(
+        serve(), [{**tasks[2], "language": "pt-BR", "target_language": "fr"}], "--no-language-check"
+    )
     assert (done.rows[0]["synth_language"], done.rows[0]["synth_target_language"]) == ("pt", "fr")
     assert "klingon" in generate(serve(), [{**tasks[2], "language": "klingon"}]).err
 
 
-def test_the_same_seed_asks_the_same_and_another_seed_does_not(serve: Any, generate: Any, tasks: Any) -> None:
+def test_the_same_seed_asks_the_same_and_another_seed_does_not(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
     asked = []
     for seed, name in ((1, "a"), (1, "b"), (2, "c")):
         server = serve()
@@ -116,8 +159,18 @@ def test_the_same_seed_asks_the_same_and_another_seed_does_not(serve: Any, gener
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        ({"user_query": "", "positive_document": "a", "hard_negative_document": "b"}, "empty field"),
-        ({"user_query": "the word " * 40, "positive_document": "long", "hard_negative_document": "b"}, "wrong length"),
+        (
+            {"user_query": "", "positive_document": "a", "hard_negative_document": "b"},
+            "empty field",
+        ),
+        (
+            {
+                "user_query": "the word " * 40,
+                "positive_document": "long",
+                "hard_negative_document": "b",
+            },
+            "wrong length",
+        ),
         (
             {
                 "user_query": "what is the owl doing",
@@ -127,63 +180,121 @@ def test_the_same_seed_asks_the_same_and_another_seed_does_not(serve: Any, gener
             "wrong language",
         ),
         (
-            {"user_query": "what is the owl doing", "positive_document": "SAME", "hard_negative_document": "SAME"},
+            {
+                "user_query": "what is the owl doing",
+                "positive_document": "SAME",
+                "hard_negative_document": "SAME",
+            },
             "negative equals positive",
         ),
         (
-            {"user_query": "what is the owl doing", "positive_document": "SAME", "hard_negative_document": "what is the  owl DOING"},
+            {
+                "user_query": "what is the owl doing",
+                "positive_document": "SAME",
+                "hard_negative_document": "what is the  owl DOING",
+            },
             "negative equals query",
         ),
         (
-            {"user_query": "what is the owl doing", "positive_document": "What is the owl doing", "hard_negative_document": "b"},
+            {
+                "user_query": "what is the owl doing",
+                "positive_document": "What is the owl doing",
+                "hard_negative_document": "b",
+            },
             "positive equals query",
         ),
-        ({"user_query": "a real \ud800 query", "positive_document": "a", "hard_negative_document": "b"}, "broken characters"),
         (
-            {"user_query": "user_query of hard_negative_document", "positive_document": "a", "hard_negative_document": "b"},
+            {
+                "user_query": "a real \ud800 query",
+                "positive_document": "a",
+                "hard_negative_document": "b",
+            },
+            "broken characters",
+        ),
+        (
+            {
+                "user_query": "user_query of hard_negative_document",
+                "positive_document": "a",
+                "hard_negative_document": "b",
+            },
             "instruction leak",
         ),
         (
-            {"user_query": "what is an owl", "positive_document": "I'm sorry, but I cannot help with it.", "hard_negative_document": "b"},
+            {
+                "user_query": "what is an owl",
+                "positive_document": "I'm sorry, but I cannot help with it.",
+                "hard_negative_document": "b",
+            },
             "refused by the model",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_unfit_reply_is_rejected_by_name_with_its_raw_text(reply: Any, reason: str, serve: Any, generate: Any, tasks: Any) -> None:
+def test_an_unfit_reply_is_rejected_by_name_with_its_raw_text(
+    reply: Any, reason: str, serve: Any, generate: Any, tasks: Any
+) -> None:
     slack = [] if reason == "wrong length" else ["--length-slack", 1000]
     done = generate(serve(write=lambda body: json.dumps(reply)), tasks[:1], *slack)
     assert done.rc == 1 and done.rows == [] and f"no reply was usable: {reason}" in done.err
     [reject] = done.rejects
-    assert (reject["reject_reason"], reject["source_id"]) == (reason, "t1") and json.loads(reject["text"]) == reply
+    assert (reject["reject_reason"], reject["source_id"]) == (reason, "t1") and json.loads(
+        reject["text"]
+    ) == reply
     assert done.summary["dropped"] == {reason: 1, "tasks read": 1}
 
 
 def test_checks_can_be_left_out(serve: Any, generate: Any, tasks: Any) -> None:
-    reply = {"user_query": "кто охотится ночью", "positive_document": "сова " * 100, "hard_negative_document": "мышь"}
+    reply = {
+        "user_query": "кто охотится ночью",
+        "positive_document": "сова " * 100,
+        "hard_negative_document": "мышь",
+    }
     assert generate(serve(write=lambda body: reply), tasks[:1]).rc == 1
-    done = generate(serve(write=lambda body: reply), tasks[:1], "--no-language-check", "--length-slack", 1000, name="free")
+    done = generate(
+        serve(write=lambda body: reply),
+        tasks[:1],
+        "--no-language-check",
+        "--length-slack",
+        1000,
+        name="free",
+    )
     assert done.rc == 0 and len(done.rows) == 1, done.err
 
 
-def test_the_same_query_is_kept_once_whatever_its_case(serve: Any, generate: Any, tasks: Any) -> None:
+def test_the_same_query_is_kept_once_whatever_its_case(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
     numbers = iter(range(100))
 
     def again(body: dict[str, Any]) -> Any:
         number = next(numbers)
-        return {"input": "The  Owl" if number % 2 else "the owl", "positive_document": prose(8, random.Random(number))}
+        return {
+            "input": "The  Owl" if number % 2 else "the owl",
+            "positive_document": prose(8, random.Random(number)),
+        }
 
     done = generate(serve(write=again), tasks[2:3], "--per-row", 6, "--concurrency", 1)
     assert len(done.rows) == 1 and done.summary["dropped"]["duplicate"] == 5
 
 
-def test_a_reply_without_form_is_repaired_once_and_never_twice(serve: Any, generate: Any, tasks: Any) -> None:
-    server = serve(write=lambda body: author(body) if len(body["messages"]) > 1 else "Certainly! input: x")
+def test_a_reply_without_form_is_repaired_once_and_never_twice(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
+    server = serve(
+        write=lambda body: author(body) if len(body["messages"]) > 1 else "Certainly! input: x"
+    )
     done = generate(server, tasks[2:3])
-    assert done.rc == 0 and len(done.rows) == 1 and len(server.asked) == 2 and done.summary["measures"]["ledger"]["repairs"] == 1
-    assert [m["role"] for m in server.asked[1]["messages"]] == ["user", "assistant", "user"] and "no JSON object" in server.asked[1][
-        "messages"
-    ][2]["content"]
+    assert (
+        done.rc == 0
+        and len(done.rows) == 1
+        and len(server.asked) == 2
+        and done.summary["measures"]["ledger"]["repairs"] == 1
+    )
+    assert [m["role"] for m in server.asked[1]["messages"]] == [
+        "user",
+        "assistant",
+        "user",
+    ] and "no JSON object" in server.asked[1]["messages"][2]["content"]
     hopeless = serve(write=lambda body: "never JSON")
     assert generate(hopeless, tasks[2:3], name="b").rc == 1 and len(hopeless.asked) == 2
     once = serve(write=lambda body: "never JSON")
@@ -193,26 +304,40 @@ def test_a_reply_without_form_is_repaired_once_and_never_twice(serve: Any, gener
 # --- queries from texts ------------------------------------------------------------------------------
 
 
-def test_passages_get_queries_of_several_styles_with_proof(serve: Any, generate: Any, texts: Any) -> None:
+def test_passages_get_queries_of_several_styles_with_proof(
+    serve: Any, generate: Any, texts: Any
+) -> None:
     server = serve()
     done = generate(server, texts, "--per-row", 3)
     assert done.rc == 0 and len(done.rows) == 6 and len(server.asked) == 2, done.err
     for row in done.rows:
         passage = next(text for text in texts if text["id"] == row["pos_ids"][0])
-        assert row["pos"] == [passage["text"]] and row["synth_evidence"] in passage["text"] and row["domain"] == "zoo"
+        assert (
+            row["pos"] == [passage["text"]]
+            and row["synth_evidence"] in passage["text"]
+            and row["domain"] == "zoo"
+        )
         assert all(row[f"synth_{axis}"] in values for axis, values in AXES["queries"].items())
-    assert len({row["synth_style"] for row in done.rows}) > 1 and len({row["query"] for row in done.rows}) == 6
+    assert (
+        len({row["synth_style"] for row in done.rows}) > 1
+        and len({row["query"] for row in done.rows}) == 6
+    )
 
 
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
-        ({"query": "when do owls hunt mice", "evidence": "owls are birds"}, "evidence not in the passage"),
+        (
+            {"query": "when do owls hunt mice", "evidence": "owls are birds"},
+            "evidence not in the passage",
+        ),
         ({"query": "what does the passage say", "evidence": "the owl"}, "speaks of the passage"),
         ({"query": "owl", "evidence": "The owl"}, "wrong length"),
     ],
 )
-def test_a_query_that_the_passage_does_not_answer_is_rejected(item: Any, reason: str, serve: Any, generate: Any, texts: Any) -> None:
+def test_a_query_that_the_passage_does_not_answer_is_rejected(
+    item: Any, reason: str, serve: Any, generate: Any, texts: Any
+) -> None:
     done = generate(serve(write=lambda body: {"queries": [item]}), texts[:1], "--per-row", 2)
     assert done.summary["measures"]["rejected"] == {reason: 1, "fewer than asked for": 1}
 
@@ -228,11 +353,17 @@ def test_a_passage_cannot_speak_as_the_prompt(serve: Any, generate: Any) -> None
 # --- examples enriched -------------------------------------------------------------------------------
 
 
-def test_examples_get_more_hard_negatives_and_keep_everything_else(serve: Any, generate: Any, examples: Any) -> None:
+def test_examples_get_more_hard_negatives_and_keep_everything_else(
+    serve: Any, generate: Any, examples: Any
+) -> None:
     done = generate(serve(), examples, "--job", "negatives", "--per-row", 2)
     assert done.rc == 0, done.err
     first, second = done.rows
-    assert len(first["neg"]) == 2 and second["neg"][0] == "Bread is baked in an oven." and len(second["neg"]) == 3
+    assert (
+        len(first["neg"]) == 2
+        and second["neg"][0] == "Bread is baked in an oven."
+        and len(second["neg"]) == 3
+    )
     for row, before in zip(done.rows, examples):
         assert {name: row[name] for name in ("id", "query", "pos", "price")} == {
             name: before[name] for name in ("id", "query", "pos", "price")
@@ -240,7 +371,9 @@ def test_examples_get_more_hard_negatives_and_keep_everything_else(serve: Any, g
     assert done.summary["rows_in"] == done.summary["rows_out"] == 2
 
 
-def test_new_negatives_stay_aligned_with_ids_and_scores(serve: Any, generate: Any, examples: Any) -> None:
+def test_new_negatives_stay_aligned_with_ids_and_scores(
+    serve: Any, generate: Any, examples: Any
+) -> None:
     scored = {**examples[1], "neg_ids": ["n1"], "neg_scores": [0.5], "neg_score_kind": "cosine"}
     [row] = generate(serve(), [scored], "--job", "negatives").rows
     assert (
@@ -251,50 +384,104 @@ def test_new_negatives_stay_aligned_with_ids_and_scores(serve: Any, generate: An
     )
 
 
-def test_a_negative_that_is_a_positive_is_rejected_and_the_row_stays(serve: Any, generate: Any, examples: Any) -> None:
-    done = generate(serve(write=lambda body: {"negatives": ["the owl HUNTS at night."]}), examples[:1], "--job", "negatives")
-    assert done.rows == examples[:1] and done.summary["measures"]["rejected"] == {"negative equals another text": 1}
+def test_a_negative_that_is_a_positive_is_rejected_and_the_row_stays(
+    serve: Any, generate: Any, examples: Any
+) -> None:
+    done = generate(
+        serve(write=lambda body: {"negatives": ["the owl HUNTS at night."]}),
+        examples[:1],
+        "--job",
+        "negatives",
+    )
+    assert done.rows == examples[:1] and done.summary["measures"]["rejected"] == {
+        "negative equals another text": 1
+    }
     assert "rows left as they were" in done.err
 
 
-def test_paraphrases_are_rows_of_their_own_beside_the_old_ones(serve: Any, generate: Any, examples: Any) -> None:
-    scored = [{**row, "pos_scores": [0.9] * len(row["pos"]), "pos_score_kind": "cosine"} for row in examples]
+def test_paraphrases_are_rows_of_their_own_beside_the_old_ones(
+    serve: Any, generate: Any, examples: Any
+) -> None:
+    scored = [
+        {**row, "pos_scores": [0.9] * len(row["pos"]), "pos_score_kind": "cosine"}
+        for row in examples
+    ]
     done = generate(serve(), scored, "--job", "paraphrase", "--per-row", 2)
-    assert done.rc == 0 and len(done.rows) == 6 and done.summary["added"] == {"examples asked for": 4}, done.err
+    assert (
+        done.rc == 0 and len(done.rows) == 6 and done.summary["added"] == {"examples asked for": 4}
+    ), done.err
     assert [row["id"] for row in done.rows if "pos_scores" in row] == ["e1", "e2"]
-    assert len({row["id"] for row in done.rows}) == 6 and [row["price"] for row in done.rows] == [3, 3, 3, 4, 4, 4]
+    assert len({row["id"] for row in done.rows}) == 6 and [row["price"] for row in done.rows] == [
+        3,
+        3,
+        3,
+        4,
+        4,
+        4,
+    ]
     assert all(row["pos"] == examples[0]["pos"] for row in done.rows[:3])
 
 
-def test_queries_are_translated_into_each_language(serve: Any, generate: Any, examples: Any) -> None:
+def test_queries_are_translated_into_each_language(
+    serve: Any, generate: Any, examples: Any
+) -> None:
     server = serve(
-        write=lambda body: {"translation": "Wann jagt die Eule" if "German" in body["messages"][0]["content"] else "when does the owl hunt"}
+        write=lambda body: {
+            "translation": "Wann jagt die Eule"
+            if "German" in body["messages"][0]["content"]
+            else "when does the owl hunt"
+        }
     )
     done = generate(server, examples[:1], "--job", "translate", "--languages", "de,ru")
-    assert [row["query"] for row in done.rows] == ["when does the owl hunt", "Wann jagt die Eule"] and done.rows[1][
-        "synth_language"
-    ] == "de"
-    assert done.rows[1]["pos"] == done.rows[0]["pos"] and done.summary["dropped"] == {"the same query again": 1}
+    assert [row["query"] for row in done.rows] == [
+        "when does the owl hunt",
+        "Wann jagt die Eule",
+    ] and done.rows[1]["synth_language"] == "de"
+    assert done.rows[1]["pos"] == done.rows[0]["pos"] and done.summary["dropped"] == {
+        "the same query again": 1
+    }
 
 
-def test_a_judge_writes_scores_and_leaves_better_ones_alone(serve: Any, generate: Any, examples: Any) -> None:
+def test_a_judge_writes_scores_and_leaves_better_ones_alone(
+    serve: Any, generate: Any, examples: Any
+) -> None:
     labelled = {**examples[0], "pos_scores": [0.25], "pos_score_kind": "label"}
-    server = serve(write=lambda body: {"scores": [10, 7, 2] if "Text 3" in body["messages"][0]["content"] else [4]})
+    server = serve(
+        write=lambda body: {
+            "scores": [10, 7, 2] if "Text 3" in body["messages"][0]["content"] else [4]
+        }
+    )
     done = generate(server, [labelled, examples[1]], "--job", "judge")
     assert done.rc == 0 and len(server.asked) == 1, done.err
     assert done.rows[0]["pos_scores"] == [0.25] and done.rows[0]["pos_score_kind"] == "label"
-    assert done.rows[1]["pos_scores"] == pytest.approx([1.0, 0.7]) and done.rows[1]["neg_scores"] == pytest.approx([0.2])
+    assert done.rows[1]["pos_scores"] == pytest.approx([1.0, 0.7]) and done.rows[1][
+        "neg_scores"
+    ] == pytest.approx([0.2])
     assert done.rows[1]["pos_score_kind"] == done.rows[1]["neg_score_kind"] == "judge"
     replaced = generate(server, [labelled], "--job", "judge", "--replace-scores", name="b")
-    assert replaced.rows[0]["pos_scores"] == pytest.approx([0.4]) and replaced.rows[0]["pos_score_kind"] == "judge"
+    assert (
+        replaced.rows[0]["pos_scores"] == pytest.approx([0.4])
+        and replaced.rows[0]["pos_score_kind"] == "judge"
+    )
 
 
 @pytest.mark.parametrize(
-    ("scores", "reason"), [([1, 2], "wrong number of scores"), ([11], "score off the scale"), ([-1], "score off the scale")]
+    ("scores", "reason"),
+    [
+        ([1, 2], "wrong number of scores"),
+        ([11], "score off the scale"),
+        ([-1], "score off the scale"),
+    ],
 )
-def test_a_verdict_that_is_none_leaves_the_row_without_scores(scores: Any, reason: str, serve: Any, generate: Any, examples: Any) -> None:
+def test_a_verdict_that_is_none_leaves_the_row_without_scores(
+    scores: Any, reason: str, serve: Any, generate: Any, examples: Any
+) -> None:
     done = generate(serve(write=lambda body: {"scores": scores}), examples[:1], "--job", "judge")
-    assert done.rc == 1 and done.rows == examples[:1] and done.summary["measures"]["rejected"] == {reason: 1}
+    assert (
+        done.rc == 1
+        and done.rows == examples[:1]
+        and done.summary["measures"]["rejected"] == {reason: 1}
+    )
 
 
 # --- usage, lineage ----------------------------------------------------------------------------------
@@ -306,7 +493,11 @@ def test_a_verdict_that_is_none_leaves_the_row_without_scores(scores: Any, reaso
         ("examples", [], "pass --job"),
         ("tasks", ["--job", "judge"], "no column `query`"),
         ("examples", ["--job", "translate"], "--languages de,fr"),
-        ("examples", ["--job", "negatives", "--replace-scores"], "--replace-scores is for --job judge"),
+        (
+            "examples",
+            ["--job", "negatives", "--replace-scores"],
+            "--replace-scores is for --job judge",
+        ),
         ("tasks", ["--brainstorm", 3], "--brainstorm reads nothing"),
         ("tasks", ["--languages", "xx"], "xx"),
         ("tasks", ["--rejects", "rejects.txt"], "rejects.txt has no known extension"),
@@ -331,8 +522,13 @@ def test_wrong_usage_is_refused_before_anything_is_asked(
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host/v1", "http://user:secret@host/v1", "http://host/v1?key=secret"])
-def test_an_address_with_a_secret_or_without_http_is_refused_and_not_repeated(url: str, generate: Any, tasks: Any) -> None:
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:8000", "ftp://host/v1", "http://user:secret@host/v1", "http://host/v1?key=secret"],
+)
+def test_an_address_with_a_secret_or_without_http_is_refused_and_not_repeated(
+    url: str, generate: Any, tasks: Any
+) -> None:
     done = generate(url, tasks)
     assert done.rc == 2 and "--base-url" in done.err and "secret" not in done.err
 
@@ -342,28 +538,73 @@ def test_prompts_of_the_user_are_used_and_stand_in_the_lineage_by_digest(
 ) -> None:
     folder = tmp_path / "mine"
     assert invoke(cli.main, "--model", "m", "--export-prompts", folder).rc == 0
-    assert {path.name for path in folder.iterdir()} >= {"axes.json", "languages.tsv", "judge.md", "seeds.long-long.txt", "prices.json"}
+    assert {path.name for path in folder.iterdir()} >= {
+        "axes.json",
+        "languages.tsv",
+        "judge.md",
+        "seeds.long-long.txt",
+        "prices.json",
+    }
     (folder / "axes.json").write_text(json.dumps(AXES | {"short-short": {"mood": ["merry"]}}))
     (folder / "example.short-short.md").write_text("MY PROMPT {task} in a {mood} mood. {format}")
     server = serve()
     source = write(tmp_path / "tasks.jsonl", tasks[2:3])
-    done = invoke(cli.main, source, "--model", "m", "--base-url", server.url, "--prompts", folder, "-o", tmp_path / "out.parquet")
+    done = invoke(
+        cli.main,
+        source,
+        "--model",
+        "m",
+        "--base-url",
+        server.url,
+        "--prompts",
+        folder,
+        "-o",
+        tmp_path / "out.parquet",
+    )
     assert done.rc == 0, done.err
-    assert server.asked[0]["messages"][0]["content"].startswith("MY PROMPT Given a proverb, find another one. in a merry mood.")
+    assert server.asked[0]["messages"][0]["content"].startswith(
+        "MY PROMPT Given a proverb, find another one. in a merry mood."
+    )
     table = pq.read_table(tmp_path / "out.parquet")
     assert table["synth_mood"].to_pylist() == ["merry"]
     step = lineage.read(table.schema.metadata)["step"]
-    assert step["tool"] == "synthgen" and len(step["options"]["prompts"]) == 16 and str(tmp_path) not in json.dumps(step)
+    assert (
+        step["tool"] == "synthgen"
+        and len(step["options"]["prompts"]) == 16
+        and str(tmp_path) not in json.dumps(step)
+    )
 
 
-def test_more_fields_of_the_body_are_sent_and_the_reserved_ones_refused(serve: Any, generate: Any, tasks: Any, tmp_path: Any) -> None:
-    (tmp_path / "body.json").write_text('{"reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": false}}')
+def test_more_fields_of_the_body_are_sent_and_the_reserved_ones_refused(
+    serve: Any, generate: Any, tasks: Any, tmp_path: Any
+) -> None:
+    (tmp_path / "body.json").write_text(
+        '{"reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": false}}'
+    )
     server = serve()
     assert (
-        generate(server, tasks[2:3], "--body", tmp_path / "body.json", "--temperature", 0.3, "--top-p", 0.9, "--answer-tokens", 77).rc == 0
+        generate(
+            server,
+            tasks[2:3],
+            "--body",
+            tmp_path / "body.json",
+            "--temperature",
+            0.3,
+            "--top-p",
+            0.9,
+            "--answer-tokens",
+            77,
+        ).rc
+        == 0
     )
     body = server.asked[0]
-    assert (body["reasoning_effort"], body["chat_template_kwargs"], body["temperature"], body["top_p"], body["max_tokens"]) == (
+    assert (
+        body["reasoning_effort"],
+        body["chat_template_kwargs"],
+        body["temperature"],
+        body["top_p"],
+        body["max_tokens"],
+    ) == (
         "low",
         {"enable_thinking": False},
         0.3,
@@ -375,11 +616,20 @@ def test_more_fields_of_the_body_are_sent_and_the_reserved_ones_refused(serve: A
     assert "cannot set model" in generate(serve(), tasks[2:3], "--body", tmp_path / "body.json").err
 
 
-def test_diversity_and_the_ledger_are_told_as_measures(serve: Any, generate: Any, tasks: Any, tmp_path: Any) -> None:
+def test_diversity_and_the_ledger_are_told_as_measures(
+    serve: Any, generate: Any, tasks: Any, tmp_path: Any
+) -> None:
     done = generate(serve(), tasks[2:3], "--per-row", 5, "--ledger", tmp_path / "ledger.jsonl")
     figures = done.summary["measures"]["diversity"]["synthetic/short-short"]
     assert figures["rows"] == 5 and 0 < figures["distinct_2"] <= 1 and figures["query_words"] == 12
-    rows = {(row.get("task"), row["name"]): row for row in map(json.loads, (tmp_path / "ledger.jsonl").read_text().splitlines())}
+    rows = {
+        (row.get("task"), row["name"]): row
+        for row in map(json.loads, (tmp_path / "ledger.jsonl").read_text().splitlines())
+    }
     assert rows[None, "requests"]["value"] == 5 and rows[None, "prompt_tokens"]["unit"] == "tokens"
     assert rows["synthetic/short-short", "distinct_2"]["value"] == figures["distinct_2"]
-    assert rows[None, "completion_tokens"]["value"] == done.summary["measures"]["ledger"]["completion_tokens"] > 0
+    assert (
+        rows[None, "completion_tokens"]["value"]
+        == done.summary["measures"]["ledger"]["completion_tokens"]
+        > 0
+    )

@@ -16,7 +16,7 @@ from forked import Forked
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fletching.errors import Refused
+from fletching.errors import InputError
 from synthgen import cli
 from synthgen.llm.journal import NAME, Answer, Journal
 
@@ -58,7 +58,9 @@ def test_killed_at_any_point_and_run_again_it_asks_nothing_twice_and_gives_the_s
     assert killed.wait() == -signal.SIGKILL and not (tmp_path / "out.parquet").exists(), killed.told
     time.sleep(0.1)
     kept, before = keys_of(tmp_path / "out.parquet.journal"), len(server.asked)
-    again = invoke(cli.main, *words, "-o", tmp_path / "out.parquet", "--json-summary", tmp_path / "s.json")
+    again = invoke(
+        cli.main, *words, "-o", tmp_path / "out.parquet", "--json-summary", tmp_path / "s.json"
+    )
     assert again.rc == 0, again.err
     run = json.loads((tmp_path / "s.json").read_text())["measures"]["this_run"]
     assert run["from_journal"] == len(kept) and run["asked_now"] == 72 - len(kept)
@@ -68,7 +70,9 @@ def test_killed_at_any_point_and_run_again_it_asks_nothing_twice_and_gives_the_s
     assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "out.parquet").read_bytes()
 
 
-def test_answers_that_come_out_of_order_give_rows_in_the_order_of_the_plan(serve: Any, generate: Any, tasks: Any) -> None:
+def test_answers_that_come_out_of_order_give_rows_in_the_order_of_the_plan(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
     slow = random.Random(0)
     first = generate(serve(), tasks[:5], "--per-row", 8, "--concurrency", 1)
 
@@ -76,54 +80,86 @@ def test_answers_that_come_out_of_order_give_rows_in_the_order_of_the_plan(serve
         time.sleep(slow.random() * 0.05)
 
     second = generate(serve(fault=dawdle), tasks[:5], "--per-row", 8, "--concurrency", 16, name="b")
-    assert [row["synth_request"] for row in second.rows] == [row["synth_request"] for row in first.rows] and second.rows == first.rows
+    assert [row["synth_request"] for row in second.rows] == [
+        row["synth_request"] for row in first.rows
+    ] and second.rows == first.rows
 
 
 @pytest.mark.parametrize("flying", [1, 3, 20])
-def test_as_many_requests_are_in_flight_as_asked_and_no_more(flying: int, serve: Any, generate: Any, tasks: Any) -> None:
+def test_as_many_requests_are_in_flight_as_asked_and_no_more(
+    flying: int, serve: Any, generate: Any, tasks: Any
+) -> None:
     server = serve(latency=0.6)  # long enough for a busy machine to send them all
     assert generate(server, tasks[2:3], "--per-row", 2 * flying, "--concurrency", flying).rc == 0
     assert server.most_in_flight == flying
 
 
-def test_a_second_run_asks_nothing_at_all_and_needs_no_server(serve: Any, generate: Any, tasks: Any) -> None:
+def test_a_second_run_asks_nothing_at_all_and_needs_no_server(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
     first = generate(serve(), tasks[:3], "--per-row", 3)
     again = generate("http://127.0.0.1:9/v1", tasks[:3], "--per-row", 3)
     assert (
         again.rc == 0
         and again.rows == first.rows
-        and again.summary["measures"]["this_run"] == {"asked_now": 0, "from_journal": 9, "retries": 0}
+        and again.summary["measures"]["this_run"]
+        == {"asked_now": 0, "from_journal": 9, "retries": 0}
     )
 
 
-def test_more_examples_a_task_pay_for_the_new_ones_alone(serve: Any, generate: Any, tasks: Any) -> None:
+def test_more_examples_a_task_pay_for_the_new_ones_alone(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
     server = serve()
     generate(server, tasks[2:4], "--per-row", 2)
     more = generate(server, tasks[2:4], "--per-row", 5)
     assert len(more.rows) == 10 and len(server.asked) == 10
 
 
-def test_a_journal_can_be_named_and_stdout_has_one_too(serve: Any, invoke: Any, write: Any, tmp_path: Path, tasks: Any) -> None:
+def test_a_journal_can_be_named_and_stdout_has_one_too(
+    serve: Any, invoke: Any, write: Any, tmp_path: Path, tasks: Any
+) -> None:
     source = write(tmp_path / "in.jsonl", tasks[2:3])
     server = serve()
     assert (
-        invoke(cli.main, source, "--model", "m", "--base-url", server.url, "-o", tmp_path / "a.jsonl", "--journal", tmp_path / "mine").rc
+        invoke(
+            cli.main,
+            source,
+            "--model",
+            "m",
+            "--base-url",
+            server.url,
+            "-o",
+            tmp_path / "a.jsonl",
+            "--journal",
+            tmp_path / "mine",
+        ).rc
         == 0
     )
     assert len(keys_of(tmp_path / "mine")) == 1 and not (tmp_path / "a.jsonl.journal").exists()
     assert invoke(cli.main, source, "--model", "m", "--base-url", server.url).rc == 0
     [cached] = (tmp_path / "cache" / "fletching" / "synthgen").iterdir()
     assert len(keys_of(cached)) == 1 and len(server.asked) == 2
-    assert invoke(cli.main, source, "--model", "m", "--base-url", server.url, "--max-requests", 50).rc == 0 and len(server.asked) == 2
+    assert (
+        invoke(cli.main, source, "--model", "m", "--base-url", server.url, "--max-requests", 50).rc
+        == 0
+        and len(server.asked) == 2
+    )
 
 
-def test_one_request_that_stands_in_the_plan_twice_is_asked_once(serve: Any, generate: Any, tasks: Any) -> None:
+def test_one_request_that_stands_in_the_plan_twice_is_asked_once(
+    serve: Any, generate: Any, tasks: Any
+) -> None:
     server = serve(latency=0.05)
     done = generate(server, [tasks[2], tasks[2]], "--concurrency", 8)
-    assert len(server.asked) == 1 and len(done.rows) == 1 and done.summary["dropped"]["duplicate"] == 1
+    assert (
+        len(server.asked) == 1 and len(done.rows) == 1 and done.summary["dropped"]["duplicate"] == 1
+    )
 
 
-def test_an_interrupted_run_leaves_no_output_and_goes_on(serve: Any, invoke: Any, write: Any, tmp_path: Path, tasks: Any) -> None:
+def test_an_interrupted_run_leaves_no_output_and_goes_on(
+    serve: Any, invoke: Any, write: Any, tmp_path: Path, tasks: Any
+) -> None:
     server = serve(latency=0.05)
     words = [
         write(tmp_path / "in.jsonl", tasks[2:3]),
@@ -145,7 +181,11 @@ def test_an_interrupted_run_leaves_no_output_and_goes_on(serve: Any, invoke: Any
             time.sleep(0.01)
         started = time.monotonic()
         running.send(number)
-        assert running.wait() == code and time.monotonic() - started < 5 and "Traceback" not in running.told
+        assert (
+            running.wait() == code
+            and time.monotonic() - started < 5
+            and "Traceback" not in running.told
+        )
         assert not (tmp_path / "out.jsonl").exists()
     assert invoke(cli.main, *words).rc == 0 and len(server.asked) <= 40 + 2 * 2
 
@@ -154,7 +194,9 @@ def test_an_interrupted_run_leaves_no_output_and_goes_on(serve: Any, invoke: Any
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.text()), max_size=12))
-def test_what_is_put_is_got_back_after_opening_again(tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[int, str]]) -> None:
+def test_what_is_put_is_got_back_after_opening_again(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[int, str]]
+) -> None:
     folder = str(tmp_path_factory.mktemp("journal"))
     journal = Journal(folder)
     for number, text in entries:
@@ -184,20 +226,22 @@ def test_a_line_that_was_torn_by_a_power_cut_is_cut_off(tmp_path: Path) -> None:
 
 def test_a_damaged_line_is_refused_with_its_number(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b'{"note": {}}\n{"key": "zz"}\n')
-    with pytest.raises(Refused, match="line 2 is damaged"):
+    with pytest.raises(InputError, match="line 2 is damaged"):
         Journal(str(tmp_path))
 
 
 def test_two_runs_cannot_write_to_one_journal(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path))
     journal.put(key(0), ANSWER)
-    with pytest.raises(Refused, match="another synthgen"):
+    with pytest.raises(InputError, match="another synthgen"):
         Journal(str(tmp_path))
     journal.close()
     Journal(str(tmp_path)).close()
 
 
-def test_many_threads_write_whole_lines_and_every_answer_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_threads_write_whole_lines_and_every_answer_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal = Journal(str(tmp_path))
     synced: list[int] = []
     real = os.fsync
@@ -205,7 +249,9 @@ def test_many_threads_write_whole_lines_and_every_answer_is_synced(tmp_path: Pat
     def sync(handle: int) -> None:
         real(handle)
         found = os.fstat(handle)
-        if (tmp_path / NAME).exists() and os.path.samestat(found, os.stat(tmp_path / NAME)):  # not its folder, which has a size too
+        if (tmp_path / NAME).exists() and os.path.samestat(
+            found, os.stat(tmp_path / NAME)
+        ):  # not its folder, which has a size too
             synced.append(found.st_size)
 
     monkeypatch.setattr(os, "fsync", sync)
@@ -220,8 +266,12 @@ def test_many_threads_write_whole_lines_and_every_answer_is_synced(tmp_path: Pat
         thread.start()
     for thread in threads:
         thread.join()
-    assert keys_of(tmp_path) == {key(number) for number in range(200)} and max(synced) == os.path.getsize(tmp_path / NAME)
-    assert all(journal.get(key(number)) == Answer("x" * number, "stop", "m", 1, 2) for number in range(200))
+    assert keys_of(tmp_path) == {key(number) for number in range(200)} and max(
+        synced
+    ) == os.path.getsize(tmp_path / NAME)
+    assert all(
+        journal.get(key(number)) == Answer("x" * number, "stop", "m", 1, 2) for number in range(200)
+    )
     journal.close()
 
 

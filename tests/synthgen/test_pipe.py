@@ -23,7 +23,11 @@ from suite import call
 
 from fletching import lineage
 
-MISSING = [name for name in ("fastapi", "uvicorn", "torch", "transformers") if importlib.util.find_spec(name) is None]
+MISSING = [
+    name
+    for name in ("fastapi", "uvicorn", "torch", "transformers")
+    if importlib.util.find_spec(name) is None
+]
 
 
 def test_brainstorm_and_examples_are_one_pipe_whose_stream_filter_and_hard_negatives_take(
@@ -31,12 +35,24 @@ def test_brainstorm_and_examples_are_one_pipe_whose_stream_filter_and_hard_negat
 ) -> None:
     server = serve()
     asked = f"--model m --base-url {server.url}"
-    written = run(f"synthgen --brainstorm 50 --types short-long,short-short,sts {asked} | synthgen {asked} --limit 60")
+    written = run(
+        f"synthgen --brainstorm 50 --types short-long,short-short,sts {asked} | synthgen {asked} --limit 60"
+    )
     assert written.rc == 0, written.err
     kept = call(["simfilter", "--model", model, "--min-sim", -1], stdin=written.out)
     assert kept.rc == 0, kept.err
     done = call(
-        ["hnmine", "--model", model, "--negatives", 2, "--range", "1-20", "-o", tmp_path / "train.parquet"],
+        [
+            "hnmine",
+            "--model",
+            model,
+            "--negatives",
+            2,
+            "--range",
+            "1-20",
+            "-o",
+            tmp_path / "train.parquet",
+        ],
         stdin=kept.out,
     )
     assert done.rc == 0, done.err
@@ -48,12 +64,24 @@ def test_brainstorm_and_examples_are_one_pipe_whose_stream_filter_and_hard_negat
         "hnmine",
     ]
     rows = table.to_pylist()
-    assert all(row["prompt"] and row["task"].startswith("synthetic/") and row["task_id"] and row["synth_language"] == "en" for row in rows)
-    assert sum(bool(row["neg"]) for row in rows) >= 5  # random texts, random vectors: guards drop many
+    assert all(
+        row["prompt"]
+        and row["task"].startswith("synthetic/")
+        and row["task_id"]
+        and row["synth_language"] == "en"
+        for row in rows
+    )
+    assert (
+        sum(bool(row["neg"]) for row in rows) >= 5
+    )  # random texts, random vectors: guards drop many
 
 
-def test_a_brainstorm_that_stops_leaves_no_rows_downstream(serve: Any, run: Any, tmp_path: Path) -> None:
-    server = serve(fault=lambda number, body: {"status": 401, "body": {"error": {"message": "no such key"}}})
+def test_a_brainstorm_that_stops_leaves_no_rows_downstream(
+    serve: Any, run: Any, tmp_path: Path
+) -> None:
+    server = serve(
+        fault=lambda number, body: {"status": 401, "body": {"error": {"message": "no such key"}}}
+    )
     done = run(
         f"synthgen --brainstorm 5 --model m --base-url {server.url} | synthgen --model m --base-url {server.url} -o {tmp_path / 'out.parquet'}"
     )
@@ -78,8 +106,12 @@ def build_model(folder: Path) -> None:
     vocabulary = {piece: i for i, piece in enumerate(["<pad>", "<|im_end|>", "<unk>", *letters])}
     raw = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, [], unk_token="<unk>"))
     raw.decoder = tokenizers.decoders.Fuse()
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>", pad_token="<pad>", eos_token="<|im_end|>")
-    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}<|im_end|>{% endfor %}"
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token="<unk>", pad_token="<pad>", eos_token="<|im_end|>"
+    )
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message['content'] }}<|im_end|>{% endfor %}"
+    )
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = transformers.Qwen2Config(
@@ -87,7 +119,9 @@ def build_model(folder: Path) -> None:
         max_position_embeddings=8192, eos_token_id=1, pad_token_id=0, bos_token_id=None,
     )  # fmt: skip
     made = transformers.Qwen2ForCausalLM(config)
-    made.generation_config = transformers.GenerationConfig(do_sample=True, eos_token_id=1, pad_token_id=0)
+    made.generation_config = transformers.GenerationConfig(
+        do_sample=True, eos_token_id=1, pad_token_id=0
+    )
     made.save_pretrained(folder)
 
 
@@ -98,15 +132,31 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
         pytest.skip(f"transformers serve needs {', '.join(MISSING)}: pip install -e .[dev]")
     folder = tmp_path_factory.mktemp("serve")
     build_model(folder / "tiny")
-    (folder / "home" / "hub").mkdir(parents=True)  # /v1/models fails where the hub's cache folder does not exist
+    (folder / "home" / "hub").mkdir(
+        parents=True
+    )  # /v1/models fails where the hub's cache folder does not exist
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     program = shutil.which("transformers", path=environment()["PATH"])
-    command = [str(program), "serve", str(folder / "tiny"), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        str(program),
+        "serve",
+        str(folder / "tiny"),
+        "--device",
+        "cpu",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen(
-            command, env=environment(HF_HOME=str(folder / "home"), OMP_NUM_THREADS="1"), stdout=log, stderr=log, start_new_session=True
+            command,
+            env=environment(HF_HOME=str(folder / "home"), OMP_NUM_THREADS="1"),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         wait_for(f"http://127.0.0.1:{port}/health", server, folder / "log")
@@ -131,10 +181,23 @@ def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(log.read_text()[-2000:])
 
 
-def test_a_real_server_fills_journal_ledger_and_rejects(real_server: tuple[str, str], generate: Any, tasks: Any, tmp_path: Path) -> None:
+def test_a_real_server_fills_journal_ledger_and_rejects(
+    real_server: tuple[str, str], generate: Any, tasks: Any, tmp_path: Path
+) -> None:
     """Random weights write no JSON, and this server takes no notice of response_format: every reply is a reject."""
     url, name = real_server
-    words = ["--model", name, "--answer-tokens", 24, "--per-row", 2, "--concurrency", 2, "--ledger", tmp_path / "ledger.jsonl"]
+    words = [
+        "--model",
+        name,
+        "--answer-tokens",
+        24,
+        "--per-row",
+        2,
+        "--concurrency",
+        2,
+        "--ledger",
+        tmp_path / "ledger.jsonl",
+    ]
     done = generate(url, tasks[2:4], *words)
     assert done.rc == 1 and done.rows == [] and "no reply was usable" in done.err, done.err
     found = done.summary["measures"]
@@ -147,17 +210,33 @@ def test_a_real_server_fills_journal_ledger_and_rejects(real_server: tuple[str, 
         "wrong schema",
         "empty field",
     }
-    assert 4 <= found["ledger"]["requests"] <= 8 and found["ledger"]["completion_tokens"] > 4 and found["ledger"]["estimated_usage"] == 0
+    assert (
+        4 <= found["ledger"]["requests"] <= 8
+        and found["ledger"]["completion_tokens"] > 4
+        and found["ledger"]["estimated_usage"] == 0
+    )
     assert len(done.rejects) == 4 and any(reject["text"] for reject in done.rejects)
-    journal = [json.loads(line) for line in (tmp_path / "out.jsonl.journal" / "answers.jsonl").read_text().splitlines()]
-    assert sum("key" in entry for entry in journal) == found["ledger"]["requests"] and "probe" in journal[0]["note"]
+    journal = [
+        json.loads(line)
+        for line in (tmp_path / "out.jsonl.journal" / "answers.jsonl").read_text().splitlines()
+    ]
+    assert (
+        sum("key" in entry for entry in journal) == found["ledger"]["requests"]
+        and "probe" in journal[0]["note"]
+    )
     again = generate("http://127.0.0.1:9/v1", tasks[2:4], *words)
     assert again.rejects == done.rejects and again.summary["measures"]["this_run"]["asked_now"] == 0
     assert {
-        row["name"]: row["value"] for row in map(json.loads, (tmp_path / "ledger.jsonl").read_text().splitlines()) if "task" not in row
+        row["name"]: row["value"]
+        for row in map(json.loads, (tmp_path / "ledger.jsonl").read_text().splitlines())
+        if "task" not in row
     }["requests"] == found["ledger"]["requests"]
 
 
-def test_a_model_that_the_real_server_does_not_have_stops_the_run(real_server: tuple[str, str], generate: Any, tasks: Any) -> None:
+def test_a_model_that_the_real_server_does_not_have_stops_the_run(
+    real_server: tuple[str, str], generate: Any, tasks: Any
+) -> None:
     done = generate(real_server[0], tasks[2:3], "--model", "no/such-model", "--retries", 1)
-    assert done.rc == 1 and "HTTP" in done.err and "Traceback" not in done.err.splitlines()[0], done.err
+    assert done.rc == 1 and "HTTP" in done.err and "Traceback" not in done.err.splitlines()[0], (
+        done.err
+    )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 from synthgen.prompts import attributes
 from synthgen.prompts.library import Materials, fill, quoted
 
@@ -19,7 +19,13 @@ PAPER = {  # tables 8 to 13 of arXiv 2401.00368
     ("short-long", "difficulty"): ["high school", "college", "PhD"],
     ("short-long", "clarity"): ["clear", "understandable with some effort", "ambiguous"],
     ("short-long", "num_words"): ["50", "100", "200", "300", "400", "500"],
-    ("long-short", "num_words"): ["less than 10", "at least 10", "at least 50", "at least 100", "at least 200"],
+    ("long-short", "num_words"): [
+        "less than 10",
+        "at least 10",
+        "at least 50",
+        "at least 100",
+        "at least 200",
+    ],
     ("long-short", "difficulty"): ["high school", "college", "PhD"],
     ("long-short", "clarity"): ["clear", "understandable with some effort", "ambiguous"],
     ("long-long", "num_words"): ["at least 300"],
@@ -40,7 +46,9 @@ def test_a_value_set_is_the_papers(group: str, axis: str) -> None:
 
 
 def test_the_groups_have_no_other_axes() -> None:
-    assert {(group, axis) for group, found in OURS.axes.items() if group != "queries" for axis in found} == set(PAPER)
+    assert {
+        (group, axis) for group, found in OURS.axes.items() if group != "queries" for axis in found
+    } == set(PAPER)
     assert OURS.axes["short-short"] == {}
 
 
@@ -68,7 +76,9 @@ def test_a_pair_of_languages_is_never_one_language() -> None:
 
 
 def test_every_value_of_an_axis_is_drawn_about_as_often() -> None:
-    drawn = Counter(attributes.sample(OURS.axes["short-long"], 0, str(i))["num_words"] for i in range(6000))
+    drawn = Counter(
+        attributes.sample(OURS.axes["short-long"], 0, str(i))["num_words"] for i in range(6000)
+    )
     assert set(drawn) == set(PAPER["short-long", "num_words"])
     assert all(850 < count < 1150 for count in drawn.values())
 
@@ -80,7 +90,11 @@ def test_a_new_axis_changes_no_draw_of_the_others() -> None:
 
 
 def test_seeds_and_slots_draw_apart() -> None:
-    drawn = {tuple(attributes.sample(OURS.axes["short-long"], seed, slot).values()) for seed in range(10) for slot in "abcdefghij"}
+    drawn = {
+        tuple(attributes.sample(OURS.axes["short-long"], seed, slot).values())
+        for seed in range(10)
+        for slot in "abcdefghij"
+    }
     assert len(drawn) > 60
 
 
@@ -100,8 +114,14 @@ def test_a_length_is_read_as_a_range_of_words(value: str, bounds: tuple[int, int
     assert attributes.words_asked(value) == bounds
 
 
-@given(st.lists(st.text(min_size=1), min_size=1, unique=True), st.integers(0, 50), st.integers(0, 2**40))
-def test_what_is_chosen_is_different_and_of_the_list(items: list[str], count: int, seed: int) -> None:
+@given(
+    st.lists(st.text(min_size=1), min_size=1, unique=True),
+    st.integers(0, 50),
+    st.integers(0, 2**40),
+)
+def test_what_is_chosen_is_different_and_of_the_list(
+    items: list[str], count: int, seed: int
+) -> None:
     found = attributes.chosen(items, count, seed, "slot")
     assert len(found) == len(set(found)) == min(count, len(items)) and set(found) <= set(items)
 
@@ -137,20 +157,20 @@ def test_a_users_file_stands_in_for_ours_and_the_rest_stays(tmp_path) -> None:
 )
 def test_a_wrong_file_is_refused_by_name(name: str, content: str, told: str, tmp_path) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(Refused, match=told):
+    with pytest.raises(InputError, match=told):
         found = Materials(str(tmp_path))
         assert found.axes and found.languages()
 
 
 def test_a_prompt_that_names_an_unknown_place_is_refused(tmp_path) -> None:
     (tmp_path / "judge.md").write_text("{query} {nonsense} {format}")
-    with pytest.raises(Refused, match="nonsense"):
+    with pytest.raises(InputError, match="nonsense"):
         Materials(str(tmp_path)).template("judge", {"query", "format"})
     (tmp_path / "judge.md").write_text("{query}")
-    with pytest.raises(Refused, match="format"):
+    with pytest.raises(InputError, match="format"):
         Materials(str(tmp_path)).template("judge", {"query", "format"})
 
 
 def test_a_prompts_folder_that_is_none_is_wrong_usage(tmp_path) -> None:
-    with pytest.raises(Usage):
+    with pytest.raises(UsageError):
         Materials(str(tmp_path / "no"))

@@ -11,7 +11,9 @@ from synthgen.prompts.library import Materials
 TABLE = {entry.code: entry for entry in Materials().languages()}
 SPANISH = "El búho caza por la noche, cuando los ratones salen de sus agujeros y buscan comida en el prado."
 BOSNIAN = "Sova lovi noću, kada miševi izađu iz svojih rupa i traže hranu na livadi pored šume."
-INDONESIAN = "Burung hantu berburu pada malam hari ketika tikus keluar dari lubangnya untuk mencari makan."
+INDONESIAN = (
+    "Burung hantu berburu pada malam hari ketika tikus keluar dari lubangnya untuk mencari makan."
+)
 GERMAN = "Die Eule jagt in der Nacht, wenn die Mäuse ihre Löcher verlassen und auf der Wiese nach Futter suchen."
 ENGLISH = "The owl hunts at night, when the mice leave their holes and look for food on the meadow."
 
@@ -49,7 +51,14 @@ def test_control_characters_become_blanks_and_line_feeds_stay() -> None:
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("one two, three!", 3), ("a - b", 2), ("", 0), ("don't", 1), ("这是一个用来测试的句子", 11 / 1.6), ("東京 is big", 2 + 2 / 1.6)],
+    [
+        ("one two, three!", 3),
+        ("a - b", 2),
+        ("", 0),
+        ("don't", 1),
+        ("这是一个用来测试的句子", 11 / 1.6),
+        ("東京 is big", 2 + 2 / 1.6),
+    ],
 )
 def test_words_are_counted_in_every_script(text: str, count: float) -> None:
     assert text_validation.words(text) == pytest.approx(count)
@@ -70,8 +79,12 @@ def test_words_are_counted_in_every_script(text: str, count: float) -> None:
         (3, "clear", 0, True),
     ],
 )
-def test_lengths_are_held_to_what_was_asked_and_the_slack(count: int, asked: str, slack: float, fits: bool) -> None:
-    assert reason(text_validation.of_length, " ".join(["word"] * count), asked, slack, "x") == (None if fits else "wrong length")
+def test_lengths_are_held_to_what_was_asked_and_the_slack(
+    count: int, asked: str, slack: float, fits: bool
+) -> None:
+    assert reason(text_validation.of_length, " ".join(["word"] * count), asked, slack, "x") == (
+        None if fits else "wrong length"
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,8 +99,12 @@ def test_lengths_are_held_to_what_was_asked_and_the_slack(count: int, asked: str
         ("short English query", "de", True),
     ],
 )  # fmt: skip
-def test_a_text_that_is_plainly_in_another_language_is_noticed(text: str, code: str, fits: bool) -> None:
-    assert reason(language_check.in_language, text, TABLE[code], "x") == (None if fits else "wrong language")
+def test_a_text_that_is_plainly_in_another_language_is_noticed(
+    text: str, code: str, fits: bool
+) -> None:
+    assert reason(language_check.in_language, text, TABLE[code], "x") == (
+        None if fits else "wrong language"
+    )
 
 
 def test_a_text_that_repeats_the_prompt_or_names_its_fields_is_a_leak() -> None:
@@ -95,14 +112,22 @@ def test_a_text_that_repeats_the_prompt_or_names_its_fields_is_a_leak() -> None:
     leaks = text_validation.pieces(template)
     fields = ("user_query", "positive_document")
     said = "a document that looks as if it served the query, by its subject"
-    assert reason(text_validation.no_leak, f"Well: {said}.", leaks, fields, "x") == "instruction leak"
-    assert reason(text_validation.no_leak, "see positive_document above", leaks, fields, "x") == "instruction leak"
+    assert (
+        reason(text_validation.no_leak, f"Well: {said}.", leaks, fields, "x") == "instruction leak"
+    )
+    assert (
+        reason(text_validation.no_leak, "see positive_document above", leaks, fields, "x")
+        == "instruction leak"
+    )
     assert reason(text_validation.no_leak, ENGLISH, leaks, fields, "x") is None
 
 
 def test_what_is_filled_into_a_prompt_is_no_leak() -> None:
     leaks = text_validation.pieces("Write about this: {text} now.")
-    assert reason(text_validation.no_leak, "one two three four five six seven eight", leaks, (), "x") is None
+    assert (
+        reason(text_validation.no_leak, "one two three four five six seven eight", leaks, (), "x")
+        is None
+    )
 
 
 def test_texts_that_differ_in_case_and_blanks_alone_are_the_same() -> None:
@@ -112,4 +137,6 @@ def test_texts_that_differ_in_case_and_blanks_alone_are_the_same() -> None:
 
 def test_a_quotation_must_stand_in_the_passage() -> None:
     assert text_validation.stands_in('"The OWL hunts..."', "At night the owl\nhunts mice")
-    assert not text_validation.stands_in("the owl sleeps", "the owl hunts") and not text_validation.stands_in(".", "a . b")
+    assert not text_validation.stands_in(
+        "the owl sleeps", "the owl hunts"
+    ) and not text_validation.stands_in(".", "a . b")

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fletching import help
-from fletching.arguments import describe, option, parse, positional, required
-from fletching.errors import Refused, Terminated, Usage
+from fletching.errors import InputError, Terminated, UsageError
+from fletching.options.fields import describe
+from fletching.parsing import parse
 from fletching.report import Report
 
-__all__ = ["Tool", "describe", "help_text", "main", "option", "parse", "positional", "required", "row_options"]
+__all__ = ["Tool", "help_text", "main", "row_options"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Tool:
 
     name: str
     options: type
-    run: Callable[[Any, Report], int | None]  # None or 0: done; 1: a target that was asked for was missed
+    run: Callable[
+        [Any, Report], int | None
+    ]  # None or 0: done; 1: a target that was asked for was missed
     doc: str
     usage: str
 
@@ -48,7 +51,9 @@ def _answer(tool: Tool, argv: Sequence[str]) -> str | None:
     if "--version" in words:
         return f"{tool.name} {tool.version} (fletching {importlib.metadata.version('fletching')})\n"
     if "--help-all" in words or "--help" in words or "-h" in words:
-        return help_text(tool, "--help-all" in words, min(100, shutil.get_terminal_size((100, 24)).columns))
+        return help_text(
+            tool, "--help-all" in words, min(100, shutil.get_terminal_size((100, 24)).columns)
+        )
     return None
 
 
@@ -71,7 +76,7 @@ def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
             sys.stdout.write(answer)
             sys.stdout.flush()
             return 0
-        options = parse(tool.options, argv)
+        options: Any = parse(tool.options, argv)
         _check_summary(options.json_summary)
         report = Report(tool.name, quiet=options.quiet, json_summary=options.json_summary)
         with _signals():
@@ -95,27 +100,42 @@ def _check_summary(path: str | None) -> None:
     """It is written last: what would fail then must fail now."""
     folder = os.path.dirname(path or "") or "."
     if path and not os.path.isdir(folder):
-        raise Usage(f"the folder of --json-summary {path} does not exist", f"mkdir -p {folder}")
+        raise UsageError(
+            f"the folder of --json-summary {path} does not exist", f"mkdir -p {folder}"
+        )
     if path and os.path.isdir(path):
-        raise Usage(f"--json-summary {path} is a folder", f"name a file in it: {os.path.join(path, 'summary.json')}")
+        raise UsageError(
+            f"--json-summary {path} is a folder",
+            f"name a file in it: {os.path.join(path, 'summary.json')}",
+        )
 
 
 def _explain(error: Exception) -> tuple[str, str, int]:
-    if isinstance(error, Refused):
+    if isinstance(error, InputError):
         return error.what, error.fix, error.code
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror.lower()}{where}", "check the path, its rights and the free space", 1
+        return (
+            f"{error.strerror.lower()}{where}",
+            "check the path, its rights and the free space",
+            1,
+        )
     if isinstance(error, MemoryError):
         return "out of memory", "use --limit, smaller batches or a machine with more memory", 1
     told = f"{type(error).__name__}: {error}".splitlines()[0]
-    return f"unexpected failure, {told}", "run again with FLETCHING_DEBUG=1 and report the traceback", 1
+    return (
+        f"unexpected failure, {told}",
+        "run again with FLETCHING_DEBUG=1 and report the traceback",
+        1,
+    )
 
 
 def _complain(tool: str, what: str, fix: str, code: int) -> int:
     # Data can hold terminal control characters; they are shown, not obeyed.
     text = f"{tool}: {what}" + (f"\n  fix: {fix}" if fix else "")
-    print("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text), file=sys.stderr)
+    print(
+        "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text), file=sys.stderr
+    )
     try:
         sys.stdout.flush()
     except OSError:  # nobody reads it or the disk is full: Python would complain again on leaving

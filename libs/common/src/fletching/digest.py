@@ -51,7 +51,9 @@ class RowDigest:
         array = array.drop_null()
         if pa.types.is_map(array.type):
             listed = array.cast(_as_list(array.type))
-            array = cast(listed, canonical(listed.type))  # what stands in a map is not canonical yet
+            array = cast(
+                listed, canonical(listed.type)
+            )  # what stands in a map is not canonical yet
         kind = array.type
         if pa.types.is_null(kind):
             return
@@ -91,4 +93,8 @@ def _characters(array: pa.Array) -> memoryview | bytes:
 
 
 def _as_list(kind: pa.MapType) -> pa.ListType:
-    return pa.list_(pa.struct([pa.field("key", kind.key_type, nullable=False), pa.field("value", kind.item_type)]))
+    return pa.list_(
+        pa.struct(
+            [pa.field("key", kind.key_type, nullable=False), pa.field("value", kind.item_type)]
+        )
+    )

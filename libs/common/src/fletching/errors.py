@@ -1,7 +1,7 @@
 """The one way to refuse: what is wrong, and what to do about it."""
 
 
-class Refused(Exception):
+class InputError(Exception):
     """Data or work that cannot go on; the tool exits with 1.
 
     `what` names the file, the row and the value; `fix` is the command, option or step to try.
@@ -15,7 +15,7 @@ class Refused(Exception):
         self.fix = fix
 
 
-class Usage(Refused):
+class UsageError(InputError):
     """A wrong command line or config file; the tool exits with 2."""
 
     code = 2

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import textwrap
 
-from fletching.arguments import REQUIRED, Option, describe
+from fletching.options.fields import REQUIRED, Option, describe
 
 # The groups that every tool shares stand behind the tool's own in --help.
-LAST_GROUPS = {"training": 1, "input and output": 2, "model and encoding": 3, "running": 4}
+LAST_GROUPS = {
+    "training": 1,
+    "LoRA": 2,
+    "input and output": 3,
+    "model and encoding": 4,
+    "running": 5,
+}
 
 
 def text(doc: str, usage: str, options: type, everything: bool = False, width: int = 100) -> str:
@@ -21,7 +27,12 @@ def text(doc: str, usage: str, options: type, everything: bool = False, width: i
         lines += ["", group]
         for opt in groups[group]:
             lines += _entry(opt, width)
-    lines += ["", "  --help, --help-all, --version" if everything else "  --help-all: every option    --version"]
+    lines += [
+        "",
+        "  --help, --help-all, --version"
+        if everything
+        else "  --help-all: every option    --version",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -46,5 +57,7 @@ def _entry(opt: Option, width: int) -> list[str]:
     column = 26
     wrapped = textwrap.wrap(text, width - column) or [""]
     head = "  " + head
-    first = [head + " " * (column - len(head)) + wrapped.pop(0)] if len(head) < column - 1 else [head]
+    first = (
+        [head + " " * (column - len(head)) + wrapped.pop(0)] if len(head) < column - 1 else [head]
+    )
     return first + [" " * column + line for line in wrapped]

@@ -16,7 +16,9 @@ END_KEY = b"fletching.end"
 UNKNOWN = "unknown program"
 
 
-def step(tool: str, version: str, options: dict[str, Any], sources: list[dict[str, Any]]) -> dict[str, Any]:
+def step(
+    tool: str, version: str, options: dict[str, Any], sources: list[dict[str, Any]]
+) -> dict[str, Any]:
     """One node of the lineage tree. Equal sources (shards of one run) are named once."""
     seen: list[dict[str, Any]] = []
     for source in sources:

@@ -1,6 +1,6 @@
 """The exchange contract of `schemas/`, loaded from its JSON files and enforced at the border.
 
-`Plan` is made once from the columns of an input and then applied to each batch: it finds the columns
+`ColumnMapping` is made once from the columns of an input and then applied to each batch: it finds the columns
 (also under the names that the field uses for them), brings every type to its canonical form (string,
 list<string>, fixed_size_list; no dictionaries, views or large types), fills what may be filled and
 checks every promise of the schema. Unknown columns pass through.
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.text import content_id
 
 NAMES = ("examples", "texts", "vectors", "tasks", "measures")
@@ -93,7 +93,9 @@ def load(name: str) -> Schema:
 
 
 def _field(stated: dict[str, Any]) -> Field:
-    frozen: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
+    frozen: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()
+    }
     return Field(**frozen)
 
 
@@ -124,7 +126,12 @@ def canonical(kind: pa.DataType) -> pa.DataType:
         return pa.binary()
     if is_.is_fixed_size_list(kind):
         return pa.list_(canonical(kind.value_type), kind.list_size)
-    if is_.is_list(kind) or is_.is_large_list(kind) or is_.is_list_view(kind) or is_.is_large_list_view(kind):
+    if (
+        is_.is_list(kind)
+        or is_.is_large_list(kind)
+        or is_.is_list_view(kind)
+        or is_.is_large_list_view(kind)
+    ):
         return pa.list_(canonical(kind.value_type))
     if is_.is_struct(kind):
         return pa.struct([pa.field(f.name, canonical(f.type), f.nullable) for f in kind])
@@ -151,7 +158,9 @@ def cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
         listed = _is_list(array.type)
         items = cast(array.flatten() if listed else array, kind.value_type)
         lengths = (
-            pc.if_else(array.is_valid(), pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+            pc.if_else(array.is_valid(), pc.list_value_length(array), 0).to_numpy(
+                zero_copy_only=False
+            )
             if listed
             else np.ones(len(array), int)
         )
@@ -176,33 +185,43 @@ def _fits(kind: pa.DataType, field: Field) -> bool:
     if is_.is_null(kind):
         return field.nullable or bool(field.filled)
     if field.type.startswith("fixed_size_list"):
-        return is_.is_fixed_size_list(kind) and (is_.is_float32(kind.value_type) or is_.is_float16(kind.value_type))
+        return is_.is_fixed_size_list(kind) and (
+            is_.is_float32(kind.value_type) or is_.is_float16(kind.value_type)
+        )
     if field.type.startswith("list"):
         kind = kind.value_type if _is_list(kind) else kind
     if "string" in field.type:
         return is_.is_string(kind) or is_.is_null(kind) or (field.is_id and is_.is_integer(kind))
-    return is_.is_integer(kind) or is_.is_null(kind) or (is_.is_floating(kind) and "float" in field.type)
+    return (
+        is_.is_integer(kind)
+        or is_.is_null(kind)
+        or (is_.is_floating(kind) and "float" in field.type)
+    )
 
 
 # --- the plan ------------------------------------------------------------------------------------
 
 
-class Plan:
+class ColumnMapping:
     """How batches with these columns become rows of this schema."""
 
     def __init__(self, schema: Schema, arrow: pa.Schema, where: str) -> None:
         self.schema, self.where = schema, where
         twice = sorted({name for name in arrow.names if arrow.names.count(name) > 1})
         if twice:
-            raise Refused(f"{where}: column `{twice[0]}` stands there twice", "rename or drop one of them")
+            raise InputError(
+                f"{where}: column `{twice[0]}` stands there twice", "rename or drop one of them"
+            )
         self.sources: dict[str, str] = {}  # our column: the input's column
         for field in schema.fields:
-            found = next((name for name in (field.name, *field.aliases) if name in arrow.names), None)
+            found = next(
+                (name for name in (field.name, *field.aliases) if name in arrow.names), None
+            )
             if found:
                 self._check_type(field, arrow.field(found))
                 self.sources[field.name] = found
             elif field.required:
-                raise Refused(
+                raise InputError(
                     f"{where} has no column `{field.name}`, which {schema.name} needs; it has {_names(arrow)}",
                     f"rename the column, or make {schema.name} with csv2pairs"
                     if schema.name in ("examples", "texts")
@@ -213,7 +232,9 @@ class Plan:
         used = set(self.sources.values())
         unknown = [pa.field(f.name, canonical(f.type)) for f in arrow if f.name not in used]
         known = [
-            pa.field(f.name, f.arrow or canonical(arrow.field(self.sources[f.name]).type), f.nullable)
+            pa.field(
+                f.name, f.arrow or canonical(arrow.field(self.sources[f.name]).type), f.nullable
+            )
             for f in schema.fields
             if f.name in self.sources
         ]
@@ -232,14 +253,18 @@ class Plan:
         for field in columns:
             source = self.sources.get(field.name, field.name)
             index = batch.schema.get_field_index(source) if source else -1
-            arrays.append(cast(batch.column(index), field.type) if index >= 0 else pa.nulls(batch.num_rows, field.type))
+            arrays.append(
+                cast(batch.column(index), field.type)
+                if index >= 0
+                else pa.nulls(batch.num_rows, field.type)
+            )
         filled = fill_ids(self.schema, pa.RecordBatch.from_arrays(arrays, schema=columns))
         check(self.schema, filled, self.where, first_row)
         return filled
 
     def _check_type(self, field: Field, found: pa.Field) -> None:
         if not _fits(canonical(found.type), field):
-            raise Refused(
+            raise InputError(
                 f"{self.where}: column `{found.name}` is {found.type}, but {self.schema.name} needs {field.type}",
                 "cast the column, or name another one",
             )
@@ -258,7 +283,9 @@ def fill_ids(schema: Schema, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batch
     content = [batch.column(f.name).to_pylist() for f in schema.fields if f.required]
     ids = [
-        given if given is not None else content_id(*(part for value in parts for part in _strings(value)))
+        given
+        if given is not None
+        else content_id(*(part for value in parts for part in _strings(value)))
         for given, *parts in zip(batch.column(index).to_pylist(), *content)
     ]
     return batch.set_column(index, batch.schema.field(index), pa.array(ids, pa.string()))
@@ -281,10 +308,14 @@ def check(schema: Schema, batch: pa.RecordBatch, where: str, first_row: int = 1)
                 row = pc.index(wrong, True).as_py()
                 value = json.dumps(array[row].as_py(), ensure_ascii=False, default=str)
                 shown = value if len(value) <= 80 else value[:77] + "..."
-                raise Refused(f"{where}, row {first_row + row:,}: `{field.name}` {what} ({shown})", fix)
+                raise InputError(
+                    f"{where}, row {first_row + row:,}: `{field.name}` {what} ({shown})", fix
+                )
 
 
-def _violations(field: Field, array: pa.Array, batch: pa.RecordBatch) -> Iterable[tuple[pa.Array, str, str]]:
+def _violations(
+    field: Field, array: pa.Array, batch: pa.RecordBatch
+) -> Iterable[tuple[pa.Array, str, str]]:
     """For each promise of a field: which rows break it, what is wrong, what to do."""
     if not field.nullable:
         yield array.is_null(), "is null", "fill it or drop the row before this tool"
@@ -293,8 +324,16 @@ def _violations(field: Field, array: pa.Array, batch: pa.RecordBatch) -> Iterabl
         if items.null_count:
             yield _rows_of(array, items.is_null()), "holds a null", "drop the nulls from the list"
         if field.finite:
-            finite = pc.is_finite(items.cast(pa.float32())) if pa.types.is_float16(items.type) else pc.is_finite(items)
-            yield _rows_of(array, pc.invert(finite)), "holds a number that is not finite", "drop or score the row again"
+            finite = (
+                pc.is_finite(items.cast(pa.float32()))
+                if pa.types.is_float16(items.type)
+                else pc.is_finite(items)
+            )
+            yield (
+                _rows_of(array, pc.invert(finite)),
+                "holds a number that is not finite",
+                "drop or score the row again",
+            )
     elif field.finite:
         yield pc.invert(pc.is_finite(array)), "is not finite", "drop the row"
     if field.min_items:
@@ -304,7 +343,11 @@ def _violations(field: Field, array: pa.Array, batch: pa.RecordBatch) -> Iterabl
         lengths = pc.list_value_length(column(batch, field.aligned_with, array.type))
         # A null list has no length: what stands beside it must be null too.
         differ = pc.not_equal(pc.list_value_length(array), pc.fill_null(lengths, -1))
-        yield differ, f"has not as many items as `{field.aligned_with}`", "give one item for each, or null for none"
+        yield (
+            differ,
+            f"has not as many items as `{field.aligned_with}`",
+            "give one item for each, or null for none",
+        )
     if field.values:
         known = pc.is_in(array, pa.array([*field.values, None], pa.string()))
         yield pc.invert(known), "is none of " + ", ".join(field.values), "use one of these"

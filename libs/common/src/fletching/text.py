@@ -29,12 +29,16 @@ def content_id(*parts: str) -> str:
 
     The length of each part goes in too, so that ("ab", "c") and ("a", "bc") differ.
     """
-    content = b"".join(len(data).to_bytes(8, "little") + data for data in (part.encode() for part in parts))
+    content = b"".join(
+        len(data).to_bytes(8, "little") + data for data in (part.encode() for part in parts)
+    )
     return xxhash.xxh3_64_hexdigest(content)
 
 
 def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     """What the tokenizer sets before and behind a text: ids such as <s>, often none."""
     whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
-    before = next(start for start in range(len(whole) + 1) if whole[start : start + len(bare)] == bare)
+    before = next(
+        start for start in range(len(whole) + 1) if whole[start : start + len(bare)] == bare
+    )
     return whole[:before], whole[before + len(bare) :]

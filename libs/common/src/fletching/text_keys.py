@@ -16,10 +16,14 @@ ABSENT = np.uint64(0)  # of a null or blank text
 EMPTY = np.uint64(xxhash.xxh3_64_intdigest(b""))
 # What lower case and blanks do to ASCII: A-Z to a-z, and all that str.split takes for a blank to one.
 _ODD_BLANKS = bytes([*range(0x09, 0x0E), *range(0x1C, 0x20)])
-_PLAIN = bytes.maketrans(_ODD_BLANKS, b" " * len(_ODD_BLANKS))[:65] + bytes(range(97, 123)) + bytes(range(91, 256))
+_PLAIN = (
+    bytes.maketrans(_ODD_BLANKS, b" " * len(_ODD_BLANKS))[:65]
+    + bytes(range(97, 123))
+    + bytes(range(91, 256))
+)
 
 
-def of(texts: pa.StringArray) -> np.ndarray:
+def hash_texts(texts: pa.StringArray) -> np.ndarray:
     """xxh3-64 of each normalised text, uint64 [n]; ABSENT for nulls and blanks.
 
     ASCII, where normalising is lower case and blanks alone, is normalised as one block of bytes; the rest
@@ -32,18 +36,24 @@ def of(texts: pa.StringArray) -> np.ndarray:
     return found
 
 
-def of_few(texts: pa.StringArray) -> np.ndarray:
-    """`of` for a column of few distinct texts: each is hashed once."""
+def hash_repeated_texts(texts: pa.StringArray) -> np.ndarray:
+    """`hash_texts` for a column of few distinct texts: each is hashed once."""
     encoded = texts.fill_null("").dictionary_encode()
-    return of(encoded.dictionary)[encoded.indices.to_numpy()] if len(encoded) else np.zeros(0, np.uint64)
+    return (
+        hash_texts(encoded.dictionary)[encoded.indices.to_numpy()]
+        if len(encoded)
+        else np.zeros(0, np.uint64)
+    )
 
 
-def of_runs(texts: pa.StringArray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def hash_word_runs(texts: pa.StringArray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """(row of the text, key) of every run of `size` words in it, both [runs]; case, blanks and punctuation do not count."""
     words = [WORD.findall(normalise(text or "")) for text in texts.to_pylist()]
     owner = np.repeat(np.arange(len(words)), [len(found) for found in words])
     digest = xxhash.xxh3_64_intdigest
-    hashed = np.fromiter((digest(word.encode()) for found in words for word in found), np.uint64, len(owner))
+    hashed = np.fromiter(
+        (digest(word.encode()) for found in words for word in found), np.uint64, len(owner)
+    )
     runs = max(len(owner) - size + 1, 0)
     same = owner[:runs] == owner[size - 1 :]
     mixed = mix(*(hashed[i : i + runs] for i in range(size))) if runs else hashed[:0]
@@ -81,7 +91,9 @@ def _squeezed(content: bytes, ends: np.ndarray) -> tuple[bytes, np.ndarray, np.n
     blank = plain == ord(" ")
     after_blank = np.empty_like(blank)
     after_blank[1:] = blank[:-1]
-    after_blank[ends[:-1][np.diff(ends) > 0]] = True  # a blank at the start of a text is like a second one
+    after_blank[ends[:-1][np.diff(ends) > 0]] = (
+        True  # a blank at the start of a text is like a second one
+    )
     excess = blank & after_blank
     if excess.any():
         plain = plain[~excess]

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fletching import text_keys
-from fletching.errors import Refused
+from fletching.errors import InputError
 
 NAME = "trained-on.parquet"
 WORDS = 8  # words of a run
@@ -29,7 +29,7 @@ PROMPTS = 20  # instructions made by a model can be thousands
 META = b"fletching.trained-on"
 
 
-class TrainedOn:
+class TrainingIndex:
     """The keys of all texts that a model saw in training.
 
     whole: of whole texts; runs: of runs of 8 words, those below 2^64 / 2^halvings. Both sorted and distinct
@@ -44,9 +44,9 @@ class TrainedOn:
 
     def add(self, texts: pa.StringArray) -> None:
         """Texts in any order, as often as one likes; nulls and blanks have no key."""
-        self._take(text_keys.of(texts), text_keys.of_runs(texts, WORDS)[1], 0)
+        self._take(text_keys.hash_texts(texts), text_keys.hash_word_runs(texts, WORDS)[1], 0)
 
-    def include(self, other: TrainedOn) -> None:
+    def include(self, other: TrainingIndex) -> None:
         """What the model saw before, when it was trained from another one."""
         self._take(other.whole, other.runs, other.halvings)
 
@@ -91,8 +91,8 @@ class TrainedOn:
         )
 
 
-def load(folder: str) -> TrainedOn | None:
-    """What the model of a folder was trained on; None where nobody wrote it down. Raises Refused for a damaged file."""
+def load(folder: str) -> TrainingIndex | None:
+    """What the model of a folder was trained on; None where nobody wrote it down. Raises InputError for a damaged file."""
     path = os.path.join(folder, NAME)
     if not os.path.isfile(path):
         return None
@@ -101,17 +101,25 @@ def load(folder: str) -> TrainedOn | None:
         table.validate(full=True)
         about = json.loads(table.schema.metadata[META])
         if not str(about["version"]).startswith("1.") or about["words"] != WORDS:
-            raise Refused(f"{path} is of version {about['version']}, this program reads 1.x", "use the Fletching that wrote it")
+            raise InputError(
+                f"{path} is of version {about['version']}, this program reads 1.x",
+                "use the Fletching that wrote it",
+            )
         words, key = table["words"].to_numpy(), table["key"].to_numpy().astype(np.uint64)
-        found = TrainedOn()
+        found = TrainingIndex()
         found.halvings = int(about["halvings"])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise Refused(f"{path} is damaged ({str(error).splitlines()[0]})", "copy the model again, or delete the file") from None
+        raise InputError(
+            f"{path} is damaged ({str(error).splitlines()[0]})",
+            "copy the model again, or delete the file",
+        ) from None
     found.whole, found.runs = np.unique(key[words == 0]), np.unique(key[words == WORDS])
     return found
 
 
-def manner(model: Any, prompts: Mapping[str, Sequence[str]], lengths: dict[str, int]) -> dict[str, Any]:
+def manner(
+    model: Any, prompts: Mapping[str, Sequence[str]], lengths: dict[str, int]
+) -> dict[str, Any]:
     """How a model is trained, for its lineage: distinct prompts by role (at most 20 are told), tokens by role, pooling."""
     distinct = {role: sorted(set(found))[:PROMPTS] for role, found in prompts.items()}
     return {"prompts": distinct, "lengths": dict(lengths), "pooling": pooling(model)}

@@ -76,6 +76,7 @@ _RENAMED = {
     "use_lora": "lora",
     "lora_r": "lora-rank",
 }
-NAMES_ELSEWHERE = {theirs: text if text.startswith(("name ", "leave ")) else f"use {text}" for theirs, text in _OTHER.items()} | {
-    theirs: f"its name here is {ours}" for theirs, ours in _RENAMED.items()
-}
+FOREIGN_NAMES = {
+    theirs: text if text.startswith(("name ", "leave ")) else f"use {text}"
+    for theirs, text in _OTHER.items()
+} | {theirs: f"its name here is {ours}" for theirs, ours in _RENAMED.items()}

@@ -24,13 +24,13 @@ from contrast_train.training import dry_run
 from contrast_train.training.objective import Objective
 from contrast_train.training.retrieval_evaluator import BEST_BY, HeldOut
 from fletching import cli, lineage, training_index
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.io import Reader
-from fletching.options import Encoding
+from fletching.options import EncodingOptions
 from fletching.report import Report
 from fletching.train import hardware, metrics_log, publish
 from fletching.train.distributed import deepspeed_config, fsdp, process_group
-from fletching.train.run_dir import ROWS, VECTORS, RunFolder, step_of
+from fletching.train.run_dir import ROWS, VECTORS, RunDir, step_of
 
 if TYPE_CHECKING:
     from contrast_train.data.guide_embeddings import Guide
@@ -42,32 +42,46 @@ class Job:
     def __init__(self, options: Any, report: Report, tool: cli.Tool, run_path: str) -> None:
         self.options, self.report, self.tool = options, report, tool
         self.spooled = os.path.join(run_path, ROWS)
-        self.digest, self.loss = process_group.shared(self._spool() if process_group.first() else ("", ""))
+        self.digest, self.loss = process_group.broadcast(
+            self._spool() if process_group.is_main() else ("", "")
+        )
         registry.check(options, self.loss)
         self.tasks = task_mixing.read(options.tasks) if options.tasks else {}
         self.rows: Rows = loading.opened(options, self.spooled, self.loss, self.tasks)
         self.plan: Plan = loading.planned(options, report, self.rows, self.tasks)
         self.backbone: Backbone = backbones.load(options)
         self.similarity = self._shape()
-        self.row_prompts = task_mixing.merged_prompts(self.rows.prompts(), self.tasks, options.tasks)
+        self.row_prompts = task_mixing.merged_prompts(
+            self.rows.prompts(), self.tasks, options.tasks
+        )
         backbones.settle_prompts(self.backbone, self.row_prompts, options.query_prompt)
         model = self.backbone.model
-        model.prompts = task_mixing.save_prompts(model.prompts, self.tasks, self.backbone.prompts["document"])
+        model.prompts = task_mixing.save_prompts(
+            model.prompts, self.tasks, self.backbone.prompts["document"]
+        )
         self.held_out = self._held_out() if options.eval else None
         if self.backbone.device.type == "cpu":
             hardware.prepare_cpu(self.backbone.model)
         if options.dropout is not None:
             hardware.set_dropout(self.backbone.model, options.dropout)
         if self.loss == "simcse" and not hardware.drops(self.backbone.model):
-            raise Refused("the model drops no activations, so the two views of a text would be equal", "pass --dropout 0.1")
+            raise InputError(
+                "the model drops no activations, so the two views of a text would be equal",
+                "pass --dropout 0.1",
+            )
         self.backbone.model.to(self.backbone.device)
         if options.fsdp:
             fsdp.shard(self.backbone.model, self.backbone.device)
-        learned = registry.temperature(options, self.loss, self.similarity) if options.learn_temperature else None
+        learned = (
+            registry.temperature(options, self.loss, self.similarity)
+            if options.learn_temperature
+            else None
+        )
         self.objective = Objective(
             self.backbone.model,
             registry.build(options, self.loss, self.similarity),
-            batch_tokens=options.batch_tokens or (1024 if self.backbone.device.type == "cpu" else 32_768),
+            batch_tokens=options.batch_tokens
+            or (1024 if self.backbone.device.type == "cpu" else 32_768),
             keep_tokens=hardware.tokens_in(options.activations, self.backbone.model),
             autocast=self.backbone.autocast,
             pad_id=self.backbone.tokenizer.pad_token_id or 0,
@@ -79,28 +93,30 @@ class Job:
         """Settle what stands behind the transformer; the similarity that is trained for."""
         similarity, unnormalised = head.settle(self.backbone.model, self.options)
         if unnormalised:
-            self.report.note("the model's normalising module is left out: --similarity dot compares vectors as they are")
+            self.report.note(
+                "the model's normalising module is left out: --similarity dot compares vectors as they are"
+            )
         return similarity
 
     def collator(self, guide: Guide | None = None) -> Collator:
         return self.backbone.collator(self.loss == "simcse", guide)
 
-    def _guide(self, folder: RunFolder) -> Guide | None:
+    def _guide(self, folder: RunDir) -> Guide | None:
         """The guide's vectors of all texts, from its cache after a stop."""
         if not self.options.guide:
             return None
         from contrast_train.data.guide_embeddings import Guide
 
         given = self.options
-        encoding = Encoding(
+        encoding = EncodingOptions(
             model=given.guide, cache=folder.at(VECTORS), device=given.device, batch_tokens=given.batch_tokens,
             trust_remote_code=given.trust_remote_code,
         )  # fmt: skip
-        if not process_group.first():
-            process_group.wait()  # the first process fills the cache, the others read it
+        if not process_group.is_main():
+            process_group.barrier()  # the first process fills the cache, the others read it
         guide = Guide(self.rows, encoding, self.report)
-        if process_group.first():
-            process_group.wait()
+        if process_group.is_main():
+            process_group.barrier()
         return guide
 
     def _spool(self) -> tuple[str, str]:
@@ -110,7 +126,14 @@ class Job:
     def _held_out(self) -> HeldOut:
         options, own = self.options, self.backbone.prompts
         reader = Reader(self.report, [options.eval], "examples", count=False)
-        return HeldOut(reader, own["query"], options.eval, own["document"], self.rows.of_task, options.prompt_template)
+        return HeldOut(
+            reader,
+            own["query"],
+            options.eval,
+            own["document"],
+            self.rows.of_task,
+            options.prompt_template,
+        )
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -119,16 +142,30 @@ class Job:
             "version": self.tool.version,
             "data": self.digest,
             "model": self.backbone.fingerprint,
-            "options": cli.row_options(self.options) | {"tasks": {name: dataclasses.asdict(task) for name, task in self.tasks.items()}},
+            "options": cli.row_options(self.options)
+            | {"tasks": {name: dataclasses.asdict(task) for name, task in self.tasks.items()}},
         }
 
     @property
     def _settings(self) -> dict[str, Any]:
         """The options as the lineage shows them: no path, the same on every machine."""
-        options = {name: value for name, value in cli.row_options(self.options).items() if name not in ("model", "eval", "guide", "tasks")}
+        options = {
+            name: value
+            for name, value in cli.row_options(self.options).items()
+            if name not in ("model", "eval", "guide", "tasks")
+        }
         if self.tasks:
             options["tasks"] = {name: dataclasses.asdict(task) for name, task in self.tasks.items()}
-        return options | {"loss": self.loss} | {"model": {"fingerprint": self.backbone.fingerprint, "lengths": self.backbone.lengths}}
+        return (
+            options
+            | {"loss": self.loss}
+            | {
+                "model": {
+                    "fingerprint": self.backbone.fingerprint,
+                    "lengths": self.backbone.lengths,
+                }
+            }
+        )
 
     @property
     def updates(self) -> int:
@@ -137,7 +174,9 @@ class Job:
 
     def dry_run(self) -> None:
         dry_run.describe(self.rows, self.plan, self.backbone, self.collator(), self.report)
-        dry_run.estimate(self.rows, self.plan, self.backbone, self.collator(), self.objective, self.report)
+        dry_run.estimate(
+            self.rows, self.plan, self.backbone, self.collator(), self.objective, self.report
+        )
 
     def measure(self) -> dict[str, float]:
         """Quality on the held-out examples, as the model stands."""
@@ -148,11 +187,15 @@ class Job:
         assert self.held_out
         tokens = self.backbone.tokenize(queries, self.backbone.lengths["query"])
         tokens += self.backbone.tokenize(documents, self.backbone.lengths["document"])
-        pooled = None if self.backbone.pools_prompts else [self.backbone.prompt_tokens(prompt) for prompt in self.held_out.prompts]
+        pooled = (
+            None
+            if self.backbone.pools_prompts
+            else [self.backbone.prompt_tokens(prompt) for prompt in self.held_out.prompts]
+        )
         vectors = self.objective.embed_all(tokens, self.backbone.device, pooled)
         return vectors[: len(queries)], vectors[len(queries) :]
 
-    def train(self, folder: RunFolder, newest: str | None) -> None:
+    def train(self, folder: RunDir, newest: str | None) -> None:
         """Train, from the checkpoint `newest` where there is one, and publish the model."""
         step = step_of(newest)
         if newest:
@@ -161,7 +204,7 @@ class Job:
             dry_run.describe(self.rows, self.plan, self.backbone, self.collator(), self.report)
         log = folder.at("measures.jsonl")
         with self.report.progress("training", self.updates - step, "steps") as progress:
-            watching = metrics_log.Watch(log, progress, step)
+            watching = metrics_log.MetricsLog(log, progress, step)
             if self.held_out and not newest:
                 self._tell("before", base := self.measure())
                 watching.evaluation(0, base)
@@ -172,14 +215,16 @@ class Job:
         blended = self._blend() if self.options.blend else None
         if self.options.fsdp or self.options.deepspeed or self.options.lora_4bit:
             backbones.gather(self.backbone, self.options)
-        if process_group.first():
+        if process_group.is_main():
             self._finish(folder, log, best, blended)
 
     def _blend(self) -> dict[str, float] | None:
         """Put the mean of base and tuned weights into the model; its quality, where it can be measured."""
         model = self.backbone.model
         base = backbones.base_weights(self.options)
-        tuned = {name: weight.clone() for name, weight in fsdp.weights(model).items()}  # on a CPU they are the model's own memory
+        tuned = {
+            name: weight.clone() for name, weight in fsdp.weights(model).items()
+        }  # on a CPU they are the model's own memory
 
         def put(share: float) -> dict[str, float]:
             fsdp.put_weights(model, blends.blend(base, tuned, share))
@@ -188,7 +233,10 @@ class Job:
         share = 1.0
         if self.options.blend == "auto":
             share, found = blends.best(lambda share: put(share)[BEST_BY])
-            self.report.note("blend: " + ", ".join(f"{share:g} {BEST_BY} {value:.4f}" for share, value in found.items()))
+            self.report.note(
+                "blend: "
+                + ", ".join(f"{share:g} {BEST_BY} {value:.4f}" for share, value in found.items())
+            )
         else:
             share = float(self.options.blend)
         values = put(share)
@@ -196,55 +244,75 @@ class Job:
         self.report.measures["blend"] = share
         return values or None
 
-    def _trainer(self, folder: RunFolder, watching: metrics_log.Watch, guide: Guide | None) -> Any:
+    def _trainer(
+        self, folder: RunDir, watching: metrics_log.MetricsLog, guide: Guide | None
+    ) -> Any:
         hardware.hush_libraries()
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
         from contrast_train.training import trainer
-        from fletching.train.trainer import Course, Rhythm
+        from fletching.train.trainer import IntervalCallback, TrainingSetup
 
         options, steps = self.options, self.updates
-        course = Course(
+        course = TrainingSetup(
             rows=self.rows,
             plan=self.plan,
             collate=self.collator(guide),
             folder=folder,
             watch=watching,
-            rhythm=Rhythm.of(options, steps, evaluates=bool(self.held_out)),
+            rhythm=IntervalCallback.of(options, steps, evaluates=bool(self.held_out)),
             names=lambda rows: [self.rows.raw(row)["id"] for row in rows],
             measure=self.measure if self.held_out else None,
-            zero=deepspeed_config.read(options.deepspeed, options) if options.deepspeed else None,
+            deepspeed=deepspeed_config.read(options.deepspeed, options)
+            if options.deepspeed
+            else None,
         )
         args = trainer.arguments(options, steps, folder.path, self.backbone.device)
         made = trainer.ContrastTrainer(course, objective=self.objective, args=args)
-        if process_group.count() > 1:
-            torch.manual_seed(options.seed * process_group.count() + process_group.number())  # other dropout on other ranks
+        if process_group.world_size() > 1:
+            torch.manual_seed(
+                options.seed * process_group.world_size() + process_group.rank()
+            )  # other dropout on other ranks
         return made
 
     def _tell(self, when: str, values: dict[str, float]) -> None:
-        self.report.note(f"{when}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()) + " on the held-out examples")
+        self.report.note(
+            f"{when}: "
+            + ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+            + " on the held-out examples"
+        )
 
-    def _finish(self, folder: RunFolder, log: str, best: int | None, blended: dict[str, float] | None) -> None:
+    def _finish(
+        self, folder: RunDir, log: str, best: int | None, blended: dict[str, float] | None
+    ) -> None:
         """The model folder, complete, in its place."""
         evaluated = publish.evaluations(log)
         if best is not None:
             after = blended or evaluated[best]
             self._tell(f"after (best, step {best:,}{', blended' if blended else ''})", after)
-            self.report.measures |= {f"{name}_before": value for name, value in evaluated[0].items()} | after
+            self.report.measures |= {
+                f"{name}_before": value for name, value in evaluated[0].items()
+            } | after
         built = folder.at("model")
         os.makedirs(built, exist_ok=True)
         backbones.save(self.backbone, built, self.options)
         step = lineage.step(self.tool.name, self.tool.version, self._settings, self.reader.steps)
         name = os.path.basename(folder.output)
-        publish.write_measures(log, built, name, self.report, self.tool, self._settings, self.reader.readers)
+        publish.write_measures(
+            log, built, name, self.report, self.tool, self._settings, self.reader.readers
+        )
         end = {
             "rows": len(self.rows),
             "digest": self.digest,
             "base_model": self.backbone.fingerprint,
             "steps": self.updates,
             "best_step": best,
-            "trained": training_index.manner(self.backbone.model, self._prompts(), self.backbone.lengths),
+            "trained": training_index.manner(
+                self.backbone.model, self._prompts(), self.backbone.lengths
+            ),
         }
-        trained_on.keys(self.rows, self.plan.seen > 0, training_index.load(self.options.model)).save(built)
+        trained_on.keys(
+            self.rows, self.plan.seen > 0, training_index.load(self.options.model)
+        ).save(built)
         text = model_card.card(
             name=name,
             base=self.options.model,
@@ -254,14 +322,32 @@ class Job:
             lengths=self.backbone.lengths,
             prompts=self.backbone.model.prompts,
             measures={"base": evaluated[0], "tuned": after} if best is not None else {},
-            loss=registry.told(self.options, self.loss, self.similarity, self.objective.temperature),
+            loss=registry.told(
+                self.options, self.loss, self.similarity, self.objective.temperature
+            ),
         )
         why = "not reached by --steps" if self.plan.reaches_all else "left out by the plan"
         reached = int((self.plan.seen > 0).sum())
-        publish.publish(folder, built, self.report, step=step, end=end, card=text, rows=len(self.rows), reached=reached, why=why)
+        publish.publish(
+            folder,
+            built,
+            self.report,
+            step=step,
+            end=end,
+            card=text,
+            rows=len(self.rows),
+            reached=reached,
+            why=why,
+        )
 
     def _prompts(self) -> dict[str, list[str]]:
         """The prompts that stood before queries and documents."""
         own = self.backbone.prompts
-        documents = [own["document"], *(task.doc_prompt for task in self.tasks.values() if task.doc_prompt is not None)]
-        return {"query": [own["query"] if given is None else given for given in self.row_prompts], "document": documents}
+        documents = [
+            own["document"],
+            *(task.doc_prompt for task in self.tasks.values() if task.doc_prompt is not None),
+        ]
+        return {
+            "query": [own["query"] if given is None else given for given in self.row_prompts],
+            "document": documents,
+        }

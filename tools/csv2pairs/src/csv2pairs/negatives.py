@@ -56,7 +56,9 @@ class Holders:
         if not len(self.known):
             return np.zeros(len(text), bool)
         asked = mix(text[:, None], links)
-        found = self.known[np.searchsorted(self.known, asked).clip(max=len(self.known) - 1)] == asked
+        found = (
+            self.known[np.searchsorted(self.known, asked).clip(max=len(self.known) - 1)] == asked
+        )
         return (found & (links != ABSENT)).any(1)
 
 
@@ -68,7 +70,13 @@ class Pools:
     """
 
     def __init__(
-        self, pool: np.ndarray, text: np.ndarray, owner: np.ndarray, name: np.ndarray, links: np.ndarray, holders: Holders
+        self,
+        pool: np.ndarray,
+        text: np.ndarray,
+        owner: np.ndarray,
+        name: np.ndarray,
+        links: np.ndarray,
+        holders: Holders,
     ) -> None:
         self.links, self.holders = links, holders
         order = np.lexsort((text, pool))
@@ -93,7 +101,9 @@ class Pools:
             if not len(left):
                 return chosen
             counters = np.arange(turn * (k + SPARE), (turn + 1) * (k + SPARE), dtype=np.uint64)
-            numbers = mix(base[left][:, None], counters[None, :]) % size[left][:, None].astype(np.uint64)
+            numbers = mix(base[left][:, None], counters[None, :]) % size[left][:, None].astype(
+                np.uint64
+            )
             self._accept(left, start[left][:, None] + numbers.astype(np.int64), rows, chosen)
             left = left[chosen[left, -1] < 0]
         self._exhaust(left, at, start, size, base, rows, chosen)
@@ -107,13 +117,17 @@ class Pools:
         for own in rows.barred.T:
             wrong |= text == own[:, None]
         for own in rows.links.T:
-            wrong |= (text == own[:, None]) | ((theirs == own[:, None, None]).any(2) & (own != ABSENT)[:, None])
+            wrong |= (text == own[:, None]) | (
+                (theirs == own[:, None, None]).any(2) & (own != ABSENT)[:, None]
+            )
         row, col = np.nonzero(self.shared[inside] & ~wrong)
         if len(row):
             wrong[row, col] = self.holders.tie(text[row, col], rows.links[row])
         return ~wrong
 
-    def _accept(self, which: np.ndarray, places: np.ndarray, rows: Rows, chosen: np.ndarray) -> None:
+    def _accept(
+        self, which: np.ndarray, places: np.ndarray, rows: Rows, chosen: np.ndarray
+    ) -> None:
         """Fill the rows `which` from left to right with the proposals that fit, int64 (len(which), p)."""
         k = chosen.shape[1]
         before = chosen[which]
@@ -126,7 +140,15 @@ class Pools:
         row, column = np.nonzero(fits & (rank < k))
         chosen[which[row], rank[row, column]] = places[row, column]
 
-    def _permute(self, which: np.ndarray, start: np.ndarray, size: np.ndarray, base: np.ndarray, rows: Rows, chosen: np.ndarray) -> None:
+    def _permute(
+        self,
+        which: np.ndarray,
+        start: np.ndarray,
+        size: np.ndarray,
+        base: np.ndarray,
+        rows: Rows,
+        chosen: np.ndarray,
+    ) -> None:
         """Fill rows from their whole pool in random order. which: rows of small pools."""
         which = which[np.argsort(size[which], kind="stable")]  # pools of one size side by side
         while len(which):
@@ -139,7 +161,14 @@ class Pools:
             chosen[part[row], rank[row, column]] = places[row, column]
 
     def _exhaust(
-        self, which: np.ndarray, at: np.ndarray, start: np.ndarray, size: np.ndarray, base: np.ndarray, rows: Rows, chosen: np.ndarray
+        self,
+        which: np.ndarray,
+        at: np.ndarray,
+        start: np.ndarray,
+        size: np.ndarray,
+        base: np.ndarray,
+        rows: Rows,
+        chosen: np.ndarray,
     ) -> None:
         """Rows that are tied to nearly all of a large pool: look at all of it, once for rows alike."""
         alike = mix(at[which], rows.links[which][:, 0])
@@ -147,14 +176,20 @@ class Pools:
             group = which[alike == name]
             places = start[group[0]] + np.arange(size[group[0]])
             first = rows[group[:1]]
-            places = places[self.eligible(places[None, :], Rows(first.links[:, :1], first.barred[:, :1], first.keys))[0]]
+            places = places[
+                self.eligible(
+                    places[None, :], Rows(first.links[:, :1], first.barred[:, :1], first.keys)
+                )[0]
+            ]
             for row in group:
                 mine = places[np.argsort(mix(base[row], places), kind="stable")][None, :]
                 found = mine[self.eligible(mine, rows[np.array([row])])][: chosen.shape[1]]
                 chosen[row], chosen[row, : len(found)] = -1, found
 
 
-def _first_by_name(pool: np.ndarray, text: np.ndarray, owner: np.ndarray, name: np.ndarray, order: np.ndarray) -> np.ndarray:
+def _first_by_name(
+    pool: np.ndarray, text: np.ndarray, owner: np.ndarray, name: np.ndarray, order: np.ndarray
+) -> np.ndarray:
     """Numbers into `order`: of each text of a pool the example with the smallest name."""
     new = np.ones(len(order), bool)
     new[1:] = (pool[order[1:]] != pool[order[:-1]]) | (text[order[1:]] != text[order[:-1]])

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from csv2pairs.options import Options
 from csv2pairs.spool import Spool
 from fletching import text_keys
-from fletching.errors import Refused
-
-if TYPE_CHECKING:
-    from csv2pairs.cli import Options
+from fletching.errors import InputError
 
 UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|%{}]|^[.~ _-]|[. ]$')
 LONGEST = 200  # bytes of a value in a file name
@@ -31,7 +28,8 @@ class Part:
 def parts(spool: Spool, splits: np.ndarray, names: list[str], options: Options) -> list[Part]:
     """The files of a run, every split for every value."""
     by_split = [
-        (name, options.output and options.output.replace("{split}", name), splits == number) for number, name in enumerate(names or [""])
+        (name, options.output and options.output.replace("{split}", name), splits == number)
+        for number, name in enumerate(names or [""])
     ]
     role = options.partition_by
     if not role:
@@ -42,7 +40,9 @@ def parts(spool: Spool, splits: np.ndarray, names: list[str], options: Options) 
     for value, key in _values(column, row_keys):
         for name, path, mine in by_split:
             place = (path or "").replace(f"{{{role}}}", value)
-            found.append(Part(f"{name} {value}".strip(), place, np.flatnonzero(mine & (row_keys == key))))
+            found.append(
+                Part(f"{name} {value}".strip(), place, np.flatnonzero(mine & (row_keys == key)))
+            )
     return found
 
 
@@ -59,7 +59,10 @@ def _values(column: pa.ChunkedArray, row_keys: np.ndarray) -> list[tuple[str, np
             word = words[codes[row]] if codes[row] >= 0 else ""
             key = int(row_keys[row])
             spellings[key] = min(spellings.get(key, word), word)
-    named = [(file_name(spellings[int(key)]) if key != text_keys.ABSENT else NONE, key) for key in distinct]
+    named = [
+        (file_name(spellings[int(key)]) if key != text_keys.ABSENT else NONE, key)
+        for key in distinct
+    ]
     return sorted(named)
 
 
@@ -71,5 +74,8 @@ def file_name(value: str) -> str:
     """
     name = UNSAFE.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), value)
     if len(name.encode()) > LONGEST:
-        raise Refused(f"--partition-by: the value {value[:40]!r}... is too long for a file name", "name a column with short values")
+        raise InputError(
+            f"--partition-by: the value {value[:40]!r}... is too long for a file name",
+            "name a column with short values",
+        )
     return name

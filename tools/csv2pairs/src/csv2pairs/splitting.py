@@ -30,7 +30,9 @@ def components(links: np.ndarray) -> np.ndarray:
         while (parent[parent] != parent).any():
             parent = parent[parent]
     lonely = first < 0
-    return np.where(lonely, ABSENT, names[parent[np.where(lonely, 0, first)]] if len(names) else ABSENT)
+    return np.where(
+        lonely, ABSENT, names[parent[np.where(lonely, 0, first)]] if len(names) else ABSENT
+    )
 
 
 def assign(labels: np.ndarray, shares: dict[str, float], seed: int) -> np.ndarray:

@@ -49,7 +49,11 @@ class Numbers:
     def mapped(self) -> np.ndarray:
         self.file.close()
         shape = (self.rows, *self.shape)
-        return np.memmap(self.path, self.dtype, "r", shape=shape) if np.prod(shape) else np.zeros(shape, self.dtype)
+        return (
+            np.memmap(self.path, self.dtype, "r", shape=shape)
+            if np.prod(shape)
+            else np.zeros(shape, self.dtype)
+        )
 
 
 class Texts:
@@ -64,7 +68,11 @@ class Texts:
     def append(self, texts: pa.StringArray) -> None:
         _, offsets, values = texts.buffers()
         self.rows += len(texts)
-        ends = np.frombuffer(offsets, np.int32, len(texts) + 1, texts.offset * 4) if len(texts) else np.zeros(1, np.int32)
+        ends = (
+            np.frombuffer(offsets, np.int32, len(texts) + 1, texts.offset * 4)
+            if len(texts)
+            else np.zeros(1, np.int32)
+        )
         self.lengths.append(np.diff(ends))
         if values is not None:
             self.file.write(memoryview(values)[ends[0] : ends[-1]])
@@ -73,7 +81,9 @@ class Texts:
         self.file.close()
         offsets = np.zeros(self.rows + 1, np.int64)
         np.cumsum(self.lengths.mapped(), out=offsets[1:])
-        content = pa.py_buffer(np.memmap(self.path, np.uint8, "r")) if offsets[-1] else pa.py_buffer(b"")
+        content = (
+            pa.py_buffer(np.memmap(self.path, np.uint8, "r")) if offsets[-1] else pa.py_buffer(b"")
+        )
         return pa.LargeStringArray.from_buffers(self.rows, pa.py_buffer(offsets), content)
 
 
@@ -113,7 +123,9 @@ class Spool:
             passed.write_batch(draft.passed)
         for name, column in numbers.items():
             setattr(self, name, column.mapped())
-        self.ids, self.queries, self.items, self.text = (texts[name].mapped() for name in ("ids", "query", "items", "text"))
+        self.ids, self.queries, self.items, self.text = (
+            texts[name].mapped() for name in ("ids", "query", "items", "text")
+        )
         self.rows = len(self.ids)
         self.starts = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
         if passed:
@@ -127,7 +139,9 @@ class Spool:
     def places(self, rows: np.ndarray) -> np.ndarray:
         """Numbers of all items of these examples, int64."""
         counts = self.counts[rows]
-        return np.repeat(self.starts[rows] - np.concatenate([[0], counts.cumsum()[:-1]]), counts) + np.arange(counts.sum())
+        return np.repeat(
+            self.starts[rows] - np.concatenate([[0], counts.cumsum()[:-1]]), counts
+        ) + np.arange(counts.sum())
 
 
 def take(texts: pa.LargeStringArray, places: np.ndarray) -> pa.StringArray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fletching.errors import Usage
+from fletching.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,12 @@ class Template:
             pieces += [literal] if literal else []
             if name is not None:
                 pieces.append(batch[name].fill_null(""))
-                filled = present(batch[name]) if filled is None else pc.or_(filled, present(batch[name]))
-        return pc.if_else(filled, pc.binary_join_element_wise(*pieces, ""), pa.scalar(None, pa.string()))
+                filled = (
+                    present(batch[name]) if filled is None else pc.or_(filled, present(batch[name]))
+                )
+        return pc.if_else(
+            filled, pc.binary_join_element_wise(*pieces, ""), pa.scalar(None, pa.string())
+        )
 
 
 def parse(text: str, option: str = "--template", column: bool = False) -> Template:
@@ -52,11 +56,11 @@ def parse(text: str, option: str = "--template", column: bool = False) -> Templa
     try:
         parsed = list(string.Formatter().parse(text))
     except ValueError as error:
-        raise Usage(f"{option} {text!r} is no template: {error}", fix) from None
+        raise UsageError(f"{option} {text!r} is no template: {error}", fix) from None
     if any(spec or conversion for _, _, spec, conversion in parsed):
-        raise Usage(f"{option} {text!r} holds a format, which templates do not have", fix)
+        raise UsageError(f"{option} {text!r} holds a format, which templates do not have", fix)
     if not any(name for _, name, _, _ in parsed) or any(name == "" for _, name, _, _ in parsed):
-        raise Usage(f"{option} {text!r} names no column", fix)
+        raise UsageError(f"{option} {text!r} names no column", fix)
     return Template(tuple((literal, name) for literal, name, _, _ in parsed), text)
 
 
@@ -67,7 +71,11 @@ def fuse(templates: list[Template], batch: pa.RecordBatch) -> pa.StringArray:
         cells = template.fill(batch)
         label = f"{template.text}: " if template.is_column else ""
         pieces.append(
-            pc.if_else(present(cells), pc.binary_join_element_wise(label, pc.utf8_trim_whitespace(cells), ""), pa.scalar(None, pa.string()))
+            pc.if_else(
+                present(cells),
+                pc.binary_join_element_wise(label, pc.utf8_trim_whitespace(cells), ""),
+                pa.scalar(None, pa.string()),
+            )
         )
     fused = pc.binary_join_element_wise(*pieces, ", ", null_handling="skip")
     return pc.if_else(present(fused), fused, pa.scalar(None, pa.string()))

@@ -34,7 +34,9 @@ class Mixture:
     def __call__(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """(the sum, each loss by name without its weight)."""
         student, teacher = exact(student), exact(teacher)
-        parts = {name: OF_PAIRS[name](student, teacher) for name in OF_VECTORS if self.weights.get(name)}
+        parts = {
+            name: OF_PAIRS[name](student, teacher) for name in OF_VECTORS if self.weights.get(name)
+        }
         parts |= self._of_similarities(student, teacher)
         total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
         return total, {name: part.detach() for name, part in parts.items()}
@@ -45,7 +47,9 @@ class Mixture:
             return {}
         aim = teacher @ teacher.T  # (B, B)
         rows, columns = torch.triu_indices(len(aim), len(aim), 1, device=aim.device)
-        order = aim[rows, columns].argsort(stable=True) if "ranking" in wanted else rows  # shared by all dimensions
+        order = (
+            aim[rows, columns].argsort(stable=True) if "ranking" in wanted else rows
+        )  # shared by all dimensions
         found: dict[str, list[Tensor]] = {name: [] for name in wanted}
         for unit in prefixes(student, self.dims):
             own = unit @ unit.T  # (B, B)

@@ -20,7 +20,11 @@ def card(
     losses: list[tuple[str, float, float]],
 ) -> str:
     """losses: (name, first, last)."""
-    cut = [f"Its vectors can be cut to their first {', '.join(map(str, dims))} numbers."] if dims else []
+    cut = (
+        [f"Its vectors can be cut to their first {', '.join(map(str, dims))} numbers."]
+        if dims
+        else []
+    )
     values = [[part, f"{first:.4g}", f"{last:.4g}"] for part, first, last in losses]
     course = cards.table(["loss", "first steps", "last steps"], values)
     return cards.card(

@@ -31,7 +31,9 @@ class Collator:
     def __call__(self, numbers: list[int]) -> dict[str, Tensor]:
         texts = [self.texts[number] for number in numbers]
         prompted = [text.prompted(self.student.prompts) for text in texts]
-        tokens = self.student.tokenize(prompted, [self.student.lengths[text.role] for text in texts])
+        tokens = self.student.tokenize(
+            prompted, [self.student.lengths[text.role] for text in texts]
+        )
         return {
             "input_ids": torch.tensor([token for ids in tokens for token in ids], dtype=torch.long),
             "lengths": torch.tensor([len(ids) for ids in tokens], dtype=torch.long),
@@ -47,37 +49,51 @@ class Objective(nn.Module):
     memory; those of the others are computed again on the way back, under the same random numbers.
     """
 
-    def __init__(self, student: Student, loss: Mixture, *, batch_tokens: int, keep_tokens: int) -> None:
+    def __init__(
+        self, student: Student, loss: Mixture, *, batch_tokens: int, keep_tokens: int
+    ) -> None:
         super().__init__()
         self.student, self.loss, self.model = student, loss, student.model
         self.batch_tokens, self.keep_tokens = batch_tokens, keep_tokens
         self.parts: dict[str, Tensor] = {}  # of the last batch
 
-    def forward(self, input_ids: Tensor, lengths: Tensor, targets: Tensor, rows: Tensor | None = None) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, lengths: Tensor, targets: Tensor, rows: Tensor | None = None
+    ) -> Tensor:
         total, self.parts = self.loss(self.embed(input_ids, lengths), targets)
         # DDP takes the mean of the ranks' gradients; that of the batch is the sum, where each rank has a share of it.
-        shares = 1 if self.student.is_static else process_group.count()
+        shares = 1 if self.student.is_static else process_group.world_size()
         return total.detach() + (total - total.detach()) * shares
 
     def embed(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Vectors float32 (B, D), not normalised."""
         starts = lengths.cumsum(0) - lengths
         if self.student.is_static:  # so cheap that every rank embeds all
-            return self.model({"input_ids": tokens, "offsets": starts})["sentence_embedding"].float()
+            return self.model({"input_ids": tokens, "offsets": starts})[
+                "sentence_embedding"
+            ].float()
         mine, idle = dealt(micro_batches(lengths, self.batch_tokens))
         kept, pieces = 0, []
         for part in mine:
             kept += len(part) * int(lengths[part].max())
             again = kept > self.keep_tokens and torch.is_grad_enabled()
             arguments = padded(tokens, starts[part], lengths[part], self.student.tokenizer)
-            pieces.append(checkpoint(self._piece, *arguments, use_reentrant=False) if again else self._piece(*arguments))
-        if process_group.count() == 1:
+            pieces.append(
+                checkpoint(self._piece, *arguments, use_reentrant=False)
+                if again
+                else self._piece(*arguments)
+            )
+        if process_group.world_size() == 1:
             return torch.cat(pieces)[torch.cat(mine).argsort()]
         return everywhere(torch.cat(pieces), torch.cat(mine), len(lengths), idle)
 
     def _piece(self, ids: Tensor, mask: Tensor) -> Tensor:
         features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text"}
-        with torch.autocast(ids.device.type, self.student.autocast) if self.student.autocast else nullcontext():
+        with (
+            torch.autocast(ids.device.type, self.student.autocast)
+            if self.student.autocast
+            else nullcontext()
+        ):
             return self.model(features)["sentence_embedding"].float()
 
 
@@ -95,7 +111,7 @@ def micro_batches(lengths: Tensor, budget: int) -> list[Tensor]:
 
 def dealt(parts: list[Tensor]) -> tuple[list[Tensor], bool]:
     """(this rank's micro-batches, whether it has none). Who has none embeds one text, for DDP waits for every rank."""
-    mine = parts[process_group.number() :: process_group.count()]
+    mine = parts[process_group.rank() :: process_group.world_size()]
     return (mine, False) if mine else ([parts[0][:1]], True)
 
 
@@ -112,7 +128,9 @@ def everywhere(own: Tensor, places: Tensor, texts: int, idle: bool) -> Tensor:
     return whole + own.sum() * 0 if idle else whole.index_copy(0, places, own)
 
 
-def padded(tokens: Tensor, starts: Tensor, lengths: Tensor, tokenizer: Any) -> tuple[Tensor, Tensor]:
+def padded(
+    tokens: Tensor, starts: Tensor, lengths: Tensor, tokenizer: Any
+) -> tuple[Tensor, Tensor]:
     """(input_ids, attention_mask), both (n, width), of texts that begin at `starts`."""
     count = lengths[:, None]
     width = -(-int(count.max()) // PAD_TO) * PAD_TO
@@ -120,5 +138,9 @@ def padded(tokens: Tensor, starts: Tensor, lengths: Tensor, tokenizer: Any) -> t
     if tokenizer.padding_side == "left":
         place = place - (width - count)
     mask = (place >= 0) & (place < count)
-    ids = torch.where(mask, tokens[(starts[:, None] + place).clamp(0, len(tokens) - 1)], tokenizer.pad_token_id or 0)
+    ids = torch.where(
+        mask,
+        tokens[(starts[:, None] + place).clamp(0, len(tokens) - 1)],
+        tokenizer.pad_token_id or 0,
+    )
     return ids, mask.long()

@@ -21,7 +21,9 @@ def ranking(student: Tensor, teacher_order: Tensor, margin: float) -> Tensor:
     size = len(student)
     if size < 2:
         return student.sum() * 0
-    ordered = student[teacher_order].double()  # (M,) float64: sums of counts near M times s cancel to the loss
+    ordered = student[
+        teacher_order
+    ].double()  # (M,) float64: sums of counts near M times s cancel to the loss
     with torch.no_grad():
         as_lower, as_higher = violations(ordered, margin)
     total = (ordered * (as_lower - as_higher)).sum() + margin * as_lower.sum().double()
@@ -35,7 +37,9 @@ def violations(values: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     ranks = torch.empty_like(order)
     ranks[order] = torch.arange(size, device=values.device)
     place = torch.arange(size, device=values.device)
-    below_upper = torch.searchsorted(ascending, values + margin)  # how many values lie below values[i] + margin
+    below_upper = torch.searchsorted(
+        ascending, values + margin
+    )  # how many values lie below values[i] + margin
     below_lower = torch.searchsorted(ascending, values - margin, right=True)
     as_i = below(ranks, place + 1, torch.full_like(place, size), below_upper)
     as_j = place - below(ranks, torch.zeros_like(place), place, below_lower)
@@ -50,7 +54,9 @@ def below(ranks: Tensor, left: Tensor, right: Tensor, bound: Tensor) -> Tensor:
     count = torch.zeros_like(bound)
     for bit in reversed(range(len(ranks).bit_length())):
         is_zero = (ranks >> bit) & 1 == 0
-        zeros = torch.cat([is_zero.new_zeros(1, dtype=torch.long), is_zero.cumsum(0)])  # before each place (M+1,)
+        zeros = torch.cat(
+            [is_zero.new_zeros(1, dtype=torch.long), is_zero.cumsum(0)]
+        )  # before each place (M+1,)
         zeros_left, zeros_right = zeros[left], zeros[right]
         goes_right = (bound >> bit) & 1 == 1
         count += torch.where(goes_right, zeros_right - zeros_left, 0)

@@ -20,7 +20,9 @@ SIF = 1e-4
 TOKENS = 1024  # one-token texts in a forward pass
 
 
-def static_model(teacher: Any, texts: Iterable[list[str]], dimension: int | None, report: Report) -> tuple[Any, Tensor | None]:
+def static_model(
+    teacher: Any, texts: Iterable[list[str]], dimension: int | None, report: Report
+) -> tuple[Any, Tensor | None]:
     """(a SentenceTransformer of one StaticEmbedding, the axes (teacher's dimension, `dimension`) where it has fewer).
 
     teacher: a SentenceTransformer over token ids, on the CPU; texts: what the tokens are counted in, in parts.
@@ -41,7 +43,9 @@ def static_model(teacher: Any, texts: Iterable[list[str]], dimension: int | None
     rows, axes = principal(rows, dimension or rows.shape[1])
     weights = torch.from_numpy(SIF / (SIF + counts / max(counts.sum(), 1))).float()
     module = StaticEmbedding(tokenizer, embedding_weights=(rows * weights[:, None]).contiguous())
-    return SentenceTransformer(modules=[module], device="cpu", prompts=dict(teacher.prompts or {})), axes
+    return SentenceTransformer(
+        modules=[module], device="cpu", prompts=dict(teacher.prompts or {})
+    ), axes
 
 
 @torch.inference_mode()
@@ -55,8 +59,14 @@ def token_vectors(teacher: Any, size: int, report: Report) -> Tensor:
     found = []
     with report.progress("token vectors", size, "tokens") as progress:
         for first in range(0, size, TOKENS):
-            ids = torch.tensor([[*before, token, *after] for token in range(first, min(first + TOKENS, size))])
-            features = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "modality": "text"}
+            ids = torch.tensor(
+                [[*before, token, *after] for token in range(first, min(first + TOKENS, size))]
+            )
+            features = {
+                "input_ids": ids,
+                "attention_mask": torch.ones_like(ids),
+                "modality": "text",
+            }
             found.append(teacher(features)["sentence_embedding"].float())
             progress.advance(len(ids))
     return torch.cat(found)
@@ -69,5 +79,7 @@ def principal(rows: Tensor, dimension: int) -> tuple[Tensor, Tensor | None]:
         return centred, None
     _, axes = torch.linalg.eigh((centred.T @ centred).double())  # rising eigenvalues
     chosen = axes.flip(1)[:, :dimension].float()
-    chosen = chosen * chosen.gather(0, chosen.abs().argmax(0, keepdim=True)).sign()  # eigenvectors have no sign of their own
+    chosen = (
+        chosen * chosen.gather(0, chosen.abs().argmax(0, keepdim=True)).sign()
+    )  # eigenvectors have no sign of their own
     return centred @ chosen, chosen

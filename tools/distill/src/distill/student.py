@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fletching.encode import model as models
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 from fletching.train import hardware, publish
 
 
@@ -39,7 +39,10 @@ class Student:
             return []
         if self.is_static:
             return [
-                encoding.ids[:length] for encoding, length in zip(self.tokenizer.encode_batch(texts, add_special_tokens=False), lengths)
+                encoding.ids[:length]
+                for encoding, length in zip(
+                    self.tokenizer.encode_batch(texts, add_special_tokens=False), lengths
+                )
             ]
         found: list[list[int]] = [[]] * len(texts)
         for length in set(lengths):
@@ -56,41 +59,60 @@ class Student:
         return found
 
 
-def prepare(options: Any, model: Any, teacher_dimension: int, *, is_static: bool, aligned: torch.Tensor | None = None) -> Student:
+def prepare(
+    options: Any,
+    model: Any,
+    teacher_dimension: int,
+    *,
+    is_static: bool,
+    aligned: torch.Tensor | None = None,
+) -> Student:
     """The student of a loaded model. aligned: the first weights of the projection (teacher's dimension, D), where known.
 
-    Raises Refused or Usage where the model cannot be trained here, or the losses need a projection that is not wanted.
+    Raises InputError or Usage where the model cannot be trained here, or the losses need a projection that is not wanted.
     """
     if options.dtype == "float16":
-        raise Usage("--dtype float16 loses small gradients", "use bfloat16 or float32")
+        raise UsageError("--dtype float16 loses small gradients", "use bfloat16 or float32")
     if not is_static:
         check_transformer(model, options.model or options.teacher[0])
     fingerprint = models.fingerprint(model)
     name = hardware.device(options.device)
     number_type = models.number_type(options.dtype, name)
     roles = ("query", "document")
-    given = {"query": (options.query_prompt, options.query_length), "document": (options.doc_prompt, options.doc_length)}
+    given = {
+        "query": (options.query_prompt, options.query_length),
+        "document": (options.doc_prompt, options.doc_length),
+    }
     prompts = {role: models.role_prompt(model, role, given[role][0]) for role in roles}
     lengths = {role: models.role_length(model, role, given[role][1]) for role in roles}
-    model.prompts = dict(model.prompts or {}) | {role: prompt for role, prompt in prompts.items() if prompt}
+    model.prompts = dict(model.prompts or {}) | {
+        role: prompt for role, prompt in prompts.items() if prompt
+    }
     while type(model[-1]).__name__ == "Normalize":
         del model[-1]
     saved = project(model, options, teacher_dimension, aligned)
     autocast = number_type if number_type != torch.float32 and not is_static else None
     # Masters of the weights are float32, whatever the products are computed in.
-    return Student(model.float(), fingerprint, torch.device(name), autocast, prompts, lengths, is_static, saved)
+    return Student(
+        model.float(), fingerprint, torch.device(name), autocast, prompts, lengths, is_static, saved
+    )
 
 
 def check_transformer(model: Any, name: str) -> None:
     first = model[0]
-    if type(first).__name__ != "Transformer" or set(first.modality_config) != {"text"} or not hasattr(first.tokenizer, "pad"):
-        raise Refused(
+    if (
+        type(first).__name__ != "Transformer"
+        or set(first.modality_config) != {"text"}
+        or not hasattr(first.tokenizer, "pad")
+    ):
+        raise InputError(
             f"--model {name} is no transformer over token ids but {type(first).__name__}",
             "train a model whose first module is a Transformer, or pass --student static",
         )
     if not all(getattr(module, "include_prompt", True) for module in model):
-        raise Refused(
-            f"--model {name} leaves the prompt out of pooling, which is not supported yet", "set include_prompt to true in its pooling"
+        raise InputError(
+            f"--model {name} leaves the prompt out of pooling, which is not supported yet",
+            "set include_prompt to true in its pooling",
         )
 
 
@@ -103,7 +125,7 @@ def project(model: Any, options: Any, dimension: int, aligned: torch.Tensor | No
         wanted = "none" if own == dimension else "keep"
     if wanted == "none":
         if own != dimension and (options.cosine_weight or options.mse_weight):
-            raise Usage(
+            raise UsageError(
                 f"the student has {own} dimensions, the teacher {dimension}, and --projection is none",
                 "pass --projection keep or drop; or --cosine-weight 0 --mse-weight 0: the other losses compare similarities alone",
             )
@@ -115,13 +137,17 @@ def project(model: Any, options: Any, dimension: int, aligned: torch.Tensor | No
                 head.linear.weight.copy_(aligned)
         model.append(head)
     if wanted == "drop" and options.matryoshka:
-        raise Usage(
-            "--matryoshka shortens the projection's output, and --projection drop saves the model without it", "pass --projection keep"
+        raise UsageError(
+            "--matryoshka shortens the projection's output, and --projection drop saves the model without it",
+            "pass --projection keep",
         )
     trained = dimension if wanted != "none" else own
     too_many = [dim for dim in options.matryoshka if dim > trained]
     if too_many:
-        raise Usage(f"--matryoshka {too_many[0]} is above the student's {trained} dimensions", f"pass at most {trained}")
+        raise UsageError(
+            f"--matryoshka {too_many[0]} is above the student's {trained} dimensions",
+            f"pass at most {trained}",
+        )
     return bare if wanted == "drop" else len(model)
 
 
@@ -137,9 +163,14 @@ def drop_layers(model: Any, layers: int) -> None:
         if isinstance(child, nn.ModuleList) and len(child) == have
     ]
     if layers > have:
-        raise Usage(f"--student-layers {layers}: the model has {have} layers", f"pass at most {have}")
+        raise UsageError(
+            f"--student-layers {layers}: the model has {have} layers", f"pass at most {have}"
+        )
     if len(found) != 1:
-        raise Refused("--student-layers: the layers of this architecture cannot be told", "make the smaller model yourself: --model")
+        raise InputError(
+            "--student-layers: the layers of this architecture cannot be told",
+            "make the smaller model yourself: --model",
+        )
     kept = kept_layers(have, layers)
     parent, name = found[0]
     setattr(parent, name, nn.ModuleList([getattr(parent, name)[number] for number in kept]))
@@ -167,15 +198,25 @@ def save(student: Student, folder: str, *, trust_remote_code: bool) -> int:
 
     trained = student.model.eval().to("cpu")
     modules = [*list(trained)[: student.saved], Normalize()]
-    model = SentenceTransformer(modules=modules, device="cpu", prompts=trained.prompts, similarity_fn_name="cosine")
+    model = SentenceTransformer(
+        modules=modules, device="cpu", prompts=trained.prompts, similarity_fn_name="cosine"
+    )
     if not student.is_static:
         model.max_seq_length = max(model.max_seq_length or 0, *student.lengths.values())
     model.save_pretrained(folder, create_model_card=False, safe_serialization=True)
     publish.save_code(modules, folder)
     probe = ["a", "What is the capital of France?", "def add(a, b):\n    return a + b\n" * 3]
     settings = {"use_safetensors": True}
-    again = SentenceTransformer(folder, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=settings)
-    ours, theirs = (each.encode(probe, convert_to_tensor=True, show_progress_bar=False) for each in (model, again))
+    again = SentenceTransformer(
+        folder, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=settings
+    )
+    ours, theirs = (
+        each.encode(probe, convert_to_tensor=True, show_progress_bar=False)
+        for each in (model, again)
+    )
     if not torch.allclose(ours, theirs, atol=1e-5):
-        raise Refused("the saved model gives other vectors than the trained one", "report this; the checkpoints stand in the .run folder")
+        raise InputError(
+            "the saved model gives other vectors than the trained one",
+            "report this; the checkpoints stand in the .run folder",
+        )
     return model.get_embedding_dimension() or len(ours[0])

@@ -13,20 +13,25 @@ import numpy as np
 
 from distill.teachers import Teacher
 from distill.text_dataset import Texts
-from fletching.errors import Usage
+from fletching.errors import UsageError
 from fletching.report import Report
 
 
-def targets(texts: Texts, teachers: Sequence[Teacher], weights: Sequence[float], report: Report, path: str) -> np.ndarray:
+def targets(
+    texts: Texts, teachers: Sequence[Teacher], weights: Sequence[float], report: Report, path: str
+) -> np.ndarray:
     """Unit vectors float16 [texts, sum of the teachers' dimensions], mapped from a new file at `path`.
 
-    Raises Refused, with counts, where a teacher has no vector for a text; Usage where there is not one weight a teacher.
+    Raises InputError, with counts, where a teacher has no vector for a text; Usage where there is not one weight a teacher.
     """
     if weights and len(weights) != len(teachers):
-        raise Usage(f"--teacher-weights has {len(weights)} numbers for {len(teachers)} teachers", "give one weight a teacher")
+        raise UsageError(
+            f"--teacher-weights has {len(weights)} numbers for {len(teachers)} teachers",
+            "give one weight a teacher",
+        )
     given = weights or [1.0] * len(teachers)
     if not sum(given):
-        raise Usage("--teacher-weights are all zero", "give one of them a weight")
+        raise UsageError("--teacher-weights are all zero", "give one of them a weight")
     shares = [weight / sum(given) for weight in given]
     width = sum(teacher.dimension for teacher in teachers)
     os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -18,9 +18,9 @@ import xxhash
 from distill.text_dataset import Texts
 from fletching import schema
 from fletching.encode import Encoder
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 from fletching.io import Reader
-from fletching.options import Encoding
+from fletching.options import EncodingOptions
 from fletching.report import Report
 from fletching.text import text_hash
 
@@ -38,14 +38,14 @@ class Teacher(Protocol):
     def vectors(self, texts: Texts, report: Report) -> Found: ...
 
 
-class Model:
+class ModelTeacher:
     """A sentence-transformers model, run here; its vectors are kept as float16 shards until the run is done."""
 
-    def __init__(self, options: Encoding, report: Report) -> None:
+    def __init__(self, options: EncodingOptions, report: Report) -> None:
         self.name = options.model
         try:
             self.encoder = Encoder(options, report, half_cache=True)
-        except Refused as error:  # the encoder names the options that the other tools have
+        except InputError as error:  # the encoder names the options that the other tools have
             raise type(error)(of_teacher(error.what), of_teacher(error.fix)) from error
         self.dimension = self.encoder.dimension
 
@@ -61,7 +61,9 @@ class Model:
                     mine = [place for place, text in enumerate(part) if text.role == role]
                     if mine:
                         given = [part[place] for place in mine]
-                        found = self.encoder.encode([t.text for t in given], role, [t.prompt for t in given], progress)  # type: ignore[arg-type]
+                        found = self.encoder.encode(
+                            [t.text for t in given], role, [t.prompt for t in given], progress
+                        )  # type: ignore[arg-type]
                         # As from the cache, so that a run that goes on sees the same vectors.
                         yield start + np.array(mine), found.astype(np.float16)
                 start += len(part)
@@ -92,7 +94,12 @@ class Files:
             rows = values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
             self.digest.update(np.ascontiguousarray(rows).data)
             places, numbers = [], []
-            for place, (name, own) in enumerate(zip(batch["text_hash"].to_pylist(), schema.column(batch, "id", pa.string()).to_pylist())):
+            for place, (name, own) in enumerate(
+                zip(
+                    batch["text_hash"].to_pylist(),
+                    schema.column(batch, "id", pa.string()).to_pylist(),
+                )
+            ):
                 found = wanted.get(bytes.fromhex(name))
                 if found is None:
                     extra += 1
@@ -107,21 +114,25 @@ class Files:
 
     def _check(self, rows: np.ndarray) -> None:
         if len(rows) and not np.abs(rows).max(1).all():
-            raise Refused(f"{self.name} holds a vector of zeros", "make the vectors again")
+            raise InputError(f"{self.name} holds a vector of zeros", "make the vectors again")
 
     def _account(self, texts: Texts, seen: np.ndarray, extra: int, extra_ids: set[str]) -> None:
         """Refuses, with counts and the likely reason, unless texts and vectors are the same."""
         missing = [texts[int(number)] for number in np.flatnonzero(~seen)]
         if missing:
             changed = sum(text.id in extra_ids for text in missing)
-            why = f"; {changed:,} of them stand there by id, with another text or prompt" if changed else ""
-            raise Refused(
+            why = (
+                f"; {changed:,} of them stand there by id, with another text or prompt"
+                if changed
+                else ""
+            )
+            raise InputError(
                 f"{self.name} has no vector for {len(missing):,} of {len(seen):,} texts, "
                 f"the first {missing[0].text[:40]!r}, and {extra:,} for no text of the input{why}",
                 "were they made with a prompt? pass it as --teacher-query-prompt and --teacher-doc-prompt; else encode again",
             )
         if extra and not self.allow_extra:
-            raise Refused(
+            raise InputError(
                 f"{self.name} has {extra:,} vectors for no text of the input",
                 "give the texts that it was made of, or pass --allow-extra",
             )
@@ -133,13 +144,17 @@ class Array:
     def __init__(self, path: str, dimension: int | None, *, rows: int, one_a_row: bool) -> None:
         self.name = path
         if not one_a_row:
-            raise Usage(f"--vectors {path} goes by row, but the input is examples", "give it the texts that it was made of, one a row")
+            raise UsageError(
+                f"--vectors {path} goes by row, but the input is examples",
+                "give it the texts that it was made of, one a row",
+            )
         self.array = open_array(path, dimension)
         self.dimension = self.array.shape[1]
         if len(self.array) != rows:
-            raise Refused(
+            raise InputError(
                 f"{path} has {len(self.array):,} rows of {self.dimension}, but the input has {rows:,} texts",
-                "give it the texts that it was made of" + ("; check --teacher-dim" if dimension else ""),
+                "give it the texts that it was made of"
+                + ("; check --teacher-dim" if dimension else ""),
             )
 
     @property
@@ -156,7 +171,7 @@ class Array:
             found = self.array[rows].astype(np.float32)
             wrong = rows[~(np.isfinite(found).all(1) & found.any(1))]
             if len(wrong):
-                raise Refused(
+                raise InputError(
                     f"{self.name}, row {wrong[0] + 1:,}: the vector is zero or not finite ({len(wrong):,} such rows)",
                     "was the file written to its end? make it again",
                 )
@@ -165,22 +180,33 @@ class Array:
 
 
 def open_array(path: str, dimension: int | None) -> np.ndarray:
-    """Memory-mapped (rows, dimension). Raises Refused where the file is none."""
+    """Memory-mapped (rows, dimension). Raises InputError where the file is none."""
     if path.endswith(".npy"):
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise Refused(f"{path} is no array that can be mapped: {error}", "write it with numpy.save") from None
+            raise InputError(
+                f"{path} is no array that can be mapped: {error}", "write it with numpy.save"
+            ) from None
         if array.ndim != 2 or array.dtype.kind != "f":
-            raise Refused(f"{path} is {array.dtype} of shape {array.shape}", "save floats of shape (texts, dimension)")
+            raise InputError(
+                f"{path} is {array.dtype} of shape {array.shape}",
+                "save floats of shape (texts, dimension)",
+            )
         if dimension and array.shape[1] != dimension:
-            raise Refused(f"{path} has {array.shape[1]} dimensions, --teacher-dim says {dimension}", "pass the right one, or none")
+            raise InputError(
+                f"{path} has {array.shape[1]} dimensions, --teacher-dim says {dimension}",
+                "pass the right one, or none",
+            )
         return array
     if not dimension:
-        raise Usage(f"--vectors {path} has no header", "pass its dimension: --teacher-dim N")
+        raise UsageError(f"--vectors {path} has no header", "pass its dimension: --teacher-dim N")
     size = os.path.getsize(path)
     if not size or size % (4 * dimension):
-        raise Refused(f"{path} has {size:,} bytes, which is no whole number of rows of {dimension} float32", "pass the right --teacher-dim")
+        raise InputError(
+            f"{path} has {size:,} bytes, which is no whole number of rows of {dimension} float32",
+            "pass the right --teacher-dim",
+        )
     return np.memmap(path, np.float32, "r", shape=(size // (4 * dimension), dimension))
 
 
@@ -189,7 +215,9 @@ def of_teacher(told: str) -> str:
     >>> of_teacher("pass at most 512: --doc-length 600")
     'pass at most 512: --teacher-length 600'
     """
-    return re.sub(r"--(query|doc)-length", "--teacher-length", told).replace("--model ", "--teacher ")
+    return re.sub(r"--(query|doc)-length", "--teacher-length", told).replace(
+        "--model ", "--teacher "
+    )
 
 
 def key(text: str) -> bytes:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from fletching import schema
 from fletching.digest import RowDigest
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.io import Reader
 from fletching.report import Report
 from fletching.text import text_hash
@@ -55,7 +55,10 @@ def query_texts() -> schema.Schema:
     """`texts` whose text may stand in a column `query`: the fourth format of RAG-Retrieval, without positives."""
     texts = schema.load("texts")
     more = {"text": ("query",), "prompt": ("instruction", "prompt_for_query")}
-    fields = tuple(replace(field, aliases=(*field.aliases, *more.get(field.name, ()))) for field in texts.fields)
+    fields = tuple(
+        replace(field, aliases=(*field.aliases, *more.get(field.name, ())))
+        for field in texts.fields
+    )
     return replace(texts, fields=fields)
 
 
@@ -89,7 +92,10 @@ def spool(reader: Reader, path: str, report: Report) -> Spooled:
 
 
 def as_they_are(batch: pa.RecordBatch, first: int, role: str) -> Iterator[Text]:
-    columns = [schema.column(batch, name, pa.string()).to_pylist() for name in ("id", "title", "prompt", "text")]
+    columns = [
+        schema.column(batch, name, pa.string()).to_pylist()
+        for name in ("id", "title", "prompt", "text")
+    ]
     for row, (name, title, prompt, text) in enumerate(zip(*columns), first):
         yield Text(name, role, prompt, f"{title} {text}" if title else text, row)
 
@@ -116,7 +122,9 @@ class Texts:
         self.batches = [opened.get_batch(number) for number in range(opened.num_record_batches)]
         self.starts = np.cumsum([0] + [len(batch) for batch in self.batches]).tolist()
         if not len(self):
-            raise Refused("there is no text to learn on", "look at what the program before this one dropped")
+            raise InputError(
+                "there is no text to learn on", "look at what the program before this one dropped"
+            )
 
     def __len__(self) -> int:
         return self.starts[-1]
@@ -129,4 +137,6 @@ class Texts:
     def parts(self) -> Iterator[list[Text]]:
         """All texts in order, a few thousand at a time."""
         for batch in self.batches:
-            yield [Text(*values) for values in zip(*(column.to_pylist() for column in batch.columns))]
+            yield [
+                Text(*values) for values in zip(*(column.to_pylist() for column in batch.columns))
+            ]

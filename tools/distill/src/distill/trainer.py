@@ -8,20 +8,24 @@ import torch
 from transformers import TrainingArguments
 
 from distill.objective import Objective
-from fletching.train.trainer import Course, PlannedTrainer
+from fletching.train.trainer import PlannedTrainer, TrainingSetup
 
 
 class DistillTrainer(PlannedTrainer):
     """One run."""
 
-    def __init__(self, course: Course, *, objective: Objective, args: TrainingArguments) -> None:
+    def __init__(
+        self, course: TrainingSetup, *, objective: Objective, args: TrainingArguments
+    ) -> None:
         self.objective: Objective = objective
         super().__init__(course, model=objective, args=args)
 
     def seen(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
         return inputs["rows"].tolist(), len(inputs["input_ids"])
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> torch.Tensor:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any
+    ) -> torch.Tensor:
         return model(**inputs)
 
     def values(self) -> dict[str, float]:

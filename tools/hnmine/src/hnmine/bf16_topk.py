@@ -44,7 +44,7 @@ def top(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[np.ndarray,
         for first in range(0, len(queries), QUERIES):
             part = slice(first, first + QUERIES)
             best[part] = _search(best[part], short[part], block, start, room)
-        memmap_buffer.forget(documents)
+        memmap_buffer.release_pages(documents)
     lowest = torch.from_numpy(_ordered(_bound(best))).view(torch.bfloat16).float().numpy()
     # The product is rounded to bf16: what is not above `lowest` was at most half a step, 2^-8 of it, above.
     return lowest + np.abs(lowest) * np.float32(2**-8) + np.float32(error), best & ((1 << BITS) - 1)
@@ -52,9 +52,15 @@ def top(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[np.ndarray,
 
 def _lost_and_long(exact: torch.Tensor, short: torch.Tensor) -> tuple[float, float]:
     """The largest length of a rounding error, and of a vector."""
-    pieces = [(exact[start : start + 4096], short[start : min(start + 4096, len(exact))].float()) for start in range(0, len(exact), 4096)]
+    pieces = [
+        (exact[start : start + 4096], short[start : min(start + 4096, len(exact))].float())
+        for start in range(0, len(exact), 4096)
+    ]
     lost = max(float((whole - rounded).norm(dim=1).max()) for whole, rounded in pieces)
-    return lost, max(float(torch.maximum(whole.norm(dim=1), rounded.norm(dim=1)).max()) for whole, rounded in pieces)
+    return lost, max(
+        float(torch.maximum(whole.norm(dim=1), rounded.norm(dim=1)).max())
+        for whole, rounded in pieces
+    )
 
 
 def _ordered(bits: np.ndarray) -> np.ndarray:
@@ -67,7 +73,9 @@ def _bound(best: np.ndarray) -> np.ndarray:
     return (best[:, 0] >> BITS).astype(np.int16)
 
 
-def _search(best: np.ndarray, queries: torch.Tensor, block: torch.Tensor, start: int, room: torch.Tensor) -> np.ndarray:
+def _search(
+    best: np.ndarray, queries: torch.Tensor, block: torch.Tensor, start: int, room: torch.Tensor
+) -> np.ndarray:
     """The best keys (q, k) of those held and of a block of documents."""
     k = best.shape[1]
     waiting: list[tuple[np.ndarray, np.ndarray]] = []
@@ -89,7 +97,9 @@ def _search(best: np.ndarray, queries: torch.Tensor, block: torch.Tensor, start:
 
 def _above(bits: np.ndarray, bound: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
     """(rows, keys) of the scores (q, n), given as bits, above the bound (q,)."""
-    if bound.min() <= 0:  # else the bits are in order where it matters: those of negative numbers are negative
+    if (
+        bound.min() <= 0
+    ):  # else the bits are in order where it matters: those of negative numbers are negative
         bits = _ordered(bits)
     places = np.flatnonzero(bits > bound[:, None])
     rows, columns = np.divmod(places, bits.shape[1])
@@ -124,6 +134,8 @@ def _merged(best: np.ndarray, waiting: list[tuple[np.ndarray, np.ndarray]]) -> n
         mine = slice(starts[first], starts[last])
         every = np.full((last - first, k + int(counts[part].max())), EMPTY)
         every[:, :k] = best[part]
-        every[rows[mine] - first, k + np.arange(mine.start, mine.stop) - starts[rows[mine]]] = keys[mine]
+        every[rows[mine] - first, k + np.arange(mine.start, mine.stop) - starts[rows[mine]]] = keys[
+            mine
+        ]
         found[part] = np.partition(every, -k, axis=1)[:, -k:]
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +14,11 @@ from fletching.encode.encoder import WINDOW
 from fletching.encode.reranker import Reranker
 from fletching.report import Report
 from hnmine import search
+from hnmine.options import Options
 from hnmine.pool import Pool, Spool
 from hnmine.queries import Lists, Queries, queries_of
 from hnmine.reranker_guard import Verdict
 from hnmine.selection import Chooser
-
-if TYPE_CHECKING:
-    from hnmine.cli import Options
 
 RECALL_SAMPLE = 256  # queries that --index ivf is measured on
 
@@ -38,19 +36,46 @@ class Mined:
 
 
 def mine(
-    spool: Spool, pool: Pool, encoder: Encoder, reranker: Reranker | None, window: tuple[int, int], options: Options, report: Report
+    spool: Spool,
+    pool: Pool,
+    encoder: Encoder,
+    reranker: Reranker | None,
+    window: tuple[int, int],
+    options: Options,
+    report: Report,
 ) -> Mined:
     """Negatives for the rows of the spool's shard."""
     vectors = _encoded(pool, encoder, report)
-    queries = queries_of(spool, pool, vectors, encoder, options.keep_neg, options.exclude_qrels, options.seed, report)
-    verdict = Verdict(reranker, queries, pool, asker(spool), options.reranker_margin) if reranker else None
+    queries = queries_of(
+        spool, pool, vectors, encoder, options.keep_neg, options.exclude_qrels, options.seed, report
+    )
+    verdict = (
+        Verdict(reranker, queries, pool, asker(spool), options.reranker_margin)
+        if reranker
+        else None
+    )
     chooser = Chooser(queries, pool, vectors, verdict, window, options)
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]] = []  # (row, number, cosine, padding?)
+    parts: list[
+        tuple[np.ndarray, np.ndarray, np.ndarray, int]
+    ] = []  # (row, number, cosine, padding?)
     with report.progress("mining", len(queries.names)) as progress:
         for domain, first, last in pool.domains_of():
             rows = np.flatnonzero(queries.domains == domain)
             if len(rows):
-                parts += _mined_of_domain(rows, first, last, queries, pool, vectors, chooser, encoder, spool, options, report, progress)
+                parts += _mined_of_domain(
+                    rows,
+                    first,
+                    last,
+                    queries,
+                    pool,
+                    vectors,
+                    chooser,
+                    encoder,
+                    spool,
+                    options,
+                    report,
+                    progress,
+                )
     mined = _gathered(parts, queries, vectors, verdict)
     _tell(mined, chooser, pool, queries, options, report)
     return mined
@@ -58,12 +83,14 @@ def mine(
 
 def _encoded(pool: Pool, encoder: Encoder, report: Report) -> np.ndarray:
     """Vectors of the pool and of its variants, float32 (pool.vectors_needed, D), mapped from disk."""
-    vectors = memmap_buffer.room(pool.vectors_needed, encoder.dimension)
+    vectors = memmap_buffer.allocate(pool.vectors_needed, encoder.dimension)
     with report.progress("encoding the pool", len(vectors), "texts") as progress:
         for start in range(0, len(vectors), WINDOW):
             numbers = np.arange(start, min(start + WINDOW, len(vectors)))
-            vectors[start : start + len(numbers)] = encoder.encode(pool.texts(numbers).to_pylist(), "document", progress=progress)
-            memmap_buffer.forget(vectors)
+            vectors[start : start + len(numbers)] = encoder.encode(
+                pool.texts(numbers).to_pylist(), "document", progress=progress
+            )
+            memmap_buffer.release_pages(vectors)
     return vectors
 
 
@@ -89,9 +116,13 @@ def _mined_of_domain(
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
     documents = vectors[first:last]
     texts = lambda: pool.texts(np.arange(first, last)).to_pylist()  # noqa: E731
-    find = search.finder(options, queries.vectors, documents, encoder.devices[0], texts, asker(spool))
+    find = search.finder(
+        options, queries.vectors, documents, encoder.devices[0], texts, asker(spool)
+    )
     if options.index == "ivf" and options.bm25 != "alone":
-        _measure_recall(rows, queries, documents, chooser.window[1], options, encoder.devices[0], report)
+        _measure_recall(
+            rows, queries, documents, chooser.window[1], options, encoder.devices[0], report
+        )
     parts = []
     size = search.block_size(chooser.window[1])
     for start in range(0, len(rows), size):
@@ -102,11 +133,22 @@ def _mined_of_domain(
             if options.pad:
                 missing = options.negatives - np.bincount(i, minlength=len(some))
                 item, old = queries.old.of(some)
-                taken = np.unique(text_keys.mix(np.concatenate([some[i], some[item]]), np.concatenate([number, old])))
+                taken = np.unique(
+                    text_keys.mix(
+                        np.concatenate([some[i], some[item]]), np.concatenate([number, old])
+                    )
+                )
                 i, number = chooser.pad(some, first, last, missing, taken)
-                parts.append((some[i], number, memmap_buffer.dots(queries.vectors, some[i], vectors, number), 1))
+                parts.append(
+                    (
+                        some[i],
+                        number,
+                        memmap_buffer.pairwise_dot(queries.vectors, some[i], vectors, number),
+                        1,
+                    )
+                )
         progress.advance(len(block))
-        memmap_buffer.forget(vectors)
+        memmap_buffer.release_pages(vectors)
     return parts
 
 
@@ -124,10 +166,19 @@ def _ranked(block: np.ndarray, find: search.Finder, first: int, chooser: Chooser
 
 
 def _measure_recall(
-    rows: np.ndarray, queries: Queries, documents: np.ndarray, k: int, options: Options, device: str, report: Report
+    rows: np.ndarray,
+    queries: Queries,
+    documents: np.ndarray,
+    k: int,
+    options: Options,
+    device: str,
+    report: Report,
 ) -> None:
     sample = rows[:: max(len(rows) // RECALL_SAMPLE, 1)][:RECALL_SAMPLE]
-    approximate, exact = search.ivf(queries.vectors, documents, options.probes), search.dense(queries.vectors, documents, device)
+    approximate, exact = (
+        search.ivf(queries.vectors, documents, options.probes),
+        search.dense(queries.vectors, documents, device),
+    )
     share = search.recall(approximate, exact, sample, k)
     report.measures.setdefault("ivf_recall", []).append(
         {"recall": round(share, 4), "at": k, "queries": len(sample), "pool": len(documents)}
@@ -138,11 +189,17 @@ def _measure_recall(
 
 
 def _gathered(
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]], queries: Queries, vectors: np.ndarray, verdict: Verdict | None
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]],
+    queries: Queries,
+    vectors: np.ndarray,
+    verdict: Verdict | None,
 ) -> Mined:
     """Old negatives first, then the mined ones, then padding, row by row."""
     rows, old = queries.old.rows, queries.old.numbers
-    parts = [(rows, old, memmap_buffer.dots(queries.vectors, rows, vectors, old), -1), *parts]
+    parts = [
+        (rows, old, memmap_buffer.pairwise_dot(queries.vectors, rows, vectors, old), -1),
+        *parts,
+    ]
     row, number, cosine = (np.concatenate([part[i] for part in parts]) for i in range(3))
     rank = np.concatenate([np.full(len(part[0]), part[3], np.int8) for part in parts])
     order = np.lexsort((rank, row))  # stable: within a row as they were chosen
@@ -156,11 +213,18 @@ def _gathered(
     return Mined(Lists(number, offsets), cosine, pos_scores, queries.positives, padded, kind)
 
 
-def _tell(mined: Mined, chooser: Chooser, pool: Pool, queries: Queries, options: Options, report: Report) -> None:
+def _tell(
+    mined: Mined, chooser: Chooser, pool: Pool, queries: Queries, options: Options, report: Report
+) -> None:
     found = np.diff(mined.negatives.offsets) - np.diff(queries.old.offsets) - mined.padded
     short = int((found < options.negatives).sum())
     removed = {reason: count for reason, count in sorted(chooser.removed.items()) if count}
-    report.measures |= {"removed_by_guard": removed, "rows_short_of_negatives": short, "pool": len(pool), "padded": int(mined.padded.sum())}
+    report.measures |= {
+        "removed_by_guard": removed,
+        "rows_short_of_negatives": short,
+        "pool": len(pool),
+        "padded": int(mined.padded.sum()),
+    }
     if short:
         padded = f", of which {int((mined.padded > 0).sum()):,} are padded" if options.pad else ""
         report.note(

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from fletching import schema, text_keys
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.io import Reader
 from fletching.report import Report
 
@@ -25,7 +25,13 @@ class Spool:
     shard: (i, n) takes the i-th of n runs of units; the pool is made of all rows either way.
     """
 
-    def __init__(self, rows: Reader, report: Report, stack: contextlib.ExitStack, shard: tuple[int, int] = (0, 1)) -> None:
+    def __init__(
+        self,
+        rows: Reader,
+        report: Report,
+        stack: contextlib.ExitStack,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
         file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="hnmine-", suffix=".arrow"))
         writer = pa.ipc.new_file(file, rows.columns)
         with report.progress("reading") as progress:
@@ -36,7 +42,11 @@ class Spool:
         file.flush()
         reader = pa.ipc.open_file(pa.memory_map(file.name))
         self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        pieces = [batch.slice(start, UNIT) for batch in self.batches for start in range(0, len(batch), UNIT)]
+        pieces = [
+            batch.slice(start, UNIT)
+            for batch in self.batches
+            for start in range(0, len(batch), UNIT)
+        ]
         number, count = shard
         self.units = pieces[number * len(pieces) // count : (number + 1) * len(pieces) // count]
         self.starts = np.cumsum([0, *(len(unit) for unit in self.units)])
@@ -45,7 +55,7 @@ class Spool:
 
 def domain_keys(batch: pa.RecordBatch) -> np.ndarray:
     """A key of each row's domain, uint64 (n,); rows without one share a domain of their own."""
-    return text_keys.of(schema.column(batch, "domain", pa.string()).cast(pa.string()))
+    return text_keys.hash_texts(schema.column(batch, "domain", pa.string()).cast(pa.string()))
 
 
 def hashes(values: pa.Array) -> np.ndarray:
@@ -53,7 +63,9 @@ def hashes(values: pa.Array) -> np.ndarray:
     digest = xxhash.xxh3_64_intdigest
     found = values.cast(pa.binary()).to_pylist()
     if values.null_count:
-        return np.fromiter((0 if value is None else digest(value) for value in found), np.uint64, len(values))
+        return np.fromiter(
+            (0 if value is None else digest(value) for value in found), np.uint64, len(values)
+        )
     return np.fromiter(map(digest, found), np.uint64, len(values))
 
 
@@ -77,9 +89,13 @@ class Pool:
         for batch in corpus or ():
             self._add(_titled(batch), batch["id"], domain_keys(batch), 2)
         if not self._texts or not sum(map(len, self._texts)):
-            self._add(pa.array([], pa.string()), pa.array([], pa.string()), np.zeros(0, np.uint64), 0)
+            self._add(
+                pa.array([], pa.string()), pa.array([], pa.string()), np.zeros(0, np.uint64), 0
+            )
             if spool.batches:
-                raise Refused("the pool is empty: there is nothing to mine from", "give a --corpus")
+                raise InputError(
+                    "the pool is empty: there is nothing to mine from", "give a --corpus"
+                )
         self._settle()
 
     def __len__(self) -> int:
@@ -99,12 +115,17 @@ class Pool:
 
     def find(self, texts: pa.Array, domains: np.ndarray) -> np.ndarray:
         """The numbers of texts that went into the pool, as they are written, int64 (len(texts),)."""
-        return self._by_spelling[np.searchsorted(self._spellings, text_keys.mix(domains, hashes(texts)))]
+        return self._by_spelling[
+            np.searchsorted(self._spellings, text_keys.mix(domains, hashes(texts)))
+        ]
 
     def with_id(self, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """(i, text key) of every text of the pool that came in under ids[i]."""
         wanted = hashes(ids)
-        first, last = np.searchsorted(self._id_hashes, wanted, "left"), np.searchsorted(self._id_hashes, wanted, "right")
+        first, last = (
+            np.searchsorted(self._id_hashes, wanted, "left"),
+            np.searchsorted(self._id_hashes, wanted, "right"),
+        )
         last[wanted == 0] = first[wanted == 0]
         count = last - first
         places = np.repeat(first - (count.cumsum() - count), count) + np.arange(count.sum())
@@ -115,12 +136,16 @@ class Pool:
         names, starts = np.unique(self.domains, return_index=True)
         yield from zip(names.tolist(), starts.tolist(), [*starts[1:].tolist(), self.size])
 
-    def _add_lists(self, batch: pa.RecordBatch, name: str, domains: np.ndarray, source: int) -> None:
+    def _add_lists(
+        self, batch: pa.RecordBatch, name: str, domains: np.ndarray, source: int
+    ) -> None:
         lists = schema.column(batch, name, batch["pos"].type)
         ids = schema.column(batch, name + "_ids", lists.type)
         counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
         if ids.null_count:  # rows without ids give a null for each text
-            placed = pc.if_else(ids.is_valid(), ids, pa.array([[None] * count for count in counts], lists.type))
+            placed = pc.if_else(
+                ids.is_valid(), ids, pa.array([[None] * count for count in counts], lists.type)
+            )
             ids = placed.filter(lists.is_valid()) if lists.null_count else placed
         self._add(lists.flatten(), ids.flatten(), np.repeat(domains, counts), source)
 
@@ -128,11 +153,15 @@ class Pool:
         self._texts.append(texts.cast(pa.large_string()))
         self._ids.append(ids.cast(pa.large_string()))
         sources = np.full(len(texts), source, np.uint8)
-        self._parts.append((domains, text_keys.of(texts), hashes(texts), hashes(ids), sources))
+        self._parts.append(
+            (domains, text_keys.hash_texts(texts), hashes(texts), hashes(ids), sources)
+        )
 
     def _settle(self) -> None:
         """Sort, and choose one text for each key."""
-        domains, texts, spellings, ids, sources = (np.concatenate(part) for part in zip(*self._parts))
+        domains, texts, spellings, ids, sources = (
+            np.concatenate(part) for part in zip(*self._parts)
+        )
         self._all_texts = pa.chunked_array(self._texts, pa.large_string()).combine_chunks()
         self._all_ids = pa.chunked_array(self._ids, pa.large_string()).combine_chunks()
         del self._parts, self._texts, self._ids
@@ -166,4 +195,6 @@ class Pool:
 def _titled(batch: pa.RecordBatch) -> pa.StringArray:
     """The title, one blank and the text."""
     titles = schema.column(batch, "title", pa.string()).cast(pa.string())
-    return pc.binary_join_element_wise(pc.if_else(pc.equal(titles, ""), None, titles), batch["text"], " ", null_handling="skip")
+    return pc.binary_join_element_wise(
+        pc.if_else(pc.equal(titles, ""), None, titles), batch["text"], " ", null_handling="skip"
+    )

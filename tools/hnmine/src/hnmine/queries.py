@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from fletching import schema, text_keys
 from fletching.encode import Encoder, memmap_buffer
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.report import Report
 from hnmine.pool import Pool, Spool, domain_keys
 
@@ -42,7 +42,9 @@ class Queries:
     draws: np.ndarray  # uint64 (r,): hash of (seed, row id)
     names: np.ndarray  # uint64 (r,): key of query and domain, to ask `own`
     group: np.ndarray  # int64 (r,)
-    own: np.ndarray  # uint64, sorted: mix(name, text key) of each known positive and of the query itself
+    own: (
+        np.ndarray
+    )  # uint64, sorted: mix(name, text key) of each known positive and of the query itself
     positives: Lists  # of the rows, in their order
     merged: Lists  # of the groups: the positives of every row of the input with this query
     old: Lists  # negatives that stay, of the rows
@@ -57,28 +59,46 @@ class Queries:
 
 
 def queries_of(
-    spool: Spool, pool: Pool, vectors: np.ndarray, encoder: Encoder, keep_neg: bool, qrels: tuple[str, ...], seed: int, report: Report
+    spool: Spool,
+    pool: Pool,
+    vectors: np.ndarray,
+    encoder: Encoder,
+    keep_neg: bool,
+    qrels: tuple[str, ...],
+    seed: int,
+    report: Report,
 ) -> Queries:
     """The rows of the shard as queries; positives are merged over all rows of the input."""
-    held = memmap_buffer.room(int(spool.starts[-1]), encoder.dimension)
+    held = memmap_buffer.allocate(int(spool.starts[-1]), encoder.dimension)
     with report.progress("encoding queries", len(held)) as progress:
         for unit, start in zip(spool.units, spool.starts.tolist()):
             prompts = schema.column(unit, "prompt", pa.string()).to_pylist()
-            held[start : start + len(unit)] = encoder.encode(unit["query"].to_pylist(), "query", prompts)
+            held[start : start + len(unit)] = encoder.encode(
+                unit["query"].to_pylist(), "query", prompts
+            )
             progress.advance(len(unit))
     domains = _joined([domain_keys(unit) for unit in spool.units])
-    names = _joined([text_keys.mix(text_keys.of(unit["query"]), domain_keys(unit)) for unit in spool.units])
+    names = _joined(
+        [
+            text_keys.mix(text_keys.hash_texts(unit["query"]), domain_keys(unit))
+            for unit in spool.units
+        ]
+    )
     _, first, group = np.unique(names, return_index=True, return_inverse=True)
     positives = _lists(spool.units, pool, "pos")
     old = _lists(spool.units if keep_neg else [], pool, "neg", len(names))
-    pos_scores = memmap_buffer.dots(held, positives.rows, vectors, positives.numbers)
+    pos_scores = memmap_buffer.pairwise_dot(held, positives.rows, vectors, positives.numbers)
     merged = _merged(spool, pool, names[first])
     floor = np.full(len(first), np.inf, np.float32)
     owners = merged.rows
-    np.minimum.at(floor, owners, memmap_buffer.dots(held, first[owners], vectors, merged.numbers))
-    draws = _joined([text_keys.mix(seed, text_keys.of(unit["id"])) for unit in spool.units])
+    np.minimum.at(
+        floor, owners, memmap_buffer.pairwise_dot(held, first[owners], vectors, merged.numbers)
+    )
+    draws = _joined([text_keys.mix(seed, text_keys.hash_texts(unit["id"])) for unit in spool.units])
     own = _own(spool, pool, qrels)
-    return Queries(held, domains, draws, names, group, own, positives, merged, old, pos_scores, floor)
+    return Queries(
+        held, domains, draws, names, group, own, positives, merged, old, pos_scores, floor
+    )
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -99,7 +119,7 @@ def _merged(spool: Spool, pool: Pool, wanted: np.ndarray) -> Lists:
     groups, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for batch in spool.batches:
         domains, row = domain_keys(batch), pc.list_parent_indices(batch["pos"]).to_numpy()
-        names = text_keys.mix(text_keys.of(batch["query"]), domains)
+        names = text_keys.mix(text_keys.hash_texts(batch["query"]), domains)
         place = np.minimum(np.searchsorted(wanted, names), max(len(wanted) - 1, 0))
         mine = (wanted[place] == names if len(wanted) else np.zeros(len(names), bool))[row]
         groups.append(place[row][mine])
@@ -113,17 +133,29 @@ def _own(spool: Spool, pool: Pool, qrels: tuple[str, ...]) -> np.ndarray:
     found = []
     judged = _judgements(qrels)
     for batch in spool.batches:
-        query = text_keys.of(batch["query"])
-        names, row = text_keys.mix(query, domain_keys(batch)), pc.list_parent_indices(batch["pos"]).to_numpy()
-        found += [text_keys.mix(names, query), text_keys.mix(names[row], text_keys.of(batch["pos"].flatten()))]
+        query = text_keys.hash_texts(batch["query"])
+        names, row = (
+            text_keys.mix(query, domain_keys(batch)),
+            pc.list_parent_indices(batch["pos"]).to_numpy(),
+        )
+        found += [
+            text_keys.mix(names, query),
+            text_keys.mix(names[row], text_keys.hash_texts(batch["pos"].flatten())),
+        ]
         ids = schema.column(batch, "pos_ids", batch["pos"].type)
         if ids.null_count < len(ids):
             item, keys = pool.with_id(ids.flatten())
             found.append(text_keys.mix(names[pc.list_parent_indices(ids).to_numpy()[item]], keys))
         if judged:
-            pairs = [(i, document) for i, name in enumerate(batch["id"].to_pylist()) for document in judged.get(name, ())]
+            pairs = [
+                (i, document)
+                for i, name in enumerate(batch["id"].to_pylist())
+                for document in judged.get(name, ())
+            ]
             item, keys = pool.with_id(pa.array([document for _, document in pairs], pa.string()))
-            found.append(text_keys.mix(names[np.array([i for i, _ in pairs], np.int64)[item]], keys))
+            found.append(
+                text_keys.mix(names[np.array([i for i, _ in pairs], np.int64)[item]], keys)
+            )
     return np.unique(_joined(found))
 
 
@@ -138,14 +170,17 @@ def _judgements(files: tuple[str, ...]) -> dict[str, list[str]]:
                     if number == 1 and len(cells) == 3 and not _is_number(cells[2]):
                         continue  # the header
                     if len(cells) != 3 or not _is_number(cells[2]):
-                        raise Refused(
+                        raise InputError(
                             f"--exclude-qrels {path}, line {number:,}: no `query-id<TAB>corpus-id<TAB>score`: {line.rstrip()[:60]!r}",
                             "give BEIR's qrels/*.tsv",
                         )
                     if float(cells[2]) > 0:
                         relevant.setdefault(cells[0], []).append(cells[1])
         except (OSError, UnicodeDecodeError) as error:
-            raise Refused(f"--exclude-qrels {path} cannot be read: {getattr(error, 'strerror', None) or error}", "check the path") from None
+            raise InputError(
+                f"--exclude-qrels {path} cannot be read: {getattr(error, 'strerror', None) or error}",
+                "check the path",
+            ) from None
     return relevant
 
 

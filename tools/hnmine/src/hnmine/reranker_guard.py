@@ -18,8 +18,21 @@ class Verdict:
     asked: the query texts of rows. Scores are kept: 16 bytes a pair.
     """
 
-    def __init__(self, reranker: Reranker, queries: Queries, pool: Pool, asked: Callable[[np.ndarray], list[str]], margin: float) -> None:
-        self.reranker, self.queries, self.pool, self.asked, self.margin = reranker, queries, pool, asked, margin
+    def __init__(
+        self,
+        reranker: Reranker,
+        queries: Queries,
+        pool: Pool,
+        asked: Callable[[np.ndarray], list[str]],
+        margin: float,
+    ) -> None:
+        self.reranker, self.queries, self.pool, self.asked, self.margin = (
+            reranker,
+            queries,
+            pool,
+            asked,
+            margin,
+        )
         self.known = np.zeros(0, np.uint64)  # sorted: mix(row, number)
         self.scores = np.zeros(0, np.float32)
         self.floor = np.full(len(queries.floor), np.nan, np.float32)  # of a group
@@ -34,8 +47,13 @@ class Verdict:
         _, fresh = np.unique(asked, return_index=True)
         fresh = fresh[~np.isin(asked[fresh], self.known)]
         if len(fresh):
-            found = self.reranker.score(self.asked(rows[fresh]), self.pool.texts(numbers[fresh]).to_pylist())
-            known, scores = np.concatenate([self.known, asked[fresh]]), np.concatenate([self.scores, found])
+            found = self.reranker.score(
+                self.asked(rows[fresh]), self.pool.texts(numbers[fresh]).to_pylist()
+            )
+            known, scores = (
+                np.concatenate([self.known, asked[fresh]]),
+                np.concatenate([self.scores, found]),
+            )
             order = np.argsort(known)
             self.known, self.scores = known[order], scores[order]
         return self.scores[np.searchsorted(self.known, asked)]

@@ -8,16 +8,14 @@ go to the smaller number, that is by content.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fletching.encode import memmap_buffer
-from fletching.errors import Usage
+from fletching.errors import UsageError
 from hnmine import bf16_topk
-
-if TYPE_CHECKING:
-    from hnmine.cli import Options
+from hnmine.options import Options
 
 QUERY_BLOCK = 16_384  # searched at a time, fewer with a large k: FAISS is 16-30 times slower with small blocks
 FOUND = 1 << 22  # numbers of a block
@@ -42,10 +40,17 @@ def dense(queries: np.ndarray, documents: np.ndarray, device: str) -> Finder:
     def find(rows: np.ndarray, k: int) -> Found:
         k = min(k, len(documents))
         numbers, scores = np.empty((len(rows), k), np.int64), np.empty((len(rows), k), np.float32)
-        waiting, wide = np.arange(len(rows)), min((k * 3 // 2 if by_tiles else k) + SLACK, len(documents))
+        waiting, wide = (
+            np.arange(len(rows)),
+            min((k * 3 // 2 if by_tiles else k) + SLACK, len(documents)),
+        )
         while len(waiting):
             asked = np.ascontiguousarray(queries[rows[waiting]])
-            bound, near = bf16_topk.top(asked, documents, wide) if by_tiles else _top(asked, documents, wide, device)
+            bound, near = (
+                bf16_topk.top(asked, documents, wide)
+                if by_tiles
+                else _top(asked, documents, wide, device)
+            )
             near, exact = _ranked(asked, documents, near)
             numbers[waiting], scores[waiting] = near[:, :k], exact[:, :k]
             # What was not found scores at most `bound`: the first k must stand clear of it.
@@ -58,7 +63,7 @@ def dense(queries: np.ndarray, documents: np.ndarray, device: str) -> Finder:
 
 def _ranked(asked: np.ndarray, documents: np.ndarray, numbers: np.ndarray) -> Found:
     """numbers (w, k) by falling exact score, and those scores."""
-    scores = memmap_buffer.block_dots(asked, documents, numbers)
+    scores = memmap_buffer.block_dot(asked, documents, numbers)
     order = np.lexsort((numbers, -scores), axis=1)
     return np.take_along_axis(numbers, order, 1), np.take_along_axis(scores, order, 1)
 
@@ -72,12 +77,18 @@ def _top(queries: np.ndarray, documents: np.ndarray, k: int, device: str) -> Fou
         scores, numbers = search(queries, block, min(k, len(block)), device)
         numbers = numbers + start
         if best is not None:
-            scores, numbers = np.concatenate([best[0], scores], 1), np.concatenate([best[1], numbers], 1)
+            scores, numbers = (
+                np.concatenate([best[0], scores], 1),
+                np.concatenate([best[1], numbers], 1),
+            )
         if scores.shape[1] > k:
             places = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-            scores, numbers = np.take_along_axis(scores, places, 1), np.take_along_axis(numbers, places, 1)
+            scores, numbers = (
+                np.take_along_axis(scores, places, 1),
+                np.take_along_axis(numbers, places, 1),
+            )
         best = scores, numbers
-        memmap_buffer.forget(documents)
+        memmap_buffer.release_pages(documents)
     assert best is not None
     return best[0].min(1) + NOISE, best[1]
 
@@ -93,10 +104,14 @@ def _torch(queries: np.ndarray, documents: np.ndarray, k: int, device: str) -> F
 
     held = torch.from_numpy(documents).to(device)  # (n, D)
     best = [
-        torch.topk(torch.from_numpy(queries[start : start + 512]).to(device) @ held.T, k, sorted=False)
+        torch.topk(
+            torch.from_numpy(queries[start : start + 512]).to(device) @ held.T, k, sorted=False
+        )
         for start in range(0, len(queries), 512)
     ]
-    return torch.cat([part.values for part in best]).cpu().numpy(), torch.cat([part.indices for part in best]).cpu().numpy()
+    return torch.cat([part.values for part in best]).cpu().numpy(), torch.cat(
+        [part.indices for part in best]
+    ).cpu().numpy()
 
 
 # --- opt-in ---------------------------------------------------------------------------------------
@@ -107,7 +122,9 @@ def ivf(queries: np.ndarray, documents: np.ndarray, probes: int) -> Finder:
     import faiss
 
     lists = max(min(int(4 * len(documents) ** 0.5), len(documents) // 39), 1)
-    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(documents.shape[1]), documents.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexIVFFlat(
+        faiss.IndexFlatIP(documents.shape[1]), documents.shape[1], lists, faiss.METRIC_INNER_PRODUCT
+    )
     step = max(len(documents) // max(lists * 64, 1), 1)
     index.train(np.ascontiguousarray(documents[::step]))
     for start in range(0, len(documents), DOCUMENT_BLOCK):
@@ -126,15 +143,25 @@ def ivf(queries: np.ndarray, documents: np.ndarray, probes: int) -> Finder:
 def recall(approximate: Finder, exact: Finder, rows: np.ndarray, k: int) -> float:
     """The share of the exact best k that the other finder finds too."""
     found, wanted = approximate(rows, k)[0], exact(rows, k)[0]
-    return float(np.mean([np.isin(right[right >= 0], left).mean() for left, right in zip(found, wanted)]))
+    return float(
+        np.mean([np.isin(right[right >= 0], left).mean() for left, right in zip(found, wanted)])
+    )
 
 
-def words(queries: np.ndarray, documents: np.ndarray, texts: list[str], asked: Callable[[np.ndarray], list[str]]) -> Finder:
+def words(
+    queries: np.ndarray,
+    documents: np.ndarray,
+    texts: list[str],
+    asked: Callable[[np.ndarray], list[str]],
+) -> Finder:
     """BM25 (Robertson's, as bm25s has it: k1 1.5, b 0.75) over lower-cased words. `asked` gives the queries of rows."""
     try:
         import bm25s
     except ImportError:
-        raise Usage("--bm25 needs the package bm25s, which is not installed", "pip install 'fletching-hnmine[bm25]'") from None
+        raise UsageError(
+            "--bm25 needs the package bm25s, which is not installed",
+            "pip install 'fletching-hnmine[bm25]'",
+        ) from None
 
     split = dict(stopwords=None, show_progress=False)
     index = bm25s.BM25()
@@ -146,7 +173,7 @@ def words(queries: np.ndarray, documents: np.ndarray, texts: list[str], asked: C
         numbers, scores = index.retrieve(tokens, k=k, show_progress=False, sorted=True)
         numbers = np.where(scores > 0, numbers, -1).astype(np.int64)
         numbers = np.take_along_axis(numbers, np.lexsort((numbers, -scores), axis=1), 1)
-        return numbers, memmap_buffer.block_dots(queries[rows], documents, numbers)
+        return numbers, memmap_buffer.block_dot(queries[rows], documents, numbers)
 
     return find
 
@@ -157,9 +184,17 @@ def fused(first: Finder, second: Finder) -> Finder:
     def find(rows: np.ndarray, k: int) -> Found:
         found = [first(rows, k), second(rows, k)]
         numbers, cosines = (np.concatenate(each, 1) for each in zip(*found))  # (w, 2k) each
-        worth = np.concatenate([np.broadcast_to(1 / (RANK_OFFSET + 1 + np.arange(each.shape[1])), each.shape) for each, _ in found], 1)
+        worth = np.concatenate(
+            [
+                np.broadcast_to(1 / (RANK_OFFSET + 1 + np.arange(each.shape[1])), each.shape)
+                for each, _ in found
+            ],
+            1,
+        )
         order = np.argsort(numbers, axis=1, kind="stable")
-        numbers, cosines, worth = (np.take_along_axis(each, order, 1) for each in (numbers, cosines, worth))
+        numbers, cosines, worth = (
+            np.take_along_axis(each, order, 1) for each in (numbers, cosines, worth)
+        )
         same = numbers[:, 1:] == numbers[:, :-1]
         worth[:, 1:] += np.where(same, worth[:, :-1], 0)
         numbers[:, :-1][same] = -1
@@ -181,5 +216,13 @@ def finder(
     """The finder that the options ask for."""
     if options.bm25 == "alone":
         return words(queries, documents, texts(), asked)
-    by_vector = ivf(queries, documents, options.probes) if options.index == "ivf" else dense(queries, documents, device)
-    return fused(by_vector, words(queries, documents, texts(), asked)) if options.bm25 == "fused" else by_vector
+    by_vector = (
+        ivf(queries, documents, options.probes)
+        if options.index == "ivf"
+        else dense(queries, documents, device)
+    )
+    return (
+        fused(by_vector, words(queries, documents, texts(), asked))
+        if options.bm25 == "fused"
+        else by_vector
+    )

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fletching import text_keys
 from fletching.encode import memmap_buffer
+from hnmine.options import Options
 from hnmine.pool import Pool
 from hnmine.queries import Queries
 from hnmine.reranker_guard import Verdict
-
-if TYPE_CHECKING:
-    from hnmine.cli import Options
 
 PAD_TRIES = 50  # random texts looked at for each negative that is missing
 
@@ -23,20 +20,30 @@ class Chooser:
     """Negatives for blocks of rows. `removed` counts each candidate that a guard took out, by the first that saw it."""
 
     def __init__(
-        self, queries: Queries, pool: Pool, vectors: np.ndarray, verdict: Verdict | None, window: tuple[int, int], options: Options
+        self,
+        queries: Queries,
+        pool: Pool,
+        vectors: np.ndarray,
+        verdict: Verdict | None,
+        window: tuple[int, int],
+        options: Options,
     ) -> None:
         self.queries, self.pool, self.vectors, self.verdict = queries, pool, vectors, verdict
         self.window, self.options = window, options
         self.removed: Counter[str] = Counter()
 
-    def choose(self, rows: np.ndarray, numbers: np.ndarray, cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def choose(
+        self, rows: np.ndarray, numbers: np.ndarray, cosines: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(i, number, cosine) of the negatives of rows[i], nearest first.
 
         rows (w,); numbers, cosines (w, k), best first, -1 where there is nothing.
         """
         able = self._in_window(rows, numbers)
         self._guard_scores(rows, cosines, able)
-        columns = np.argsort(np.where(able, self._preference(rows, numbers, cosines), np.inf), axis=1, kind="stable")
+        columns = np.argsort(
+            np.where(able, self._preference(rows, numbers, cosines), np.inf), axis=1, kind="stable"
+        )
         i, place = self._draw(rows, numbers, columns, able.sum(1))
         order = np.lexsort((place, i))
         i, place = i[order], place[order]
@@ -55,7 +62,9 @@ class Chooser:
         """Which candidates stand in the window of ranks and are no positive."""
         low, high = self.window
         known = self._known(rows, numbers)
-        if self.options.raw_range:  # FlagEmbedding's slice: ranks from low + 1 on, positives counted
+        if (
+            self.options.raw_range
+        ):  # FlagEmbedding's slice: ranks from low + 1 on, positives counted
             ranks = np.broadcast_to(np.arange(numbers.shape[1]), numbers.shape)
             inside = (ranks >= low) & (ranks < high)
         else:
@@ -102,7 +111,9 @@ class Chooser:
         mixed = text_keys.mix(self.queries.draws[rows][:, None], keys)
         return ((mixed >> np.uint64(11)).astype(float) + 0.5) / 2**53
 
-    def _draw(self, rows: np.ndarray, numbers: np.ndarray, columns: np.ndarray, able: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _draw(
+        self, rows: np.ndarray, numbers: np.ndarray, columns: np.ndarray, able: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(i, column) of up to K candidates of each row, taken in the order of `columns` (w, k), of which able[i] count.
 
         The guards that cost much see only what is drawn; what they refuse is drawn again.
@@ -127,7 +138,10 @@ class Chooser:
     def _accept(self, rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Which pairs (row, number) are no near copy of a positive and no positive to the reranker."""
         item, positive = self.queries.merged.of(self.queries.group[rows])
-        near = memmap_buffer.dots(self.vectors, numbers[item], self.vectors, positive) >= self.options.near_copy
+        near = (
+            memmap_buffer.pairwise_dot(self.vectors, numbers[item], self.vectors, positive)
+            >= self.options.near_copy
+        )
         copies = np.zeros(len(rows), bool)
         copies[item[near]] = True
         self._count("near copy of a positive", copies)
@@ -139,7 +153,9 @@ class Chooser:
             good &= ~positive_too
         return good
 
-    def pad(self, rows: np.ndarray, first: int, last: int, missing: np.ndarray, taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def pad(
+        self, rows: np.ndarray, first: int, last: int, missing: np.ndarray, taken: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(i, number) of missing[i] random texts of the domain [first, last) for rows[i], under the same guards.
 
         taken: sorted keys mix(row, number) of the negatives that stand already.
@@ -150,18 +166,24 @@ class Chooser:
             i = np.flatnonzero(missing)
             if not len(i):
                 break
-            numbers = first + (text_keys.mix(self.queries.draws[rows[i]], attempt) % np.uint64(last - first)).astype(np.int64)
+            numbers = first + (
+                text_keys.mix(self.queries.draws[rows[i]], attempt) % np.uint64(last - first)
+            ).astype(np.int64)
             able = ~self._known(rows[i], numbers[:, None])
             asked = text_keys.mix(rows[i], numbers)
             able[np.isin(asked, taken), 0] = False
-            cosines = memmap_buffer.dots(self.queries.vectors, rows[i], self.vectors, numbers)[:, None]
+            cosines = memmap_buffer.pairwise_dot(
+                self.queries.vectors, rows[i], self.vectors, numbers
+            )[:, None]
             self._guard_scores(rows[i], cosines, able)
             good = able[:, 0]
             good[good] = self._accept(rows[i][good], numbers[good])
             parts.append((i[good], numbers[good]))
             taken = np.append(taken, asked[good])
             missing[i[good]] -= 1
-        return np.concatenate([i for i, _ in parts]), np.concatenate([number for _, number in parts])
+        return np.concatenate([i for i, _ in parts]), np.concatenate(
+            [number for _, number in parts]
+        )
 
     def _count(self, reason: str, wrong: np.ndarray) -> None:
         self.removed[reason] += int(wrong.sum())

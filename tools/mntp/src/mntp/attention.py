@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fletching.errors import Refused
+from fletching.errors import InputError
 
 TOKENS = 12  # of a probe
-Pair = tuple[Tensor, Tensor]  # what goes into a part of the model and what comes out, (rows, tokens, width) each
+Pair = tuple[
+    Tensor, Tensor
+]  # what goes into a part of the model and what comes out, (rows, tokens, width) each
 
 
 def turn(model: Any) -> None:
@@ -27,19 +29,22 @@ def turn(model: Any) -> None:
 
 
 def check(model: Any) -> None:
-    """Raises Refused where a part of the model is causal, or where padding changes states."""
+    """Raises InputError where a part of the model is causal, or where padding changes states."""
     kind, training = model.config.model_type, model.training
     model.eval()  # dropout would move every state
     for padded in (False, True):
         part = causal_part(model, padded)
         if part is not None:
-            raise Refused(
+            raise InputError(
                 f"{kind} stays causal: {part} does not hear later tokens {'with' if padded else 'without'} padding",
                 "use a model all of whose layers attend, such as Llama, Mistral, Qwen2, Qwen3, Gemma or Phi3",
             )
     moved = padding_moves(model)
     if moved > tolerance(model):
-        raise Refused(f"{kind} gives other states when the batch has padding (by {moved:.2g} of their size)", "use another model")
+        raise InputError(
+            f"{kind} gives other states when the batch has padding (by {moved:.2g} of their size)",
+            "use another model",
+        )
     model.train(training)
 
 
@@ -53,7 +58,9 @@ def causal_part(model: Any, padded: bool) -> str | None:
     mask[1, TOKENS // 2 :] = 1 - int(padded)
     with torch.enable_grad(), recorded(model) as parts:
         model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
-    projection = torch.randn(parts["the model"][1].shape[-1], generator=torch.Generator().manual_seed(0)).to(ids.device)
+    projection = torch.randn(
+        parts["the model"][1].shape[-1], generator=torch.Generator().manual_seed(0)
+    ).to(ids.device)
     for name, (given, output) in parts.items():
         value = (output[:, 0].float() @ projection).sum()
         (slope,) = torch.autograd.grad(value, given, retain_graph=True, allow_unused=True)
@@ -75,7 +82,10 @@ def recorded(model: Any) -> Iterator[dict[str, Pair]]:
     def whole(module: Any, args: Any, output: Any) -> None:
         found["the model"] = (embedded[0], output[0])
 
-    hooks = [model.get_input_embeddings().register_forward_hook(embed), model.base_model.register_forward_hook(whole)]
+    hooks = [
+        model.get_input_embeddings().register_forward_hook(embed),
+        model.base_model.register_forward_hook(whole),
+    ]
     for number, layer in enumerate(layers(model)):
 
         def keep(module: Any, args: Any, kwargs: Any, output: Any, number: int = number) -> None:
@@ -106,7 +116,9 @@ def probe(model: Any) -> Tensor:
 def states(model: Any, ids: Tensor, mask: Tensor, positions: Tensor | None = None) -> Tensor:
     """Last hidden states (rows, tokens, width), float32."""
     placed = {} if positions is None else {"position_ids": positions}
-    return model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **placed)[0].float()
+    return model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **placed)[
+        0
+    ].float()
 
 
 def padding_moves(model: Any) -> float:
@@ -117,7 +129,9 @@ def padding_moves(model: Any) -> float:
     mask[1, TOKENS // 2 :] = 0
     together = states(model, ids.repeat(2, 1), mask)
     alone = states(model, ids, mask[:1]), states(model, half, mask[:1, : TOKENS // 2])
-    return max(distance(together[0], alone[0][0]), distance(together[1, : TOKENS // 2], alone[1][0]))
+    return max(
+        distance(together[0], alone[0][0]), distance(together[1, : TOKENS // 2], alone[1][0])
+    )
 
 
 def packing_moves(model: Any) -> float:
@@ -126,7 +140,9 @@ def packing_moves(model: Any) -> float:
     texts = (torch.arange(TOKENS, device=ids.device) >= third).long()[None]
     positions = torch.cat([torch.arange(third), torch.arange(TOKENS - third)]).to(ids.device)[None]
     block = states(model, ids, block_mask(model, texts), positions)[0]
-    alone = [states(model, part, torch.ones_like(part))[0] for part in (ids[:, :third], ids[:, third:])]
+    alone = [
+        states(model, part, torch.ones_like(part))[0] for part in (ids[:, :third], ids[:, third:])
+    ]
     return max(distance(block[:third], alone[0]), distance(block[third:], alone[1]))
 
 
@@ -138,7 +154,9 @@ def block_mask(model: Any, texts: Tensor) -> Tensor:
     allowed = (texts[:, None, :, None] == texts[:, None, None, :]).contiguous()
     if model.config._attn_implementation == "sdpa":
         return allowed
-    return torch.zeros(allowed.shape, dtype=model.dtype, device=texts.device).masked_fill_(~allowed, torch.finfo(model.dtype).min)
+    return torch.zeros(allowed.shape, dtype=model.dtype, device=texts.device).masked_fill_(
+        ~allowed, torch.finfo(model.dtype).min
+    )
 
 
 def distance(one: Tensor, other: Tensor) -> float:

@@ -69,12 +69,23 @@ class Plan:
             if len(batches) <= left:
                 seen += 1
             else:
-                seen[[number for batch in batches[:left] for block in batch for number in block]] += 1
+                seen[
+                    [number for batch in batches[:left] for block in batch for number in block]
+                ] += 1
             left, epoch = left - len(batches), epoch + 1
         return seen
 
 
-def plan(sizes: np.ndarray, *, length: int, batch: int, seed: int, packed: bool, epochs: float | None, steps: int) -> Plan:
+def plan(
+    sizes: np.ndarray,
+    *,
+    length: int,
+    batch: int,
+    seed: int,
+    packed: bool,
+    epochs: float | None,
+    steps: int,
+) -> Plan:
     """The plan of `steps` batches, or of `epochs` passes over the pieces."""
     whole = Plan(sizes, length, batch, seed, steps, packed)
     if epochs is None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from fletching.encode import model as models
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 from fletching.report import Report
 from fletching.train import hardware
 from fletching.train.distributed import fsdp, process_group
@@ -37,17 +37,23 @@ class Decoder:
 
 
 def load(options: Any, report: Report) -> Decoder:
-    """Raises Refused or Usage where the model cannot be had, has no head, or stays causal."""
+    """Raises InputError or Usage where the model cannot be had, has no head, or stays causal."""
     if options.dtype == "float16":
-        raise Usage("--dtype float16 loses small gradients", "use bfloat16 or float32")
+        raise UsageError("--dtype float16 loses small gradients", "use bfloat16 or float32")
     quiet()
     place = hardware.device(options.device)
     path, stacked = lora.base_of(options.model, options.adapters)
     network = pretrained(path, place, options)
     tokenizer = tokenizer_of(options.model, path, options.trust_remote_code)
     stored = network.dtype
-    if options.length > (limit := getattr(network.config.get_text_config(), "max_position_embeddings", None) or 1 << 20):
-        raise Usage(f"--length {options.length} is above the {limit} positions of the model", f"pass at most {limit}")
+    if options.length > (
+        limit := getattr(network.config.get_text_config(), "max_position_embeddings", None)
+        or 1 << 20
+    ):
+        raise UsageError(
+            f"--length {options.length} is above the {limit} positions of the model",
+            f"pass at most {limit}",
+        )
     attention.turn(network)
     for adapter in stacked:
         lora.merge_into(network, adapter)
@@ -60,14 +66,18 @@ def load(options: Any, report: Report) -> Decoder:
     tokenizer.padding_side = "right"
     number_type = models.number_type(options.dtype, place)
     autocast = number_type if number_type != torch.float32 else None
-    fingerprint = models.hashed(network.state_dict(), [], network.config, tokenizer.backend_tokenizer)
+    fingerprint = models.hashed(
+        network.state_dict(), [], network.config, tokenizer.backend_tokenizer
+    )
     return Decoder(network, tokenizer, fingerprint, torch.device(place), autocast, stored, mask_id)
 
 
 def quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)  # it warns of bfloat16 on CPUs
+    logging.getLogger("sentence_transformers").setLevel(
+        logging.ERROR
+    )  # it warns of bfloat16 on CPUs
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
@@ -94,7 +104,7 @@ def pretrained(path: str, place: str, options: Any) -> Any:
     )
     if told["missing_keys"]:
         lacking = sorted(told["missing_keys"])[0]
-        raise Refused(
+        raise InputError(
             f"--model {path} is no whole language model: it lacks {lacking}",
             "name a decoder as it is published, with its language-model head",
         )
@@ -102,9 +112,9 @@ def pretrained(path: str, place: str, options: Any) -> Any:
 
 
 def loaded(path: str, load: Any) -> Any:
-    """Raises Refused in the words of --model for whatever transformers raises."""
+    """Raises InputError in the words of --model for whatever transformers raises."""
     if not os.path.isdir(path) and (path.startswith((".", "/", "~")) or path.count("/") > 1):
-        raise Refused(f"--model {path} is no folder", "check the path")
+        raise InputError(f"--model {path} is no folder", "check the path")
     try:
         return load()
     except Exception as error:  # the hub and transformers each raise their own
@@ -117,9 +127,11 @@ def tokenizer_of(named: str, base: str, trust_remote_code: bool) -> Any:
 
     own = os.path.isdir(named) and os.path.exists(os.path.join(named, "tokenizer_config.json"))
     path = named if own else base
-    found = loaded(path, lambda: AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code))
+    found = loaded(
+        path, lambda: AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    )
     if not found.is_fast:
-        raise Refused(f"--model {path} has a slow tokenizer", "add its tokenizer.json")
+        raise InputError(f"--model {path} has a slow tokenizer", "add its tokenizer.json")
     return found
 
 
@@ -128,9 +140,19 @@ def settle_mask_token(network: Any, tokenizer: Any, wanted: str | None, report: 
 
     One that the vocabulary lacks is added, with the mean of all embeddings; it is saved with the model.
     """
-    text = wanted or next((each for each in (tokenizer.mask_token, "_", tokenizer.eos_token) if each and known(tokenizer, each)), None)
+    text = wanted or next(
+        (
+            each
+            for each in (tokenizer.mask_token, "_", tokenizer.eos_token)
+            if each and known(tokenizer, each)
+        ),
+        None,
+    )
     if text is None:
-        raise Usage("the tokenizer has no token to mask with", "pass --mask-token '<mask>', which is added to the vocabulary")
+        raise UsageError(
+            "the tokenizer has no token to mask with",
+            "pass --mask-token '<mask>', which is added to the vocabulary",
+        )
     if not known(tokenizer, text):
         tokenizer.add_special_tokens({"mask_token": text})
         with torch.random.fork_rng(devices=[]):
@@ -162,22 +184,29 @@ def place(decoder: Decoder, options: Any) -> None:
             parameter.requires_grad = parameter is not head
     if options.gradient_checkpointing:
         if not getattr(network, "supports_gradient_checkpointing", False):
-            raise Usage(
-                f"--gradient-checkpointing: {options.model} does not offer it", "leave it out; --batch-tokens bounds the memory too"
+            raise UsageError(
+                f"--gradient-checkpointing: {options.model} does not offer it",
+                "leave it out; --batch-tokens bounds the memory too",
             )
-        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        network.gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False}
+        )
     network.to(decoder.device)
 
 
 def gathered(decoder: Decoder, objective: Any, options: Any) -> Decoder:
     """The model to save, on the CPU: whole, and what was frozen as it came. Every process must call it."""
-    rounded = decoder.adapter is not None and decoder.autocast and decoder.stored != decoder.autocast
+    rounded = (
+        decoder.adapter is not None and decoder.autocast and decoder.stored != decoder.autocast
+    )
     if not (options.fsdp or options.deepspeed or rounded):
         return decoder
     weights = fsdp.weights(objective)
-    if not process_group.first():
+    if not process_group.is_main():
         return decoder
-    again = replace(load(options, Report("mntp", quiet=True)), device=torch.device("cpu"), autocast=None)
+    again = replace(
+        load(options, Report("mntp", quiet=True)), device=torch.device("cpu"), autocast=None
+    )
     place(again, options)
     fsdp.put_weights(torch.nn.ModuleDict({"network": again.network}), weights)
     return again

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fletching import schema
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 from fletching.io import Reader
 from fletching.io.sources import resolve
 from fletching.report import Report
@@ -24,12 +24,24 @@ class Documents:
     steps: the lineage of what is read. lines: each line of a plain file is a text of its own.
     """
 
-    def __init__(self, report: Report, inputs: Sequence[str], *, limit: int | None = None, lines: bool = False, count: bool = True) -> None:
+    def __init__(
+        self,
+        report: Report,
+        inputs: Sequence[str],
+        *,
+        limit: int | None = None,
+        lines: bool = False,
+        count: bool = True,
+    ) -> None:
         self.report, self.limit, self.lines, self.count = report, limit, lines, count
         self.files = plain_files(inputs)
-        self.reader = None if self.files else Reader(report, inputs, ["texts", "examples"], limit=limit, count=count)
+        self.reader = (
+            None
+            if self.files
+            else Reader(report, inputs, ["texts", "examples"], limit=limit, count=count)
+        )
         if lines and self.reader:
-            raise Usage("--lines is for plain text files (.txt)", "leave it out")
+            raise UsageError("--lines is for plain text files (.txt)", "leave it out")
 
     @property
     def steps(self) -> list[dict[str, Any]]:
@@ -57,7 +69,10 @@ class Documents:
                 yield decoded(path, _content(path), 1)
                 continue
             with open(path, "rb") as file:
-                yield from (decoded(path, line, number).rstrip("\r\n") for number, line in enumerate(file, 1))
+                yield from (
+                    decoded(path, line, number).rstrip("\r\n")
+                    for number, line in enumerate(file, 1)
+                )
 
 
 def plain_files(inputs: Sequence[str]) -> list[str]:
@@ -66,12 +81,16 @@ def plain_files(inputs: Sequence[str]) -> list[str]:
     Raises Usage where both stand together.
     """
     folders = [name for name in inputs if os.path.isdir(name)]
-    of_folders = {name for name in folders if any(entry.endswith(PLAIN) for entry in os.listdir(name))}
+    of_folders = {
+        name for name in folders if any(entry.endswith(PLAIN) for entry in os.listdir(name))
+    }
     plain = [name for name in inputs if name in of_folders or name.endswith(PLAIN)]
     if not plain:
         return []
     if len(plain) < len(inputs):
-        raise Usage("plain text files stand beside other inputs", "name .txt files alone, or rows alone")
+        raise UsageError(
+            "plain text files stand beside other inputs", "name .txt files alone, or rows alone"
+        )
     return [source.path for source in resolve(plain, PLAIN) if source.path]
 
 
@@ -80,7 +99,7 @@ def _content(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError:
-        raise Refused(f"{path} does not exist", "check the path") from None
+        raise InputError(f"{path} does not exist", "check the path") from None
 
 
 def decoded(path: str, content: bytes, line: int) -> str:
@@ -88,13 +107,21 @@ def decoded(path: str, content: bytes, line: int) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         line += content[: error.start].count(b"\n")
-        raise Refused(f"{path}, line {line}: not UTF-8 ({error.reason})", "convert it: iconv -f latin1 -t utf-8") from None
+        raise InputError(
+            f"{path}, line {line}: not UTF-8 ({error.reason})",
+            "convert it: iconv -f latin1 -t utf-8",
+        ) from None
 
 
 def of_texts(batch: pa.RecordBatch) -> list[list[str]]:
     titles = schema.column(batch, "title", pa.string()).to_pylist()
-    return [[f"{title} {text}" if title else text] for title, text in zip(titles, batch["text"].to_pylist())]
+    return [
+        [f"{title} {text}" if title else text]
+        for title, text in zip(titles, batch["text"].to_pylist())
+    ]
 
 
 def of_examples(batch: pa.RecordBatch) -> list[list[str]]:
-    return [[query, *pos] for query, pos in zip(batch["query"].to_pylist(), batch["pos"].to_pylist())]
+    return [
+        [query, *pos] for query, pos in zip(batch["query"].to_pylist(), batch["pos"].to_pylist())
+    ]

@@ -9,12 +9,17 @@ from typing import Any
 
 import torch
 
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.train.run_dir import read_json
 from mntp import attention
 from mntp.decoder import Decoder
 
-MODES = {"cls": "cls", "mean": "mean", "last": "lasttoken", "weighted": "weightedmean"}  # ours: sentence-transformers' names
+MODES = {
+    "cls": "cls",
+    "mean": "mean",
+    "last": "lasttoken",
+    "weighted": "weightedmean",
+}  # ours: sentence-transformers' names
 BASE = "base"  # in the folder, where the adapter is not merged
 
 
@@ -36,7 +41,10 @@ def save(decoder: Decoder, folder: str, options: Any, place: str) -> Any:
         if decoder.adapter is not None:
             decoder.adapter.merge_and_unload()
             if attention.distance(shown(network), before) > 1e-4:
-                raise Refused("the merged model gives other states than the model with adapters", "use --no-lora-merge")
+                raise InputError(
+                    "the merged model gives other states than the model with adapters",
+                    "use --no-lora-merge",
+                )
         write(decoder, bare)
     decoder.tokenizer.save_pretrained(bare)
     assemble(bare, folder, options)
@@ -67,27 +75,40 @@ def assemble(bare: str, folder: str, options: Any) -> None:
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     trust = {"trust_remote_code": options.trust_remote_code}
-    transformer = Transformer(bare, model_kwargs={"dtype": "auto", **trust}, processor_kwargs=trust, config_kwargs=trust)
+    transformer = Transformer(
+        bare, model_kwargs={"dtype": "auto", **trust}, processor_kwargs=trust, config_kwargs=trust
+    )
     transformer.max_seq_length = options.length
     pooling = Pooling(transformer.get_embedding_dimension(), MODES[options.pooling or "mean"])
-    SentenceTransformer(modules=[transformer, pooling], device="cpu").save_pretrained(folder, create_model_card=False)
+    SentenceTransformer(modules=[transformer, pooling], device="cpu").save_pretrained(
+        folder, create_model_card=False
+    )
 
 
 def runs_own_code(folder: str) -> bool:
     """Whether the model's class stands in the folder's own Python, which only trust_remote_code=True lets run."""
-    configs = (read_json(os.path.join(folder, *within, "config.json")) or {} for within in ((), (BASE,)))
+    configs = (
+        read_json(os.path.join(folder, *within, "config.json")) or {} for within in ((), (BASE,))
+    )
     return any("auto_map" in config for config in configs)
 
 
 def compare(before: torch.Tensor, folder: str, stored: torch.dtype, trust_remote_code: bool) -> Any:
-    """Raises Refused where the folder, loaded as anyone loads it, is another model than the one in memory."""
+    """Raises InputError where the folder, loaded as anyone loads it, is another model than the one in memory."""
     from sentence_transformers import SentenceTransformer
 
     settings = {"use_safetensors": True, "dtype": "auto"}
-    again = SentenceTransformer(folder, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=settings)
+    again = SentenceTransformer(
+        folder, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=settings
+    )
     attention.check(again[0].model)
-    if attention.distance(shown(again[0].model), before) > (1e-3 if stored == torch.float32 else 5e-2):
-        raise Refused("the saved model gives other states than the trained one", "report this; the checkpoints stand in the .run folder")
+    if attention.distance(shown(again[0].model), before) > (
+        1e-3 if stored == torch.float32 else 5e-2
+    ):
+        raise InputError(
+            "the saved model gives other states than the trained one",
+            "report this; the checkpoints stand in the .run folder",
+        )
     return again
 
 

@@ -28,11 +28,21 @@ class HeldOut:
         sums = torch.zeros(3, dtype=torch.float64)
         pieces = len(self.collator.pieces)
         for start in range(0, pieces, PIECES):
-            batch = self.collator([(EPOCH, (number,)) for number in range(start, min(start + PIECES, pieces))])
-            for micro in micro_batches(batch, self.budget, self.objective.pad_id, rank=process_group.number(), ranks=process_group.count()):
+            batch = self.collator(
+                [(EPOCH, (number,)) for number in range(start, min(start + PIECES, pieces))]
+            )
+            for micro in micro_batches(
+                batch,
+                self.budget,
+                self.objective.pad_id,
+                rank=process_group.rank(),
+                ranks=process_group.world_size(),
+            ):
                 found = self.objective(moved(micro, self.device))
-                sums += torch.tensor([found.loss.item(), found.correct.item(), found.asked], dtype=torch.float64)
-        if process_group.count() > 1:
+                sums += torch.tensor(
+                    [found.loss.item(), found.correct.item(), found.asked], dtype=torch.float64
+                )
+        if process_group.world_size() > 1:
             torch.distributed.all_reduce(sums)
         self.objective.train(was_training)
         loss, correct, count = sums.tolist()

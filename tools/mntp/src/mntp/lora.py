@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 from fletching.train.run_dir import read_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -32,8 +32,9 @@ def attach(encoder: Any, options: Any) -> Any:
         try:
             return get_peft_model(encoder, settings)
         except ValueError as error:
-            raise Usage(
-                f"--lora-targets {','.join(options.lora_targets)}: {str(error).splitlines()[0]}", "name linear layers of the model"
+            raise UsageError(
+                f"--lora-targets {','.join(options.lora_targets)}: {str(error).splitlines()[0]}",
+                "name linear layers of the model",
             ) from None
 
 
@@ -58,33 +59,47 @@ def found(name: str, file: str) -> str | None:
     from transformers.utils import cached_file
 
     try:
-        return cached_file(name, file, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False)
+        return cached_file(
+            name,
+            file,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
     except (OSError, ValueError):
         return None
 
 
 def merge_into(network: Any, adapter: str) -> None:
     """Add a published LoRA adapter to the weights, in place. It may have been trained on the decoder or on the
-    whole language model. Raises Refused where a tensor of it finds no place."""
+    whole language model. Raises InputError where a tensor of it finds no place."""
     from peft import PeftModel, set_peft_model_state_dict
     from safetensors.torch import load_file
 
     path = found(adapter, WEIGHTS)
     config = adapter_config(adapter)
     if path is None or config is None:
-        raise Refused(f"{adapter} holds no adapter in safetensors ({CONFIG}, {WEIGHTS})", "name a LoRA adapter's folder or hub name")
+        raise InputError(
+            f"{adapter} holds no adapter in safetensors ({CONFIG}, {WEIGHTS})",
+            "name a LoRA adapter's folder or hub name",
+        )
     weights = load_file(path)
-    whole = any(name.startswith(f"base_model.model.{network.base_model_prefix}.") for name in weights)
+    whole = any(
+        name.startswith(f"base_model.model.{network.base_model_prefix}.") for name in weights
+    )
     target = network if whole else network.base_model
     try:
         wrapped = PeftModel.from_pretrained(target, adapter)
     except (RuntimeError, ValueError) as error:  # other sizes, other layers
         told = str(error).strip().splitlines()[-1].strip()
-        raise Refused(f"the adapter {adapter} does not fit the model: {told}", "name the base model that it was trained on") from None
+        raise InputError(
+            f"the adapter {adapter} does not fit the model: {told}",
+            "name the base model that it was trained on",
+        ) from None
     outcome: Any = set_peft_model_state_dict(wrapped, weights)
     lost = outcome.unexpected_keys
     if lost:
-        raise Refused(
-            f"the adapter {adapter} does not fit the model: {lost[0]} finds no place", "name the base model that it was trained on"
+        raise InputError(
+            f"the adapter {adapter} does not fit the model: {lost[0]} finds no place",
+            "name the base model that it was trained on",
         )
     wrapped.merge_and_unload()

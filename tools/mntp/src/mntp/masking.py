@@ -33,12 +33,16 @@ class Masking:
         """(masked ids, whether each is to be predicted) of one piece. ids (n,): the first one is never masked, since
         nothing stands before it. first: the number of ids[0] in the corpus."""
         places = np.arange(first, first + len(ids), dtype=np.uint64)
-        chosen, kind, token = (uniform(self.seed, f"{epoch} {stream}", places) for stream in STREAMS)
+        chosen, kind, token = (
+            uniform(self.seed, f"{epoch} {stream}", places) for stream in STREAMS
+        )
         target = (chosen < self.probability) & ~np.isin(ids, self.special)
         target[0] = False
         masks, others = self.replaced
         out = np.where(target & (kind < masks), self.mask_id, ids)
-        any_token = self._ordinary(np.minimum((token * self.vocabulary).astype(np.int64), self.vocabulary - 1))
+        any_token = self._ordinary(
+            np.minimum((token * self.vocabulary).astype(np.int64), self.vocabulary - 1)
+        )
         return np.where(target & (kind >= masks) & (kind < masks + others), any_token, out), target
 
     def _ordinary(self, drawn: np.ndarray) -> np.ndarray:

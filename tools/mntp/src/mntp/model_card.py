@@ -10,13 +10,24 @@ TURNED = """Every token sees all others (`is_causal: false` in config.json, whic
 start for contrastive training rather than an end."""
 
 
-def card(*, name: str, base: str, dimension: int, step: dict[str, Any], plan: list[str], measures: dict[int, dict[str, float]]) -> str:
+def card(
+    *,
+    name: str,
+    base: str,
+    dimension: int,
+    step: dict[str, Any],
+    plan: list[str],
+    measures: dict[int, dict[str, float]],
+) -> str:
     """measures: of held-out texts, by step."""
     sections = [TURNED, "## Training", cards.bullets(plan)]
     return cards.card(
         name,
         f"A bidirectional text encoder of {dimension} dimensions, made from the decoder `{cards.short(base)}` with mntp.",
-        sections + cards.measures("Held-out texts", {str(at): values for at, values in measures.items()}, "step"),
+        sections
+        + cards.measures(
+            "Held-out texts", {str(at): values for at, values in measures.items()}, "step"
+        ),
         step=step,
         base=base,
         call="vectors = model.encode([...])",

@@ -74,7 +74,9 @@ class Collator:
 class Objective(nn.Module):
     """Sums of the loss over one micro-batch. network: a decoder with its head; padding stands at the right."""
 
-    def __init__(self, network: Any, *, autocast: torch.dtype | None = None, pad_id: int = 0) -> None:
+    def __init__(
+        self, network: Any, *, autocast: torch.dtype | None = None, pad_id: int = 0
+    ) -> None:
         super().__init__()
         self.network, self.autocast, self.pad_id = network, autocast, pad_id
 
@@ -82,15 +84,27 @@ class Objective(nn.Module):
         before = torch.zeros_like(micro.labels, dtype=torch.bool)  # (rows, tokens)
         before[:, :-1] = micro.labels[:, 1:] != NOT_ASKED
         wanted = micro.labels[micro.labels != NOT_ASKED]  # (masked,)
-        with torch.autocast(micro.ids.device.type, self.autocast or torch.float32, enabled=bool(self.autocast)), self._only(before):
+        with (
+            torch.autocast(
+                micro.ids.device.type, self.autocast or torch.float32, enabled=bool(self.autocast)
+            ),
+            self._only(before),
+        ):
             logits = self.network(**self._inputs(micro)).logits[0]  # (masked, vocabulary)
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        return Sums(F.cross_entropy(logits, wanted, reduction="sum"), (logits.argmax(-1) == wanted).sum(), len(wanted))
+        return Sums(
+            F.cross_entropy(logits, wanted, reduction="sum"),
+            (logits.argmax(-1) == wanted).sum(),
+            len(wanted),
+        )
 
     def _inputs(self, micro: Micro) -> dict[str, Any]:
         inputs = {"input_ids": micro.ids, "use_cache": False}
         if bool((micro.texts > 0).any()):
-            return inputs | {"attention_mask": attention.block_mask(self.network, micro.texts), "position_ids": micro.positions}
+            return inputs | {
+                "attention_mask": attention.block_mask(self.network, micro.texts),
+                "position_ids": micro.positions,
+            }
         return inputs | {"attention_mask": (micro.texts >= 0).long()}
 
     @contextmanager
@@ -107,7 +121,9 @@ class Objective(nn.Module):
             hook.remove()
 
 
-def micro_batches(batch: dict[str, Tensor], budget: int, pad_id: int, *, rank: int = 0, ranks: int = 1) -> list[Micro]:
+def micro_batches(
+    batch: dict[str, Tensor], budget: int, pad_id: int, *, rank: int = 0, ranks: int = 1
+) -> list[Micro]:
     """This process's blocks, of similar lengths together, `budget` tokens with their padding at most (or one block).
 
     All ranks get the same number: where they are sharded, every pass is a collective. Ranks that have fewer get copies
@@ -135,15 +151,21 @@ def _groups(order: list[int], lengths: list[int], budget: int) -> list[list[int]
     return groups
 
 
-def _padded(batch: dict[str, Tensor], group: list[int], starts: list[int], lengths: list[int], pad_id: int) -> Micro:
+def _padded(
+    batch: dict[str, Tensor], group: list[int], starts: list[int], lengths: list[int], pad_id: int
+) -> Micro:
     shape = (len(group), max(lengths[block] for block in group))
     made = [torch.full(shape, fill) for fill in (pad_id, NOT_ASKED, -1, 0)]
     for row, block in enumerate(group):
         sizes = batch["sizes"][batch["blocks"] == block]
         span = slice(starts[block], starts[block] + lengths[block])
         texts = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-        positions = torch.arange(lengths[block]) - torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
-        for tensor, values in zip(made, (batch["ids"][span], batch["targets"][span], texts, positions)):
+        positions = torch.arange(lengths[block]) - torch.repeat_interleave(
+            sizes.cumsum(0) - sizes, sizes
+        )
+        for tensor, values in zip(
+            made, (batch["ids"][span], batch["targets"][span], texts, positions)
+        ):
             tensor[row, : lengths[block]] = values
     return Micro(*made)
 

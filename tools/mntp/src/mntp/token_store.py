@@ -16,11 +16,20 @@ from fletching.digest import RowDigest
 from fletching.report import Report
 from fletching.text import frame
 
-COLUMNS = pa.schema([pa.field("tokens", pa.list_(pa.int32()), False), pa.field("row", pa.int64(), False)])
+COLUMNS = pa.schema(
+    [pa.field("tokens", pa.list_(pa.int32()), False), pa.field("row", pa.int64(), False)]
+)
 MOST = 1 << 28  # tokens of an Arrow batch; its offsets are 32-bit
 
 
-def spool(batches: Iterable[list[list[str]]], tokenizer: Any, path: str, report: Report, *, count: bool = True) -> tuple[str, int]:
+def spool(
+    batches: Iterable[list[list[str]]],
+    tokenizer: Any,
+    path: str,
+    report: Report,
+    *,
+    count: bool = True,
+) -> tuple[str, int]:
     """Write the tokens of all texts, without those that the tokenizer sets around a text: (digest, rows kept).
 
     A row all of whose texts are blank is dropped, and counted.
@@ -38,7 +47,12 @@ def spool(batches: Iterable[list[list[str]]], tokenizer: Any, path: str, report:
             start += len(batch)
             digest.update(pa.record_batch({"text": pa.array(texts, pa.string())}))
             if texts:
-                ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+                ids = tokenizer(
+                    texts,
+                    add_special_tokens=False,
+                    return_attention_mask=False,
+                    return_token_type_ids=False,
+                )["input_ids"]
                 _write(writer, ids, rows)
     return digest.hexdigest(), kept
 
@@ -50,7 +64,11 @@ def _write(writer: Any, ids: list[list[int]], rows: list[int]) -> None:
         _write(writer, ids[:half], rows[:half])
         _write(writer, ids[half:], rows[half:])
     else:
-        writer.write_batch(pa.record_batch([pa.array(ids, COLUMNS[0].type), pa.array(rows, pa.int64())], schema=COLUMNS))
+        writer.write_batch(
+            pa.record_batch(
+                [pa.array(ids, COLUMNS[0].type), pa.array(rows, pa.int64())], schema=COLUMNS
+            )
+        )
 
 
 class Pieces:
@@ -64,7 +82,9 @@ class Pieces:
         opened = pa.ipc.open_file(pa.memory_map(path))
         batches = [opened.get_batch(number) for number in range(opened.num_record_batches)]
         self.before, self.behind = (np.array(part, np.int64) for part in frame(tokenizer))
-        self.special = np.unique([*tokenizer.all_special_ids, *self.before, *self.behind]).astype(np.int64)
+        self.special = np.unique([*tokenizer.all_special_ids, *self.before, *self.behind]).astype(
+            np.int64
+        )
         room = length - len(self.before) - len(self.behind)
         self.parts = [batch["tokens"].flatten().to_numpy() for batch in batches]
         self.starts = np.cumsum([0, *map(len, self.parts)]).tolist()
@@ -85,7 +105,9 @@ class Pieces:
         start = int(self.first[number])
         part = bisect.bisect_right(self.starts, start) - 1
         start -= self.starts[part]
-        return np.concatenate([self.before, self.parts[part][start : start + self.body[number]], self.behind])
+        return np.concatenate(
+            [self.before, self.parts[part][start : start + self.body[number]], self.behind]
+        )
 
 
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:

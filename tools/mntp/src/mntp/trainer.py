@@ -10,14 +10,16 @@ import torch
 from transformers import TrainingArguments
 
 from fletching.train.distributed import process_group
-from fletching.train.trainer import Course, PlannedTrainer
+from fletching.train.trainer import PlannedTrainer, TrainingSetup
 from mntp.objective import NOT_ASKED, Micro, Objective, masked, micro_batches, moved
 
 
 class MntpTrainer(PlannedTrainer):
     """One run. budget: tokens of a micro-batch."""
 
-    def __init__(self, course: Course, *, objective: Objective, args: TrainingArguments, budget: int) -> None:
+    def __init__(
+        self, course: TrainingSetup, *, objective: Objective, args: TrainingArguments, budget: int
+    ) -> None:
         self.objective: Objective = objective
         self.budget = budget
         super().__init__(course, model=objective, args=args)
@@ -28,9 +30,13 @@ class MntpTrainer(PlannedTrainer):
     def reach(self) -> torch.Tensor:
         four = torch.arange(4, device=self.accelerator.device)[None]
         asked = torch.where(four == 1, four, NOT_ASKED)
-        return self.objective(Micro(torch.ones_like(four), asked, torch.zeros_like(four), four)).loss
+        return self.objective(
+            Micro(torch.ones_like(four), asked, torch.zeros_like(four), four)
+        ).loss
 
-    def step_loss(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> torch.Tensor:
+    def step_loss(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any
+    ) -> torch.Tensor:
         model.train()
         return backward(self.objective, model, inputs, self.budget, self.accelerator.device)
 
@@ -42,14 +48,18 @@ class Same:
         return item
 
 
-def backward(objective: Objective, model: Any, batch: dict[str, Any], budget: int, device: torch.device) -> torch.Tensor:
+def backward(
+    objective: Objective, model: Any, batch: dict[str, Any], budget: int, device: torch.device
+) -> torch.Tensor:
     """Add the gradient of the global batch's mean loss to the parameters. model: the objective, wrapped or not.
 
     Every rank has the whole batch, so each knows N, the masked tokens of all. The mean over ranks of what is
     returned is the loss; DDP and FSDP take the mean of gradients too, hence the factor.
     """
-    parts = micro_batches(batch, budget, objective.pad_id, rank=process_group.number(), ranks=process_group.count())
-    weight = process_group.count() / max(masked(batch), 1)
+    parts = micro_batches(
+        batch, budget, objective.pad_id, rank=process_group.rank(), ranks=process_group.world_size()
+    )
+    weight = process_group.world_size() / max(masked(batch), 1)
     value = torch.zeros((), device=device)
     for number, part in enumerate(parts):
         silent = number < len(parts) - 1 and hasattr(model, "no_sync")

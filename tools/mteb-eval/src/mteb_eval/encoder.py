@@ -83,14 +83,25 @@ class Model:
         """What decides the vectors: weights, all prompts of the model, lengths, number type, variant."""
         every = {name: text for name, text in (self.encoder.model.prompts or {}).items() if text}
         roles = {"prompts": self.own_prompts, "model_prompts": every}
-        return self.encoder.settings | roles | {"dimensions": self.variant.dimensions, "numbers": self.variant.numbers}
+        return (
+            self.encoder.settings
+            | roles
+            | {"dimensions": self.variant.dimensions, "numbers": self.variant.numbers}
+        )
 
     @property
     def revision(self) -> str:
         return xxhash.xxh3_128_hexdigest(lineage.dump(self.settings))
 
     def encode(
-        self, inputs: Any, *, task_metadata: Any, hf_split: str, hf_subset: str, prompt_type: PromptType | None = None, **kwargs: Any
+        self,
+        inputs: Any,
+        *,
+        task_metadata: Any,
+        hf_split: str,
+        hf_subset: str,
+        prompt_type: PromptType | None = None,
+        **kwargs: Any,
     ) -> np.ndarray:
         """Unit vectors of all texts of the loader, float32 [texts, d]."""
         texts, identities = [], []
@@ -98,15 +109,21 @@ class Model:
             texts += batch["text"]
             identities += batch.get("id", [None] * len(batch["text"]))
         if self.reversed and prompt_type:
-            prompt_type = PromptType.query if prompt_type == PromptType.document else PromptType.document
-        role: Literal["query", "document"] = "document" if prompt_type == PromptType.document else "query"
+            prompt_type = (
+                PromptType.query if prompt_type == PromptType.document else PromptType.document
+            )
+        role: Literal["query", "document"] = (
+            "document" if prompt_type == PromptType.document else "query"
+        )
         self.encoder.prompts[role] = prompt = self._prompt(task_metadata, prompt_type)
         self.prompts_used[prompt_type.value if prompt_type else "text"] = prompt
         prompts = None
         if prompt_type == PromptType.query and self.data_prompts:
             prompts = [self.data_prompts.get(identity) for identity in identities]
         self.texts += len(texts)
-        with self.report.progress(f"{self.name}, {task_metadata.name}: encoding", len(texts), "texts") as progress:
+        with self.report.progress(
+            f"{self.name}, {task_metadata.name}: encoding", len(texts), "texts"
+        ) as progress:
             vectors = self.encoder.encode(texts, role, prompts, progress)
         for cache in self.encoder.caches.values():
             cache.flush()  # the next task or variant finds these texts
@@ -115,7 +132,9 @@ class Model:
     def _prompt(self, task_metadata: Any, prompt_type: PromptType | None) -> str:
         """The prompt as mteb chooses it: by task, by kind of task, by role; the command line wins."""
         options = self.encoder.options
-        given = {"query": options.query_prompt, "document": options.doc_prompt}.get(prompt_type.value if prompt_type else "")
+        given = {"query": options.query_prompt, "document": options.doc_prompt}.get(
+            prompt_type.value if prompt_type else ""
+        )
         if given is not None:
             return given
         saved = {name: text for name, text in (self.encoder.model.prompts or {}).items() if text}

@@ -22,7 +22,7 @@ from mteb.abstasks import AbsTaskBitextMining
 from mteb.abstasks.abstask import AbsTask
 
 from fletching import lineage
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.report import Report
 from mteb_eval.encoder import Model
 from mteb_eval.scoring.task_result import Capture, Outcome
@@ -39,7 +39,9 @@ def hush() -> None:
     warnings.filterwarnings("ignore", module=r"(mteb|datasets|sklearn|scipy|numpy)(\.|$)")
 
 
-def evaluate(model: Model, task: AbsTask, digest: str, store: Store, report: Report) -> list[Outcome]:
+def evaluate(
+    model: Model, task: AbsTask, digest: str, store: Store, report: Report
+) -> list[Outcome]:
     """The outcomes of all splits and subsets of a task, each from the store where it stands there already."""
     outcomes, fresh = [], 0
     for split, subsets in units(task):
@@ -50,7 +52,9 @@ def evaluate(model: Model, task: AbsTask, digest: str, store: Store, report: Rep
             store.save(key, found)
             fresh += 1
         outcomes += found
-    store.publish(model, task, outcomes)  # also where nothing is new: a kill may have cut mteb's files
+    store.publish(
+        model, task, outcomes
+    )  # also where nothing is new: a kill may have cut mteb's files
     if not fresh:
         report.note(f"{model.name} on {task.metadata.name}: taken from {store.folder}")
     return outcomes
@@ -68,7 +72,11 @@ class Key:
 
     def file_name(self) -> str:
         names = {"task": self.task.metadata.name, "split": self.split, "subsets": self.subsets}
-        content = names | {"model": self.model.settings, "data": self.digest, "mteb": mteb.__version__}
+        content = names | {
+            "model": self.model.settings,
+            "data": self.digest,
+            "mteb": mteb.__version__,
+        }
         return f"{names['task']}-{self.model.name.replace('/', '__')}-{xxhash.xxh3_64_hexdigest(lineage.dump(content))}.parquet"
 
 
@@ -82,7 +90,10 @@ def units(task: AbsTask) -> list[tuple[str, tuple[str, ...]]]:
 def _run(key: Key, report: Report) -> list[Outcome]:
     model, task = key.model, key.task
     capture = Capture(task)
-    model.data_prompts, model.reversed = getattr(task, "data_prompts", {}), getattr(task, "reversed", False)
+    model.data_prompts, model.reversed = (
+        getattr(task, "data_prompts", {}),
+        getattr(task, "reversed", False),
+    )
     model.texts, started = 0, time.monotonic()
     seed(task)
     everything = task._eval_splits, task.hf_subsets
@@ -100,18 +111,33 @@ def _run(key: Key, report: Report) -> list[Outcome]:
         task._eval_splits, task.hf_subsets = everything
         capture.release()
     seconds = time.monotonic() - started
-    settings = model.settings | {"prompts_used": dict(sorted(model.prompts_used.items())), "data": key.digest, "mteb": mteb.__version__}
+    settings = model.settings | {
+        "prompts_used": dict(sorted(model.prompts_used.items())),
+        "data": key.digest,
+        "mteb": mteb.__version__,
+    }
     outcomes = []
     for scores in result[0].scores[key.split]:
         subset = scores["hf_subset"]
-        about = {"seconds": round(seconds, 3), "texts": model.texts, "documents": capture.documents.get(subset)}
+        about = {
+            "seconds": round(seconds, 3),
+            "texts": model.texts,
+            "documents": capture.documents.get(subset),
+        }
         observed = capture.observed.get(subset, pa.table({}))
-        numbers = {name: float(value) for name, value in scores.items() if isinstance(value, (int, float)) and np.isfinite(value)}
+        numbers = {
+            name: float(value)
+            for name, value in scores.items()
+            if isinstance(value, (int, float)) and np.isfinite(value)
+        }
         names = task.metadata.name, task.metadata.type, key.split, subset, task.metadata.main_score
         outcome = Outcome(*names, numbers, observed, settings, about, dict(scores))
         if outcome.main not in numbers:
             told = f"{model.name} on {outcome.label}: mteb gives no finite {outcome.main}"
-            raise Refused(told, "are all vectors, or all scores of the data, alike? try --dtype float32, and look at the data")
+            raise InputError(
+                told,
+                "are all vectors, or all scores of the data, alike? try --dtype float32, and look at the data",
+            )
         agree(outcome)
         outcomes.append(outcome)
     return outcomes
@@ -131,7 +157,9 @@ def agree(outcome: Outcome) -> None:
     for metric, value in outcome.scores.items():
         ours = outcome.statistic(metric)
         if ours is not None and abs(ours(everything) - value) > ROUNDED:
-            raise RuntimeError(f"{outcome.task}: {metric} is {value} by mteb and {ours(everything)} by its queries")
+            raise RuntimeError(
+                f"{outcome.task}: {metric} is {value} by mteb and {ours(everything)} by its queries"
+            )
 
 
 class Store:
@@ -156,7 +184,9 @@ class Store:
             table = pq.read_table(path, page_checksum_verification=True)
             content = json.loads(table.schema.metadata[b"mteb-eval"])
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise Refused(f"{path} is damaged ({error})", "delete it; it is made again") from None
+            raise InputError(
+                f"{path} is damaged ({error})", "delete it; it is made again"
+            ) from None
         outcomes, start = [], 0
         for part in content:
             rows = part.pop("rows")
@@ -171,8 +201,13 @@ class Store:
         parts = []
         for outcome in outcomes:
             fields = {name: value for name, value in vars(outcome).items() if name != "observed"}
-            parts.append(fields | {"rows": outcome.observed.num_rows, "columns": outcome.observed.column_names})
-        table = pa.concat_tables([outcome.observed for outcome in outcomes], promote_options="default")
+            parts.append(
+                fields
+                | {"rows": outcome.observed.num_rows, "columns": outcome.observed.column_names}
+            )
+        table = pa.concat_tables(
+            [outcome.observed for outcome in outcomes], promote_options="default"
+        )
         table = table.replace_schema_metadata({"mteb-eval": json.dumps(parts)})
         path = self._path(key)
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -192,4 +227,6 @@ class Store:
             scores.setdefault(outcome.split, {})[outcome.subset] = outcome.raw
         seconds = sum(outcome.about["seconds"] for outcome in outcomes)
         result = mteb.TaskResult.from_task_results(task, scores, seconds)
-        mteb.ResultCache(self.folder).save_to_cache(result, model.mteb_model_meta, encode_kwargs={"batch_size": LOADER_BATCH})
+        mteb.ResultCache(self.folder).save_to_cache(
+            result, model.mteb_model_meta, encode_kwargs={"batch_size": LOADER_BATCH}
+        )

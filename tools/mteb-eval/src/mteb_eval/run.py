@@ -18,7 +18,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 
 from fletching import cli, training_index
 from fletching.encode import Encoder
-from fletching.errors import Usage
+from fletching.errors import UsageError
 from fletching.io import Writer
 from fletching.report import Report
 from mteb_eval import evaluation, prompt_consistency
@@ -35,7 +35,13 @@ from mteb_eval.scoring.metrics import metric_key
 from mteb_eval.scoring.task_result import Outcome
 
 MOVES_SHOWN = 3  # of more runs the table shows no queries; --html has them all
-LENGTH_MATTERS = ("Classification", "MultilabelClassification", "Clustering", "PairClassification", "Regression")
+LENGTH_MATTERS = (
+    "Classification",
+    "MultilabelClassification",
+    "Clustering",
+    "PairClassification",
+    "Regression",
+)
 Outcomes = dict[tuple[str, str], dict[str, Outcome]]  # by (task, split), then by run
 
 
@@ -45,7 +51,9 @@ def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
     gains = quality_gate.parse("--require-gain", options.require_gain)
     losses = quality_gate.parse("--max-loss", options.max_loss)
     if options.fetch:
-        task_registry.fetch(report, task_registry.find(options.tasks, options.benchmark), options.data)
+        task_registry.fetch(
+            report, task_registry.find(options.tasks, options.benchmark), options.data
+        )
         if not options.model:
             return 0
     models = named(options.model, "model")
@@ -53,7 +61,9 @@ def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
     mains = {task.metadata.name: task.metadata.main_score for task in tasks}
     find_baseline(options, models, None)
     quality_gate.check(gains, losses, [metric_key(name) for name in options.metrics], mains)
-    seen = seen_in_training(options, report, models, tasks)  # before the work: what it reads may be missing or damaged
+    seen = seen_in_training(
+        options, report, models, tasks
+    )  # before the work: what it reads may be missing or damaged
     outcomes = measure(options, report, models, tasks)
     tell_of_metrics(options, outcomes, report)
     baseline = find_baseline(options, models, list(next(iter(outcomes.values()))))
@@ -66,14 +76,26 @@ def compare(options: Any, report: Report, version: str, out: TextIO) -> int:
     missed = quality_gate.failures(gains, losses, figures, mains)
     report.drop("rows evaluated", report.rows_in)
     report.measures |= effort(outcomes)
-    flags = [(one.texts.label, flag) for overlaps in seen.values() for one in overlaps if (flag := one.flag())]
+    flags = [
+        (one.texts.label, flag)
+        for overlaps in seen.values()
+        for one in overlaps
+        if (flag := one.flag())
+    ]
     flags += known_training_sets.noted(models.values(), tasks)
     sections = sections_of(options, outcomes, figures, baseline, tasks, flags)
     print_table(out, sections, baseline)
     if options.html:
         html_report.write(options.html, sections, baseline, version)
     if options.output is not None:
-        write(options, report, version, figures, outcomes, list(seen_by_run(seen, models, outcomes, baseline)))
+        write(
+            options,
+            report,
+            version,
+            figures,
+            outcomes,
+            list(seen_by_run(seen, models, outcomes, baseline)),
+        )
     for line in missed:
         print(f"mteb-eval: {line}", file=sys.stderr)
     return 1 if missed else 0
@@ -89,7 +111,10 @@ def find_baseline(options: Any, models: dict[str, str], runs: Sequence[str] | No
         return next(iter(runs or models))
     wanted = next((name for name, path in models.items() if wanted in (name, path)), wanted)
     if wanted not in (runs or models) and (runs or wanted.rpartition("@")[0] not in models):
-        raise Usage(f"--baseline {options.baseline} is none of the models", f"pass one of {', '.join(runs or models)}")
+        raise UsageError(
+            f"--baseline {options.baseline} is none of the models",
+            f"pass one of {', '.join(runs or models)}",
+        )
     return wanted
 
 
@@ -101,13 +126,17 @@ def all_tasks(options: Any, report: Report) -> list[AbsTask]:
     for name, path in named(options.examples, "data set").items():
         common = {"limit": options.limit, "reverse": options.reverse}
         if options.candidates:
-            found = collection.in_blocks(report, task_name(name), [path], options.candidates, seed=options.seed, **common)
+            found = collection.in_blocks(
+                report, task_name(name), [path], options.candidates, seed=options.seed, **common
+            )
         else:
             more = {"corpus": options.corpus, "with_negatives": options.corpus_negatives}
             found = collection.from_examples(report, task_name(name), [path], **more, **common)
         tasks.append(OwnRetrieval(found))
     for name, folder in named(options.beir, "data set").items():
-        tasks.append(OwnRetrieval(collection.from_beir(report, task_name(name), folder, options.split)))
+        tasks.append(
+            OwnRetrieval(collection.from_beir(report, task_name(name), folder, options.split))
+        )
     for name, path in named(options.sts, "data set").items():
         tasks.append(OwnSts(sentence_pairs.read(report, task_name(name), path, labelled=False)))
     for name, path in named(options.pairs, "data set").items():
@@ -116,7 +145,7 @@ def all_tasks(options: Any, report: Report) -> list[AbsTask]:
     names = [task.metadata.name for task in tasks]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise Usage(f"two data sets are called {twice}", "name one of them, as NAME=FILE")
+        raise UsageError(f"two data sets are called {twice}", "name one of them, as NAME=FILE")
     return tasks
 
 
@@ -126,12 +155,16 @@ def texts_of(tasks: Sequence[AbsTask]) -> dict[tuple[str, str], dict[str, str]]:
     for task in tasks:
         for subset, splits in task.dataset.items() if isinstance(task, AbsTaskRetrieval) else ():
             for split, data in splits.items():
-                label = task.metadata.name if subset == "default" else f"{task.metadata.name}[{subset}]"
+                label = (
+                    task.metadata.name if subset == "default" else f"{task.metadata.name}[{subset}]"
+                )
                 found[label, split] = dict(zip(data["queries"]["id"], data["queries"]["text"]))
     return found
 
 
-def seen_in_training(options: Any, report: Report, models: dict[str, str], tasks: Sequence[AbsTask]) -> dict[str, list[Overlap]]:
+def seen_in_training(
+    options: Any, report: Report, models: dict[str, str], tasks: Sequence[AbsTask]
+) -> dict[str, list[Overlap]]:
     """Test texts that a model may have seen, by the model's name; "" stands for --training, whose model is not named."""
     known = {name: keys for name, path in models.items() if (keys := training_index.load(path))}
     if not known and not options.training:
@@ -145,10 +178,17 @@ def seen_in_training(options: Any, report: Report, models: dict[str, str], tasks
 
 def tell_of_metrics(options: Any, outcomes: Outcomes, report: Report) -> None:
     """A metric that was asked for and that no task has: a name that was mistyped, or one of another kind of task."""
-    known = {name for by_run in outcomes.values() for outcome in by_run.values() for name in outcome.scores}
+    known = {
+        name
+        for by_run in outcomes.values()
+        for outcome in by_run.values()
+        for name in outcome.scores
+    }
     missing = [name for name in options.metrics if metric_key(name) not in known]
     if missing and options.metrics != type(options)().metrics:
-        report.note(f"no task here has the metric {', '.join(missing)}; there are {', '.join(sorted(known))}")
+        report.note(
+            f"no task here has the metric {', '.join(missing)}; there are {', '.join(sorted(known))}"
+        )
 
 
 def metrics_of(outcome: Outcome, wanted: Sequence[str]) -> list[str]:
@@ -162,11 +202,18 @@ def metrics_of(outcome: Outcome, wanted: Sequence[str]) -> list[str]:
 # --- the work ------------------------------------------------------------------------------------
 
 
-def measure(options: Any, report: Report, models: dict[str, str], tasks: Sequence[AbsTask]) -> Outcomes:
+def measure(
+    options: Any, report: Report, models: dict[str, str], tasks: Sequence[AbsTask]
+) -> Outcomes:
     """Every variant of every model on every task, one model in memory at a time."""
     outcomes: Outcomes = {}
     store = evaluation.Store(
-        options.results or (f"{os.path.splitext(options.output)[0]}.results" if options.output not in (None, "-") else None)
+        options.results
+        or (
+            f"{os.path.splitext(options.output)[0]}.results"
+            if options.output not in (None, "-")
+            else None
+        )
     )
     digests = {task.metadata.name: digest(task) for task in tasks}
     asked = [prompt for task in tasks for prompt in getattr(task, "data_prompts", {}).values()]
@@ -178,8 +225,12 @@ def measure(options: Any, report: Report, models: dict[str, str], tasks: Sequenc
                 tell_of_lengths(name, encoder, tasks, report)
                 for task, variant in itertools.product(tasks, variants(options, encoder)):
                     model = Model(name, encoder, variant, report)
-                    for outcome in evaluation.evaluate(model, task, digests[task.metadata.name], store, report):
-                        outcomes.setdefault((outcome.label, outcome.split), {})[model.name] = outcome
+                    for outcome in evaluation.evaluate(
+                        model, task, digests[task.metadata.name], store, report
+                    ):
+                        outcomes.setdefault((outcome.label, outcome.split), {})[model.name] = (
+                            outcome
+                        )
     return outcomes
 
 
@@ -197,11 +248,16 @@ def variants(options: Any, encoder: Encoder) -> list[Variant]:
     """Every number of dimensions with every kind of number, whole vectors and floats first."""
     above = next((size for size in options.dims if size > encoder.dimension), None)
     if above:
-        raise Usage(
-            f"--dims {above} is above the {encoder.dimension} dimensions of {encoder.options.model}", f"pass at most {encoder.dimension}"
+        raise UsageError(
+            f"--dims {above} is above the {encoder.dimension} dimensions of {encoder.options.model}",
+            f"pass at most {encoder.dimension}",
         )
     sizes = [None if size == encoder.dimension else size for size in options.dims] or [None]
-    return [Variant(size, numbers) for size in dict.fromkeys(sizes) for numbers in dict.fromkeys(["float", *options.quantise])]
+    return [
+        Variant(size, numbers)
+        for size in dict.fromkeys(sizes)
+        for numbers in dict.fromkeys(["float", *options.quantise])
+    ]
 
 
 @contextmanager
@@ -222,17 +278,31 @@ def vectors_on_disk(options: Any) -> Iterator[str]:
 def effort(outcomes: Outcomes) -> dict[str, Any]:
     """Time and memory for --json-summary; the measures hold no clock."""
     spent = [
-        {"run": run, "task": outcome.label, "split": outcome.split, "seconds": outcome.about["seconds"], "texts": outcome.about["texts"]}
+        {
+            "run": run,
+            "task": outcome.label,
+            "split": outcome.split,
+            "seconds": outcome.about["seconds"],
+            "texts": outcome.about["texts"],
+        }
         for by_run in outcomes.values()
         for run, outcome in by_run.items()
     ]
     for one in spent:
         one["texts_per_second"] = round(one["texts"] / max(one["seconds"], 1e-3), 1)
-    return {"evaluations": spent, "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+    return {
+        "evaluations": spent,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
 
 
 def sections_of(
-    options: Any, outcomes: Outcomes, figures: Sequence[Figure], baseline: str, tasks: Sequence[AbsTask], flags: Sequence[tuple[str, str]]
+    options: Any,
+    outcomes: Outcomes,
+    figures: Sequence[Figure],
+    baseline: str,
+    tasks: Sequence[AbsTask],
+    flags: Sequence[tuple[str, str]],
 ) -> list[Section]:
     """What is shown of each task, in the terminal and on the page."""
     texts = texts_of(tasks)
@@ -245,7 +315,11 @@ def sections_of(
             if run != baseline and place in texts
         }
         mine = [figure for figure in figures if (figure.task, figure.split) == place]
-        alone = [] if moves or len(by_run) > 1 else comparison.worst(by_run[baseline], texts.get(place, {}), options.changed)
+        alone = (
+            []
+            if moves or len(by_run) > 1
+            else comparison.worst(by_run[baseline], texts.get(place, {}), options.changed)
+        )
         sections.append(Section(by_run, mine, told, moves, alone))
     return sections
 
@@ -264,7 +338,9 @@ def print_table(out: TextIO, sections: Sequence[Section], baseline: str) -> None
     out.flush()
 
 
-def seen_by_run(seen: dict[str, list[Overlap]], models: dict[str, str], outcomes: Outcomes, baseline: str) -> Iterator[tuple[str, Overlap]]:
+def seen_by_run(
+    seen: dict[str, list[Overlap]], models: dict[str, str], outcomes: Outcomes, baseline: str
+) -> Iterator[tuple[str, Overlap]]:
     """Each overlap under the runs it speaks of; that of --training under all but the baseline, unless that is alone."""
     for run in dict.fromkeys(run for by_run in outcomes.values() for run in by_run):
         name = max((name for name in models if run == name or run.startswith(f"{name}@")), key=len)
@@ -275,9 +351,25 @@ def seen_by_run(seen: dict[str, list[Overlap]], models: dict[str, str], outcomes
 
 
 def write(
-    options: Any, report: Report, version: str, figures: Sequence[Figure], outcomes: Outcomes, seen: Sequence[tuple[str, Overlap]]
+    options: Any,
+    report: Report,
+    version: str,
+    figures: Sequence[Figure],
+    outcomes: Outcomes,
+    seen: Sequence[tuple[str, Overlap]],
 ) -> None:
-    rows = measures.rows(figures, [(run, outcome) for by_run in outcomes.values() for run, outcome in by_run.items()], seen)
-    with Writer(report, options.output, "measures", measures.COLUMNS, version=version, options=cli.row_options(options)) as file:
+    rows = measures.rows(
+        figures,
+        [(run, outcome) for by_run in outcomes.values() for run, outcome in by_run.items()],
+        seen,
+    )
+    with Writer(
+        report,
+        options.output,
+        "measures",
+        measures.COLUMNS,
+        version=version,
+        options=cli.row_options(options),
+    ) as file:
         report.add("figures", rows.num_rows)
         file.write(rows)

@@ -27,7 +27,9 @@ class Criteria:
     keep_top: float | None = None
     keep_top_by: str = "all"
 
-    def verdict(self, scores: np.ndarray, ranks: np.ndarray | None, floor: np.ndarray | float) -> np.ndarray:
+    def verdict(
+        self, scores: np.ndarray, ranks: np.ndarray | None, floor: np.ndarray | float
+    ) -> np.ndarray:
         """KEPT or the criterion that failed, for each score; floor: the lowest score among the best share."""
         verdict = np.zeros(len(scores), np.int8)
         verdict[scores < floor] = OUTSIDE
@@ -74,11 +76,17 @@ def decide(
             gone = left == 0
             lost += int((counts - left)[~gone].sum())
             # A row goes for the reason of its best positive.
-            best = [start + unit.scores[start : start + count].argmax() for start, count in zip(starts[gone], counts[gone])]
+            best = [
+                start + unit.scores[start : start + count].argmax()
+                for start, count in zip(starts[gone], counts[gone])
+            ]
             reasons = [criteria.reason(int(verdict[pair])) for pair in best]
             for reason in reasons:
                 report.drop(reason)
-            yield without(unit.rows, verdict == KEPT).filter(pa.array(~gone)), rejected(unit.rows.filter(pa.array(gone)), columns, reasons)
+            yield (
+                without(unit.rows, verdict == KEPT).filter(pa.array(~gone)),
+                rejected(unit.rows.filter(pa.array(gone)), columns, reasons),
+            )
     report.measures |= {"positives_dropped_from_kept_rows": lost, **histogram.measures()}
 
 
@@ -109,7 +117,7 @@ def _with_floors(
 def _group(rows: pa.RecordBatch, by: str) -> np.ndarray:
     if by == "all":
         return np.zeros(len(rows), np.uint64)
-    return text_keys.of(schema.column(rows, by, pa.string()).cast(pa.string()))
+    return text_keys.hash_texts(schema.column(rows, by, pa.string()).cast(pa.string()))
 
 
 def _floors(scores: np.ndarray, groups: np.ndarray, share: float) -> np.ndarray:

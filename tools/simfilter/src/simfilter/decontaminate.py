@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fletching import schema, text_keys
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.io import Reader
 from fletching.io.reader import open_rows
 from fletching.io.sources import Source, resolve
@@ -25,12 +25,14 @@ class Evaluation:
 
     def __init__(self, files: Sequence[str], ngram: int) -> None:
         self.ngram = ngram
-        self.sets: list[tuple[str, np.ndarray, np.ndarray]] = []  # name, keys of texts, keys of runs of words
+        self.sets: list[
+            tuple[str, np.ndarray, np.ndarray]
+        ] = []  # name, keys of texts, keys of runs of words
         self.rows: dict[str, int] = {}
         for source in resolve(files):
             texts = _texts(source)
-            whole = _distinct([text_keys.of(some) for some in texts])
-            runs = _distinct([text_keys.of_runs(some, ngram)[1] for some in texts if ngram])
+            whole = _distinct([text_keys.hash_texts(some) for some in texts])
+            runs = _distinct([text_keys.hash_word_runs(some, ngram)[1] for some in texts if ngram])
             self.sets.append((source.where, whole[whole != text_keys.ABSENT], runs))
             self.rows[source.where] = 0
 
@@ -38,11 +40,23 @@ class Evaluation:
         """Why each row is contaminated, or None; the last reason that holds is told."""
         parents, every = pc.list_parent_indices(batch["pos"]).to_numpy(), np.arange(len(batch))
         asked: list[tuple[str, np.ndarray, np.ndarray, bool]] = []  # reason, rows, keys, of runs?
-        for texts, rows, name in ((batch["pos"].flatten(), parents, "a positive"), (batch["query"], every, "its query")):
+        for texts, rows, name in (
+            (batch["pos"].flatten(), parents, "a positive"),
+            (batch["query"], every, "its query"),
+        ):
             if self.ngram:
-                item, found = text_keys.of_runs(texts, self.ngram)
-                asked.append((f"sharing {self.ngram} words in a row with an evaluation set", rows[item], found, True))
-            asked.append((f"{name} stands in an evaluation set", rows, text_keys.of(texts), False))
+                item, found = text_keys.hash_word_runs(texts, self.ngram)
+                asked.append(
+                    (
+                        f"sharing {self.ngram} words in a row with an evaluation set",
+                        rows[item],
+                        found,
+                        True,
+                    )
+                )
+            asked.append(
+                (f"{name} stands in an evaluation set", rows, text_keys.hash_texts(texts), False)
+            )
         strongest = np.zeros(len(batch), np.int64)  # place in `asked`, from 1 on
         for name, whole, runs in self.sets:
             touched = np.zeros(len(batch), bool)
@@ -61,7 +75,9 @@ class Evaluation:
                 report.note(f"{rows:,} rows stand in {name}")
 
 
-def split(batch: pa.RecordBatch, evaluation: Evaluation, report: Report) -> tuple[pa.RecordBatch, pa.RecordBatch, list[str]]:
+def split(
+    batch: pa.RecordBatch, evaluation: Evaluation, report: Report
+) -> tuple[pa.RecordBatch, pa.RecordBatch, list[str]]:
     """(clean rows, contaminated rows, their reasons), counted."""
     reasons = evaluation.reasons(batch)
     wrong = pa.array([reason is not None for reason in reasons], pa.bool_())
@@ -80,7 +96,7 @@ def _texts(source: Source) -> list[pa.Array]:
     names = open_rows(source, schema.load("texts")).schema.names
     kind = "texts" if "text" in names else "examples"
     if source.path is None:
-        raise Refused("--decontaminate cannot read stdin", "name a file")
+        raise InputError("--decontaminate cannot read stdin", "name a file")
     found = []
     for batch in Reader(Report("simfilter", quiet=True), [source.path], kind, count=False):
         found += [batch["text"]] if kind == "texts" else [batch["query"], batch["pos"].flatten()]

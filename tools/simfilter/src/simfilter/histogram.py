@@ -29,7 +29,9 @@ class Histogram:
         self._count(self.all, bins)
         domains = schema.column(rows, "domain", pa.string()).cast(pa.string()).dictionary_encode()
         if len(domains.dictionary):
-            codes = np.repeat(domains.indices.fill_null(-1).to_numpy(zero_copy_only=False), lengths(rows))
+            codes = np.repeat(
+                domains.indices.fill_null(-1).to_numpy(zero_copy_only=False), lengths(rows)
+            )
             for code in np.unique(codes):
                 name = None if code < 0 else domains.dictionary[int(code)].as_py()
                 if name not in self.by_domain and len(self.by_domain) >= DOMAINS:
@@ -49,5 +51,7 @@ class Histogram:
         found: dict[str, Any] = {"score_kind": self.kind, "score_histogram": edges(self.all)}
         if self.by_domain:
             ordered = sorted(self.by_domain, key=lambda name: name or "")
-            found["score_histogram_by_domain"] = {name or "(none)": edges(self.by_domain[name]) for name in ordered}
+            found["score_histogram_by_domain"] = {
+                name or "(none)": edges(self.by_domain[name]) for name in ordered
+            }
         return found

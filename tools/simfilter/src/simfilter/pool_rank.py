@@ -26,38 +26,53 @@ NOISE = 1e-6  # a matrix product differs from a pair's own product by less
 class Pool:
     """n distinct texts with their vectors on disk. In memory: 40 bytes for each, and the texts while they are encoded."""
 
-    def __init__(self, batches: Iterable[pa.RecordBatch], corpus: Iterable[pa.RecordBatch], encoder: Encoder, report: Report) -> None:
+    def __init__(
+        self,
+        batches: Iterable[pa.RecordBatch],
+        corpus: Iterable[pa.RecordBatch],
+        encoder: Encoder,
+        report: Report,
+    ) -> None:
         parts: list[tuple[pa.Array, np.ndarray, np.ndarray]] = []  # texts, domain of each, own keys
         own = [np.zeros(0, np.uint64)]
         for batch in batches:
-            domains, query = domain_keys(batch), text_keys.of(batch["query"])
+            domains, query = domain_keys(batch), text_keys.hash_texts(batch["query"])
             row, texts = pc.list_parent_indices(batch["pos"]).to_numpy(), batch["pos"].flatten()
-            keys = text_keys.of(texts)
+            keys = text_keys.hash_texts(texts)
             parts.append((texts, domains[row], keys))
             names = text_keys.mix(query, domains)
             own += [text_keys.mix(names, query), text_keys.mix(names[row], keys)]
         for batch in corpus:
             texts = _titled(batch)
-            parts.append((texts, domain_keys(batch), text_keys.of(texts)))
+            parts.append((texts, domain_keys(batch), text_keys.hash_texts(texts)))
         self.own = np.unique(np.concatenate(own))
         texts, domains, keys = (
-            np.concatenate([part[i] for part in parts]) if i else pa.chunked_array([part[0] for part in parts], pa.string())
+            np.concatenate([part[i] for part in parts])
+            if i
+            else pa.chunked_array([part[0] for part in parts], pa.string())
             for i in range(3)
         )
         order = np.lexsort((keys, domains))
         fresh = np.ones(len(order), bool)
-        fresh[1:] = (keys[order][1:] != keys[order][:-1]) | (domains[order][1:] != domains[order][:-1])
+        fresh[1:] = (keys[order][1:] != keys[order][:-1]) | (
+            domains[order][1:] != domains[order][:-1]
+        )
         chosen = order[fresh]
         self.domains, self.text_keys = domains[chosen], keys[chosen]
-        self.vectors = memmap_buffer.room(len(chosen), encoder.dimension)
+        self.vectors = memmap_buffer.allocate(len(chosen), encoder.dimension)
         with report.progress("encoding the pool", len(chosen), "texts") as progress:
             for start in range(0, len(chosen), WINDOW):
                 some = texts.take(pa.array(chosen[start : start + WINDOW])).to_pylist()
-                self.vectors[start : start + len(some)] = encoder.encode(some, "document", progress=progress)
+                self.vectors[start : start + len(some)] = encoder.encode(
+                    some, "document", progress=progress
+                )
 
     def blocks(self, domain: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """(text keys, vectors) of the texts of a domain, block by block."""
-        first, last = np.searchsorted(self.domains, domain, "left"), np.searchsorted(self.domains, domain, "right")
+        first, last = (
+            np.searchsorted(self.domains, domain, "left"),
+            np.searchsorted(self.domains, domain, "right"),
+        )
         for start in range(first, last, BLOCK):
             stop = min(start + BLOCK, last)
             yield self.text_keys[start:stop], torch.from_numpy(np.array(self.vectors[start:stop]))
@@ -70,9 +85,11 @@ def ranker(pool: Pool, encoder: Encoder) -> Callable[[pa.RecordBatch], np.ndarra
         queries = queries_of(batch, encoder)
         parents = pc.list_parent_indices(batch["pos"]).to_numpy()
         positives = encoder.encode(batch["pos"].flatten().to_pylist(), "document")
-        bound = torch.from_numpy(np.einsum("pd,pd->p", queries[parents], positives) + np.float32(NOISE))
+        bound = torch.from_numpy(
+            np.einsum("pd,pd->p", queries[parents], positives) + np.float32(NOISE)
+        )
         domains = domain_keys(batch)
-        names = text_keys.mix(text_keys.of(batch["query"]), domains)
+        names = text_keys.mix(text_keys.hash_texts(batch["query"]), domains)
         above = np.zeros(len(parents), np.int64)
         for domain in np.unique(domains):
             rows = np.flatnonzero(domains == domain)
@@ -82,7 +99,7 @@ def ranker(pool: Pool, encoder: Encoder) -> Callable[[pa.RecordBatch], np.ndarra
                 scores = torch.from_numpy(queries[rows]) @ vectors.T  # (rows, block)
                 scores[torch.from_numpy(_is_own(pool.own, names[rows], keys))] = -torch.inf
                 above[pairs] += (scores[place] > bound[pairs, None]).sum(1).numpy()
-        memmap_buffer.forget(pool.vectors)
+        memmap_buffer.release_pages(pool.vectors)
         return above + 1
 
     return rank
@@ -96,10 +113,12 @@ def _is_own(own: np.ndarray, names: np.ndarray, keys: np.ndarray) -> np.ndarray:
 
 def domain_keys(batch: pa.RecordBatch) -> np.ndarray:
     """A key of each row's domain, uint64 (n,); rows without one share a domain of their own."""
-    return text_keys.of(schema.column(batch, "domain", pa.string()).cast(pa.string()))
+    return text_keys.hash_texts(schema.column(batch, "domain", pa.string()).cast(pa.string()))
 
 
 def _titled(batch: pa.RecordBatch) -> pa.Array:
     """The title, one blank and the text."""
     titles = schema.column(batch, "title", pa.string()).cast(pa.string())
-    return pc.binary_join_element_wise(pc.if_else(pc.equal(titles, ""), None, titles), batch["text"], " ", null_handling="skip")
+    return pc.binary_join_element_wise(
+        pc.if_else(pc.equal(titles, ""), None, titles), batch["text"], " ", null_handling="skip"
+    )

@@ -24,7 +24,9 @@ def units(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield from (batch.slice(start, UNIT) for start in range(0, len(batch), UNIT))
 
 
-def spooled(batches: Iterable[pa.RecordBatch], columns: pa.Schema, stack: contextlib.ExitStack) -> list[pa.RecordBatch]:
+def spooled(
+    batches: Iterable[pa.RecordBatch], columns: pa.Schema, stack: contextlib.ExitStack
+) -> list[pa.RecordBatch]:
     """The batches again, from a temporary file that is mapped into memory."""
     file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="simfilter-", suffix=".arrow"))
     writer = pa.ipc.new_file(file, columns)
@@ -36,7 +38,9 @@ def spooled(batches: Iterable[pa.RecordBatch], columns: pa.Schema, stack: contex
     return [reader.get_batch(i) for i in range(reader.num_record_batches)]
 
 
-def shard(pieces: list[pa.RecordBatch], part: tuple[int, int], report: Report) -> list[pa.RecordBatch]:
+def shard(
+    pieces: list[pa.RecordBatch], part: tuple[int, int], report: Report
+) -> list[pa.RecordBatch]:
     """Part i of n of the units, in order; the others count as dropped."""
     number, count = part
     mine = pieces[number * len(pieces) // count : (number + 1) * len(pieces) // count]
@@ -57,9 +61,15 @@ def without(batch: pa.RecordBatch, keep: np.ndarray) -> pa.RecordBatch:
         if index >= 0:
             items = batch.column(index)
             present = np.asarray(items.is_valid())
-            offsets = pa.array(np.concatenate([[0], np.where(present, kept, 0).cumsum()]), pa.int32())
+            offsets = pa.array(
+                np.concatenate([[0], np.where(present, kept, 0).cumsum()]), pa.int32()
+            )
             mine = pa.array(keep[np.repeat(present, counts)])
-            fewer = pa.ListArray.from_arrays(offsets, items.flatten().filter(mine), mask=items.is_null() if items.null_count else None)
+            fewer = pa.ListArray.from_arrays(
+                offsets,
+                items.flatten().filter(mine),
+                mask=items.is_null() if items.null_count else None,
+            )
             batch = batch.set_column(index, batch.schema.field(index), fewer)
     return batch
 
@@ -67,15 +77,23 @@ def without(batch: pa.RecordBatch, keep: np.ndarray) -> pa.RecordBatch:
 def rejected(batch: pa.RecordBatch, columns: pa.Schema, reasons: list[str]) -> pa.RecordBatch:
     """Dropped rows in the columns of the rejects: those of the output and the reason."""
     arrays = [schema.column(batch, field.name, field.type) for field in columns]
-    return pa.RecordBatch.from_arrays([*arrays, pa.array(reasons, pa.string())], schema=columns.append(REASON))
+    return pa.RecordBatch.from_arrays(
+        [*arrays, pa.array(reasons, pa.string())], schema=columns.append(REASON)
+    )
 
 
 PAIRS = pa.schema(
-    [pa.field("query", pa.string(), False), pa.field("document", pa.string(), False), pa.field("cos_sim", pa.float32(), False)]
+    [
+        pa.field("query", pa.string(), False),
+        pa.field("document", pa.string(), False),
+        pa.field("cos_sim", pa.float32(), False),
+    ]
 )
 
 
 def as_pairs(batch: pa.RecordBatch) -> pa.RecordBatch:
     """One row for each positive: `query, document, cos_sim`."""
     queries = batch["query"].take(pc.list_parent_indices(batch["pos"]))
-    return pa.RecordBatch.from_arrays([queries, batch["pos"].flatten(), batch["pos_scores"].flatten()], schema=PAIRS)
+    return pa.RecordBatch.from_arrays(
+        [queries, batch["pos"].flatten(), batch["pos_scores"].flatten()], schema=PAIRS
+    )

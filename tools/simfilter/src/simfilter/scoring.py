@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,19 +14,21 @@ from fletching.io import Reader, Writer
 from fletching.report import Report
 from simfilter import decontaminate, pair_scores, positive_units
 from simfilter.criteria import Scored
-
-if TYPE_CHECKING:
-    from simfilter.cli import Options
+from simfilter.options import Options
 
 
-def models(options: Options, rank: int | None, report: Report, stack: contextlib.ExitStack) -> tuple[Any, Any]:
+def models(
+    options: Options, rank: int | None, report: Report, stack: contextlib.ExitStack
+) -> tuple[Any, Any]:
     """What encodes and what reranks; None for what is not needed."""
     encoder: Any = None
     reranker: Any = None
     if options.vectors:
-        from fletching.encode.precomputed import Given
+        from fletching.encode.precomputed import PrecomputedEmbeddings
 
-        encoder = stack.enter_context(Given(options.vectors, report, options.query_prompt, options.doc_prompt))
+        encoder = stack.enter_context(
+            PrecomputedEmbeddings(options.vectors, report, options.query_prompt, options.doc_prompt)
+        )
     elif options.model and (rank is not None or not (options.use_scores or options.reranker)):
         from fletching.encode import Encoder
 
@@ -52,7 +54,13 @@ class Work:
         rejects: Writer | None,
         report: Report,
     ) -> None:
-        self.options, self.shard, self.columns, self.report, self.rejects = options, shard, columns, report, rejects
+        self.options, self.shard, self.columns, self.report, self.rejects = (
+            options,
+            shard,
+            columns,
+            report,
+            rejects,
+        )
         self.encoder, self.rank = encoder, rank
         self.scorer: Any
         if options.use_scores:
@@ -62,7 +70,9 @@ class Work:
         else:
             self.kind, self.scorer = "cosine", pair_scores.by_cosine(encoder)
 
-    def scored(self, reader: Reader, corpus: Reader | None, stack: contextlib.ExitStack) -> Iterator[Scored]:
+    def scored(
+        self, reader: Reader, corpus: Reader | None, stack: contextlib.ExitStack
+    ) -> Iterator[Scored]:
         """Units with scores, and with ranks where they are asked for."""
         batches: Iterable[pa.RecordBatch] = reader
         ranks = None
@@ -83,8 +93,13 @@ class Work:
 
     def _made(self, unit: pa.RecordBatch, scores: np.ndarray) -> pa.RecordBatch:
         if self.kind != "given":
-            return pair_scores.with_scores(unit, self.columns, scores, self.kind, self.options.replace_scores)
-        return pa.RecordBatch.from_arrays([schema.column(unit, field.name, field.type) for field in self.columns], schema=self.columns)
+            return pair_scores.with_scores(
+                unit, self.columns, scores, self.kind, self.options.replace_scores
+            )
+        return pa.RecordBatch.from_arrays(
+            [schema.column(unit, field.name, field.type) for field in self.columns],
+            schema=self.columns,
+        )
 
     def _clean(self, pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The rows that stand in no evaluation set."""

@@ -45,4 +45,7 @@ def in_language(text: str, language: Language, name: str) -> None:
     else:
         wrong = shares["en"] > ENGLISH
     if wrong:
-        raise Unusable("wrong language", f'"{name}" is not in {language.name} but looks like {max(shares, key=shares.__getitem__)}')
+        raise Unusable(
+            "wrong language",
+            f'"{name}" is not in {language.name} but looks like {max(shares, key=shares.__getitem__)}',
+        )

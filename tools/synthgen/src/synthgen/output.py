@@ -22,7 +22,11 @@ from synthgen.request_plan import Job, Request, Row
 
 BLOCK = 1024  # rows
 REJECTS = contract.load("texts").arrow(
-    ["id", "text"], [pa.field(name, pa.string()) for name in ("reject_reason", "reject_detail", "synth_slot", "source_id", "synth_request")]
+    ["id", "text"],
+    [
+        pa.field(name, pa.string())
+        for name in ("reject_reason", "reject_detail", "synth_slot", "source_id", "synth_request")
+    ],
 )
 
 
@@ -61,7 +65,10 @@ class Diversity:
             "commonest_opening": max(self.openings.values(), default=0) / max(shown, 1),
         }
         means = {f"{name}_words": total / max(self.rows, 1) for name, total in self.lengths.items()}
-        return {"rows": self.rows, **{name: round(value, 4) for name, value in (figures | means).items()}}
+        return {
+            "rows": self.rows,
+            **{name: round(value, 4) for name, value in (figures | means).items()},
+        }
 
 
 class Rows:
@@ -82,7 +89,9 @@ class Rows:
         self.values.append(values)
 
     def flush(self) -> pa.RecordBatch:
-        taken = self.batch.take(pa.array(self.indices, pa.int64())) if self.batch is not None else None
+        taken = (
+            self.batch.take(pa.array(self.indices, pa.int64())) if self.batch is not None else None
+        )
         arrays = [self._column(column, taken) for column in self.columns]
         self.indices, self.values = [], []
         return pa.RecordBatch.from_arrays(arrays, schema=self.columns)
@@ -95,8 +104,14 @@ class Rows:
         changed = any(column.name in values for values in self.values)
         if passed and taken is not None and not changed:
             return taken.column(at)
-        before = taken.column(at).to_pylist() if passed and taken is not None else [None] * len(self.values)
-        return pa.array([values.get(column.name, old) for values, old in zip(self.values, before)], column.type)
+        before = (
+            taken.column(at).to_pylist()
+            if passed and taken is not None
+            else [None] * len(self.values)
+        )
+        return pa.array(
+            [values.get(column.name, old) for values, old in zip(self.values, before)], column.type
+        )
 
 
 class Output:
@@ -112,7 +127,9 @@ class Output:
         self.accepted = 0
         self.diversity: dict[str, Diversity] = collections.defaultdict(Diversity)
 
-    def take(self, request: Request, outcome: Outcome | None) -> Iterator[tuple[pa.RecordBatch | None, pa.RecordBatch | None]]:
+    def take(
+        self, request: Request, outcome: Outcome | None
+    ) -> Iterator[tuple[pa.RecordBatch | None, pa.RecordBatch | None]]:
         """(rows, rejects) that are ready to be written."""
         found = self._found(request, outcome)
         for item in found:
@@ -126,20 +143,28 @@ class Output:
                     yield batch, None
 
     def end(self) -> tuple[pa.RecordBatch | None, pa.RecordBatch | None]:
-        return self.rows.flush() if self.rows.values else None, self.rejects.flush() if self.rejects.values else None
+        return (
+            self.rows.flush() if self.rows.values else None,
+            self.rejects.flush() if self.rejects.values else None,
+        )
 
     def _found(self, request: Request, outcome: Outcome | None) -> list[dict[str, Any] | Unusable]:
         """The rows and problems of a request, duplicates made problems, and the account of them."""
         if outcome is None or outcome.reply is None:
             found: list[dict[str, Any] | Unusable] = [*self.job.without_reply(request)]
-            if outcome is None:  # nothing was asked: such rows are new only where the job makes them up
+            if (
+                outcome is None
+            ):  # nothing was asked: such rows are new only where the job makes them up
                 self._add(0 if self.job.keeps_rows else len(found))
                 return found
             lost = max(len(request.wishes), 1) if self.job.asks_for_rows else 1
             self._add(lost if self.job.asks_for_rows else 0)
             return found + [outcome.problem or Unusable("no reply")] * lost
         found = self.job.rows(request, outcome.reply)
-        made = [self._fresh(item, request) if isinstance(item, dict) and item else item for item in found]
+        made = [
+            self._fresh(item, request) if isinstance(item, dict) and item else item
+            for item in found
+        ]
         kept = len(self.job.without_reply(request)) if self.job.asks_for_rows else len(made)
         self._add(len(made) - kept if self.job.asks_for_rows else 0)
         self.accepted += sum(isinstance(item, dict) and bool(item) for item in made)
@@ -160,7 +185,9 @@ class Output:
         if keys & self.seen:
             return Unusable("duplicate", row["query"][:80])
         self.seen |= keys
-        texts = {"query": row["query"], "pos": pos[0]} | ({"neg": row["neg"][0]} if row.get("neg") else {})
+        texts = {"query": row["query"], "pos": pos[0]} | (
+            {"neg": row["neg"][0]} if row.get("neg") else {}
+        )
         self.diversity[row.get("task") or self.job.name].see(texts)
         return row
 

@@ -81,19 +81,42 @@ class Setting:
     ) -> Request:
         text = fill(prompt.template, {**values, "format": response_parsing.told(schema)})
         messages = ({"role": "user", "content": text},)
-        return Request(self.key(messages, schema, slot), slot, messages, schema, words, tuple(wishes), row, prompt.leaks)
+        return Request(
+            self.key(messages, schema, slot),
+            slot,
+            messages,
+            schema,
+            words,
+            tuple(wishes),
+            row,
+            prompt.leaks,
+        )
 
     def key(self, messages: Sequence[dict[str, str]], schema: dict[str, Any], slot: str) -> str:
         content = dict(
-            format=FORMAT, model=self.model, messages=messages, schema=schema, sampling=dict(self.sampling), seed=self.seed, slot=slot
+            format=FORMAT,
+            model=self.model,
+            messages=messages,
+            schema=schema,
+            sampling=dict(self.sampling),
+            seed=self.seed,
+            slot=slot,
         )
-        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        return hashlib.sha256(
+            json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        ).hexdigest()[:32]
 
     def repair(self, request: Request, text: str, problem: str) -> Request:
         """The one further request that an unreadable reply is worth."""
         prompt = self.prompt("repair", {"problem"})
-        asked = fill(prompt.template, {"problem": problem, "format": response_parsing.told(request.schema)})
-        messages = (*request.messages, {"role": "assistant", "content": text}, {"role": "user", "content": asked})
+        asked = fill(
+            prompt.template, {"problem": problem, "format": response_parsing.told(request.schema)}
+        )
+        messages = (
+            *request.messages,
+            {"role": "assistant", "content": text},
+            {"role": "user", "content": asked},
+        )
         slot = request.slot + "/repair"
         return Request(
             self.key(messages, request.schema, slot),
@@ -132,11 +155,15 @@ class Job(Protocol):
 
     def columns(self, source: pa.Schema | None) -> pa.Schema: ...
 
-    def waves(self, batches: Callable[[], Iterable[pa.RecordBatch]]) -> Iterator[Callable[[], Iterator[Request]]]:
+    def waves(
+        self, batches: Callable[[], Iterable[pa.RecordBatch]]
+    ) -> Iterator[Callable[[], Iterator[Request]]]:
         """Plans, each to be done before the next is asked for. Each can be gone over twice."""
         ...
 
-    def rows(self, request: Request, reply: dict[str, Any]) -> list[dict[str, Any] | response_parsing.Unusable]:
+    def rows(
+        self, request: Request, reply: dict[str, Any]
+    ) -> list[dict[str, Any] | response_parsing.Unusable]:
         """For each wish a row (the columns that differ from the row read), or why there is none."""
         ...
 

@@ -30,7 +30,13 @@ class _Slot:
 class Pool:
     """Threads that turn requests into outcomes. They are daemons: Ctrl-C waits for no server."""
 
-    def __init__(self, work: Callable[[Request], Outcome], threads: int, ledger: Ledger, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        work: Callable[[Request], Outcome],
+        threads: int,
+        ledger: Ledger,
+        stop: threading.Event,
+    ) -> None:
         self.work, self.threads, self.ledger, self.stop = work, threads, ledger, stop
         self.waiting: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         self.change = threading.Condition()
@@ -38,19 +44,27 @@ class Pool:
         self.busy = 0
         self.started = 0
 
-    def outcomes(self, plan: Iterable[Request], worst: Callable[[Request], Reserve]) -> Iterator[tuple[Request, Outcome | None]]:
+    def outcomes(
+        self, plan: Iterable[Request], worst: Callable[[Request], Reserve]
+    ) -> Iterator[tuple[Request, Outcome | None]]:
         """(request, outcome) in the order of the plan; None for one that asks nothing."""
         window: collections.deque[_Slot] = collections.deque()
         flying: dict[str, _Slot] = {}
         for request in plan:
             window.append(self._launch(request, worst, flying))
             # Give what is done; wait only where the window is full.
-            while window and (window[0].outcome or not window[0].request.messages or len(window) >= self.threads * AHEAD):
+            while window and (
+                window[0].outcome
+                or not window[0].request.messages
+                or len(window) >= self.threads * AHEAD
+            ):
                 yield self._land(window, flying)
         while window:
             yield self._land(window, flying)
 
-    def _launch(self, request: Request, worst: Callable[[Request], Reserve], flying: dict[str, _Slot]) -> _Slot:
+    def _launch(
+        self, request: Request, worst: Callable[[Request], Reserve], flying: dict[str, _Slot]
+    ) -> _Slot:
         if not request.messages:
             return _Slot(request, Reserve(), None)
         same = flying.get(request.key)  # asked once, however often it stands in the plan
@@ -67,7 +81,9 @@ class Pool:
         self.waiting.put(slot)
         return slot
 
-    def _land(self, window: collections.deque[_Slot], flying: dict[str, _Slot]) -> tuple[Request, Outcome | None]:
+    def _land(
+        self, window: collections.deque[_Slot], flying: dict[str, _Slot]
+    ) -> tuple[Request, Outcome | None]:
         slot = window[0]
         if not slot.request.messages:
             return window.popleft().request, None

@@ -14,7 +14,7 @@ import pyarrow as pa
 import xxhash
 
 from fletching import cli, lineage
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 from fletching.io import Reader, Writer
 from fletching.io.writer import check_output
 from fletching.report import Report
@@ -33,8 +33,8 @@ from synthgen.request_pool import Pool
 from synthgen.settings import server, setting_of
 
 if TYPE_CHECKING:
-    from synthgen.cli import Options
     from synthgen.llm.client import Asker
+    from synthgen.options import Options
 
 READS = ("tasks", "examples", "texts")
 
@@ -43,7 +43,11 @@ class Run:
     def __init__(self, options: Options, report: Report, version: str) -> None:
         self.options, self.report, self.version = options, report, version
         # Before any of them is opened: a later refusal would leave a temporary file.
-        for path in () if options.dry_run else (options.output, options.rejects or "out.jsonl", options.ledger or "out.jsonl"):
+        for path in (
+            ()
+            if options.dry_run
+            else (options.output, options.rejects or "out.jsonl", options.ledger or "out.jsonl")
+        ):
             check_output(path, report.tool)
         self.base_url, self.key = server(options)
         self.materials = Materials(options.prompts)
@@ -51,12 +55,16 @@ class Run:
         self.price = Price.of(options.model, self.materials.prices(options.prices), options.batch)
         if options.max_cost is not None and self.price is None:
             entry = json.dumps({options.model: {"input": 0.15, "output": 0.6}})
-            raise Usage(
+            raise UsageError(
                 f"--max-cost, but the price table does not know {options.model}",
                 f"pass --prices FILE with {entry}: dollars a million tokens",
             )
         self.source = (
-            None if options.brainstorm else Reader(report, options.inputs, ("examples",) if options.job else READS, limit=options.limit)
+            None
+            if options.brainstorm
+            else Reader(
+                report, options.inputs, ("examples",) if options.job else READS, limit=options.limit
+            )
         )
         self.job = _job(options, self.setting, self.source)
         self.stop = threading.Event()
@@ -77,12 +85,27 @@ class Run:
 
     def _write(self, journal: Journal) -> int:
         columns = self.job.columns(self.source.columns if self.source else None)
-        about: dict[str, Any] = dict(version=self.version, options=self.lineage, sources=[self.source] if self.source else [])
+        about: dict[str, Any] = dict(
+            version=self.version, options=self.lineage, sources=[self.source] if self.source else []
+        )
         output = Output(self.job, columns, self.report, self.options.model)
         out = Writer(self.report, self.options.output, self.job.writes, columns, **about)
-        rejects = Writer(self.report, self.options.rejects, "texts", REJECTS, count=False, **about) if self.options.rejects else None
+        rejects = (
+            Writer(self.report, self.options.rejects, "texts", REJECTS, count=False, **about)
+            if self.options.rejects
+            else None
+        )
         ledger = (
-            Writer(self.report, self.options.ledger, "measures", _measure_columns(), count=False, **about) if self.options.ledger else None
+            Writer(
+                self.report,
+                self.options.ledger,
+                "measures",
+                _measure_columns(),
+                count=False,
+                **about,
+            )
+            if self.options.ledger
+            else None
         )
         with out, rejects or contextlib.nullcontext(), ledger or contextlib.nullcontext():
             for rows, refused in self._batches(journal, output):
@@ -96,7 +119,9 @@ class Run:
                 ledger.write(self._measures(output))
         return self._tell(output, journal)
 
-    def _batches(self, journal: Journal, output: Output) -> Iterator[tuple[pa.RecordBatch | None, pa.RecordBatch | None]]:
+    def _batches(
+        self, journal: Journal, output: Output
+    ) -> Iterator[tuple[pa.RecordBatch | None, pa.RecordBatch | None]]:
         asker = self._asker(journal)
         pool = Pool(asker.outcome, self.options.concurrency, self.book, self.stop)
         with self._input() as batches, self.report.progress("asking", unit="requests") as progress:
@@ -115,7 +140,9 @@ class Run:
         from synthgen.llm.endpoint import Endpoint
 
         options = self.options
-        endpoint = Endpoint(self.base_url, options.model, self.key, options.timeout, options.concurrency)
+        endpoint = Endpoint(
+            self.base_url, options.model, self.key, options.timeout, options.concurrency
+        )
         pace = Pace(options.requests_per_minute, options.tokens_per_minute, self.stop)
         rung = None if options.response_format == "auto" else options.response_format
         return Asker(
@@ -164,31 +191,57 @@ class Run:
             "diversity": diversity,
         }
         if totals["requests"]:
-            report.note(f"{totals['requests']:,} requests, {self._spent()}; journal: {journal.folder}")
+            report.note(
+                f"{totals['requests']:,} requests, {self._spent()}; journal: {journal.folder}"
+            )
         if self.book.reached:
-            report.note(f"stopped at {self.book.reached}; run again with more, and it goes on from there")
+            report.note(
+                f"stopped at {self.book.reached}; run again with more, and it goes on from there"
+            )
         if output.rejected and not self.job.asks_for_rows:
-            told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(output.rejected.items()))
+            told = ", ".join(
+                f"{count:,} {reason}" for reason, count in sorted(output.rejected.items())
+            )
             report.note(f"rows left as they were, in full or in part: {told}")
         wanted = (self.options.brainstorm or 0) * len(self.options.types)
         if report.rows_out < wanted:
-            report.note(f"asked for {wanted:,} tasks, got {report.rows_out:,}: ask again with another --seed and put both files together")
+            report.note(
+                f"asked for {wanted:,} tasks, got {report.rows_out:,}: ask again with another --seed and put both files together"
+            )
         if output.rejected and not output.accepted:
             reason = max(output.rejected, key=lambda name: (output.rejected[name], name))
             detail = output.details.get(reason)
-            report.note(f"no reply was usable: {reason}{detail and f' ({detail})'}; --rejects FILE shows them all")
+            report.note(
+                f"no reply was usable: {reason}{detail and f' ({detail})'}; --rejects FILE shows them all"
+            )
             return 1
         return 0
 
     def _measures(self, output: Output) -> pa.RecordBatch:
-        units = {"cost": "USD", "prompt_tokens": "tokens", "completion_tokens": "tokens", "cached_tokens": "tokens"}
-        rows = [dict(name=name, value=float(value), unit=units.get(name)) for name, value in self.book.totals().items()]
-        rows += [dict(name="rejected", split=reason, value=float(count)) for reason, count in sorted(output.rejected.items())]
+        units = {
+            "cost": "USD",
+            "prompt_tokens": "tokens",
+            "completion_tokens": "tokens",
+            "cached_tokens": "tokens",
+        }
+        rows = [
+            dict(name=name, value=float(value), unit=units.get(name))
+            for name, value in self.book.totals().items()
+        ]
+        rows += [
+            dict(name="rejected", split=reason, value=float(count))
+            for reason, count in sorted(output.rejected.items())
+        ]
         for task, found in sorted(output.diversity.items()):
-            rows += [dict(task=task, name=name, value=float(value)) for name, value in found.figures().items()]
+            rows += [
+                dict(task=task, name=name, value=float(value))
+                for name, value in found.figures().items()
+            ]
         columns = _measure_columns()
         full = [{"run": self.options.model, **row} for row in rows]
-        return pa.RecordBatch.from_arrays([pa.array([row.get(f.name) for row in full], f.type) for f in columns], schema=columns)
+        return pa.RecordBatch.from_arrays(
+            [pa.array([row.get(f.name) for row in full], f.type) for f in columns], schema=columns
+        )
 
     def _dry_run(self) -> int:
         """Count the plan. A brainstorm's later rounds depend on replies and are not in it."""
@@ -208,9 +261,19 @@ class Run:
         if journal:
             journal.close()
         cost = self.price.cost(prompt, completion) if self.price else None
-        plan = {"requests": requests, "answered_before": answered, "prompt_tokens": prompt, "completion_tokens": completion, "cost": cost}
+        plan = {
+            "requests": requests,
+            "answered_before": answered,
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "cost": cost,
+        }
         self.report.measures["plan"] = plan
-        money = "unknown: the price table does not know the model" if cost is None else f"about ${cost:,.{2 if cost >= 1 else 4}f}"
+        money = (
+            "unknown: the price table does not know the model"
+            if cost is None
+            else f"about ${cost:,.{2 if cost >= 1 else 4}f}"
+        )
         print(
             f"requests            {requests:,}\nanswered before     {answered:,}\ntokens sent         about {prompt:,}\ntokens made         about {completion:,}\ncost                {money}"
         )
@@ -225,7 +288,11 @@ class Run:
             found.pop("types", None)
         if self.materials.digest:
             found["prompts"] = self.materials.digest
-        more = {name: value for name, value in self.setting.sampling.items() if name not in ("temperature", "top_p", "max_tokens")}
+        more = {
+            name: value
+            for name, value in self.setting.sampling.items()
+            if name not in ("temperature", "top_p", "max_tokens")
+        }
         # A hash: what a user sends along may be nobody else's business.
         return found | ({"body": xxhash.xxh3_64_hexdigest(lineage.dump(more))} if more else {})
 
@@ -236,7 +303,14 @@ class Run:
             return options.journal
         if options.output and options.output != "-" and not options.output.startswith("/dev/"):
             return options.output + ".journal"
-        about = lineage.dump({"job": self.job.name, "model": options.model, "seed": options.seed, "languages": options.languages})
+        about = lineage.dump(
+            {
+                "job": self.job.name,
+                "model": options.model,
+                "seed": options.seed,
+                "languages": options.languages,
+            }
+        )
         home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         return os.path.join(home, "fletching", "synthgen", xxhash.xxh3_64_hexdigest(about))
 
@@ -256,11 +330,16 @@ def _job(options: Options, setting: Setting, source: Reader | None) -> Job:
     if source.schema.name == "texts":
         return Queries(setting)
     if options.job is None:
-        raise Usage("the input holds examples: what is to be done with them?", "pass --job negatives, paraphrase, translate or judge")
+        raise UsageError(
+            "the input holds examples: what is to be done with them?",
+            "pass --job negatives, paraphrase, translate or judge",
+        )
     if options.job == "judge":
         return Judge(setting, options.replace_scores)
     if options.job == "translate" and options.languages == ("en",):
-        raise Refused("--job translate has no language to translate into", "pass --languages de,fr")
+        raise InputError(
+            "--job translate has no language to translate into", "pass --languages de,fr"
+        )
     if options.job == "translate":
         return Translate(setting)
     return Negatives(setting) if options.job == "negatives" else Paraphrase(setting)

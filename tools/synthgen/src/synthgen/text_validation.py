@@ -19,7 +19,15 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 LEAK = 7  # consecutive words of a prompt that no honest answer repeats
-DENSE = {"CJK": 1.6, "HIRAGANA": 2.5, "KATAKANA": 3.0, "THAI": 4.5, "LAO": 4.5, "KHMER": 4.5, "MYANMAR": 4.5}  # characters a word
+DENSE = {
+    "CJK": 1.6,
+    "HIRAGANA": 2.5,
+    "KATAKANA": 3.0,
+    "THAI": 4.5,
+    "LAO": 4.5,
+    "KHMER": 4.5,
+    "MYANMAR": 4.5,
+}  # characters a word
 
 
 def clean(text: str, name: str) -> str:
@@ -73,7 +81,9 @@ def pieces(template: str) -> frozenset[tuple[str, ...]]:
     return frozenset(tuple(run[i : i + LEAK]) for run in runs for i in range(len(run) - LEAK + 1))
 
 
-def no_leak(text: str, prompt: frozenset[tuple[str, ...]], fields: tuple[str, ...], name: str) -> None:
+def no_leak(
+    text: str, prompt: frozenset[tuple[str, ...]], fields: tuple[str, ...], name: str
+) -> None:
     """Unusable where the text repeats the prompt or names the fields of the reply."""
     tokens = re.findall(r"\w+", text.lower())
     if any(tuple(tokens[i : i + LEAK]) in prompt for i in range(len(tokens) - LEAK + 1)):

@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fletching.errors import Usage
+from fletching.errors import UsageError
 from fletching.text import frame
 
 Row = dict[str, list[int]]
 
 
-def rows(tokenizer: Any, texts: Sequence[tuple[str, str]], between: str, length: int) -> tuple[list[Row], int]:
+def rows(
+    tokenizer: Any, texts: Sequence[tuple[str, str]], between: str, length: int
+) -> tuple[list[Row], int]:
     """(the inputs, how many texts were cut). texts: (prompt, text) each.
 
     An input is `prompt text between text` within what the tokenizer sets around a text, `length` tokens at most:
@@ -26,22 +28,42 @@ def rows(tokenizer: Any, texts: Sequence[tuple[str, str]], between: str, length:
     which are pooled.
     """
     if not getattr(tokenizer, "is_fast", False):
-        raise Usage("--query-echo and --doc-echo need a fast tokenizer", "add the model's tokenizer.json")
+        raise UsageError(
+            "--query-echo and --doc-echo need a fast tokenizer", "add the model's tokenizer.json"
+        )
     before, behind = frame(tokenizer)
-    first = tokenizer([prompt + text for prompt, text in texts], add_special_tokens=False, return_offsets_mapping=True)
-    second = tokenizer([between + text for _, text in texts], add_special_tokens=False, return_offsets_mapping=True)
+    first = tokenizer(
+        [prompt + text for prompt, text in texts],
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+    )
+    second = tokenizer(
+        [between + text for _, text in texts], add_special_tokens=False, return_offsets_mapping=True
+    )
     made, cut = [], 0
     for row, (prompt, _) in enumerate(texts):
         one, other = first["input_ids"][row], second["input_ids"][row]
-        starts = _start(first["offset_mapping"][row], len(prompt)), _start(second["offset_mapping"][row], len(between))
+        starts = (
+            _start(first["offset_mapping"][row], len(prompt)),
+            _start(second["offset_mapping"][row], len(between)),
+        )
         room = length - len(before) - len(behind) - sum(starts)  # of the text, both times
         if room < 2:
-            raise Usage(f"the echo leaves no room for the text within {length} tokens", "shorten it and the prompt, or allow more tokens")
+            raise UsageError(
+                f"the echo leaves no room for the text within {length} tokens",
+                "shorten it and the prompt, or allow more tokens",
+            )
         if len(one) - starts[0] + len(other) - starts[1] > room:
             cut += 1
             one, other = one[: starts[0] + room // 2], other[: starts[1] + room // 2]
         ids = [*before, *one, *other, *behind]
-        made.append({"input_ids": ids, "attention_mask": [1] * len(ids), "second": [len(other) - starts[1] + len(behind)]})
+        made.append(
+            {
+                "input_ids": ids,
+                "attention_mask": [1] * len(ids),
+                "second": [len(other) - starts[1] + len(behind)],
+            }
+        )
     return made, cut
 
 
@@ -55,7 +77,9 @@ def features(tokenizer: Any, inputs: Sequence[Row], multiple: int) -> dict[str, 
     bare = [{name: ids for name, ids in row.items() if name != "second"} for row in inputs]
     padded = tokenizer.pad(bare, padding=True, pad_to_multiple_of=multiple, return_tensors="pt")
     mask = padded["attention_mask"]  # (rows, tokens)
-    last = mask.flip(1).cumsum(1).flip(1)  # the rank of each token from the end, wherever the padding is
+    last = (
+        mask.flip(1).cumsum(1).flip(1)
+    )  # the rank of each token from the end, wherever the padding is
     pooled = mask * (last <= torch.tensor([row["second"] for row in inputs]))
     return {**padded, "pooled": pooled, "modality": "text"}
 

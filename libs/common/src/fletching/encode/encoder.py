@@ -18,9 +18,9 @@ import torch
 
 from fletching.encode import echo, padding_free
 from fletching.encode import model as models
-from fletching.encode.vector_cache import Cache
-from fletching.errors import Refused, Usage
-from fletching.options import Encoding
+from fletching.encode.vector_cache import VectorCache
+from fletching.errors import InputError, UsageError
+from fletching.options import EncodingOptions
 from fletching.report import Progress, Report
 from fletching.text import text_hash
 
@@ -41,11 +41,15 @@ class Encoder:
 
     Use it as a context manager: a cache that was made beside the output goes when the block succeeds.
     half_cache: the cache keeps float16; what it gives back is rounded, what is encoded now is not.
-    Raises Refused where the model cannot be loaded or a prompt of the data contradicts the model's.
+    Raises InputError where the model cannot be loaded or a prompt of the data contradicts the model's.
     """
 
-    def __init__(self, options: Encoding, report: Report, *, half_cache: bool = False) -> None:
+    def __init__(
+        self, options: EncodingOptions, report: Report, *, half_cache: bool = False
+    ) -> None:
         self.options, self.report, self.half_cache = options, report, half_cache
+        if options.model is None:
+            raise UsageError("--model is missing", "pass --model M: a folder or a hub name")
         self.model = models.load(options.model, trust_remote_code=options.trust_remote_code)
         self.fingerprint = models.fingerprint(self.model)
         self.dimension: int = self.model.get_embedding_dimension() or 0
@@ -56,8 +60,12 @@ class Encoder:
         # Before the model is copied: every replica must take packed batches, or none.
         packs = self._takes_ids and set(self.devices) == {"cpu"} and not self.echoed
         self.first_position = padding_free.prepare(self.model, "cpu") if packs else None
-        self.replicas = [copy.deepcopy(self.model) if i else self.model for i in range(len(self.devices))]
-        self.replicas = [replica.to(device, self.dtype) for replica, device in zip(self.replicas, self.devices)]
+        self.replicas = [
+            copy.deepcopy(self.model) if i else self.model for i in range(len(self.devices))
+        ]
+        self.replicas = [
+            replica.to(device, self.dtype) for replica, device in zip(self.replicas, self.devices)
+        ]
         self.budget = options.batch_tokens or (2048 if self.devices[0] == "cpu" else 65_536)
         self.prompts = {
             role: models.role_prompt(self.model, role, given)
@@ -68,9 +76,12 @@ class Encoder:
             for role, given in (("query", options.query_length), ("document", options.doc_length))
         }
         self.temporary = cache_beside(options) if options.cache is None else None
-        self.caches: dict[tuple[int, str | None], Cache] = {}
+        self.caches: dict[tuple[int, str | None], VectorCache] = {}
         if self.echoed and not self._takes_ids:
-            raise Usage(f"{options.model} prepares its own input, which cannot be said twice", "leave --query-echo and --doc-echo out")
+            raise UsageError(
+                f"{options.model} prepares its own input, which cannot be said twice",
+                "leave --query-echo and --doc-echo out",
+            )
         self.seen: dict[str, int] = {"query": 0, "document": 0}
         self.cut: dict[str, int] = {"query": 0, "document": 0}
 
@@ -78,14 +89,18 @@ class Encoder:
         return self
 
     def __exit__(self, kind: Any, failure: BaseException | None, trace: Any) -> None:
-        if failure is not None or not self.temporary:  # else the folder goes, or went with that of a reranker
+        if (
+            failure is not None or not self.temporary
+        ):  # else the folder goes, or went with that of a reranker
             for cache in self.caches.values():
                 cache.flush()
         if failure is None:
             for role, rows in self.cut.items():
                 if rows:
                     share = rows / self.seen[role]
-                    self.report.note(f"{rows:,} {role} texts ({share:.1%}) cut after {self.lengths[role]} tokens")
+                    self.report.note(
+                        f"{rows:,} {role} texts ({share:.1%}) cut after {self.lengths[role]} tokens"
+                    )
             if self.temporary:
                 shutil.rmtree(self.temporary, ignore_errors=True)
 
@@ -93,7 +108,12 @@ class Encoder:
     def settings(self) -> dict[str, Any]:
         """What decides the vectors, for the lineage: no path, the same on every machine."""
         dtype = str(self.dtype).removeprefix("torch.")
-        found = {"fingerprint": self.fingerprint, "prompts": self.prompts, "lengths": self.lengths, "dtype": dtype}
+        found = {
+            "fingerprint": self.fingerprint,
+            "prompts": self.prompts,
+            "lengths": self.lengths,
+            "dtype": dtype,
+        }
         return found | ({"echoes": self.echoes} if self.echoed else {})
 
     def encode(
@@ -107,7 +127,10 @@ class Encoder:
 
         prompts: one a text (the `prompt` column); None stands for the role's own prompt.
         """
-        prompted = [self._prompted(text, role, prompt) for text, prompt in zip(texts, prompts or [None] * len(texts))]
+        prompted = [
+            self._prompted(text, role, prompt)
+            for text, prompt in zip(texts, prompts or [None] * len(texts))
+        ]
         places: dict[tuple[str, str], int] = {}
         where = [places.setdefault(pair, len(places)) for pair in prompted]
         distinct = list(places)
@@ -127,37 +150,58 @@ class Encoder:
         own = self.prompts[role]
         if prompt is not None and own and prompt != own:
             source = "--query-prompt" if self.options.query_prompt is not None else "the model"
-            raise Refused(
+            raise InputError(
                 f"the data asks for the {role} prompt {prompt[:40]!r}, {source} for {own[:40]!r}",
                 "drop the column `prompt`, or pass the data's prompt as --query-prompt",
             )
         return (own if prompt is None else prompt), text
 
-    def _window(self, window: list[tuple[str, str]], role: Role) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _window(
+        self, window: list[tuple[str, str]], role: Role
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(rows of the window, their vectors), first the cached ones, then batch by batch."""
         cache = self._cache(role)
         between = self.echoes[role]
-        hashes = [text_hash(prompt + text + ("" if between is None else between + text)) for prompt, text in window]
-        known = {row: vector for row, name in enumerate(hashes) if (vector := cache.get(name)) is not None}
+        hashes = [
+            text_hash(prompt + text + ("" if between is None else between + text))
+            for prompt, text in window
+        ]
+        known = {
+            row: vector
+            for row, name in enumerate(hashes)
+            if (vector := cache.get(name)) is not None
+        }
         if known:
             yield np.fromiter(known, int), np.stack(list(known.values()))
         if len(known) == len(window):
             return
         inputs = self._tokenize(window, role)
         batches = [[row for row in batch if row not in known] for batch in self._plan(inputs)]
-        for rows, vectors in self._forward_all([batch for batch in batches if batch], window, inputs):
+        for rows, vectors in self._forward_all(
+            [batch for batch in batches if batch], window, inputs
+        ):
             cache.put([hashes[row] for row in rows], vectors)
             yield np.array(rows), vectors
 
-    def _cache(self, role: Role) -> Cache:
+    def _cache(self, role: Role) -> VectorCache:
         length, between = self.lengths[role], self.echoes[role]
         if (length, between) not in self.caches:
             dtype = str(self.dtype).removeprefix("torch.")
             key = f"{self.fingerprint[:16]}-{length}-{dtype}" + ("-half" if self.half_cache else "")
-            settings = {"fingerprint": self.fingerprint, "length": length, "dtype": dtype, "normalised": True}
+            settings = {
+                "fingerprint": self.fingerprint,
+                "length": length,
+                "dtype": dtype,
+                "normalised": True,
+            }
             if between is not None:
-                key, settings = f"{key}-echo-{text_hash(between)[:16]}", settings | {"echo": between}
-            self.caches[length, between] = Cache(self.options.cache or self.temporary, key, settings, half=self.half_cache)
+                key, settings = (
+                    f"{key}-echo-{text_hash(between)[:16]}",
+                    settings | {"echo": between},
+                )
+            self.caches[length, between] = VectorCache(
+                self.options.cache or self.temporary, key, settings, half=self.half_cache
+            )
         return self.caches[length, between]
 
     def _tokenize(self, window: list[tuple[str, str]], role: Role) -> list[dict[str, list[int]]]:
@@ -170,7 +214,9 @@ class Encoder:
             self.cut[role] += cut
             return rows
         encoded = self.model[0].tokenizer(
-            [prompt + text for prompt, text in window], truncation="longest_first", max_length=self.lengths[role]
+            [prompt + text for prompt, text in window],
+            truncation="longest_first",
+            max_length=self.lengths[role],
         )
         self.seen[role] += len(window)
         if encoded.is_fast:
@@ -182,7 +228,11 @@ class Encoder:
         """A plain transformer over token ids whose pooling counts the prompt. Any other chain of modules
         (static embeddings, routers, chat templates, prompts left out of pooling) prepares its own input."""
         first = self.model[0]
-        is_plain = type(first).__name__ == "Transformer" and set(first.modality_config) == {"text"} and hasattr(first.tokenizer, "pad")
+        is_plain = (
+            type(first).__name__ == "Transformer"
+            and set(first.modality_config) == {"text"}
+            and hasattr(first.tokenizer, "pad")
+        )
         return is_plain and all(getattr(module, "include_prompt", True) for module in self.model)
 
     def _plan(self, inputs: list[dict[str, list[int]]]) -> list[list[int]]:
@@ -195,15 +245,24 @@ class Encoder:
             batches[-1].append(row)
         return batches
 
-    def _forward_all(self, batches: list[list[int]], window: list, inputs: list) -> Iterator[tuple[list[int], np.ndarray]]:
+    def _forward_all(
+        self, batches: list[list[int]], window: list, inputs: list
+    ) -> Iterator[tuple[list[int], np.ndarray]]:
         if len(self.devices) == 1:
             yield from ((batch, self._forward(0, batch, window, inputs)) for batch in batches)
             return
-        with ThreadPoolExecutor(len(self.devices)) as pool:  # kernels run without the interpreter lock
+        with ThreadPoolExecutor(
+            len(self.devices)
+        ) as pool:  # kernels run without the interpreter lock
             for start in range(0, len(batches), len(self.devices)):
                 group = batches[start : start + len(self.devices)]
                 yield from zip(
-                    group, pool.map(lambda device, batch: self._forward(device, batch, window, inputs), range(len(group)), group)
+                    group,
+                    pool.map(
+                        lambda device, batch: self._forward(device, batch, window, inputs),
+                        range(len(group)),
+                        group,
+                    ),
                 )
 
     @torch.inference_mode()
@@ -211,33 +270,52 @@ class Encoder:
         """Unit vectors of one batch [len(rows), D]; out of memory halves the batch and goes on."""
         replica = self.replicas[device]
         try:
-            features = self._features(replica, [window[row] for row in rows], [inputs[row] for row in rows])
+            features = self._features(
+                replica, [window[row] for row in rows], [inputs[row] for row in rows]
+            )
             features = {
-                name: value.to(self.devices[device]) if isinstance(value, torch.Tensor) else value for name, value in features.items()
+                name: value.to(self.devices[device]) if isinstance(value, torch.Tensor) else value
+                for name, value in features.items()
             }
-            made = echo.embed(replica, features) if "pooled" in features else replica(features)["sentence_embedding"]
+            made = (
+                echo.embed(replica, features)
+                if "pooled" in features
+                else replica(features)["sentence_embedding"]
+            )
             vectors = made[: len(rows)].float()  # (rows, D), without the filler of packed batches
         except torch.OutOfMemoryError:
             if len(rows) == 1:
-                raise Refused("out of memory with a single text", "cut it with --doc-length, or use a larger device") from None
+                raise InputError(
+                    "out of memory with a single text",
+                    "cut it with --doc-length, or use a larger device",
+                ) from None
             torch.cuda.empty_cache()
             self.budget = max(self.budget // 2, 1)
             half = len(rows) // 2
-            parts = [self._forward(device, part, window, inputs) for part in (rows[:half], rows[half:])]
+            parts = [
+                self._forward(device, part, window, inputs) for part in (rows[:half], rows[half:])
+            ]
             return np.concatenate(parts)
         vectors = torch.nn.functional.normalize(vectors, dim=1)
         if not torch.isfinite(vectors).all():
             bad = int(torch.nonzero(~torch.isfinite(vectors).all(1))[0])
-            raise Refused(f"the model gives no finite vector for {window[rows[bad]][1][:60]!r}", "try --dtype float32")
+            raise InputError(
+                f"the model gives no finite vector for {window[rows[bad]][1][:60]!r}",
+                "try --dtype float32",
+            )
         return vectors.cpu().numpy()
 
-    def _features(self, replica: Any, texts: list[tuple[str, str]], inputs: list[dict[str, list[int]]]) -> dict[str, Any]:
+    def _features(
+        self, replica: Any, texts: list[tuple[str, str]], inputs: list[dict[str, list[int]]]
+    ) -> dict[str, Any]:
         if self.first_position is not None:
             return padding_free.features(inputs, self.first_position)
         if "second" in inputs[0]:
             return echo.features(self.model[0].tokenizer, inputs, PAD_TO)
         if self._takes_ids:
-            padded = self.model[0].tokenizer.pad(inputs, padding=True, pad_to_multiple_of=PAD_TO, return_tensors="pt")
+            padded = self.model[0].tokenizer.pad(
+                inputs, padding=True, pad_to_multiple_of=PAD_TO, return_tensors="pt"
+            )
             return {**padded, "modality": "text"}
         prompt = texts[0][0]
         if any(other != prompt for other, _ in texts):

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-CHUNK_BYTES = 16 << 20  # gathered at a time by `dots`
+CHUNK_BYTES = 16 << 20  # gathered at a time by `pairwise_dot`
 
 
-def room(rows: int, dimension: int) -> np.ndarray:
+def allocate(rows: int, dimension: int) -> np.ndarray:
     """Space for float32 [rows, dimension] on disk, gone with the array. The system keeps in memory what it can spare."""
     if not rows * dimension:
         return np.zeros((rows, dimension), np.float32)
@@ -20,8 +20,8 @@ def room(rows: int, dimension: int) -> np.ndarray:
         return np.asarray(np.memmap(file, np.float32, "r+", shape=(rows, dimension)))
 
 
-def forget(vectors: np.ndarray) -> None:
-    """Take the pages of `room` (or of a slice of it) out of this process; they come back from the file when touched."""
+def release_pages(vectors: np.ndarray) -> None:
+    """Take the pages of `allocate` (or of a slice of it) out of this process; they come back from the file when touched."""
     held: Any = vectors
     while isinstance(held, np.ndarray):
         held = held.base
@@ -29,7 +29,9 @@ def forget(vectors: np.ndarray) -> None:
         held.madvise(mmap.MADV_DONTNEED)
 
 
-def dots(left: np.ndarray, left_rows: np.ndarray, right: np.ndarray, right_rows: np.ndarray) -> np.ndarray:
+def pairwise_dot(
+    left: np.ndarray, left_rows: np.ndarray, right: np.ndarray, right_rows: np.ndarray
+) -> np.ndarray:
     """left[left_rows[i]] · right[right_rows[i]] for each i, float32 [n].
 
     Each product is summed in one order whatever stands beside it, so the result does not depend on blocks,
@@ -43,8 +45,8 @@ def dots(left: np.ndarray, left_rows: np.ndarray, right: np.ndarray, right_rows:
     return result
 
 
-def block_dots(left: np.ndarray, right: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """left[w] · right[numbers[w, k]], float32 like numbers (w, k), as exact as `dots`; -inf where a number is negative."""
+def block_dot(left: np.ndarray, right: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """left[w] · right[numbers[w, k]], float32 like numbers (w, k), as exact as `pairwise_dot`; -inf where a number is negative."""
     result = np.empty(numbers.shape, np.float32)
     step = max(CHUNK_BYTES // (4 * left.shape[1] * numbers.shape[1] or 1), 1)
     for start in range(0, len(numbers), step):

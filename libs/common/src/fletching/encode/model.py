@@ -11,13 +11,13 @@ from typing import Any
 import torch
 import xxhash
 
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 
 
 def load(name: str, *, trust_remote_code: bool = False, quantization: Any = None) -> Any:
     """The SentenceTransformer of a folder or hub name, on the CPU, in its stored number type.
 
-    Safetensors only, no remote code unless asked for. quantization: transformers' config of one. Raises Refused where it cannot be had.
+    Safetensors only, no remote code unless asked for. quantization: transformers' config of one. Raises InputError where it cannot be had.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     import transformers
@@ -27,24 +27,37 @@ def load(name: str, *, trust_remote_code: bool = False, quantization: Any = None
     transformers.utils.logging.set_verbosity_error()
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
     if not os.path.isdir(name) and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise Refused(f"--model {name} is no folder", "check the path")
-    settings = {"use_safetensors": True, "dtype": "auto"} | ({"quantization_config": quantization} if quantization else {})
+        raise InputError(f"--model {name} is no folder", "check the path")
+    settings = {"use_safetensors": True, "dtype": "auto"} | (
+        {"quantization_config": quantization} if quantization else {}
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = SentenceTransformer(name, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=settings)
-    except Exception as error:  # the hub, transformers and sentence-transformers each raise their own
+            model = SentenceTransformer(
+                name, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=settings
+            )
+    except (
+        Exception
+    ) as error:  # the hub, transformers and sentence-transformers each raise their own
         raise unloadable(name, error) from error
     return model.eval()
 
 
-def unloadable(name: str, error: Exception) -> Refused:
+def unloadable(name: str, error: Exception) -> InputError:
     """What loading raised, in our words."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if "contains custom code" in reason:
-        return Refused(f"--model {name} brings Python of its own", "read it, then pass --trust-remote-code to run it")
-    fix = "check the folder" if os.path.isdir(name) else "name a model folder, or a hub name while the hub can be reached"
-    return Refused(f"--model {name} cannot be loaded: {reason}", fix)
+        return InputError(
+            f"--model {name} brings Python of its own",
+            "read it, then pass --trust-remote-code to run it",
+        )
+    fix = (
+        "check the folder"
+        if os.path.isdir(name)
+        else "name a model folder, or a hub name while the hub can be reached"
+    )
+    return InputError(f"--model {name} cannot be loaded: {reason}", fix)
 
 
 def fingerprint(model: Any) -> str:
@@ -56,7 +69,9 @@ def fingerprint(model: Any) -> str:
     return hashed(model.state_dict(), modules, config, backend)
 
 
-def hashed(weights: dict[str, torch.Tensor], modules: list[str], config: Any, tokenizer: Any) -> str:
+def hashed(
+    weights: dict[str, torch.Tensor], modules: list[str], config: Any, tokenizer: Any
+) -> str:
     """xxh3-128 of weights, modules, the configuration of transformers and the fast tokenizer behind one of its."""
     whole = xxhash.xxh3_128()
     for name, tensor in sorted(weights.items()):
@@ -68,12 +83,22 @@ def hashed(weights: dict[str, torch.Tensor], modules: list[str], config: Any, to
         content = {key: value for key, value in config.to_dict().items() if key not in _NEUTRAL}
         whole.update(json.dumps(content, sort_keys=True, default=str).encode())
     if tokenizer is not None:
-        content = json.loads(tokenizer.to_str()) | {"padding": None, "truncation": None}  # which encoding calls change
+        content = json.loads(tokenizer.to_str()) | {
+            "padding": None,
+            "truncation": None,
+        }  # which encoding calls change
         whole.update(json.dumps(content, sort_keys=True).encode())
     return whole.hexdigest()
 
 
-_NEUTRAL = ("_name_or_path", "name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
+_NEUTRAL = (
+    "_name_or_path",
+    "name_or_path",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "use_cache",
+)
 
 
 def number_type(wanted: str, device: str) -> torch.dtype:
@@ -94,7 +119,10 @@ def devices(wanted: str | None) -> list[str]:
             try:
                 torch.zeros(1, device=name)
             except (RuntimeError, AssertionError) as error:
-                raise Usage(f"--device {name} cannot be used: {str(error).splitlines()[0]}", "leave --device out") from None
+                raise UsageError(
+                    f"--device {name} cannot be used: {str(error).splitlines()[0]}",
+                    "leave --device out",
+                ) from None
         return names
     if torch.cuda.is_available():
         return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
@@ -117,7 +145,9 @@ def role_length(model: Any, role: str, given: int | None) -> int:
     limit = _position_limit(model)
     if given is not None and given > limit:
         option = "--query-length" if role == "query" else "--doc-length"
-        raise Usage(f"{option} {given} is above the {limit} positions of the model", f"pass at most {limit}")
+        raise UsageError(
+            f"{option} {given} is above the {limit} positions of the model", f"pass at most {limit}"
+        )
     return given or min(model.max_seq_length or limit, limit)
 
 
@@ -125,5 +155,9 @@ def _position_limit(model: Any) -> int:
     config: Any = getattr(getattr(model[0], "model", None), "config", None)
     limit = getattr(config, "max_position_embeddings", None) or 1 << 20
     # RoBERTa counts positions from the padding id on.
-    offset = (config.pad_token_id + 1) if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
+    offset = (
+        (config.pad_token_id + 1)
+        if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "mpnet")
+        else 0
+    )
     return limit - offset

@@ -30,9 +30,17 @@ def prepare(model: Any, device: str) -> int | None:
     network: Any = getattr(model[0], "model", None)
     config: Any = getattr(network, "config", None)
     known = getattr(config, "model_type", None) in ARCHITECTURES and not config.is_decoder
-    pools = len(model) > 1 and type(model[1]).__name__ == "Pooling" and hasattr(model[1], "_forward_flattened")
+    pools = (
+        len(model) > 1
+        and type(model[1]).__name__ == "Pooling"
+        and hasattr(model[1], "_forward_flattened")
+    )
     absolute = getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
-    if device != "cpu" or not (known and pools and absolute) or any(type(module).__name__ not in _LATER for module in list(model)[2:]):
+    if (
+        device != "cpu"
+        or not (known and pools and absolute)
+        or any(type(module).__name__ not in _LATER for module in list(model)[2:])
+    ):
         return None
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, _no_mask)
@@ -40,7 +48,11 @@ def prepare(model: Any, device: str) -> int | None:
     return config.pad_token_id + 1 if ARCHITECTURES[config.model_type] else 0
 
 
-_LATER = ("Normalize", "Dense", "LayerNorm")  # modules behind the pooling that see sentence vectors alone
+_LATER = (
+    "Normalize",
+    "Dense",
+    "LayerNorm",
+)  # modules behind the pooling that see sentence vectors alone
 
 
 def features(inputs: Sequence[dict[str, list[int]]], first_position: int) -> dict[str, Any]:
@@ -50,8 +62,12 @@ def features(inputs: Sequence[dict[str, list[int]]], first_position: int) -> dic
     """
     lengths = [len(row["input_ids"]) for row in inputs]
     filler = FILL_TO - sum(lengths) % FILL_TO
-    ids = [token for row in inputs for token in row["input_ids"]] + [inputs[0]["input_ids"][0]] * filler
-    positions = torch.cat([torch.arange(first_position, first_position + length) for length in lengths])
+    ids = [token for row in inputs for token in row["input_ids"]] + [
+        inputs[0]["input_ids"][0]
+    ] * filler
+    positions = torch.cat(
+        [torch.arange(first_position, first_position + length) for length in lengths]
+    )
     positions = torch.cat([positions, positions.new_full((filler,), first_position)])
     lengths.append(filler)
     starts = torch.tensor([0, *lengths]).cumsum(0)
@@ -80,7 +96,10 @@ def attention(
     for texts, length in runs:
         stop = start + texts * length
         # (texts, heads, length, d) each
-        q, k, v = (each[0, :, start:stop].unflatten(1, (texts, length)).transpose(0, 1) for each in (query, key, value))
+        q, k, v = (
+            each[0, :, start:stop].unflatten(1, (texts, length)).transpose(0, 1)
+            for each in (query, key, value)
+        )
         found = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scaling)
         result[start:stop].view(texts, length, heads, width).copy_(found.transpose(1, 2))
         start = stop

@@ -12,9 +12,9 @@ import torch
 
 from fletching.encode import model as models
 from fletching.encode.encoder import cache_beside
-from fletching.encode.vector_cache import Cache
-from fletching.errors import Refused
-from fletching.options import Encoding
+from fletching.encode.vector_cache import VectorCache
+from fletching.errors import InputError
+from fletching.options import EncodingOptions
 from fletching.report import Progress
 from fletching.text import text_hash
 
@@ -28,27 +28,40 @@ class Reranker:
     context manager: scores are kept like the vectors of an Encoder, so a run that was killed goes on where it was.
     """
 
-    def __init__(self, name: str, options: Encoding) -> None:
+    def __init__(self, name: str, options: EncodingOptions) -> None:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         from sentence_transformers import CrossEncoder
 
         self.device = models.devices(options.device)[0]
         try:
             self.model = CrossEncoder(
-                name, device="cpu", trust_remote_code=options.trust_remote_code, model_kwargs={"use_safetensors": True, "dtype": "auto"}
+                name,
+                device="cpu",
+                trust_remote_code=options.trust_remote_code,
+                model_kwargs={"use_safetensors": True, "dtype": "auto"},
             ).eval()
-        except Exception as error:  # the hub, transformers and sentence-transformers each raise their own
+        except (
+            Exception
+        ) as error:  # the hub, transformers and sentence-transformers each raise their own
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise Refused(f"--reranker {name} cannot be loaded: {reason}", "name the folder or hub name of a cross-encoder") from error
+            raise InputError(
+                f"--reranker {name} cannot be loaded: {reason}",
+                "name the folder or hub name of a cross-encoder",
+            ) from error
         if self.model.num_labels != 1:
-            raise Refused(f"--reranker {name} gives {self.model.num_labels} scores for a pair", "name a cross-encoder with one output")
+            raise InputError(
+                f"--reranker {name} gives {self.model.num_labels} scores for a pair",
+                "name a cross-encoder with one output",
+            )
         self.fingerprint = models.fingerprint(self.model)
         self.dtype = models.number_type(options.dtype, self.device)
         self.model.to(self.device, self.dtype)
         self.budget = options.batch_tokens or (4096 if self.device == "cpu" else 65_536)
         self.temporary = cache_beside(options) if options.cache is None else None
         key = f"reranker-{self.fingerprint[:16]}-{self.settings['dtype']}"
-        self.cache = Cache(options.cache or self.temporary, key, self.settings | {"normalised": False})
+        self.cache = VectorCache(
+            options.cache or self.temporary, key, self.settings | {"normalised": False}
+        )
 
     def __enter__(self) -> Reranker:
         return self
@@ -64,7 +77,9 @@ class Reranker:
         """What decides the scores, for the lineage."""
         return {"fingerprint": self.fingerprint, "dtype": str(self.dtype).removeprefix("torch.")}
 
-    def score(self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
+    def score(
+        self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None
+    ) -> np.ndarray:
         """The score of each pair (queries[i], texts[i]), float32 [n]."""
         places: dict[tuple[str, str], int] = {}
         where = [places.setdefault(pair, len(places)) for pair in zip(queries, texts)]
@@ -72,8 +87,13 @@ class Reranker:
         scores = np.empty(len(pairs), np.float32)
         for start in range(0, len(pairs), WINDOW):
             window = range(start, min(start + WINDOW, len(pairs)))
-            hashes = {row: text_hash(f"{len(pairs[row][0])}:{pairs[row][0]}{pairs[row][1]}") for row in window}
-            known = {row: kept[0] for row in window if (kept := self.cache.get(hashes[row])) is not None}
+            hashes = {
+                row: text_hash(f"{len(pairs[row][0])}:{pairs[row][0]}{pairs[row][1]}")
+                for row in window
+            }
+            known = {
+                row: kept[0] for row in window if (kept := self.cache.get(hashes[row])) is not None
+            }
             scores[list(known)] = list(known.values())
             # Batches are planned over all pairs: with those of a killed run left out, the others stay as they were.
             for planned in self._plan(pairs, window):
@@ -98,9 +118,15 @@ class Reranker:
     @torch.inference_mode()
     def _forward(self, pairs: list[tuple[str, str]]) -> np.ndarray:
         features = self.model.preprocess([list(pair) for pair in pairs])
-        features = {name: value.to(self.device) if isinstance(value, torch.Tensor) else value for name, value in features.items()}
+        features = {
+            name: value.to(self.device) if isinstance(value, torch.Tensor) else value
+            for name, value in features.items()
+        }
         scores = self.model(features)["scores"].float().reshape(len(pairs))
         if not torch.isfinite(scores).all():
             bad = int(torch.nonzero(~torch.isfinite(scores))[0])
-            raise Refused(f"the reranker gives no finite score for {pairs[bad][0][:60]!r}", "try --dtype float32")
+            raise InputError(
+                f"the reranker gives no finite score for {pairs[bad][0][:60]!r}",
+                "try --dtype float32",
+            )
         return scores.cpu().numpy()

@@ -22,13 +22,15 @@ SHARD_SECONDS = 5.0  # write what there is this often, so that a kill loses seco
 SHARD_ROWS = 65_536
 
 
-class Cache:
+class VectorCache:
     """Vectors by text hash. `folder` None keeps them nowhere: every look-up misses.
 
     half: they are kept as float16, and come back so.
     """
 
-    def __init__(self, folder: str | None, key: str, lineage_options: dict[str, Any], *, half: bool = False) -> None:
+    def __init__(
+        self, folder: str | None, key: str, lineage_options: dict[str, Any], *, half: bool = False
+    ) -> None:
         self.folder = os.path.join(folder, key) if folder else None
         self.stored = np.float16 if half else np.float32
         self.options = lineage_options
@@ -60,10 +62,14 @@ class Cache:
             return
         hashes, vectors = list(self.fresh), np.stack(list(self.fresh.values()))
         values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-        columns = pa.schema([pa.field("text_hash", pa.string(), False), pa.field("vector", values.type, False)])
+        columns = pa.schema(
+            [pa.field("text_hash", pa.string(), False), pa.field("vector", values.type, False)]
+        )
         path = os.path.join(self.folder, f"{hashes[0]}-{len(hashes)}.arrow")
         report = Report("fletching.encode", quiet=True)
-        with Writer(report, path, "vectors", columns, version="1", options=self.options, count=False) as out:
+        with Writer(
+            report, path, "vectors", columns, version="1", options=self.options, count=False
+        ) as out:
             out.write(pa.RecordBatch.from_arrays([pa.array(hashes), values], schema=columns))
         self.fresh = {}
         self._load(path)
@@ -73,5 +79,8 @@ class Cache:
         for batch in Reader(Report("fletching.encode", quiet=True), [path], "vectors", count=False):
             values = schema.column(batch, "vector", pa.null())
             shard = values.flatten().to_numpy().reshape(len(values), -1)
-            self.where.update((bytes.fromhex(name), (len(self.shards), row)) for row, name in enumerate(batch["text_hash"].to_pylist()))
+            self.where.update(
+                (bytes.fromhex(name), (len(self.shards), row))
+                for row, name in enumerate(batch["text_hash"].to_pylist())
+            )
             self.shards.append(shard)

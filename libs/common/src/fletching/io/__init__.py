@@ -2,7 +2,7 @@
 
 `Reader` takes paths, folders, globs, URLs or stdin, whatever the format, and gives checked batches in
 canonical types. `Writer` takes batches and makes a file appear complete or not at all, or a stream that
-a reader can tell from a cut one. `Together` makes several of them appear at once.
+a reader can tell from a cut one. `AtomicOutputs` makes several of them appear at once.
 
 sources   from what the user named to open inputs
 arrow     Arrow IPC streams and files, with their trailer
@@ -13,6 +13,6 @@ writer    canonical batches, atomic files, failure bytes
 """
 
 from fletching.io.reader import Reader
-from fletching.io.writer import Together, Writer, check_output
+from fletching.io.writer import AtomicOutputs, Writer, check_output
 
-__all__ = ["Reader", "Together", "Writer", "check_output"]
+__all__ = ["Reader", "AtomicOutputs", "Writer", "check_output"]

@@ -15,12 +15,14 @@ import pyarrow as pa
 
 from fletching import lineage
 from fletching.digest import RowDigest
-from fletching.errors import Refused
-from fletching.io.sources import Tail
+from fletching.errors import InputError
+from fletching.io.sources import PeekableStream
 from fletching.schema import canonical, cast
 
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-POISON = b"\xff\xff\xff\xff\xff\xff\xff\x7f"  # a message of 2 GiB that never comes: every reader fails
+POISON = (
+    b"\xff\xff\xff\xff\xff\xff\xff\x7f"  # a message of 2 GiB that never comes: every reader fails
+)
 ANNOUNCEMENT = {"trailer": "announced"}
 
 # What pyarrow raises on bytes that are no Arrow, measured by mutating streams.
@@ -32,7 +34,7 @@ DAMAGE = (
 UPSTREAM = "look at the first error above, of the program before this one; run pipes under `set -o pipefail`"
 
 
-class Rows:
+class RowVerifier:
     """What was read of one stream or file so far, to be held against its trailer."""
 
     def __init__(self, where: str) -> None:
@@ -56,7 +58,9 @@ class Rows:
 
     def verify(self) -> None:
         if self.announced and self.end is None:
-            raise Refused(f"{self.where} ended after {self.digest.rows:,} rows without its trailer", UPSTREAM)
+            raise InputError(
+                f"{self.where} ended after {self.digest.rows:,} rows without its trailer", UPSTREAM
+            )
         verify(self.where, self.end, self.digest)
 
 
@@ -65,9 +69,14 @@ def verify(where: str, end: dict[str, Any] | None, digest: RowDigest) -> None:
     if end is None:
         return
     if end.get("rows") != digest.rows:
-        raise Refused(f"{where} holds {digest.rows:,} rows, but {end.get('rows')} were written", UPSTREAM)
+        raise InputError(
+            f"{where} holds {digest.rows:,} rows, but {end.get('rows')} were written", UPSTREAM
+        )
     if end.get("digest") != digest.hexdigest():
-        raise Refused(f"{where}: bytes changed on the way (digest of {digest.rows:,} rows differs)", "make the file again")
+        raise InputError(
+            f"{where}: bytes changed on the way (digest of {digest.rows:,} rows differs)",
+            "make the file again",
+        )
 
 
 def plain(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -85,17 +94,17 @@ def note_of(metadata: Any) -> dict[str, Any] | None:
     return note if isinstance(note, dict) else None
 
 
-class Stream:
+class ArrowStream:
     """One or several concatenated Arrow streams (`cat a b |`)."""
 
-    def __init__(self, tail: Tail, where: str) -> None:
+    def __init__(self, tail: PeekableStream, where: str) -> None:
         self.tail, self.where = tail, where
         self.rows = 0
         self.ends: list[dict[str, Any]] = []
         self._open()
 
     def _open(self) -> None:
-        self.current = Rows(self.where)
+        self.current = RowVerifier(self.where)
         try:
             self.reader = pa.ipc.open_stream(self.tail)
             self.schema = self.reader.schema
@@ -118,7 +127,10 @@ class Stream:
                 self.rows += batch.num_rows
                 batch = self._next()
             if self.tail.last != END_OF_STREAM:
-                raise Refused(f"{self.where} ended early, after {self.rows:,} rows: the program before was cut off", UPSTREAM)
+                raise InputError(
+                    f"{self.where} ended early, after {self.rows:,} rows: the program before was cut off",
+                    UPSTREAM,
+                )
             self.current.verify()
             self.ends.append(self.current.end or {})
             if not self.tail.peek(1):
@@ -140,17 +152,22 @@ class Stream:
 
     def _refuse(self, error: BaseException) -> NoReturn:
         if self.tail.last == POISON:
-            raise Refused(f"{self.where}: the program before this one failed after {self.rows:,} rows", UPSTREAM) from None
+            raise InputError(
+                f"{self.where}: the program before this one failed after {self.rows:,} rows",
+                UPSTREAM,
+            ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refused(f"{self.where} is damaged or was cut after {self.rows:,} rows ({reason})", UPSTREAM) from None
+        raise InputError(
+            f"{self.where} is damaged or was cut after {self.rows:,} rows ({reason})", UPSTREAM
+        ) from None
 
 
-class File:
+class ArrowFile:
     """An Arrow IPC file (`ARROW1`), ours or foreign."""
 
     def __init__(self, file: Any, where: str) -> None:
         self.where = where
-        self.current = Rows(where)
+        self.current = RowVerifier(where)
         self.rows = 0
         try:
             self.reader = pa.ipc.open_file(file)
@@ -161,7 +178,9 @@ class File:
             else:
                 self.announced = False
         except DAMAGE as error:
-            raise Refused(f"{where} is no complete Arrow file ({error})", "make the file again") from None
+            raise InputError(
+                f"{where} is no complete Arrow file ({error})", "make the file again"
+            ) from None
 
     @property
     def step(self) -> dict[str, Any]:
@@ -178,7 +197,10 @@ class File:
                 read = self.reader.get_batch_with_custom_metadata(i)
                 batch = self.current.take(read.batch, note_of(read.custom_metadata))
             except DAMAGE as error:
-                raise Refused(f"{self.where} is damaged after {self.rows:,} rows ({error})", "make the file again") from None
+                raise InputError(
+                    f"{self.where} is damaged after {self.rows:,} rows ({error})",
+                    "make the file again",
+                ) from None
             if batch is not None and batch.num_rows:
                 yield self.schema, batch
                 self.rows += batch.num_rows

@@ -12,19 +12,19 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from fletching.errors import Refused
-from fletching.io.sources import Tail, _Readable
+from fletching.errors import InputError
+from fletching.io.sources import PeekableStream, _Readable
 from fletching.schema import Schema
 
 BLOCK = 8192
 
 
-class File:
+class JsonlFile:
     """Objects as batches: known columns in their type, unknown ones as inferred from the first block."""
 
     step: dict[str, Any] = {}
 
-    def __init__(self, tail: Tail, where: str, schema: Schema) -> None:
+    def __init__(self, tail: PeekableStream, where: str, schema: Schema) -> None:
         self.where, self.known = where, schema
         self.objects = self._objects(io.BufferedReader(_Readable(tail), 1 << 20))
         self.rows = 0
@@ -53,7 +53,9 @@ class File:
             file.read(3)
         if file.peek(1)[:1] == b"[":  # type: ignore[attr-defined]
             items = self._load(file.read(), 1)
-            yield from ((number, self._object(item, number)) for number, item in enumerate(items, 1))
+            yield from (
+                (number, self._object(item, number)) for number, item in enumerate(items, 1)
+            )
             return
         for number, line in enumerate(file, 1):
             if not line.isspace():
@@ -63,20 +65,32 @@ class File:
         try:
             return json.loads(text.decode())
         except UnicodeDecodeError as error:
-            raise Refused(
-                f"{self.where}, line {number:,}: not UTF-8 (byte 0x{text[error.start]:02x})", "convert the file to UTF-8"
+            raise InputError(
+                f"{self.where}, line {number:,}: not UTF-8 (byte 0x{text[error.start]:02x})",
+                "convert the file to UTF-8",
             ) from None
         except (ValueError, RecursionError) as error:
             shown = text[:60].decode(errors="replace").rstrip()
             fix = (
-                "each line must be one JSON object" if number > 1 or text[:1] in b"{[" else "tables (CSV, TSV) are read by csv2pairs alone"
+                "each line must be one JSON object"
+                if number > 1 or text[:1] in b"{["
+                else "tables (CSV, TSV) are read by csv2pairs alone"
             )
-            reason = f"{error.msg}, column {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else error
-            raise Refused(f"{self.where}, line {number:,}: no JSON ({reason}): {shown}", fix) from None
+            reason = (
+                f"{error.msg}, column {error.pos + 1}"
+                if isinstance(error, json.JSONDecodeError)
+                else error
+            )
+            raise InputError(
+                f"{self.where}, line {number:,}: no JSON ({reason}): {shown}", fix
+            ) from None
 
     def _object(self, value: Any, number: int) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise Refused(f"{self.where}, line {number:,}: not an object: {json.dumps(value)[:60]}", "each line must be one JSON object")
+            raise InputError(
+                f"{self.where}, line {number:,}: not an object: {json.dumps(value)[:60]}",
+                "each line must be one JSON object",
+            )
         return value
 
     def _infer(self, rows: list[dict[str, Any]]) -> pa.Schema:
@@ -88,10 +102,14 @@ class File:
             field = next((f for f in self.known.fields if name in (f.name, *f.aliases)), None)
             values = [row[name] for row in rows if row.get(name) is not None]
             listed = bool(values) and isinstance(values[0], list)
-            sample = next((item for value in values for item in (value if listed else [value])), None)
+            sample = next(
+                (item for value in values for item in (value if listed else [value])), None
+            )
             if field is None or field.arrow is None or (field.is_id and isinstance(sample, int)):
                 types[name] = self._guess(name, values)
-            elif values and not listed and pa.types.is_list(field.arrow):  # one positive instead of a list
+            elif (
+                values and not listed and pa.types.is_list(field.arrow)
+            ):  # one positive instead of a list
                 types[name] = field.arrow.value_type
             else:
                 types[name] = field.arrow
@@ -107,18 +125,31 @@ class File:
         return pa.string() if pa.types.is_null(kind) else kind
 
     def _batch(self, block: list[tuple[int, dict[str, Any]]]) -> pa.RecordBatch:
-        unseen = next(((number, name) for number, row in block for name in row if name not in self.schema.names), None)
+        unseen = next(
+            (
+                (number, name)
+                for number, row in block
+                for name in row
+                if name not in self.schema.names
+            ),
+            None,
+        )
         if unseen:
-            raise Refused(
+            raise InputError(
                 f"{self.where}, line {unseen[0]:,}: new column `{unseen[1]}` after {self.rows:,} rows",
                 "give the column to an earlier row too (null will do)",
             )
-        arrays = [self._column(field, [(number, row.get(field.name)) for number, row in block]) for field in self.schema]
+        arrays = [
+            self._column(field, [(number, row.get(field.name)) for number, row in block])
+            for field in self.schema
+        ]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _column(self, field: pa.Field, values: list[tuple[int, Any]]) -> pa.Array:
         if pa.types.is_list(field.type):  # pyarrow would take a string for a list of characters
-            values = [(number, [value] if isinstance(value, str) else value) for number, value in values]
+            values = [
+                (number, [value] if isinstance(value, str) else value) for number, value in values
+            ]
         try:
             return _exactly([value for _, value in values], field.type)
         except _MISFITS:
@@ -127,8 +158,9 @@ class File:
                     _exactly([value], field.type)
                 except _MISFITS:
                     shown = json.dumps(value)[:60]
-                    raise Refused(
-                        f"{self.where}, line {number:,}: `{field.name}` is no {field.type} ({shown})", "correct the value"
+                    raise InputError(
+                        f"{self.where}, line {number:,}: `{field.name}` is no {field.type} ({shown})",
+                        "correct the value",
                     ) from None
             raise
 
@@ -141,20 +173,26 @@ def _exactly(values: list[Any], kind: pa.DataType) -> pa.Array:
     forgets keys that a struct lacks and takes a string for a list of characters."""
     array = pa.array(values, kind)
     leaf = kind.value_type if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) else kind
-    if not (pa.types.is_string(leaf) or pa.types.is_floating(leaf)) and not _is_kept(values, array.to_pylist()):
+    if not (pa.types.is_string(leaf) or pa.types.is_floating(leaf)) and not _is_kept(
+        values, array.to_pylist()
+    ):
         raise ValueError("a value would change")
     return array
 
 
 def _is_kept(given: Any, kept: Any) -> bool:
     if isinstance(given, dict):
-        return isinstance(kept, dict) and all(_is_kept(value, kept.get(name)) for name, value in given.items())
+        return isinstance(kept, dict) and all(
+            _is_kept(value, kept.get(name)) for name, value in given.items()
+        )
     if isinstance(given, list):
-        return isinstance(kept, list) and len(given) == len(kept) and all(map(_is_kept, given, kept))
+        return (
+            isinstance(kept, list) and len(given) == len(kept) and all(map(_is_kept, given, kept))
+        )
     return given == kept or given != given  # NaN is kept
 
 
-class Output:
+class JsonlSink:
     """Compact JSON lines without null fields, compressed by extension, equal bytes for equal rows."""
 
     def __init__(self, file: BinaryIO, path: str) -> None:
@@ -168,10 +206,14 @@ class Output:
 
     def write(self, batch: pa.RecordBatch) -> None:
         lines = []
-        shown = pa.RecordBatch.from_arrays([_shortest(column) for column in batch.columns], batch.schema.names)
+        shown = pa.RecordBatch.from_arrays(
+            [_shortest(column) for column in batch.columns], batch.schema.names
+        )
         for row in shown.to_pylist():
             present = {name: value for name, value in row.items() if value is not None}
-            lines.append(json.dumps(present, ensure_ascii=False, separators=(",", ":"), default=_plain))
+            lines.append(
+                json.dumps(present, ensure_ascii=False, separators=(",", ":"), default=_plain)
+            )
         self.sink.write(("\n".join(lines) + "\n").encode() if lines else b"")
 
     def close(self, end: dict[str, Any]) -> None:

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 
 from fletching import lineage
 from fletching.digest import RowDigest
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.io.arrow import DAMAGE, plain, verify
 
 READ_ROWS = 8192
 
 
-class File:
+class ParquetFile:
     """A Parquet file, ours or any other program's."""
 
     def __init__(self, file: Any, where: str) -> None:
@@ -27,11 +27,15 @@ class File:
             self.file = pq.ParquetFile(file, page_checksum_verification=True)
             self.schema = self.file.schema_arrow
             footer = self.file.metadata.metadata or {}
-            self.end: dict[str, Any] | None = json.loads(footer[lineage.END_KEY]) if lineage.END_KEY in footer else None
+            self.end: dict[str, Any] | None = (
+                json.loads(footer[lineage.END_KEY]) if lineage.END_KEY in footer else None
+            )
             if not isinstance(self.end, dict | None):
                 raise ValueError(f"footer key {lineage.END_KEY.decode()} is no object")
         except DAMAGE as error:
-            raise Refused(f"{where} is no complete Parquet file ({error})", "make the file again") from None
+            raise InputError(
+                f"{where} is no complete Parquet file ({error})", "make the file again"
+            ) from None
 
     @property
     def step(self) -> dict[str, Any]:
@@ -55,18 +59,23 @@ class File:
                 if self.end is not None:
                     digest.update(plain(batch))
             except DAMAGE as error:
-                raise Refused(f"{self.where} is damaged after {self.rows:,} rows ({error})", "make the file again") from None
+                raise InputError(
+                    f"{self.where} is damaged after {self.rows:,} rows ({error})",
+                    "make the file again",
+                ) from None
             yield self.schema, batch
             self.rows += batch.num_rows
         verify(self.where, self.end, digest)
 
 
-class Output:
+class ParquetSink:
     """Row groups of what it is given, one each: text compressed, vectors plain."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
         leaves = [(field.name, _leaf(field)) for field in schema]
-        vectors = {leaf for (name, leaf) in leaves if pa.types.is_fixed_size_list(schema.field(name).type)}
+        vectors = {
+            leaf for (name, leaf) in leaves if pa.types.is_fixed_size_list(schema.field(name).type)
+        }
         texts = [leaf for _, leaf in leaves if leaf not in vectors]
         compression = {leaf: "NONE" if leaf in vectors else "ZSTD" for _, leaf in leaves}
         self.writer = pq.ParquetWriter(
@@ -78,7 +87,9 @@ class Output:
         )
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self.writer.write_table(pa.Table.from_batches([batch]), row_group_size=max(batch.num_rows, 1))
+        self.writer.write_table(
+            pa.Table.from_batches([batch]), row_group_size=max(batch.num_rows, 1)
+        )
 
     def close(self, end: dict[str, Any]) -> None:
         self.writer.add_key_value_metadata({lineage.END_KEY.decode(): lineage.dump(end).decode()})

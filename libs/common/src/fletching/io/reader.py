@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from fletching import lineage
 from fletching import schema as contract
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.io import arrow, jsonl, parquet
 from fletching.io.sources import Source, resolve, sniff, spool
 from fletching.report import Report
@@ -28,7 +28,7 @@ class Reader:
     lacks is null there. Of several schemas, the stamp of the first input decides, else the first whose
     required columns it has; `schema.name` tells which. A schema is named, or given where a tool reads more aliases.
 
-    Raises Refused where an input is damaged, cut, of another schema or breaks a promise.
+    Raises InputError where an input is damaged, cut, of another schema or breaks a promise.
     """
 
     def __init__(
@@ -80,20 +80,23 @@ class Reader:
     def read_all(self) -> pa.Table:
         return pa.Table.from_batches(self, schema=self.columns)
 
-    def _plan(self, opened: Any) -> contract.Plan:
+    def _plan(self, opened: Any) -> contract.ColumnMapping:
         self._check_version(opened)
-        return contract.Plan(self.schema, opened.schema, opened.where)
+        return contract.ColumnMapping(self.schema, opened.schema, opened.where)
 
     def _check_version(self, opened: Any) -> None:
         stamp = lineage.read(opened.schema.metadata)
-        name, version = stamp.get("schema", self.schema.name), str(stamp.get("version", self.schema.version))
+        name, version = (
+            stamp.get("schema", self.schema.name),
+            str(stamp.get("version", self.schema.version)),
+        )
         if name != self.schema.name:
-            raise Refused(
+            raise InputError(
                 f"{opened.where} holds {name}, but {self.report.tool} reads {self.schema.name} here",
                 f"give it a file of {self.schema.name}",
             )
         if version.split(".")[0] != self.schema.major:
-            raise Refused(
+            raise InputError(
                 f"{opened.where} is {name} {version}, but this {self.report.tool} reads {self.schema.version}",
                 "use tools of the same major version",
             )
@@ -108,7 +111,7 @@ class Reader:
                 if pa.types.is_null(before.type):
                     group[field.name] = field
                 elif not pa.types.is_null(field.type) and field.type != before.type:
-                    raise Refused(
+                    raise InputError(
                         f"{source.where}: column `{field.name}` is {field.type}, but {before.type} in an input before",
                         "give the column one type in all inputs",
                     )
@@ -124,7 +127,7 @@ class Reader:
                 plan, planned = self._plan(opened), schema
                 extra = [name for name in plan.columns.names if name not in self.columns.names]
                 if extra:
-                    raise Refused(
+                    raise InputError(
                         f"{opened.where}: column `{extra[0]}` comes up after {row - 1:,} rows",
                         "concatenate streams with the same columns, or name the files",
                     )
@@ -141,11 +144,14 @@ def open_rows(source: Source, schema: contract.Schema) -> Any:
     file = source.open()
     kind, tail = sniff(file, source.where)
     if kind == "empty" and not (source.path or "").endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
-        raise Refused(f"{source.where} is empty (0 bytes)", arrow.UPSTREAM if source.path is None else "make the file again")
+        raise InputError(
+            f"{source.where} is empty (0 bytes)",
+            arrow.UPSTREAM if source.path is None else "make the file again",
+        )
     if kind == "arrow-stream":
-        return arrow.Stream(tail, source.where)
+        return arrow.ArrowStream(tail, source.where)
     if kind in ("text", "empty"):
-        return jsonl.File(tail, source.where, schema)
+        return jsonl.JsonlFile(tail, source.where, schema)
     # Parquet and Arrow files want to seek: a plain file is mapped, anything else is spooled.
     plain = source.path is not None and tail.raw is file and file.seekable()
     if plain and os.path.exists(source.path or ""):
@@ -155,7 +161,11 @@ def open_rows(source: Source, schema: contract.Schema) -> Any:
         mapped = file
     else:
         mapped = spool(tail)
-    return (parquet if kind == "parquet" else arrow).File(mapped, source.where)
+    return (
+        parquet.ParquetFile(mapped, source.where)
+        if kind == "parquet"
+        else arrow.ArrowFile(mapped, source.where)
+    )
 
 
 def open_as(source: Source, names: Sequence[str | contract.Schema]) -> tuple[Any, contract.Schema]:
@@ -164,9 +174,11 @@ def open_as(source: Source, names: Sequence[str | contract.Schema]) -> tuple[Any
     opened = open_rows(source, schemas[0])
     stamped = lineage.read(opened.schema.metadata).get("schema")
     here = set(opened.schema.names)
-    by_columns = (s for s in schemas if all(here & {f.name, *f.aliases} for f in s.fields if f.required))
+    by_columns = (
+        s for s in schemas if all(here & {f.name, *f.aliases} for f in s.fields if f.required)
+    )
     found = next((s for s in schemas if s.name == stamped), None) or next(by_columns, schemas[0])
-    if found is not schemas[0] and isinstance(opened, jsonl.File):
+    if found is not schemas[0] and isinstance(opened, jsonl.JsonlFile):
         opened.retype(found)
     return opened, found
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 
 Format = Literal["parquet", "arrow-file", "arrow-stream", "text", "empty"]
 EXTENSIONS = (".parquet", ".arrow", ".arrows", ".feather", ".jsonl", ".ndjson", ".json")
@@ -36,10 +36,12 @@ class Source:
                 return _open_url(self.path)
             return open(self.path, "rb")
         except FileNotFoundError:
-            raise Refused(f"{self.where} does not exist", "check the path") from None
+            raise InputError(f"{self.where} does not exist", "check the path") from None
         except (OSError, ValueError, ImportError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise Refused(f"{self.where} cannot be opened: {reason}", "check the path and its rights") from None
+            raise InputError(
+                f"{self.where} cannot be opened: {reason}", "check the path and its rights"
+            ) from None
 
 
 def resolve(inputs: Sequence[str], extensions: tuple[str, ...] = EXTENSIONS) -> list[Source]:
@@ -49,13 +51,13 @@ def resolve(inputs: Sequence[str], extensions: tuple[str, ...] = EXTENSIONS) -> 
     """
     if not inputs or list(inputs) == ["-"]:
         if sys.stdin is None or sys.stdin.isatty():
-            raise Usage(
+            raise UsageError(
                 "nothing to read: no file is named and stdin is a terminal",
                 "name a file, or pipe another tool into this one",
             )
         return [Source("stdin", None)]
     if "-" in inputs:
-        raise Usage("- (stdin) stands beside other inputs", "name files alone, or stdin alone")
+        raise UsageError("- (stdin) stands beside other inputs", "name files alone, or stdin alone")
     return [source for name in inputs for source in _expand(name, extensions)]
 
 
@@ -65,12 +67,14 @@ def _expand(name: str, extensions: tuple[str, ...]) -> list[Source]:
     if os.path.isdir(name):
         inside = sorted(entry for entry in os.listdir(name) if _is_data(entry, extensions))
         if not inside:
-            raise Refused(f"{name} holds no {', '.join(extensions)} file", "name a folder of data files")
+            raise InputError(
+                f"{name} holds no {', '.join(extensions)} file", "name a folder of data files"
+            )
         return [Source(path, path) for path in (os.path.join(name, entry) for entry in inside)]
     if glob.has_magic(name) and not os.path.exists(name):
         found = sorted(glob.glob(name, recursive=True))
         if not found:
-            raise Refused(f"no file matches {name}", "check the pattern")
+            raise InputError(f"no file matches {name}", "check the pattern")
         return [Source(path, path) for path in found]
     return [Source(name, name)]
 
@@ -96,14 +100,14 @@ def _glob_url(pattern: str) -> list[str]:
     names = [name for name in filesystem.glob(path) if not os.path.basename(name).startswith(".")]
     found = sorted(filesystem.unstrip_protocol(name) for name in names)
     if not found:
-        raise Refused(f"no file matches {pattern}", "check the pattern")
+        raise InputError(f"no file matches {pattern}", "check the pattern")
     return found
 
 
 # --- formats -------------------------------------------------------------------------------------
 
 
-class Tail:
+class PeekableStream:
     """A file that can be looked into before it is read, and knows the last bytes that were read."""
 
     def __init__(self, raw: Any) -> None:
@@ -148,12 +152,14 @@ class Tail:
             self.raw.close()
 
 
-def sniff(raw: Any, where: str = "the input") -> tuple[Format, Tail]:
+def sniff(raw: Any, where: str = "the input") -> tuple[Format, PeekableStream]:
     """The format by content, and the file from its first byte on, decompressed."""
-    tail = Tail(raw)
+    tail = PeekableStream(raw)
     head = tail.peek(8)
     if head[:2] == b"\x1f\x8b":
-        return sniff(_Unpacked(gzip.GzipFile(fileobj=io.BufferedReader(_Readable(tail))), where), where)
+        return sniff(
+            _Unpacked(gzip.GzipFile(fileobj=io.BufferedReader(_Readable(tail))), where), where
+        )
     if head[:4] == b"\x28\xb5\x2f\xfd":
         import pyarrow
 
@@ -177,13 +183,15 @@ class _Unpacked:
         try:
             return self.file.read(size)
         except (EOFError, OSError, ValueError, zlib.error) as error:
-            raise Refused(f"{self.where} is damaged or was cut ({error})", "make the file again") from None
+            raise InputError(
+                f"{self.where} is damaged or was cut ({error})", "make the file again"
+            ) from None
 
 
 class _Readable(io.RawIOBase):
     """A Tail as the raw file that io.BufferedReader wants."""
 
-    def __init__(self, tail: Tail) -> None:
+    def __init__(self, tail: PeekableStream) -> None:
         self.tail = tail
 
     def readable(self) -> bool:
@@ -195,7 +203,7 @@ class _Readable(io.RawIOBase):
         return len(data)
 
 
-def spool(tail: Tail) -> BinaryIO:
+def spool(tail: PeekableStream) -> BinaryIO:
     """A seekable copy of a pipe, in the temporary folder: Parquet and Arrow files end with their index."""
     copy = tempfile.TemporaryFile(prefix="fletching-")
     shutil.copyfileobj(tail, copy, 1 << 20)

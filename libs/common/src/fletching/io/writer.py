@@ -15,7 +15,7 @@ import pyarrow as pa
 from fletching import lineage
 from fletching import schema as contract
 from fletching.digest import RowDigest
-from fletching.errors import Usage
+from fletching.errors import UsageError
 from fletching.io import arrow, jsonl, parquet
 from fletching.io.reader import BATCH_ROWS, Reader, cut
 from fletching.report import Report
@@ -27,21 +27,27 @@ def check_output(path: str | None, tool: str) -> None:
     """Refuse an output that cannot work, before any work is done."""
     if path is None or path == "-":
         if sys.stdout.isatty():
-            raise Usage(
+            raise UsageError(
                 f"{tool} writes an Arrow stream, which a terminal cannot show",
                 "pipe it into the next tool, or name a file: -o OUT.parquet or -o OUT.jsonl",
             )
     elif not path.endswith(FILES) and not _is_special(path):
-        raise Usage(f"-o {path} has no known extension", "end it in " + ", ".join(FILES))
+        raise UsageError(f"-o {path} has no known extension", "end it in " + ", ".join(FILES))
     elif os.path.isdir(path):
-        raise Usage(f"-o {path} is a folder", f"name a file in it: -o {os.path.join(path, 'out.parquet')}")
+        raise UsageError(
+            f"-o {path} is a folder", f"name a file in it: -o {os.path.join(path, 'out.parquet')}"
+        )
     elif not os.path.isdir(os.path.dirname(path) or "."):
-        raise Usage(f"the folder of -o {path} does not exist", f"mkdir -p {os.path.dirname(path)}")
+        raise UsageError(
+            f"the folder of -o {path} does not exist", f"mkdir -p {os.path.dirname(path)}"
+        )
 
 
 def _is_special(path: str) -> bool:
     """A FIFO, /dev/null, /dev/fd/63: written to directly, as a stream."""
-    return os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path)
+    return (
+        os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path)
+    )
 
 
 class Writer:
@@ -68,7 +74,9 @@ class Writer:
         self.report, self.count, self.sources = report, count, sources
         self.path = None if path == "-" else path
         self.contract = contract.load(schema)
-        node = lineage.step(report.tool, version, options, [step for reader in sources for step in reader.steps])
+        node = lineage.step(
+            report.tool, version, options, [step for reader in sources for step in reader.steps]
+        )
         self.columns = columns.with_metadata(lineage.stamp(schema, self.contract.version, node))
         self.digest = RowDigest()
         self.waiting: list[pa.RecordBatch] = []
@@ -91,7 +99,7 @@ class Writer:
         return self
 
     def __exit__(self, kind: Any, failure: BaseException | None, trace: Any) -> None:
-        Together(self).__exit__(kind, failure, trace)
+        AtomicOutputs(self).__exit__(kind, failure, trace)
 
     def _flush(self, everything: bool) -> None:
         """Write whole canonical batches; the rest waits for more rows."""
@@ -138,7 +146,7 @@ class Writer:
         """No file, or a stream that no reader takes for complete."""
         if self.published:
             return
-        if isinstance(self.output, parquet.Output) and not self.completed:
+        if isinstance(self.output, parquet.ParquetSink) and not self.completed:
             self.output.abandon()
         if self.temporary:
             with contextlib.suppress(OSError):  # what is buffered may not fit on a full disk
@@ -169,16 +177,18 @@ class Writer:
         if path.endswith((".arrow", ".feather")):
             return _Ipc(self.file, self.columns, pa.ipc.new_file)
         if path.endswith(".parquet"):
-            return parquet.Output(self.file, self.columns)
-        return jsonl.Output(self.file, path)
+            return parquet.ParquetSink(self.file, self.columns)
+        return jsonl.JsonlSink(self.file, path)
 
 
 def _compact(batch: pa.RecordBatch) -> pa.RecordBatch:
     """A copy of a slice alone: Arrow fills its padding with the rows behind it, dropped ones among them."""
-    return pa.RecordBatch.from_arrays([pa.concat_arrays([column]) for column in batch.columns], schema=batch.schema)
+    return pa.RecordBatch.from_arrays(
+        [pa.concat_arrays([column]) for column in batch.columns], schema=batch.schema
+    )
 
 
-class Together:
+class AtomicOutputs:
     """Several outputs that appear together or not at all.
 
     Every file is complete on disk before the first takes its name, and the account of all must balance.
@@ -192,7 +202,7 @@ class Together:
         self.writers.append(writer)
         return writer
 
-    def __enter__(self) -> Together:
+    def __enter__(self) -> AtomicOutputs:
         return self
 
     def __exit__(self, kind: Any, failure: BaseException | None, trace: Any) -> None:

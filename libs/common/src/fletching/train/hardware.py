@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from fletching.encode import model as models
-from fletching.errors import Usage
+from fletching.errors import UsageError
 from fletching.train.distributed import process_group
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # mallopt(3)
@@ -19,13 +19,14 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # mallopt(3)
 def device(wanted: str | None) -> str:
     """This process's device: under torchrun each has a GPU of its own, or all compute on the CPU."""
     names = models.devices(wanted)
-    if process_group.count() == 1 or not names[0].startswith("cuda"):
+    if process_group.world_size() == 1 or not names[0].startswith("cuda"):
         return names[0]
-    if process_group.local() >= len(names):
-        raise Usage(
-            f"process {process_group.local() + 1} of this machine has no GPU", f"torchrun --nproc-per-node {len(names)}, or --device cpu"
+    if process_group.local_rank() >= len(names):
+        raise UsageError(
+            f"process {process_group.local_rank() + 1} of this machine has no GPU",
+            f"torchrun --nproc-per-node {len(names)}, or --device cpu",
         )
-    return names[process_group.local()]
+    return names[process_group.local_rank()]
 
 
 def prepare_cpu(model: Any) -> None:
@@ -61,7 +62,10 @@ def set_dropout(model: nn.Module, share: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
-        for name in ("attention_dropout", "dropout"):  # layers that keep the share as a plain number
+        for name in (
+            "attention_dropout",
+            "dropout",
+        ):  # layers that keep the share as a plain number
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, share)
 

@@ -16,7 +16,7 @@ from fletching.train.distributed import process_group
 UNITS = {"tokens_per_second": "tokens/s"}
 
 
-class Watch:
+class MetricsLog:
     """The measures of a run, appended to a file line by line, so that a killed run loses none. The
     first process writes them."""
 
@@ -24,7 +24,7 @@ class Watch:
         self.progress = progress
         self.tokens = 0
         self.since = time.monotonic()
-        if not process_group.first():
+        if not process_group.is_main():
             self.file = open(os.devnull, "w")
             return
         lines = [line for line in read(path) if line["step"] <= step]
@@ -38,8 +38,19 @@ class Watch:
         now = time.monotonic()
         speed = self.tokens / max(now - self.since, 1e-9)
         self.tokens, self.since = 0, now
-        self.put(step, None, {"loss": loss, "learning_rate": lr, "grad_norm": grad_norm, "tokens_per_second": round(speed)})
-        self.progress.advance(1, f"loss {loss:.4f}, lr {lr:.2g}, grad norm {grad_norm:.3g}, {speed:,.0f} tokens/s")
+        self.put(
+            step,
+            None,
+            {
+                "loss": loss,
+                "learning_rate": lr,
+                "grad_norm": grad_norm,
+                "tokens_per_second": round(speed),
+            },
+        )
+        self.progress.advance(
+            1, f"loss {loss:.4f}, lr {lr:.2g}, grad norm {grad_norm:.3g}, {speed:,.0f} tokens/s"
+        )
 
     def evaluation(self, step: int, values: dict[str, float]) -> None:
         self.put(step, "dev", values)
@@ -67,5 +78,8 @@ def batches(path: str, run: str) -> Iterator[pa.RecordBatch]:
     lines = read(path)
     columns = schema.load("measures").arrow(["run", "step", "split", "name", "value", "unit"])
     for start in range(0, len(lines), 8192):
-        part = [line | {"run": run, "unit": UNITS.get(line["name"])} for line in lines[start : start + 8192]]
+        part = [
+            line | {"run": run, "unit": UNITS.get(line["name"])}
+            for line in lines[start : start + 8192]
+        ]
         yield pa.RecordBatch.from_pylist(part, schema=columns)

@@ -18,15 +18,30 @@ model = SentenceTransformer("{name}")
 ```"""
 
 
-def card(name: str, about: str, sections: list[str], *, step: dict[str, Any], call: str, base: str = "", tags: tuple[str, ...] = ()) -> str:
+def card(
+    name: str,
+    about: str,
+    sections: list[str],
+    *,
+    step: dict[str, Any],
+    call: str,
+    base: str = "",
+    tags: tuple[str, ...] = (),
+) -> str:
     """Markdown with the front matter that the hub reads. call: the line that encodes; base: the model it was made of."""
-    front: dict[str, Any] = {"library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity", "tags": [*TAGS, *tags]}
+    front: dict[str, Any] = {
+        "library_name": "sentence-transformers",
+        "pipeline_tag": "sentence-similarity",
+        "tags": [*TAGS, *tags],
+    }
     if "/" in base and not base.startswith((".", "/")):
         front["base_model"] = base
     tools = " → ".join(lineage.tools(step))
     made = f"## Lineage\n\n{tools}\n\n```json\n{json.dumps(step, indent=1, sort_keys=True, ensure_ascii=False)}\n```\n"
     head = f"---\n{yaml.safe_dump(front, sort_keys=True).strip()}\n---"
-    return "\n\n".join([head, f"# {name}", about, USE.format(name=name, call=call), *sections, made])
+    return "\n\n".join(
+        [head, f"# {name}", about, USE.format(name=name, call=call), *sections, made]
+    )
 
 
 def short(model: str) -> str:
@@ -40,7 +55,11 @@ def bullets(lines: list[str]) -> str:
 
 def prompts(given: dict[str, str]) -> list[str]:
     """One section that names the prompts, or none."""
-    lines = [f"{role} prompt: `{json.dumps(prompt, ensure_ascii=False)}`" for role, prompt in given.items() if prompt]
+    lines = [
+        f"{role} prompt: `{json.dumps(prompt, ensure_ascii=False)}`"
+        for role, prompt in given.items()
+        if prompt
+    ]
     return [bullets(lines)] if lines else []
 
 

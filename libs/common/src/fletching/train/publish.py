@@ -13,7 +13,7 @@ from fletching import cli, lineage, schema
 from fletching.io import Reader, Writer
 from fletching.report import Report
 from fletching.train import metrics_log
-from fletching.train.run_dir import RunFolder
+from fletching.train.run_dir import RunDir
 
 MEASURES = ("run", "step", "split", "name", "value", "unit")
 
@@ -27,17 +27,34 @@ def evaluations(log: str) -> dict[int, dict[str, float]]:
     return found
 
 
-def write_measures(log: str, folder: str, run: str, report: Report, tool: cli.Tool, settings: dict, sources: Iterable[Reader]) -> None:
+def write_measures(
+    log: str,
+    folder: str,
+    run: str,
+    report: Report,
+    tool: cli.Tool,
+    settings: dict,
+    sources: Iterable[Reader],
+) -> None:
     """`measures.parquet`: the log as rows."""
     path = os.path.join(folder, "measures.parquet")
     columns = schema.load("measures").arrow(MEASURES)
-    with Writer(report, path, "measures", columns, version=tool.version, options=settings, sources=list(sources), count=False) as out:
+    with Writer(
+        report,
+        path,
+        "measures",
+        columns,
+        version=tool.version,
+        options=settings,
+        sources=list(sources),
+        count=False,
+    ) as out:
         for batch in metrics_log.batches(log, run):
             out.write(batch)
 
 
 def publish(
-    folder: RunFolder,
+    folder: RunDir,
     built: str,
     report: Report,
     *,

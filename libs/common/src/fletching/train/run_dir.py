@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 from fletching.train.distributed import process_group
 
 PREFIX = "checkpoint-"
@@ -25,8 +25,8 @@ ROWS = "rows.arrow"
 VECTORS = "vectors"
 
 
-class RunFolder:
-    """Claims `DIR.run` for this run. Raises Refused where DIR exists or another run is alive.
+class RunDir:
+    """Claims `DIR.run` for this run. Raises InputError where DIR exists or another run is alive.
 
     Of several processes the first one claims, writes and removes; the others wait for it where they must.
     """
@@ -34,41 +34,56 @@ class RunFolder:
     def __init__(self, output: str) -> None:
         self.output = output.rstrip("/")
         self.path = self.output + ".run"
-        if process_group.first():
+        if process_group.is_main():
             self._claim()
-        process_group.wait()
+        process_group.barrier()
         if not os.path.isdir(self.path):
-            raise Refused(f"{self.path} is not seen by every process", "put -o on a disk that all machines share")
+            raise InputError(
+                f"{self.path} is not seen by every process",
+                "put -o on a disk that all machines share",
+            )
 
     def _claim(self) -> None:
-        if os.path.exists(self.output) and not (os.path.isdir(self.output) and not os.listdir(self.output)):
-            raise Refused(f"-o {self.output} exists already", f"name another folder, or remove it: rm -r {self.output}")
+        if os.path.exists(self.output) and not (
+            os.path.isdir(self.output) and not os.listdir(self.output)
+        ):
+            raise InputError(
+                f"-o {self.output} exists already",
+                f"name another folder, or remove it: rm -r {self.output}",
+            )
         parent = os.path.dirname(os.path.abspath(self.output))
         if not os.path.isdir(parent):
-            raise Usage(f"the folder of -o {self.output} does not exist", f"mkdir -p {os.path.dirname(self.output)}")
+            raise UsageError(
+                f"the folder of -o {self.output} does not exist",
+                f"mkdir -p {os.path.dirname(self.output)}",
+            )
         os.makedirs(self.path, exist_ok=True)
         self.lock = open(self.at("lock"), "w")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise Refused(f"another run is at work in {self.path}", "wait for it, or name another -o") from None
+            raise InputError(
+                f"another run is at work in {self.path}", "wait for it, or name another -o"
+            ) from None
 
     def at(self, *names: str) -> str:
         return os.path.join(self.path, *names)
 
-    def settle(self, manifest: dict[str, Any]) -> str | None:
+    def resume_or_start(self, manifest: dict[str, Any]) -> str | None:
         """Write the manifest; the newest checkpoint to go on from, where there is one.
 
-        Raises Refused, with the differences, where checkpoints of other data or options stand here.
+        Raises InputError, with the differences, where checkpoints of other data or options stand here.
         """
-        return process_group.shared(self._settle(manifest) if process_group.first() else None)
+        return process_group.broadcast(
+            self._resume_or_start(manifest) if process_group.is_main() else None
+        )
 
-    def _settle(self, manifest: dict[str, Any]) -> str | None:
+    def _resume_or_start(self, manifest: dict[str, Any]) -> str | None:
         newest = self.newest()
         before = read_json(self.at("manifest.json"))
         if newest and before != manifest:
             changes = "; ".join(differences(before or {}, manifest)) or "the manifest is damaged"
-            raise Refused(
+            raise InputError(
                 f"{self.path} holds a run of other data or options: {changes}",
                 f"run the earlier command again, or start anew: rm -r {self.path}",
             )
@@ -76,12 +91,15 @@ class RunFolder:
             for name in os.listdir(self.path):
                 if name not in ("lock", ROWS, VECTORS):
                     remove(self.at(name))
-        write_whole(self.at("manifest.json"), json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode())
+        write_whole(
+            self.at("manifest.json"),
+            json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode(),
+        )
         return newest
 
-    def leave(self) -> None:
+    def abandon(self) -> None:
         """Nothing was begun: without a checkpoint to go on from, no trace stays."""
-        if not process_group.first():
+        if not process_group.is_main():
             return
         if not self.steps():
             shutil.rmtree(self.path)
@@ -104,23 +122,23 @@ class RunFolder:
         `fill` runs in every process, with the same folder.
         """
         building = self.at("building")
-        if process_group.first():
+        if process_group.is_main():
             remove(building)
             os.makedirs(building)
-        process_group.wait()
+        process_group.barrier()
         fill(building)
-        process_group.wait()
-        if process_group.first():
-            self._appear(building, step)
-            self._forget(keep, best)
+        process_group.barrier()
+        if process_group.is_main():
+            self._commit(building, step)
+            self._prune(keep, best)
 
-    def _appear(self, building: str, step: int) -> None:
+    def _commit(self, building: str, step: int) -> None:
         sync_tree(building)
         remove(self.checkpoint(step))
         os.rename(building, self.checkpoint(step))
         sync(self.path)
 
-    def _forget(self, keep: int, best: int | None) -> None:
+    def _prune(self, keep: int, best: int | None) -> None:
         for old in self.steps()[:-keep]:
             if old != best:
                 # Renamed first, so that a kill in mid-removal leaves no half checkpoint.
@@ -167,12 +185,18 @@ def differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> 
         if isinstance(old, dict) and isinstance(new, dict):
             found += differences(old, new)
         elif old != new:
-            found.append(f"{key} was {shown(old)}, now {shown(new)}")
+            found.append(f"{key} was {_display(old)}, now {_display(new)}")
     return found
 
 
-def shown(value: Any) -> str:
-    return "unset" if value is None else json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value[-40:]
+def _display(value: Any) -> str:
+    return (
+        "unset"
+        if value is None
+        else json.dumps(value, ensure_ascii=False)
+        if not isinstance(value, str)
+        else value[-40:]
+    )
 
 
 def read_json(path: str) -> dict[str, Any] | None:

@@ -22,18 +22,18 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.train import experiment_loggers, schedule
 from fletching.train.distributed import deepspeed_engine, fsdp, process_group
-from fletching.train.metrics_log import Watch
-from fletching.train.run_dir import RunFolder
+from fletching.train.metrics_log import MetricsLog
+from fletching.train.run_dir import RunDir
 
 WEIGHTS = "weights.safetensors"
 SEVERAL_TIMES = 10  # checkpoints of a run whose --save-every is not given
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingSetup:
     """What a run walks through. rows: a data set; plan: its batch sampler, the whole run long; collate: a batch to tensors.
 
     measure: the held-out quality of the model as it stands, or None. names: row numbers to what the user calls them.
@@ -43,29 +43,29 @@ class Course:
     rows: Any
     plan: Iterable[Any]
     collate: Callable[[list[Any]], dict[str, torch.Tensor]]
-    folder: RunFolder
-    watch: Watch
-    rhythm: Rhythm
+    folder: RunDir
+    watch: MetricsLog
+    rhythm: IntervalCallback
     names: Callable[[list[int]], list[str]]
     measure: Callable[[], dict[str, float]] | None = None
-    zero: dict[str, Any] | None = None
+    deepspeed: dict[str, Any] | None = None
 
 
 class PlannedTrainer(Trainer):
-    """One run along a Course. A tool derives from it, says what of a batch was seen, and may make the step itself."""
+    """One run along a TrainingSetup. A tool derives from it, says what of a batch was seen, and may make the step itself."""
 
     advice = "look at these rows; try a lower --lr or --dtype float32"
 
-    def __init__(self, course: Course, **given: Any) -> None:
+    def __init__(self, course: TrainingSetup, **given: Any) -> None:
         self.course, self.watch = course, course.watch
         self.current: list[int] = []
         experiment_loggers.check(given["args"].report_to, course.folder.output)
-        self.engine: deepspeed_engine.Engine | None = None
+        self.engine: deepspeed_engine.DeepSpeedEngine | None = None
         super().__init__(data_collator=course.collate, callbacks=[course.rhythm], **given)
         self.remove_callback(PrinterCallback)
-        if self.accelerator.num_processes != process_group.count():
-            raise Refused(
-                f"{self.accelerator.num_processes} processes train, {process_group.count()} were started",
+        if self.accelerator.num_processes != process_group.world_size():
+            raise InputError(
+                f"{self.accelerator.num_processes} processes train, {process_group.world_size()} were started",
                 "start all of them by one torchrun",
             )
 
@@ -73,7 +73,9 @@ class PlannedTrainer(Trainer):
         """(the numbers of the rows of this batch, its tokens)"""
         raise NotImplementedError
 
-    def step_loss(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> torch.Tensor:
+    def step_loss(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any
+    ) -> torch.Tensor:
         """The loss of a global batch, whose gradient is then in the parameters."""
         return super().training_step(model, inputs, num_items_in_batch)
 
@@ -94,27 +96,35 @@ class PlannedTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         # The whole run is one epoch to the Trainer: the plan knows the real ones, and resuming is a skip.
-        return DataLoader(self.course.rows, batch_sampler=self.course.plan, collate_fn=self.course.collate)  # type: ignore[arg-type]
+        return DataLoader(
+            self.course.rows, batch_sampler=self.course.plan, collate_fn=self.course.collate
+        )  # type: ignore[arg-type]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         made: torch.optim.Optimizer = super().create_optimizer(model)
-        if self.course.zero and not self.engine:
+        if self.course.deepspeed and not self.engine:
             bare: nn.Module = self.model  # type: ignore[assignment]
             bare.eval()  # no dropout: no random number is drawn
             reached = deepspeed_engine.reached(bare, self.reach())
-            self.engine = deepspeed_engine.Engine(bare.train(), made, self.course.zero, reached, self._finite)
+            self.engine = deepspeed_engine.DeepSpeedEngine(
+                bare.train(), made, self.course.deepspeed, reached, self._finite
+            )
             self.optimizer = self.engine.updates
         return self.optimizer  # type: ignore[return-value]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         rhythm = self.course.rhythm
-        share = functools.partial(schedule.share, steps=rhythm.steps, warmup=rhythm.warmup, kind=rhythm.schedule)
+        share = functools.partial(
+            schedule.share, steps=rhythm.steps, warmup=rhythm.warmup, kind=rhythm.schedule
+        )
         if self.lr_scheduler is None:
             self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: share(step))  # type: ignore[arg-type]
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         self.current, tokens = self.seen(inputs)
         self.watch.tokens += tokens
         loss = self.step_loss(model, inputs, num_items_in_batch)
@@ -127,7 +137,9 @@ class PlannedTrainer(Trainer):
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         if self.engine:
-            return self.engine.updates.norm  # the update that comes now clips, and says what there was
+            return (
+                self.engine.updates.norm
+            )  # the update that comes now clips, and says what there was
         return self._finite(float(fsdp.whole(super()._get_grad_norm(model, grad_norm))))
 
     def _finite(self, norm: float) -> float:
@@ -138,20 +150,26 @@ class PlannedTrainer(Trainer):
     def _stop(self, what: str) -> None:
         names = self.course.names(self.current)
         shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-        raise Refused(f"{what} at step {self.state.global_step + 1}; rows of the batch: {shown}", self.advice)
+        raise InputError(
+            f"{what} at step {self.state.global_step + 1}; rows of the batch: {shown}", self.advice
+        )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "grad_norm" in logs:
             values = self.values()
             self.watch.put(self.state.global_step, None, values)
-            self.watch.step(self.state.global_step, logs["loss"], logs["learning_rate"], logs["grad_norm"])
+            self.watch.step(
+                self.state.global_step, logs["loss"], logs["learning_rate"], logs["grad_norm"]
+            )
             self._report_to(logs | values)
 
     def _report_to(self, logs: dict[str, float]) -> None:
         """To the services of --report-to."""
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
-    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+    def _evaluate(
+        self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False
+    ) -> dict[str, float]:
         assert self.course.measure
         self.control.should_evaluate = False  # the Trainer asks again at the end of its one epoch
         values = self.course.measure()
@@ -161,16 +179,22 @@ class PlannedTrainer(Trainer):
         return values
 
     def _prepare_for_training(self, *arguments: Any) -> Any:
-        """Raises Refused where several processes would each train a model of its own."""
+        """Raises InputError where several processes would each train a model of its own."""
         # The Trainer's word for a model that places itself and reduces its own gradients: no DDP around it.
-        self.is_distributed_loading_by_transformers = bool(self.course.zero) or fsdp.is_sharded(self.model)  # type: ignore[arg-type]
+        self.is_distributed_loading_by_transformers = bool(
+            self.course.deepspeed
+        ) or fsdp.is_sharded(self.model)  # type: ignore[arg-type]
         prepared = super()._prepare_for_training(*arguments)
         self.is_distributed_loading_by_transformers = False
         if self.engine:
             self.model_wrapped = self.engine
             return self.engine, *prepared[1:]
-        if process_group.count() > 1 and not (fsdp.is_sharded(prepared[0]) or hasattr(prepared[0], "no_sync")):
-            raise Refused("the processes share no gradients", "report this; start one process meanwhile")
+        if process_group.world_size() > 1 and not (
+            fsdp.is_sharded(prepared[0]) or hasattr(prepared[0], "no_sync")
+        ):
+            raise InputError(
+                "the processes share no gradients", "report this; start one process meanwhile"
+            )
         return prepared
 
     def _sync_replicated_trainable_parameters(self, model: Any) -> None:
@@ -184,13 +208,15 @@ class PlannedTrainer(Trainer):
 
         def fill(folder: str) -> None:
             self._save_rng_state(folder)
-            if process_group.first():
+            if process_group.is_main():
                 save_file(weights, os.path.join(folder, WEIGHTS))
                 torch.save(optimizer, os.path.join(folder, OPTIMIZER_NAME))
                 torch.save(rates, os.path.join(folder, SCHEDULER_NAME))
                 self.state.save_to_json(os.path.join(folder, "trainer_state.json"))
 
-        self.course.folder.save(self.state.global_step, fill, self.course.rhythm.keep, self.state.best_global_step)
+        self.course.folder.save(
+            self.state.global_step, fill, self.course.rhythm.keep, self.state.best_global_step
+        )
 
     def _load_from_checkpoint(self, checkpoint_path: str, model: Any = None) -> None:
         fsdp.put_weights(self.trained(), load_file(os.path.join(checkpoint_path, WEIGHTS)))
@@ -198,7 +224,10 @@ class PlannedTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             assert self.optimizer and self.lr_scheduler
-            states = (torch.load(os.path.join(checkpoint, name), weights_only=True) for name in (OPTIMIZER_NAME, SCHEDULER_NAME))
+            states = (
+                torch.load(os.path.join(checkpoint, name), weights_only=True)
+                for name in (OPTIMIZER_NAME, SCHEDULER_NAME)
+            )
             if self.engine:
                 self.optimizer.load_state_dict(next(states))
             else:
@@ -206,24 +235,38 @@ class PlannedTrainer(Trainer):
             self.lr_scheduler.load_state_dict(next(states))
 
 
-class Rhythm(TrainerCallback):
+class IntervalCallback(TrainerCallback):
     """When to evaluate and to save, and at which learning rate to step.
 
     eval_every: None for never; else the last step is evaluated too. warmup: steps.
     """
 
-    def __init__(self, steps: int, *, save_every: int, eval_every: int | None, keep: int, warmup: int, schedule: schedule.Kind) -> None:
-        self.steps, self.save_every, self.eval_every, self.keep = steps, save_every, eval_every, keep
+    def __init__(
+        self,
+        steps: int,
+        *,
+        save_every: int,
+        eval_every: int | None,
+        keep: int,
+        warmup: int,
+        schedule: schedule.Kind,
+    ) -> None:
+        self.steps, self.save_every, self.eval_every, self.keep = (
+            steps,
+            save_every,
+            eval_every,
+            keep,
+        )
         self.warmup, self.schedule = warmup, schedule
 
     @classmethod
-    def of(cls, options: Any, steps: int, *, evaluates: bool) -> Rhythm:
+    def of(cls, options: Any, steps: int, *, evaluates: bool) -> IntervalCallback:
         """By the options that every training tool has; a warmup below 1 is a share of the run."""
         return cls(
             steps,
             save_every=options.save_every or max(-(-steps // SEVERAL_TIMES), 1),
             eval_every=(options.eval_every or max(-(-steps // 4), 1)) if evaluates else None,
-            keep=options.keep,
+            keep=options.keep_checkpoints,
             warmup=int(options.warmup) if options.warmup >= 1 else round(options.warmup * steps),
             schedule=options.schedule,
         )
@@ -231,13 +274,21 @@ class Rhythm(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         last = state.global_step == self.steps
         control.should_log = True
-        control.should_evaluate = self.eval_every is not None and (last or state.global_step % self.eval_every == 0)
+        control.should_evaluate = self.eval_every is not None and (
+            last or state.global_step % self.eval_every == 0
+        )
         control.should_save = not last and state.global_step % self.save_every == 0
         control.should_training_stop = last
 
 
 def arguments(
-    options: Any, steps: int, folder: str, device: torch.device, *, kind: type[TrainingArguments] = TrainingArguments, **more: Any
+    options: Any,
+    steps: int,
+    folder: str,
+    device: torch.device,
+    *,
+    kind: type[TrainingArguments] = TrainingArguments,
+    **more: Any,
 ) -> Any:
     """Our options as the Trainer wants them; it neither prints nor decides when to save."""
     given = dict(
@@ -246,7 +297,9 @@ def arguments(
         max_steps=steps,
         num_train_epochs=1,
         per_device_train_batch_size=options.batch,
-        ddp_backend=("nccl" if device.type == "cuda" else "gloo") if process_group.count() > 1 else None,
+        ddp_backend=("nccl" if device.type == "cuda" else "gloo")
+        if process_group.world_size() > 1
+        else None,
         ddp_find_unused_parameters=True,  # poolers and heads that no loss sees
         ddp_broadcast_buffers=False,  # a collective in every forward pass, and no buffer changes
         learning_rate=options.lr,

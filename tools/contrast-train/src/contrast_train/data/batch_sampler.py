@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.train.batch_order import shuffle
 
 SHOWN = 20  # tasks that `describe` names
@@ -58,12 +58,16 @@ class Plan:
     @property
     def epoch_steps(self) -> int:
         totals = [sum(self.sizes[task] for task in group) for group in self.groups]
-        return sum(total // self.batch if self.drop_last else -(-total // self.batch) for total in totals)
+        return sum(
+            total // self.batch if self.drop_last else -(-total // self.batch) for total in totals
+        )
 
     @property
     def reaches_all(self) -> bool:
         """Does a whole epoch hold every row?"""
-        return not self.drop_last and all(size >= len(rows) for size, rows in zip(self.sizes, self._rows_of))
+        return not self.drop_last and all(
+            size >= len(rows) for size, rows in zip(self.sizes, self._rows_of)
+        )
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
         """The batches of one epoch, in order; each a row-number array of at most `batch`."""
@@ -113,7 +117,11 @@ class Plan:
             for task in group:
                 seen = self.seen[self._rows_of[task]]
                 label = f"task {self.tasks[task]}: " if self.tasks[task] else ""
-                shared = f"shared by {len(group)} tasks" if len(group) > 1 else f"of {min(self.batch, self.sizes[task]):,}"
+                shared = (
+                    f"shared by {len(group)} tasks"
+                    if len(group) > 1
+                    else f"of {min(self.batch, self.sizes[task]):,}"
+                )
                 lines.append(
                     f"{label}{len(seen):,} rows in batches {shared}, seen {seen.mean():.3g} x, {int((seen == 0).sum()):,} left out"
                 )
@@ -143,18 +151,32 @@ def plan(
     drop_last: bool = False,
 ) -> Plan:
     """The plan of a run of `steps` batches, or of `epochs` passes. sizes: rows an epoch of each task, in the
-    order in which tasks come up in `tasks`; all of them where it is None. Raises Refused for a plan without a batch."""
+    order in which tasks come up in `tasks`; all of them where it is None. Raises InputError for a plan without a batch."""
     names, task_of, counts = numbered(tasks)
-    whole = Plan(names, task_of, batch, seed, 0, tuple(counts if sizes is None else sizes), mixed, drop_last)
+    whole = Plan(
+        names, task_of, batch, seed, 0, tuple(counts if sizes is None else sizes), mixed, drop_last
+    )
     if not whole.epoch_steps:
-        raise Refused(
-            f"no batch of {batch} comes together from {whole.rows:,} rows", "take a smaller --batch, larger weights or no --drop-last"
+        raise InputError(
+            f"no batch of {batch} comes together from {whole.rows:,} rows",
+            "take a smaller --batch, larger weights or no --drop-last",
         )
-    return Plan(names, task_of, batch, seed, steps or math.ceil((epochs or 1) * whole.epoch_steps), whole.sizes, mixed, drop_last)
+    return Plan(
+        names,
+        task_of,
+        batch,
+        seed,
+        steps or math.ceil((epochs or 1) * whole.epoch_steps),
+        whole.sizes,
+        mixed,
+        drop_last,
+    )
 
 
 def numbered(tasks: Sequence[str | None]) -> tuple[tuple[str, ...], np.ndarray, list[int]]:
     """(names, the number of each row's task, rows of each)."""
-    names = {name: number for number, name in enumerate(dict.fromkeys(name or "" for name in tasks))}
+    names = {
+        name: number for number, name in enumerate(dict.fromkeys(name or "" for name in tasks))
+    }
     task_of = np.array([names[name or ""] for name in tasks], np.int64)
     return tuple(names), task_of, np.bincount(task_of, minlength=len(names)).tolist()

@@ -47,16 +47,23 @@ class Collator:
 
     def __call__(self, rows: Sequence[Drawn]) -> dict[str, Tensor]:
         queries, documents, structure = (
-            arrange_views(rows, self.query_prompt) if self.views else arrange(rows, self.query_prompt, self.doc_prompt)
+            arrange_views(rows, self.query_prompt)
+            if self.views
+            else arrange(rows, self.query_prompt, self.doc_prompt)
         )
         if self.guide is not None:
             vectors = self.guide([text for _, text in queries], [text for _, text in documents])
             structure = structure._replace(guide_queries=vectors[0], guide_documents=vectors[1])
         tokens = self.tokenize([prompt + text for prompt, text in queries], self.query_length)
         # A view is the same text a second time: cut after the same length.
-        tokens += self.tokenize([prompt + text for prompt, text in documents], self.query_length if self.views else self.doc_length)
+        tokens += self.tokenize(
+            [prompt + text for prompt, text in documents],
+            self.query_length if self.views else self.doc_length,
+        )
         batch = {
-            "input_ids": torch.tensor([token for text in tokens for token in text], dtype=torch.long),
+            "input_ids": torch.tensor(
+                [token for text in tokens for token in text], dtype=torch.long
+            ),
             "lengths": torch.tensor([len(text) for text in tokens], dtype=torch.long),
             "queries": torch.tensor(len(queries)),
             "rows": torch.tensor([row.row for row in rows], dtype=torch.long),
@@ -71,7 +78,9 @@ class Collator:
 Texts = list[tuple[str, str]]  # prompt, text
 
 
-def arrange(rows: Sequence[Drawn], query_prompt: str, doc_prompt: str = "") -> tuple[Texts, Texts, Structure]:
+def arrange(
+    rows: Sequence[Drawn], query_prompt: str, doc_prompt: str = ""
+) -> tuple[Texts, Texts, Structure]:
     """(distinct queries, distinct documents, who belongs to whom); texts with their prompts.
 
     A document answers a query when the data say so anywhere: equal normalised text or equal id of a
@@ -87,7 +96,9 @@ def arrange(rows: Sequence[Drawn], query_prompt: str, doc_prompt: str = "") -> t
     by_text: dict[int, list[int]] = defaultdict(list)
     by_id: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
-        query = queries.setdefault((query_prompt if row.prompt is None else row.prompt, row.query), len(queries))
+        query = queries.setdefault(
+            (query_prompt if row.prompt is None else row.prompt, row.query), len(queries)
+        )
         own = doc_prompt if row.doc_prompt is None else row.doc_prompt
         of_query[query] = row
         for text in dict.fromkeys([*row.positives, *row.negatives, *row.scores]):
@@ -107,12 +118,15 @@ def arrange(rows: Sequence[Drawn], query_prompt: str, doc_prompt: str = "") -> t
         (query, document)
         for query, row in of_query.items()
         for document in sorted(
-            {d for key in row.known_texts for d in by_text.get(key, ())} | {d for name in row.known_ids for d in by_id.get(name, ())}
+            {d for key in row.known_texts for d in by_text.get(key, ())}
+            | {d for name in row.known_ids for d in by_id.get(name, ())}
         )
     ]
     weights = torch.tensor(list(terms.values()), dtype=torch.float32)
     structure = Structure(pairs(list(terms)), weights, pairs(list(hard)), pairs(known))
-    structure = structure._replace(lists=torch.tensor(lists, dtype=torch.long).reshape(-1, 3), scores=torch.tensor(scores))
+    structure = structure._replace(
+        lists=torch.tensor(lists, dtype=torch.long).reshape(-1, 3), scores=torch.tensor(scores)
+    )
     return list(queries), list(documents), structure
 
 
@@ -124,7 +138,11 @@ def arrange_views(rows: Sequence[Drawn], prompt: str) -> tuple[Texts, Texts, Str
         equal[text_key(row.query)].append(number)
     known = [(one, other) for same in equal.values() for one in same for other in same]
     terms = torch.arange(len(rows))[:, None].repeat(1, 2)
-    return texts, list(texts), Structure(terms, torch.full((len(rows),), 1 / len(rows)), pairs([]), pairs(known))
+    return (
+        texts,
+        list(texts),
+        Structure(terms, torch.full((len(rows),), 1 / len(rows)), pairs([]), pairs(known)),
+    )
 
 
 def pairs(items: Sequence[tuple[int, int]]) -> Tensor:
@@ -133,4 +151,6 @@ def pairs(items: Sequence[tuple[int, int]]) -> Tensor:
 
 def structure_of(features: dict[str, Tensor]) -> Structure:
     """The structure out of the features of a batch (without prefix)."""
-    return Structure(**{name: features[name] for name in Structure._fields if features.get(name) is not None})
+    return Structure(
+        **{name: features[name] for name in Structure._fields if features.get(name) is not None}
+    )

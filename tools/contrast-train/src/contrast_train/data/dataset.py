@@ -21,13 +21,19 @@ import xxhash
 from contrast_train.losses.requirements import NOTHING, Census, Needs, scored
 from fletching import schema, seeded_random
 from fletching.digest import RowDigest
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.report import Report
 from fletching.text import normalise
 
 SCORES = ("pos_scores", "neg_scores", "pos_score_kind", "neg_score_kind")
 NAMES = ("id", "query", "pos", "neg", "pos_ids", "neg_ids", *SCORES, "prompt", "task")
-COLUMNS = pa.schema([pa.field(name, each.arrow, each.nullable) for name in NAMES if (each := schema.load("examples").field(name))])
+COLUMNS = pa.schema(
+    [
+        pa.field(name, each.arrow, each.nullable)
+        for name in NAMES
+        if (each := schema.load("examples").field(name))
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,18 @@ class Drawn:
     ids: dict[str, str]  # document text: its id, where there is one
     known_texts: frozenset[int]
     known_ids: frozenset[str]
-    scores: dict[str, float] = field(default_factory=dict)  # the scored documents of its list: their scores
+    scores: dict[str, float] = field(
+        default_factory=dict
+    )  # the scored documents of its list: their scores
     doc_prompt: str | None = None  # of its documents; None: the model's
 
 
 def spool(
-    batches: Iterable[pa.RecordBatch], path: str, report: Report, needs: Needs = NOTHING, template: str | None = None
+    batches: Iterable[pa.RecordBatch],
+    path: str,
+    report: Report,
+    needs: Needs = NOTHING,
+    template: str | None = None,
 ) -> tuple[str, Census]:
     """Write the columns that training needs to an Arrow file; gives the digest of the rows, and what they carry.
 
@@ -77,21 +89,39 @@ def spool(
 
 def _as_examples(batch: pa.RecordBatch) -> pa.RecordBatch:
     if "query" in batch.schema.names:
-        return pa.RecordBatch.from_arrays([schema.column(batch, each.name, each.type) for each in COLUMNS], schema=COLUMNS)
+        return pa.RecordBatch.from_arrays(
+            [schema.column(batch, each.name, each.type) for each in COLUMNS], schema=COLUMNS
+        )
     titles = schema.column(batch, "title", pa.string()).to_pylist()
-    texts = [f"{title} {text}" if title else text for title, text in zip(titles, batch["text"].to_pylist())]
-    columns = {"id": batch["id"], "query": pa.array(texts, pa.string()), "prompt": schema.column(batch, "prompt", pa.string())}
+    texts = [
+        f"{title} {text}" if title else text
+        for title, text in zip(titles, batch["text"].to_pylist())
+    ]
+    columns = {
+        "id": batch["id"],
+        "query": pa.array(texts, pa.string()),
+        "prompt": schema.column(batch, "prompt", pa.string()),
+    }
     columns["pos"] = pa.array([[]] * len(texts), pa.list_(pa.string()))
     return pa.RecordBatch.from_arrays(
-        [columns[each.name] if each.name in columns else pa.nulls(len(texts), each.type) for each in COLUMNS], schema=COLUMNS
+        [
+            columns[each.name] if each.name in columns else pa.nulls(len(texts), each.type)
+            for each in COLUMNS
+        ],
+        schema=COLUMNS,
     )
 
 
 def _filled(batch: pa.RecordBatch, template: str | None) -> pa.RecordBatch:
     if template is None:
         return batch
-    prompts = [prompt if prompt is None else template.replace("{}", prompt) for prompt in batch["prompt"].to_pylist()]
-    return batch.set_column(NAMES.index("prompt"), COLUMNS.field("prompt"), pa.array(prompts, pa.string()))
+    prompts = [
+        prompt if prompt is None else template.replace("{}", prompt)
+        for prompt in batch["prompt"].to_pylist()
+    ]
+    return batch.set_column(
+        NAMES.index("prompt"), COLUMNS.field("prompt"), pa.array(prompts, pa.string())
+    )
 
 
 class Rows:
@@ -142,13 +172,17 @@ class Rows:
         epoch, number = key
         row = self.raw(number)
         texts, ids = self.known(int(self.query_hash[number]))
-        order = [row["pos"][i] for i in seeded_random.permuted(self.seed, f"{epoch} pos {row['id']}", len(row["pos"]))]
+        order = [
+            row["pos"][i]
+            for i in seeded_random.permuted(self.seed, f"{epoch} pos {row['id']}", len(row["pos"]))
+        ]
         true = set(positives_of(row, self.min_score))
         positives = list(dict.fromkeys(text for text in order if text in true))
         named = dict(
             zip(
                 row["pos"] + (row["neg"] or []),
-                (row["pos_ids"] or [None] * len(row["pos"])) + (row["neg_ids"] or [None] * len(row["neg"] or [])),
+                (row["pos_ids"] or [None] * len(row["pos"]))
+                + (row["neg_ids"] or [None] * len(row["neg"] or [])),
             )
         )
         negatives = self._negatives(epoch, row, named, texts, ids)
@@ -163,12 +197,21 @@ class Rows:
             {text: name for text, name in named.items() if name is not None},
             texts,
             ids,
-            {text: score for text, score in scores.items() if text in negatives or text in row["pos"]},
+            {
+                text: score
+                for text, score in scores.items()
+                if text in negatives or text in row["pos"]
+            },
             doc_prompt,
         )
 
     def _negatives(
-        self, epoch: int, row: dict[str, Any], named: dict[str, str | None], texts: frozenset[int], ids: frozenset[str]
+        self,
+        epoch: int,
+        row: dict[str, Any],
+        named: dict[str, str | None],
+        texts: frozenset[int],
+        ids: frozenset[str],
     ) -> tuple[str, ...]:
         """At most `negatives` distinct hard negatives, none of them known to answer the query."""
         pool = row["neg"] or []
@@ -185,10 +228,18 @@ class Rows:
 
     def _known(self, query: int) -> tuple[frozenset[int], frozenset[str]]:
         """All positives of a query in the whole data set, as text hashes and as ids."""
-        low, high = (np.searchsorted(self.sorted_hash, np.uint64(query), side) for side in ("left", "right"))
+        low, high = (
+            np.searchsorted(self.sorted_hash, np.uint64(query), side) for side in ("left", "right")
+        )
         found = [self.raw(int(number)) for number in self.by_query[low:high]]
-        true = [(text, row["pos_ids"] and row["pos_ids"][place]) for row in found for text, place in self._true(row)]
-        return frozenset(text_key(text) for text, _ in true) | {query}, frozenset(name for _, name in true if name)
+        true = [
+            (text, row["pos_ids"] and row["pos_ids"][place])
+            for row in found
+            for text, place in self._true(row)
+        ]
+        return frozenset(text_key(text) for text, _ in true) | {query}, frozenset(
+            name for _, name in true if name
+        )
 
     def _true(self, row: dict[str, Any]) -> Iterator[tuple[str, int]]:
         kept = set(positives_of(row, self.min_score))
@@ -204,8 +255,14 @@ class Rows:
 
 def positives_of(row: dict[str, Any], min_score: float | None) -> list[str]:
     """The texts of a row that answer its query: not blank, and not scored below `min_score`."""
-    scores = row["pos_scores"] if min_score is not None and row["pos_score_kind"] != "cosine" else None
-    return [text for place, text in enumerate(row["pos"]) if text.strip() and (scores is None or scores[place] >= min_score)]
+    scores = (
+        row["pos_scores"] if min_score is not None and row["pos_score_kind"] != "cosine" else None
+    )
+    return [
+        text
+        for place, text in enumerate(row["pos"])
+        if text.strip() and (scores is None or scores[place] >= min_score)
+    ]
 
 
 def text_key(text: str) -> int:
@@ -216,7 +273,9 @@ def text_key(text: str) -> int:
 def open_rows(path: str, **draws: Any) -> Rows:
     rows = Rows(path, **draws)
     if not len(rows):
-        raise Refused("there is no row to train on", "look at what the program before this one dropped")
+        raise InputError(
+            "there is no row to train on", "look at what the program before this one dropped"
+        )
     return rows
 
 

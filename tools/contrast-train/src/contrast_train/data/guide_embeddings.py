@@ -15,8 +15,8 @@ from torch import Tensor
 
 from contrast_train.data.dataset import Rows
 from fletching.encode import Encoder
-from fletching.encode.memmap_buffer import room
-from fletching.options import Encoding
+from fletching.encode.memmap_buffer import allocate
+from fletching.options import EncodingOptions
 from fletching.report import Report
 
 WINDOW = 4096
@@ -26,17 +26,24 @@ Role = Literal["query", "document"]
 class Guide:
     """(queries, documents) -> their unit vectors (Q, E) and (N, E), for texts of `rows` alone."""
 
-    def __init__(self, rows: Rows, options: Encoding, report: Report) -> None:
+    def __init__(self, rows: Rows, options: EncodingOptions, report: Report) -> None:
         self.keys = {
-            "query": np.unique(np.fromiter((_key(text) for text in rows.column("query")), np.uint64)),
-            "document": np.unique(np.fromiter((_key(text) for text in _documents(rows)), np.uint64)),
+            "query": np.unique(
+                np.fromiter((_key(text) for text in rows.column("query")), np.uint64)
+            ),
+            "document": np.unique(
+                np.fromiter((_key(text) for text in _documents(rows)), np.uint64)
+            ),
         }
         self.vectors: dict[str, np.ndarray] = {}
-        with Encoder(options, report) as encoder, report.progress("guide", sum(map(len, self.keys.values())), "texts") as progress:
+        with (
+            Encoder(options, report) as encoder,
+            report.progress("guide", sum(map(len, self.keys.values())), "texts") as progress,
+        ):
             self.fingerprint = encoder.fingerprint
             for role, texts in (("query", rows.column("query")), ("document", _documents(rows))):
                 keys = self.keys[role]
-                self.vectors[role] = room(len(keys), encoder.dimension)
+                self.vectors[role] = allocate(len(keys), encoder.dimension)
                 for places, window in _unseen(texts, keys):
                     self.vectors[role][places] = encoder.encode(window, role, progress=progress)  # type: ignore[arg-type]
 

@@ -35,14 +35,18 @@ def opened(options: Any, path: str, loss: str, given: dict[str, Task]) -> datase
     )
 
 
-def planned(options: Any, report: Report, opened: dataset.Rows, given: dict[str, Task]) -> batch_sampler.Plan:
-    """The batches of the run. Raises Refused where --tasks names a task that no row has."""
+def planned(
+    options: Any, report: Report, opened: dataset.Rows, given: dict[str, Task]
+) -> batch_sampler.Plan:
+    """The batches of the run. Raises InputError where --tasks names a task that no row has."""
     of_rows = list(opened.column("task"))
     names, _, counts = batch_sampler.numbered(of_rows)
     if missing := task_mixing.check(given, names, options.tasks or ""):
         report.note(f"tasks of {options.tasks} without a row: {', '.join(missing)}")
     if without := [name for name in names if given and name not in given]:
-        report.note(f"tasks that {options.tasks} does not name, so of weight 1: {', '.join(without)}")
+        report.note(
+            f"tasks that {options.tasks} does not name, so of weight 1: {', '.join(without)}"
+        )
     weights = [given.get(name, Task()).weight for name in names]
     return batch_sampler.plan(
         of_rows,

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fletching import schema
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.io import Reader
 from fletching.report import Report
 
@@ -22,10 +22,12 @@ class Inputs:
 
     A folder of JSON files is read one file or first-level folder a task: nq.jsonl and go/train/0.jsonl are
     of the tasks `nq` and `go`, where a row has no `task` of its own. Of a folder go/ with a train/ inside,
-    that one alone is read. Raises Refused where examples and texts are mixed.
+    that one alone is read. Raises InputError where examples and texts are mixed.
     """
 
-    def __init__(self, report: Report, inputs: Sequence[str], limit: int | None = None, count: bool = True) -> None:
+    def __init__(
+        self, report: Report, inputs: Sequence[str], limit: int | None = None, count: bool = True
+    ) -> None:
         self.limit = limit
         self.parts: list[tuple[Reader, str | None]] = []
         named = [(name, by_task(name)) for name in inputs]
@@ -38,12 +40,17 @@ class Inputs:
         self.schema = self.parts[0][0].schema
         for reader, _ in self.parts:
             if reader.schema.name != self.schema.name:
-                raise Refused(
-                    f"{reader.sources[0].where} holds {reader.schema.name}, an input before {self.schema.name}", "give it one kind"
+                raise InputError(
+                    f"{reader.sources[0].where} holds {reader.schema.name}, an input before {self.schema.name}",
+                    "give it one kind",
                 )
         tasks = list(dict.fromkeys(task for _, task in self.parts if task))
         if tasks:
-            report.note("tasks by file name: " + ", ".join(tasks[:10]) + (f" and {len(tasks) - 10} more" if len(tasks) > 10 else ""))
+            report.note(
+                "tasks by file name: "
+                + ", ".join(tasks[:10])
+                + (f" and {len(tasks) - 10} more" if len(tasks) > 10 else "")
+            )
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         left = self.limit
@@ -86,11 +93,21 @@ def by_task(folder: str) -> list[tuple[str, str]]:
         else:
             found.append((path, entry.split(".")[0]))
     data = [(path, task) for path, task in found if _stem(path).endswith(JSON)]
-    return data if len(data) == len([path for path, _ in found if _stem(path).endswith((*JSON, ".parquet", ".arrow"))]) else []
+    return (
+        data
+        if len(data)
+        == len([path for path, _ in found if _stem(path).endswith((*JSON, ".parquet", ".arrow"))])
+        else []
+    )
 
 
 def _files(folder: str) -> list[str]:
-    return [os.path.join(path, name) for path, folders, names in os.walk(folder) for name in sorted(names) if name[0] not in "._"]
+    return [
+        os.path.join(path, name)
+        for path, folders, names in os.walk(folder)
+        for name in sorted(names)
+        if name[0] not in "._"
+    ]
 
 
 def _visible(folder: str) -> list[str]:

@@ -17,4 +17,16 @@ from contrast_train.losses.scored import cosent, infonce_kl, kl, margin_mse
 from contrast_train.losses.structure import Lists, Result, Structure
 from contrast_train.losses.triplet import triplet
 
-__all__ = ["Lists", "Result", "Structure", "cosent", "infonce", "infonce_kl", "kl", "margin_mse", "matryoshka", "simcse", "triplet"]
+__all__ = [
+    "Lists",
+    "Result",
+    "Structure",
+    "cosent",
+    "infonce",
+    "infonce_kl",
+    "kl",
+    "margin_mse",
+    "matryoshka",
+    "simcse",
+    "triplet",
+]

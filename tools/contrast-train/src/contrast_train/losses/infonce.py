@@ -38,7 +38,10 @@ class Masks:
         if self.guide is not None:
             near = self.guide[0][anchors] @ self.guide[1].T  # (t, C)
             own = near.gather(1, positives[:, None])
-            scores.masked_fill_(near > own - self.guide_margin * (own.abs() if self.guide_relative else 1.0), -torch.inf)
+            scores.masked_fill_(
+                near > own - self.guide_margin * (own.abs() if self.guide_relative else 1.0),
+                -torch.inf,
+            )
         scores[self.known.of(anchors)] = -torch.inf
 
 
@@ -77,15 +80,27 @@ def tiled_infonce(
         known = torch.cat([known, sharing(structure, len(d))])
         others, grad_others = torch.cat([d, q]), torch.cat([grad_d, grad_q])
         guide = guide and (guide[0], torch.cat([guide[1], guide[0]]))
-    masks = Masks(Lists(known, len(q)), *_reach(structure, candidates, len(q), len(d), len(others)), guide, guide_margin, guide_relative)
-    loss = _one_way(q, others, structure.terms, weights, temperature, masks, tile, grad_q, grad_others)
+    masks = Masks(
+        Lists(known, len(q)),
+        *_reach(structure, candidates, len(q), len(d), len(others)),
+        guide,
+        guide_margin,
+        guide_relative,
+    )
+    loss = _one_way(
+        q, others, structure.terms, weights, temperature, masks, tile, grad_q, grad_others
+    )
     if query_negatives:
         grad_d += grad_others[: len(d)]
         grad_q += grad_others[len(d) :]
     if symmetric:
         turned = guide and (guide[1][: len(d)], guide[0])
-        masks = Masks(Lists(structure.known.flip(1), len(d)), None, None, turned, guide_margin, guide_relative)
-        loss += _one_way(d, q, structure.terms.flip(1), weights, temperature, masks, tile, grad_d, grad_q)
+        masks = Masks(
+            Lists(structure.known.flip(1), len(d)), None, None, turned, guide_margin, guide_relative
+        )
+        loss += _one_way(
+            d, q, structure.terms.flip(1), weights, temperature, masks, tile, grad_d, grad_q
+        )
     return loss, grad_q, grad_d
 
 
@@ -100,7 +115,9 @@ def simcse(queries: Tensor, documents: Tensor, structure: Structure, **settings:
     return infonce(queries, documents, structure, **settings)
 
 
-def _reach(structure: Structure, candidates: Candidates, queries: int, documents: int, width: int) -> tuple[Lists | None, Tensor | None]:
+def _reach(
+    structure: Structure, candidates: Candidates, queries: int, documents: int, width: int
+) -> tuple[Lists | None, Tensor | None]:
     """(own hard negatives, candidates (width,) that every query meets); what lies behind the documents is open to all."""
     if candidates == "all":
         return None, None

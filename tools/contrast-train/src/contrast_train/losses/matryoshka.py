@@ -26,7 +26,11 @@ def matryoshka(
     With the cosine the prefixes are normalised anew. Kusupati et al. 2022.
     """
     total = torch.zeros((), dtype=exact(queries).dtype, device=queries.device)
-    grad_q, grad_d, log_temperature = torch.zeros_like(exact(queries)), torch.zeros_like(exact(documents)), torch.zeros_like(total)
+    grad_q, grad_d, log_temperature = (
+        torch.zeros_like(exact(queries)),
+        torch.zeros_like(exact(documents)),
+        torch.zeros_like(total),
+    )
     for dim, weight in zip(dims, weights or [1.0] * len(dims), strict=True):
         share = weight / sum(weights or [1.0] * len(dims))
         part = loss(queries[:, :dim], documents[:, :dim], structure, **settings)

@@ -23,7 +23,9 @@ class Census:
         scores = scored(row)
         if scores:
             kind = row["pos_score_kind"] or row["neg_score_kind"] or "unnamed"
-            self.kinds[kind if kind not in TEACHERS else "teacher" if len(scores) > 1 else "single"] += 1
+            self.kinds[
+                kind if kind not in TEACHERS else "teacher" if len(scores) > 1 else "single"
+            ] += 1
 
     def loss(self) -> tuple[str, str]:
         """(the loss that fits, why). A cosine never selects one, nor do scores of an unnamed kind."""
@@ -33,7 +35,11 @@ class Census:
             return "kl", "every row carries scores of a reranker or judge"
         what = f"{self.with_negatives:,} of {self.rows:,} rows carry hard negatives"
         unused = sum(self.kinds[kind] for kind in ("label", "teacher", "single", "unnamed"))
-        return "infonce", what + (f"; the scores of {unused:,} rows are not used (--loss kl, infonce+kl, cosent)" if unused else "")
+        return "infonce", what + (
+            f"; the scores of {unused:,} rows are not used (--loss kl, infonce+kl, cosent)"
+            if unused
+            else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,9 @@ class Needs:
         if not any(map(str.strip, row["pos"])):
             return "without a positive"
         below = (
-            self.min_score is not None and row["pos_score_kind"] != "cosine" and max(row["pos_scores"] or [self.min_score]) < self.min_score
+            self.min_score is not None
+            and row["pos_score_kind"] != "cosine"
+            and max(row["pos_scores"] or [self.min_score]) < self.min_score
         )
         if below and self.loss in (None, "infonce", "infonce+kl", "triplet"):
             return "without a positive of --min-score"
@@ -65,7 +73,9 @@ class Needs:
             return "without scores for --loss cosent"
         if self.loss == "kl" and len(scores) < 2:
             return "without two scored documents for --loss kl"
-        if self.loss == "margin-mse" and not ({*scores} & {*row["pos"]} and {*scores} & {*(row["neg"] or [])}):
+        if self.loss == "margin-mse" and not (
+            {*scores} & {*row["pos"]} and {*scores} & {*(row["neg"] or [])}
+        ):
             return "without a scored positive and hard negative for --loss margin-mse"
         return ""
 

@@ -8,11 +8,24 @@ import torch
 from torch import Tensor
 
 from contrast_train.losses.infonce import tiled_infonce
-from contrast_train.losses.structure import Gradients, Lists, Structure, by_autograd, on_similarities
+from contrast_train.losses.structure import (
+    Gradients,
+    Lists,
+    Structure,
+    by_autograd,
+    on_similarities,
+)
 
 
 @on_similarities
-def kl(q: Tensor, d: Tensor, structure: Structure, *, temperature: float = 0.05, teacher_temperature: float = 1.0) -> Gradients:
+def kl(
+    q: Tensor,
+    d: Tensor,
+    structure: Structure,
+    *,
+    temperature: float = 0.05,
+    teacher_temperature: float = 1.0,
+) -> Gradients:
     """Listwise distillation: each row's own scored documents are one distribution, never the batch.
 
         L = 1/R sum_r sum_{i in r} P_r(i) [ log P_r(i) - log S_r(i) ]
@@ -23,7 +36,9 @@ def kl(q: Tensor, d: Tensor, structure: Structure, *, temperature: float = 0.05,
     return _kl(q, d, structure, temperature, teacher_temperature)
 
 
-def _kl(q: Tensor, d: Tensor, structure: Structure, temperature: float, teacher_temperature: float) -> Gradients:
+def _kl(
+    q: Tensor, d: Tensor, structure: Structure, temperature: float, teacher_temperature: float
+) -> Gradients:
     def value(q: Tensor, d: Tensor) -> Tensor:
         of_row, of_query, of_document = structure.lists.T
         rows, of_row = of_row.unique(return_inverse=True)
@@ -44,7 +59,14 @@ def log_softmax(values: Tensor, group: Tensor, groups: int) -> Tensor:
 
 
 @on_similarities
-def margin_mse(q: Tensor, d: Tensor, structure: Structure, *, temperature: float = 1.0, teacher_temperature: float = 1.0) -> Gradients:
+def margin_mse(
+    q: Tensor,
+    d: Tensor,
+    structure: Structure,
+    *,
+    temperature: float = 1.0,
+    teacher_temperature: float = 1.0,
+) -> Gradients:
     """The student's margin between a positive and a hard negative of its row shall be the teacher's.
 
         L = 1/R sum_r 1/|r| sum_{(p, n) in r} [ (s(q, p) - s(q, n)) / temperature - (y_p - y_n) / teacher_temperature ]^2
@@ -71,7 +93,9 @@ def margins(structure: Structure, documents: int) -> tuple[Tensor, Tensor]:
     terms = structure.terms[:, 0] * documents + structure.terms[:, 1]
     positive = torch.isin(query * documents + document, terms)
     places = torch.arange(len(row), device=row.device)
-    negatives = Lists(torch.stack([row[~positive], places[~positive]], 1), int(row.max()) + 1 if len(row) else 0)
+    negatives = Lists(
+        torch.stack([row[~positive], places[~positive]], 1), int(row.max()) + 1 if len(row) else 0
+    )
     which, second = negatives.of(row[positive])
     return places[positive][which], second
 

@@ -72,7 +72,14 @@ def on_similarities(loss: Callable[..., Gradients]) -> Callable[..., Result]:
     """
 
     @functools.wraps(loss)
-    def of_raw(queries: Tensor, documents: Tensor, structure: Structure, *, similarity: str = "cosine", **settings: Any) -> Result:
+    def of_raw(
+        queries: Tensor,
+        documents: Tensor,
+        structure: Structure,
+        *,
+        similarity: str = "cosine",
+        **settings: Any,
+    ) -> Result:
         if similarity == "dot":
             q, d = exact(queries), exact(documents)
             value, grad_q, grad_d = loss(q, d, structure, **settings)

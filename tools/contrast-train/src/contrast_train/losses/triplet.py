@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contrast_train.losses.structure import Gradients, Lists, Structure, by_autograd, on_similarities
+from contrast_train.losses.structure import (
+    Gradients,
+    Lists,
+    Structure,
+    by_autograd,
+    on_similarities,
+)
 
 
 @on_similarities

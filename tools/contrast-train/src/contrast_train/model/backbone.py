@@ -12,7 +12,7 @@ import torch
 from contrast_train.data.collator import Collator
 from contrast_train.model import head, lora, pooling
 from fletching.encode import model as models
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 from fletching.train import hardware, publish
 from fletching.train.distributed import fsdp, process_group
 
@@ -35,7 +35,13 @@ class Backbone:
 
     def tokenize(self, texts: list[str], length: int) -> list[list[int]]:
         return (
-            self.tokenizer(texts, truncation=True, max_length=length, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+            self.tokenizer(
+                texts,
+                truncation=True,
+                max_length=length,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )["input_ids"]
             if texts
             else []
         )
@@ -45,7 +51,12 @@ class Backbone:
         return (
             [
                 len(ids)
-                for ids in self.tokenizer(texts, truncation=False, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+                for ids in self.tokenizer(
+                    texts,
+                    truncation=False,
+                    return_attention_mask=False,
+                    return_token_type_ids=False,
+                )["input_ids"]
             ]
             if texts
             else []
@@ -55,7 +66,9 @@ class Backbone:
         """How many tokens of a text are its prompt, counted as sentence-transformers does."""
         if prompt not in self.counted:
             ids = self.tokenize([prompt], 1 << 20)[0] if prompt else []
-            self.counted[prompt] = len(ids) - bool(ids and ids[-1] in self.tokenizer.all_special_ids)
+            self.counted[prompt] = len(ids) - bool(
+                ids and ids[-1] in self.tokenizer.all_special_ids
+            )
         return self.counted[prompt]
 
     @property
@@ -76,9 +89,9 @@ class Backbone:
 
 
 def load(options: Any) -> Backbone:
-    """Raises Refused or Usage where the model is not one that can be trained here."""
+    """Raises InputError or Usage where the model is not one that can be trained here."""
     if options.dtype == "float16":
-        raise Usage("--dtype float16 loses small gradients", "use bfloat16 or float32")
+        raise UsageError("--dtype float16 loses small gradients", "use bfloat16 or float32")
     # peft and we call what transformers is renaming to activation_checkpointing, and each call would be told.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
     model = plain(options, lora.four_bit() if options.lora_4bit else None)
@@ -105,10 +118,16 @@ def load(options: Any) -> Backbone:
 
 def plain(options: Any, quantization: Any = None) -> Any:
     """The SentenceTransformer over token ids that --model names, with its pooling."""
-    model = models.load(options.model, trust_remote_code=options.trust_remote_code, quantization=quantization)
+    model = models.load(
+        options.model, trust_remote_code=options.trust_remote_code, quantization=quantization
+    )
     first = model[0]
-    if not (type(first).__name__ == "Transformer" and set(first.modality_config) == {"text"} and hasattr(first.tokenizer, "pad")):
-        raise Refused(
+    if not (
+        type(first).__name__ == "Transformer"
+        and set(first.modality_config) == {"text"}
+        and hasattr(first.tokenizer, "pad")
+    ):
+        raise InputError(
             f"--model {options.model} is no transformer over token ids but {type(first).__name__}",
             "train a model whose first module is a Transformer",
         )
@@ -118,14 +137,21 @@ def plain(options: Any, quantization: Any = None) -> Any:
 
 def base_weights(options: Any) -> dict[str, torch.Tensor]:
     """Every parameter of the model as it was before training, float32, on the CPU."""
-    return {name: parameter.detach() for name, parameter in plain(options).float().named_parameters()}
+    return {
+        name: parameter.detach() for name, parameter in plain(options).float().named_parameters()
+    }
 
 
 def recompute(model: Any, name: str) -> None:
     """Keep the input of each layer only, and compute the layer again in the backward pass."""
     if not getattr(model[0].model, "supports_gradient_checkpointing", False):
-        raise Usage(f"--gradient-checkpointing: {name} does not offer it", "leave it out; --batch-tokens bounds the memory as well")
-    model[0].model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        raise UsageError(
+            f"--gradient-checkpointing: {name} does not offer it",
+            "leave it out; --batch-tokens bounds the memory as well",
+        )
+    model[0].model.gradient_checkpointing_enable(
+        gradient_checkpointing_kwargs={"use_reentrant": False}
+    )
 
 
 def gather(backbone: Backbone, options: Any) -> None:
@@ -134,7 +160,7 @@ def gather(backbone: Backbone, options: Any) -> None:
     Every process must call it.
     """
     weights = fsdp.weights(backbone.model)
-    if process_group.first():
+    if process_group.is_main():
         prompts = backbone.model.prompts
         backbone.model = plain(options).float()
         if options.lora:
@@ -147,7 +173,7 @@ def gather(backbone: Backbone, options: Any) -> None:
 def settle_prompts(backbone: Backbone, found: Counter[str | None], given: str | None) -> None:
     """Hold the data's prompts against the model's or the option's; what the trained model shall save.
 
-    Raises Refused where two of them differ: a model trained under one prompt and used under another
+    Raises InputError where two of them differ: a model trained under one prompt and used under another
     is worse without saying so.
     """
     of_data = [prompt for prompt in found if prompt is not None]
@@ -155,7 +181,7 @@ def settle_prompts(backbone: Backbone, found: Counter[str | None], given: str | 
     for prompt in of_data:
         if own and prompt != own:
             source = "--query-prompt" if given is not None else "the model"
-            raise Refused(
+            raise InputError(
                 f"the data asks for the query prompt {prompt[:40]!r}, {source} for {own[:40]!r}",
                 "drop the column `prompt`, or pass the data's prompt as --query-prompt",
             )
@@ -180,6 +206,11 @@ def save(backbone: Backbone, folder: str, options: Any) -> None:
     model.save_pretrained(folder, create_model_card=False, safe_serialization=True)
     publish.save_code(model, folder)
     settings = {"use_safetensors": True}
-    again = SentenceTransformer(folder, device="cpu", trust_remote_code=options.trust_remote_code, model_kwargs=settings)
+    again = SentenceTransformer(
+        folder, device="cpu", trust_remote_code=options.trust_remote_code, model_kwargs=settings
+    )
     if not torch.allclose(lora.vectors(model), lora.vectors(again), atol=1e-5):
-        raise Refused("the saved model gives other vectors than the trained one", "report this; the checkpoints stand in the .run folder")
+        raise InputError(
+            "the saved model gives other vectors than the trained one",
+            "report this; the checkpoints stand in the .run folder",
+        )

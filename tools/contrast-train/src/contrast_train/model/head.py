@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fletching.errors import Usage
+from fletching.errors import UsageError
 
 SIMILARITIES = ("cosine", "dot")
 
@@ -29,8 +29,13 @@ def settle_similarity(model: Any, given: str | None) -> tuple[str, bool]:
     own = model.similarity_fn_name
     similarity = given or own
     if similarity not in SIMILARITIES:
-        raise Usage(f"the model compares by {similarity}, which no loss here is made for", "pass --similarity cosine or dot")
-    normalising = [place for place, module in enumerate(model) if type(module).__name__ == "Normalize"]
+        raise UsageError(
+            f"the model compares by {similarity}, which no loss here is made for",
+            "pass --similarity cosine or dot",
+        )
+    normalising = [
+        place for place, module in enumerate(model) if type(module).__name__ == "Normalize"
+    ]
     model.similarity_fn_name = similarity
     if given == "dot":
         for place in reversed(normalising):
@@ -44,7 +49,7 @@ def settle_prompt_pooling(model: Any, given: str | None) -> None:
         return
     poolings = [module for module in model if hasattr(module, "include_prompt")]
     if not poolings:
-        raise Usage("--prompt-pooling: the model has no pooling module", "leave it out")
+        raise UsageError("--prompt-pooling: the model has no pooling module", "leave it out")
     for pooling in poolings:
         pooling.include_prompt = given == "include"
 
@@ -60,7 +65,13 @@ def add_layer(model: Any, dims: tuple[int, ...], seed: int) -> None:
     width, out = model.get_embedding_dimension(), max(dims)
     weight = 0.02 * torch.randn(out, width, generator=torch.Generator().manual_seed(seed))
     weight[: min(width, out)] = torch.eye(width)[:out]
-    layer = Dense(width, out, activation_function=torch.nn.Identity(), init_weight=weight, init_bias=torch.zeros(out))
+    layer = Dense(
+        width,
+        out,
+        activation_function=torch.nn.Identity(),
+        init_weight=weight,
+        init_bias=torch.zeros(out),
+    )
     last = len(model) - 1
     model.insert(last if type(model[last]).__name__ == "Normalize" else last + 1, layer)
 
@@ -68,6 +79,12 @@ def add_layer(model: Any, dims: tuple[int, ...], seed: int) -> None:
 def check_dims(model: Any, dims: tuple[int, ...], weights: tuple[float, ...]) -> None:
     dimension = model.get_embedding_dimension()
     if dims and max(dims) > dimension:
-        raise Usage(f"--matryoshka {max(dims)} is more than the {dimension} dimensions of the model", "add --matryoshka-layer")
+        raise UsageError(
+            f"--matryoshka {max(dims)} is more than the {dimension} dimensions of the model",
+            "add --matryoshka-layer",
+        )
     if weights and len(weights) != len(dims):
-        raise Usage(f"--matryoshka-weights has {len(weights)} numbers for {len(dims)} dimensions", "give one weight a dimension")
+        raise UsageError(
+            f"--matryoshka-weights has {len(weights)} numbers for {len(dims)} dimensions",
+            "give one weight a dimension",
+        )

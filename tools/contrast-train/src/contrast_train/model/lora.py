@@ -7,22 +7,26 @@ from typing import Any
 
 import torch
 
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 
 PROBE = ["a", "What is the capital of France?", "def add(a, b):\n    return a + b\n" * 3]
 
 
 def four_bit() -> Any:
-    """How a frozen base is loaded in 4 bits. Raises Refused without bitsandbytes."""
+    """How a frozen base is loaded in 4 bits. Raises InputError without bitsandbytes."""
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise Refused(
-            "--lora-4bit needs bitsandbytes, which is not installed", "pip install 'fletching-contrast-train[4bit]', or leave it out"
+        raise InputError(
+            "--lora-4bit needs bitsandbytes, which is not installed",
+            "pip install 'fletching-contrast-train[4bit]', or leave it out",
         )
     import bitsandbytes  # noqa: F401  # fails here, not in mid-load, where it does not fit the machine
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
     )
 
 
@@ -43,8 +47,9 @@ def attach(model: Any, options: Any) -> None:
         try:
             model[0].model = get_peft_model(model[0].model, settings)
         except ValueError as error:
-            raise Usage(
-                f"--lora-targets {','.join(options.lora_targets)}: {str(error).splitlines()[0]}", "name linear layers of the model"
+            raise UsageError(
+                f"--lora-targets {','.join(options.lora_targets)}: {str(error).splitlines()[0]}",
+                "name linear layers of the model",
             ) from None
 
 
@@ -54,11 +59,11 @@ def vectors(model: Any) -> torch.Tensor:
 
 
 def merge(model: Any) -> None:
-    """Add the adapters to the weights. Raises Refused where that gives other vectors."""
+    """Add the adapters to the weights. Raises InputError where that gives other vectors."""
     before = vectors(model)
     model[0].model = model[0].model.merge_and_unload()
     if not torch.allclose(before, vectors(model), atol=1e-4):
-        raise Refused(
+        raise InputError(
             "the merged model gives other vectors than the model with adapters",
             "use --no-lora-merge; the checkpoints stand in the .run folder",
         )

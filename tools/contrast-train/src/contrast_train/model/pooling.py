@@ -6,9 +6,14 @@ from typing import Any
 
 import torch
 
-from fletching.errors import Usage
+from fletching.errors import UsageError
 
-MODES = {"cls": "cls", "mean": "mean", "last": "lasttoken", "weighted": "weightedmean"}  # ours: sentence-transformers' names
+MODES = {
+    "cls": "cls",
+    "mean": "mean",
+    "last": "lasttoken",
+    "weighted": "weightedmean",
+}  # ours: sentence-transformers' names
 
 
 def settle(model: Any, name: str, wanted: str | None) -> None:
@@ -25,7 +30,10 @@ def settle(model: Any, name: str, wanted: str | None) -> None:
     if is_sentence_transformer_model(name):
         own = model._modules[places[0]].pooling_mode if places else "in another way"
         if wanted and MODES[wanted] != own:
-            raise Usage(f"--pooling {wanted}, but the model {name} pools by {own}", "leave --pooling out, or name a bare transformer")
+            raise UsageError(
+                f"--pooling {wanted}, but the model {name} pools by {own}",
+                "leave --pooling out, or name a bare transformer",
+            )
         return
     mode = wanted or ("mean" if reads_ahead(model[0]) else "last")
     model._modules[places[0]] = Pooling(model[0].get_embedding_dimension(), MODES[mode])
@@ -52,13 +60,22 @@ def end_with_eos(tokenizer: Any, name: str) -> None:
     Raises Usage where it has none.
     """
     if tokenizer.eos_token_id is None:
-        raise Usage(f"the tokenizer of {name} has no end-of-text token, which --pooling last reads", "use --pooling mean")
+        raise UsageError(
+            f"the tokenizer of {name} has no end-of-text token, which --pooling last reads",
+            "use --pooling mean",
+        )
     if tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id:
         return
     from tokenizers import processors
 
     end = tokenizer.eos_token
     backend = tokenizer.backend_tokenizer
-    closing = processors.TemplateProcessing(single=f"$A {end}", pair=f"$A {end} $B {end}", special_tokens=[(end, tokenizer.eos_token_id)])
+    closing = processors.TemplateProcessing(
+        single=f"$A {end}",
+        pair=f"$A {end} $B {end}",
+        special_tokens=[(end, tokenizer.eos_token_id)],
+    )
     before = backend.post_processor
-    backend.post_processor = processors.Sequence([before, closing]) if before is not None else closing
+    backend.post_processor = (
+        processors.Sequence([before, closing]) if before is not None else closing
+    )

@@ -21,7 +21,14 @@ def card(
 ) -> str:
     """measures: held-out quality of the base model and of this one."""
     cut = f"Trained on queries of up to {lengths['query']} tokens and documents of up to {lengths['document']}."
-    sections = ["## Texts", cut, *cards.prompts(prompts), "## Training", f"Loss: {loss}.", cards.bullets(plan)]
+    sections = [
+        "## Texts",
+        cut,
+        *cards.prompts(prompts),
+        "## Training",
+        f"Loss: {loss}.",
+        cards.bullets(plan),
+    ]
     return cards.card(
         name,
         f"A text-embedding model of {dimension} dimensions, tuned from `{cards.short(base)}` with contrast-train.",

@@ -41,7 +41,9 @@ def micro_batches(lengths: Tensor, budget: int, group: Tensor | None = None) -> 
     return parts
 
 
-def padded(tokens: Tensor, lengths: Tensor, texts: Tensor, pad_id: int, left: bool = False) -> tuple[Tensor, Tensor]:
+def padded(
+    tokens: Tensor, lengths: Tensor, texts: Tensor, pad_id: int, left: bool = False
+) -> tuple[Tensor, Tensor]:
     """(input_ids, attention_mask), both (n, width), of these texts out of the flat token ids."""
     starts = lengths.cumsum(0) - lengths
     count = lengths[texts][:, None]
@@ -50,7 +52,9 @@ def padded(tokens: Tensor, lengths: Tensor, texts: Tensor, pad_id: int, left: bo
     if left:
         place = place - (width - count)
     mask = (place >= 0) & (place < count)
-    ids = torch.where(mask, tokens[(starts[texts][:, None] + place).clamp(0, len(tokens) - 1)], pad_id)
+    ids = torch.where(
+        mask, tokens[(starts[texts][:, None] + place).clamp(0, len(tokens) - 1)], pad_id
+    )
     return ids, mask.long()
 
 
@@ -121,7 +125,9 @@ def global_loss(
     if not torch.is_grad_enabled():
         keep = 0
     elif ranks > 1 and len(mine) > 1:
-        keep = min(keep, len(mine) - 1) if no_sync else 0  # DDP reduces with the pass that it saw last
+        keep = (
+            min(keep, len(mine) - 1) if no_sync else 0
+        )  # DDP reduces with the pass that it saw last
     kept = []
     for part in mine[:keep]:
         with local() if len(mine) > 1 else nullcontext():
@@ -137,12 +143,17 @@ def global_loss(
         return value
     # DDP and FSDP take the mean over ranks; the gradient of the batch is the sum.
     gradient = gradient * float(ranks)
-    shares = [gradient[part] * (0.0 if idle and turn == len(mine) - 1 else 1.0) for turn, part in enumerate(mine)]
+    shares = [
+        gradient[part] * (0.0 if idle and turn == len(mine) - 1 else 1.0)
+        for turn, part in enumerate(mine)
+    ]
 
     def backward(scale: Tensor) -> None:
         if kept:
             with local() if len(mine) > 1 else nullcontext():
-                torch.autograd.backward(kept, [(share * scale).to(vectors) for share, vectors in zip(shares, kept)])
+                torch.autograd.backward(
+                    kept, [(share * scale).to(vectors) for share, vectors in zip(shares, kept)]
+                )
             kept.clear()
         after = _Replay(device)
         for turn, replay in enumerate(replays, keep):

@@ -18,8 +18,12 @@ from contrast_train.losses import Result
 from contrast_train.training.collapse_monitor import mean_cosine
 from contrast_train.training.gradcache import dealt, global_loss, micro_batches, padded, together
 
-Loss = Callable[..., Result]  # queries (Q, D), documents (N, D), structure, settings such as temperature
-LOWEST_TEMPERATURE = 0.01  # of a learned one, as in CLIP: below it the gradient of one pair drowns the others
+Loss = Callable[
+    ..., Result
+]  # queries (Q, D), documents (N, D), structure, settings such as temperature
+LOWEST_TEMPERATURE = (
+    0.01  # of a learned one, as in CLIP: below it the gradient of one pair drowns the others
+)
 
 
 class Objective(nn.Module):
@@ -52,12 +56,20 @@ class Objective(nn.Module):
         self.batch_tokens, self.keep_tokens, self.autocast = batch_tokens, keep_tokens, autocast
         self.pad_id, self.left_padding = pad_id, left_padding
         place = next(model.parameters()).device
-        self.log_temperature = nn.Parameter(torch.tensor(learned_temperature, device=place).log()) if learned_temperature else None
+        self.log_temperature = (
+            nn.Parameter(torch.tensor(learned_temperature, device=place).log())
+            if learned_temperature
+            else None
+        )
 
     @property
     def temperature(self) -> float | None:
         """The learned temperature as it stands; None where it is fixed."""
-        return None if self.log_temperature is None else max(self.log_temperature.exp().item(), LOWEST_TEMPERATURE)
+        return (
+            None
+            if self.log_temperature is None
+            else max(self.log_temperature.exp().item(), LOWEST_TEMPERATURE)
+        )
 
     def forward(self, features: list[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
         (batch,) = features
@@ -78,13 +90,23 @@ class Objective(nn.Module):
         embed = functools.partial(self.embed, tokens, lengths, prompt_tokens=prompts)
         parts = micro_batches(lengths, self.batch_tokens, prompts)
         keep = len(parts) if len(parts) == 1 else self.keep_tokens // self.batch_tokens
-        value = global_loss(embed, parts, len(lengths), of_vectors, tokens.device, keep=keep, no_sync=getattr(self.model, "no_sync", None))
+        value = global_loss(
+            embed,
+            parts,
+            len(lengths),
+            of_vectors,
+            tokens.device,
+            keep=keep,
+            no_sync=getattr(self.model, "no_sync", None),
+        )
         if self.log_temperature is None or not torch.is_grad_enabled():
             return value
         # Adds nothing to the value, and the slope to the parameter's gradient.
         return value + (self.log_temperature - self.log_temperature.detach()) * slope
 
-    def embed(self, tokens: Tensor, lengths: Tensor, texts: Tensor, prompt_tokens: Tensor | None = None) -> Tensor:
+    def embed(
+        self, tokens: Tensor, lengths: Tensor, texts: Tensor, prompt_tokens: Tensor | None = None
+    ) -> Tensor:
         """Vectors float32 (n, D) of these texts, all with equally many prompt_tokens to leave out of pooling."""
         ids, mask = padded(tokens, lengths, texts, self.pad_id, self.left_padding)
         features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text"}
@@ -95,7 +117,12 @@ class Objective(nn.Module):
         return vectors if vectors.dtype == torch.float64 else vectors.float()
 
     @torch.no_grad()
-    def embed_all(self, token_lists: list[list[int]], device: torch.device, prompt_tokens: list[int] | None = None) -> Tensor:
+    def embed_all(
+        self,
+        token_lists: list[list[int]],
+        device: torch.device,
+        prompt_tokens: list[int] | None = None,
+    ) -> Tensor:
         """Vectors float32 (len(token_lists), D) without training: dropout off, shared out among ranks."""
         was_training = self.model.training
         self.model.eval()
@@ -103,6 +130,11 @@ class Objective(nn.Module):
         lengths = torch.tensor([len(text) for text in token_lists], device=device)
         prompts = torch.tensor(prompt_tokens, device=device) if prompt_tokens is not None else None
         mine, idle = dealt(micro_batches(lengths, self.batch_tokens, prompts))
-        vectors = together(mine, [self.embed(tokens, lengths, part, prompts) for part in mine], idle, len(token_lists))
+        vectors = together(
+            mine,
+            [self.embed(tokens, lengths, part, prompts) for part in mine],
+            idle,
+            len(token_lists),
+        )
         self.model.train(was_training)
         return vectors

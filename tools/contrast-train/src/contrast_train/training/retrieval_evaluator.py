@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fletching import schema
-from fletching.errors import Refused
+from fletching.errors import InputError
 
 TILE = 512
 BEST_BY = "ndcg_at_10"  # the measure that chooses weights
@@ -35,27 +35,44 @@ class HeldOut:
         documents: dict[tuple[str, str], int] = {}
         relevant: dict[int, dict[int, None]] = defaultdict(dict)
         for batch in batches:
-            prompts, names = (schema.column(batch, name, pa.string()).to_pylist() for name in ("prompt", "task"))
+            prompts, names = (
+                schema.column(batch, name, pa.string()).to_pylist() for name in ("prompt", "task")
+            )
             negatives = schema.column(batch, "neg", pa.list_(pa.string())).to_pylist()
             texts, answers = batch["query"].to_pylist(), batch["pos"].to_pylist()
-            for prompt, name, text, positives, others in zip(prompts, names, texts, answers, negatives):
+            for prompt, name, text, positives, others in zip(
+                prompts, names, texts, answers, negatives
+            ):
                 before_query, before_document = (
-                    own if given is None else given for own, given in zip((query_prompt, doc_prompt), of_task.get(name or "", (None, None)))
+                    own if given is None else given
+                    for own, given in zip(
+                        (query_prompt, doc_prompt), of_task.get(name or "", (None, None))
+                    )
                 )
                 if prompt is not None:
                     before_query = template.replace("{}", prompt) if template else prompt
                 query = queries.setdefault((before_query, text), len(queries))
                 for document in positives:
-                    relevant[query][documents.setdefault((before_document, document), len(documents))] = None
+                    relevant[query][
+                        documents.setdefault((before_document, document), len(documents))
+                    ] = None
                 for document in others or []:
                     documents.setdefault((before_document, document), len(documents))
         if not queries:
-            raise Refused(f"--eval {where} holds no rows", "give it held-out examples")
-        self.queries, self.documents = ([prompt + text for prompt, text in texts] for texts in (queries, documents))
-        self.prompts = [prompt for prompt, _ in [*queries, *documents]]  # of the queries, then of the documents
+            raise InputError(f"--eval {where} holds no rows", "give it held-out examples")
+        self.queries, self.documents = (
+            [prompt + text for prompt, text in texts] for texts in (queries, documents)
+        )
+        self.prompts = [
+            prompt for prompt, _ in [*queries, *documents]
+        ]  # of the queries, then of the documents
         self.relevant = [list(relevant[query]) for query in range(len(queries))]
 
-    def measure(self, embed: Callable[[list[str], list[str]], tuple[Tensor, Tensor]], similarity: str = "cosine") -> dict[str, float]:
+    def measure(
+        self,
+        embed: Callable[[list[str], list[str]], tuple[Tensor, Tensor]],
+        similarity: str = "cosine",
+    ) -> dict[str, float]:
         """nDCG@10, MRR@10 and margin, means over the queries. embed: (queries, documents), with prompts -> their vectors."""
         q, d = embed(self.queries, self.documents)
         if similarity == "cosine":

@@ -17,7 +17,7 @@ from contrast_train.training.collapse_monitor import Alarm
 from contrast_train.training.objective import Objective
 from contrast_train.training.retrieval_evaluator import BEST_BY
 from fletching.train import trainer
-from fletching.train.trainer import Course, PlannedTrainer
+from fletching.train.trainer import PlannedTrainer, TrainingSetup
 
 TEMPERATURE_RATE = 50  # times --lr: Adam moves the logarithm by about one rate a step
 
@@ -27,7 +27,13 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
 
     advice = "look at these rows; try a lower --lr, a higher --temperature or --dtype float32"
 
-    def __init__(self, course: Course, *, objective: Objective, args: SentenceTransformerTrainingArguments) -> None:
+    def __init__(
+        self,
+        course: TrainingSetup,
+        *,
+        objective: Objective,
+        args: SentenceTransformerTrainingArguments,
+    ) -> None:
         self.alarm = Alarm()
         self.loss: Objective  # type: ignore[assignment]
         super().__init__(course, model=objective.model, args=args, loss=objective)
@@ -37,14 +43,20 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
 
     def reach(self) -> torch.Tensor:
         four = torch.ones(4, dtype=torch.long, device=self.accelerator.device)
-        return self.loss.embed(four, torch.tensor([4], device=four.device), torch.tensor([0], device=four.device))
+        return self.loss.embed(
+            four, torch.tensor([4], device=four.device), torch.tensor([0], device=four.device)
+        )
 
     def trained(self) -> nn.Module:
         self.loss.model = self.model  # type: ignore[assignment]  # bare: no names of wrappers in a checkpoint
         return self.loss
 
     def get_decay_parameter_names(self, model: Any) -> list[str]:
-        return [name for name in super().get_decay_parameter_names(model) if "log_temperature" not in name]
+        return [
+            name
+            for name in super().get_decay_parameter_names(model)
+            if "log_temperature" not in name
+        ]
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         pass
@@ -59,7 +71,10 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
 
     def evaluated(self, values: dict[str, float]) -> None:
         if self.state.best_metric is None or values[BEST_BY] > self.state.best_metric:
-            self.state.best_metric, self.state.best_global_step = values[BEST_BY], self.state.global_step
+            self.state.best_metric, self.state.best_global_step = (
+                values[BEST_BY],
+                self.state.global_step,
+            )
             self.control.should_save = True
 
     def load_best(self) -> int | None:
@@ -79,5 +94,7 @@ def arguments(options: Any, steps: int, folder: str, device: torch.device) -> An
         device,
         kind=SentenceTransformerTrainingArguments,
         gradient_accumulation_steps=options.accumulate,
-        learning_rate_mapping={"log_temperature": TEMPERATURE_RATE * options.lr} if options.learn_temperature else {},
+        learning_rate_mapping={"log_temperature": TEMPERATURE_RATE * options.lr}
+        if options.learn_temperature
+        else {},
     )

@@ -6,18 +6,16 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
+from csv2pairs.options import Options
 from csv2pairs.readers.encoding import BAD, Utf8
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 from fletching.report import Report
-
-if TYPE_CHECKING:
-    from csv2pairs.cli import Options
 
 BLOCK = 8 << 20  # no row of a CSV may be longer than this
 DELIMITERS = ",;\t|"
@@ -36,9 +34,14 @@ class Dialect:
         self.escape = options.escape
         for name, value in (("--quote", self.quote), ("--escape", self.escape or "")):
             if len(value.encode()) > 1:
-                raise Usage(f"{name} {value} is not one ASCII character", "pass one character, or --quote none")
-        if given is not None and (given == "" or given in (self.quote, self.escape) or "\n" in given or "\r" in given):
-            raise Usage(
+                raise UsageError(
+                    f"{name} {value} is not one ASCII character",
+                    "pass one character, or --quote none",
+                )
+        if given is not None and (
+            given == "" or given in (self.quote, self.escape) or "\n" in given or "\r" in given
+        ):
+            raise UsageError(
                 f"--delimiter {given!r} cannot tell cells apart",
                 r"pass a character or a short text, e.g. --delimiter ';' or --delimiter '\t'",
             )
@@ -47,14 +50,18 @@ class Dialect:
 class Cells:
     """The rows of one CSV: batches of the columns `wanted`, as far as the file has them."""
 
-    def __init__(self, utf8: Utf8, dialect: Dialect, wanted: Sequence[str], options: Options, report: Report) -> None:
+    def __init__(
+        self, utf8: Utf8, dialect: Dialect, wanted: Sequence[str], options: Options, report: Report
+    ) -> None:
         self.utf8, self.where, self.options, self.report = utf8, utf8.where, options, report
         self.file = io.BufferedReader(utf8, BLOCK)
         self.dialect = dialect
         self.delimiter = dialect.delimiter or self._delimiter()
         self.names = list(options.columns) or self._header()
         last = self.names[-1:]  # a quote that never closes ends in the last column
-        self.read = self.names if utf8.mark else [name for name in self.names if name in {*wanted, *last}]
+        self.read = (
+            self.names if utf8.mark else [name for name in self.names if name in {*wanted, *last}]
+        )
         self.wanted = [name for name in self.names if name in wanted]
         self.bad: list[arrow_csv.InvalidRow] = []
         self.told = 0
@@ -77,9 +84,17 @@ class Cells:
         self._refuse_open_quote(last)
         if self.utf8.bad_lines:
             shown = ", ".join(f"{line:,}" for line in self.utf8.bad_lines[:NAMED_LINES])
-            more = f" and {len(self.utf8.bad_lines) - NAMED_LINES:,} more" if len(self.utf8.bad_lines) > NAMED_LINES else ""
-            self.report.note(f"{self.where}: not {self.utf8.name.removesuffix('-sig')} in line {shown}{more}; dropped")
-            self.report.measures.setdefault("undecodable_lines", {})[self.where] = self.utf8.bad_lines
+            more = (
+                f" and {len(self.utf8.bad_lines) - NAMED_LINES:,} more"
+                if len(self.utf8.bad_lines) > NAMED_LINES
+                else ""
+            )
+            self.report.note(
+                f"{self.where}: not {self.utf8.name.removesuffix('-sig')} in line {shown}{more}; dropped"
+            )
+            self.report.measures.setdefault("undecodable_lines", {})[self.where] = (
+                self.utf8.bad_lines
+            )
 
     def _reader(self) -> Any:
         def invalid(row: arrow_csv.InvalidRow) -> str:
@@ -92,7 +107,10 @@ class Cells:
             return arrow_csv.open_csv(
                 self.file,
                 read_options=arrow_csv.ReadOptions(
-                    block_size=BLOCK, skip_rows_after_names=skipped, column_names=self.names, use_threads=False
+                    block_size=BLOCK,
+                    skip_rows_after_names=skipped,
+                    column_names=self.names,
+                    use_threads=False,
                 ),
                 parse_options=arrow_csv.ParseOptions(
                     delimiter=self.delimiter,
@@ -102,21 +120,27 @@ class Cells:
                     invalid_row_handler=invalid,
                 ),
                 convert_options=arrow_csv.ConvertOptions(
-                    column_types={name: pa.string() for name in self.names}, include_columns=self.read, strings_can_be_null=False
+                    column_types={name: pa.string() for name in self.names},
+                    include_columns=self.read,
+                    strings_can_be_null=False,
                 ),
             )
         except pa.ArrowInvalid as error:
             if "Empty CSV" in str(error):  # a header and nothing else
-                return pa.RecordBatchReader.from_batches(pa.schema([(name, pa.string()) for name in self.read]), [])
+                return pa.RecordBatchReader.from_batches(
+                    pa.schema([(name, pa.string()) for name in self.read]), []
+                )
             raise self._invalid(error) from None
 
-    def _invalid(self, error: Exception) -> Refused:
+    def _invalid(self, error: Exception) -> InputError:
         if "straddling" in str(error):
-            return Refused(
+            return InputError(
                 f"{self.where}: a row is longer than {BLOCK >> 20} MB, or a quote never closes",
                 "correct the quotes, or read them as letters: --quote none",
             )
-        return Refused(f"{self.where}: no valid CSV ({error})", "check --delimiter, --quote and --encoding")
+        return InputError(
+            f"{self.where}: no valid CSV ({error})", "check --delimiter, --quote and --encoding"
+        )
 
     def _decodable(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if not self.utf8.bad_lines:
@@ -133,14 +157,16 @@ class Cells:
     def _put_back(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if not self.dialect.long:
             return batch
-        cells = [pc.replace_substring(column, STAND_IN, self.dialect.long) for column in batch.columns]
+        cells = [
+            pc.replace_substring(column, STAND_IN, self.dialect.long) for column in batch.columns
+        ]
         return pa.RecordBatch.from_arrays(cells, schema=batch.schema)
 
     def _refuse_bad_rows(self, seen: int) -> None:
         for row in self.bad[seen:]:
             what = f"{self.where}, row {row.number - (not self.options.columns):,}: {row.actual_columns} cells instead of {row.expected_columns}: {row.text[:60]}"
             if self.options.bad_rows == "refuse":
-                raise Refused(what, "quote the cell, or leave such rows out by --bad-rows drop")
+                raise InputError(what, "quote the cell, or leave such rows out by --bad-rows drop")
             self.report.rows_in += 1
             self.report.drop("undecodable" if BAD in row.text else "with the wrong number of cells")
             self.told += 1
@@ -158,10 +184,12 @@ class Cells:
             swallowed.append(quote + cell.replace(quote, quote * 2) if cell else "")
         ends = [text.rstrip("\r\n").encode()[-len(self.utf8.tail) // 2 :] for text in swallowed]
         if any(
-            end and quote.encode() in text.encode() and self.utf8.tail.rstrip(b"\r\n").endswith(end) for end, text in zip(ends, swallowed)
+            end and quote.encode() in text.encode() and self.utf8.tail.rstrip(b"\r\n").endswith(end)
+            for end, text in zip(ends, swallowed)
         ):
-            raise Refused(
-                f"{self.where}: a quote near the end of the file never closes", "close it, or read quotes as letters: --quote none"
+            raise InputError(
+                f"{self.where}: a quote near the end of the file never closes",
+                "close it, or read quotes as letters: --quote none",
             )
 
     def _head(self) -> str:
@@ -196,7 +224,8 @@ class Cells:
             names = [name.replace(STAND_IN, self.dialect.long) for name in names]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise Refused(
-                f"{self.where}: the header has the column `{twice}` twice", "rename one of them, or name all columns by --columns"
+            raise InputError(
+                f"{self.where}: the header has the column `{twice}` twice",
+                "rename one of them, or name all columns by --columns",
             )
         return names

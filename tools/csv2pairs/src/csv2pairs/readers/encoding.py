@@ -9,11 +9,14 @@ from typing import Any
 
 import xxhash
 
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 
 # Asked when a file is not UTF-8. Exactly one must decode it without an error.
 CANDIDATES = ("cp932", "cp949", "gb18030", "big5", "euc_jp", "cp1252")
-WITHOUT_MARK = ("utf-16-le", "utf-16-be")  # asked where zero bytes stand: no text in another encoding has any
+WITHOUT_MARK = (
+    "utf-16-le",
+    "utf-16-be",
+)  # asked where zero bytes stand: no text in another encoding has any
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -30,11 +33,22 @@ def named(name: str) -> str:
     """The codec of this name, or Usage."""
     try:
         info = codecs.lookup(name)
-        io.TextIOWrapper(io.BytesIO(), encoding=name)  # refuses rot13, hex and other codecs that are no text encoding
+        io.TextIOWrapper(
+            io.BytesIO(), encoding=name
+        )  # refuses rot13, hex and other codecs that are no text encoding
     except LookupError:
-        raise Usage(f"--encoding {name} is not known", "try utf-8, utf-16, cp1252, cp949, shift-jis, gb18030, big5") from None
+        raise UsageError(
+            f"--encoding {name} is not known",
+            "try utf-8, utf-16, cp1252, cp949, shift-jis, gb18030, big5",
+        ) from None
     # What Windows calls Shift-JIS has the NEC and IBM letters that plain shift_jis lacks.
-    return {"utf-8": "utf-8-sig", "shift_jis": "cp932", "gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949"}.get(info.name, info.name)
+    return {
+        "utf-8": "utf-8-sig",
+        "shift_jis": "cp932",
+        "gb2312": "gb18030",
+        "gbk": "gb18030",
+        "euc_kr": "cp949",
+    }.get(info.name, info.name)
 
 
 def detect(head: bytes, again: Callable[[], Any], where: str) -> str:
@@ -46,7 +60,9 @@ def detect(head: bytes, again: Callable[[], Any], where: str) -> str:
         if head.startswith(mark):
             return name
     if b"\0" in head:
-        fitting = [name for name in WITHOUT_MARK if _has_line_end(head, name) and _decodes(again(), name)]
+        fitting = [
+            name for name in WITHOUT_MARK if _has_line_end(head, name) and _decodes(again(), name)
+        ]
     elif _decodes(again(), "utf-8"):
         return "utf-8-sig"
     else:
@@ -55,8 +71,10 @@ def detect(head: bytes, again: Callable[[], Any], where: str) -> str:
         return fitting[0]
     told = f"could be {', '.join(fitting)}" if fitting else "is none of the usual encodings"
     fix = f"name it, e.g. --encoding {fitting[0] if fitting else 'latin-1'}"
-    raise Refused(
-        f"{where} is not UTF-8 and {told}", fix + ("" if fitting else ", or drop what does not decode: --encoding utf-8 --bad-rows drop")
+    raise InputError(
+        f"{where} is not UTF-8 and {told}",
+        fix
+        + ("" if fitting else ", or drop what does not decode: --encoding utf-8 --bad-rows drop"),
     )
 
 
@@ -95,9 +113,23 @@ class Utf8(io.RawIOBase):
     """
 
     def __init__(
-        self, file: Any, name: str, where: str, *, mark: bool = False, swap: tuple[str, str] | None = None, quote: str = ""
+        self,
+        file: Any,
+        name: str,
+        where: str,
+        *,
+        mark: bool = False,
+        swap: tuple[str, str] | None = None,
+        quote: str = "",
     ) -> None:
-        self.file, self.name, self.where, self.mark, self.swap, self.quote = file, name, where, mark, swap, quote
+        self.file, self.name, self.where, self.mark, self.swap, self.quote = (
+            file,
+            name,
+            where,
+            mark,
+            swap,
+            quote,
+        )
         self.decoder = codecs.getincrementaldecoder(name)("csv2pairs.mark" if mark else "strict")
         self.plain = name == "utf-8-sig" and swap is None  # bytes are passed on as they are
         self.lines = 1
@@ -143,9 +175,14 @@ class Utf8(io.RawIOBase):
             line = self.lines + error.object[: error.start].count(b"\n")
             shown = error.object[error.start : error.start + 4].hex(" ")
             fix = "name the encoding of the file, --encoding E, or leave such rows out by --bad-rows drop"
-            raise Refused(f"{self.where}, line {line:,}: not {self.name.removesuffix('-sig')} (bytes {shown})", fix) from None
+            raise InputError(
+                f"{self.where}, line {line:,}: not {self.name.removesuffix('-sig')} (bytes {shown})",
+                fix,
+            ) from None
         if self.mark and BAD in text:
-            self.bad_lines += [self.lines + number for number, line in enumerate(text.split("\n")) if BAD in line]
+            self.bad_lines += [
+                self.lines + number for number, line in enumerate(text.split("\n")) if BAD in line
+            ]
         self.lines += text.count("\n")
         return text
 
@@ -154,7 +191,7 @@ class Utf8(io.RawIOBase):
         assert self.swap
         delimiter, replacement = self.swap
         if replacement in text:
-            raise Refused(
+            raise InputError(
                 f"{self.where}: the text holds the control character {replacement!r}, which stands in for {delimiter!r}",
                 "use a delimiter of one byte",
             )

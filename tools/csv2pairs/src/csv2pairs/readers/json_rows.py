@@ -8,16 +8,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
+from csv2pairs.options import Options
 from csv2pairs.readers.encoding import BAD, Utf8
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 from fletching.report import Report
-
-if TYPE_CHECKING:
-    from csv2pairs.cli import Options
 
 ROWS = 8192
 LONGEST = 64 << 20  # characters of one object in an array
@@ -32,7 +30,14 @@ class Objects:
     joined: counts, by column, the cells that were lists of several items.
     """
 
-    def __init__(self, utf8: Utf8, wanted: Sequence[str], options: Options, report: Report, joined: Counter[str]) -> None:
+    def __init__(
+        self,
+        utf8: Utf8,
+        wanted: Sequence[str],
+        options: Options,
+        report: Report,
+        joined: Counter[str],
+    ) -> None:
         self.utf8, self.where, self.options, self.report = utf8, utf8.where, options, report
         self.wanted = list(wanted)
         self.names: dict[str, None] = {}  # all keys seen, in order
@@ -44,7 +49,9 @@ class Objects:
         rows = self._rows()
         while block := list(itertools.islice(rows, ROWS)):
             columns = list(zip(*block)) if self.wanted else []
-            yield pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in columns], schema=schema)
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(column, pa.string()) for column in columns], schema=schema
+            )
 
     def _rows(self) -> Iterator[list[str | None]]:
         text = io.TextIOWrapper(io.BufferedReader(self.utf8, 1 << 20), "utf-8", newline="\n")
@@ -54,7 +61,10 @@ class Objects:
         values = self._items(text) if start == "[" else self._lines(text, start)
         for where, value in values:
             if not isinstance(value, dict):
-                self._bad(f"{self.where}, {where}: no JSON object: {str(value)[:60]}", "that are no JSON object")
+                self._bad(
+                    f"{self.where}, {where}: no JSON object: {str(value)[:60]}",
+                    "that are no JSON object",
+                )
                 continue
             self.names.update(dict.fromkeys(value))
             try:
@@ -62,7 +72,11 @@ class Objects:
             except (TypeError, UnicodeEncodeError) as error:
                 self._bad(f"{self.where}, {where}: {error}", "that are no JSON object")
                 continue
-            self.joined.update(name for name in self.wanted if isinstance(cell := value.get(name), list) and len(cell) > 1)
+            self.joined.update(
+                name
+                for name in self.wanted
+                if isinstance(cell := value.get(name), list) and len(cell) > 1
+            )
             yield row
 
     def _lines(self, text: Any, start: str) -> Iterator[tuple[str, Any]]:
@@ -71,12 +85,18 @@ class Objects:
             if not line or line.isspace():
                 continue
             if BAD in line:
-                self._bad(f"{self.where}, line {number:,}: not {self.utf8.name.removesuffix('-sig')}", "undecodable")
+                self._bad(
+                    f"{self.where}, line {number:,}: not {self.utf8.name.removesuffix('-sig')}",
+                    "undecodable",
+                )
                 continue
             try:
                 yield f"line {number:,}", DECODER.decode(line)
             except (ValueError, RecursionError) as error:
-                self._bad(f"{self.where}, line {number:,}: no JSON ({error}): {line[:60].rstrip()}", "that are no JSON object")
+                self._bad(
+                    f"{self.where}, line {number:,}: no JSON ({error}): {line[:60].rstrip()}",
+                    "that are no JSON object",
+                )
 
     def _items(self, text: Any) -> Iterator[tuple[str, Any]]:
         """The items of an array, one after the other: the file need not fit into memory."""
@@ -89,8 +109,9 @@ class Objects:
                 value, at = DECODER.raw_decode(buffer, at)
             except (ValueError, RecursionError) as error:
                 if ended or len(buffer) - at > LONGEST:
-                    raise Refused(
-                        f"{self.where}, item {number + 1:,}: no JSON ({error})", "correct the array, or write one object a line"
+                    raise InputError(
+                        f"{self.where}, item {number + 1:,}: no JSON ({error})",
+                        "correct the array, or write one object a line",
                     ) from None
                 more = text.read(max(1 << 20, len(buffer) - at))
                 buffer, at, ended = buffer[at:] + more, 0, not more
@@ -100,7 +121,7 @@ class Objects:
 
     def _bad(self, what: str, reason: str) -> None:
         if self.options.bad_rows == "refuse":
-            raise Refused(what, "correct the row, or leave such rows out by --bad-rows drop")
+            raise InputError(what, "correct the row, or leave such rows out by --bad-rows drop")
         self.report.rows_in += 1
         self.report.drop(reason)
         self.told += 1
@@ -111,11 +132,13 @@ class Objects:
         """Usage where a column stands in no object of the file."""
         missing = [name for name in needed if name not in self.names]
         if self.names and missing:
-            raise Usage(*no_column(self.where, missing[0], list(self.names)))
+            raise UsageError(*no_column(self.where, missing[0], list(self.names)))
 
 
 def no_column(where: str, missing: str, names: list[str]) -> tuple[str, str]:
-    shown = ", ".join(f"`{name}`" for name in names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    shown = ", ".join(f"`{name}`" for name in names[:12]) + (
+        f" and {len(names) - 12} more" if len(names) > 12 else ""
+    )
     return (
         f"{where} has no column `{missing}`; it has {shown}",
         "name one of these, or name the columns of a table without header by --columns",

@@ -6,24 +6,22 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from csv2pairs import templates
+from csv2pairs.options import Options
 from csv2pairs.readers import encoding
 from csv2pairs.readers.delimited import Cells, Dialect
 from csv2pairs.readers.json_rows import Objects, no_column
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 from fletching.io import arrow, parquet
 from fletching.io.reader import open_rows, rechunk
-from fletching.io.sources import EXTENSIONS, Source, Tail, resolve, sniff, spool
+from fletching.io.sources import EXTENSIONS, PeekableStream, Source, resolve, sniff, spool
 from fletching.report import Report
 from fletching.schema import Schema, canonical, cast
-
-if TYPE_CHECKING:
-    from csv2pairs.cli import Options
 
 ANY = Schema("table", "1.0", "", ())
 TABLES = (*EXTENSIONS, ".csv", ".tsv", ".tab")
@@ -60,14 +58,18 @@ class Table:
         self._tell_lists()
         nowhere = [name for name in self.used if name not in self.found]
         if nowhere and rows and rows != self.options.limit:
-            raise Usage(f"no input has a column `{nowhere[0]}`", "correct --keep")
+            raise UsageError(f"no input has a column `{nowhere[0]}`", "correct --keep")
 
     def _tell_lists(self) -> None:
         for name, cells in self.joined.items():
             examples = name in ("pos", "neg") and {"query", "pos"} <= self.found
             self.report.note(
                 f"column `{name}` holds lists in {cells:,} rows; each became one text"
-                + ("; rows of `query` and `pos` are examples already, which the other tools read as they are" if examples else "")
+                + (
+                    "; rows of `query` and `pos` are examples already, which the other tools read as they are"
+                    if examples
+                    else ""
+                )
             )
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
@@ -77,14 +79,19 @@ class Table:
                 names = batch.schema.names
                 self.found.update(names)
                 cells = [
-                    self._cells(batch, name, source.where) if name in names else pa.nulls(len(batch), pa.string()) for name in self.used
+                    self._cells(batch, name, source.where)
+                    if name in names
+                    else pa.nulls(len(batch), pa.string())
+                    for name in self.used
                 ]
                 yield pa.RecordBatch.from_arrays(cells, schema=self.schema)
 
     def _cells(self, batch: pa.RecordBatch, name: str, where: str) -> pa.StringArray:
         cells = batch[name]
         if cells.type != pa.string():
-            if pa.types.is_list(canonical(cells.type)) and (several := pc.sum(pc.greater(pc.list_value_length(cells), 1)).as_py()):
+            if pa.types.is_list(canonical(cells.type)) and (
+                several := pc.sum(pc.greater(pc.list_value_length(cells), 1)).as_py()
+            ):
                 self.joined[name] += several
             cells = _text(cells, name, where)
         if not len(self.markers):
@@ -94,12 +101,14 @@ class Table:
     def _check_names(self, where: str, names: list[str]) -> None:
         missing = [name for name in self.needed if name not in names]
         if missing:
-            raise Usage(*no_column(where, missing[0], names))
+            raise UsageError(*no_column(where, missing[0], names))
 
     def _open(self, source: Source) -> Iterator[pa.RecordBatch]:
         kind, tail = sniff(source.open())
         if kind == "empty":
-            raise Refused(f"{source.where} is empty (0 bytes)", "a table has at least a header line")
+            raise InputError(
+                f"{source.where} is empty (0 bytes)", "a table has at least a header line"
+            )
         if kind == "text":
             yield from self._text(source, tail)
             return
@@ -107,7 +116,7 @@ class Table:
             tail.close()
             opened = open_rows(source, ANY)
         elif kind == "arrow-stream":
-            opened = arrow.Stream(tail, source.where)
+            opened = arrow.ArrowStream(tail, source.where)
         else:
             opened = (parquet if kind == "parquet" else arrow).File(spool(tail), source.where)
         self._check_names(source.where, opened.schema.names)
@@ -117,7 +126,7 @@ class Table:
             yield batch
         self.ends += opened.ends
 
-    def _text(self, source: Source, tail: Tail) -> Iterator[pa.RecordBatch]:
+    def _text(self, source: Source, tail: PeekableStream) -> Iterator[pa.RecordBatch]:
         tail, codec = self._encoding(source, tail)
         mark = self.options.bad_rows == "drop"
         if self._is_json(source, tail, codec):
@@ -128,14 +137,20 @@ class Table:
                 self._check_names(source.where, list(rows.names))
                 self.found.update(rows.names)
         else:
-            swap = (self.dialect.long, self.dialect.delimiter) if self.dialect.long and self.dialect.delimiter else None
-            utf8 = encoding.Utf8(tail, codec, source.where, mark=mark, swap=swap, quote=self.dialect.quote)
+            swap = (
+                (self.dialect.long, self.dialect.delimiter)
+                if self.dialect.long and self.dialect.delimiter
+                else None
+            )
+            utf8 = encoding.Utf8(
+                tail, codec, source.where, mark=mark, swap=swap, quote=self.dialect.quote
+            )
             cells = Cells(utf8, self.dialect, self.used, self.options, self.report)
             self._check_names(source.where, cells.names)
             yield from cells.batches()
         self.ends.append({"digest": f"xxh3-128-bytes:{utf8.digest.hexdigest()}"})
 
-    def _encoding(self, source: Source, tail: Tail) -> tuple[Tail, str]:
+    def _encoding(self, source: Source, tail: PeekableStream) -> tuple[PeekableStream, str]:
         """The codec of a text, and the text from its start."""
         if self.codec:
             return tail, self.codec
@@ -143,21 +158,28 @@ class Table:
         if source.path is None:  # a pipe is looked through once before it is read
             copy = spool(tail)
             codec = encoding.detect(head, lambda: _Again(copy), source.where)
-            tail = Tail(_Again(copy))
+            tail = PeekableStream(_Again(copy))
         else:
             codec = encoding.detect(head, lambda: sniff(source.open())[1], source.where)
         if codec != "utf-8-sig":
             self.report.note(
-                f"{source.where} is read as {codec}" + ("" if codec in ("utf-16", "utf-32") else ", the only encoding that fits")
+                f"{source.where} is read as {codec}"
+                + ("" if codec in ("utf-16", "utf-32") else ", the only encoding that fits")
             )
         return tail, codec
 
-    def _is_json(self, source: Source, tail: Tail, codec: str) -> bool:
+    def _is_json(self, source: Source, tail: PeekableStream, codec: str) -> bool:
         name = (source.path or "").removesuffix(".gz").removesuffix(".zst")
-        if name.endswith((".csv", ".tsv", ".tab")) or self.options.columns or self.options.delimiter:
+        if (
+            name.endswith((".csv", ".tsv", ".tab"))
+            or self.options.columns
+            or self.options.delimiter
+        ):
             return False
         head = tail.peek(64)
-        return head[: len(head) // 4 * 4].decode(codec, errors="ignore").lstrip("\ufeff \t\r\n")[:1] in ("{", "[")
+        return head[: len(head) // 4 * 4].decode(codec, errors="ignore").lstrip("\ufeff \t\r\n")[
+            :1
+        ] in ("{", "[")
 
 
 def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -184,15 +206,26 @@ class _Again:
 
 def _columns(options: Options) -> tuple[list[str], list[str]]:
     """(columns that every input must have, all columns that are read), once each."""
-    texts = [templates.parse(text, option, column=option != "--template") for option, text in _named(options)]
+    texts = [
+        templates.parse(text, option, column=option != "--template")
+        for option, text in _named(options)
+    ]
     single = [options.category, options.domain, options.id, *options.split_by]
-    needed = [name for name in (*(name for text in texts for name in text.columns), *single) if name]
+    needed = [
+        name for name in (*(name for text in texts for name in text.columns), *single) if name
+    ]
     return list(dict.fromkeys(needed)), list(dict.fromkeys([*needed, *options.keep]))
 
 
 def _named(options: Options) -> list[tuple[str, str]]:
-    named = [("--query", options.query), ("--template", options.template), ("--template", options.texts_template)]
-    return [(option, text) for option, text in named if text] + [("--pos", text) for text in options.pos]
+    named = [
+        ("--query", options.query),
+        ("--template", options.template),
+        ("--template", options.texts_template),
+    ]
+    return [(option, text) for option, text in named if text] + [
+        ("--pos", text) for text in options.pos
+    ]
 
 
 def _step(source: Source) -> dict[str, Any] | None:
@@ -201,7 +234,9 @@ def _step(source: Source) -> dict[str, Any] | None:
         return None
     kind, tail = sniff(source.open())
     tail.close()
-    return open_rows(source, ANY).step if kind in ("parquet", "arrow-file", "arrow-stream") else None
+    return (
+        open_rows(source, ANY).step if kind in ("parquet", "arrow-file", "arrow-stream") else None
+    )
 
 
 def _text(cells: pa.Array, name: str, where: str) -> pa.StringArray:
@@ -212,4 +247,7 @@ def _text(cells: pa.Array, name: str, where: str) -> pa.StringArray:
             return pc.binary_join(cast(cast(cells, kind), pa.list_(pa.string())), " ")
         return cast(cast(cells, kind), pa.string())
     except (pa.ArrowException, NotImplementedError):
-        raise Refused(f"{where}: column `{name}` is {cells.type} and cannot be read as text", "name another column") from None
+        raise InputError(
+            f"{where}: column `{name}` is {cells.type} and cannot be read as text",
+            "name another column",
+        ) from None

@@ -19,7 +19,12 @@ def noted(models: Iterable[str], tasks: Sequence[AbsTask]) -> list[tuple[str, st
         trained = (meta.get_training_datasets() if meta else None) or ()
         for task in tasks:
             if task.metadata.name in trained:
-                flags.append((task.metadata.name, f"by mteb's notes {known} was trained on data of {task.metadata.name}"))
+                flags.append(
+                    (
+                        task.metadata.name,
+                        f"by mteb's notes {known} was trained on data of {task.metadata.name}",
+                    )
+                )
     return flags
 
 

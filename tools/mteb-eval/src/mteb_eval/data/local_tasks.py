@@ -17,7 +17,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 
 from fletching import schema
 from fletching.digest import RowDigest
-from fletching.errors import Usage
+from fletching.errors import UsageError
 from mteb_eval.data.collection import Collection
 from mteb_eval.data.sentence_pairs import Pairs
 
@@ -25,10 +25,19 @@ DIGEST_ROWS = 8192
 NAME = re.compile(r"[\w.-]+")
 
 
-def metadata(name: str, kind: Literal["Retrieval", "STS", "PairClassification"], main_score: str, split: str, digest: str) -> TaskMetadata:
+def metadata(
+    name: str,
+    kind: Literal["Retrieval", "STS", "PairClassification"],
+    main_score: str,
+    split: str,
+    digest: str,
+) -> TaskMetadata:
     """What mteb wants to know of a task; its data revision is the digest of the data."""
     if not NAME.fullmatch(name):
-        raise Usage(f"{name!r} cannot name a task", "give it a name of letters, digits, _ . and -, as NAME=FILE")
+        raise UsageError(
+            f"{name!r} cannot name a task",
+            "give it a name of letters, digits, _ . and -, as NAME=FILE",
+        )
     return TaskMetadata(
         name=name,
         description=f"{kind} on the user's own data",
@@ -74,7 +83,9 @@ class OwnRetrieval(AbsTaskRetrieval):
         self.dataset = {"default": {collection.split: retrieval_split(collection)}}
         self.data_loaded = True
 
-    def task_specific_scores(self, scores: Any, qrels: Any, results: Any, hf_split: str, hf_subset: str) -> dict[str, float]:
+    def task_specific_scores(
+        self, scores: Any, qrels: Any, results: Any, hf_split: str, hf_subset: str
+    ) -> dict[str, float]:
         if not self.in_blocks:
             return {}
         ranks = [pessimistic_rank(qrels[query], retrieved) for query, retrieved in results.items()]
@@ -104,9 +115,13 @@ class OwnPairs(mteb.abstasks.AbsTaskPairClassification):
     """Labelled pairs (1 same, 0 different) as an mteb task; average precision is its main score."""
 
     def __init__(self, pairs: Pairs) -> None:
-        self.metadata = metadata(pairs.name, "PairClassification", "cosine_ap", pairs.split, pairs.digest())
+        self.metadata = metadata(
+            pairs.name, "PairClassification", "cosine_ap", pairs.split, pairs.digest()
+        )
         super().__init__()
-        self.dataset = {pairs.split: pair_table(pairs, "labels", [int(label) for label in pairs.labels])}
+        self.dataset = {
+            pairs.split: pair_table(pairs, "labels", [int(label) for label in pairs.labels])
+        }
         self.data_loaded = True
 
 
@@ -130,7 +145,9 @@ def digest(task: AbsTask) -> str:
     _feed(whole, "", task.dataset)
     for setting in ("reversed", "ignore_identical_ids", "data_prompts"):
         value = getattr(task, setting, None)
-        whole.update(f"{setting}={sorted(value.items()) if isinstance(value, dict) else value}\n".encode())
+        whole.update(
+            f"{setting}={sorted(value.items()) if isinstance(value, dict) else value}\n".encode()
+        )
     return whole.hexdigest()
 
 
@@ -143,10 +160,18 @@ def _feed(whole: Any, path: str, part: Any) -> None:
                 for name in sorted(batch.column_names)
                 for array in [batch[name].combine_chunks()]
             ]
-            rows.update(pa.RecordBatch.from_arrays([array for _, array in columns], [name for name, _ in columns]))
+            rows.update(
+                pa.RecordBatch.from_arrays(
+                    [array for _, array in columns], [name for name, _ in columns]
+                )
+            )
         whole.update(f"{path}={rows.hexdigest()}\n".encode())
-    elif isinstance(part, dict) and any(isinstance(value, (dict, Dataset)) for value in part.values()):
+    elif isinstance(part, dict) and any(
+        isinstance(value, (dict, Dataset)) for value in part.values()
+    ):
         for name in sorted(part, key=str):
             _feed(whole, f"{path}/{name}", part[name])
     else:
-        whole.update(f"{path}={sorted(part.items()) if isinstance(part, dict) else part!r}\n".encode())
+        whole.update(
+            f"{path}={sorted(part.items()) if isinstance(part, dict) else part!r}\n".encode()
+        )

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from fletching.errors import Usage
+from fletching.errors import UsageError
 
 EXTENSIONS = re.compile(r"(\.(parquet|arrows?|feather|jsonl|ndjson|json|csv|tsv|gz|zst))+$")
 
@@ -22,7 +22,10 @@ def named(items: Sequence[str], what: str) -> dict[str, str]:
     for name, path in pairs:
         name = name or _short(path, [other for _, other in pairs if other != path])
         if name in names:
-            raise Usage(f"two {what}s are called {name}", f"name each {what} once; NAME={path} sets the name")
+            raise UsageError(
+                f"two {what}s are called {name}",
+                f"name each {what} once; NAME={path} sets the name",
+            )
         names[name] = path
     return names
 
@@ -30,7 +33,14 @@ def named(items: Sequence[str], what: str) -> dict[str, str]:
 def _short(path: str, others: Sequence[str]) -> str:
     parts = path.rstrip("/").split("/")
     ends = [other.rstrip("/").split("/") for other in others]
-    size = next((size for size in range(1, len(parts)) if all(end[-size:] != parts[-size:] for end in ends)), len(parts))
+    size = next(
+        (
+            size
+            for size in range(1, len(parts))
+            if all(end[-size:] != parts[-size:] for end in ends)
+        ),
+        len(parts),
+    )
     return "/".join(parts[-size:])
 
 

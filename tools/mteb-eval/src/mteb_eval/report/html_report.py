@@ -66,7 +66,11 @@ def page(sections: Sequence[Section], baseline: str, version: str) -> str:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{escape(title)}</title><style>{STYLE}</style>"
     )
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(parts) + "\n</body></html>\n"
+    return (
+        f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n'
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
 
 
 def palette(size: int) -> Sequence[str]:
@@ -77,7 +81,10 @@ def palette(size: int) -> Sequence[str]:
 
 
 def legend(colours: dict[str, str]) -> str:
-    entries = (f'<span><b style="color: {colour}">■</b> {escape(run)}</span>' for run, colour in colours.items())
+    entries = (
+        f'<span><b style="color: {colour}">■</b> {escape(run)}</span>'
+        for run, colour in colours.items()
+    )
     return f'<p class="legend">{" ".join(entries)}</p>'
 
 
@@ -89,7 +96,10 @@ def task(section: Section, baseline: str, colours: dict[str, str]) -> list[str]:
     parts += [f'<p class="flag">{escape(flag)}</p>' for flag in section.flags]
     parts += [bars(section.figures, colours), figure_table(section.figures)]
     if "recall_at_10" in first.scores:
-        parts += ["<h3>Recall by number of documents looked at</h3>", curves(section.outcomes, colours)]
+        parts += [
+            "<h3>Recall by number of documents looked at</h3>",
+            curves(section.outcomes, colours),
+        ]
     for run, (rose, fell) in section.moves.items():
         if rose or fell:
             parts += [
@@ -97,7 +107,10 @@ def task(section: Section, baseline: str, colours: dict[str, str]) -> list[str]:
                 moved({"rose most": rose, "fell most": fell}),
             ]
     if section.worst:
-        parts += ["<h3>Worst queries, rank of the first right document</h3>", moved({"": section.worst})]
+        parts += [
+            "<h3>Worst queries, rank of the first right document</h3>",
+            moved({"": section.worst}),
+        ]
     return parts
 
 
@@ -105,10 +118,14 @@ def figure_table(figures: Sequence[Figure]) -> str:
     rows, before = "", ""
     for figure in figures:
         name = metric_name(figure.metric)
-        rows += f"<tr><td>{escape(name) if name != before else ''}</td><td>{escape(figure.run)}</td>"
+        rows += (
+            f"<tr><td>{escape(name) if name != before else ''}</td><td>{escape(figure.run)}</td>"
+        )
         rows += f'<td class="figure">{escape(value(figure.value))}</td><td class="figure">{escape(change(figure))}</td></tr>'
         before = name
-    return f"<table><tr><th>measure</th><th>model</th><th>value</th><th>change</th></tr>{rows}</table>"
+    return (
+        f"<table><tr><th>measure</th><th>model</th><th>value</th><th>change</th></tr>{rows}</table>"
+    )
 
 
 def moved(groups: Mapping[str, Sequence[Move]]) -> str:
@@ -134,17 +151,27 @@ def settings(sections: Sequence[Section]) -> str:
             seen.setdefault(run, outcome.settings)
     names = ("fingerprint", "dtype", "lengths", "prompts_used", "dimensions", "numbers")
     rows = "".join(
-        f"<tr><td>{escape(run)}</td>" + "".join(f"<td><code>{escape(_plain(made.get(name)))}</code></td>" for name in names) + "</tr>"
+        f"<tr><td>{escape(run)}</td>"
+        + "".join(f"<td><code>{escape(_plain(made.get(name)))}</code></td>" for name in names)
+        + "</tr>"
         for run, made in seen.items()
     )
-    return "<table><tr><th>model</th>" + "".join(f"<th>{escape(name)}</th>" for name in names) + f"</tr>{rows}</table>"
+    return (
+        "<table><tr><th>model</th>"
+        + "".join(f"<th>{escape(name)}</th>" for name in names)
+        + f"</tr>{rows}</table>"
+    )
 
 
 def _plain(content: object) -> str:
     """Settings for the eye: one line an entry, texts in quotation marks where they may be empty."""
     if isinstance(content, dict):
-        return "\n".join(f"{name}: {json.dumps(entry, ensure_ascii=False)}" for name, entry in content.items())
-    return content if isinstance(content, str) else "all" if content is None else json.dumps(content)
+        return "\n".join(
+            f"{name}: {json.dumps(entry, ensure_ascii=False)}" for name, entry in content.items()
+        )
+    return (
+        content if isinstance(content, str) else "all" if content is None else json.dumps(content)
+    )
 
 
 # --- plots ---------------------------------------------------------------------------------------
@@ -164,7 +191,9 @@ def _frame(body: Sequence[str], told: str) -> str:
         for tick in (0, 0.2, 0.4, 0.6, 0.8, 1)
     ]
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(told)}">' + "".join([*lines, *body]) + "</svg>"
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(told)}">'
+        + "".join([*lines, *body])
+        + "</svg>"
     )
 
 
@@ -187,7 +216,9 @@ def bars(figures: Sequence[Figure], colours: dict[str, str]) -> str:
         if figure.value.low is not None and figure.value.high is not None:
             middle = x + width * 0.45
             ends = f'y1="{_y(figure.value.low):.1f}" y2="{_y(figure.value.high):.1f}"'
-            body.append(f'<line x1="{middle:.1f}" x2="{middle:.1f}" {ends} stroke="#111827" stroke-width="1.5"/>')
+            body.append(
+                f'<line x1="{middle:.1f}" x2="{middle:.1f}" {ends} stroke="#111827" stroke-width="1.5"/>'
+            )
     for place, metric in enumerate(metrics):
         body.append(
             f'<text x="{LEFT + group * (place + 0.5):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(metric_name(metric))}</text>'
@@ -206,6 +237,11 @@ def curves(outcomes: dict[str, Outcome], colours: dict[str, str]) -> str:
         body.append(
             f'<polyline points="{path}" fill="none" stroke="{colours[run]}" stroke-width="2"><title>{escape(run)}</title></polyline>'
         )
-        body += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colours[run]}"/>' for x, y in points]
-    body += [f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{cut:,}</text>' for x, cut in zip(places, CUTS)]
+        body += [
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colours[run]}"/>' for x, y in points
+        ]
+    body += [
+        f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{cut:,}</text>'
+        for x, cut in zip(places, CUTS)
+    ]
     return _frame(body, "recall by number of documents")

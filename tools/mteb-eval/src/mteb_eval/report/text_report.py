@@ -15,11 +15,18 @@ def heading(outcome: Outcome, flags: Sequence[str] = ()) -> str:
     """The task, its size, and what a reader must know before the figures."""
     size = []
     if outcome.count:
-        size.append(f"{outcome.count:,} {'queries' if 'rank' in outcome.observed.column_names else 'pairs'}")
+        size.append(
+            f"{outcome.count:,} {'queries' if 'rank' in outcome.observed.column_names else 'pairs'}"
+        )
     if outcome.about.get("documents"):
         size.append(f"{outcome.about['documents']:,} documents")
     split = f" ({outcome.split})" if outcome.split != "test" else ""
-    return "\n".join([f"{outcome.label}{split}" + (f", {', '.join(size)}" if size else ""), *(f"  ! {flag}" for flag in flags)])
+    return "\n".join(
+        [
+            f"{outcome.label}{split}" + (f", {', '.join(size)}" if size else ""),
+            *(f"  ! {flag}" for flag in flags),
+        ]
+    )
 
 
 def block(figures: Sequence[Figure], baseline: str, width: int) -> list[str]:
@@ -41,7 +48,14 @@ def _cells(figures: Sequence[Figure], baseline: str, whole: bool) -> list[list[s
         rows = [["", *ordered, "change"]]
         for metric in metrics:
             base, other = (by_place[metric, run] for run in ordered)
-            rows.append([metric_name(metric), value(base.value, whole), value(other.value, whole), change(other)])
+            rows.append(
+                [
+                    metric_name(metric),
+                    value(base.value, whole),
+                    value(other.value, whole),
+                    change(other),
+                ]
+            )
         return rows
     rows = [["", *(metric_name(metric) for metric in metrics)]]
     for run in runs:
@@ -53,11 +67,18 @@ def _cells(figures: Sequence[Figure], baseline: str, whole: bool) -> list[list[s
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  " + "   ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    return [
+        "  " + "   ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+        for row in rows
+    ]
 
 
 def value(figure: Interval, whole: bool = True) -> str:
-    ends = f" [{figure.low:.3f}, {figure.high:.3f}]" if whole and figure.low is not None and figure.high is not None else ""
+    ends = (
+        f" [{figure.low:.3f}, {figure.high:.3f}]"
+        if whole and figure.low is not None and figure.high is not None
+        else ""
+    )
     return f"{figure.value:.3f}{ends}"
 
 
@@ -66,7 +87,11 @@ def change(figure: Figure, brief: bool = False) -> str:
     if figure.change is None:
         return ""
     delta = figure.change
-    ends = f" [{delta.low:+.3f}, {delta.high:+.3f}]" if delta.low is not None and delta.high is not None else ""
+    ends = (
+        f" [{delta.low:+.3f}, {delta.high:+.3f}]"
+        if delta.low is not None and delta.high is not None
+        else ""
+    )
     if figure.p is None:
         return f"{delta.value:+.3f}{ends}"
     word = "unclear" if figure.p >= CLEAR else "better" if delta.value > 0 else "worse"
@@ -79,10 +104,16 @@ def change(figure: Figure, brief: bool = False) -> str:
 def moved(rose: Sequence[Move], fell: Sequence[Move], width: int) -> list[str]:
     """`old rank → new rank  query`, cut to the width; a dash is "not among the first 1,000"."""
     lines = []
-    for title, group in (("rose most (rank of the first right document)", rose), ("fell most", fell)):
+    for title, group in (
+        ("rose most (rank of the first right document)", rose),
+        ("fell most", fell),
+    ):
         if group:
             lines.append(f"  {title}")
-        lines += [_line(f"{_rank(move.before):>6} → {_rank(move.after):<6}", move.query, width) for move in group]
+        lines += [
+            _line(f"{_rank(move.before):>6} → {_rank(move.after):<6}", move.query, width)
+            for move in group
+        ]
     return lines
 
 

@@ -42,7 +42,9 @@ class Figure:
     p: float | None = None
 
 
-def figures(outcomes: dict[str, Outcome], baseline: str, metric: str, seed: int) -> Iterable[Figure]:
+def figures(
+    outcomes: dict[str, Outcome], baseline: str, metric: str, seed: int
+) -> Iterable[Figure]:
     """A metric of all runs on one task, by run in the order given.
 
     The same resamples serve every run, so that the interval of a difference is a paired one. Metrics that
@@ -63,7 +65,16 @@ def figures(outcomes: dict[str, Outcome], baseline: str, metric: str, seed: int)
             differences = samples - before if samples is not None and before is not None else None
             change = interval(value - base.scores[metric], differences)
             p = _significance(base, outcome, metric, differences, seed)
-        yield Figure(run, outcome.label, outcome.split, metric, interval(value, samples), outcome.count, change, p)
+        yield Figure(
+            run,
+            outcome.label,
+            outcome.split,
+            metric,
+            interval(value, samples),
+            outcome.count,
+            change,
+            p,
+        )
 
 
 def interval(value: float, samples: np.ndarray | None) -> Interval:
@@ -76,11 +87,15 @@ def interval(value: float, samples: np.ndarray | None) -> Interval:
 def _resamples(outcome: Outcome, metric: str, seed: int) -> list[np.ndarray]:
     """Row numbers drawn with replacement, the same for every run on this task."""
     size = outcome.observed.num_rows
-    generator = np.random.default_rng([seed, xxhash.xxh3_64_intdigest(f"{outcome.label} {outcome.split}".encode())])
+    generator = np.random.default_rng(
+        [seed, xxhash.xxh3_64_intdigest(f"{outcome.label} {outcome.split}".encode())]
+    )
     return [generator.integers(0, size, size) for _ in range(RESAMPLES)]
 
 
-def _significance(base: Outcome, other: Outcome, metric: str, differences: np.ndarray | None, seed: int) -> float | None:
+def _significance(
+    base: Outcome, other: Outcome, metric: str, differences: np.ndarray | None, seed: int
+) -> float | None:
     """Two-sided p that runs as equal as chance differ this much."""
     before, after = base.values(metric), other.values(metric)
     if before is not None and after is not None:
@@ -101,7 +116,9 @@ def randomisation(differences: np.ndarray, seed: int) -> float:
     extreme, done = 0, 0
     while done < FLIPS:
         draws = min(FLIPS - done, max(CHUNK // len(differences), 1))
-        signs = generator.integers(0, 2, (draws, len(differences)), np.int8).astype(np.float64) * 2 - 1
+        signs = (
+            generator.integers(0, 2, (draws, len(differences)), np.int8).astype(np.float64) * 2 - 1
+        )
         extreme += int((np.abs(signs @ differences) >= reached).sum())
         done += draws
     return (extreme + 1) / (FLIPS + 1)
@@ -118,17 +135,29 @@ class Move:
     @property
     def gain(self) -> float:
         """Change of the reciprocal rank: 2 to 1 is more than 900 to 400."""
-        return (1 / self.after if self.after != MISSED else 0.0) - (1 / self.before if self.before != MISSED else 0.0)
+        return (1 / self.after if self.after != MISSED else 0.0) - (
+            1 / self.before if self.before != MISSED else 0.0
+        )
 
 
-def moves(base: Outcome, other: Outcome, texts: dict[str, str], count: int) -> tuple[list[Move], list[Move]]:
+def moves(
+    base: Outcome, other: Outcome, texts: dict[str, str], count: int
+) -> tuple[list[Move], list[Move]]:
     """The queries that rose most and those that fell most, at most `count` of each. texts: by query id."""
     if "rank" not in base.observed.column_names:
         return [], []
-    columns = base.observed["id"].to_pylist(), base.observed["rank"].to_pylist(), other.observed["rank"].to_pylist()
+    columns = (
+        base.observed["id"].to_pylist(),
+        base.observed["rank"].to_pylist(),
+        other.observed["rank"].to_pylist(),
+    )
     moved = [Move(texts.get(name, name), before, after) for name, before, after in zip(*columns)]
-    rose = sorted((move for move in moved if move.gain > 0), key=lambda move: (-move.gain, move.query))
-    fell = sorted((move for move in moved if move.gain < 0), key=lambda move: (move.gain, move.query))
+    rose = sorted(
+        (move for move in moved if move.gain > 0), key=lambda move: (-move.gain, move.query)
+    )
+    fell = sorted(
+        (move for move in moved if move.gain < 0), key=lambda move: (move.gain, move.query)
+    )
     return rose[:count], fell[:count]
 
 

@@ -19,7 +19,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from fletching import text_keys
 from fletching.io import Reader
 from fletching.report import Report
-from fletching.training_index import WORDS, TrainedOn
+from fletching.training_index import WORDS, TrainingIndex
 
 SHARE = 0.5  # a text most of whose runs of 8 words are known counts as nearly seen
 
@@ -43,7 +43,9 @@ class Overlap:
         self.texts, self.source = texts, source
         self.exact = np.zeros(len(texts.whole), bool)
         self.met = np.zeros(len(texts.runs), bool)
-        self.judged = np.ones(len(texts.runs), bool)  # the runs that would be known if they had been seen
+        self.judged = np.ones(
+            len(texts.runs), bool
+        )  # the runs that would be known if they had been seen
 
     def meet(self, whole: np.ndarray, runs: np.ndarray) -> None:
         """Keys of training texts, and of their runs; sorted."""
@@ -70,7 +72,10 @@ class Overlap:
     def measures(self) -> dict[str, float]:
         """The shares of the texts that were seen, by name."""
         kind = self.texts.kind.split()[-1]
-        return {f"{kind}_seen": float(self.exact.mean()), f"{kind}_nearly_seen": float(self.near.mean())}
+        return {
+            f"{kind}_seen": float(self.exact.mean()),
+            f"{kind}_nearly_seen": float(self.near.mean()),
+        }
 
 
 def in_files(report: Report, training: Sequence[str], groups: Sequence[Texts]) -> list[Overlap]:
@@ -78,16 +83,22 @@ def in_files(report: Report, training: Sequence[str], groups: Sequence[Texts]) -
     found = [Overlap(texts, "the training data") for texts in groups]
     with report.progress("comparing with the training data", unit="rows") as progress:
         for batch in Reader(report, training, "examples", count=False):
-            columns = [batch["query"], *(batch[name].flatten() for name in ("pos", "neg") if name in batch.schema.names)]
+            columns = [
+                batch["query"],
+                *(batch[name].flatten() for name in ("pos", "neg") if name in batch.schema.names),
+            ]
             texts = pa.concat_arrays([column.cast(pa.string()) for column in columns]).unique()
-            whole, runs = np.unique(text_keys.of(texts)), np.unique(text_keys.of_runs(texts, WORDS)[1])
+            whole, runs = (
+                np.unique(text_keys.hash_texts(texts)),
+                np.unique(text_keys.hash_word_runs(texts, WORDS)[1]),
+            )
             for overlap in found:
                 overlap.meet(whole[whole != text_keys.ABSENT], runs)
             progress.advance(len(batch))
     return found
 
 
-def in_model(name: str, seen: TrainedOn, groups: Sequence[Texts]) -> list[Overlap]:
+def in_model(name: str, seen: TrainingIndex, groups: Sequence[Texts]) -> list[Overlap]:
     """Against the keys that a model keeps; where its runs are a sample, the runs outside the sample do not count."""
     found = [Overlap(texts, f"the training data of {name}") for texts in groups]
     for overlap in found:
@@ -106,12 +117,27 @@ def texts_of(task: AbsTask) -> Iterator[Texts]:
             if data is None:
                 continue
             if isinstance(task, AbsTaskRetrieval):
-                relevant = {document for grades in data["relevant_docs"].values() for document, grade in grades.items() if grade > 0}
+                relevant = {
+                    document
+                    for grades in data["relevant_docs"].values()
+                    for document, grade in grades.items()
+                    if grade > 0
+                }
                 found = zip(data["corpus"]["id"], data["corpus"]["text"])
                 yield _keyed(label, split, "queries", data["queries"]["text"])
-                yield _keyed(label, split, "relevant documents", [text for identity, text in found if identity in relevant])
+                yield _keyed(
+                    label,
+                    split,
+                    "relevant documents",
+                    [text for identity, text in found if identity in relevant],
+                )
             else:
-                yield _keyed(label, split, "sentences", [text for column in data.column_names for text in _plain(data[column])])
+                yield _keyed(
+                    label,
+                    split,
+                    "sentences",
+                    [text for column in data.column_names for text in _plain(data[column])],
+                )
 
 
 def _plain(column: Sequence[Any]) -> Iterator[str]:
@@ -125,11 +151,11 @@ def _plain(column: Sequence[Any]) -> Iterator[str]:
 
 def _keyed(label: str, split: str, kind: str, texts: Sequence[Any]) -> Texts:
     array = pa.array([text if isinstance(text, str) else None for text in texts], pa.string())
-    owner, runs = text_keys.of_runs(array, WORDS)
+    owner, runs = text_keys.hash_word_runs(array, WORDS)
     order = np.lexsort((runs, owner))
     owner, runs = owner[order], runs[order]
     new = np.append(True, (np.diff(owner) != 0) | (runs[1:] != runs[:-1]))[: len(runs)]
-    return Texts(label, split, kind, text_keys.of(array), owner[new], runs[new])
+    return Texts(label, split, kind, text_keys.hash_texts(array), owner[new], runs[new])
 
 
 def _subsets(task: AbsTask) -> list[tuple[str, Any]]:

@@ -20,14 +20,29 @@ COLUMNS = schema.extend(
 )
 
 
-def rows(figures: Sequence[Figure], outcomes: Sequence[tuple[str, Outcome]], seen: Sequence[tuple[str, Overlap]]) -> pa.RecordBatch:
+def rows(
+    figures: Sequence[Figure],
+    outcomes: Sequence[tuple[str, Outcome]],
+    seen: Sequence[tuple[str, Overlap]],
+) -> pa.RecordBatch:
     """A row for each figure, then one for its change against the baseline (`ndcg_at_10_change`, with p); then, by run,
     the shares of the test texts that its training data hold (`queries_seen`, `queries_nearly_seen`), 0 where none."""
     settings = {(run, outcome.label, outcome.split): outcome.settings for run, outcome in outcomes}
-    made = [row for figure in figures for row in _rows(figure, settings[figure.run, figure.task, figure.split])]
+    made = [
+        row
+        for figure in figures
+        for row in _rows(figure, settings[figure.run, figure.task, figure.split])
+    ]
     for run, overlap in seen:
-        place = {"run": run, "task": overlap.texts.label, "split": overlap.texts.split, "count": len(overlap.exact)}
-        made += [place | {"name": name, "value": share} for name, share in overlap.measures().items()]
+        place = {
+            "run": run,
+            "task": overlap.texts.label,
+            "split": overlap.texts.split,
+            "count": len(overlap.exact),
+        }
+        made += [
+            place | {"name": name, "value": share} for name, share in overlap.measures().items()
+        ]
     return pa.RecordBatch.from_pylist(made, schema=COLUMNS)
 
 

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 CUTS = (1, 3, 5, 10, 20, 100, 1000)  # the depths at which mteb scores retrieval
-SHOWN = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP", "recall": "Recall", "precision": "Precision", "hit_rate": "HitRate"}
-PLAIN = {"cosine_spearman": "Spearman", "cosine_pearson": "Pearson", "cosine_ap": "AP", "max_ap": "AP (best)", "mrr_pessimistic": "MRR"}
+SHOWN = {
+    "ndcg": "nDCG",
+    "mrr": "MRR",
+    "map": "MAP",
+    "recall": "Recall",
+    "precision": "Precision",
+    "hit_rate": "HitRate",
+}
+PLAIN = {
+    "cosine_spearman": "Spearman",
+    "cosine_pearson": "Pearson",
+    "cosine_ap": "AP",
+    "max_ap": "AP (best)",
+    "mrr_pessimistic": "MRR",
+}
 
 
 def metric_name(metric: str) -> str:

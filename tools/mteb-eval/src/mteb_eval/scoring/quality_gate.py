@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fletching.errors import Usage
+from fletching.errors import UsageError
 from mteb_eval.scoring.comparison import Figure
 from mteb_eval.scoring.metrics import metric_key, metric_name
 
@@ -29,25 +29,40 @@ def parse(flag: str, items: Sequence[str]) -> list[Demand]:
         except ValueError:
             bound = math.nan
         if not name or not math.isfinite(bound):
-            raise Usage(f"{flag} {item} is not NAME=NUMBER", f"write e.g. {flag} {'ndcg_at_10=0' if 'gain' in flag else 'SciFact=0.01'}")
+            raise UsageError(
+                f"{flag} {item} is not NAME=NUMBER",
+                f"write e.g. {flag} {'ndcg_at_10=0' if 'gain' in flag else 'SciFact=0.01'}",
+            )
         demands.append(Demand(flag, name, bound))
     return demands
 
 
-def check(gains: Sequence[Demand], losses: Sequence[Demand], metrics: Sequence[str], mains: dict[str, str]) -> None:
+def check(
+    gains: Sequence[Demand], losses: Sequence[Demand], metrics: Sequence[str], mains: dict[str, str]
+) -> None:
     """Refuse a demand that nothing can meet, before hours of work. mains: the main metric by task."""
     guarded = {demand.name for demand in losses}
     shown = [*metrics, *mains.values()] if len(guarded) < len(mains) else []
     for demand in gains:
         if metric_key(demand.name) not in shown:
             known = ", ".join(dict.fromkeys(shown)) or "none: every task stands under --max-loss"
-            raise Usage(f"{demand.flag} {demand.name} is no metric of this run", f"it has {known}; --metrics adds others")
+            raise UsageError(
+                f"{demand.flag} {demand.name} is no metric of this run",
+                f"it has {known}; --metrics adds others",
+            )
     for demand in losses:
         if demand.name not in mains:
-            raise Usage(f"{demand.flag} {demand.name} is no task of this run", f"it has {', '.join(mains)}")
+            raise UsageError(
+                f"{demand.flag} {demand.name} is no task of this run", f"it has {', '.join(mains)}"
+            )
 
 
-def failures(gains: Sequence[Demand], losses: Sequence[Demand], figures: Sequence[Figure], mains: dict[str, str]) -> list[str]:
+def failures(
+    gains: Sequence[Demand],
+    losses: Sequence[Demand],
+    figures: Sequence[Figure],
+    mains: dict[str, str],
+) -> list[str]:
     """A line for each demand that a run does not meet.
 
     A gain is asked of every task but those that stand under --max-loss: general quality may stay flat.

@@ -20,7 +20,13 @@ from scipy.stats import rankdata
 from mteb_eval.data.local_tasks import pessimistic_rank
 from mteb_eval.scoring.metrics import CUTS
 
-FAMILIES = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P", "hit_rate": "success"}
+FAMILIES = {
+    "ndcg": "ndcg_cut",
+    "map": "map_cut",
+    "recall": "recall",
+    "precision": "P",
+    "hit_rate": "success",
+}
 MISSED = 0  # the rank of the first relevant document when it is not among those retrieved
 
 
@@ -84,14 +90,20 @@ def average_precision(labels: np.ndarray, cosines: np.ndarray) -> float:
     """Σ (R_n - R_{n-1}) P_n over the distinct scores, highest first: tied pairs count as one step."""
     order = np.argsort(-cosines, kind="stable")
     hits = np.cumsum(labels[order])
-    ends = np.append(np.flatnonzero(np.diff(cosines[order])), len(order) - 1)  # last row of each tied group
+    ends = np.append(
+        np.flatnonzero(np.diff(cosines[order])), len(order) - 1
+    )  # last row of each tied group
     if not hits[-1]:
         return 0.0
     gained = np.diff(hits[ends], prepend=0)
     return float((gained * hits[ends] / (ends + 1)).sum() / hits[-1])
 
 
-PAIR_METRICS = {"cosine_spearman": spearman, "cosine_pearson": pearson, "cosine_ap": average_precision}
+PAIR_METRICS = {
+    "cosine_spearman": spearman,
+    "cosine_pearson": pearson,
+    "cosine_ap": average_precision,
+}
 
 
 class Capture:
@@ -112,7 +124,12 @@ class Capture:
 
     def release(self) -> None:
         """Give the task its own methods back."""
-        for method in ("_evaluate_subset", "task_specific_scores", "_calculate_scores", "_compute_metrics"):
+        for method in (
+            "_evaluate_subset",
+            "task_specific_scores",
+            "_calculate_scores",
+            "_compute_metrics",
+        ):
             vars(self.task).pop(method, None)
 
     def _watch(self, method: str, watcher: Callable[..., None]) -> None:
@@ -131,11 +148,17 @@ class Capture:
 
     def _queries(self, scores: Any, qrels: Any, results: Any, **_: Any) -> None:
         if getattr(self.task, "skip_first_result", False):  # as mteb has done for its scores
-            results = {query: dict(sorted(found.items(), key=lambda item: item[1], reverse=True)[1:]) for query, found in results.items()}
+            results = {
+                query: dict(sorted(found.items(), key=lambda item: item[1], reverse=True)[1:])
+                for query, found in results.items()
+            }
         self.observed[self.subset] = of_queries(scores, qrels, results)
 
     def _pairs(self, scores: Any, labels: Any) -> None:
-        columns = {"label": np.asarray(labels, np.float64), "cosine": np.asarray(scores["cosine_scores"], np.float64)}
+        columns = {
+            "label": np.asarray(labels, np.float64),
+            "cosine": np.asarray(scores["cosine_scores"], np.float64),
+        }
         self.observed[self.subset] = pa.table(columns)
 
 
@@ -146,11 +169,16 @@ def of_queries(scores: dict[str, dict[str, float]], qrels: Any, results: Any) ->
     document id first, as pytrec_eval and mteb have it.
     """
     names = sorted(scores)
-    columns: dict[str, Any] = {"id": names, "rank": [_first_hit(qrels[name], results[name]) for name in names]}
+    columns: dict[str, Any] = {
+        "id": names,
+        "rank": [_first_hit(qrels[name], results[name]) for name in names],
+    }
     for family, theirs in FAMILIES.items():
         for cut in CUTS:
             if f"{theirs}_{cut}" in scores[names[0]]:
-                columns[f"{family}_at_{cut}"] = np.array([scores[name][f"{theirs}_{cut}"] for name in names])
+                columns[f"{family}_at_{cut}"] = np.array(
+                    [scores[name][f"{theirs}_{cut}"] for name in names]
+                )
     ranks = np.array(columns["rank"])
     for cut in CUTS:
         found = (ranks != MISSED) & (ranks <= cut)

@@ -45,7 +45,9 @@ class Negatives:
         assert source is not None
         return with_columns(source, "neg")
 
-    def waves(self, batches: Callable[[], Iterable[pa.RecordBatch]]) -> Iterator[Callable[[], Iterator[Request]]]:
+    def waves(
+        self, batches: Callable[[], Iterable[pa.RecordBatch]]
+    ) -> Iterator[Callable[[], Iterator[Request]]]:
         yield lambda: (self._ask(row) for row in rows_of(batches()))
 
     def _ask(self, row: Row) -> Request:
@@ -56,7 +58,9 @@ class Negatives:
             "count": self.setting.per_row,
         }
         words = round(text_validation.words(row["pos"][0]) + 2) * self.setting.per_row
-        return self.setting.request(f"negatives/{row['id']}", self.prompt, values, self.shape, words, [{}], row)
+        return self.setting.request(
+            f"negatives/{row['id']}", self.prompt, values, self.shape, words, [{}], row
+        )
 
     def without_reply(self, request: Request) -> list[dict[str, Any]]:
         return [{}]
@@ -83,7 +87,9 @@ class Negatives:
         if not new:
             return [{}, *(problems or [Unusable("empty reply", "no negative in it")])]
         changed: dict[str, Any] = {"neg": before + new}
-        if row["neg_ids"] is not None or (row["neg"] == [] and row.batch.schema.get_field_index("neg_ids") >= 0):
+        if row["neg_ids"] is not None or (
+            row["neg"] == [] and row.batch.schema.get_field_index("neg_ids") >= 0
+        ):
             changed["neg_ids"] = (row["neg_ids"] or []) + [content_id(text) for text in new]
         if row["neg_scores"] is not None:  # the new ones have none, and scores are aligned
             changed |= {"neg_scores": None, "neg_score_kind": None}
@@ -105,13 +111,17 @@ class Judge:
         negatives = ["neg_scores", "neg_score_kind"] if "neg" in source.names else []
         return with_columns(source, "pos_scores", "pos_score_kind", *negatives)
 
-    def waves(self, batches: Callable[[], Iterable[pa.RecordBatch]]) -> Iterator[Callable[[], Iterator[Request]]]:
+    def waves(
+        self, batches: Callable[[], Iterable[pa.RecordBatch]]
+    ) -> Iterator[Callable[[], Iterator[Request]]]:
         yield lambda: (self._ask(row) for row in rows_of(batches()))
 
     def _sides(self, row: Row) -> tuple[bool, bool]:
         """Are the positives, are the negatives to be judged? Better scores stand."""
         free = {
-            side: self.replace_scores or row[f"{side}_score_kind"] not in PROTECTED or row[f"{side}_scores"] is None
+            side: self.replace_scores
+            or row[f"{side}_score_kind"] not in PROTECTED
+            or row[f"{side}_scores"] is None
             for side in ("pos", "neg")
         }
         return free["pos"], free["neg"] and bool(row["neg"])
@@ -122,9 +132,18 @@ class Judge:
         slot = f"judge/{row['id']}"
         if not texts:
             return Request("", slot, (), {}, row=row)
-        numbered = "\n".join(f"Text {number}: {quoted(text)}" for number, text in enumerate(texts, 1))
-        values = {"task": quoted(row["prompt"] or TASK), "query": quoted(row["query"]), "count": len(texts), "documents": numbered}
-        return self.setting.request(slot, self.prompt, values, SCORES, 2 * len(texts) + 4, [{}], row)
+        numbered = "\n".join(
+            f"Text {number}: {quoted(text)}" for number, text in enumerate(texts, 1)
+        )
+        values = {
+            "task": quoted(row["prompt"] or TASK),
+            "query": quoted(row["query"]),
+            "count": len(texts),
+            "documents": numbered,
+        }
+        return self.setting.request(
+            slot, self.prompt, values, SCORES, 2 * len(texts) + 4, [{}], row
+        )
 
     def without_reply(self, request: Request) -> list[dict[str, Any]]:
         return [{}]
@@ -140,5 +159,7 @@ class Judge:
         if not all(0 <= score <= TOP for score in scores):
             return [{}, Unusable("score off the scale", str(scores)[:80])]
         shares = [score / TOP for score in scores]
-        changed: dict[str, Any] = {"pos_scores": shares[:here], "pos_score_kind": "judge"} if pos else {}
+        changed: dict[str, Any] = (
+            {"pos_scores": shares[:here], "pos_score_kind": "judge"} if pos else {}
+        )
         return [changed | ({"neg_scores": shares[here:], "neg_score_kind": "judge"} if neg else {})]

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from fletching import schema as contract
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.text import content_id
 from synthgen import language_check, text_validation
 from synthgen.llm import response_parsing
@@ -41,7 +41,14 @@ class Group:
 
 
 GROUPS = {
-    "short-long": Group("user_query", "positive_document", "hard_negative_document", 500, "query_length", "num_words"),
+    "short-long": Group(
+        "user_query",
+        "positive_document",
+        "hard_negative_document",
+        500,
+        "query_length",
+        "num_words",
+    ),
     "long-short": Group("input_text", "label", "misleading_label", 120, "num_words"),
     "short-short": Group("input", "positive_document", None, 30),
     "long-long": Group("input", "positive_document", None, 700, "num_words", "num_words"),
@@ -60,18 +67,50 @@ class Examples:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.axes = {kind: setting.materials.axes.get(kind, {}) for kind in GROUPS}
-        self.prompts = {kind: setting.prompt(f"example.{kind}", PLACES | set(self.axes[kind])) for kind in GROUPS}
+        self.prompts = {
+            kind: setting.prompt(f"example.{kind}", PLACES | set(self.axes[kind]))
+            for kind in GROUPS
+        }
 
     def columns(self, source: pa.Schema | None) -> pa.Schema:
-        names = ["id", "query", "pos", "neg", "pos_scores", "neg_scores", "pos_score_kind", "neg_score_kind", "prompt", "task"]
+        names = [
+            "id",
+            "query",
+            "pos",
+            "neg",
+            "pos_scores",
+            "neg_scores",
+            "pos_score_kind",
+            "neg_score_kind",
+            "prompt",
+            "task",
+        ]
         every = dict.fromkeys(axis for group in self.axes.values() for axis in group)
-        own = ["task_id", *(f"synth_{axis}" for axis in [*every, "language", "target_language", "model", "request"])]
+        own = [
+            "task_id",
+            *(
+                f"synth_{axis}"
+                for axis in [*every, "language", "target_language", "model", "request"]
+            ),
+        ]
         tasks = contract.load("tasks")
-        passed = [field for field in source or [] if tasks.field(field.name) is None and field.name not in own]
-        return contract.load("examples").arrow(names, [*(pa.field(name, pa.string()) for name in own), *passed])
+        passed = [
+            field
+            for field in source or []
+            if tasks.field(field.name) is None and field.name not in own
+        ]
+        return contract.load("examples").arrow(
+            names, [*(pa.field(name, pa.string()) for name in own), *passed]
+        )
 
-    def waves(self, batches: Callable[[], Iterable[pa.RecordBatch]]) -> Iterator[Callable[[], Iterator[Request]]]:
-        yield lambda: (self._ask(row, number) for row in rows_of(batches()) for number in range(self.setting.per_row))
+    def waves(
+        self, batches: Callable[[], Iterable[pa.RecordBatch]]
+    ) -> Iterator[Callable[[], Iterator[Request]]]:
+        yield lambda: (
+            self._ask(row, number)
+            for row in rows_of(batches())
+            for number in range(self.setting.per_row)
+        )
 
     def _ask(self, row: Row, number: int) -> Request:
         kind, setting = row["type"], self.setting
@@ -79,13 +118,22 @@ class Examples:
         wish: dict[str, Any] = attributes.sample(self.axes[kind], setting.seed, slot)
         source, target = self._languages(row, slot)
         wish |= {"language": source, "target_language": target}
-        values = {**wish, "task": row["text"], "language": source.name, "target_language": target.name}
+        values = {
+            **wish,
+            "task": row["text"],
+            "language": source.name,
+            "target_language": target.name,
+        }
         schema = response_parsing.shape(**{name: "string" for name in GROUPS[kind].fields})
-        return setting.request(slot, self.prompts[kind], values, schema, self._words(kind, wish), [wish], row)
+        return setting.request(
+            slot, self.prompts[kind], values, schema, self._words(kind, wish), [wish], row
+        )
 
     def _languages(self, row: Row, slot: str) -> tuple[Language, Language]:
         """Of query and document: those of the task, else drawn."""
-        given, other = (self._named(row[name], row["id"]) for name in ("language", "target_language"))
+        given, other = (
+            self._named(row[name], row["id"]) for name in ("language", "target_language")
+        )
         if row["type"] == "bitext" and not (given and other):
             return attributes.pair(self.setting.bitext_languages, self.setting.seed, slot)
         first = given or attributes.language(self.setting.languages, self.setting.seed, slot)
@@ -94,7 +142,7 @@ class Examples:
     def _named(self, code: str | None, task: str) -> Language | None:
         found = self.setting.language(code)
         if code and not found:
-            raise Refused(
+            raise InputError(
                 f"task {task} is in the language {code!r}, which languages.tsv does not know",
                 "add a line to languages.tsv in --prompts DIR",
             )
@@ -119,24 +167,44 @@ class Examples:
             return [problem]
         return [self._row(GROUPS[kind], kind, wish, texts, request.row, request)]
 
-    def _checked(self, group: Group, kind: str, wish: dict[str, Any], reply: dict[str, Any], request: Request) -> dict[str, str]:
+    def _checked(
+        self, group: Group, kind: str, wish: dict[str, Any], reply: dict[str, Any], request: Request
+    ) -> dict[str, str]:
         setting = self.setting
         texts = {name: text_validation.clean(reply[name], name) for name in group.fields}
         for name, text in texts.items():
             text_validation.no_leak(text, request.leaks, group.fields, name)
-            if setting.check_language and not (kind == "long-short" and name != group.query):  # a label may be a code
-                language_check.in_language(text, wish["language"] if name == group.query else wish["target_language"], name)
+            if setting.check_language and not (
+                kind == "long-short" and name != group.query
+            ):  # a label may be a code
+                language_check.in_language(
+                    text, wish["language"] if name == group.query else wish["target_language"], name
+                )
             axis = group.query_length if name == group.query else group.document_length
             if axis in wish:
                 text_validation.of_length(text, wish[axis], setting.slack, name)
         text_validation.different(texts[group.query], texts[group.pos], "positive equals query")
         if group.neg:
             text_validation.different(texts[group.query], texts[group.neg], "negative equals query")
-            text_validation.different(texts[group.pos], texts[group.neg], "negative equals positive")
+            text_validation.different(
+                texts[group.pos], texts[group.neg], "negative equals positive"
+            )
         return texts
 
-    def _row(self, group: Group, kind: str, wish: dict[str, Any], texts: dict[str, str], task: Row, request: Request) -> dict[str, Any]:
-        query, pos, neg = texts[group.query], [texts[group.pos]], [texts[group.neg]] if group.neg else None
+    def _row(
+        self,
+        group: Group,
+        kind: str,
+        wish: dict[str, Any],
+        texts: dict[str, str],
+        task: Row,
+        request: Request,
+    ) -> dict[str, Any]:
+        query, pos, neg = (
+            texts[group.query],
+            [texts[group.pos]],
+            [texts[group.neg]] if group.neg else None,
+        )
         row = dict(
             id=content_id(request.key, query, *pos),
             query=query,
@@ -147,7 +215,13 @@ class Examples:
             task_id=task["id"],
         )
         if "high_score" in wish and "low_score" in wish:
-            row |= dict(pos_scores=[float(wish["high_score"]) / SCALE], neg_scores=[float(wish["low_score"]) / SCALE])
+            row |= dict(
+                pos_scores=[float(wish["high_score"]) / SCALE],
+                neg_scores=[float(wish["low_score"]) / SCALE],
+            )
             row |= dict(pos_score_kind="label", neg_score_kind="label")
-        sampled = {f"synth_{axis}": value.code if isinstance(value, Language) else value for axis, value in wish.items()}
+        sampled = {
+            f"synth_{axis}": value.code if isinstance(value, Language) else value
+            for axis, value in wish.items()
+        }
         return row | sampled

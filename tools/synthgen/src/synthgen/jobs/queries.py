@@ -39,24 +39,41 @@ class Queries:
     def columns(self, source: pa.Schema | None) -> pa.Schema:
         own = [f"synth_{axis}" for axis in [*self.axes, "language", "evidence", "model", "request"]]
         texts = contract.load("texts")
-        passed = [field for field in source or [] if texts.field(field.name) is None and field.name not in own]
+        passed = [
+            field
+            for field in source or []
+            if texts.field(field.name) is None and field.name not in own
+        ]
         names = ["id", "query", "pos", "pos_ids", "prompt", "task", "domain"]
-        return contract.load("examples").arrow(names, [*(pa.field(name, pa.string()) for name in own), *passed])
+        return contract.load("examples").arrow(
+            names, [*(pa.field(name, pa.string()) for name in own), *passed]
+        )
 
-    def waves(self, batches: Callable[[], Iterable[pa.RecordBatch]]) -> Iterator[Callable[[], Iterator[Request]]]:
+    def waves(
+        self, batches: Callable[[], Iterable[pa.RecordBatch]]
+    ) -> Iterator[Callable[[], Iterator[Request]]]:
         yield lambda: (self._ask(row) for row in rows_of(batches()))
 
     def _ask(self, row: Row) -> Request:
         setting = self.setting
         slot = f"queries/{row['id']}"
-        wishes: list[dict[str, Any]] = [attributes.sample(self.axes, setting.seed, f"{slot}/{number}") for number in range(setting.per_row)]
+        wishes: list[dict[str, Any]] = [
+            attributes.sample(self.axes, setting.seed, f"{slot}/{number}")
+            for number in range(setting.per_row)
+        ]
         spoken = attributes.language(setting.languages, setting.seed, slot)
         lines = [
-            f"{number}. " + "; ".join(f"{axis.replace('_', ' ')}: {value}" for axis, value in wish.items())
+            f"{number}. "
+            + "; ".join(f"{axis.replace('_', ' ')}: {value}" for axis, value in wish.items())
             for number, wish in enumerate(wishes, 1)
         ]
         text = f"{row['title']}\n{row['text']}" if row["title"] else row["text"]
-        values = {"passage": quoted(text), "count": len(wishes), "wishes": "\n".join(lines), "language": spoken.name}
+        values = {
+            "passage": quoted(text),
+            "count": len(wishes),
+            "wishes": "\n".join(lines),
+            "language": spoken.name,
+        }
         wishes = [wish | {"language": spoken} for wish in wishes]
         return setting.request(slot, self.prompt, values, SHAPE, 35 * len(wishes), wishes, row)
 
@@ -65,10 +82,14 @@ class Queries:
 
     def rows(self, request: Request, reply: dict[str, Any]) -> list[dict[str, Any] | Unusable]:
         found = reply["queries"][: len(request.wishes)]
-        rows: list[dict[str, Any] | Unusable] = [self._row(request, wish, item) for wish, item in zip(request.wishes, found)]
+        rows: list[dict[str, Any] | Unusable] = [
+            self._row(request, wish, item) for wish, item in zip(request.wishes, found)
+        ]
         return rows + [Unusable("fewer than asked for")] * (len(request.wishes) - len(found))
 
-    def _row(self, request: Request, wish: dict[str, Any], item: dict[str, str]) -> dict[str, Any] | Unusable:
+    def _row(
+        self, request: Request, wish: dict[str, Any], item: dict[str, str]
+    ) -> dict[str, Any] | Unusable:
         passage = request.row
         assert passage is not None
         try:
@@ -82,7 +103,9 @@ class Queries:
                 language_check.in_language(query, wish["language"], "query")
             text_validation.different(query, passage["text"], "positive equals query")
             evidence = text_validation.clean(item["evidence"], "evidence")
-            if not text_validation.stands_in(evidence, f"{passage['title'] or ''}\n{passage['text']}"):
+            if not text_validation.stands_in(
+                evidence, f"{passage['title'] or ''}\n{passage['text']}"
+            ):
                 raise Unusable("evidence not in the passage", evidence[:80])
         except Unusable as problem:
             return problem

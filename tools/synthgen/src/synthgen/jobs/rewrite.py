@@ -34,13 +34,27 @@ class Paraphrase:
         assert source is not None
         return with_columns(source)
 
-    def waves(self, batches: Callable[[], Iterable[pa.RecordBatch]]) -> Iterator[Callable[[], Iterator[Request]]]:
+    def waves(
+        self, batches: Callable[[], Iterable[pa.RecordBatch]]
+    ) -> Iterator[Callable[[], Iterator[Request]]]:
         yield lambda: (self._ask(row) for row in rows_of(batches()))
 
     def _ask(self, row: Row) -> Request:
-        values = {"query": quoted(row["query"]), "positive": quoted(row["pos"][0]), "count": self.setting.per_row}
+        values = {
+            "query": quoted(row["query"]),
+            "positive": quoted(row["pos"][0]),
+            "count": self.setting.per_row,
+        }
         words = round(text_validation.words(row["query"]) + 4) * self.setting.per_row
-        return self.setting.request(f"paraphrase/{row['id']}", self.prompt, values, self.shape, words, [{}] * self.setting.per_row, row)
+        return self.setting.request(
+            f"paraphrase/{row['id']}",
+            self.prompt,
+            values,
+            self.shape,
+            words,
+            [{}] * self.setting.per_row,
+            row,
+        )
 
     def without_reply(self, request: Request) -> list[dict[str, Any]]:
         return [{}]
@@ -81,10 +95,20 @@ class Translate:
     def columns(self, source: pa.Schema | None) -> pa.Schema:
         assert source is not None
         columns = with_columns(source)
-        return columns if "synth_language" in columns.names else columns.append(pa.field("synth_language", pa.string()))
+        return (
+            columns
+            if "synth_language" in columns.names
+            else columns.append(pa.field("synth_language", pa.string()))
+        )
 
-    def waves(self, batches: Callable[[], Iterable[pa.RecordBatch]]) -> Iterator[Callable[[], Iterator[Request]]]:
-        yield lambda: (self._ask(row, number) for row in rows_of(batches()) for number in range(len(self.setting.languages)))
+    def waves(
+        self, batches: Callable[[], Iterable[pa.RecordBatch]]
+    ) -> Iterator[Callable[[], Iterator[Request]]]:
+        yield lambda: (
+            self._ask(row, number)
+            for row in rows_of(batches())
+            for number in range(len(self.setting.languages))
+        )
 
     def _ask(self, row: Row, number: int) -> Request:
         language = self.setting.languages[number]
@@ -114,10 +138,17 @@ class Translate:
                 language_check.in_language(text, wish["language"], "translation")
         except Unusable as problem:
             return [*self.without_reply(request), problem]
-        return [*self.without_reply(request), _renewed(request, row, text) | {"synth_language": wish["language"].code}]
+        return [
+            *self.without_reply(request),
+            _renewed(request, row, text) | {"synth_language": wish["language"].code},
+        ]
 
 
 def _renewed(request: Request, row: Row, query: str) -> dict[str, Any]:
     """The row under another query: everything else stands, but for the id and the scores."""
-    scores = {name: value for name, value in RESCORED.items() if row.batch.schema.get_field_index(name) >= 0}
+    scores = {
+        name: value
+        for name, value in RESCORED.items()
+        if row.batch.schema.get_field_index(name) >= 0
+    }
     return {"id": content_id(request.key, query), "query": query, **scores}

@@ -38,19 +38,31 @@ class Tasks:
     def __init__(self, setting: Setting, types: Sequence[str], count: int) -> None:
         self.setting, self.types, self.count = setting, tuple(types), count
         self.seen: dict[str, set[str]] = {kind: set() for kind in types}
-        self.prompts = {kind: setting.prompt(f"brainstorm.{kind}", {"count", "examples"}) for kind in types if kind not in SYMMETRIC}
+        self.prompts = {
+            kind: setting.prompt(f"brainstorm.{kind}", {"count", "examples"})
+            for kind in types
+            if kind not in SYMMETRIC
+        }
         self.seeds = {kind: setting.materials.lines(f"seeds.{kind}.txt") for kind in self.prompts}
 
     def columns(self, source: pa.Schema | None) -> pa.Schema:
         known = contract.load("tasks").arrow(["id", "text", "type", "language", "target_language"])
-        return known.append(pa.field("synth_model", pa.string())).append(pa.field("synth_request", pa.string()))
+        return known.append(pa.field("synth_model", pa.string())).append(
+            pa.field("synth_request", pa.string())
+        )
 
-    def waves(self, batches: Callable[[], Iterable[pa.RecordBatch]]) -> Iterator[Callable[[], Iterator[Request]]]:
+    def waves(
+        self, batches: Callable[[], Iterable[pa.RecordBatch]]
+    ) -> Iterator[Callable[[], Iterator[Request]]]:
         first = {kind: 0 for kind in self.prompts}
         yield self._listed
         for _ in range(ROUNDS):
             missing = {kind: self.count - len(self.seen[kind]) for kind in self.prompts}
-            calls = {kind: range(first[kind], first[kind] + -(-left // A_CALL)) for kind, left in missing.items() if left > 0}
+            calls = {
+                kind: range(first[kind], first[kind] + -(-left // A_CALL))
+                for kind, left in missing.items()
+                if left > 0
+            }
             if not calls:
                 return
             yield functools.partial(self._round, calls)
@@ -63,7 +75,9 @@ class Tasks:
         slot = f"brainstorm/{kind}/{call}"
         shown = attributes.chosen(self.seeds[kind], SHOWN, self.setting.seed, slot)
         values = {"count": A_CALL, "examples": "\n".join(f"- {task}" for task in shown)}
-        return self.setting.request(slot, self.prompts[kind], values, SHAPE, A_CALL * 22, [{"type": kind}])
+        return self.setting.request(
+            slot, self.prompts[kind], values, SHAPE, A_CALL * 22, [{"type": kind}]
+        )
 
     def _listed(self) -> Iterator[Request]:
         """Tasks of the symmetric groups: one text each, and in bitext a pair of languages for each task."""
@@ -76,7 +90,13 @@ class Tasks:
                         f"{kind}/{number}",
                         (),
                         {},
-                        wishes=({"type": kind, "number": number, "template": templates[number % len(templates)]},),
+                        wishes=(
+                            {
+                                "type": kind,
+                                "number": number,
+                                "template": templates[number % len(templates)],
+                            },
+                        ),
                     )
 
     def without_reply(self, request: Request) -> list[dict[str, Any]]:
@@ -86,15 +106,26 @@ class Tasks:
         pair: dict[str, Any] = {}
         names = {}
         if wish["type"] == "bitext":
-            source, target = attributes.pair(self.setting.bitext_languages, self.setting.seed, request.slot)
+            source, target = attributes.pair(
+                self.setting.bitext_languages, self.setting.seed, request.slot
+            )
             pair = {"language": source.code, "target_language": target.code}
             names = {"language": source.name, "target_language": target.name}
         text = fill(wish["template"], names)
-        return [{"id": content_id(request.slot, text, str(self.setting.seed)), "text": text, "type": wish["type"], **pair}]
+        return [
+            {
+                "id": content_id(request.slot, text, str(self.setting.seed)),
+                "text": text,
+                "type": wish["type"],
+                **pair,
+            }
+        ]
 
     def rows(self, request: Request, reply: dict[str, Any]) -> list[dict[str, Any] | Unusable]:
         [wish] = request.wishes
-        return [self._row(wish["type"], text, request) for text in reply["tasks"]] or [Unusable("empty reply", "no task in it")]
+        return [self._row(wish["type"], text, request) for text in reply["tasks"]] or [
+            Unusable("empty reply", "no task in it")
+        ]
 
     def _row(self, kind: str, text: str, request: Request) -> dict[str, Any] | Unusable:
         seen = self.seen[kind]
@@ -104,7 +135,9 @@ class Tasks:
             text_validation.no_leak(text, request.leaks, tuple(SHAPE["required"]), "task")
         except Unusable as problem:
             return problem
-        if normalise(text) in seen or any(normalise(text) == normalise(seed) for seed in self.seeds[kind]):
+        if normalise(text) in seen or any(
+            normalise(text) == normalise(seed) for seed in self.seeds[kind]
+        ):
             return Unusable("duplicate", text[:80])
         if len(seen) == self.count:
             return Unusable("more than asked for", text[:80])

@@ -17,7 +17,7 @@ from typing import Any
 
 import openai
 
-from fletching.errors import Refused
+from fletching.errors import InputError
 from fletching.report import Report
 from synthgen.llm.budget import Reserve
 from synthgen.llm.client import GOES_ON, Asker, read
@@ -26,7 +26,11 @@ from synthgen.llm.response_parsing import Unusable
 from synthgen.request_plan import Request
 
 LARGEST_REQUESTS, LARGEST_BYTES = 50_000, 190 << 20  # of an input file; the service takes 200 MB
-OVER = ("completed", "expired", "cancelled")  # states that have an output file; expired and cancelled in part
+OVER = (
+    "completed",
+    "expired",
+    "cancelled",
+)  # states that have an output file; expired and cancelled in part
 ROUNDS = 3  # batches that expire in part are followed by others
 
 
@@ -43,7 +47,9 @@ class Batches:
     def answer(self, wave: Callable[[], Iterator[Request]]) -> None:
         """Put the answers to all requests of the wave, and one repair of each that needs it, into the journal."""
         self._collect_open()
-        answered = lambda: (request for request in wave() if request.messages and request.key in self.asker.journal)  # noqa: E731
+        answered = lambda: (
+            request for request in wave() if request.messages and request.key in self.asker.journal
+        )  # noqa: E731
         for plan in (wave, lambda: itertools.chain(answered(), self._repairs(wave()))):
             for _ in range(ROUNDS):
                 if not self._submit(plan()):
@@ -110,10 +116,15 @@ class Batches:
         self.asker.journal.note(batch_meant=tag)
         client = self.asker.endpoint.client
         with open(path, "rb") as file:
-            uploaded = self._call(lambda: client.files.create(file=(name + ".jsonl", file.read()), purpose="batch"))
+            uploaded = self._call(
+                lambda: client.files.create(file=(name + ".jsonl", file.read()), purpose="batch")
+            )
         made = self._call(
             lambda: client.batches.create(
-                input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"synthgen": tag}
+                input_file_id=uploaded.id,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+                metadata={"synthgen": tag},
             )
         )
         self.asker.journal.note(batch_made=made.id, tag=tag, requests=len(lines))
@@ -125,19 +136,31 @@ class Batches:
         """Wait for every batch that is not over, this run's or an earlier one's, and journal its answers."""
         for batch in self._open():
             while True:
-                state = self._call(functools.partial(self.asker.endpoint.client.batches.retrieve, batch))
+                state = self._call(
+                    functools.partial(self.asker.endpoint.client.batches.retrieve, batch)
+                )
                 if state.status in OVER:
                     break
                 if state.status == "failed":
                     self.asker.journal.note(batch_over=batch, status="failed")
                     told = (
-                        "; ".join(str(error.message) for error in (state.errors.data if state.errors and state.errors.data else []))
+                        "; ".join(
+                            str(error.message)
+                            for error in (
+                                state.errors.data if state.errors and state.errors.data else []
+                            )
+                        )
                         or "no reason given"
                     )
-                    raise Refused(self.asker.endpoint.told(f"batch {batch} failed: {told}"), f"correct what the server names; {GOES_ON}")
+                    raise InputError(
+                        self.asker.endpoint.told(f"batch {batch} failed: {told}"),
+                        f"correct what the server names; {GOES_ON}",
+                    )
                 counts = state.request_counts
                 done = f", {counts.completed:,} of {counts.total:,} done" if counts else ""
-                self.report.note(f"batch {batch} is {state.status}{done}; looking again in {self.poll:g} s")
+                self.report.note(
+                    f"batch {batch} is {state.status}{done}; looking again in {self.poll:g} s"
+                )
                 self.asker.pace.wait(self.poll)
             for file in (state.output_file_id, state.error_file_id):
                 if file:
@@ -148,7 +171,11 @@ class Batches:
         """Ids of batches that were made and not collected, those too whose id a kill kept from the journal."""
         notes = self.asker.journal.notes
         made = {note["tag"]: note["batch_made"] for note in notes if "batch_made" in note}
-        lost = [note["batch_meant"] for note in notes if "batch_meant" in note and note["batch_meant"] not in made]
+        lost = [
+            note["batch_meant"]
+            for note in notes
+            if "batch_meant" in note and note["batch_meant"] not in made
+        ]
         if lost:
             listed = self._call(lambda: list(self.asker.endpoint.client.batches.list(limit=100)))
             for batch in listed:
@@ -169,18 +196,29 @@ class Batches:
                 key, response = str(entry["custom_id"]), entry.get("response") or {}
                 bytes.fromhex(key)
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise Refused(
-                    f"the batch file {file} holds a line that is no result: {line[:80].decode(errors='replace')}", "look at the server"
+                raise InputError(
+                    f"the batch file {file} holds a line that is no result: {line[:80].decode(errors='replace')}",
+                    "look at the server",
                 ) from None
             if response.get("status_code") == 200 and key not in self.asker.journal:
                 body = response["body"]
                 choice = (body.get("choices") or [{}])[0]
                 text = (choice.get("message") or {}).get("content")
-                self.asker.journal.put(key, self.asker.endpoint.counted(body, choice, text, {"messages": ()}))
+                self.asker.journal.put(
+                    key, self.asker.endpoint.counted(body, choice, text, {"messages": ()})
+                )
             elif response.get("status_code") != 200:
-                failures.append(json.dumps(entry.get("error") or response.get("body") or "no reason given")[:200])
+                failures.append(
+                    json.dumps(entry.get("error") or response.get("body") or "no reason given")[
+                        :200
+                    ]
+                )
         if failures:
-            self.report.note(self.asker.endpoint.told(f"{len(failures):,} requests of the batch failed, the first: {failures[0]}"))
+            self.report.note(
+                self.asker.endpoint.told(
+                    f"{len(failures):,} requests of the batch failed, the first: {failures[0]}"
+                )
+            )
 
     def _call(self, call: Callable[[], Any]) -> Any:
         """A call of the batch service, over transient failures."""
@@ -192,6 +230,9 @@ class Batches:
             except openai.APIConnectionError as error:
                 failure = Failed("transient", self.asker.endpoint.told(f"no connection ({error})"))
             if failure.scope != "transient" or attempt == self.retries:
-                raise Refused(f"the batch service refuses: {failure.words}", f"does this server have /v1/batches? {GOES_ON}")
+                raise InputError(
+                    f"the batch service refuses: {failure.words}",
+                    f"does this server have /v1/batches? {GOES_ON}",
+                )
             self.asker.pace.wait(failure.wait or min(0.5 * 2**attempt, 30))
         raise AssertionError

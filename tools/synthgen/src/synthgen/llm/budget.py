@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fletching.errors import Usage
+from fletching.errors import UsageError
 from synthgen.llm.journal import Answer
 
 MILLION = 1_000_000
@@ -37,12 +37,15 @@ class Price:
             paid, made = float(entry["input"]) * share, float(entry["output"]) * share
             return Price(paid, made, float(entry.get("cached", entry["input"])) * share)
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise Usage(
-                f"the price table's entry of {model} is not complete", 'write {"input": 0.15, "output": 0.6} in dollars a million tokens'
+            raise UsageError(
+                f"the price table's entry of {model} is not complete",
+                'write {"input": 0.15, "output": 0.6} in dollars a million tokens',
             ) from None
 
     def cost(self, prompt: int, completion: int, cached: int = 0) -> float:
-        return ((prompt - cached) * self.input + cached * self.cached + completion * self.output) / MILLION
+        return (
+            (prompt - cached) * self.input + cached * self.cached + completion * self.output
+        ) / MILLION
 
 
 def tokens(text: str, safe: bool = False) -> int:
@@ -63,22 +66,38 @@ class Reserve:
 
 
 class Ledger:
-    def __init__(self, price: Price | None, max_requests: float | None, max_tokens: float | None, max_cost: float | None) -> None:
+    def __init__(
+        self,
+        price: Price | None,
+        max_requests: float | None,
+        max_tokens: float | None,
+        max_cost: float | None,
+    ) -> None:
         self.price = price
-        self.caps: dict[str, float | None] = {"requests": max_requests, "tokens": max_tokens, "cost": max_cost}
+        self.caps: dict[str, float | None] = {
+            "requests": max_requests,
+            "tokens": max_tokens,
+            "cost": max_cost,
+        }
         self.counts: Counter[str] = Counter()
         self.cost = 0.0
         self.flight = Reserve()
         self.reached: str | None = None  # the cap at which the run stopped
         self.change = threading.Condition()
 
-    def worst(self, messages: Sequence[dict[str, str]], answer_tokens: int, repair: bool) -> Reserve:
+    def worst(
+        self, messages: Sequence[dict[str, str]], answer_tokens: int, repair: bool
+    ) -> Reserve:
         """What a request can cost at most; a repair sends the first reply back as well."""
         sent = prompt_tokens(messages, safe=True)
         prompt, completion, requests = sent, answer_tokens, 1
         if repair:
             prompt, completion, requests = 2 * sent + answer_tokens + 200, 2 * answer_tokens, 2
-        return Reserve(requests, prompt + completion, self.price.cost(prompt, completion) if self.price else 0.0)
+        return Reserve(
+            requests,
+            prompt + completion,
+            self.price.cost(prompt, completion) if self.price else 0.0,
+        )
 
     def admit(self, worst: Reserve, wait: bool = True) -> bool:
         """Reserve a request's worst case. Waits while others in flight may give something back; False: a cap is reached."""
@@ -87,7 +106,9 @@ class Ledger:
                 broken = self._broken(worst)
                 if broken is None:
                     self.flight = Reserve(
-                        self.flight.requests + worst.requests, self.flight.tokens + worst.tokens, self.flight.cost + worst.cost
+                        self.flight.requests + worst.requests,
+                        self.flight.tokens + worst.tokens,
+                        self.flight.cost + worst.cost,
                     )
                     return True
                 if self.flight.requests == 0 or not wait:
@@ -104,14 +125,21 @@ class Ledger:
             "cost": self.cost,
         }
         for name, cap in self.caps.items():
-            if cap is not None and spent[name] + getattr(self.flight, name) + getattr(worst, name) > cap:
+            if (
+                cap is not None
+                and spent[name] + getattr(self.flight, name) + getattr(worst, name) > cap
+            ):
                 return name
         return None
 
     def settle(self, worst: Reserve) -> None:
         """The request is over: what it did not use is free again."""
         with self.change:
-            self.flight = Reserve(self.flight.requests - worst.requests, self.flight.tokens - worst.tokens, self.flight.cost - worst.cost)
+            self.flight = Reserve(
+                self.flight.requests - worst.requests,
+                self.flight.tokens - worst.tokens,
+                self.flight.cost - worst.cost,
+            )
             self.change.notify_all()
 
     def sketch(self) -> Ledger:
@@ -129,7 +157,9 @@ class Ledger:
             self.counts["cached_tokens"] += answer.cached_tokens
             self.counts["estimated_usage"] += answer.estimated
             if self.price:
-                self.cost += self.price.cost(answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens)
+                self.cost += self.price.cost(
+                    answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens
+                )
 
     def event(self, name: str) -> None:
         """Something that is counted but not paid: a retry, a repair."""
@@ -138,8 +168,17 @@ class Ledger:
 
     def totals(self) -> dict[str, Any]:
         """What the whole job took, the same with and without a kill."""
-        names = ("requests", "repairs", "prompt_tokens", "completion_tokens", "cached_tokens", "estimated_usage")
-        return {name: self.counts[name] for name in names} | ({"cost": round(self.cost, 6)} if self.price else {})
+        names = (
+            "requests",
+            "repairs",
+            "prompt_tokens",
+            "completion_tokens",
+            "cached_tokens",
+            "estimated_usage",
+        )
+        return {name: self.counts[name] for name in names} | (
+            {"cost": round(self.cost, 6)} if self.price else {}
+        )
 
     def this_run(self) -> dict[str, int]:
         return {name: self.counts[name] for name in ("asked_now", "from_journal", "retries")}

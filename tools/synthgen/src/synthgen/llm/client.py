@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fletching.errors import Refused
+from fletching.errors import InputError
 from synthgen.llm import budget, response_parsing
 from synthgen.llm.endpoint import RUNGS, Endpoint, Failed, Manner, probe
 from synthgen.llm.journal import Answer, Journal
@@ -51,8 +51,20 @@ class Asker:
         rung: str | None,
         online: bool = True,
     ) -> None:
-        self.setting, self.endpoint, self.journal, self.book, self.pace = setting, endpoint, journal, book, pace
-        self.retries, self.longest_wait, self.repair, self.rung, self.online = retries, longest_wait, repair, rung, online
+        self.setting, self.endpoint, self.journal, self.book, self.pace = (
+            setting,
+            endpoint,
+            journal,
+            book,
+            pace,
+        )
+        self.retries, self.longest_wait, self.repair, self.rung, self.online = (
+            retries,
+            longest_wait,
+            repair,
+            rung,
+            online,
+        )
         self.probing = threading.Lock()
         self.found: Manner | None = None
         self.last_success, self.refusals = 0.0, 0
@@ -62,13 +74,20 @@ class Asker:
         try:
             answer = self._paid(request)
         except Failed as failure:
-            reason = {"request": "refused by the server", "batch": "no answer in the batch"}.get(failure.scope, "server failed")
+            reason = {"request": "refused by the server", "batch": "no answer in the batch"}.get(
+                failure.scope, "server failed"
+            )
             return Outcome(problem=Unusable(reason, failure.words))
         outcome = read(request, answer)
         if outcome.problem and outcome.problem.mendable and self.repair:
             self.book.event("repairs")
             try:
-                mended = read(request, self._paid(self.setting.repair(request, outcome.raw, str(outcome.problem.detail))))
+                mended = read(
+                    request,
+                    self._paid(
+                        self.setting.repair(request, outcome.raw, str(outcome.problem.detail))
+                    ),
+                )
             except Failed:
                 return outcome
             return mended if mended.reply else outcome
@@ -107,9 +126,13 @@ class Asker:
     def _probed(self) -> Manner:
         rungs = RUNGS if self.rung is None else (self.rung,)
         try:
-            found, spent = probe(lambda body, last: self._asked(body, probing=True, last=last), self.setting.sampling, rungs)
+            found, spent = probe(
+                lambda body, last: self._asked(body, probing=True, last=last),
+                self.setting.sampling,
+                rungs,
+            )
         except Failed as failure:
-            raise Refused(f"the server refuses: {failure.words}", _fix(failure)) from None
+            raise InputError(f"the server refuses: {failure.words}", _fix(failure)) from None
         self.journal.note(
             probe=self.endpoint.name,
             asked=self.rung,
@@ -137,26 +160,32 @@ class Asker:
                 return answer
         raise AssertionError("the last attempt returns or raises")
 
-    def _after(self, failure: Failed, attempt: int, started: float, probing: bool, last: bool) -> None:
-        """Wait for another attempt, or raise: Failed for this request, Refused for the run."""
-        if probing and (failure.scope == "request" or (failure.status in (500, 501) and attempt >= min(1, self.retries) and not last)):
+    def _after(
+        self, failure: Failed, attempt: int, started: float, probing: bool, last: bool
+    ) -> None:
+        """Wait for another attempt, or raise: Failed for this request, InputError for the run."""
+        if probing and (
+            failure.scope == "request"
+            or (failure.status in (500, 501) and attempt >= min(1, self.retries) and not last)
+        ):
             raise failure
         if failure.scope == "request":
             self.refusals += 1
             if self.refusals < ENOUGH:
                 raise failure
         if failure.scope in ("run", "request"):
-            raise Refused(f"the server refuses: {failure.words}", _fix(failure)) from None
+            raise InputError(f"the server refuses: {failure.words}", _fix(failure)) from None
         if failure.wait is not None and failure.wait > self.longest_wait:
-            raise Refused(
+            raise InputError(
                 f"the server wants a pause of {failure.wait:,.0f} s ({failure.words})",
                 f"wait and run again, or pass --longest-wait; {GOES_ON}",
             ) from None
         if attempt == self.retries:
             if self.last_success > started:  # others get through: this one is the trouble
                 raise failure
-            raise Refused(
-                f"the server does not answer after {attempt + 1} attempts: {failure.words}", f"look at the server; {GOES_ON}"
+            raise InputError(
+                f"the server does not answer after {attempt + 1} attempts: {failure.words}",
+                f"look at the server; {GOES_ON}",
             ) from None
         self.book.event("retries")
         if failure.wait is not None:
@@ -167,7 +196,12 @@ class Asker:
 
 def read(request: Request, answer: Answer) -> Outcome:
     try:
-        return Outcome(response_parsing.read(answer.text, answer.finish, request.schema), None, answer.text or "", answer.model)
+        return Outcome(
+            response_parsing.read(answer.text, answer.finish, request.schema),
+            None,
+            answer.text or "",
+            answer.model,
+        )
     except Unusable as problem:
         return Outcome(None, problem, answer.text or "", answer.model)
 
@@ -177,6 +211,8 @@ def _fix(failure: Failed) -> str:
         return "pass the key by --api-key-env NAME or --api-key-file FILE, and look at its rights"
     if failure.status == 404:
         return "check --base-url (it mostly ends in /v1) and --model"
-    if failure.status == 402 or any(word in failure.words.lower() for word in ("quota", "billing", "credit")):
+    if failure.status == 402 or any(
+        word in failure.words.lower() for word in ("quota", "billing", "credit")
+    ):
         return f"top up the account; {GOES_ON}"
     return f"correct what the server names; {GOES_ON}"

@@ -26,15 +26,30 @@ LARGEST = 16 << 20  # bytes of a response
 TRANSIENT = (408, 409, 425, 429)
 THIS_REQUEST = (400, 413, 414, 422)  # too long, or refused for its content
 NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
-KEYLIKE = re.compile(r"\bsk-[\w*.-]{6,}")  # in error texts, where a server may show a part of the key
+KEYLIKE = re.compile(
+    r"\bsk-[\w*.-]{6,}"
+)  # in error texts, where a server may show a part of the key
 
 
 class Failed(Exception):
     """A call without an answer. scope: "transient" (ask again), "request" (this one never), "run" (none of them), "batch" (not in it)."""
 
-    def __init__(self, scope: str, words: str, status: int = 0, wait: float | None = None, param: str | None = None) -> None:
+    def __init__(
+        self,
+        scope: str,
+        words: str,
+        status: int = 0,
+        wait: float | None = None,
+        param: str | None = None,
+    ) -> None:
         super().__init__(words)
-        self.scope, self.words, self.status, self.wait, self.param = scope, words, status, wait, param
+        self.scope, self.words, self.status, self.wait, self.param = (
+            scope,
+            words,
+            status,
+            wait,
+            param,
+        )
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,12 @@ class Manner:
     drop: tuple[str, ...] = ()  # parameters that it refuses
     limit: str = "max_tokens"  # or max_completion_tokens
 
-    def body(self, messages: Sequence[Mapping[str, str]], schema: dict[str, Any], sampling: Mapping[str, Any]) -> dict[str, Any]:
+    def body(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        schema: dict[str, Any],
+        sampling: Mapping[str, Any],
+    ) -> dict[str, Any]:
         """The body of a request, less the model."""
         body: dict[str, Any] = {"messages": list(messages), **sampling}
         body[self.limit] = body.pop("max_tokens")
@@ -57,7 +77,10 @@ class Manner:
 
 def response_format(rung: str, schema: dict[str, Any]) -> dict[str, Any] | None:
     if rung == "json-schema":
-        return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
+        return {
+            "type": "json_schema",
+            "json_schema": {"name": "reply", "schema": schema, "strict": True},
+        }
     if rung == "json-object-schema":
         return {"type": "json_object", "schema": schema}
     return {"type": "json_object"} if rung == "json-object" else None
@@ -75,20 +98,26 @@ class Endpoint:
     client: openai.OpenAI = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        limits = httpx2.Limits(max_connections=self.connections + 2, max_keepalive_connections=self.connections + 2)
+        limits = httpx2.Limits(
+            max_connections=self.connections + 2, max_keepalive_connections=self.connections + 2
+        )
         # A redirect would carry prompts, if not the key, to a host that the user did not name.
         transport = openai.DefaultHttpx2Client(
-            limits=limits, follow_redirects=False, timeout=httpx2.Timeout(self.timeout, connect=min(10.0, self.timeout))
+            limits=limits,
+            follow_redirects=False,
+            timeout=httpx2.Timeout(self.timeout, connect=min(10.0, self.timeout)),
         )
-        self.client = openai.OpenAI(base_url=self.base_url, api_key=self.key or "none", max_retries=0, http_client=transport)
+        self.client = openai.OpenAI(
+            base_url=self.base_url, api_key=self.key or "none", max_retries=0, http_client=transport
+        )
 
     @property
     def name(self) -> str:
         """The endpoint in the journal: a hash, since an address may tell more than it should."""
         parts = urlsplit(self.base_url)
-        return hashlib.sha256(f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path.rstrip('/')} {self.model}".encode()).hexdigest()[
-            :16
-        ]
+        return hashlib.sha256(
+            f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path.rstrip('/')} {self.model}".encode()
+        ).hexdigest()[:16]
 
     def redact(self, text: str) -> str:
         """The text without the key, should a server say it back."""
@@ -107,19 +136,30 @@ class Endpoint:
         except (openai.APITimeoutError, httpx2.TimeoutException):
             raise Failed("transient", f"no answer within {self.timeout:g} s") from None
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            raise Failed("transient", self.told(f"no connection ({error.__cause__ or error})")) from None
+            raise Failed(
+                "transient", self.told(f"no connection ({error.__cause__ or error})")
+            ) from None
 
     def _exchange(self, body: dict[str, Any]) -> bytes:
         """The raw response. The time-out holds for the whole of it, however slowly it drips."""
         known = {
             name: body[name]
-            for name in ("messages", "temperature", "top_p", "max_tokens", "max_completion_tokens", "response_format")
+            for name in (
+                "messages",
+                "temperature",
+                "top_p",
+                "max_tokens",
+                "max_completion_tokens",
+                "response_format",
+            )
             if name in body
         }
         extra = {name: value for name, value in body.items() if name not in known}
         started = time.monotonic()
         chunks, size = [], 0
-        with self.client.chat.completions.with_streaming_response.create(model=self.model, **known, extra_body=extra or None) as response:
+        with self.client.chat.completions.with_streaming_response.create(
+            model=self.model, **known, extra_body=extra or None
+        ) as response:
             for chunk in response.iter_bytes():
                 chunks.append(chunk)
                 size += len(chunk)
@@ -135,10 +175,17 @@ class Endpoint:
             choice = content["choices"][0]
             text = choice["message"].get("content")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-            raise Failed("transient", self.told(f"the response is no chat completion: {raw[:120].decode(errors='replace')!r}")) from None
+            raise Failed(
+                "transient",
+                self.told(
+                    f"the response is no chat completion: {raw[:120].decode(errors='replace')!r}"
+                ),
+            ) from None
         return self.counted(content, choice, text, body)
 
-    def counted(self, content: dict[str, Any], choice: dict[str, Any], text: Any, body: dict[str, Any]) -> Answer:
+    def counted(
+        self, content: dict[str, Any], choice: dict[str, Any], text: Any, body: dict[str, Any]
+    ) -> Answer:
         """The answer with its usage; where the server counted nothing, with an estimate."""
         text = self.redact(text) if isinstance(text, str) else None
         usage = content.get("usage") or {}
@@ -151,7 +198,13 @@ class Endpoint:
         if (choice.get("message") or {}).get("refusal"):
             finish = "content_filter"
         return Answer(
-            text, str(finish) if finish else None, self.redact(str(model)), int(prompt or 0), int(completion or 0), int(cached), estimated
+            text,
+            str(finish) if finish else None,
+            self.redact(str(model)),
+            int(prompt or 0),
+            int(completion or 0),
+            int(cached),
+            estimated,
         )
 
     def failure(self, error: openai.APIStatusError) -> Failed:
@@ -161,8 +214,12 @@ class Endpoint:
             return Failed("run", f"HTTP {status}: the server sends us elsewhere", status)
         if status in TRANSIENT or status >= 500:
             scope = "run" if code in NO_MONEY else "transient"
-            return Failed(scope, words, status, rate_limiter.retry_after(error.response.headers), error.param)
-        return Failed("request" if status in THIS_REQUEST else "run", words, status, None, error.param)
+            return Failed(
+                scope, words, status, rate_limiter.retry_after(error.response.headers), error.param
+            )
+        return Failed(
+            "request" if status in THIS_REQUEST else "run", words, status, None, error.param
+        )
 
 
 def _words(error: openai.APIStatusError) -> str:
@@ -172,15 +229,25 @@ def _words(error: openai.APIStatusError) -> str:
         if isinstance(body, dict) and body.get(name):
             body = body[name]
             break
-    text = body if isinstance(body, str) else json.dumps(body) if body else error.response.reason_phrase or "no reason given"
+    text = (
+        body
+        if isinstance(body, str)
+        else json.dumps(body)
+        if body
+        else error.response.reason_phrase or "no reason given"
+    )
     return " ".join(text.split())[:300]
 
 
-PROBE = response_parsing.shape(zorvel="string")  # a name that no model hits on without being made to
+PROBE = response_parsing.shape(
+    zorvel="string"
+)  # a name that no model hits on without being made to
 GREETING = ({"role": "user", "content": "Say hello. Reply in JSON."},)
 
 
-def probe(ask: Any, sampling: Mapping[str, Any], rungs: Sequence[str] = RUNGS) -> tuple[Manner, list[Answer]]:
+def probe(
+    ask: Any, sampling: Mapping[str, Any], rungs: Sequence[str] = RUNGS
+) -> tuple[Manner, list[Answer]]:
     """Find out how an endpoint wants to be asked: at most a handful of calls of a few tokens.
 
     The first form that is enforced is taken (its reply has a field that only the schema names), else the first
@@ -204,7 +271,9 @@ def probe(ask: Any, sampling: Mapping[str, Any], rungs: Sequence[str] = RUNGS) -
     return replace(accepted or manner, drop=manner.drop, limit=manner.limit), spent
 
 
-def _try(ask: Any, manner: Manner, sampling: Mapping[str, Any], last: bool) -> tuple[Answer | None, Manner]:
+def _try(
+    ask: Any, manner: Manner, sampling: Mapping[str, Any], last: bool
+) -> tuple[Answer | None, Manner]:
     """The answer in this form, or None where it is refused, and the manner without refused parameters."""
     for _ in range(4):
         body = manner.body(GREETING, PROBE, {"seed": 0, **sampling, "max_tokens": 64})

@@ -14,7 +14,7 @@ import threading
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fletching.errors import Refused
+from fletching.errors import InputError
 
 NAME = "answers.jsonl"
 
@@ -94,7 +94,9 @@ class Journal:
             place = self.end
             written = os.write(self.file, line)
             self.end += written
-            if written < len(line):  # a disk that is full: the torn line is cut off when it is opened again
+            if written < len(
+                line
+            ):  # a disk that is full: the torn line is cut off when it is opened again
                 raise OSError(28, os.strerror(28), self.path)
             mine = self.end
         with self.syncing:  # one sync does for all that were written before it
@@ -112,8 +114,9 @@ class Journal:
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Refused(
-                f"another synthgen writes to the journal {self.folder}", "wait for it, or give this one its own --journal DIR"
+            raise InputError(
+                f"another synthgen writes to the journal {self.folder}",
+                "wait for it, or give this one its own --journal DIR",
             ) from None
         if new:
             for folder in (self.folder, os.path.dirname(os.path.abspath(self.folder))):
@@ -138,4 +141,7 @@ class Journal:
             else:
                 self.notes.append(content["note"])
         except (ValueError, KeyError, TypeError):
-            raise Refused(f"{self.path}, line {number:,} is damaged", "delete that line: its request is asked again") from None
+            raise InputError(
+                f"{self.path}, line {number:,} is damaged",
+                "delete that line: its request is asked again",
+            ) from None

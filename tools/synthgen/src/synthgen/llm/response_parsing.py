@@ -49,7 +49,13 @@ def told(schema: dict[str, Any]) -> str:
 
 def _sketch(schema: dict[str, Any]) -> str:
     if schema["type"] == "object":
-        return "{" + ", ".join(f'"{name}": {_sketch(field)}' for name, field in schema["properties"].items()) + "}"
+        return (
+            "{"
+            + ", ".join(
+                f'"{name}": {_sketch(field)}' for name, field in schema["properties"].items()
+            )
+            + "}"
+        )
     if schema["type"] == "array":
         return f"[{_sketch(schema['items'])}, ...]"
     return {"string": '"..."', "integer": "0"}[schema["type"]]
@@ -68,7 +74,9 @@ def read(text: str | None, finish: str | None, schema: dict[str, Any]) -> dict[s
     text = THOUGHT.sub("", text)
     wrong: Unusable | None = None
     for found in _candidates(text):
-        if isinstance(found, list) and len(schema["required"]) == 1:  # the list itself instead of {"name": list}
+        if (
+            isinstance(found, list) and len(schema["required"]) == 1
+        ):  # the list itself instead of {"name": list}
             found = {schema["required"][0]: found}
         problem = mismatch(found, schema)
         if problem is None:
@@ -109,14 +117,21 @@ def mismatch(value: Any, schema: dict[str, Any], where: str = "the reply") -> st
         for name in schema["required"]:
             if name not in value:
                 return f'{where} has no "{name}"'
-        problems = (mismatch(value[name], field, f'"{name}"') for name, field in schema["properties"].items())
+        problems = (
+            mismatch(value[name], field, f'"{name}"')
+            for name, field in schema["properties"].items()
+        )
         return next((problem for problem in problems if problem), None)
     if kind == "array":
         if not isinstance(value, list):
             return f"{where} is no list"
         problems = (mismatch(item, schema["items"], f"an item of {where}") for item in value)
         return next((problem for problem in problems if problem), None)
-    fits = isinstance(value, str) if kind == "string" else isinstance(value, int) and not isinstance(value, bool)
+    fits = (
+        isinstance(value, str)
+        if kind == "string"
+        else isinstance(value, int) and not isinstance(value, bool)
+    )
     return None if fits else f"{where} is no {'text' if kind == 'string' else 'whole number'}"
 
 
@@ -135,7 +150,9 @@ def _whole_items(text: str, schema: dict[str, Any]) -> dict[str, Any] | None:
         except (ValueError, RecursionError):
             break
         # A number or a word at the very end may itself be cut; a quotation or bracket has been closed.
-        if mismatch(item, field["items"]) is not None or (at == len(text) and not isinstance(item, str | list | dict)):
+        if mismatch(item, field["items"]) is not None or (
+            at == len(text) and not isinstance(item, str | list | dict)
+        ):
             break
         items.append(item)
     return {name: items} if items else None

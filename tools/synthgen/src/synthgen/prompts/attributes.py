@@ -8,12 +8,17 @@ from collections.abc import Mapping, Sequence
 from fletching import seeded_random
 from synthgen.prompts.library import Language
 
-LENGTH = re.compile(r"(?:(less than|at least|at most|about) )?(\d+)(?: (?:to|-) (\d+))?(?: words)?", re.ASCII)
+LENGTH = re.compile(
+    r"(?:(less than|at least|at most|about) )?(\d+)(?: (?:to|-) (\d+))?(?: words)?", re.ASCII
+)
 
 
 def sample(axes: Mapping[str, Sequence[str]], seed: int, slot: str) -> dict[str, str]:
     """One value of each axis, uniformly. Each axis has a draw of its own, so that adding one changes no other."""
-    return {axis: values[next(seeded_random.numbers(seed, f"{slot}/{axis}")) % len(values)] for axis, values in axes.items()}
+    return {
+        axis: values[next(seeded_random.numbers(seed, f"{slot}/{axis}")) % len(values)]
+        for axis, values in axes.items()
+    }
 
 
 def language(table: Sequence[Language], seed: int, slot: str) -> Language:
@@ -30,7 +35,9 @@ def language(table: Sequence[Language], seed: int, slot: str) -> Language:
 def pair(table: Sequence[Language], seed: int, slot: str) -> tuple[Language, Language]:
     """Two different languages by weight."""
     first = language(table, seed, slot)
-    return first, language([entry for entry in table if entry.code != first.code], seed, slot + "/target")
+    return first, language(
+        [entry for entry in table if entry.code != first.code], seed, slot + "/target"
+    )
 
 
 def chosen(items: Sequence[str], count: int, seed: int, slot: str) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import xxhash
 
-from fletching.errors import Refused, Usage
+from fletching.errors import InputError, UsageError
 
 PLACE = re.compile(r"\{([a-z_]+)\}")
 
@@ -53,12 +53,18 @@ class Materials:
         known = {entry.name for entry in self.own.iterdir()}
         if self.folder:
             if not self.folder.is_dir():
-                raise Usage(f"--prompts {folder} is no folder", "synthgen --export-prompts DIR makes one with all files to edit")
-            self.replaced = sorted(entry.name for entry in self.folder.iterdir() if not entry.name.startswith("."))
+                raise UsageError(
+                    f"--prompts {folder} is no folder",
+                    "synthgen --export-prompts DIR makes one with all files to edit",
+                )
+            self.replaced = sorted(
+                entry.name for entry in self.folder.iterdir() if not entry.name.startswith(".")
+            )
             stray = [name for name in self.replaced if name not in known]
             if stray:
-                raise Usage(
-                    f"--prompts {folder} holds {stray[0]}, which is none of our files", "name it as one of " + ", ".join(sorted(known))
+                raise UsageError(
+                    f"--prompts {folder} holds {stray[0]}, which is none of our files",
+                    "name it as one of " + ", ".join(sorted(known)),
                 )
         else:
             self.replaced = []
@@ -73,25 +79,30 @@ class Materials:
         """What stands in the lineage for replaced files; None where all are ours."""
         if not self.replaced:
             return None
-        return xxhash.xxh3_64_hexdigest(json.dumps({name: self.text(name) for name in self.replaced}, sort_keys=True).encode())
+        return xxhash.xxh3_64_hexdigest(
+            json.dumps({name: self.text(name) for name in self.replaced}, sort_keys=True).encode()
+        )
 
     def template(self, name: str, places: set[str]) -> str:
         """A prompt, which may name these places and no others."""
         text = self.text(name + ".md").strip()
         wrong = sorted(set(PLACE.findall(text)) - places)
         if wrong:
-            raise Refused(
-                f"{name}.md names {{{wrong[0]}}}, which nothing fills", "use " + ", ".join(f"{{{place}}}" for place in sorted(places))
+            raise InputError(
+                f"{name}.md names {{{wrong[0]}}}, which nothing fills",
+                "use " + ", ".join(f"{{{place}}}" for place in sorted(places)),
             )
         if "{format}" not in text:
-            raise Refused(f"{name}.md has no {{format}}", "put {format} where the form of the reply is told")
+            raise InputError(
+                f"{name}.md has no {{format}}", "put {format} where the form of the reply is told"
+            )
         return text
 
     def lines(self, name: str) -> list[str]:
         found = [line.strip() for line in self.text(name).splitlines()]
         found = [line for line in found if line and not line.startswith("#")]
         if not found:
-            raise Refused(f"{name} is empty", "give it one item a line")
+            raise InputError(f"{name} is empty", "give it one item a line")
         return found
 
     @cached_property
@@ -101,9 +112,18 @@ class Materials:
         for group, axes in content.items():
             for axis, values in axes.items():
                 if not re.fullmatch("[a-z_]+", axis):
-                    raise Refused(f"axes.json: {group} has the axis {axis!r}", "name it in lower case, with _ for blanks")
-                if not isinstance(values, list) or not values or not all(isinstance(value, str) and value for value in values):
-                    raise Refused(f"axes.json: {group}.{axis} is no list of texts", 'write ["one", "two"]')
+                    raise InputError(
+                        f"axes.json: {group} has the axis {axis!r}",
+                        "name it in lower case, with _ for blanks",
+                    )
+                if (
+                    not isinstance(values, list)
+                    or not values
+                    or not all(isinstance(value, str) and value for value in values)
+                ):
+                    raise InputError(
+                        f"axes.json: {group}.{axis} is no list of texts", 'write ["one", "two"]'
+                    )
         return content
 
     def languages(self, name: str = "languages.tsv") -> list[Language]:
@@ -115,7 +135,10 @@ class Materials:
                 code, full, scripts, weight = parts
                 found.append(Language(code, full, tuple(scripts.split(",")), float(weight)))
             except ValueError:
-                raise Refused(f"{name}, line {number}: not code, name, scripts, weight", "separate four columns by tabs") from None
+                raise InputError(
+                    f"{name}, line {number}: not code, name, scripts, weight",
+                    "separate four columns by tabs",
+                ) from None
         return found
 
     def prices(self, path: str | None) -> dict[str, dict[str, float]]:
@@ -126,15 +149,16 @@ class Materials:
             content = json.loads(Path(path).read_text("utf-8"))
             return dict(content.get("models", content))
         except (ValueError, AttributeError, TypeError):
-            raise Usage(
-                f"--prices {path} is no price table", 'write {"NAME": {"input": 0.15, "output": 0.6}} in dollars a million tokens'
+            raise UsageError(
+                f"--prices {path} is no price table",
+                'write {"NAME": {"input": 0.15, "output": 0.6}} in dollars a million tokens',
             ) from None
 
     def _json(self, name: str) -> Any:
         try:
             return json.loads(self.text(name))
         except ValueError as error:
-            raise Refused(f"{name} is no JSON: {error}", "correct it") from None
+            raise InputError(f"{name} is no JSON: {error}", "correct it") from None
 
     def export(self, folder: str) -> list[str]:
         """Copy every file to a folder, to be edited."""
@@ -142,7 +166,9 @@ class Materials:
         names = sorted(entry.name for entry in self.own.iterdir())
         taken = [name for name in names if os.path.exists(os.path.join(folder, name))]
         if taken:
-            raise Usage(f"--export-prompts: {folder} holds {taken[0]} already", "name a new folder")
+            raise UsageError(
+                f"--export-prompts: {folder} holds {taken[0]} already", "name a new folder"
+            )
         for name in names:
             Path(folder, name).write_text(self.text(name), "utf-8")
         return names

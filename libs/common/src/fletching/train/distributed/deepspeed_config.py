@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fletching import config
-from fletching.errors import Usage
+from fletching.errors import UsageError
 from fletching.train.distributed import process_group
 
 STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
@@ -39,23 +39,36 @@ PASS = {
 def check(options: Any) -> None:
     """Raises Usage where --deepspeed cannot be what was meant."""
     if options.fsdp:
-        raise Usage(f"--fsdp and {FLAG} both share the weights out", "leave one of them out")
-    if process_group.count() == 1:
-        raise Usage(f"{FLAG} shares out among processes, and this is the only one", "start it by torchrun, or leave it out")
+        raise UsageError(f"--fsdp and {FLAG} both share the weights out", "leave one of them out")
+    if process_group.world_size() == 1:
+        raise UsageError(
+            f"{FLAG} shares out among processes, and this is the only one",
+            "start it by torchrun, or leave it out",
+        )
     read(options.deepspeed, options)
 
 
 def read(given: str, options: Any) -> dict[str, Any]:
     """DeepSpeed's config for `given`, the value of --deepspeed. Raises Usage."""
     if importlib.util.find_spec("deepspeed") is None:
-        raise Usage(f"{FLAG}: deepspeed is not installed", "pip install 'deepspeed>=0.19.8', or pass --fsdp, which saves the same memory")
-    found = {"zero_optimization": {"stage": STAGES[given]}} if given in STAGES else _of_file(given, options)
+        raise UsageError(
+            f"{FLAG}: deepspeed is not installed",
+            "pip install 'deepspeed>=0.19.8', or pass --fsdp, which saves the same memory",
+        )
+    found = (
+        {"zero_optimization": {"stage": STAGES[given]}}
+        if given in STAGES
+        else _of_file(given, options)
+    )
     zero = SHARED | found.get("zero_optimization", {})
     stage = zero.get("stage", 0)
     if stage not in STAGES.values():
-        raise Usage(f"{given}: zero_optimization.stage is {stage}", f"write 1, 2 or 3; without sharing anything out, leave {FLAG} out")
+        raise UsageError(
+            f"{given}: zero_optimization.stage is {stage}",
+            f"write 1, 2 or 3; without sharing anything out, leave {FLAG} out",
+        )
     if zero["overlap_comm"] and stage != 2:
-        raise Usage(
+        raise UsageError(
             f"{given}: zero_optimization.overlap_comm needs stage 2, and the stage is {stage}",
             "leave it out: several passes make an update",
         )
@@ -65,19 +78,38 @@ def read(given: str, options: Any) -> dict[str, Any]:
 def _of_file(path: str, options: Any) -> dict[str, Any]:
     try:
         given = config.read(path, FLAG)
-    except Usage as error:
-        raise Usage(error.what, f"{error.fix}; {FLAG} takes {', '.join(STAGES)} or a DeepSpeed config") from None
+    except UsageError as error:
+        raise UsageError(
+            error.what, f"{error.fix}; {FLAG} takes {', '.join(STAGES)} or a DeepSpeed config"
+        ) from None
     ours = _ours(options)
     kept: dict[str, Any] = {}
     for key, value in leaves(given):
-        flag, own = next(((flag, own) for name, (flag, own) in ours.items() if key == name or key.startswith(name + ".")), ("", None))
+        flag, own = next(
+            (
+                (flag, own)
+                for name, (flag, own) in ours.items()
+                if key == name or key.startswith(name + ".")
+            ),
+            ("", None),
+        )
         if value == "auto" or (flag and value == own and key in ours):
             continue
         if flag:
-            told = f", {flag} is {json.dumps(own)}" if key in ours and own not in (None, False) else f", which is for {flag} to say"
-            raise Usage(f"{path}: {key} is {json.dumps(value)}{told}", f'leave {key} out of {path}, or write "auto"')
+            told = (
+                f", {flag} is {json.dumps(own)}"
+                if key in ours and own not in (None, False)
+                else f", which is for {flag} to say"
+            )
+            raise UsageError(
+                f"{path}: {key} is {json.dumps(value)}{told}",
+                f'leave {key} out of {path}, or write "auto"',
+            )
         if key not in PASS and key.split(".")[0] not in PASS:
-            raise Usage(f"{path}: {key} is {json.dumps(value)}, which is not tried here: the gradient may be another", f"leave {key} out")
+            raise UsageError(
+                f"{path}: {key} is {json.dumps(value)}, which is not tried here: the gradient may be another",
+                f"leave {key} out",
+            )
         put(kept, key, value)
     return kept
 

@@ -39,7 +39,9 @@ def layers(model: nn.Module) -> list[nn.Module]:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    return any(isinstance(parameter, DTensor) or is_zero3(parameter) for parameter in model.parameters())
+    return any(
+        isinstance(parameter, DTensor) or is_zero3(parameter) for parameter in model.parameters()
+    )
 
 
 def is_zero3(value: Any) -> bool:
@@ -81,7 +83,9 @@ def like(value: Tensor, template: Tensor) -> Tensor:
 
 def trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Parameters that training changes; of tied ones the first name."""
-    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+    return (
+        (name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad
+    )
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -109,12 +113,17 @@ def put_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any])
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def placed(number: int, value: Any) -> Any:
-        moment = isinstance(value, Tensor) and value.shape == parameters[number].shape and value.dim()
+        moment = (
+            isinstance(value, Tensor) and value.shape == parameters[number].shape and value.dim()
+        )
         return like(value, parameters[number]) if moment else value
 
     optimizer.load_state_dict(_mapped(state, placed))
 
 
 def _mapped(state: dict[str, Any], change: Callable[[int, Any], Any]) -> dict[str, Any]:
-    kept = {number: {name: change(number, value) for name, value in values.items()} for number, values in state["state"].items()}
+    kept = {
+        number: {name: change(number, value) for name, value in values.items()}
+        for number, values in state["state"].items()
+    }
     return {**state, "state": kept}

@@ -16,43 +16,47 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from fletching.errors import Refused
+from fletching.errors import InputError
 
 Value = TypeVar("Value")
 
-PATIENCE = timedelta(hours=24)  # the first process may read, evaluate or save that long while others wait
-THE_FIRST_SPEAKS = 20  # seconds that the others leave it for saying what is wrong, before the processes have met
+PATIENCE = timedelta(
+    hours=24
+)  # the first process may read, evaluate or save that long while others wait
+THE_FIRST_SPEAKS = (
+    20  # seconds that the others leave it for saying what is wrong, before the processes have met
+)
 
 
-def count() -> int:
+def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def number() -> int:
+def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def local() -> int:
+def local_rank() -> int:
     """The number of this process on its machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def first() -> bool:
-    return number() == 0
+def is_main() -> bool:
+    return rank() == 0
 
 
-def wait() -> None:
+def barrier() -> None:
     """Until all have come here."""
-    if count() == 1:
+    if world_size() == 1:
         return
     import torch
 
     torch.distributed.all_reduce(torch.zeros(1))
 
 
-def shared(value: Value) -> Value:
+def broadcast(value: Value) -> Value:
     """The first process's value, in all of them. It travels as a Python object: small ones only."""
-    if count() == 1:
+    if world_size() == 1:
         return value
     import torch
 
@@ -62,10 +66,10 @@ def shared(value: Value) -> Value:
 
 
 @contextmanager
-def first_alone() -> Iterator[None]:
+def rank_zero_output() -> Iterator[None]:
     """Until the processes have met, all would say the same (wrong usage, help): the first one says it."""
     spoken, standard = sys.stdout, sys.stderr
-    if not first():
+    if not is_main():
         sys.stdout = sys.stderr = open(os.devnull, "w")
     try:
         yield
@@ -74,22 +78,31 @@ def first_alone() -> Iterator[None]:
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def connect() -> Iterator[None]:
     """Connect the processes: gloo between CPUs, nccl between GPUs. Raises SystemExit, in silence, in all
     processes but the first that failed."""
-    if count() == 1:
+    if world_size() == 1:
         yield
         return
     import torch
     from torch import distributed as dist
 
-    store, rank, ranks = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))
+    store, rank_in_store, size = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    if torch.cuda.is_available() and local() < torch.cuda.device_count():
-        torch.cuda.set_device(local())
-    dist.init_process_group(backend, store=dist.PrefixStore("run", store), rank=rank, world_size=ranks, timeout=PATIENCE)
-    if dist.get_world_size() != count():
-        raise Refused(f"{dist.get_world_size()} processes met, WORLD_SIZE says {count()}", "start all of them by one torchrun")
+    if torch.cuda.is_available() and local_rank() < torch.cuda.device_count():
+        torch.cuda.set_device(local_rank())
+    dist.init_process_group(
+        backend,
+        store=dist.PrefixStore("run", store),
+        rank=rank_in_store,
+        world_size=size,
+        timeout=PATIENCE,
+    )
+    if dist.get_world_size() != world_size():
+        raise InputError(
+            f"{dist.get_world_size()} processes met, WORLD_SIZE says {world_size()}",
+            "start all of them by one torchrun",
+        )
     sys.stderr = sys.__stderr__  # what fails from here on may fail in one process alone
     try:
         yield
@@ -98,19 +111,19 @@ def together() -> Iterator[None]:
         if _claimed(store):
             raise
         raise SystemExit(getattr(error, "code", 1)) from None
-    wait()
+    barrier()
 
 
-def leave(code: int) -> None:
+def exit_rank(code: int) -> None:
     """End this process, one of several, as it is.
 
     The group is never taken down: the destructor of gloo's, run under Python's lock, joins a thread that
     may itself wait for that lock to release a tensor, and both wait for ever (torch 2.13).
     """
-    if count() > 1:
+    if world_size() > 1:
         sys.stdout.flush()
         sys.stderr.flush()
-        if code and not first() and not _met():
+        if code and not is_main() and not _met():
             # torchrun ends all as soon as one has failed. It shall be the first: the others were silent.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(THE_FIRST_SPEAKS)

@@ -26,13 +26,17 @@ LOSSES = {
     "symmetric": functools.partial(losses.infonce, symmetric=True, temperature=0.1),
     "positives": functools.partial(losses.infonce, candidates="positives"),
     "own": functools.partial(losses.infonce, candidates="own"),
-    "query-negatives": functools.partial(losses.infonce, query_negatives=True, similarity="dot", temperature=1.0),
+    "query-negatives": functools.partial(
+        losses.infonce, query_negatives=True, similarity="dot", temperature=1.0
+    ),
     "triplet": functools.partial(losses.triplet, margin=0.7),
     "kl": functools.partial(losses.kl, teacher_temperature=0.5),
     "infonce+kl": functools.partial(losses.infonce_kl, kl_weight=0.3),
     "margin-mse": losses.margin_mse,
     "cosent": losses.cosent,
-    "matryoshka": functools.partial(losses.matryoshka, loss=losses.infonce, dims=(4, 12), weights=(1, 2)),
+    "matryoshka": functools.partial(
+        losses.matryoshka, loss=losses.infonce, dims=(4, 12), weights=(1, 2)
+    ),
 }
 RATE = 0.05  # of the SGD steps
 ZERO = {"zero1": 1, "zero2": 2, "zero3": 3}
@@ -64,7 +68,9 @@ class Toy(nn.Module):
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.tokens = nn.Embedding(50, 12)
-        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(12, 12), nn.GELU(), nn.Dropout(dropout)) for _ in range(3))
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(12, 12), nn.GELU(), nn.Dropout(dropout)) for _ in range(3)
+        )
         self.head = nn.Linear(12, 12)
         self.register_buffer("scale", torch.tensor(1.5))
 
@@ -106,15 +112,23 @@ def batch(seed: int, rows: int) -> dict[str, Tensor]:
 
 
 def flat(tensors: Iterable[Tensor | None], like: Iterable[Tensor]) -> Tensor:
-    shapes = [getattr(template, "ds_shape", template.shape) for template in like]  # ZeRO-3 leaves an empty tensor
-    whole = [torch.zeros(shape) if tensor is None else fsdp.whole(tensor) for tensor, shape in zip(tensors, shapes)]
+    shapes = [
+        getattr(template, "ds_shape", template.shape) for template in like
+    ]  # ZeRO-3 leaves an empty tensor
+    whole = [
+        torch.zeros(shape) if tensor is None else fsdp.whole(tensor)
+        for tensor, shape in zip(tensors, shapes)
+    ]
     return torch.cat([tensor.flatten() for tensor in whole])
 
 
 def compute(toy: nn.Module, case: Case, **settings: Any) -> Found:
     """The first update's loss and gradient, and the weights after two updates by SGD."""
     parameters = list(toy.parameters())
-    trained, head = parameters[:-2], parameters[-2:]  # no gradient reaches the head, so no decay may either
+    trained, head = (
+        parameters[:-2],
+        parameters[-2:],
+    )  # no gradient reaches the head, so no decay may either
     groups = [{"params": trained}, {"params": head, "weight_decay": 0.5}]
     optimizer = torch.optim.SGD(groups, lr=RATE, momentum=FORGETS)
     if case.wrapper in ZERO:
@@ -134,8 +148,18 @@ def compute(toy: nn.Module, case: Case, **settings: Any) -> Found:
         optimizer.step()
         if update == 0:
             states = optimizer.state_dict()["state"]
-            gradient = flat([states.get(number, {}).get("momentum_buffer") for number in range(len(parameters))], parameters)
-    return Found(sum(values[: case.accumulate]) / case.accumulate, gradient, flat(parameters, parameters).detach())
+            gradient = flat(
+                [
+                    states.get(number, {}).get("momentum_buffer")
+                    for number in range(len(parameters))
+                ],
+                parameters,
+            )
+    return Found(
+        sum(values[: case.accumulate]) / case.accumulate,
+        gradient,
+        flat(parameters, parameters).detach(),
+    )
 
 
 def expected(case: Case) -> Found:
@@ -144,7 +168,9 @@ def expected(case: Case) -> Found:
 
 def wrapped(toy: nn.Module, wrapper: str) -> nn.Module:
     if wrapper == "ddp":
-        return nn.parallel.DistributedDataParallel(toy, find_unused_parameters=True, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(
+            toy, find_unused_parameters=True, broadcast_buffers=False
+        )
     if wrapper == "fsdp":
         fsdp.shard(toy, torch.device("cpu"))
         assert fsdp.is_sharded(toy)
@@ -155,20 +181,39 @@ def engine(toy: nn.Module, optimizer: torch.optim.Optimizer, stage: int) -> Any:
     """As the trainer makes it; in stage 3 without the small parameters that DeepSpeed leaves whole."""
     shared = deepspeed_config.SHARED | {"stage": stage, "stage3_param_persistence_threshold": 0}
     settings = deepspeed_config.BASE | {"zero_optimization": shared, "gradient_clipping": 0.0}
-    value = toy({"input_ids": torch.ones(1, 4, dtype=torch.long), "attention_mask": torch.ones(1, 4)})["sentence_embedding"]
-    return deepspeed_engine.Engine(toy, optimizer, settings, deepspeed_engine.reached(toy, value), lambda norm: norm)
+    value = toy(
+        {"input_ids": torch.ones(1, 4, dtype=torch.long), "attention_mask": torch.ones(1, 4)}
+    )["sentence_embedding"]
+    return deepspeed_engine.DeepSpeedEngine(
+        toy, optimizer, settings, deepspeed_engine.reached(toy, value), lambda norm: norm
+    )
 
 
 def one_rank(rank: int, ranks: int, folder: str, cases: list[Case]) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo", RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks))
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1",
+        GLOO_SOCKET_IFNAME="lo",
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(ranks),
+    )
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet-{ranks}", rank=rank, world_size=ranks)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet-{ranks}", rank=rank, world_size=ranks
+    )
     for case in cases:
-        found = compute(wrapped(model(), case.wrapper), case, batch_tokens=case.batch_tokens, keep_tokens=case.keep)
+        found = compute(
+            wrapped(model(), case.wrapper),
+            case,
+            batch_tokens=case.batch_tokens,
+            keep_tokens=case.keep,
+        )
         torch.save(tuple(found), name(folder, case, rank))
     torch.distributed.barrier()
-    os._exit(0)  # gloo's destructor may wait for ever on a thread that waits for Python's lock (torch 2.13)
+    os._exit(
+        0
+    )  # gloo's destructor may wait for ever on a thread that waits for Python's lock (torch 2.13)
 
 
 def name(folder: Any, case: Case, rank: int) -> str:
@@ -179,7 +224,9 @@ def gather(cases: list[Case], folder: Path) -> None:
     for ranks in sorted({case.ranks for case in cases}):
         chosen = [case for case in cases if case.ranks == ranks]
         # Forked from the tests' own server, which has torch; spawned ones would import it each.
-        torch.multiprocessing.start_processes(one_rank, (ranks, str(folder), chosen), nprocs=ranks, start_method="forkserver")
+        torch.multiprocessing.start_processes(
+            one_rank, (ranks, str(folder), chosen), nprocs=ranks, start_method="forkserver"
+        )
 
 
 def errors(case: Case, folder: Path) -> tuple[float, float]:
@@ -188,6 +235,11 @@ def errors(case: Case, folder: Path) -> tuple[float, float]:
     worst_gradient = worst_weights = 0.0
     for rank in range(case.ranks):
         found = Found(*torch.load(name(folder, case, rank), weights_only=True))
-        worst_gradient = max(worst_gradient, float((found.gradient - right.gradient).norm() / right.gradient.norm()))
-        worst_weights = max(worst_weights, float((found.weights - right.weights).norm() / (right.weights - start).norm()))
+        worst_gradient = max(
+            worst_gradient, float((found.gradient - right.gradient).norm() / right.gradient.norm())
+        )
+        worst_weights = max(
+            worst_weights,
+            float((found.weights - right.weights).norm() / (right.weights - start).norm()),
+        )
     return worst_gradient, worst_weights

@@ -1,7 +1,7 @@
 """The generated parts of the documentation, so that it cannot drift from what it describes.
 
-  python tests/docs.py           write them
-  python tests/docs.py --check   fail with a diff where they differ
+  python scripts/build_docs.py           write them
+  python scripts/build_docs.py --check   fail with a diff where they differ
 
 Generated: in schemas/*/v*/README.md the table of fields and one row; in tools/*/README.md what --help prints.
 They stand between `<!-- NAME -->` and `<!-- /NAME -->`.
@@ -31,10 +31,16 @@ def parts() -> Iterator[tuple[Path, str, str]]:
         yield page, "fields", fields_table(json.loads(path.read_text("utf-8")))
         yield page, "row", row_block(path.parent / "examples" / "full.jsonl")
     for path in sorted(ROOT.glob("tools/*/pyproject.toml")):
-        for command, entry in tomllib.loads(path.read_text("utf-8"))["project"].get("scripts", {}).items():
+        for command, entry in (
+            tomllib.loads(path.read_text("utf-8"))["project"].get("scripts", {}).items()
+        ):
             module = entry.split(":")[0]
             if (path.parent / "src" / (module.replace(".", "/") + ".py")).exists():
-                yield path.with_name("README.md"), "help", help_block(module, command, path.parent / "src")
+                yield (
+                    path.with_name("README.md"),
+                    "help",
+                    help_block(module, command, path.parent / "src"),
+                )
 
 
 def fields_table(schema: dict) -> str:
@@ -43,8 +49,12 @@ def fields_table(schema: dict) -> str:
         need = "**REQUIRED.** " if field.get("required") else ""
         null = "yes" if field["nullable"] else "no"
         kind = field["type"].replace("|", "\\|")
-        lines.append(f"| `{field['name']}` | `{kind}` | {null} | {need}{field['meaning']}{_promises(field)} |")
-    return "\n".join([f"**{schema['name']} {schema['version']}.** {schema['description']}", "", *lines])
+        lines.append(
+            f"| `{field['name']}` | `{kind}` | {null} | {need}{field['meaning']}{_promises(field)} |"
+        )
+    return "\n".join(
+        [f"**{schema['name']} {schema['version']}.** {schema['description']}", "", *lines]
+    )
 
 
 def _promises(field: dict) -> str:
@@ -63,7 +73,10 @@ def _promises(field: dict) -> str:
 
 def row_block(path: Path) -> str:
     row = json.loads(path.read_text("utf-8").splitlines()[0])
-    items = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in row.items())
+    items = ",\n".join(
+        f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}"
+        for name, value in row.items()
+    )
     return f"```json\n{{\n{items}\n}}\n```"
 
 
@@ -79,7 +92,9 @@ def help_block(module: str, command: str, source: Path) -> str:
 def renew(text: str, name: str, content: str) -> str:
     """`text` with the part `name` replaced; at the end where the marks do not stand yet."""
     block = f"<!-- {name} -->\n{content}\n<!-- /{name} -->"
-    renewed, found = re.subn(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _: block, text, flags=re.DOTALL)
+    renewed, found = re.subn(
+        rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _: block, text, flags=re.DOTALL
+    )
     return renewed if found else text.rstrip() + f"\n\n{block}\n"
 
 
@@ -98,12 +113,16 @@ def main(argv: list[str]) -> int:
     for page, (now, due) in found.items():
         name = str(page.relative_to(ROOT))
         if "--check" in argv:
-            sys.stdout.writelines(difflib.unified_diff(now.splitlines(True), due.splitlines(True), name, f"{name} (due)"))
+            sys.stdout.writelines(
+                difflib.unified_diff(
+                    now.splitlines(True), due.splitlines(True), name, f"{name} (due)"
+                )
+            )
         else:
             page.write_text(due, "utf-8")
             print(f"wrote {name}")
     if found and "--check" in argv:
-        print("generated parts differ; run: python tests/docs.py")
+        print("generated parts differ; run: python scripts/build_docs.py")
         return 1
     return 0
 

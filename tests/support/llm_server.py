@@ -21,7 +21,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 NOUNS = "river bridge garden engine letter winter market teacher window harbour valley orchard copper lantern forest meadow signal mirror anchor barrel castle desert feather glacier hammer island jacket kettle ladder marble needle oyster pepper quarry ribbon saddle temple umbrella velvet wagon".split()
-VERBS = "moves keeps finds holds brings follows shows repairs measures carries paints counts".split()
+VERBS = (
+    "moves keeps finds holds brings follows shows repairs measures carries paints counts".split()
+)
 
 
 def prose(count: int, source: random.Random) -> str:
@@ -43,10 +45,14 @@ def prose(count: int, source: random.Random) -> str:
 def author(body: dict[str, Any]) -> Any:
     """The object that a perfect model would reply with, by the prompt's last line (the sketch of the form)."""
     prompt = body["messages"][0]["content"]
-    source = random.Random(hashlib.sha256(json.dumps([body["messages"], body.get("seed")]).encode()).hexdigest())
+    source = random.Random(
+        hashlib.sha256(json.dumps([body["messages"], body.get("seed")]).encode()).hexdigest()
+    )
     asked = [int(n) for n in re.findall(r"(\d+) words", prompt)]
     document = asked[-1] if asked else 12
-    if re.search(r"has less than 5 words|of less than 10 words", prompt) and not re.search(r"about \d+ words long", prompt):
+    if re.search(r"has less than 5 words|of less than 10 words", prompt) and not re.search(
+        r"about \d+ words long", prompt
+    ):
         document = 8
     sketch = prompt.rsplit("\n", 1)[-1]
     if '"tasks"' in sketch:
@@ -61,16 +67,29 @@ def author(body: dict[str, Any]) -> Any:
         evidence = " ".join(passage.split()[:4])
         wanted = len(re.findall(r"^\d+\. ", prompt, re.MULTILINE))
         return {
-            "queries": [{"query": f"what {source.choice(VERBS)} {prose(4, source).lower()}", "evidence": evidence} for _ in range(wanted)]
+            "queries": [
+                {
+                    "query": f"what {source.choice(VERBS)} {prose(4, source).lower()}",
+                    "evidence": evidence,
+                }
+                for _ in range(wanted)
+            ]
         }
     if '"scores"' in sketch:
-        return {"scores": [source.randrange(11) for _ in re.findall(r"^Text \d+:", prompt, re.MULTILINE)]}
+        return {
+            "scores": [
+                source.randrange(11) for _ in re.findall(r"^Text \d+:", prompt, re.MULTILINE)
+            ]
+        }
     many = re.search(r"Write (\d+) (?:texts|other queries)", prompt)
     lists = re.findall(r'"(\w+)": \[', sketch)
     if lists:
         return {lists[0]: [prose(9, source) for _ in range(int(many[1]) if many else 1)]}
     fields = re.findall(r'"(\w+)": "', sketch)
-    return {name: prose(5 if name == "user_query" else 2 if "label" in name else document, source) for name in fields}
+    return {
+        name: prose(5 if name == "user_query" else 2 if "label" in name else document, source)
+        for name in fields
+    }
 
 
 class Server(ThreadingHTTPServer):
@@ -103,14 +122,18 @@ class Server(ThreadingHTTPServer):
             enforces,
             usage,
         )
-        self.asked: list[dict[str, Any]] = []  # bodies of chat requests but for probes, in order of arrival
+        self.asked: list[
+            dict[str, Any]
+        ] = []  # bodies of chat requests but for probes, in order of arrival
         self.answered: list[str] = []  # prompts whose whole answer was sent
         self.probes: list[str] = []  # forms in which the probe came
         self.headers: list[dict[str, str]] = []
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.polls_until_done = 1
-        self.work_off: Callable[[dict[str, Any]], None] | None = None  # in place of answering a batch
+        self.work_off: Callable[[dict[str, Any]], None] | None = (
+            None  # in place of answering a batch
+        )
         self.lock = threading.Lock()
         self.in_flight = self.most_in_flight = 0
 
@@ -119,7 +142,9 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def __enter__(self) -> Server:
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        threading.Thread(
+            target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        ).start()
         return self
 
     def __exit__(self, *failure: object) -> None:
@@ -131,7 +156,11 @@ class Server(ThreadingHTTPServer):
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         found = self.write(body)
-        text = found if isinstance(found, str) or found is None else json.dumps(found, ensure_ascii=False)
+        text = (
+            found
+            if isinstance(found, str) or found is None
+            else json.dumps(found, ensure_ascii=False)
+        )
         finish = "stop"
         if isinstance(found, tuple):
             text, finish = found
@@ -140,7 +169,13 @@ class Server(ThreadingHTTPServer):
             "object": "chat.completion",
             "created": 0,
             "model": "scripted-1",
-            "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}],
+            "choices": [
+                {
+                    "index": 0,
+                    "finish_reason": finish,
+                    "message": {"role": "assistant", "content": text},
+                }
+            ],
         }
         sent = sum(len(message["content"].split()) for message in body["messages"])
         return content | (
@@ -173,7 +208,11 @@ class Handler(BaseHTTPRequestHandler):
     def reply(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
-        for name, value in {"content-type": "application/json", "content-length": str(len(data)), **(headers or {})}.items():
+        for name, value in {
+            "content-type": "application/json",
+            "content-length": str(len(data)),
+            **(headers or {}),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
@@ -196,7 +235,13 @@ class Handler(BaseHTTPRequestHandler):
         form = form_of(body)
         if form in server.refuses:
             return self.reply(
-                server.refuses[form], {"error": {"message": f"response_format {form} is not supported", "param": "response_format"}}
+                server.refuses[form],
+                {
+                    "error": {
+                        "message": f"response_format {form} is not supported",
+                        "param": "response_format",
+                    }
+                },
             )
         if body["messages"][0]["content"].startswith("Say hello"):
             server.probes.append(form)
@@ -230,7 +275,11 @@ class Handler(BaseHTTPRequestHandler):
     def go_wrong(self, fault: Any, body: dict[str, Any]) -> None:
         data = json.dumps(self.server.complete(body)).encode()
         if isinstance(fault, dict):
-            return self.reply(fault["status"], fault.get("body", {"error": {"message": f"fault {fault['status']}"}}), fault.get("headers"))
+            return self.reply(
+                fault["status"],
+                fault.get("body", {"error": {"message": f"fault {fault['status']}"}}),
+                fault.get("headers"),
+            )
         if fault == "hang":
             time.sleep(5)
         elif fault == "cut":
@@ -257,7 +306,9 @@ class Handler(BaseHTTPRequestHandler):
     def upload(self, raw: bytes) -> None:
         head = f"content-type: {self.headers['content-type']}\r\n\r\n".encode()
         message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + raw)
-        [content] = [part.get_payload(decode=True) for part in message.iter_parts() if part.get_filename()]  # type: ignore[attr-defined]
+        [content] = [
+            part.get_payload(decode=True) for part in message.iter_parts() if part.get_filename()
+        ]  # type: ignore[attr-defined]
         name = f"file-{len(self.server.files)}"
         self.server.files[name] = content
         self.reply(
@@ -291,9 +342,18 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = self.path.split("?")[0].strip("/").split("/")
         if parts[-1] == "content":
-            return self.reply(200, self.server.files[parts[-2]], {"content-type": "application/octet-stream"})
+            return self.reply(
+                200, self.server.files[parts[-2]], {"content-type": "application/octet-stream"}
+            )
         if parts[-1] == "batches":
-            return self.reply(200, {"object": "list", "data": [self.shown(name) for name in self.server.batches], "has_more": False})
+            return self.reply(
+                200,
+                {
+                    "object": "list",
+                    "data": [self.shown(name) for name in self.server.batches],
+                    "has_more": False,
+                },
+            )
         self.server.batches[parts[-1]]["polls"] += 1
         return self.show_batch(parts[-1])
 
@@ -315,7 +375,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.asked.append(entry["body"])
             fault = self.server.fault(number, entry["body"])
             status, content = (
-                (fault["status"], fault.get("body", {"error": {"message": "no"}})) if fault else (200, self.server.complete(entry["body"]))
+                (fault["status"], fault.get("body", {"error": {"message": "no"}}))
+                if fault
+                else (200, self.server.complete(entry["body"]))
             )
             (bad if fault else good).append(
                 json.dumps(
@@ -330,6 +392,12 @@ class Handler(BaseHTTPRequestHandler):
         for name, lines in (("output_file_id", good), ("error_file_id", bad)):
             if lines:
                 batch[name] = f"{name}-{batch['id']}"
-                self.server.files[batch[name]] = "\n".join(reversed(lines)).encode()  # the service keeps no order
+                self.server.files[batch[name]] = "\n".join(
+                    reversed(lines)
+                ).encode()  # the service keeps no order
         batch["status"] = "completed"
-        batch["request_counts"] = {"total": len(good) + len(bad), "completed": len(good), "failed": len(bad)}
+        batch["request_counts"] = {
+            "total": len(good) + len(bad),
+            "completed": len(good),
+            "failed": len(bad),
+        }

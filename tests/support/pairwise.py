@@ -14,7 +14,11 @@ import xxhash
 def write_vectors(path: Path, vectors: dict[str, Iterable[float]]) -> str:
     """A `vectors` file that gives each text (prompt and all) this vector."""
     rows = [
-        {"text_hash": xxhash.xxh3_128_hexdigest(text.encode()), "vector": [float(x) for x in vector]} for text, vector in vectors.items()
+        {
+            "text_hash": xxhash.xxh3_128_hexdigest(text.encode()),
+            "vector": [float(x) for x in vector],
+        }
+        for text, vector in vectors.items()
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
@@ -41,11 +45,18 @@ def build_cross_encoder(folder: Path, tokenizer: str) -> str:
 
     words = transformers.AutoTokenizer.from_pretrained(tokenizer)
     settings = dict(
-        hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64, max_position_embeddings=128, num_labels=1
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        num_labels=1,
     )
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        network = transformers.BertForSequenceClassification(transformers.BertConfig(vocab_size=len(words), **settings))
+        network = transformers.BertForSequenceClassification(
+            transformers.BertConfig(vocab_size=len(words), **settings)
+        )
         torch.nn.init.normal_(network.bert.embeddings.word_embeddings.weight, std=1.0)
         torch.nn.init.normal_(network.classifier.weight, std=1.0)
     network.save_pretrained(folder)

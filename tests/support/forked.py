@@ -17,7 +17,9 @@ class Forked:
 
     def __init__(self, words: list[Any], err: Path) -> None:
         self.err = err
-        self.process = FORKS.Process(target=_child, args=([str(word) for word in words], str(err), environment()))
+        self.process = FORKS.Process(
+            target=_child, args=([str(word) for word in words], str(err), environment())
+        )
         self.process.start()
         self.pid: int = self.process.pid or 0
 

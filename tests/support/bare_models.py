@@ -6,7 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, vocab_size=300, max_position_embeddings=128)
+SIZES = dict(
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=64,
+    vocab_size=300,
+    max_position_embeddings=128,
+)
 GROUPED = SIZES | dict(num_key_value_heads=2, head_dim=8)
 
 
@@ -16,11 +23,19 @@ def configs() -> dict[str, Any]:
     ids = dict(pad_token_id=0, bos_token_id=1, eos_token_id=2)
     layer_types = ["sliding_attention", "full_attention"]
     return {
-        "gemma3": t.Gemma3TextConfig(**GROUPED, **ids, use_bidirectional_attention=True, sliding_window=64, layer_types=layer_types),
+        "gemma3": t.Gemma3TextConfig(
+            **GROUPED,
+            **ids,
+            use_bidirectional_attention=True,
+            sliding_window=64,
+            layer_types=layer_types,
+        ),
         "qwen3": t.Qwen3Config(**GROUPED, **ids),
         "mistral": t.MistralConfig(**GROUPED, **ids, sliding_window=None),
         "llama": t.LlamaConfig(**GROUPED, **ids),
-        "modernbert": t.ModernBertConfig(**SIZES, **ids, cls_token_id=1, sep_token_id=2, global_attn_every_n_layers=2),
+        "modernbert": t.ModernBertConfig(
+            **SIZES, **ids, cls_token_id=1, sep_token_id=2, global_attn_every_n_layers=2
+        ),
     }
 
 
@@ -50,5 +65,9 @@ def tokenizer() -> Any:
     bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytewise.decoder = decoders.ByteLevel()
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=bytewise, pad_token="<pad>", bos_token="<s>", eos_token="</s>", model_max_length=128
+        tokenizer_object=bytewise,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        model_max_length=128,
     )

@@ -22,14 +22,20 @@ from mntp.trainer import backward
 CONFIGS = {
     "llama": lambda: t.LlamaConfig(**HEADED),
     "qwen2": lambda: t.Qwen2Config(**GROUPED),
-    "gemma2": lambda: t.Gemma2Config(**WINDOWED | dict(sliding_window=64), final_logit_softcapping=2.0),  # a head with more than a product
+    "gemma2": lambda: t.Gemma2Config(
+        **WINDOWED | dict(sliding_window=64), final_logit_softcapping=2.0
+    ),  # a head with more than a product
     "cohere": lambda: t.CohereConfig(**GROUPED, logit_scale=0.3),
 }
 
 
 def network(name: str, kernel: str = "eager") -> Any:
     torch.manual_seed(1)
-    model = t.AutoModelForCausalLM.from_config(CONFIGS[name](), attn_implementation=kernel).double().eval()
+    model = (
+        t.AutoModelForCausalLM.from_config(CONFIGS[name](), attn_implementation=kernel)
+        .double()
+        .eval()
+    )
     for parameter in model.parameters():  # wide enough that a wrong shift would show
         torch.nn.init.normal_(parameter, std=0.2)
     attention.turn(model)
@@ -49,7 +55,9 @@ class Numbers:
 def batch(packed: bool = True) -> dict[str, torch.Tensor]:
     pieces: Any = Numbers([9, 3, 16, 5, 7, 12, 2, 4, 1])
     blocks = Plan(pieces.sizes, 16, 9, 0, 1, packed).epoch(0)[0]
-    return Collator(pieces, Masking(0.3, (0.8, 0.1), 99, 300, np.array([0, 1, 2]), 0))([(0, block) for block in blocks])
+    return Collator(pieces, Masking(0.3, (0.8, 0.1), 99, 300, np.array([0, 1, 2]), 0))(
+        [(0, block) for block in blocks]
+    )
 
 
 def flat(objective: torch.nn.Module) -> torch.Tensor:
@@ -63,7 +71,9 @@ def objective(kind: str) -> Objective:
     model = network("llama", "sdpa")
     if kind == "lora":
         model.requires_grad_(False)
-        options = SimpleNamespace(lora_rank=4, lora_alpha=None, lora_dropout=0.0, lora_targets=(), seed=0)
+        options = SimpleNamespace(
+            lora_rank=4, lora_alpha=None, lora_dropout=0.0, lora_targets=(), seed=0
+        )
         lora.attach(model.base_model, options)
         for name, parameter in model.named_parameters():
             if "lora_" in name:
@@ -75,18 +85,26 @@ def objective(kind: str) -> Objective:
 
 def one_rank(rank: int, ranks: int, folder: str, cases: list[tuple[str, str, int]]) -> None:
     """The gradients of (kind, wrapper, budget) cases, saved by the first process."""
-    os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo", WORLD_SIZE=str(ranks), RANK=str(rank))
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo", WORLD_SIZE=str(ranks), RANK=str(rank)
+    )
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=ranks)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=ranks
+    )
     for kind, wrapper, budget in cases:
         made, model = objective(kind), None
         if wrapper == "fsdp":
             fsdp.shard(made, torch.device("cpu"))
             assert fsdp.is_sharded(made)
         else:
-            model = torch.nn.parallel.DistributedDataParallel(made, find_unused_parameters=True, broadcast_buffers=False)
+            model = torch.nn.parallel.DistributedDataParallel(
+                made, find_unused_parameters=True, broadcast_buffers=False
+            )
         backward(made, model or made, batch(packed=False), budget, torch.device("cpu"))
         torch.save(flat(made), f"{folder}/{kind}-{wrapper}-{budget}-{rank}.pt")
     torch.distributed.barrier()
-    os._exit(0)  # gloo's destructor may wait for ever on a thread that waits for Python's lock (torch 2.13)
+    os._exit(
+        0
+    )  # gloo's destructor may wait for ever on a thread that waits for Python's lock (torch 2.13)

@@ -27,9 +27,21 @@ import bare_models
 from conftest import SUBJECTS, Ran, environment
 from llm_server import Server
 
-ROOT = Path(__file__).resolve().parents[1]
-MAJOR_PARTS = ["torch", "transformers", "sentence_transformers", "accelerate", "mteb", "pyarrow.parquet", "numpy", "pandas", "openai"]
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and torch's threads would fight
+ROOT = Path(__file__).resolve().parents[2]
+MAJOR_PARTS = [
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "accelerate",
+    "mteb",
+    "pyarrow.parquet",
+    "numpy",
+    "pandas",
+    "openai",
+]
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # tests run side by side, and torch's threads would fight
 
 
 @functools.cache
@@ -54,7 +66,9 @@ class Command:
     name: str
     line: str
     reads: Literal["table", "examples", "texts"]
-    writes: Literal["rows", "folder", "figures"]  # rows: to -o or as a stream; folder: to -o; figures: a table, rows to -o
+    writes: Literal[
+        "rows", "folder", "figures"
+    ]  # rows: to -o or as a stream; folder: to -o; figures: a table, rows to -o
     heavy: bool = True  # imports torch or openai
     passes_columns: bool = False  # columns that it does not know stand in its output
     works_on_nothing: bool = False  # no rows in, no rows out; the others refuse such an input
@@ -72,9 +86,15 @@ class Command:
         return tomllib.loads((self.folder / "pyproject.toml").read_text("utf-8"))["project"]
 
     def argv(self, source: Any, model: str = "", out: Any = None, *more: Any) -> list[str]:
-        asking = {"server": llm_address(), "journal": tempfile.mkdtemp()} if "{server}" in self.line else {}
+        asking = (
+            {"server": llm_address(), "journal": tempfile.mkdtemp()}
+            if "{server}" in self.line
+            else {}
+        )
         asking |= {"decoder": tiny_decoder()} if "{decoder}" in self.line else {}
-        words = [word.format(input=source, model=model, **asking) for word in shlex.split(self.line)]
+        words = [
+            word.format(input=source, model=model, **asking) for word in shlex.split(self.line)
+        ]
         if out is None and self.writes == "folder":
             raise ValueError(f"{self.name} writes a folder: name it")
         return [*words, *(["-o", str(out)] if out is not None else []), *map(str, more)]
@@ -83,9 +103,21 @@ class Command:
 COMMANDS = {
     command.name: command
     for command in [
-        Command("csv2pairs", "csv2pairs {input} --query query --pos pos", "table", "rows", heavy=False, works_on_nothing=True),
         Command(
-            "simfilter", "simfilter {input} --model {model} --score-only", "examples", "rows", passes_columns=True, works_on_nothing=True
+            "csv2pairs",
+            "csv2pairs {input} --query query --pos pos",
+            "table",
+            "rows",
+            heavy=False,
+            works_on_nothing=True,
+        ),
+        Command(
+            "simfilter",
+            "simfilter {input} --model {model} --score-only",
+            "examples",
+            "rows",
+            passes_columns=True,
+            works_on_nothing=True,
         ),
         Command(
             "hnmine",
@@ -95,9 +127,24 @@ COMMANDS = {
             passes_columns=True,
             works_on_nothing=True,
         ),
-        Command("contrast-train", "contrast-train {input} --model {model} --steps 1 --batch 4", "examples", "folder"),
-        Command("distill", "distill {input} --teacher {model} --student-layers 1 --steps 1 --batch 4", "texts", "folder"),
-        Command("mntp", "mntp {input} --model {decoder} --steps 1 --batch 4 --length 64", "texts", "folder"),
+        Command(
+            "contrast-train",
+            "contrast-train {input} --model {model} --steps 1 --batch 4",
+            "examples",
+            "folder",
+        ),
+        Command(
+            "distill",
+            "distill {input} --teacher {model} --student-layers 1 --steps 1 --batch 4",
+            "texts",
+            "folder",
+        ),
+        Command(
+            "mntp",
+            "mntp {input} --model {decoder} --steps 1 --batch 4 --length 64",
+            "texts",
+            "folder",
+        ),
         Command("mteb-eval", "mteb-eval {model} --examples own={input}", "examples", "figures"),
         Command(
             "synthgen",
@@ -118,7 +165,9 @@ def rows_for(command: Command) -> list[dict[str, Any]]:
     """Rows that the command can read, a dozen."""
     if command.reads == "texts":
         return [{"id": name, "text": answer} for name, (_, answer) in SUBJECTS.items()]
-    return [{"id": name, "query": query, "pos": [answer]} for name, (query, answer) in SUBJECTS.items()]
+    return [
+        {"id": name, "query": query, "pos": [answer]} for name, (query, answer) in SUBJECTS.items()
+    ]
 
 
 def output_of(command: Command, folder: Path) -> Path:
@@ -129,27 +178,61 @@ def output_of(command: Command, folder: Path) -> Path:
 # --- running -------------------------------------------------------------------------------------
 
 FORKS = multiprocessing.get_context("forkserver")
-# One server for all tests of a worker, tests/forked.py too: whoever forks first would else settle what is imported for the others.
-FORKS.set_forkserver_preload([*MAJOR_PARTS, "suite", "forked", "synthgen.run", "synthgen.llm.client", "synthgen.llm.batch_api"])
+# One server for all tests of a worker, tests/support/forked.py too: whoever forks first would else settle what is imported for the others.
+FORKS.set_forkserver_preload(
+    [
+        *MAJOR_PARTS,
+        "suite",
+        "forked",
+        "synthgen.run",
+        "synthgen.llm.client",
+        "synthgen.llm.batch_api",
+    ]
+)
 
 
 class Running:
     """A command that has been started. Streams are files (or FIFOs, or terminals) by path."""
 
     def __init__(
-        self, argv: Sequence[str], folder: Path, *, stdin: str, stdout: str, env: dict[str, str], cwd: Any, file_size: int | None
+        self,
+        argv: Sequence[str],
+        folder: Path,
+        *,
+        stdin: str,
+        stdout: str,
+        env: dict[str, str],
+        cwd: Any,
+        file_size: int | None,
     ) -> None:
         self.err = folder / "stderr"
         self.err.touch()
         self.heavy = COMMANDS[argv[0]].heavy
         if self.heavy:
-            self.process: Any = FORKS.Process(target=_child, args=(list(argv), [stdin, stdout, str(self.err)], env, str(cwd), file_size))
+            self.process: Any = FORKS.Process(
+                target=_child,
+                args=(list(argv), [stdin, stdout, str(self.err)], env, str(cwd), file_size),
+            )
             self.process.start()
         else:
-            with open(stdin, "rb") as given, open(stdout, "ab") as taken, open(self.err, "ab") as told:
-                limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))) if file_size else None
+            with (
+                open(stdin, "rb") as given,
+                open(stdout, "ab") as taken,
+                open(self.err, "ab") as told,
+            ):
+                limit = (
+                    (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size)))
+                    if file_size
+                    else None
+                )
                 self.process = subprocess.Popen(
-                    list(argv), stdin=given, stdout=taken, stderr=told, env=environment(**env), cwd=cwd, preexec_fn=limit
+                    list(argv),
+                    stdin=given,
+                    stdout=taken,
+                    stderr=told,
+                    env=environment(**env),
+                    cwd=cwd,
+                    preexec_fn=limit,
                 )
         self.pid: int = self.process.pid
 
@@ -176,7 +259,13 @@ def start(
 ) -> Running:
     """Start a command whose stderr goes to `folder`. file_size: the largest file in bytes that it may write."""
     return Running(
-        [str(word) for word in argv], folder, stdin=str(stdin), stdout=str(stdout), env=env or {}, cwd=cwd or folder, file_size=file_size
+        [str(word) for word in argv],
+        folder,
+        stdin=str(stdin),
+        stdout=str(stdout),
+        env=env or {},
+        cwd=cwd or folder,
+        file_size=file_size,
     )
 
 
@@ -189,10 +278,14 @@ def call(argv: Sequence[str], *, stdin: bytes | str = b"", **settings: Any) -> R
         given = stdin if isinstance(stdin, str) else folder / "stdin"
         running = start(argv, folder, stdin=given, **{"stdout": folder / "stdout"} | settings)
         code = running.wait()
-        return Ran(code, (folder / "stdout").read_bytes(), running.err.read_text("utf-8", errors="replace"))
+        return Ran(
+            code, (folder / "stdout").read_bytes(), running.err.read_text("utf-8", errors="replace")
+        )
 
 
-def call_ranks(count: int, argv: Sequence[Any], watch: Callable[[list[Running]], None] = lambda running: None) -> Ran:
+def call_ranks(
+    count: int, argv: Sequence[Any], watch: Callable[[list[Running]], None] = lambda running: None
+) -> Ran:
     """A command in so many processes as torchrun starts them, but forked. stdout and stderr: of all ranks in turn. watch: meanwhile."""
     with socket.socket() as probe, tempfile.TemporaryDirectory(prefix="suite-") as name:
         probe.bind(("127.0.0.1", 0))
@@ -202,18 +295,33 @@ def call_ranks(count: int, argv: Sequence[Any], watch: Callable[[list[Running]],
         for rank in map(str, range(count)):
             (folder := Path(name, rank)).mkdir()
             (folder / "stdout").touch()
-            env = meeting | {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-            running.append(start(argv, folder, stdout=folder / "stdout", env=env if count > 1 else {}))
+            env = meeting | {
+                "RANK": rank,
+                "LOCAL_RANK": rank,
+                "WORLD_SIZE": str(count),
+                "LOCAL_WORLD_SIZE": str(count),
+            }
+            running.append(
+                start(argv, folder, stdout=folder / "stdout", env=env if count > 1 else {})
+            )
         watch(running)
         code = max(abs(each.wait()) for each in running)
         outs = [each.err.with_name("stdout").read_bytes() for each in running]
-        return Ran(code, b"".join(outs), "".join(each.err.read_text("utf-8", errors="replace") for each in running))
+        return Ran(
+            code,
+            b"".join(outs),
+            "".join(each.err.read_text("utf-8", errors="replace") for each in running),
+        )
 
 
-def _child(argv: list[str], streams: list[str], env: dict[str, str], cwd: str, file_size: int | None) -> None:
+def _child(
+    argv: list[str], streams: list[str], env: dict[str, str], cwd: str, file_size: int | None
+) -> None:
     """What the installed script does, in a forked process."""
     os.setsid()
-    for descriptor, (path, flags) in enumerate(zip(streams, [os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND])):
+    for descriptor, (path, flags) in enumerate(
+        zip(streams, [os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND])
+    ):
         opened = os.open(path, flags)
         os.dup2(opened, descriptor)
         os.close(opened)

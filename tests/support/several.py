@@ -22,7 +22,11 @@ def tensors(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     files = sorted(folder.rglob("*.safetensors"))
-    return {f"{path.relative_to(folder)}:{name}": tensor for path in files for name, tensor in load_file(path).items()}
+    return {
+        f"{path.relative_to(folder)}:{name}": tensor
+        for path in files
+        for name, tensor in load_file(path).items()
+    }
 
 
 def furthest(one: Path, other: Path) -> float:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import transformers as t
 
 IDS = dict(pad_token_id=0, bos_token_id=1, eos_token_id=2)
-SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, vocab_size=300, **IDS)
+SIZES = dict(
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=64,
+    vocab_size=300,
+    **IDS,
+)
 GROUPED = SIZES | dict(num_key_value_heads=2)
 HEADED = GROUPED | dict(head_dim=8)
 WINDOWED = HEADED | dict(sliding_window=8, layer_types=["sliding_attention", "full_attention"])
@@ -24,6 +31,12 @@ TURN = {
 STAY = {
     "nemotron": ("sdpa", lambda: t.NemotronConfig(**GROUPED)),  # turns with padding only
     "stablelm": ("sdpa", lambda: t.StableLmConfig(**GROUPED)),
-    "mamba": ("eager", lambda: t.MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=300, pad_token_id=0)),
-    "lfm2": ("sdpa", lambda: t.Lfm2Config(**GROUPED, layer_types=["full_attention", "conv"])),  # convolutions stay
+    "mamba": (
+        "eager",
+        lambda: t.MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=300, pad_token_id=0),
+    ),
+    "lfm2": (
+        "sdpa",
+        lambda: t.Lfm2Config(**GROUPED, layer_types=["full_attention", "conv"]),
+    ),  # convolutions stay
 }

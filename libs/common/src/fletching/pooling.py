@@ -1,0 +1,22 @@
+"""How token vectors become one sentence vector, for a transformer without a pooling layer of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fletching.registry import Registry
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """A pooling that sentence-transformers' `Pooling` module knows."""
+
+    mode: str  # sentence-transformers' name, saved in the model
+    needs_eos: bool = False  # the pooled token is the last one, which must be the end-of-text token
+
+
+POOLINGS = Registry[Pooling]("pooling")
+POOLINGS.register("cls", Pooling("cls"))
+POOLINGS.register("mean", Pooling("mean"))
+POOLINGS.register("last", Pooling("lasttoken", needs_eos=True))
+POOLINGS.register("weighted", Pooling("weightedmean"))

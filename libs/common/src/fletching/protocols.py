@@ -1,0 +1,76 @@
+"""What is interchangeable, as types: where rows come from and go to, and what turns texts into vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from fletching.report import Progress
+
+Role = Literal["query", "document"]
+Lineage = dict[str, Any]  # a node of the lineage tree, as JSON
+
+
+class RowSource(Protocol):
+    """One opened input, whatever its format."""
+
+    where: str  # its name in errors
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the batches to come."""
+
+    @property
+    def step(self) -> Lineage:
+        """The lineage of the rows; {} where none is known."""
+
+    @property
+    def ends(self) -> list[Lineage]:
+        """What is known at the end (rows, digest, drops), one for each stream read so far."""
+
+    def batches(self) -> Iterator[tuple[pa.Schema, pa.RecordBatch]]:
+        """Each batch with the schema under which it was written. Raises InputError on damage."""
+
+
+class RowSink(Protocol):
+    """One file format being written."""
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append rows."""
+
+    def close(self, end: Lineage) -> None:
+        """Write what is known at the end, and finish the format; the file itself stays open."""
+
+
+class TextEncoder(Protocol):
+    """Texts to unit vectors: by a model, by precomputed vectors, by a server."""
+
+    dimension: int
+
+    @property
+    def settings(self) -> Lineage:
+        """What decides the vectors, for the lineage: no path, the same on every machine."""
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        role: Role,
+        prompts: Sequence[str | None] | None = None,
+        progress: Progress | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Unit vectors of the texts, (n, dimension). prompts: one a text; None: the role's own."""
+
+    def __enter__(self) -> TextEncoder: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
