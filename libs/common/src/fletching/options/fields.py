@@ -77,12 +77,12 @@ def positional(help: str, metavar: str) -> Any:
 
 
 def override(
-    name: str, default: Any, *, because: str, help: str = ""
+    name: str, default: Any, *, because: str, **details: Any
 ) -> Callable[[OptionsClass], OptionsClass]:
     """Class decorator, below `@dataclass`: a tool's own default of an option that it inherits.
 
-    because: why it differs; the documentation shows it. help: replaces the inherited text where the
-    default changes which form of a flag is shown.
+    because: why it differs; the documentation shows it. details: what else of `option` changes with it, such as
+    the help text of a flag whose other form is now shown.
     """
 
     def decorate(cls: OptionsClass) -> OptionsClass:
@@ -92,8 +92,8 @@ def override(
                 break
         else:
             raise TypeError(f"{cls.__name__} inherits no option {name}")
-        changes = {"because": because} | ({"help": help} if help else {})
-        field = dataclasses.field(default=default, metadata={**inherited.metadata, **changes})
+        metadata = {**inherited.metadata, **details, "because": because}
+        field = dataclasses.field(default=default, metadata=metadata)
         setattr(cls, name, field)
         cls.__annotations__ = {**cls.__dict__.get("__annotations__", {}), name: inherited.type}
         return cls

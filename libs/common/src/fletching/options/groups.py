@@ -417,3 +417,128 @@ class LoraOptions:
         group=LORA,
         advanced=True,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolingOptions:
+    """A tool that makes a sentence encoder of a bare transformer."""
+
+    pooling: str | None = option(
+        None,
+        "pooling of a bare transformer [mean; last token if causal]",
+        metavar="MODE",
+        choices="fletching.pooling:POOLINGS",
+        group=MODEL,
+        advanced=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatryoshkaOptions:
+    """A tool whose losses can be taken on prefixes of the vectors (Kusupati et al. 2022)."""
+
+    matryoshka: tuple[int, ...] = option(
+        (),
+        "also compute the loss on these first dimensions, e.g. 64,128,384",
+        metavar="D,D",
+        low=1,
+        group="loss",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftmaxOptions:
+    """A tool with a softmax over similarities in its loss."""
+
+    temperature: float | None = option(
+        None,
+        "softmax temperature of the similarities [0.05; 1 for dot products and margin-mse]",
+        metavar="T",
+        low=1e-4,
+        group="loss",
+    )
+    kl_weight: float = option(
+        1.0, "weight of the KL-divergence loss", metavar="X", low=0, group="loss", advanced=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NegativesOptions:
+    """A tool that gives or takes hard negatives."""
+
+    negatives: int | None = option(
+        None, "hard negatives per row", metavar="K", low=0, group=TRAINING
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorsOptions:
+    """A tool that takes vectors computed before, in place of a model."""
+
+    vectors: tuple[str, ...] = option(
+        (),
+        "precomputed `vectors` of all queries and texts, in place of --model",
+        metavar="FILE",
+        group=MODEL,
+        advanced=True,
+        rows=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusOptions:
+    """A tool that searches more texts than its rows hold."""
+
+    corpus: tuple[str, ...] = option(
+        (),
+        "`texts` that join the positives of the input as documents to search",
+        metavar="TEXTS",
+        group=IO,
+        rows=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreWritingOptions:
+    """A tool that writes scores beside texts."""
+
+    replace_scores: bool = option(
+        False,
+        "overwrite scores of a reranker, label or judge",
+        group=IO,
+        advanced=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectsOptions:
+    """A tool that can show what it dropped."""
+
+    rejects: str | None = option(
+        None,
+        "write what was dropped here, each with its reason",
+        metavar="FILE",
+        group=IO,
+        rows=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """A tool that calls an OpenAI-compatible server."""
+
+    base_url: str | None = option(
+        None,
+        "OpenAI-compatible server, e.g. http://localhost:8000/v1 [OpenAI's]",
+        metavar="URL",
+        group=MODEL,
+        rows=False,
+    )
+    api_key_env: str | None = option(
+        None,
+        "environment variable that holds the API key [OPENAI_API_KEY]",
+        metavar="NAME",
+        group=MODEL,
+        advanced=True,
+        rows=False,
+    )
