@@ -198,7 +198,7 @@ def ours(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
     report, run = Report("bench", quiet=True), RunDir(f"{folder}/tuned")
     job = Job(options, report, cli.TOOL, run.path)
     return job._trainer(
-        run, MetricsLog(run.at("measures.jsonl"), report.progress("training"), 0), None
+        run, MetricsLog(run.path_to("measures.jsonl"), report.progress("training"), 0), None
     ), {}
 
 

@@ -123,7 +123,7 @@ def main() -> None:
         seed=0,
     )
     trainer = transformers.Trainer(decoder, arguments, train_dataset=blocks)
-    hardware.keep_memory()
+    hardware.keep_freed_memory()
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run)) if run.exists() else None)
     decoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

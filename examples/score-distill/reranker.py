@@ -63,7 +63,7 @@ def main() -> None:
     )
     from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
-    from fletching.encode.model import devices, number_type
+    from fletching.encode.model import resolve_devices, resolve_dtype
     from fletching.train.hardware import prepare_cpu
 
     torch.manual_seed(0)  # the classifier is new
@@ -73,7 +73,7 @@ def main() -> None:
         raise SystemExit(
             f"reranker.py: {args.mined} needs positives and negatives, and has {positives:.0f} of {len(columns['label'])}"
         )
-    device = devices(None)[0]
+    device = resolve_devices(None)[0]
     model = CrossEncoder(args.model, num_labels=1, max_length=args.length, device=device)
     if device == "cpu":
         prepare_cpu(model)
@@ -89,7 +89,7 @@ def main() -> None:
             logging_steps=20,
             report_to=[],
             use_cpu=device == "cpu",
-            bf16=number_type("auto", device) == torch.bfloat16,
+            bf16=resolve_dtype("auto", device) == torch.bfloat16,
             seed=0,
         )
         loss = BinaryCrossEntropyLoss(model, pos_weight=weight)

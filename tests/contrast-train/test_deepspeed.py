@@ -119,7 +119,7 @@ def test_a_config_that_contradicts_is_refused(
     path = tmp_path / "ds.json"
     path.write_text(json.dumps({"zero_optimization": {"stage": 2}} | config if config else {}))
     with pytest.raises(UsageError) as refused:
-        deepspeed_config.read(str(path), OURS)
+        deepspeed_config.resolve(str(path), OURS)
     assert str(path) in refused.value.what and told in refused.value.what
 
 
@@ -146,8 +146,8 @@ def test_a_config_that_says_what_we_say_is_read(tmp_path: Path) -> None:
             }
         )
     )
-    assert deepspeed_config.read(str(path), OURS) == deepspeed_config.BASE | {
-        "zero_optimization": deepspeed_config.SHARED
+    assert deepspeed_config.resolve(str(path), OURS) == deepspeed_config.BASE_CONFIG | {
+        "zero_optimization": deepspeed_config.ZERO_DEFAULTS
         | {"stage": 2, "overlap_comm": True, "reduce_bucket_size": 1000},
         "gradient_clipping": 1.0,
         "wall_clock_breakdown": False,
@@ -156,12 +156,12 @@ def test_a_config_that_says_what_we_say_is_read(tmp_path: Path) -> None:
 
 def test_a_stage_that_is_none_is_answered_with_those_there_are() -> None:
     with pytest.raises(UsageError) as refused:
-        deepspeed_config.read("zero4", OURS)
+        deepspeed_config.resolve("zero4", OURS)
     assert "zero4" in refused.value.what and "zero1, zero2, zero3" in refused.value.fix
 
 
 def test_deepspeed_that_is_not_installed_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="deepspeed is not installed") as refused:
-        deepspeed_config.read("zero2", OURS)
+        deepspeed_config.resolve("zero2", OURS)
     assert "--fsdp" in refused.value.fix

@@ -185,9 +185,9 @@ def test_lora_goes_on_from_checkpoints_of_adapters_alone(
 
     before, sizes = RunDir.save, []
 
-    def stop(self: Any, step: int, *rest: Any) -> None:
-        before(self, step, *rest)
-        sizes.append(set(load_file(Path(self.checkpoint(step)) / "weights.safetensors")))
+    def stop(self: Any, step: int, *rest: Any, **limits: Any) -> None:
+        before(self, step, *rest, **limits)
+        sizes.append(set(load_file(Path(self.checkpoint_path(step)) / "weights.safetensors")))
         if step == 4:
             raise KeyboardInterrupt
 

@@ -373,7 +373,7 @@ def test_keep_is_the_number_of_checkpoints_left_besides_the_best(tmp_path: Path)
     folder = RunDir(str(tmp_path / "some"))
     for step in range(1, 7):
         folder.save(step, lambda path: Path(path, "x").write_text("x") and None, keep=2, best=2)
-    assert folder.steps() == [2, 5, 6]
+    assert folder.checkpoint_steps() == [2, 5, 6]
 
 
 def test_prompts_of_the_data_are_saved_and_a_clash_is_refused(

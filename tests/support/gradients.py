@@ -116,7 +116,7 @@ def flat(tensors: Iterable[Tensor | None], like: Iterable[Tensor]) -> Tensor:
         getattr(template, "ds_shape", template.shape) for template in like
     ]  # ZeRO-3 leaves an empty tensor
     whole = [
-        torch.zeros(shape) if tensor is None else fsdp.whole(tensor)
+        torch.zeros(shape) if tensor is None else fsdp.full_tensor(tensor)
         for tensor, shape in zip(tensors, shapes)
     ]
     return torch.cat([tensor.flatten() for tensor in whole])
@@ -179,13 +179,13 @@ def wrapped(toy: nn.Module, wrapper: str) -> nn.Module:
 
 def engine(toy: nn.Module, optimizer: torch.optim.Optimizer, stage: int) -> Any:
     """As the trainer makes it; in stage 3 without the small parameters that DeepSpeed leaves whole."""
-    shared = deepspeed_config.SHARED | {"stage": stage, "stage3_param_persistence_threshold": 0}
-    settings = deepspeed_config.BASE | {"zero_optimization": shared, "gradient_clipping": 0.0}
+    shared = deepspeed_config.ZERO_DEFAULTS | {"stage": stage, "stage3_param_persistence_threshold": 0}
+    settings = deepspeed_config.BASE_CONFIG | {"zero_optimization": shared, "gradient_clipping": 0.0}
     value = toy(
         {"input_ids": torch.ones(1, 4, dtype=torch.long), "attention_mask": torch.ones(1, 4)}
     )["sentence_embedding"]
     return deepspeed_engine.DeepSpeedEngine(
-        toy, optimizer, settings, deepspeed_engine.reached(toy, value), lambda norm: norm
+        toy, optimizer, settings, deepspeed_engine.reachable_parameters(toy, value), lambda norm: norm
     )
 
 

@@ -62,8 +62,8 @@ def batch(packed: bool = True) -> dict[str, torch.Tensor]:
 
 def flat(objective: torch.nn.Module) -> torch.Tensor:
     """The whole gradient, of all parameters that train."""
-    each = ((torch.zeros_like(p) if p.grad is None else p.grad) for _, p in fsdp.trained(objective))
-    return torch.cat([fsdp.whole(gradient).flatten() for gradient in each])
+    each = ((torch.zeros_like(p) if p.grad is None else p.grad) for _, p in fsdp.trained_parameters(objective))
+    return torch.cat([fsdp.full_tensor(gradient).flatten() for gradient in each])
 
 
 def objective(kind: str) -> Objective:

@@ -30,7 +30,7 @@ from fletching.options import EncodingOptions
 from fletching.report import Report
 from fletching.train import hardware, metrics_log, publish
 from fletching.train.distributed import deepspeed_config, fsdp, process_group
-from fletching.train.run_dir import ROWS, VECTORS, RunDir, step_of
+from fletching.train.run_dir import ROWS, VECTORS, RunDir, checkpoint_step
 
 if TYPE_CHECKING:
     from contrast_train.data.guide_embeddings import Guide
@@ -64,7 +64,7 @@ class Job:
             hardware.prepare_cpu(self.backbone.model)
         if options.dropout is not None:
             hardware.set_dropout(self.backbone.model, options.dropout)
-        if self.loss == "simcse" and not hardware.drops(self.backbone.model):
+        if self.loss == "simcse" and not hardware.has_dropout(self.backbone.model):
             raise InputError(
                 "the model drops no activations, so the two views of a text would be equal",
                 "pass --dropout 0.1",
@@ -82,7 +82,7 @@ class Job:
             registry.build(options, self.loss, self.similarity),
             batch_tokens=options.batch_tokens
             or (1024 if self.backbone.device.type == "cpu" else 32_768),
-            keep_tokens=hardware.tokens_in(options.activations, self.backbone.model),
+            keep_tokens=hardware.tokens_that_fit(options.activations, self.backbone.model),
             autocast=self.backbone.autocast,
             pad_id=self.backbone.tokenizer.pad_token_id or 0,
             left_padding=self.backbone.tokenizer.padding_side == "left",
@@ -109,7 +109,7 @@ class Job:
 
         given = self.options
         encoding = EncodingOptions(
-            model=given.guide, cache=folder.at(VECTORS), device=given.device, batch_tokens=given.batch_tokens,
+            model=given.guide, cache=folder.path_to(VECTORS), device=given.device, batch_tokens=given.batch_tokens,
             trust_remote_code=given.trust_remote_code,
         )  # fmt: skip
         if not process_group.is_main():
@@ -197,17 +197,17 @@ class Job:
 
     def train(self, folder: RunDir, newest: str | None) -> None:
         """Train, from the checkpoint `newest` where there is one, and publish the model."""
-        step = step_of(newest)
+        step = checkpoint_step(newest)
         if newest:
             self.report.note(f"going on from step {step:,} of {self.updates:,}")
         else:
             dry_run.describe(self.rows, self.plan, self.backbone, self.collator(), self.report)
-        log = folder.at("measures.jsonl")
+        log = folder.path_to("measures.jsonl")
         with self.report.progress("training", self.updates - step, "steps") as progress:
             watching = metrics_log.MetricsLog(log, progress, step)
             if self.held_out and not newest:
                 self._tell("before", base := self.measure())
-                watching.evaluation(0, base)
+                watching.log_evaluation(0, base)
             trainer = self._trainer(folder, watching, self._guide(folder))
             trainer.train(resume_from_checkpoint=newest)
         watching.close()
@@ -223,11 +223,11 @@ class Job:
         model = self.backbone.model
         base = backbones.base_weights(self.options)
         tuned = {
-            name: weight.clone() for name, weight in fsdp.weights(model).items()
+            name: weight.clone() for name, weight in fsdp.full_weights(model).items()
         }  # on a CPU they are the model's own memory
 
         def put(share: float) -> dict[str, float]:
-            fsdp.put_weights(model, blends.blend(base, tuned, share))
+            fsdp.load_full_weights(model, blends.blend(base, tuned, share))
             return self.measure() if self.held_out else {}
 
         share = 1.0
@@ -247,27 +247,29 @@ class Job:
     def _trainer(
         self, folder: RunDir, watching: metrics_log.MetricsLog, guide: Guide | None
     ) -> Any:
-        hardware.hush_libraries()
+        hardware.silence_libraries()
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
         from contrast_train.training import trainer
         from fletching.train.trainer import IntervalCallback, TrainingSetup
 
         options, steps = self.options, self.updates
-        course = TrainingSetup(
+        setup = TrainingSetup(
             rows=self.rows,
             plan=self.plan,
             collate=self.collator(guide),
-            folder=folder,
-            watch=watching,
-            rhythm=IntervalCallback.of(options, steps, evaluates=bool(self.held_out)),
-            names=lambda rows: [self.rows.raw(row)["id"] for row in rows],
-            measure=self.measure if self.held_out else None,
-            deepspeed=deepspeed_config.read(options.deepspeed, options)
+            run_dir=folder,
+            metrics_log=watching,
+            intervals=IntervalCallback.from_options(options, steps, evaluates=bool(self.held_out)),
+            row_names=lambda rows: [self.rows.raw(row)["id"] for row in rows],
+            evaluate=self.measure if self.held_out else None,
+            deepspeed_config=deepspeed_config.resolve(options.deepspeed, options)
             if options.deepspeed
             else None,
         )
-        args = trainer.arguments(options, steps, folder.path, self.backbone.device)
-        made = trainer.ContrastTrainer(course, objective=self.objective, args=args)
+        args = trainer.training_arguments(
+            options, steps=steps, folder=folder.path, device=self.backbone.device
+        )
+        made = trainer.ContrastTrainer(setup, objective=self.objective, args=args)
         if process_group.world_size() > 1:
             torch.manual_seed(
                 options.seed * process_group.world_size() + process_group.rank()
@@ -292,14 +294,19 @@ class Job:
             self.report.measures |= {
                 f"{name}_before": value for name, value in evaluated[0].items()
             } | after
-        built = folder.at("model")
+        built = folder.path_to("model")
         os.makedirs(built, exist_ok=True)
         backbones.save(self.backbone, built, self.options)
         step = lineage.step(self.tool.name, self.tool.version, self._settings, self.reader.steps)
         name = os.path.basename(folder.output)
-        publish.write_measures(
-            log, built, name, self.report, self.tool, self._settings, self.reader.readers
+        publication = publish.Publication(
+            run_dir=folder,
+            folder=built,
+            report=self.report,
+            tool=self.tool,
+            settings=self._settings,
         )
+        publication.write_measures(log, self.reader.readers)
         end = {
             "rows": len(self.rows),
             "digest": self.digest,
@@ -328,16 +335,13 @@ class Job:
         )
         why = "not reached by --steps" if self.plan.reaches_all else "left out by the plan"
         reached = int((self.plan.seen > 0).sum())
-        publish.publish(
-            folder,
-            built,
-            self.report,
-            step=step,
+        publication.publish(
+            lineage_node=step,
             end=end,
             card=text,
             rows=len(self.rows),
-            reached=reached,
-            why=why,
+            rows_trained=reached,
+            reason=why,
         )
 
     def _prompts(self) -> dict[str, list[str]]:

@@ -22,9 +22,9 @@ from fletching.encode import model as models
 from fletching.options import EncodingOptions
 from fletching.report import Report
 from fletching.train import hardware, metrics_log, publish
-from fletching.train.batch_order import Order, order
+from fletching.train.batch_order import BatchOrder, plan_batches
 from fletching.train.distributed import process_group
-from fletching.train.run_dir import ROWS, VECTORS, RunDir, step_of
+from fletching.train.run_dir import ROWS, VECTORS, RunDir, checkpoint_step
 
 SAMPLE = 2_000  # texts looked at for lengths
 LOSSES = ("cosine", "similarity", "ranking", "mse", "kl")
@@ -55,7 +55,7 @@ class Job:
             self._student()
         )  # before the teachers work for hours, since it may be refused
         self.targets = self._targets(os.path.join(run_path, VECTORS, "targets.f16"))
-        self.order: Order = order(
+        self.order: BatchOrder = plan_batches(
             len(self.texts),
             batch=options.batch,
             seed=options.seed,
@@ -148,7 +148,7 @@ class Job:
             batch_tokens=options.batch_tokens or (1024 if learner.device.type == "cpu" else 32_768),
             keep_tokens=0
             if learner.is_static
-            else hardware.tokens_in(options.activations, learner.model),
+            else hardware.tokens_that_fit(options.activations, learner.model),
         )
 
     @property
@@ -222,12 +222,12 @@ class Job:
 
     def train(self, folder: RunDir, newest: str | None) -> None:
         """Train, from the checkpoint `newest` where there is one, and publish the model."""
-        step = step_of(newest)
+        step = checkpoint_step(newest)
         if newest:
             self.report.note(f"going on from step {step:,} of {self.order.steps:,}")
         else:
             self.describe()
-        log = folder.at("measures.jsonl")
+        log = folder.path_to("measures.jsonl")
         with self.report.progress("training", self.order.steps - step, "steps") as progress:
             watching = metrics_log.MetricsLog(log, progress, step)
             self._trainer(folder, watching).train(resume_from_checkpoint=newest)
@@ -238,29 +238,34 @@ class Job:
                 shutil.rmtree(self.beside, ignore_errors=True)
 
     def _trainer(self, folder: RunDir, watching: metrics_log.MetricsLog) -> Any:
-        hardware.hush_libraries()
+        hardware.silence_libraries()
         from distill.trainer import DistillTrainer
-        from fletching.train.trainer import IntervalCallback, TrainingSetup, arguments
+        from fletching.train.trainer import IntervalCallback, TrainingSetup, training_arguments
 
         options, steps, is_static = self.options, self.order.steps, self.student.is_static
-        course = TrainingSetup(
+        setup = TrainingSetup(
             rows=range(len(self.texts)),
             plan=self.order,
             collate=Collator(self.texts, self.targets, self.student),
-            folder=folder,
-            watch=watching,
-            rhythm=IntervalCallback.of(options, steps, evaluates=False),
-            names=lambda rows: [self.texts[row].id for row in rows],
+            run_dir=folder,
+            metrics_log=watching,
+            intervals=IntervalCallback.from_options(options, steps, evaluates=False),
+            row_names=lambda rows: [self.texts[row].id for row in rows],
         )
         lr = options.lr or (5e-3 if is_static else 1e-4)
         # The rows of tokens that no text has would only shrink.
         decay = (
             0.01 if options.weight_decay is None and not is_static else options.weight_decay or 0.0
         )
-        args = arguments(
-            options, steps, folder.path, self.student.device, learning_rate=lr, weight_decay=decay
+        args = training_arguments(
+            options,
+            steps=steps,
+            folder=folder.path,
+            device=self.student.device,
+            learning_rate=lr,
+            weight_decay=decay,
         )
-        made = DistillTrainer(course, objective=self.objective, args=args)
+        made = DistillTrainer(setup, objective=self.objective, args=args)
         if process_group.world_size() > 1:
             torch.manual_seed(
                 options.seed * process_group.world_size() + process_group.rank()
@@ -269,16 +274,21 @@ class Job:
 
     def _finish(self, folder: RunDir, log: str) -> None:
         """The model folder, complete, in its place."""
-        built = folder.at("model")
+        built = folder.path_to("model")
         os.makedirs(built, exist_ok=True)
         dimension = student.save(
             self.student, built, trust_remote_code=self.options.trust_remote_code
         )
         step = lineage.step(self.tool.name, self.tool.version, self._settings, self.reader.steps)
         name = os.path.basename(folder.output)
-        publish.write_measures(
-            log, built, name, self.report, self.tool, self._settings, [self.reader]
+        publication = publish.Publication(
+            run_dir=folder,
+            folder=built,
+            report=self.report,
+            tool=self.tool,
+            settings=self._settings,
         )
+        publication.write_measures(log, [self.reader])
         end = {"texts": len(self.texts), "digest": self.spooled.digest, "steps": self.order.steps}
         text = model_card.card(
             name=name,
@@ -291,17 +301,14 @@ class Job:
             loss=describe_loss(self.options),
             losses=first_and_last(log),
         )
-        reached = self.order.seen() > 0
+        reached = self.order.row_counts() > 0
         self._keys(reached).save(built)
-        publish.publish(
-            folder,
-            built,
-            self.report,
-            step=step,
+        publication.publish(
+            lineage_node=step,
             end=end,
             card=text,
             rows=len(self.texts),
-            reached=int(reached.sum()),
+            rows_trained=int(reached.sum()),
         )
 
     def _keys(self, reached: np.ndarray) -> training_index.TrainingIndex:

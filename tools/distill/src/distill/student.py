@@ -76,8 +76,8 @@ def prepare(
     if not is_static:
         check_transformer(model, options.model or options.teacher[0])
     fingerprint = models.fingerprint(model)
-    name = hardware.device(options.device)
-    number_type = models.number_type(options.dtype, name)
+    name = hardware.resolve_device(options.device)
+    number_type = models.resolve_dtype(options.dtype, name)
     roles = ("query", "document")
     given = {
         "query": (options.query_prompt, options.query_length),

@@ -15,12 +15,12 @@ class DistillTrainer(PlannedTrainer):
     """One run."""
 
     def __init__(
-        self, course: TrainingSetup, *, objective: Objective, args: TrainingArguments
+        self, setup: TrainingSetup, *, objective: Objective, args: TrainingArguments
     ) -> None:
         self.objective: Objective = objective
-        super().__init__(course, model=objective, args=args)
+        super().__init__(setup, model=objective, args=args)
 
-    def seen(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
+    def rows_and_tokens(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
         return inputs["rows"].tolist(), len(inputs["input_ids"])
 
     def compute_loss(
@@ -28,5 +28,5 @@ class DistillTrainer(PlannedTrainer):
     ) -> torch.Tensor:
         return model(**inputs)
 
-    def values(self) -> dict[str, float]:
+    def step_measures(self) -> dict[str, float]:
         return {f"loss_{name}": float(value) for name, value in self.objective.parts.items()}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fletching.train.batch_order import shuffle
+from fletching.train.batch_order import random_permutation
 
 WINDOW = 4096  # pieces that are packed together, so that an epoch's order stays random
 Block = tuple[int, ...]  # numbers of the pieces that stand in it
@@ -34,7 +34,7 @@ class Plan:
 
     def blocks(self, epoch: int) -> list[Block]:
         """All blocks of an epoch, in order."""
-        order = shuffle(len(self.sizes), self.seed, f"{epoch} pieces")
+        order = random_permutation(len(self.sizes), self.seed, f"{epoch} pieces")
         if not self.packed:
             return [(int(number),) for number in order]
         found: list[Block] = []
@@ -42,7 +42,7 @@ class Plan:
             window = order[start : start + WINDOW]
             packed = pack(window.tolist(), self.sizes[window].tolist(), self.length)
             # The fullest blocks were made first: their order is mixed again.
-            found += [packed[i] for i in shuffle(len(packed), self.seed, f"{epoch} blocks {start}")]
+            found += [packed[i] for i in random_permutation(len(packed), self.seed, f"{epoch} blocks {start}")]
         return found
 
     def epoch(self, epoch: int) -> list[list[Block]]:

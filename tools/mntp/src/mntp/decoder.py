@@ -41,7 +41,7 @@ def load(options: Any, report: Report) -> Decoder:
     if options.dtype == "float16":
         raise UsageError("--dtype float16 loses small gradients", "use bfloat16 or float32")
     quiet()
-    place = hardware.device(options.device)
+    place = hardware.resolve_device(options.device)
     path, stacked = lora.base_of(options.model, options.adapters)
     network = pretrained(path, place, options)
     tokenizer = tokenizer_of(options.model, path, options.trust_remote_code)
@@ -64,9 +64,9 @@ def load(options: Any, report: Report) -> Decoder:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     tokenizer.padding_side = "right"
-    number_type = models.number_type(options.dtype, place)
+    number_type = models.resolve_dtype(options.dtype, place)
     autocast = number_type if number_type != torch.float32 else None
-    fingerprint = models.hashed(
+    fingerprint = models.hash_model(
         network.state_dict(), [], network.config, tokenizer.backend_tokenizer
     )
     return Decoder(network, tokenizer, fingerprint, torch.device(place), autocast, stored, mask_id)
@@ -118,7 +118,7 @@ def loaded(path: str, load: Any) -> Any:
     try:
         return load()
     except Exception as error:  # the hub and transformers each raise their own
-        raise models.unloadable(path, error) from error
+        raise models.load_error(path, error) from error
 
 
 def tokenizer_of(named: str, base: str, trust_remote_code: bool) -> Any:
@@ -201,14 +201,14 @@ def gathered(decoder: Decoder, objective: Any, options: Any) -> Decoder:
     )
     if not (options.fsdp or options.deepspeed or rounded):
         return decoder
-    weights = fsdp.weights(objective)
+    weights = fsdp.full_weights(objective)
     if not process_group.is_main():
         return decoder
     again = replace(
         load(options, Report("mntp", quiet=True)), device=torch.device("cpu"), autocast=None
     )
     place(again, options)
-    fsdp.put_weights(torch.nn.ModuleDict({"network": again.network}), weights)
+    fsdp.load_full_weights(torch.nn.ModuleDict({"network": again.network}), weights)
     return again
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fletching.train.batch_order import scrambled
+from fletching.train.batch_order import random_bits
 
 STREAMS = ("chosen", "kind", "token")
 
@@ -52,4 +52,4 @@ class Masking:
 
 def uniform(seed: int, key: str, places: np.ndarray) -> np.ndarray:
     """A number in [0, 1) for each place."""
-    return (scrambled(seed, key, places) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return (random_bits(seed, key, places) >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -15,7 +15,7 @@ from fletching.errors import InputError
 from fletching.report import Report
 from fletching.train import hardware, metrics_log, publish
 from fletching.train.distributed import deepspeed_config, fsdp, process_group
-from fletching.train.run_dir import ROWS, RunDir, step_of
+from fletching.train.run_dir import ROWS, RunDir, checkpoint_step
 from mntp import attention, decoder, encoder, model_card
 from mntp.block_plan import Plan, plan
 from mntp.documents import Documents
@@ -66,7 +66,7 @@ class Job:
         self.collator = Collator(self.pieces, self._masking())
         decoder.place(self.decoder, options)
         if self.decoder.device.type == "cpu":
-            hardware.keep_memory()
+            hardware.keep_freed_memory()
         self.objective = Objective(
             self.decoder.network,
             autocast=self.decoder.autocast,
@@ -202,7 +202,7 @@ class Job:
 
     def train(self, folder: RunDir, newest: str | None) -> None:
         """Train, from the checkpoint `newest` where there is one, and publish the encoder."""
-        log = folder.at("measures.jsonl")
+        log = folder.path_to("measures.jsonl")
         if self.trains:
             self._train(folder, newest, log)
             self.decoder = decoder.gathered(self.decoder, self.objective, self.options)
@@ -210,7 +210,7 @@ class Job:
             self._finish(folder, log)
 
     def _train(self, folder: RunDir, newest: str | None, log: str) -> None:
-        step = step_of(newest)
+        step = checkpoint_step(newest)
         if newest:
             self.report.note(f"going on from step {step:,} of {self.plan.steps:,}")
         else:
@@ -218,32 +218,34 @@ class Job:
         with self.report.progress("training", self.plan.steps - step, "steps") as progress:
             watching = metrics_log.MetricsLog(log, progress, step)
             if self.held_out and not newest:
-                watching.evaluation(0, self.held_out.measure())
+                watching.log_evaluation(0, self.held_out.measure())
             self._trainer(folder, watching).train(resume_from_checkpoint=newest)
         watching.close()
 
     def _trainer(self, folder: RunDir, watching: metrics_log.MetricsLog) -> Any:
-        hardware.hush_libraries()
+        hardware.silence_libraries()
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
-        from fletching.train.trainer import IntervalCallback, TrainingSetup, arguments
+        from fletching.train.trainer import IntervalCallback, TrainingSetup, training_arguments
         from mntp.trainer import MntpTrainer, Same
 
         options, steps = self.options, self.plan.steps
-        course = TrainingSetup(
+        setup = TrainingSetup(
             rows=Same(),
             plan=self.plan,
             collate=self._batch,
-            folder=folder,
-            watch=watching,
-            rhythm=IntervalCallback.of(options, steps, evaluates=bool(self.held_out)),
-            names=lambda rows: [f"{row + 1:,}" for row in rows],
-            measure=self.held_out.measure if self.held_out else None,
-            deepspeed=deepspeed_config.read(options.deepspeed, options)
+            run_dir=folder,
+            metrics_log=watching,
+            intervals=IntervalCallback.from_options(options, steps, evaluates=bool(self.held_out)),
+            row_names=lambda rows: [f"{row + 1:,}" for row in rows],
+            evaluate=self.held_out.measure if self.held_out else None,
+            deepspeed_config=deepspeed_config.resolve(options.deepspeed, options)
             if options.deepspeed
             else None,
         )
-        args = arguments(options, steps, folder.path, self.decoder.device)
-        made = MntpTrainer(course, objective=self.objective, args=args, budget=self.budget)
+        args = training_arguments(
+            options, steps=steps, folder=folder.path, device=self.decoder.device
+        )
+        made = MntpTrainer(setup, objective=self.objective, args=args, budget=self.budget)
         torch.manual_seed(
             options.seed * process_group.world_size() + process_group.rank()
         )  # other dropout on other ranks
@@ -256,7 +258,7 @@ class Job:
 
     def _finish(self, folder: RunDir, log: str) -> None:
         """The model folder, complete, in its place."""
-        built, plan = folder.at("model"), self.describe()
+        built, plan = folder.path_to("model"), self.describe()
         os.makedirs(built, exist_ok=True)
         model = encoder.save(self.decoder, built, self.options, folder.output)
         if encoder.runs_own_code(built):
@@ -267,15 +269,20 @@ class Job:
         steps = self.documents.steps if self.documents is not None else []
         step = lineage.step(self.tool.name, self.tool.version, self._settings, steps)
         name = os.path.basename(folder.output)
+        publication = publish.Publication(
+            run_dir=folder,
+            folder=built,
+            report=self.report,
+            tool=self.tool,
+            settings=self._settings,
+        )
         if self.trains:
             sources = (
                 [self.documents.reader]
                 if self.documents is not None and self.documents.reader
                 else []
             )
-            publish.write_measures(
-                log, built, name, self.report, self.tool, self._settings, sources
-            )
+            publication.write_measures(log, sources)
         evaluated = self._evaluated(log)
         lengths = {"query": self.options.length, "document": self.options.length}
         end = {
@@ -295,15 +302,12 @@ class Job:
             measures=evaluated,
         )
         reached = len(np.unique(self.pieces.row[self.plan.seen() > 0])) if self.trains else 0
-        publish.publish(
-            folder,
-            built,
-            self.report,
-            step=step,
+        publication.publish(
+            lineage_node=step,
             end=end,
             card=text,
             rows=self.rows,
-            reached=reached,
+            rows_trained=reached,
         )
 
     def _evaluated(self, log: str) -> dict[int, dict[str, float]]:

@@ -18,16 +18,16 @@ class MntpTrainer(PlannedTrainer):
     """One run. budget: tokens of a micro-batch."""
 
     def __init__(
-        self, course: TrainingSetup, *, objective: Objective, args: TrainingArguments, budget: int
+        self, setup: TrainingSetup, *, objective: Objective, args: TrainingArguments, budget: int
     ) -> None:
         self.objective: Objective = objective
         self.budget = budget
-        super().__init__(course, model=objective, args=args)
+        super().__init__(setup, model=objective, args=args)
 
-    def seen(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
+    def rows_and_tokens(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
         return inputs["rows"].tolist(), len(inputs["ids"])
 
-    def reach(self) -> torch.Tensor:
+    def probe_output(self) -> torch.Tensor:
         four = torch.arange(4, device=self.accelerator.device)[None]
         asked = torch.where(four == 1, four, NOT_ASKED)
         return self.objective(

@@ -12,6 +12,6 @@ store     many vectors without holding them
 Needs the extra `fletching[encode]`. Importing the package imports torch, so tools import it late.
 """
 
-from fletching.encode.encoder import Encoder, cache_beside
+from fletching.encode.encoder import Encoder, default_cache_dir
 
-__all__ = ["Encoder", "cache_beside"]
+__all__ = ["Encoder", "default_cache_dir"]

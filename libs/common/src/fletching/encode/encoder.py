@@ -30,7 +30,7 @@ SHARE_ROWS = 512  # as many new vectors are written when a call ends
 PAD_TO = 8  # row lengths are padded to a multiple of this
 
 
-def cache_beside(options: Any) -> str | None:
+def default_cache_dir(options: Any) -> str | None:
     """Where vectors are kept when --cache is not given: beside the output, until it is complete."""
     path = getattr(options, "output", None)
     return f"{path}.cache" if path and path != "-" else None
@@ -53,8 +53,8 @@ class Encoder:
         self.model = models.load(options.model, trust_remote_code=options.trust_remote_code)
         self.fingerprint = models.fingerprint(self.model)
         self.dimension: int = self.model.get_embedding_dimension() or 0
-        self.devices = models.devices(options.device)
-        self.dtype = models.number_type(options.dtype, self.devices[0])
+        self.devices = models.resolve_devices(options.device)
+        self.dtype = models.resolve_dtype(options.dtype, self.devices[0])
         self.echoes = {"query": options.query_echo, "document": options.doc_echo}
         self.echoed = self.echoes != {"query": None, "document": None}
         # Before the model is copied: every replica must take packed batches, or none.
@@ -75,7 +75,7 @@ class Encoder:
             role: models.role_length(self.model, role, given)
             for role, given in (("query", options.query_length), ("document", options.doc_length))
         }
-        self.temporary = cache_beside(options) if options.cache is None else None
+        self.temporary = default_cache_dir(options) if options.cache is None else None
         self.caches: dict[tuple[int, str | None], VectorCache] = {}
         if self.echoed and not self._takes_ids:
             raise UsageError(

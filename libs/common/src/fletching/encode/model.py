@@ -40,11 +40,11 @@ def load(name: str, *, trust_remote_code: bool = False, quantization: Any = None
     except (
         Exception
     ) as error:  # the hub, transformers and sentence-transformers each raise their own
-        raise unloadable(name, error) from error
+        raise load_error(name, error) from error
     return model.eval()
 
 
-def unloadable(name: str, error: Exception) -> InputError:
+def load_error(name: str, error: Exception) -> InputError:
     """What loading raised, in our words."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if "contains custom code" in reason:
@@ -66,10 +66,10 @@ def fingerprint(model: Any) -> str:
     modules = [repr(getattr(module, "get_config_dict", dict)()) for module in model]
     config = getattr(getattr(model[0], "model", None), "config", None)
     backend = getattr(getattr(model[0], "tokenizer", None), "backend_tokenizer", None)
-    return hashed(model.state_dict(), modules, config, backend)
+    return hash_model(model.state_dict(), modules, config, backend)
 
 
-def hashed(
+def hash_model(
     weights: dict[str, torch.Tensor], modules: list[str], config: Any, tokenizer: Any
 ) -> str:
     """xxh3-128 of weights, modules, the configuration of transformers and the fast tokenizer behind one of its."""
@@ -101,7 +101,7 @@ _NEUTRAL = (
 )
 
 
-def number_type(wanted: str, device: str) -> torch.dtype:
+def resolve_dtype(wanted: str, device: str) -> torch.dtype:
     """`auto`: bfloat16 where the hardware multiplies it faster, else float32."""
     if wanted != "auto":
         return getattr(torch, wanted)
@@ -111,7 +111,7 @@ def number_type(wanted: str, device: str) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def devices(wanted: str | None) -> list[str]:
+def resolve_devices(wanted: str | None) -> list[str]:
     """`cuda:0,cuda:1` as given; else every GPU, else Apple's, else the CPU."""
     if wanted:
         names = [name.strip() for name in wanted.split(",")]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fletching.encode import model as models
-from fletching.encode.encoder import cache_beside
+from fletching.encode.encoder import default_cache_dir
 from fletching.encode.vector_cache import VectorCache
 from fletching.errors import InputError
 from fletching.options import EncodingOptions
@@ -32,7 +32,7 @@ class Reranker:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         from sentence_transformers import CrossEncoder
 
-        self.device = models.devices(options.device)[0]
+        self.device = models.resolve_devices(options.device)[0]
         try:
             self.model = CrossEncoder(
                 name,
@@ -54,10 +54,10 @@ class Reranker:
                 "name a cross-encoder with one output",
             )
         self.fingerprint = models.fingerprint(self.model)
-        self.dtype = models.number_type(options.dtype, self.device)
+        self.dtype = models.resolve_dtype(options.dtype, self.device)
         self.model.to(self.device, self.dtype)
         self.budget = options.batch_tokens or (4096 if self.device == "cpu" else 65_536)
-        self.temporary = cache_beside(options) if options.cache is None else None
+        self.temporary = default_cache_dir(options) if options.cache is None else None
         key = f"reranker-{self.fingerprint[:16]}-{self.settings['dtype']}"
         self.cache = VectorCache(
             options.cache or self.temporary, key, self.settings | {"normalised": False}

@@ -12,7 +12,7 @@ from fletching import seeded_random
 
 
 @dataclass(frozen=True)
-class Order:
+class BatchOrder:
     """Batches of row numbers for `steps` steps: the batch sampler of a DataLoader.
 
     Every row stands once in every epoch; its last batch may be smaller, and the last epoch may be cut short.
@@ -28,7 +28,7 @@ class Order:
         return -(-self.rows // self.batch)
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
-        shuffled = shuffle(self.rows, self.seed, str(epoch))
+        shuffled = random_permutation(self.rows, self.seed, str(epoch))
         return [shuffled[start : start + self.batch] for start in range(0, self.rows, self.batch)]
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -39,7 +39,7 @@ class Order:
     def __len__(self) -> int:
         return self.steps
 
-    def seen(self) -> np.ndarray:
+    def row_counts(self) -> np.ndarray:
         """How many times each row stands in the plan (rows,)."""
         whole, rest = divmod(self.steps, self.epoch_steps)
         seen = np.full(self.rows, whole)
@@ -48,18 +48,18 @@ class Order:
         return seen
 
 
-def order(rows: int, *, batch: int, seed: int, epochs: float | None, steps: int | None) -> Order:
+def plan_batches(rows: int, *, batch: int, seed: int, epochs: float | None, steps: int | None) -> BatchOrder:
     """The order of a run of `steps` batches, or of `epochs` passes over the rows."""
-    whole = Order(rows, batch, seed, 0)
-    return Order(rows, batch, seed, steps or math.ceil((epochs or 1) * whole.epoch_steps))
+    whole = BatchOrder(rows, batch, seed, 0)
+    return BatchOrder(rows, batch, seed, steps or math.ceil((epochs or 1) * whole.epoch_steps))
 
 
-def shuffle(size: int, seed: int, key: str) -> np.ndarray:
+def random_permutation(size: int, seed: int, key: str) -> np.ndarray:
     """A random order of 0 … size-1 that depends on seed and key alone, on every numpy version."""
-    return np.argsort(scrambled(seed, key, np.arange(size, dtype=np.uint64)), kind="stable")
+    return np.argsort(random_bits(seed, key, np.arange(size, dtype=np.uint64)), kind="stable")
 
 
-def scrambled(seed: int, key: str, places: np.ndarray) -> np.ndarray:
+def random_bits(seed: int, key: str, places: np.ndarray) -> np.ndarray:
     """64 random bits for each place (n,), by splitmix64 (Steele et al. 2014)."""
     start = np.uint64(next(seeded_random.numbers(seed, key)))
     with np.errstate(over="ignore"):

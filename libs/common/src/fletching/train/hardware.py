@@ -16,9 +16,9 @@ from fletching.train.distributed import process_group
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # mallopt(3)
 
 
-def device(wanted: str | None) -> str:
+def resolve_device(wanted: str | None) -> str:
     """This process's device: under torchrun each has a GPU of its own, or all compute on the CPU."""
-    names = models.devices(wanted)
+    names = models.resolve_devices(wanted)
     if process_group.world_size() == 1 or not names[0].startswith("cuda"):
         return names[0]
     if process_group.local_rank() >= len(names):
@@ -38,10 +38,10 @@ def prepare_cpu(model: Any) -> None:
     transformer: Any = getattr(model[0], "model", None)
     if hasattr(transformer, "set_attn_implementation"):
         transformer.set_attn_implementation("eager")
-    keep_memory()
+    keep_freed_memory()
 
 
-def keep_memory() -> None:
+def keep_freed_memory() -> None:
     """glibc hands each large block back to the system, which then fills it with zeros again at the next step:
     10 to 15 % of the time."""
     if sys.platform == "linux":
@@ -52,7 +52,7 @@ def keep_memory() -> None:
             libc.mallopt(M_TOP_PAD, 64 << 20)
 
 
-def hush_libraries() -> None:
+def silence_libraries() -> None:
     """DeepSpeed, where it is installed, warns on stdout that there is no GPU."""
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
 
@@ -70,14 +70,14 @@ def set_dropout(model: nn.Module, share: float) -> None:
                 setattr(module, name, share)
 
 
-def drops(model: nn.Module) -> bool:
+def has_dropout(model: nn.Module) -> bool:
     """Is any activation dropped while training?"""
     shares = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
     shares += [getattr(module, "attention_dropout", 0.0) for module in model.modules()]
     return any(isinstance(share, float) and share > 0 for share in shares)
 
 
-def tokens_in(gigabytes: float, model: Any) -> int:
+def tokens_that_fit(gigabytes: float, model: Any) -> int:
     """How many tokens' activations fit, by the model's layers and width (80 bytes a number, measured)."""
     config = model[0].model.config.get_text_config()
     return int(gigabytes * 1e9 / (80 * max(config.num_hidden_layers, 1) * config.hidden_size))

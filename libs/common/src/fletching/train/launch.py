@@ -55,7 +55,7 @@ def run(
         return
     if not process_group.is_main():
         report.quiet, report.json_summary = True, None
-    with process_group.connect():
+    with process_group.join_group():
         folder = RunDir(options.output)
         try:
             made = job(options, report, tool, folder.path)

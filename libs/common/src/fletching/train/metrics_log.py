@@ -34,11 +34,11 @@ class MetricsLog:
         os.replace(temporary, path)
         self.file = open(path, "a", encoding="utf-8")
 
-    def step(self, step: int, loss: float, lr: float, grad_norm: float) -> None:
+    def log_step(self, step: int, loss: float, lr: float, grad_norm: float) -> None:
         now = time.monotonic()
         speed = self.tokens / max(now - self.since, 1e-9)
         self.tokens, self.since = 0, now
-        self.put(
+        self.log_values(
             step,
             None,
             {
@@ -52,11 +52,11 @@ class MetricsLog:
             1, f"loss {loss:.4f}, lr {lr:.2g}, grad norm {grad_norm:.3g}, {speed:,.0f} tokens/s"
         )
 
-    def evaluation(self, step: int, values: dict[str, float]) -> None:
-        self.put(step, "dev", values)
+    def log_evaluation(self, step: int, values: dict[str, float]) -> None:
+        self.log_values(step, "dev", values)
         self.since = time.monotonic()
 
-    def put(self, step: int, split: str | None, values: dict[str, float]) -> None:
+    def log_values(self, step: int, split: str | None, values: dict[str, float]) -> None:
         for name, value in values.items():
             self.file.write(json.dumps(dict(step=step, split=split, name=name, value=value)) + "\n")
         self.file.flush()
@@ -73,7 +73,7 @@ def read(path: str) -> list[dict]:
         return [json.loads(line) for line in file if line.endswith("\n")]
 
 
-def batches(path: str, run: str) -> Iterator[pa.RecordBatch]:
+def record_batches(path: str, run: str) -> Iterator[pa.RecordBatch]:
     """The log as rows of the schema `measures`."""
     lines = read(path)
     columns = schema.load("measures").arrow(["run", "step", "split", "name", "value", "unit"])

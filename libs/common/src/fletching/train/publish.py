@@ -1,4 +1,4 @@
-"""The end of a run: its measures as a file, what the evaluations found, and the folder that is published."""
+"""The end of a run: its measures as a file, and the model folder that takes its place."""
 
 from __future__ import annotations
 
@@ -6,80 +6,93 @@ import inspect
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from fletching import cli, lineage, schema
+from fletching import lineage, schema
 from fletching.io import Reader, Writer
+from fletching.protocols import Lineage
 from fletching.report import Report
 from fletching.train import metrics_log
 from fletching.train.run_dir import RunDir
 
-MEASURES = ("run", "step", "split", "name", "value", "unit")
+if TYPE_CHECKING:
+    from fletching.cli import Tool
+
+MEASURES = ("run", "step", "split", "name", "value", "unit")  # columns of measures.parquet
+EXTENSIONS = "transformers_modules."  # where transformers imports a model's own code from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """A trained model on its way from `DIR.run` to DIR.
+
+    folder: the model as built inside the run folder. settings: the options in its lineage.
+    """
+
+    run_dir: RunDir
+    folder: str
+    report: Report
+    tool: Tool
+    settings: Lineage
+
+    def write_measures(self, log: str, sources: Sequence[Reader]) -> None:
+        """`measures.parquet` in the model folder: the metrics log as rows. sources: what the run read."""
+        with Writer(
+            self.report,
+            os.path.join(self.folder, "measures.parquet"),
+            "measures",
+            schema.load("measures").arrow(MEASURES),
+            version=self.tool.version,
+            options=self.settings,
+            sources=list(sources),
+            count=False,
+        ) as writer:
+            run_name = os.path.basename(self.run_dir.output)
+            for batch in metrics_log.record_batches(log, run_name):
+                writer.write(batch)
+
+    def publish(
+        self,
+        *,
+        lineage_node: Lineage,
+        end: Lineage,
+        card: str,
+        rows: int,
+        rows_trained: int,
+        reason: str = "not reached by --steps",
+    ) -> None:
+        """Write lineage and card into the model folder, count its rows, rename it to DIR.
+
+        end: what is known once the run is over (digest, best step). rows: of the input; those beyond
+        `rows_trained` are reported as dropped, with the reason.
+        """
+        document = lineage.dump({"step": lineage_node, "end": end})
+        pathlib.Path(self.folder, "fletching.json").write_bytes(document)
+        pathlib.Path(self.folder, "README.md").write_text(card, encoding="utf-8")
+        self.report.drop(reason, rows - rows_trained)
+        self.report.rows_out = rows_trained
+        self.report.check()
+        self.run_dir.publish(self.folder)
 
 
 def evaluations(log: str) -> dict[int, dict[str, float]]:
-    """step: measures on held-out data."""
-    found: dict[int, dict[str, float]] = {}
+    """Measures on held-out data, by training step."""
+    by_step: dict[int, dict[str, float]] = {}
     for line in metrics_log.read(log):
         if line["split"] == "dev":
-            found.setdefault(line["step"], {})[line["name"]] = line["value"]
-    return found
+            by_step.setdefault(line["step"], {})[line["name"]] = line["value"]
+    return by_step
 
 
-def write_measures(
-    log: str,
-    folder: str,
-    run: str,
-    report: Report,
-    tool: cli.Tool,
-    settings: dict,
-    sources: Iterable[Reader],
-) -> None:
-    """`measures.parquet`: the log as rows."""
-    path = os.path.join(folder, "measures.parquet")
-    columns = schema.load("measures").arrow(MEASURES)
-    with Writer(
-        report,
-        path,
-        "measures",
-        columns,
-        version=tool.version,
-        options=settings,
-        sources=list(sources),
-        count=False,
-    ) as out:
-        for batch in metrics_log.batches(log, run):
-            out.write(batch)
-
-
-def publish(
-    folder: RunDir,
-    built: str,
-    report: Report,
-    *,
-    step: dict[str, Any],
-    end: dict[str, Any],
-    card: str,
-    rows: int,
-    reached: int,
-    why: str = "not reached by --steps",
-) -> None:
-    """Lineage and card go into the built folder, rows that training never saw are counted, the folder takes its place."""
-    with open(os.path.join(built, "fletching.json"), "wb") as file:
-        file.write(lineage.dump({"step": step, "end": end}))
-    with open(os.path.join(built, "README.md"), "w", encoding="utf-8") as text:
-        text.write(card)
-    report.drop(why, rows - reached)
-    report.rows_out = reached
-    report.check()
-    folder.publish(built)
-
-
-def save_code(modules: Iterable[Any], folder: str) -> None:
-    """Put the files of trusted classes of the model's own beside it: sentence-transformers saves their names alone."""
+def save_code(modules: Iterable[object], folder: str) -> None:
+    """Copy the Python files of a model's trusted custom classes beside it: their names alone are saved
+    by sentence-transformers."""
     for module in modules:
-        if type(module).__module__.startswith("transformers_modules."):
-            for path in pathlib.Path(inspect.getfile(type(module))).parent.glob("*.py"):
-                if path.name != "__init__.py":
-                    shutil.copy(path, folder)
+        cls = type(module)
+        if not cls.__module__.startswith(EXTENSIONS):
+            continue
+        for path in pathlib.Path(inspect.getfile(cls)).parent.glob("*.py"):
+            if path.name != "__init__.py":
+                shutil.copy(path, folder)

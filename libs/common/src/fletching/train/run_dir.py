@@ -58,7 +58,7 @@ class RunDir:
                 f"mkdir -p {os.path.dirname(self.output)}",
             )
         os.makedirs(self.path, exist_ok=True)
-        self.lock = open(self.at("lock"), "w")
+        self.lock = open(self.path_to("lock"), "w")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -66,7 +66,7 @@ class RunDir:
                 f"another run is at work in {self.path}", "wait for it, or name another -o"
             ) from None
 
-    def at(self, *names: str) -> str:
+    def path_to(self, *names: str) -> str:
         return os.path.join(self.path, *names)
 
     def resume_or_start(self, manifest: dict[str, Any]) -> str | None:
@@ -79,10 +79,10 @@ class RunDir:
         )
 
     def _resume_or_start(self, manifest: dict[str, Any]) -> str | None:
-        newest = self.newest()
-        before = read_json(self.at("manifest.json"))
+        newest = self.newest_checkpoint()
+        before = read_json(self.path_to("manifest.json"))
         if newest and before != manifest:
-            changes = "; ".join(differences(before or {}, manifest)) or "the manifest is damaged"
+            changes = "; ".join(describe_changes(before or {}, manifest)) or "the manifest is damaged"
             raise InputError(
                 f"{self.path} holds a run of other data or options: {changes}",
                 f"run the earlier command again, or start anew: rm -r {self.path}",
@@ -90,9 +90,9 @@ class RunDir:
         if not newest:
             for name in os.listdir(self.path):
                 if name not in ("lock", ROWS, VECTORS):
-                    remove(self.at(name))
+                    remove(self.path_to(name))
         write_whole(
-            self.at("manifest.json"),
+            self.path_to("manifest.json"),
             json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode(),
         )
         return newest
@@ -101,27 +101,28 @@ class RunDir:
         """Nothing was begun: without a checkpoint to go on from, no trace stays."""
         if not process_group.is_main():
             return
-        if not self.steps():
+        if not self.checkpoint_steps():
             shutil.rmtree(self.path)
         self.lock.close()
 
-    def steps(self) -> list[int]:
+    def checkpoint_steps(self) -> list[int]:
         names = [name for name in os.listdir(self.path) if name.startswith(PREFIX)]
         return sorted(int(name.removeprefix(PREFIX)) for name in names)
 
-    def checkpoint(self, step: int) -> str:
-        return self.at(f"{PREFIX}{step}")
+    def checkpoint_path(self, step: int) -> str:
+        return self.path_to(f"{PREFIX}{step}")
 
-    def newest(self) -> str | None:
-        steps = self.steps()
-        return self.checkpoint(steps[-1]) if steps else None
+    def newest_checkpoint(self) -> str | None:
+        steps = self.checkpoint_steps()
+        return self.checkpoint_path(steps[-1]) if steps else None
 
-    def save(self, step: int, fill: Callable[[str], None], keep: int, best: int | None) -> None:
+    def save(self, step: int, fill: Callable[[str], None], *, keep: int, best: int | None
+    ) -> None:
         """A checkpoint that appears by one rename; older ones beyond `keep` go, the best one stays.
 
         `fill` runs in every process, with the same folder.
         """
-        building = self.at("building")
+        building = self.path_to("building")
         if process_group.is_main():
             remove(building)
             os.makedirs(building)
@@ -134,21 +135,21 @@ class RunDir:
 
     def _commit(self, building: str, step: int) -> None:
         sync_tree(building)
-        remove(self.checkpoint(step))
-        os.rename(building, self.checkpoint(step))
+        remove(self.checkpoint_path(step))
+        os.rename(building, self.checkpoint_path(step))
         sync(self.path)
 
     def _prune(self, keep: int, best: int | None) -> None:
-        for old in self.steps()[:-keep]:
+        for old in self.checkpoint_steps()[:-keep]:
             if old != best:
                 # Renamed first, so that a kill in mid-removal leaves no half checkpoint.
-                remove(self.at("dropped"))
-                os.rename(self.checkpoint(old), self.at("dropped"))
-                remove(self.at("dropped"))
+                remove(self.path_to("dropped"))
+                os.rename(self.checkpoint_path(old), self.path_to("dropped"))
+                remove(self.path_to("dropped"))
 
     def publish(self, built: str) -> None:
         """The finished folder takes its place by one rename, and the run folder goes."""
-        readable(built)
+        apply_umask(built)
         sync_tree(built)
         if os.path.isdir(self.output):
             os.rmdir(self.output)
@@ -158,13 +159,13 @@ class RunDir:
         self.lock.close()
 
 
-def step_of(checkpoint: str | None) -> int:
+def checkpoint_step(checkpoint: str | None) -> int:
     """The step that a run goes on from."""
     state = read_json(os.path.join(checkpoint, "trainer_state.json")) if checkpoint else None
     return (state or {}).get("global_step", 0)
 
 
-def readable(folder: str) -> None:
+def apply_umask(folder: str) -> None:
     """Give every file the rights that the user's umask asks for: safetensors writes 0600."""
     mask = os.umask(0)
     os.umask(mask)
@@ -173,17 +174,17 @@ def readable(folder: str) -> None:
             os.chmod(os.path.join(path, name), 0o666 & ~mask)
 
 
-def differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
+def describe_changes(before: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
     """What changed, one phrase each.
 
-    >>> differences({"options": {"lr": 1}}, {"options": {"lr": 2, "batch": 8}})
+    >>> describe_changes({"options": {"lr": 1}}, {"options": {"lr": 2, "batch": 8}})
     ['batch was unset, now 8', 'lr was 1, now 2']
     """
     found = []
     for key in sorted({*before, *now}):
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(old, new)
+            found += describe_changes(old, new)
         elif old != new:
             found.append(f"{key} was {_display(old)}, now {_display(new)}")
     return found

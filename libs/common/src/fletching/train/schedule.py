@@ -8,10 +8,10 @@ from typing import Literal
 Kind = Literal["linear", "cosine", "constant"]
 
 
-def share(step: int, *, steps: int, warmup: int, kind: Kind = "linear") -> float:
+def learning_rate_factor(step: int, *, steps: int, warmup: int, kind: Kind = "linear") -> float:
     """The share at step 0 … steps-1. No step is wasted: neither the first nor the last one is zero.
 
-    >>> [share(step, steps=6, warmup=2) for step in range(6)]
+    >>> [learning_rate_factor(step, steps=6, warmup=2) for step in range(6)]
     [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
     """
     if step < warmup:

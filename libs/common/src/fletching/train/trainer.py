@@ -43,12 +43,12 @@ class TrainingSetup:
     rows: Any
     plan: Iterable[Any]
     collate: Callable[[list[Any]], dict[str, torch.Tensor]]
-    folder: RunDir
-    watch: MetricsLog
-    rhythm: IntervalCallback
-    names: Callable[[list[int]], list[str]]
-    measure: Callable[[], dict[str, float]] | None = None
-    deepspeed: dict[str, Any] | None = None
+    run_dir: RunDir
+    metrics_log: MetricsLog
+    intervals: IntervalCallback
+    row_names: Callable[[list[int]], list[str]]
+    evaluate: Callable[[], dict[str, float]] | None = None
+    deepspeed_config: dict[str, Any] | None = None
 
 
 class PlannedTrainer(Trainer):
@@ -56,12 +56,12 @@ class PlannedTrainer(Trainer):
 
     advice = "look at these rows; try a lower --lr or --dtype float32"
 
-    def __init__(self, course: TrainingSetup, **given: Any) -> None:
-        self.course, self.watch = course, course.watch
+    def __init__(self, setup: TrainingSetup, **given: Any) -> None:
+        self.setup, self.metrics_log = setup, setup.metrics_log
         self.current: list[int] = []
-        experiment_loggers.check(given["args"].report_to, course.folder.output)
+        experiment_loggers.check(given["args"].report_to, setup.run_dir.output)
         self.engine: deepspeed_engine.DeepSpeedEngine | None = None
-        super().__init__(data_collator=course.collate, callbacks=[course.rhythm], **given)
+        super().__init__(data_collator=setup.collate, callbacks=[setup.intervals], **given)
         self.remove_callback(PrinterCallback)
         if self.accelerator.num_processes != process_group.world_size():
             raise InputError(
@@ -69,7 +69,7 @@ class PlannedTrainer(Trainer):
                 "start all of them by one torchrun",
             )
 
-    def seen(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
+    def rows_and_tokens(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
         """(the numbers of the rows of this batch, its tokens)"""
         raise NotImplementedError
 
@@ -79,43 +79,43 @@ class PlannedTrainer(Trainer):
         """The loss of a global batch, whose gradient is then in the parameters."""
         return super().training_step(model, inputs, num_items_in_batch)
 
-    def reach(self) -> torch.Tensor:
+    def probe_output(self) -> torch.Tensor:
         """Some output of the model that stands on every parameter which the loss stands on."""
         raise NotImplementedError
 
-    def trained(self) -> nn.Module:
+    def trained_module(self) -> nn.Module:
         """What a checkpoint holds: its parameters that train."""
         return self.model  # type: ignore[return-value]
 
-    def values(self) -> dict[str, float]:
+    def step_measures(self) -> dict[str, float]:
         """What else to log of a step."""
         return {}
 
-    def evaluated(self, values: dict[str, float]) -> None:
+    def after_evaluation(self, values: dict[str, float]) -> None:
         """After an evaluation."""
 
     def get_train_dataloader(self) -> DataLoader:
         # The whole run is one epoch to the Trainer: the plan knows the real ones, and resuming is a skip.
         return DataLoader(
-            self.course.rows, batch_sampler=self.course.plan, collate_fn=self.course.collate
+            self.setup.rows, batch_sampler=self.setup.plan, collate_fn=self.setup.collate
         )  # type: ignore[arg-type]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         made: torch.optim.Optimizer = super().create_optimizer(model)
-        if self.course.deepspeed and not self.engine:
+        if self.setup.deepspeed_config and not self.engine:
             bare: nn.Module = self.model  # type: ignore[assignment]
             bare.eval()  # no dropout: no random number is drawn
-            reached = deepspeed_engine.reached(bare, self.reach())
+            reached = deepspeed_engine.reachable_parameters(bare, self.probe_output())
             self.engine = deepspeed_engine.DeepSpeedEngine(
-                bare.train(), made, self.course.deepspeed, reached, self._finite
+                bare.train(), made, self.setup.deepspeed_config, reached, self._finite
             )
             self.optimizer = self.engine.updates
         return self.optimizer  # type: ignore[return-value]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
-        rhythm = self.course.rhythm
+        intervals = self.setup.intervals
         share = functools.partial(
-            schedule.share, steps=rhythm.steps, warmup=rhythm.warmup, kind=rhythm.schedule
+            schedule.learning_rate_factor, steps=intervals.steps, warmup=intervals.warmup, kind=intervals.schedule
         )
         if self.lr_scheduler is None:
             self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: share(step))  # type: ignore[arg-type]
@@ -125,8 +125,8 @@ class PlannedTrainer(Trainer):
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        self.current, tokens = self.seen(inputs)
-        self.watch.tokens += tokens
+        self.current, tokens = self.rows_and_tokens(inputs)
+        self.metrics_log.tokens += tokens
         loss = self.step_loss(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             self._stop(f"the loss is {loss.item()}")
@@ -140,7 +140,7 @@ class PlannedTrainer(Trainer):
             return (
                 self.engine.updates.norm
             )  # the update that comes now clips, and says what there was
-        return self._finite(float(fsdp.whole(super()._get_grad_norm(model, grad_norm))))
+        return self._finite(float(fsdp.full_tensor(super()._get_grad_norm(model, grad_norm))))
 
     def _finite(self, norm: float) -> float:
         if norm - norm != 0.0:
@@ -148,7 +148,7 @@ class PlannedTrainer(Trainer):
         return norm
 
     def _stop(self, what: str) -> None:
-        names = self.course.names(self.current)
+        names = self.setup.row_names(self.current)
         shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
         raise InputError(
             f"{what} at step {self.state.global_step + 1}; rows of the batch: {shown}", self.advice
@@ -156,9 +156,9 @@ class PlannedTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "grad_norm" in logs:
-            values = self.values()
-            self.watch.put(self.state.global_step, None, values)
-            self.watch.step(
+            values = self.step_measures()
+            self.metrics_log.log_values(self.state.global_step, None, values)
+            self.metrics_log.log_step(
                 self.state.global_step, logs["loss"], logs["learning_rate"], logs["grad_norm"]
             )
             self._report_to(logs | values)
@@ -170,19 +170,19 @@ class PlannedTrainer(Trainer):
     def _evaluate(
         self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False
     ) -> dict[str, float]:
-        assert self.course.measure
+        assert self.setup.evaluate
         self.control.should_evaluate = False  # the Trainer asks again at the end of its one epoch
-        values = self.course.measure()
-        self.watch.evaluation(self.state.global_step, values)
+        values = self.setup.evaluate()
+        self.metrics_log.log_evaluation(self.state.global_step, values)
         self._report_to({f"eval_{name}": value for name, value in values.items()})
-        self.evaluated(values)
+        self.after_evaluation(values)
         return values
 
     def _prepare_for_training(self, *arguments: Any) -> Any:
         """Raises InputError where several processes would each train a model of its own."""
         # The Trainer's word for a model that places itself and reduces its own gradients: no DDP around it.
         self.is_distributed_loading_by_transformers = bool(
-            self.course.deepspeed
+            self.setup.deepspeed_config
         ) or fsdp.is_sharded(self.model)  # type: ignore[arg-type]
         prepared = super()._prepare_for_training(*arguments)
         self.is_distributed_loading_by_transformers = False
@@ -203,8 +203,8 @@ class PlannedTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         assert self.optimizer and self.lr_scheduler
-        weights = fsdp.weights(self.trained())
-        optimizer, rates = fsdp.optimizer_state(self.optimizer), self.lr_scheduler.state_dict()
+        weights = fsdp.full_weights(self.trained_module())
+        optimizer, rates = fsdp.full_optimizer_state(self.optimizer), self.lr_scheduler.state_dict()
 
         def fill(folder: str) -> None:
             self._save_rng_state(folder)
@@ -214,12 +214,15 @@ class PlannedTrainer(Trainer):
                 torch.save(rates, os.path.join(folder, SCHEDULER_NAME))
                 self.state.save_to_json(os.path.join(folder, "trainer_state.json"))
 
-        self.course.folder.save(
-            self.state.global_step, fill, self.course.rhythm.keep, self.state.best_global_step
+        self.setup.run_dir.save(
+            self.state.global_step,
+            fill,
+            keep=self.setup.intervals.keep,
+            best=self.state.best_global_step,
         )
 
     def _load_from_checkpoint(self, checkpoint_path: str, model: Any = None) -> None:
-        fsdp.put_weights(self.trained(), load_file(os.path.join(checkpoint_path, WEIGHTS)))
+        fsdp.load_full_weights(self.trained_module(), load_file(os.path.join(checkpoint_path, WEIGHTS)))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -231,7 +234,7 @@ class PlannedTrainer(Trainer):
             if self.engine:
                 self.optimizer.load_state_dict(next(states))
             else:
-                fsdp.put_optimizer_state(self.optimizer, next(states))
+                fsdp.load_full_optimizer_state(self.optimizer, next(states))
             self.lr_scheduler.load_state_dict(next(states))
 
 
@@ -260,7 +263,7 @@ class IntervalCallback(TrainerCallback):
         self.warmup, self.schedule = warmup, schedule
 
     @classmethod
-    def of(cls, options: Any, steps: int, *, evaluates: bool) -> IntervalCallback:
+    def from_options(cls, options: Any, steps: int, *, evaluates: bool) -> IntervalCallback:
         """By the options that every training tool has; a warmup below 1 is a share of the run."""
         return cls(
             steps,
@@ -281,12 +284,12 @@ class IntervalCallback(TrainerCallback):
         control.should_training_stop = last
 
 
-def arguments(
+def training_arguments(
     options: Any,
+    *,
     steps: int,
     folder: str,
     device: torch.device,
-    *,
     kind: type[TrainingArguments] = TrainingArguments,
     **more: Any,
 ) -> Any:

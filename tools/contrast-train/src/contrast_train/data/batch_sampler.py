@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fletching.errors import InputError
-from fletching.train.batch_order import shuffle
+from fletching.train.batch_order import random_permutation
 
 SHOWN = 20  # tasks that `describe` names
 
@@ -80,10 +80,10 @@ class Plan:
             drawn = np.concatenate([self._part(task, epoch) for task in group])
             if len(group) > 1:
                 name = " + ".join(self.tasks[task] for task in group)
-                drawn = drawn[shuffle(len(drawn), self.seed, f"{epoch} {name}")]
+                drawn = drawn[random_permutation(len(drawn), self.seed, f"{epoch} {name}")]
             end = len(drawn) - (len(drawn) % self.batch if self.drop_last else 0)
             batches += [drawn[start : start + self.batch] for start in range(0, end, self.batch)]
-        return [batches[i] for i in shuffle(len(batches), self.seed, f"{epoch} batches")]
+        return [batches[i] for i in random_permutation(len(batches), self.seed, f"{epoch} batches")]
 
     def _part(self, task: int, epoch: int) -> np.ndarray:
         """What an epoch takes of a task's endless sequence of orders."""
@@ -91,7 +91,7 @@ class Plan:
         parts, at = [], epoch * size
         while at < (epoch + 1) * size:
             turn, place = divmod(at, len(rows))
-            order = rows[shuffle(len(rows), self.seed, f"{turn} {self.tasks[task]}")]
+            order = rows[random_permutation(len(rows), self.seed, f"{turn} {self.tasks[task]}")]
             taken = order[place : place + (epoch + 1) * size - at]
             parts.append(np.stack([np.full(len(taken), turn), taken], 1))
             at += len(taken)

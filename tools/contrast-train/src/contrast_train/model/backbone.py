@@ -95,8 +95,8 @@ def load(options: Any) -> Backbone:
     # peft and we call what transformers is renaming to activation_checkpointing, and each call would be told.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
     model = plain(options, lora.four_bit() if options.lora_4bit else None)
-    name = hardware.device(options.device)
-    number_type = models.number_type(options.dtype, name)
+    name = hardware.resolve_device(options.device)
+    number_type = models.resolve_dtype(options.dtype, name)
     autocast = number_type if number_type != torch.float32 else None
     lengths = {
         "query": models.role_length(model, "query", options.query_length),
@@ -159,7 +159,7 @@ def gather(backbone: Backbone, options: Any) -> None:
 
     Every process must call it.
     """
-    weights = fsdp.weights(backbone.model)
+    weights = fsdp.full_weights(backbone.model)
     if process_group.is_main():
         prompts = backbone.model.prompts
         backbone.model = plain(options).float()
@@ -167,7 +167,7 @@ def gather(backbone: Backbone, options: Any) -> None:
             lora.attach(backbone.model, options)
         head.settle(backbone.model, options)
         backbone.model.prompts = prompts
-        fsdp.put_weights(backbone.model, weights)
+        fsdp.load_full_weights(backbone.model, weights)
 
 
 def settle_prompts(backbone: Backbone, found: Counter[str | None], given: str | None) -> None:

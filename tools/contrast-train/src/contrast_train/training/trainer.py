@@ -29,25 +29,25 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
 
     def __init__(
         self,
-        course: TrainingSetup,
+        setup: TrainingSetup,
         *,
         objective: Objective,
         args: SentenceTransformerTrainingArguments,
     ) -> None:
         self.alarm = Alarm()
         self.loss: Objective  # type: ignore[assignment]
-        super().__init__(course, model=objective.model, args=args, loss=objective)
+        super().__init__(setup, model=objective.model, args=args, loss=objective)
 
-    def seen(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
+    def rows_and_tokens(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
         return inputs[PREFIX + "rows"].tolist(), len(inputs[PREFIX + "input_ids"])
 
-    def reach(self) -> torch.Tensor:
+    def probe_output(self) -> torch.Tensor:
         four = torch.ones(4, dtype=torch.long, device=self.accelerator.device)
         return self.loss.embed(
             four, torch.tensor([4], device=four.device), torch.tensor([0], device=four.device)
         )
 
-    def trained(self) -> nn.Module:
+    def trained_module(self) -> nn.Module:
         self.loss.model = self.model  # type: ignore[assignment]  # bare: no names of wrappers in a checkpoint
         return self.loss
 
@@ -61,15 +61,15 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         pass
 
-    def values(self) -> dict[str, float]:
+    def step_measures(self) -> dict[str, float]:
         return {"mean_cosine": self.loss.mean_cosine.item()}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs, start_time)
-        if "grad_norm" in logs and (told := self.alarm.see(self.values()["mean_cosine"])):
-            self.watch.progress.report.note(f"step {self.state.global_step:,}: {told}")
+        if "grad_norm" in logs and (told := self.alarm.see(self.step_measures()["mean_cosine"])):
+            self.metrics_log.progress.report.note(f"step {self.state.global_step:,}: {told}")
 
-    def evaluated(self, values: dict[str, float]) -> None:
+    def after_evaluation(self, values: dict[str, float]) -> None:
         if self.state.best_metric is None or values[BEST_BY] > self.state.best_metric:
             self.state.best_metric, self.state.best_global_step = (
                 values[BEST_BY],
@@ -81,17 +81,19 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
         """Put the best weights into the model; the step they are of, where an evaluation chose one."""
         best = self.state.best_global_step
         if best is not None and best != self.state.global_step:
-            self._load_from_checkpoint(self.course.folder.checkpoint(best))
+            self._load_from_checkpoint(self.setup.run_dir.checkpoint_path(best))
         return best
 
 
-def arguments(options: Any, steps: int, folder: str, device: torch.device) -> Any:
+def training_arguments(
+    options: Any, *, steps: int, folder: str, device: torch.device
+) -> Any:
     """Our options as SentenceTransformerTrainer wants them."""
-    return trainer.arguments(
+    return trainer.training_arguments(
         options,
-        steps,
-        folder,
-        device,
+        steps=steps,
+        folder=folder,
+        device=device,
         kind=SentenceTransformerTrainingArguments,
         gradient_accumulation_steps=options.accumulate,
         learning_rate_mapping={"log_temperature": TEMPERATURE_RATE * options.lr}

@@ -18,13 +18,13 @@ from fletching.train.distributed import process_group
 STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
 FLAG = "--deepspeed"
 # Every backward pass adds to the gradient and the update ends it: GradCache has as many passes as micro-batches.
-BASE = {
+BASE_CONFIG = {
     "train_micro_batch_size_per_gpu": 1,  # the plan knows the batch
     "managed_gradient_accumulation": False,
     "zero_allow_untested_optimizer": True,
 }
 # Passes are too many to reduce one during another; a linear layer of DeepSpeed's own would round bfloat16 another way.
-SHARED = {"overlap_comm": False, "memory_efficient_linear": False}
+ZERO_DEFAULTS = {"overlap_comm": False, "memory_efficient_linear": False}
 PASS = {
     "zero_allow_untested_optimizer", "steps_per_print", "comms_logger", "wall_clock_breakdown", "memory_breakdown",
     *(f"zero_optimization.{name}" for name in (
@@ -45,10 +45,10 @@ def check(options: Any) -> None:
             f"{FLAG} shares out among processes, and this is the only one",
             "start it by torchrun, or leave it out",
         )
-    read(options.deepspeed, options)
+    resolve(options.deepspeed, options)
 
 
-def read(given: str, options: Any) -> dict[str, Any]:
+def resolve(given: str, options: Any) -> dict[str, Any]:
     """DeepSpeed's config for `given`, the value of --deepspeed. Raises Usage."""
     if importlib.util.find_spec("deepspeed") is None:
         raise UsageError(
@@ -60,7 +60,7 @@ def read(given: str, options: Any) -> dict[str, Any]:
         if given in STAGES
         else _of_file(given, options)
     )
-    zero = SHARED | found.get("zero_optimization", {})
+    zero = ZERO_DEFAULTS | found.get("zero_optimization", {})
     stage = zero.get("stage", 0)
     if stage not in STAGES.values():
         raise UsageError(
@@ -72,7 +72,7 @@ def read(given: str, options: Any) -> dict[str, Any]:
             f"{given}: zero_optimization.overlap_comm needs stage 2, and the stage is {stage}",
             "leave it out: several passes make an update",
         )
-    return found | BASE | {"zero_optimization": zero, "gradient_clipping": options.clip}
+    return found | BASE_CONFIG | {"zero_optimization": zero, "gradient_clipping": options.clip}
 
 
 def _of_file(path: str, options: Any) -> dict[str, Any]:

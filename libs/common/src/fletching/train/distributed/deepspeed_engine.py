@@ -203,9 +203,9 @@ class DeepSpeedOptimizer(torch.optim.Optimizer):
                 )
 
 
-def reached(model: nn.Module, value: Tensor) -> set[int]:
+def reachable_parameters(model: nn.Module, value: Tensor) -> set[int]:
     """The ids of parameters that a gradient of `value` reaches; in repeated layers, all: an expert may have no token here."""
-    found = {id(parameter) for layer in fsdp.layers(model) for parameter in layer.parameters()}
+    found = {id(parameter) for layer in fsdp.repeated_layers(model) for parameter in layer.parameters()}
     seen, waiting = set(), [value.grad_fn]
     while waiting:
         node = waiting.pop()

@@ -21,12 +21,12 @@ def shard(model: nn.Module, device: torch.device) -> None:
     The whole SentenceTransformer is the root, not the transformer in it: it is what gets called.
     """
     mesh = torch.distributed.init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    for layer in layers(model):
+    for layer in repeated_layers(model):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 
-def layers(model: nn.Module) -> list[nn.Module]:
+def repeated_layers(model: nn.Module) -> list[nn.Module]:
     """The repeated blocks of a transformer: members of the outermost lists of one class."""
     found: list[nn.Module] = []
     for child in model.children():
@@ -34,7 +34,7 @@ def layers(model: nn.Module) -> list[nn.Module]:
         if len(members) > 1 and len({type(member) for member in members}) == 1:
             found += members
         else:
-            found += layers(child)
+            found += repeated_layers(child)
     return found
 
 
@@ -49,7 +49,7 @@ def is_zero3(value: Any) -> bool:
     return hasattr(value, "ds_id")
 
 
-def whole(value: Any) -> Any:
+def full_tensor(value: Any) -> Any:
     """The tensor of all ranks, on the CPU. Every rank must call it: it is a collective."""
     if is_zero3(value):
         return _of_zero3(value)
@@ -73,7 +73,7 @@ def _put_zero3(parameter: nn.Parameter, value: Tensor) -> None:
         parameter.data.copy_(value)
 
 
-def like(value: Tensor, template: Tensor) -> Tensor:
+def shard_like(value: Tensor, template: Tensor) -> Tensor:
     """This rank's share of a whole tensor, placed as `template` is."""
     if not isinstance(template, DTensor):
         return value.to(template.device)
@@ -81,42 +81,42 @@ def like(value: Tensor, template: Tensor) -> Tensor:
     return distribute_tensor(value, template.device_mesh, template.placements, src_data_rank=None)
 
 
-def trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def trained_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Parameters that training changes; of tied ones the first name."""
     return (
         (name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad
     )
 
 
-def weights(model: nn.Module) -> dict[str, Tensor]:
+def full_weights(model: nn.Module) -> dict[str, Tensor]:
     """Every trained parameter, whole. Frozen ones are those of the base model."""
-    return {name: whole(parameter).contiguous() for name, parameter in trained(model)}
+    return {name: full_tensor(parameter).contiguous() for name, parameter in trained_parameters(model)}
 
 
 @torch.no_grad()
-def put_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
+def load_full_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Raises KeyError where trained parameters and the state have not the same names."""
-    if missing := {name for name, _ in trained(model)} ^ set(state):
+    if missing := {name for name, _ in trained_parameters(model)} ^ set(state):
         raise KeyError(f"weights of another model: {', '.join(sorted(missing)[:3])}")
-    for name, parameter in trained(model):
+    for name, parameter in trained_parameters(model):
         if is_zero3(parameter):
             _put_zero3(parameter, state[name])
         else:
-            parameter.copy_(like(state[name], parameter))
+            parameter.copy_(shard_like(state[name], parameter))
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    return _mapped(optimizer.state_dict(), lambda number, value: whole(value))
+def full_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    return _mapped(optimizer.state_dict(), lambda number, value: full_tensor(value))
 
 
-def put_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def load_full_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def placed(number: int, value: Any) -> Any:
         moment = (
             isinstance(value, Tensor) and value.shape == parameters[number].shape and value.dim()
         )
-        return like(value, parameters[number]) if moment else value
+        return shard_like(value, parameters[number]) if moment else value
 
     optimizer.load_state_dict(_mapped(state, placed))
 

@@ -78,7 +78,7 @@ def rank_zero_output() -> Iterator[None]:
 
 
 @contextmanager
-def connect() -> Iterator[None]:
+def join_group() -> Iterator[None]:
     """Connect the processes: gloo between CPUs, nccl between GPUs. Raises SystemExit, in silence, in all
     processes but the first that failed."""
     if world_size() == 1:
