@@ -3,12 +3,13 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: install demo tune test check bench docs clean help
+.PHONY: install demo tune quick test check bench docs docs-site release clean help
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 PACKAGES := libs/common $(wildcard tools/*)
+SOURCES := $(filter-out %.egg-info,$(wildcard libs/common/src/* tools/*/src/*))
 export PATH := $(BIN):$(PATH)
 
 install: $(VENV)/.installed ## put every tool into .venv, in tested versions
@@ -27,17 +28,31 @@ demo: install ## the main job on real data: harvest, filter, mine, train, compar
 tune: install ## your own table: make tune CSV=faq.csv QUERY=question POS=answer [CATEGORY=topic] [MODEL=…]
 	@$(MAKE) --no-print-directory -f examples/tune/Makefile
 
+quick: install ## what one runs while typing: style and the fast tests (under a minute)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/python -m pytest -n auto -m "not slow"
+
 test: install ## run all tests
 	@$(BIN)/python -m pytest -n auto
 
-check: install ## what CI runs: style, types, docs, tests
+check: install ## what CI runs: style, types, generated docs, tests, docs site
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/mypy $(filter-out %.egg-info,$(wildcard libs/common/src/* tools/*/src/*))
+	@for package in $(SOURCES); do $(BIN)/mypy $$package || exit 1; done
 	@$(BIN)/python scripts/build_docs.py --check
+	@$(MAKE) --no-print-directory docs-site
 	@$(BIN)/python -m pytest -n auto
 
 docs: install ## write the generated parts of the READMEs
 	@$(BIN)/python scripts/build_docs.py
+
+docs-site: install ## build the documentation site into build/site, without a network
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
+	@echo "docs: build/site/index.html"
+
+release: check ## build the wheels of all packages into build/wheels; CONTRIBUTING says the rest
+	@rm -rf build/wheels
+	@$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheels $(PACKAGES:%=./%)
+	@ls build/wheels
 
 bench: install ## the figures of bench/results anew: make bench [DATA=folder] [ONLY=encode] (hours)
 	@$(MAKE) --no-print-directory -f bench/Makefile
@@ -46,4 +61,4 @@ clean: ## remove what was built, but not .venv
 	@rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 help: ## this list
-	@awk -F ' ## ' '/^[a-z]+:.* ## / {sub(/:.*/, "", $$1); printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ' ## ' '/^[a-z-]+:.* ## / {sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2}' Makefile

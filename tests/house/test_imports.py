@@ -1,0 +1,131 @@
+"""Who imports whom: no tool another tool, no room a room above it, nobody in a circle."""
+
+from __future__ import annotations
+
+import pytest
+from packaging.utils import canonicalize_name
+from source_tree import (
+    COMMON,
+    DISTRIBUTIONS,
+    FOLDERS,
+    PACKAGES,
+    TOOL_MODULES,
+    arrows,
+    circles,
+    imported,
+    modules_of,
+    requirements,
+    sources,
+    third_party,
+)
+from suite import COMMANDS, ROOT, Command
+
+every_tool = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+every_package = pytest.mark.parametrize("package", PACKAGES)
+
+# The rooms of each package from top to bottom. A module imports from its own floor and those below.
+FLOORS: dict[str, list[set[str]]] = {
+    "contrast_train": [
+        {"cli"},
+        {"api", "run"},
+        {"publishing", "training"},
+        {"model"},
+        {"data"},
+        {"losses"},
+        {"foreign_option_names", "options"},
+    ],
+}
+
+
+def distribution(module: str) -> str:
+    return canonicalize_name(DISTRIBUTIONS.get(module, module))
+
+
+def declared(folder) -> set[str]:
+    return {canonicalize_name(requirement.name) for requirement in requirements(folder)}
+
+
+@every_tool
+def test_a_tool_imports_the_standard_library_fletching_what_it_declares_and_itself(
+    command: Command,
+) -> None:
+    for path in sources(command.folder):
+        for module in third_party(path) - {command.module}:
+            assert module not in TOOL_MODULES, f"{path} imports another tool: {module}"
+            assert distribution(module) in declared(command.folder), (
+                f"{path} imports {module}, which {command.name} does not declare"
+            )
+
+
+@every_tool
+def test_what_a_tool_declares_is_used(command: Command) -> None:
+    used = {
+        distribution(module) for path in sources(command.folder) for module in third_party(path)
+    }
+    # What transformers' Trainer imports for us stands in no import of ours.
+    indirect = {"accelerate", "datasets", "peft"} if "transformers" in used else set()
+    assert declared(command.folder) - used - indirect == set()
+
+
+def test_fletching_imports_no_tool_and_only_what_it_declares() -> None:
+    for path in sources(COMMON):
+        for module in third_party(path) - {"fletching"}:
+            assert module not in TOOL_MODULES, f"{path} imports a tool: {module}"
+            assert distribution(module) in declared(COMMON), f"{path} imports {module}"
+
+
+def test_what_tests_and_benchmarks_import_is_declared() -> None:
+    """A package that happens to be on the author's machine is missing in a fresh clone."""
+    available = set().union(*(declared(folder) for folder in [ROOT, *FOLDERS]))
+    rooms = [ROOT / name for name in ("tests", "bench", "examples", "scripts")]
+    local = {path.stem for room in rooms for path in room.rglob("*.py")} | TOOL_MODULES
+    for path in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]:
+        for module in third_party(path) - local - {"fletching"}:
+            assert distribution(module) in available, (
+                f"{path} imports {module}, which no pyproject.toml declares"
+            )
+
+
+def test_only_the_encoder_and_the_trainer_of_fletching_import_torch() -> None:
+    for path in sources(COMMON):
+        if not {"encode", "train"} & set(path.parts):
+            assert not third_party(path) & {"torch", "transformers", "sentence_transformers"}, path
+
+
+@every_package
+def test_no_module_is_in_an_import_circle(package: str) -> None:
+    """Imports for type checkers and imports inside functions count."""
+    assert circles(arrows(package)) == []
+
+
+@every_package
+def test_nobody_imports_the_command_line(package: str) -> None:
+    importers = {
+        name for name, targets in arrows(package).items() if f"{package}.cli" in targets
+    } - {"fletching.train.launch"}  # which runs the command line of a tool that trains
+    assert importers == set()
+
+
+@every_tool
+def test_the_options_of_a_tool_import_nothing_but_fletching_options(command: Command) -> None:
+    path = PACKAGES[command.module] / "options.py"
+    assert third_party(path) == {"fletching"}
+    ours = {name for name in imported(path) if name.startswith("fletching")}
+    assert ours == {"fletching.options"}
+
+
+@every_package
+def test_imports_go_downward_only(package: str) -> None:
+    floor_of = {room: number for number, rooms in enumerate(FLOORS[package]) for room in rooms}
+    rooms = {name.split(".")[1] for name in modules_of(package) if "." in name}
+    assert rooms == set(floor_of), "the floors name each room of the package once"
+    for name, targets in arrows(package).items():
+        for target in targets:
+            if "." in name and "." in target:
+                room, below = name.split(".")[1], target.split(".")[1]
+                assert floor_of[room] <= floor_of[below], f"{name} imports {target}, a floor above"
+
+
+def test_a_circle_and_an_arrow_upward_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}
+    assert circles(graph) == [["b", "c"]]
