@@ -7,6 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fletching.table import RaggedArray
 from fletching.table.disk_array import DiskArray, DiskTexts
 
 CELL = st.none() | st.text(max_size=5)
@@ -54,3 +55,9 @@ def test_rows_are_taken_from_mapped_texts_in_any_order(tmp_path):
     texts.append(pa.array(["ccc", None]))
     column = texts.finish()
     assert column.take(pa.array([3, 2, 0, 2])).to_pylist() == [None, "ccc", "a", "ccc"]
+
+
+def test_the_lengths_of_some_lists_are_those_of_all():
+    lists = RaggedArray.from_lists([[5, 6], [], [7]])
+    rows = np.array([2, 0, 0, 1])
+    assert lists.lengths_of(rows).tolist() == lists.lengths[rows].tolist() == [1, 2, 2, 0]

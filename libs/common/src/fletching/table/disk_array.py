@@ -1,7 +1,7 @@
 """Numbers and texts appended to scratch files, mapped back as one contiguous column each.
 
-A `DiskTable` gives its rows back in the batches that were appended. What sorts or gathers over all
-rows needs one array instead: numpy sees it whole, and Arrow takes rows without joining chunks first.
+A `DiskTable` gives its rows back in the batches that were appended. What sorts or gathers over
+all rows needs one array instead: numpy sees it whole, and Arrow takes rows without joining chunks.
 """
 
 from __future__ import annotations
@@ -51,10 +51,11 @@ class DiskArray:
 class DiskTexts:
     """A column of texts appended to files and then mapped as one Arrow array; nulls stay null.
 
-    Its offsets have 64 bits: Arrow joins the chunks of a column before it takes rows of it, and chunks
-    with 32-bit offsets cannot be joined above 2 GiB of text. Memory held is one bit a row.
+    Its offsets have 64 bits: Arrow joins the chunks of a column before it takes rows of it, and
+    chunks with 32-bit offsets cannot be joined above 2 GiB of text. Memory held is one bit a row.
 
-    path: the file of the bytes; offsets and validity lie beside it, in `path.offsets` and `path.valid`.
+    path: the file of the bytes; offsets and validity lie beside it: `path.offsets` and
+    `path.valid`.
     """
 
     def __init__(self, path: str) -> None:

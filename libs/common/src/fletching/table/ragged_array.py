@@ -68,14 +68,18 @@ class RaggedArray:
         """The place of each value in its own list, from 0, (n,)."""
         return ranks_within(self.lengths)
 
+    def lengths_of(self, rows: Integers) -> Integers:
+        """The number of values of these rows; looks at no others."""
+        return self.offsets[rows + 1] - self.offsets[rows]
+
     def positions(self, rows: Integers) -> Integers:
         """Where the values of these rows lie in `values`, list after list."""
-        lengths = self.lengths[rows]
+        lengths = self.lengths_of(rows)
         return np.repeat(self.offsets[rows], lengths) + ranks_within(lengths)
 
     def take(self, rows: Integers) -> RaggedArray:
         """The lists of these rows, in the order asked for; a row may be asked for twice."""
-        return RaggedArray.from_lengths(self.values[self.positions(rows)], self.lengths[rows])
+        return RaggedArray.from_lengths(self.values[self.positions(rows)], self.lengths_of(rows))
 
     def filter(self, keep: npt.NDArray[np.bool_]) -> RaggedArray:
         """Each list without the values that `keep` (n,) does not mark; no list goes."""
