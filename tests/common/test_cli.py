@@ -74,7 +74,7 @@ def test_flags_have_both_forms():
     assert (parse("--dry-run").dry_run, parse("--dry-run", "--no-dry-run").dry_run) == (True, False)
 
 
-def test_positionals_stand_anywhere_and_behind_two_dashes_anything_is_one():
+def test_positionals_may_be_anywhere_and_after_two_dashes_anything_is_one():
     assert parse("a", "--rate", "1", "b", "-n", "2", "c").inputs == ("a", "b", "c")
     assert parse("--", "-a", "--help").inputs == ("-a", "--help")
     assert parse("-").inputs == ("-",)
@@ -112,10 +112,10 @@ def test_negative_numbers_are_values():
         (["--rate"], "--rate: expected one argument", "see --help"),
     ],
 )
-def test_a_wrong_value_is_told_with_what_to_do(argv, what, fix):
-    told = refusal("--model", "m", *argv)
-    assert told[0] == what
-    assert fix is None or told[1] == fix
+def test_the_error_of_a_wrong_value_says_what_to_do(argv, what, fix):
+    actual_what, actual_fix = refusal("--model", "m", *argv)
+    assert actual_what == what
+    assert fix is None or actual_fix == fix
 
 
 def test_a_required_option_is_demanded_by_name():
@@ -142,21 +142,18 @@ def test_a_config_file_gives_options_and_the_command_line_wins(name, tmp_path):
     assert (both.model, both.rate, both.dims) == ("m", 1.0, (7,))
 
 
-def test_one_of_two_ways_to_say_it_on_the_line_wins_over_the_other_in_the_config(tmp_path):
+def test_an_option_on_the_line_wins_over_its_rival_in_the_config(tmp_path):
     @dataclass(frozen=True, kw_only=True)
     class Either(Options):
         INSTEAD: ClassVar = (("rate", "steps"),)
 
     (tmp_path / "c.json").write_text('{"rate": 0.5, "steps": 2}')
     line = ["--model", "m", "--config", str(tmp_path / "c.json")]
-    found = [
-        (made.rate, made.steps)
-        for made in (
-            parsing.parse(Either, [*line, *words])
-            for words in ([], ["--steps", "3"], ["--rate", "1"])
-        )
+    parsed = [
+        parsing.parse(Either, [*line, *words]) for words in ([], ["--steps", "3"], ["--rate", "1"])
     ]
-    assert found == [(0.5, 2), (None, 3), (1.0, None)]
+    values = [(options.rate, options.steps) for options in parsed]
+    assert values == [(0.5, 2), (None, 3), (1.0, None)]
 
 
 @pytest.mark.parametrize(
@@ -173,14 +170,14 @@ def test_one_of_two_ways_to_say_it_on_the_line_wins_over_the_other_in_the_config
         ({"config": "x.json"}, "unknown option config", None),
     ],
 )
-def test_a_wrong_config_is_told_with_its_file(content, what, fix, tmp_path):
+def test_the_error_of_a_wrong_config_names_its_file(content, what, fix, tmp_path):
     import json
 
     path = tmp_path / "c.json"
     path.write_text(json.dumps(content))
-    told = refusal("--model", "m", "--config", str(path))
-    assert told[0] == f"{path}: {what}"
-    assert fix is None or told[1] == fix
+    actual_what, actual_fix = refusal("--model", "m", "--config", str(path))
+    assert actual_what == f"{path}: {what}"
+    assert fix is None or actual_fix == fix
 
 
 def test_dashes_underscores_null_and_flags_in_a_config(tmp_path):
@@ -248,11 +245,11 @@ def test_version_names_the_tool_and_the_library(capsys):
     assert capsys.readouterr().out.startswith("simfilter 0.1.0 (fletching ")
 
 
-def test_help_behind_two_dashes_is_a_file_name():
-    assert cli._answer(tool(), ["--", "--help"]) is None
+def test_help_after_two_dashes_is_a_file_name():
+    assert cli._information(tool(), ["--", "--help"]) is None
 
 
-def test_row_options_are_the_given_ones_that_can_change_rows():
+def test_row_options_are_the_ones_with_a_value_that_can_change_rows():
     options = parse("a", "--dims", "2,1", "--quiet")
     assert cli.row_options(options) == {
         "model": "m",
@@ -304,11 +301,6 @@ def raising(error: BaseException):
             1,
             "simfilter: out of memory\n  fix: use --limit, smaller batches or a machine with more memory\n",
         ),
-        (
-            KeyError("k"),
-            1,
-            "simfilter: unexpected failure, KeyError: 'k'\n  fix: run again with FLETCHING_DEBUG=1 and report the traceback\n",
-        ),
         (InputError("a\x1b[31mred\u202e\nline"), 1, "simfilter: a\\x1b[31mred\\u202e\nline\n"),
     ],
 )
@@ -325,6 +317,27 @@ def test_wrong_usage_is_2_and_a_missed_target_is_the_code_of_the_tool(capsys, mo
     assert outcome(lambda *_: None, capsys, monkeypatch, "--quiet") == (0, "")
 
 
+def test_an_unexpected_failure_names_the_file_of_its_traceback(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code, message = outcome(raising(KeyError("k")), capsys, monkeypatch)
+    [file] = tmp_path.glob("fletching-traceback-*.txt")
+    assert code == 1
+    assert message == (
+        "simfilter: unexpected failure, KeyError: 'k'\n"
+        f"  fix: report it with the traceback in {file}\n"
+    )
+    content = file.read_text("utf-8")
+    assert content.startswith("Traceback (most recent call last):\n")
+    assert content.endswith("KeyError: 'k'\n")
+    assert "in run\n" in content
+
+
+def test_a_traceback_that_cannot_be_written_is_asked_for(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    _, message = outcome(raising(KeyError("k")), capsys, monkeypatch)
+    assert message.endswith("fix: run again with FLETCHING_DEBUG=1 and report the traceback\n")
+
+
 def test_a_traceback_is_shown_on_request_alone(monkeypatch):
     monkeypatch.setenv("FLETCHING_DEBUG", "1")
     with pytest.raises(KeyError):
@@ -335,10 +348,10 @@ PROGRAM = """
 import sys, time
 from dataclasses import dataclass
 from fletching import cli
-from fletching.options import Standard, Output
+from fletching.options import OutputOptions, StandardOptions
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Output, Standard):
+class Options(OutputOptions, StandardOptions):
     pass
 
 def run(options, report):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fletching import cli, schema
+from fletching.column_mapping import ColumnMapping
 from fletching.errors import InputError
 from fletching.io import Reader
 from fletching.report import Report
@@ -36,7 +37,7 @@ def test_an_invalid_case_gives_exactly_its_error(case, monkeypatch, capsys):
     monkeypatch.chdir(case.parent)
     with pytest.raises(InputError) as refused:
         read(case.parents[2].name, case.name)
-    cli._complain("TOOL", refused.value.what, refused.value.fix, 1)
+    cli._complain("TOOL", refused.value.what, refused.value.fix, code=1)
     assert capsys.readouterr().err == case.with_suffix(".err").read_text("utf-8")
 
 
@@ -121,8 +122,8 @@ def encoded(values: list, kind: pa.DataType) -> pa.Array:
 
 
 def conformed(batch: pa.RecordBatch) -> list[dict]:
-    plan = schema.ColumnMapping(EXAMPLES, batch.schema, "memory")
-    return plan.apply(batch, plan.columns, 1).to_pylist()
+    mapping = ColumnMapping(EXAMPLES, batch.schema, "memory")
+    return mapping.apply(batch, mapping.columns, 1).to_pylist()
 
 
 @settings(max_examples=120)
@@ -232,11 +233,11 @@ def test_a_missing_id_depends_on_query_and_positives_alone():
     assert ids(id=["mine", None, None]) == ["mine", *first[1:]]
 
 
-def test_a_column_that_stands_there_twice_is_refused():
+def test_a_column_that_appears_twice_is_refused():
     batch = pa.RecordBatch.from_arrays(
         [pa.array(["q"]), pa.array(["q"]), pa.array([["a"]])], ["query", "query", "pos"]
     )
-    with pytest.raises(InputError, match="column `query` stands there twice"):
+    with pytest.raises(InputError, match="column `query` appears twice"):
         conformed(batch)
 
 
@@ -289,7 +290,7 @@ def test_an_unknown_column_passes_through_whatever_its_type(values):
 
 
 def test_extend_adds_known_columns_in_order_and_keeps_unknown_ones():
-    before = schema.ColumnMapping(
+    before = ColumnMapping(
         EXAMPLES,
         pa.schema({"extra": pa.int8(), "pos": pa.list_(pa.string()), "query": pa.string()}),
         "x",

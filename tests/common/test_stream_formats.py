@@ -284,9 +284,9 @@ def test_a_file_whose_name_looks_like_a_pattern_is_read(tmp_path):
 
 
 def test_a_folder_without_data_and_stdin_beside_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match="holds no .parquet"):
+    with pytest.raises(InputError, match="holds no .*.parquet"):
         read(tmp_path)
-    with pytest.raises(UsageError, match="stands beside other inputs"):
+    with pytest.raises(UsageError, match="is combined with other inputs"):
         read("-", tmp_path)
 
 
@@ -354,7 +354,7 @@ def test_a_concatenated_stream_with_fewer_columns_is_read_and_with_more_refused(
     (tmp_path / "fewer.arrows").write_bytes(more + plain)
     assert [row["extra"] for row in read(tmp_path / "fewer.arrows")] == ["e", "e", None, None]
     (tmp_path / "later.arrows").write_bytes(plain + more)
-    with pytest.raises(InputError, match="column `extra` comes up after 2 rows"):
+    with pytest.raises(InputError, match="column `extra` first appears after 2 rows"):
         read(tmp_path / "later.arrows")
 
 

@@ -10,13 +10,16 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from fletching import help
-from fletching.errors import InputError, Terminated, UsageError
+from fletching.errors import InputError, TerminationSignal, UsageError
 from fletching.options.fields import describe
 from fletching.parsing import parse
 from fletching.report import Report
@@ -26,133 +29,154 @@ __all__ = ["Tool", "help_text", "main", "row_options"]
 
 @dataclass(frozen=True)
 class Tool:
-    """One command: its name, options, docstring (shown by --help) and work."""
+    """One command.
+
+    options: its options dataclass. doc: the docstring that --help shows.
+    run: does the work; None or 0: done, 1: a quality target was missed.
+    """
 
     name: str
     options: type
-    run: Callable[
-        [Any, Report], int | None
-    ]  # None or 0: done; 1: a target that was asked for was missed
+    run: Callable[[Any, Report], int | None]  # its first parameter is an instance of `options`
     doc: str
     usage: str
 
     @property
     def version(self) -> str:
+        """The version of the installed package."""
         return importlib.metadata.version(f"fletching-{self.name}")
 
 
 def help_text(tool: Tool, everything: bool = False, width: int = 100) -> str:
-    return help.text(tool.doc, tool.usage, tool.options, everything, width)
+    """The text of --help, or of --help-all."""
+    return help.render(tool.doc, tool.usage, tool.options, everything=everything, width=width)
 
 
-def _answer(tool: Tool, argv: Sequence[str]) -> str | None:
-    """--help, --help-all and --version, wherever they stand on the line."""
+def _information(tool: Tool, argv: Sequence[str]) -> str | None:
+    """The text for --help, --help-all or --version anywhere on the line; else None."""
     words = argv[: argv.index("--")] if "--" in argv else argv
     if "--version" in words:
         return f"{tool.name} {tool.version} (fletching {importlib.metadata.version('fletching')})\n"
-    if "--help-all" in words or "--help" in words or "-h" in words:
-        return help_text(
-            tool, "--help-all" in words, min(100, shutil.get_terminal_size((100, 24)).columns)
-        )
-    return None
+    if {"--help-all", "--help", "-h"}.isdisjoint(words):
+        return None
+    width = min(100, shutil.get_terminal_size((100, 24)).columns)
+    return help_text(tool, everything="--help-all" in words, width=width)
 
 
-def row_options(options: Any) -> dict[str, Any]:
-    """The options that can change rows and differ from "not given", for the lineage."""
-    kept = {}
+def row_options(options: object) -> dict[str, Any]:
+    """The options that can change rows and have a value, by field name, for the lineage."""
+    values = {}
     for name, opt in describe(type(options)).items():
         value = getattr(options, name)
         if opt.details["rows"] and value not in (None, (), ""):
-            kept[name] = list(value) if isinstance(value, tuple) else value
-    return kept
+            values[name] = list(value) if isinstance(value, tuple) else value
+    return values
 
 
 def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
-    """Run a tool as a program: the exit code, every error as two lines, never a traceback."""
+    """Run a tool as a program: the exit code, every error as two lines, never a traceback.
+
+    FLETCHING_DEBUG=1 in the environment raises unexpected errors instead.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        answer = _answer(tool, argv)
-        if answer is not None:
-            sys.stdout.write(answer)
+        information = _information(tool, argv)
+        if information is not None:
+            sys.stdout.write(information)
             sys.stdout.flush()
             return 0
-        options: Any = parse(tool.options, argv)
-        _check_summary(options.json_summary)
-        report = Report(tool.name, quiet=options.quiet, json_summary=options.json_summary)
-        with _signals():
-            code = tool.run(options, report) or 0
-        report.finish()
-        return code
+        return _run(tool, argv)
     except BrokenPipeError:  # `| head` is no error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _discard_stdout()
         return 0
     except KeyboardInterrupt:
-        return _complain(tool.name, "interrupted", "", 130)
-    except Terminated:
-        return _complain(tool.name, "terminated", "", 143)
+        return _complain(tool.name, "interrupted", code=130)
+    except TerminationSignal as terminated:
+        return _complain(tool.name, "terminated", code=terminated.code)
+    except InputError as error:
+        if os.environ.get("FLETCHING_DEBUG") == "1":
+            raise
+        return _complain(tool.name, error.what, error.fix, code=error.code)
     except Exception as error:
         if os.environ.get("FLETCHING_DEBUG") == "1":
             raise
-        return _complain(tool.name, *_explain(error))
+        return _complain(tool.name, *_explain(error), code=1)
 
 
-def _check_summary(path: str | None) -> None:
-    """It is written last: what would fail then must fail now."""
-    folder = os.path.dirname(path or "") or "."
-    if path and not os.path.isdir(folder):
-        raise UsageError(
-            f"the folder of --json-summary {path} does not exist", f"mkdir -p {folder}"
-        )
-    if path and os.path.isdir(path):
-        raise UsageError(
-            f"--json-summary {path} is a folder",
-            f"name a file in it: {os.path.join(path, 'summary.json')}",
-        )
-
-
-def _explain(error: Exception) -> tuple[str, str, int]:
-    if isinstance(error, InputError):
-        return error.what, error.fix, error.code
-    if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        return (
-            f"{error.strerror.lower()}{where}",
-            "check the path, its rights and the free space",
-            1,
-        )
-    if isinstance(error, MemoryError):
-        return "out of memory", "use --limit, smaller batches or a machine with more memory", 1
-    told = f"{type(error).__name__}: {error}".splitlines()[0]
-    return (
-        f"unexpected failure, {told}",
-        "run again with FLETCHING_DEBUG=1 and report the traceback",
-        1,
-    )
-
-
-def _complain(tool: str, what: str, fix: str, code: int) -> int:
-    # Data can hold terminal control characters; they are shown, not obeyed.
-    text = f"{tool}: {what}" + (f"\n  fix: {fix}" if fix else "")
-    print(
-        "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text), file=sys.stderr
-    )
-    try:
-        sys.stdout.flush()
-    except OSError:  # nobody reads it or the disk is full: Python would complain again on leaving
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _run(tool: Tool, argv: Sequence[str]) -> int:
+    options: Any = parse(tool.options, argv)
+    _check_summary(options.json_summary)
+    report = Report(tool.name, quiet=options.quiet, json_summary=options.json_summary)
+    with _termination_as_exception():
+        code = tool.run(options, report) or 0
+    report.finish()
     return code
 
 
+def _check_summary(path: str | None) -> None:
+    """Refuse a --json-summary that could not be written at the end of the run."""
+    if not path:
+        return
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        what = f"the folder of --json-summary {path} does not exist"
+        raise UsageError(what, f"mkdir -p {folder}")
+    if os.path.isdir(path):
+        example = os.path.join(path, "summary.json")
+        raise UsageError(f"--json-summary {path} is a folder", f"name a file in it: {example}")
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """(what is wrong, how to fix it) for an exception of Python or of a library."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        what = error.strerror.lower() + where
+        return what, "check the path, its rights and the free space"
+    if isinstance(error, MemoryError):
+        return "out of memory", "use --limit, smaller batches or a machine with more memory"
+    first_line = f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"unexpected failure, {first_line}", _save_traceback(error)
+
+
+def _save_traceback(error: Exception) -> str:
+    """Write the traceback to a new file in the temporary folder; how to report it."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="fletching-traceback-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.writelines(traceback.format_exception(error))
+    except OSError:  # no temporary folder, or a full disk
+        return "run again with FLETCHING_DEBUG=1 and report the traceback"
+    return f"report it with the traceback in {file.name}"
+
+
+def _complain(tool: str, what: str, fix: str = "", *, code: int) -> int:
+    """Print an error; the exit code."""
+    text = f"{tool}: {what}" + (f"\n  fix: {fix}" if fix else "")
+    # Data can hold terminal control characters: they are shown, not obeyed.
+    shown = (c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    print("".join(shown), file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # nobody reads it or the disk is full: Python would complain again at exit
+        _discard_stdout()
+    return code
+
+
+def _discard_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 @contextmanager
-def _signals() -> Iterator[None]:
+def _termination_as_exception() -> Iterator[None]:
     """SIGTERM unwinds like Ctrl-C, so that outputs are withdrawn; a second one kills at once."""
 
-    def terminate(number: int, frame: Any) -> None:
+    def terminate(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise Terminated
+        raise TerminationSignal
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    previous = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

@@ -1,10 +1,24 @@
-"""The one way to refuse: what is wrong, and what to do about it."""
+"""What ends a tool, each with its exit code.
+
+Exception
+  · InputError           exit code 1
+    · UsageError         exit code 2
+BaseException
+  · TerminationSignal    exit code 143
+
+`fletching.cli.main` prints an InputError as two lines: what is wrong, and how to fix it.
+"""
+
+from __future__ import annotations
+
+__all__ = ["InputError", "TerminationSignal", "UsageError"]
 
 
 class InputError(Exception):
-    """Data or work that cannot go on; the tool exits with 1.
+    """Data that cannot be processed.
 
-    `what` names the file, the row and the value; `fix` is the command, option or step to try.
+    what: the problem, with the file, the row and the value.
+    fix: the command, option or step to try.
     """
 
     code = 1
@@ -16,10 +30,12 @@ class InputError(Exception):
 
 
 class UsageError(InputError):
-    """A wrong command line or config file; the tool exits with 2."""
+    """A wrong command line or config file."""
 
     code = 2
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived: unwind, leave no half-written output, exit with 143."""
+class TerminationSignal(BaseException):
+    """SIGTERM arrived: the tool unwinds and leaves no half-written output."""
+
+    code = 143

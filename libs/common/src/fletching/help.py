@@ -6,58 +6,66 @@ import textwrap
 
 from fletching.options.fields import REQUIRED, Option, describe
 
-# The groups that every tool shares stand behind the tool's own in --help.
-LAST_GROUPS = {
+# The groups that tools share come after the tool's own, in this order.
+SHARED_GROUPS = {
     "training": 1,
     "LoRA": 2,
     "input and output": 3,
     "model and encoding": 4,
     "running": 5,
 }
+HELP_COLUMN = 26  # where the texts of options start
 
 
-def text(doc: str, usage: str, options: type, everything: bool = False, width: int = 100) -> str:
-    """The docstring, then the options by group: the ones that matter, or all of them."""
-    lines = [_dedented(doc), "", f"usage: {usage}"]
+def render(
+    doc: str, usage: str, options: type, *, everything: bool = False, width: int = 100
+) -> str:
+    """The docstring, then the options by group: the basic ones, or all of them."""
     groups: dict[str, list[Option]] = {}
     for opt in describe(options).values():
         if everything or not opt.details["advanced"]:
             groups.setdefault(opt.details["group"], []).append(opt)
-    for group in sorted(groups, key=lambda group: LAST_GROUPS.get(group, 0)):
+    lines = [_dedent(doc), "", f"usage: {usage}"]
+    for group in sorted(groups, key=lambda name: SHARED_GROUPS.get(name, 0)):
         lines += ["", group]
         for opt in groups[group]:
             lines += _entry(opt, width)
-    lines += [
-        "",
-        "  --help, --help-all, --version"
-        if everything
-        else "  --help-all: every option    --version",
-    ]
-    return "\n".join(lines) + "\n"
+    if everything:
+        last = "  --help, --help-all, --version"
+    else:
+        last = "  --help-all: every option    --version"
+    return "\n".join([*lines, "", last]) + "\n"
 
 
-def _dedented(doc: str) -> str:
+def _dedent(doc: str) -> str:
     first, _, rest = doc.strip().partition("\n")
     return first + "\n" + textwrap.dedent(rest).rstrip()
 
 
 def _entry(opt: Option, width: int) -> list[str]:
+    """The lines of one option: flags on the left, help text wrapped on the right."""
+    flags = "  " + _flags(opt)
+    wrapped = textwrap.wrap(_help_text(opt), width - HELP_COLUMN) or [""]
+    indented = [" " * HELP_COLUMN + line for line in wrapped]
+    if len(flags) >= HELP_COLUMN - 1:
+        return [flags, *indented]
+    return [flags.ljust(HELP_COLUMN) + wrapped[0], *indented[1:]]
+
+
+def _flags(opt: Option) -> str:
     if opt.positional:
-        head = opt.metavar
-    else:
-        short = f"{opt.details['short']}, " if opt.details.get("short") else ""
-        negated = "no-" if opt.scalar is bool and opt.default is True else ""
-        head = f"{short}--{negated}{opt.flag[2:]} {opt.metavar}".rstrip()
-    text = opt.details["help"]
+        return opt.metavar
+    short = f"{opt.details['short']}, " if opt.details.get("short") else ""
+    is_on_by_default = opt.scalar is bool and opt.default is True
+    long = opt.negated_flag if is_on_by_default else opt.flag
+    return f"{short}{long} {opt.metavar}".rstrip()
+
+
+def _help_text(opt: Option) -> str:
+    text: str = opt.details["help"]
     if opt.default is REQUIRED:
-        text += " (required)"
-    elif opt.scalar is not bool and opt.default not in (None, (), ""):
-        shown = ",".join(map(str, opt.default)) if opt.is_list else opt.default
-        text += f" [{shown}]"
-    column = 26
-    wrapped = textwrap.wrap(text, width - column) or [""]
-    head = "  " + head
-    first = (
-        [head + " " * (column - len(head)) + wrapped.pop(0)] if len(head) < column - 1 else [head]
-    )
-    return first + [" " * column + line for line in wrapped]
+        return text + " (required)"
+    if opt.scalar is bool or opt.default in (None, (), ""):
+        return text
+    default = ",".join(map(str, opt.default)) if opt.is_list else opt.default
+    return f"{text} [{default}]"

@@ -1,62 +1,81 @@
-"""What made these rows, carried with them in one schema-metadata key, `fletching`.
+"""Which tools made the rows: a tree of nodes in one schema-metadata key, `fletching`.
 
-What is known at the start stands in the key itself: schema, version and the step that writes, with the
-steps it reads from nested under `from`. What is known at the end (rows, digest, drops) stands in the
-trailer of a stream or under the footer key `fletching.end` of a file, nested the same way. No clock, no
-host, no path and no secret: the same input and options give the same bytes anywhere.
+The key holds what is known at the start: schema, version and the node of the tool that writes,
+with the nodes of its inputs nested under `from`. What is known at the end (rows, digest, drops) is
+nested the same way, in the trailer of a stream or under the footer key `fletching.end` of a file.
+No clock, host, path or
+secret: the same input and options give the same bytes anywhere.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 KEY = b"fletching"
 END_KEY = b"fletching.end"
 UNKNOWN = "unknown program"
 
+Node = dict[str, Any]  # a node of the lineage tree, as JSON
 
-def step(
-    tool: str, version: str, options: dict[str, Any], sources: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """One node of the lineage tree. Equal sources (shards of one run) are named once."""
-    seen: list[dict[str, Any]] = []
+
+def make_node(
+    tool: str, version: str, *, options: Mapping[str, Any], sources: Sequence[Node]
+) -> Node:
+    """The node of a tool and its sources. Equal sources (shards of one run) appear once."""
+    node: Node = {"tool": tool, "version": version, "options": dict(options)}
+    distinct: list[Node] = []
     for source in sources:
-        if source and source not in seen:
-            seen.append(source)
-    node = {"tool": tool, "version": version, "options": options}
-    return node | ({"from": seen} if seen else {})
+        if source and source not in distinct:
+            distinct.append(source)
+    if distinct:
+        node["from"] = distinct
+    return node
 
 
-def stamp(schema: str, version: str, node: dict[str, Any]) -> dict[bytes, bytes]:
+def step(tool: str, version: str, options: dict[str, Any], sources: list[Node]) -> Node:
+    """`make_node` with positional arguments."""
+    return make_node(tool, version, options=options, sources=sources)
+
+
+def stamp(schema: str, version: str, node: Node) -> dict[bytes, bytes]:
     """The schema metadata of a file or stream of ours."""
-    content = {"schema": schema, "version": version, "step": node}
-    return {KEY: dump(content)}
+    return {KEY: dump({"schema": schema, "version": version, "step": node})}
 
 
-def read(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
-    """The stamp of a file or stream, or {} where there is none that can be read."""
+def read(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    """The stamp in the metadata of a file or stream; {} where none can be read."""
     try:
         content = json.loads((metadata or {})[KEY])
     except (KeyError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) and isinstance(content.get("step"), dict) else {}
+    is_stamp = isinstance(content, dict) and isinstance(content.get("step"), dict)
+    return content if is_stamp else {}
 
 
-def after_unknown_program(node: dict[str, Any]) -> dict[str, Any]:
-    """The lineage of rows whose stamp was kept by a program that does not know it."""
+def read_node(metadata: Mapping[bytes, bytes] | None) -> Node:
+    """The node in the metadata of a file or stream; {} where none can be read."""
+    node: Node = read(metadata).get("step", {})
+    return node
+
+
+def after_unknown_program(node: Node) -> Node:
+    """The lineage of rows that passed through a program that only copied the stamp."""
     return {"tool": UNKNOWN, "from": [node]}
 
 
-def tools(node: dict[str, Any]) -> list[str]:
+def tools(node: Node) -> list[str]:
     """The names of all tools of a tree, first stage first.
 
     >>> tools({"tool": "hnmine", "from": [{"tool": "csv2pairs"}]})
     ['csv2pairs', 'hnmine']
     """
-    before = [name for source in node.get("from", []) for name in tools(source)]
-    return [*before, node["tool"]]
+    earlier = [name for source in node.get("from", []) for name in tools(source)]
+    return [*earlier, node["tool"]]
 
 
-def dump(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+def dump(content: Mapping[str, Any]) -> bytes:
+    """Canonical JSON: sorted keys, no blanks, UTF-8."""
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return text.encode()

@@ -1,8 +1,9 @@
 """A command line parsed into an options dataclass: the line over the config file over the defaults.
 
-argparse-dataclass builds the parser. This layer gives it what it lacks: `X | None`, lists, choices, both
-forms of a flag, ranges and suggestions for typing errors. It does so through a dataclass of plain strings,
-whose values are converted here, so that a value from the line and one from a config file pass the same checks.
+argparse-dataclass builds the parser. This layer adds what it lacks: `X | None`, lists, choices,
+both forms of a flag, ranges and suggestions for typing errors. It does so through a dataclass of
+plain strings, whose values are converted here, so that a value from the line and one from a config
+file pass the same checks.
 """
 
 from __future__ import annotations
@@ -17,16 +18,29 @@ from typing import Any, NoReturn, TypeVar
 import argparse_dataclass
 
 from fletching.errors import UsageError
-from fletching.options.fields import REQUIRED, Option, describe, reject_unknown_option
+from fletching.options.fields import (
+    REQUIRED,
+    Option,
+    OptionValue,
+    describe,
+    reject_unknown_option,
+)
 
 Options = TypeVar("Options")
+
+# The value of an option on the line: a text, a list of texts, or True and False of a flag.
+RawValue = Any
+
+# A keyword of `add_argument`: a type, an action, a text …
+ArgumentDetail = Any
 
 
 def parse(cls: type[Options], argv: Sequence[str]) -> Options:
     """An instance of the dataclass `cls`. Raises UsageError.
 
-    Its attribute FOREIGN_NAMES, where it has one, answers options of other programs with ours. INSTEAD names
-    options that say the same in two ways: the one on the line also wins over the other one in the file.
+    FOREIGN_NAMES, an optional attribute of `cls`: options of other programs, and the hint for
+    each. INSTEAD, another one: groups of options that exclude one another; the one on the line
+    also wins over the others in the config file.
     """
     from fletching.config import load
 
@@ -36,25 +50,33 @@ def parse(cls: type[Options], argv: Sequence[str]) -> Options:
     if unknown:
         flags = [opt.flag for opt in options.values() if not opt.positional]
         reject_unknown_option(unknown[0].split("=")[0], flags, foreign=foreign)
-    values = load(on_line["config"], options, foreign) if on_line.get("config") else {}
+    values: dict[str, OptionValue] = {}
+    if on_line.get("config"):
+        values = load(on_line["config"], options, foreign)
     for rivals in getattr(cls, "INSTEAD", ()):
         if not on_line.keys().isdisjoint(rivals):
             values = {name: value for name, value in values.items() if name not in rivals}
-    values |= {name: _convert(options[name], raw) for name, raw in on_line.items()}
+    for name, raw in on_line.items():
+        values[name] = _convert(options[name], raw)
+    _check_required(options, values)
+    return cls(**values)
+
+
+def _check_required(options: Mapping[str, Option], values: Mapping[str, OptionValue]) -> None:
     for opt in options.values():
         if opt.default is REQUIRED and opt.name not in values:
             fix = f"pass {opt.flag} {opt.metavar}: {opt.details['help']}"
             raise UsageError(f"{opt.flag} is missing", fix)
-    return cls(**values)
 
 
-def _convert(opt: Option, raw: Any) -> Any:
-    """The value of one option as it stands on the line: texts, or True and False of a flag."""
+def _convert(opt: Option, raw: RawValue) -> OptionValue:
     if opt.positional:
         return tuple(raw)
     if opt.is_list:
         return tuple(value for text in raw for value in opt.split(text))
-    return raw if opt.scalar is bool else opt.convert(raw)
+    if opt.scalar is bool:
+        return bool(raw)
+    return opt.convert(raw)
 
 
 class _Collect(argparse.Action):
@@ -64,22 +86,25 @@ class _Collect(argparse.Action):
         self,
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
-        values: Any,
+        values: RawValue,
         option_string: str | None = None,
     ) -> None:
-        before = getattr(namespace, self.dest)
-        setattr(namespace, self.dest, ([] if before is MISSING else before) + [values])
+        earlier = getattr(namespace, self.dest)
+        collected = [] if earlier is MISSING else earlier
+        setattr(namespace, self.dest, [*collected, values])
 
 
 class _Parser(argparse_dataclass.ArgumentParser):  # type: ignore[misc]
     """argparse-dataclass over a dataclass of strings, with our actions and our errors."""
 
-    def __init__(self, options: dict[str, Option]) -> None:
+    def __init__(self, options: Mapping[str, Option]) -> None:
         self.options = options
         super().__init__(_strings_only(options), add_help=False, allow_abbrev=False)
 
-    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
-        """argparse's, with a flag's two forms and the values of a list gathered."""
+    def add_argument(  # overrides argparse's, which is called by the base class
+        self, *args: str, **kwargs: ArgumentDetail
+    ) -> argparse.Action:
+        """argparse's, with both forms of a flag, and the values of a list gathered."""
         name = kwargs.get("dest") or args[0].lstrip("-").replace("-", "_")
         opt = self.options.get(name)
         if opt and opt.scalar is bool:
@@ -87,34 +112,40 @@ class _Parser(argparse_dataclass.ArgumentParser):  # type: ignore[misc]
             kwargs["action"] = argparse.BooleanOptionalAction
         elif opt and opt.is_list and not opt.positional:
             kwargs["action"] = _Collect
-        return super().add_argument(*args, **kwargs)
+        action: argparse.Action = super().add_argument(*args, **kwargs)
+        return action
 
-    def values_of(self, argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    def values_of(self, argv: Sequence[str]) -> tuple[dict[str, RawValue], list[str]]:
         """The raw values on the line by field name, and the words that no option claimed."""
-        # The base class's parse_known_args builds the dataclass; argparse's own gives the namespace.
+        # The base class builds the dataclass here; argparse's own method gives the namespace.
         self.parse_known_args = types.MethodType(argparse.ArgumentParser.parse_known_args, self)
-        # Python 3.11 loses `--` between its two passes, so the words behind it are taken out before.
+        # Python 3.11 loses `--` between its two passes: the words after it are removed first.
         end = argv.index("--") if "--" in argv else len(argv)
-        behind = list(argv[end + 1 :])
+        after_dashes = list(argv[end + 1 :])
         namespace, unknown = self.parse_known_intermixed_args(argv[:end])
-        values = {name: v for name, v in vars(namespace).items() if v not in (MISSING, [])}
-        name = next((name for name, opt in self.options.items() if opt.positional), None)
-        if name is None:
-            return values, unknown + behind
-        words = [*values.get(name, []), *behind]
-        return values | ({name: words} if words else {}), unknown
+        values: dict[str, RawValue] = {
+            name: value for name, value in vars(namespace).items() if value not in (MISSING, [])
+        }
+        positional = next((name for name, opt in self.options.items() if opt.positional), None)
+        if positional is None:
+            return values, [*unknown, *after_dashes]
+        words = [*values.get(positional, []), *after_dashes]
+        if words:
+            values[positional] = words
+        return values, unknown
 
     def error(self, message: str) -> NoReturn:
-        """argparse's complaint as a UsageError."""
+        """Raise argparse's complaint as a UsageError."""
         raise UsageError(message.removeprefix("argument "), "see --help")
 
 
-def _strings_only(options: dict[str, Option]) -> type:
+def _strings_only(options: Mapping[str, Option]) -> type:
     """A dataclass of plain strings that argparse-dataclass understands."""
     fields: list[tuple[str, type, Any]] = []
     for opt in options.values():
+        metadata: dict[str, Any]
         if opt.positional:
-            metadata: dict[str, Any] = {"args": [opt.name], "nargs": "*", "type": str}
+            metadata = {"args": [opt.name], "nargs": "*", "type": str}
         else:
             short = [opt.details["short"]] if opt.details.get("short") else []
             metadata = {"args": [*short, opt.flag], "type": str}

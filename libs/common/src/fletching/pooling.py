@@ -1,4 +1,4 @@
-"""How token vectors become one sentence vector, for a transformer without a pooling layer of its own."""
+"""How token vectors become one sentence vector, for a transformer without a pooling layer."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What is interchangeable, as types: where rows come from and go to, and what turns texts into vectors."""
+"""What is interchangeable, as types: sources and sinks of rows, encoders of texts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from fletching.report import Progress
+    from fletching.schema import Schema
 
 Role = Literal["query", "document"]
 Lineage = dict[str, Any]  # a node of the lineage tree, as JSON
@@ -20,22 +21,36 @@ Lineage = dict[str, Any]  # a node of the lineage tree, as JSON
 class RowSource(Protocol):
     """One opened input, whatever its format."""
 
-    where: str  # its name in errors
+    @property
+    def where(self) -> str:
+        """Its name in errors."""
 
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of the batches to come."""
 
     @property
-    def step(self) -> Lineage:
+    def lineage_node(self) -> Lineage:
         """The lineage of the rows; {} where none is known."""
 
     @property
-    def ends(self) -> list[Lineage]:
+    def step(self) -> Lineage:
+        """`lineage_node` under its old name."""
+
+    @property
+    def ends(self) -> Sequence[Lineage]:
         """What is known at the end (rows, digest, drops), one for each stream read so far."""
 
     def batches(self) -> Iterator[tuple[pa.Schema, pa.RecordBatch]]:
         """Each batch with the schema under which it was written. Raises InputError on damage."""
+
+
+@runtime_checkable
+class Retypable(Protocol):
+    """A row source that infers types: of a text format."""
+
+    def retype(self, schema: Schema) -> None:
+        """Read the columns as those of another schema."""
 
 
 class RowSink(Protocol):
@@ -46,6 +61,9 @@ class RowSink(Protocol):
 
     def close(self, end: Lineage) -> None:
         """Write what is known at the end, and finish the format; the file itself stays open."""
+
+    def abandon(self) -> None:
+        """Leave the format unfinished, so that no reader takes the file for complete."""
 
 
 class TextEncoder(Protocol):

@@ -1,11 +1,12 @@
 """Named things of one kind: losses, poolings, file formats, judges, guards.
 
-An entry is registered beside its code; the command line, the checks and the model card read the registry.
-Adding one touches one file:
+An entry is registered beside its code; the command line, the checks and the model card read the
+registry. Adding one touches one file:
 
     LOSSES = Registry[Loss]("loss", package="contrast_train.losses")
 
-The modules of `package` are imported when the registry is first read, so that no list of them is kept by hand.
+The modules of `package` are imported when the registry is first read, so that no list of them is
+kept by hand.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ Entry = TypeVar("Entry")
 class Registry(Mapping[str, Entry], Generic[Entry]):
     """Entries by name, in the order of registration.
 
-    kind: what an entry is, for errors. package: its modules register entries when they are imported; they
-    must import nothing heavy at their top, since --help reads the names.
+    kind: what an entry is, for errors. package: its modules register entries when they are
+    imported; they must import nothing heavy at their top, since --help reads the names.
     """
 
     def __init__(self, kind: str, package: str | None = None) -> None:

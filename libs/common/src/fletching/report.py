@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
+import threading
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+PLAIN_LINE_SECONDS = 10.0  # between two plain lines of progress
+CLEAR_LINE = "\r\x1b[K"  # to the start of the line, which is erased
 
 
 class Report:
-    """What one run has to say.
+    """What one run says: notes, progress, and the account of its rows.
 
     The account: rows in + rows added = rows out + rows dropped, each addition and each drop under a
     reason that a user understands. `check` is called before any output is committed.
@@ -30,10 +38,12 @@ class Report:
         self.started = time.monotonic()
 
     def drop(self, reason: str, rows: int = 1) -> None:
+        """Count rows that are read and not written."""
         if rows:
             self.dropped[reason] += rows
 
     def add(self, reason: str, rows: int = 1) -> None:
+        """Count rows that are written and were not read."""
         if rows:
             self.added[reason] += rows
 
@@ -41,92 +51,161 @@ class Report:
         """A line that the user should see once."""
         self.notes.append(text)
         if not self.quiet:
-            print(f"{self.tool}: {text}", file=sys.stderr, flush=True)
+            _print_line(f"{self.tool}: {text}")
 
-    def progress(self, doing: str, total: int | None = None, unit: str = "rows") -> Progress:
-        return Progress(self, doing, total, unit)
+    def progress(self, activity: str, total: int | None = None, unit: str = "rows") -> Progress:
+        """The progress of one activity, as a context manager. total: the number of units."""
+        return Progress(self, activity, total=total, unit=unit)
 
     def check(self) -> None:
-        """The account must balance. An imbalance is a bug in the tool, never the user's fault."""
+        """Raise RuntimeError where the account does not balance: a bug in the tool."""
         left = self.rows_in + self.added.total()
         right = self.rows_out + self.dropped.total()
         if left != right:
             raise RuntimeError(f"rows do not add up: {self.summary()}")
 
     def summary(self) -> str:
-        reasons = [f"{rows:,} {why}" for why, rows in sorted(self.dropped.items())]
-        extra = [f"+{rows:,} {why}" for why, rows in sorted(self.added.items())]
-        why = f" ({', '.join(extra + reasons)})" if extra or reasons else ""
+        """Rows in and out, rows by reason, seconds."""
+        additions = [f"+{rows:,} {reason}" for reason, rows in sorted(self.added.items())]
+        drops = [f"{rows:,} {reason}" for reason, rows in sorted(self.dropped.items())]
+        reasons = ", ".join(additions + drops)
+        why = f" ({reasons})" if reasons else ""
         seconds = time.monotonic() - self.started
         return f"{self.rows_in:,} in, {self.rows_out:,} out{why}, {seconds:.1f} s"
 
     def finish(self) -> None:
-        """The last line on stderr, and the same for machines."""
+        """Print the summary as the last line, and write it to the JSON file."""
         if not self.quiet:
-            print(f"{self.tool}: {self.summary()}", file=sys.stderr, flush=True)
+            _print_line(f"{self.tool}: {self.summary()}")
         if self.json_summary:
-            content = dict(
-                tool=self.tool,
-                rows_in=self.rows_in,
-                rows_out=self.rows_out,
-                added=dict(sorted(self.added.items())),
-                dropped=dict(sorted(self.dropped.items())),
-                measures=self.measures,
-                notes=self.notes,
-                seconds=round(time.monotonic() - self.started, 3),
-            )
-            temporary = f"{self.json_summary}.tmp-{os.getpid()}"
-            with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(content, file, indent=2, ensure_ascii=False)
-                file.write("\n")
-            os.replace(temporary, self.json_summary)
+            self._write_json(self.json_summary)
+
+    def _write_json(self, path: str) -> None:
+        from fletching.table import atomic
+
+        content = {
+            "tool": self.tool,
+            "rows_in": self.rows_in,
+            "rows_out": self.rows_out,
+            "added": dict(sorted(self.added.items())),
+            "dropped": dict(sorted(self.dropped.items())),
+            "measures": self.measures,
+            "notes": self.notes,
+            "seconds": round(time.monotonic() - self.started, 3),
+        }
+        atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 class Progress:
-    """A bar when stderr is a terminal, a plain line every ten seconds when it is not."""
+    """A bar of tqdm on a terminal, else a plain line every ten seconds.
 
-    def __init__(self, report: Report, doing: str, total: int | None, unit: str) -> None:
-        self.report, self.doing, self.total, self.unit = report, doing, total, unit
+    Of the tools of one pipeline, which share a terminal, only the last one draws a bar; the
+    others, whose stdout is a pipe, print plain lines above it.
+    """
+
+    def __init__(
+        self, report: Report, activity: str, *, total: int | None = None, unit: str = "rows"
+    ) -> None:
+        self.report, self.activity = report, activity
+        self.total, self.unit = total, unit
         self.done = 0
-        self.terminal = sys.stderr.isatty()
-        self.every = 0.2 if self.terminal else 10.0
         self.started = time.monotonic()
-        self.due = self.started + self.every
-        self.drawn = False
+        self._next_line = self.started + PLAIN_LINE_SECONDS
+        self._bar: tqdm[NoReturn] | None = None
+        if not report.quiet and sys.stderr.isatty() and not _is_piped_onward():
+            self._bar = _new_bar(self)
 
     def advance(self, amount: int = 1, detail: str = "") -> None:
+        """Count finished units. detail: what to show beside them, such as a loss."""
         self.done += amount
-        now = time.monotonic()
-        if self.report.quiet or now < self.due:
-            return
-        self.due = now + self.every
-        line = f"{self.report.tool}: {self._line(now)}{detail and ', ' + detail}"
-        print(
-            f"\r{line}\x1b[K" if self.terminal else line,
-            end="" if self.terminal else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
-        self.drawn = self.terminal
+        if self._bar is not None:
+            self._bar.set_postfix_str(detail, refresh=False)
+            self._bar.update(amount)
+        elif not self.report.quiet:
+            self._print_if_due(detail)
 
-    def _line(self, now: float) -> str:
+    def _print_if_due(self, detail: str) -> None:
+        now = time.monotonic()
+        if now >= self._next_line:
+            self._next_line = now + PLAIN_LINE_SECONDS
+            suffix = f", {detail}" if detail else ""
+            _print_line(self.line(now) + suffix, clip=True)
+
+    def line(self, now: float) -> str:
+        """`hnmine: mining 450 of 1,000 rows, 90/s, 0:06 left`. now: as of `time.monotonic`."""
         rate = self.done / max(now - self.started, 1e-9)
-        of = f" of {self.total:,}" if self.total else ""
-        left = f", {_clock((self.total - self.done) / rate)} left" if self.total and rate else ""
-        return f"{self.doing} {self.done:,}{of} {self.unit}, {rate:,.{0 if rate >= 10 else 2}f}/s{left}"
+        total = f" of {self.total:,}" if self.total else ""
+        digits = 0 if rate >= 10 else 2
+        count = f"{self.activity} {self.done:,}{total} {self.unit}"
+        line = f"{self.report.tool}: {count}, {rate:,.{digits}f}/s"
+        if not (self.total and rate):
+            return line
+        remaining = _clock((self.total - self.done) / rate)
+        return f"{line}, {remaining} left"
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        if self.drawn:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _is_piped_onward() -> bool:
+    """Does another program read this one's stdout? It may draw a bar on the same terminal."""
+    try:
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):  # closed, or an object without a file
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def _new_bar(progress: Progress) -> tqdm[NoReturn]:
+    """A bar behind the line of progress, clipped to the terminal's width and erased at the end."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]
+        monitor_interval = 0  # no thread that wakes idle bars
+
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            """What `bar_format` may name: tqdm's fields, and our line."""
+            line = progress.line(time.monotonic())
+            return {**super().format_dict, "ncols": _terminal_width() - 1, "line": line}
+
+    Bar.set_lock(threading.RLock())  # one process draws: tqdm's own lock would hold a semaphore
+    return Bar(
+        total=progress.total or None,
+        bar_format="{line}{postfix} {bar}",  # the bar is blank where the total is not known
+        leave=False,
+        mininterval=0.2,
+        delay=0.2,
+        file=sys.stderr,
+    )
+
+
+def _terminal_width() -> int:
+    """Columns of the terminal on stderr; 80 where it does not say."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def _print_line(text: str, *, clip: bool = False) -> None:
+    """Print on stderr, above the bar of whichever tool draws one there.
+
+    clip: cut at the terminal's width, so that a line of progress stays one line.
+    """
+    if sys.stderr.isatty():
+        text = CLEAR_LINE + (text[: _terminal_width() - 1] if clip else text)
+    print(text, file=sys.stderr, flush=True)
 
 
 def _clock(seconds: float) -> str:
+    """`1:02:03`, or `2:03` below an hour."""
     minutes, seconds = divmod(int(seconds), 60)
-    return (
-        f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
-        if minutes >= 60
-        else f"{minutes}:{seconds:02}"
-    )
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{seconds:02}"
+    return f"{minutes}:{seconds:02}"

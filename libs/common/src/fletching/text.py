@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING
 
 import xxhash
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def normalise(text: str) -> str:
@@ -27,18 +30,22 @@ def text_hash(text: str) -> str:
 def content_id(*parts: str) -> str:
     """An id for a row that has none: 16 hex digits, equal for equal content.
 
-    The length of each part goes in too, so that ("ab", "c") and ("a", "bc") differ.
+    The length of each part is hashed too, so that ("ab", "c") and ("a", "bc") differ.
     """
-    content = b"".join(
-        len(data).to_bytes(8, "little") + data for data in (part.encode() for part in parts)
-    )
+    encoded = (part.encode() for part in parts)
+    content = b"".join(len(data).to_bytes(8, "little") + data for data in encoded)
     return xxhash.xxh3_64_hexdigest(content)
 
 
-def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """What the tokenizer sets before and behind a text: ids such as <s>, often none."""
-    whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
-    before = next(
-        start for start in range(len(whole) + 1) if whole[start : start + len(bare)] == bare
-    )
-    return whole[:before], whole[before + len(bare) :]
+def surrounding_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The ids of the special tokens that a tokenizer puts before and after a text, often none."""
+    framed: list[int] = tokenizer("a")["input_ids"]
+    bare: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
+    starts = range(len(framed) + 1)
+    start = next(start for start in starts if framed[start : start + len(bare)] == bare)
+    return framed[:start], framed[start + len(bare) :]
+
+
+def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """`surrounding_tokens` under its old name."""
+    return surrounding_tokens(tokenizer)

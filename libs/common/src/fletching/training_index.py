@@ -1,10 +1,11 @@
-"""What a model was trained on, beside its weights and without a text: `trained-on.parquet` in its folder.
+"""The keys of the texts that a model was trained on: `trained-on.parquet` in its folder.
 
-Written by what trains a model, read by what evaluates it. Columns: `words` (uint8) and `key` (uint64),
-ascending. words = 0: the key of a whole normalised text (`keys.of`), all of them. words = 8: the key of a run
-of 8 words (`keys.of_runs`), of which the smallest are kept where they are many: the key is as good as random,
-so that those below a bound are a fair sample. The bound is 2^64 / 2^halvings; `halvings` stands in the metadata.
-On disk and in memory 8 bytes a distinct text, and at most 16 MB of runs.
+Written by what trains a model, read by what evaluates it. Columns: `words` (uint8) and `key`
+(uint64), ascending. words = 0: the key of a whole normalised text (`text_keys.hash_texts`), all of
+them. words = 8: the key of a run of 8 words (`text_keys.hash_word_runs`). Of many runs the
+smallest keys are kept: keys are as good as random, so those below a bound are a fair sample. The
+bound is 2^64 / 2^halvings; the metadata has `halvings`. On disk and in memory 8 bytes a distinct
+text, and at most 16 MB of runs.
 """
 
 from __future__ import annotations
@@ -12,75 +13,88 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fletching import text_keys
 from fletching.errors import InputError
+from fletching.table.key_set import Keys
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 NAME = "trained-on.parquet"
+VERSION = "1.0"
 WORDS = 8  # words of a run
 MOST_RUNS = 1 << 21
-PENDING = 1 << 20  # keys that wait to be merged
-PROMPTS = 20  # instructions made by a model can be thousands
+MOST_PENDING = 1 << 20  # keys that wait to be merged
+MOST_PROMPTS = 20  # instructions made by a model can be thousands
 META = b"fletching.trained-on"
 
 
 class TrainingIndex:
     """The keys of all texts that a model saw in training.
 
-    whole: of whole texts; runs: of runs of 8 words, those below 2^64 / 2^halvings. Both sorted and distinct
-    after `settle`, which `save` calls.
+    whole: of whole texts; runs: of runs of 8 words, those below 2^64 / 2^halvings. Both are sorted
+    and distinct after `merge`, which `save` calls.
     """
 
     def __init__(self, most_runs: int = MOST_RUNS) -> None:
-        self.whole = self.runs = np.zeros(0, np.uint64)
-        self.halvings, self.most_runs = 0, most_runs
-        self._pending: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-        self._waiting = 0
+        self.most_runs = most_runs
+        self.halvings = 0
+        self.whole: Keys = np.zeros(0, np.uint64)
+        self.runs: Keys = np.zeros(0, np.uint64)
+        self._pending_whole: list[Keys] = []
+        self._pending_runs: list[Keys] = []
+        self._pending = 0
 
     def add(self, texts: pa.StringArray) -> None:
-        """Texts in any order, as often as one likes; nulls and blanks have no key."""
-        self._take(text_keys.hash_texts(texts), text_keys.hash_word_runs(texts, WORDS)[1], 0)
+        """Add texts, in any order; may be called repeatedly. Nulls and blanks have no key."""
+        _, runs = text_keys.hash_word_runs(texts, WORDS)
+        self._add_keys(text_keys.hash_texts(texts), runs)
 
     def include(self, other: TrainingIndex) -> None:
-        """What the model saw before, when it was trained from another one."""
-        self._take(other.whole, other.runs, other.halvings)
+        """Add what the base model was trained on."""
+        self.halvings = max(self.halvings, other.halvings)
+        self._add_keys(other.whole, other.runs)
 
-    def sampled(self, runs: np.ndarray) -> np.ndarray:
-        """Which keys of runs would have been kept: bool [runs]."""
-        return runs <= np.uint64((1 << (64 - self.halvings)) - 1)
+    def sampled(self, runs: Keys) -> npt.NDArray[np.bool_]:
+        """Which keys of runs are below the bound: bool (n,)."""
+        largest = np.uint64((1 << (64 - self.halvings)) - 1)
+        return np.asarray(runs <= largest)
 
-    def settle(self) -> None:
-        """Merge what waits; keep fewer runs where they are too many."""
-        whole, runs = self._pending
-        self.whole = np.unique(np.concatenate([self.whole, *whole]))
+    def merge(self) -> None:
+        """Merge the keys that wait; keep fewer runs where they are too many."""
+        self.whole = np.unique(np.concatenate([self.whole, *self._pending_whole]))
         self.whole = self.whole[self.whole != text_keys.ABSENT]
-        self.runs = np.unique(np.concatenate([self.runs, *runs]))
+        self.runs = np.unique(np.concatenate([self.runs, *self._pending_runs]))
         self.runs = self.runs[self.sampled(self.runs)]
         while len(self.runs) > self.most_runs:
             self.halvings += 1
             self.runs = self.runs[self.sampled(self.runs)]
-        self._pending, self._waiting = ([], []), 0
+        self._pending_whole, self._pending_runs = [], []
+        self._pending = 0
 
-    def _take(self, whole: np.ndarray, runs: np.ndarray, halvings: int) -> None:
-        self.halvings = max(self.halvings, halvings)
-        self._pending[0].append(whole)
-        self._pending[1].append(runs[self.sampled(runs)])
-        self._waiting += len(whole) + len(self._pending[1][-1])
-        if self._waiting > PENDING:
-            self.settle()
+    def _add_keys(self, whole: Keys, runs: Keys) -> None:
+        runs = runs[self.sampled(runs)]
+        self._pending_whole.append(whole)
+        self._pending_runs.append(runs)
+        self._pending += len(whole) + len(runs)
+        if self._pending > MOST_PENDING:
+            self.merge()
 
     def save(self, folder: str) -> None:
         """Write the file into a folder that is not yet in use."""
-        self.settle()
-        words = np.repeat(np.array([0, WORDS], np.uint8), [len(self.whole), len(self.runs)])
+        self.merge()
+        kinds = np.array([0, WORDS], np.uint8)
+        words = np.repeat(kinds, [len(self.whole), len(self.runs)])
         table = pa.table({"words": words, "key": np.concatenate([self.whole, self.runs])})
-        about = {"version": "1.0", "words": WORDS, "halvings": self.halvings}
-        table = table.replace_schema_metadata({META: json.dumps(about, sort_keys=True).encode()})
+        header = {"version": VERSION, "words": WORDS, "halvings": self.halvings}
+        table = table.replace_schema_metadata({META: json.dumps(header, sort_keys=True).encode()})
         pq.write_table(
             table,
             os.path.join(folder, NAME),
@@ -92,40 +106,50 @@ class TrainingIndex:
 
 
 def load(folder: str) -> TrainingIndex | None:
-    """What the model of a folder was trained on; None where nobody wrote it down. Raises InputError for a damaged file."""
+    """The index in a model's folder, if there is one. Raises InputError for a damaged file."""
     path = os.path.join(folder, NAME)
     if not os.path.isfile(path):
         return None
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
-        table.validate(full=True)
-        about = json.loads(table.schema.metadata[META])
-        if not str(about["version"]).startswith("1.") or about["words"] != WORDS:
-            raise InputError(
-                f"{path} is of version {about['version']}, this program reads 1.x",
-                "use the Fletching that wrote it",
-            )
-        words, key = table["words"].to_numpy(), table["key"].to_numpy().astype(np.uint64)
-        found = TrainingIndex()
-        found.halvings = int(about["halvings"])
+        return _read(path)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path} is damaged ({str(error).splitlines()[0]})",
-            "copy the model again, or delete the file",
-        ) from None
-    found.whole, found.runs = np.unique(key[words == 0]), np.unique(key[words == WORDS])
-    return found
+        what = f"{path} is damaged ({str(error).splitlines()[0]})"
+        raise InputError(what, "copy the model again, or delete the file") from None
 
 
-def manner(
-    model: Any, prompts: Mapping[str, Sequence[str]], lengths: dict[str, int]
+def _read(path: str) -> TrainingIndex:
+    table = pq.read_table(path, page_checksum_verification=True)
+    table.validate(full=True)
+    header = json.loads(table.schema.metadata[META])
+    if not str(header["version"]).startswith("1.") or header["words"] != WORDS:
+        what = f"{path} is of version {header['version']}, this program reads 1.x"
+        raise InputError(what, "use the Fletching that wrote it")
+    index = TrainingIndex()
+    index.halvings = int(header["halvings"])
+    words, keys = table["words"].to_numpy(), table["key"].to_numpy().astype(np.uint64)
+    index.whole = np.unique(keys[words == 0])
+    index.runs = np.unique(keys[words == WORDS])
+    return index
+
+
+def describe_training(
+    model: SentenceTransformer, prompts: Mapping[str, Sequence[str]], lengths: Mapping[str, int]
 ) -> dict[str, Any]:
-    """How a model is trained, for its lineage: distinct prompts by role (at most 20 are told), tokens by role, pooling."""
-    distinct = {role: sorted(set(found))[:PROMPTS] for role, found in prompts.items()}
-    return {"prompts": distinct, "lengths": dict(lengths), "pooling": pooling(model)}
+    """How a model is trained, for its lineage: prompts, tokens and pooling.
+
+    prompts: of all rows, by role; the distinct ones are kept, at most 20. lengths: tokens by role.
+    """
+    distinct = {role: sorted(set(texts))[:MOST_PROMPTS] for role, texts in prompts.items()}
+    return {"prompts": distinct, "lengths": dict(lengths), "pooling": pooling_mode(model)}
 
 
-def pooling(model: Any) -> str | None:
-    """`mean`, `cls`, `lasttoken` …, several joined by +; None for a model without a pooling module."""
-    modes = next((module.pooling_mode for module in model if hasattr(module, "pooling_mode")), None)
-    return modes if modes is None or isinstance(modes, str) else "+".join(modes)
+def pooling_mode(model: SentenceTransformer) -> str | None:
+    """`mean`, `cls`, `lasttoken` …, several joined by +; None without a pooling module."""
+    for module in model:
+        modes: Any = getattr(module, "pooling_mode", None)
+        if modes is not None:
+            return modes if isinstance(modes, str) else "+".join(modes)
+    return None
+
+
+manner, pooling = describe_training, pooling_mode

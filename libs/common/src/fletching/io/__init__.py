@@ -1,8 +1,8 @@
 """Rows in and out: Arrow streams, Parquet, Arrow files and JSONL behind two classes.
 
-`Reader` takes paths, folders, globs, URLs or stdin, whatever the format, and gives checked batches in
-canonical types. `Writer` takes batches and makes a file appear complete or not at all, or a stream that
-a reader can tell from a cut one. `AtomicOutputs` makes several of them appear at once.
+`Reader` takes paths, folders, globs, URLs or stdin, whatever the format, and gives checked batches
+in canonical types. `Writer` takes batches and makes a file appear complete or not at all, or a
+stream that a reader can tell from a cut one. `AtomicOutputs` makes several of them appear at once.
 
 sources   from what the user named to open inputs
 arrow     Arrow IPC streams and files, with their trailer
@@ -15,4 +15,4 @@ writer    canonical batches, atomic files, failure bytes
 from fletching.io.reader import Reader
 from fletching.io.writer import AtomicOutputs, Writer, check_output
 
-__all__ = ["Reader", "AtomicOutputs", "Writer", "check_output"]
+__all__ = ["AtomicOutputs", "Reader", "Writer", "check_output"]

@@ -4,50 +4,57 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.types as is_type
 
 from fletching import lineage
 from fletching.digest import RowDigest
 from fletching.errors import InputError
-from fletching.io.arrow import DAMAGE, plain, verify
+from fletching.io.arrow import DAMAGE, REMAKE, to_canonical, verify
+from fletching.io.formats import INPUT_FORMATS, OUTPUT_FORMATS, InputFormat, OutputFormat
+from fletching.lineage import Node
+from fletching.schema import Schema
 
 READ_ROWS = 8192
 
 
 class ParquetFile:
-    """A Parquet file, ours or any other program's."""
+    """A Parquet file, ours or any other program's.
 
-    def __init__(self, file: Any, where: str) -> None:
+    end: what its writer knew at the end; None in a foreign file.
+    """
+
+    def __init__(self, file: pa.NativeFile | BinaryIO, where: str) -> None:
         self.where = where
         self.rows = 0
         try:
             self.file = pq.ParquetFile(file, page_checksum_verification=True)
             self.schema = self.file.schema_arrow
-            footer = self.file.metadata.metadata or {}
-            self.end: dict[str, Any] | None = (
-                json.loads(footer[lineage.END_KEY]) if lineage.END_KEY in footer else None
-            )
-            if not isinstance(self.end, dict | None):
-                raise ValueError(f"footer key {lineage.END_KEY.decode()} is no object")
+            self.end = _read_end(self.file.metadata.metadata or {})
         except DAMAGE as error:
-            raise InputError(
-                f"{where} is no complete Parquet file ({error})", "make the file again"
-            ) from None
+            raise InputError(f"{where} is no complete Parquet file ({error})", REMAKE) from None
 
     @property
-    def step(self) -> dict[str, Any]:
-        """The lineage; a rewritten file keeps the key in its schema but not the one in its footer."""
-        node = lineage.read(self.schema.metadata).get("step", {})
+    def lineage_node(self) -> Node:
+        """Of the rows; a rewritten file keeps the key in its schema but not that in its footer."""
+        node = lineage.read_node(self.schema.metadata)
         return lineage.after_unknown_program(node) if node and self.end is None else node
 
     @property
-    def ends(self) -> list[dict[str, Any]]:
+    def step(self) -> Node:
+        """`lineage_node` under its old name."""
+        return self.lineage_node
+
+    @property
+    def ends(self) -> list[Node]:
+        """What the footer states."""
         return [self.end or {}]
 
     def batches(self) -> Iterator[tuple[pa.Schema, pa.RecordBatch]]:
+        """Each batch with the schema of the file. Raises InputError on damage."""
         digest = RowDigest()
         batches = self.file.iter_batches(READ_ROWS)
         while True:
@@ -57,41 +64,47 @@ class ParquetFile:
                     break
                 batch.validate(full=True)
                 if self.end is not None:
-                    digest.update(plain(batch))
+                    digest.update(to_canonical(batch))
             except DAMAGE as error:
-                raise InputError(
-                    f"{self.where} is damaged after {self.rows:,} rows ({error})",
-                    "make the file again",
-                ) from None
+                what = f"{self.where} is damaged after {self.rows:,} rows ({error})"
+                raise InputError(what, REMAKE) from None
             yield self.schema, batch
             self.rows += batch.num_rows
         verify(self.where, self.end, digest)
 
 
-class ParquetSink:
-    """Row groups of what it is given, one each: text compressed, vectors plain."""
+def _read_end(footer: dict[bytes, bytes]) -> Node | None:
+    if lineage.END_KEY not in footer:
+        return None
+    end = json.loads(footer[lineage.END_KEY])
+    if not isinstance(end, dict | None):
+        raise ValueError(f"footer key {lineage.END_KEY.decode()} is no object")
+    return end
 
-    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
-        leaves = [(field.name, _leaf(field)) for field in schema]
-        vectors = {
-            leaf for (name, leaf) in leaves if pa.types.is_fixed_size_list(schema.field(name).type)
-        }
-        texts = [leaf for _, leaf in leaves if leaf not in vectors]
-        compression = {leaf: "NONE" if leaf in vectors else "ZSTD" for _, leaf in leaves}
+
+class ParquetSink:
+    """One row group for each batch: text compressed, vectors plain."""
+
+    def __init__(self, file: BinaryIO, columns: pa.Schema) -> None:
+        vectors = {_leaf(field) for field in columns if is_type.is_fixed_size_list(field.type)}
+        leaves = [_leaf(field) for field in columns]
+        compression = {leaf: "NONE" if leaf in vectors else "ZSTD" for leaf in leaves}
+        others = [leaf for leaf in leaves if leaf not in vectors]
         self.writer = pq.ParquetWriter(
             file,
-            schema,
+            columns,
             compression=compression if vectors else "zstd",
-            use_dictionary=texts if vectors else True,
+            use_dictionary=others if vectors else True,
             write_page_checksum=True,
         )
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self.writer.write_table(
-            pa.Table.from_batches([batch]), row_group_size=max(batch.num_rows, 1)
-        )
+        """Append a row group."""
+        table = pa.Table.from_batches([batch])
+        self.writer.write_table(table, row_group_size=max(batch.num_rows, 1))
 
-    def close(self, end: dict[str, Any]) -> None:
+    def close(self, end: Node) -> None:
+        """Write the footer."""
         self.writer.add_key_value_metadata({lineage.END_KEY.decode(): lineage.dump(end).decode()})
         self.writer.close()
 
@@ -102,5 +115,19 @@ class ParquetSink:
 
 def _leaf(field: pa.Field) -> str:
     """The Parquet path of a column's leaf, as compression and dictionary settings name it."""
-    is_list = pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type)
+    is_list = is_type.is_list(field.type) or is_type.is_fixed_size_list(field.type)
     return f"{field.name}.list.element" if is_list else field.name
+
+
+def _open(file: pa.NativeFile | BinaryIO, where: str, schema: Schema) -> ParquetFile:
+    return ParquetFile(file, where)
+
+
+def _create(file: BinaryIO, path: str, columns: pa.Schema) -> ParquetSink:
+    return ParquetSink(file, columns)
+
+
+INPUT_FORMATS.register(
+    "parquet", InputFormat(magic=b"PAR1", extensions=(".parquet",), open=_open, needs_seek=True)
+)
+OUTPUT_FORMATS.register("parquet", OutputFormat(extensions=(".parquet",), create=_create))

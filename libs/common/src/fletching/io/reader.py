@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import BinaryIO, cast
 
 import pyarrow as pa
+import pyarrow.types as is_type
 
 from fletching import lineage
 from fletching import schema as contract
+from fletching.column_mapping import ColumnMapping
 from fletching.errors import InputError
-from fletching.io import arrow, jsonl, parquet
-from fletching.io.sources import Source, resolve, sniff, spool
+from fletching.io.arrow import REMAKE, UPSTREAM
+from fletching.io.formats import EMPTY, INPUT_FORMATS, TEXT, may_be_empty, text_format
+from fletching.io.sources import Source, resolve, sniff
+from fletching.io.streams import PeekableStream, spool
+from fletching.lineage import Node
+from fletching.protocols import Retypable, RowSource
 from fletching.report import Report
+from fletching.schema import Schema
 
 BATCH_ROWS = 8192
 BATCH_BYTES = 64 << 20
@@ -22,11 +30,16 @@ BATCH_BYTES = 64 << 20
 class Reader:
     """Rows of one schema from files, folders, globs, URLs or stdin.
 
-    Iterating gives record batches of at most 8,192 rows and 64 MB with the columns of `columns`; every
-    promise of the schema holds for them. What is read counts as `rows_in` of the report unless
-    `count=False` (side inputs). Several inputs are read in the order given; a column that one of them
-    lacks is null there. Of several schemas, the stamp of the first input decides, else the first whose
-    required columns it has; `schema.name` tells which. A schema is named, or given where a tool reads more aliases.
+    Iterating gives record batches of at most 8,192 rows and 64 MB with the columns of `columns`;
+    every promise of the schema holds for them. Rows count as `rows_in` of the report unless
+    `count=False` (side inputs). Several inputs are read in order; a column that one of them lacks
+    is null there.
+
+    schema: names of schemas, or schemas, where a tool reads more aliases. Of several, the stamp of
+    the first input decides, else the first whose required columns it has; `schema.name` tells
+    which.
+    limit: read only the first rows. lineage_nodes, ends: of the inputs, what is known at the start
+    and, after reading, at the end.
 
     Raises InputError where an input is damaged, cut, of another schema or breaks a promise.
     """
@@ -35,40 +48,51 @@ class Reader:
         self,
         report: Report,
         inputs: Sequence[str],
-        schema: str | Sequence[str | contract.Schema],
+        schema: str | Sequence[str | Schema],
         *,
         limit: int | None = None,
         count: bool = True,
     ) -> None:
         self.report, self.limit, self.count = report, limit, count
         self.sources = resolve(inputs)
-        self.ends: list[dict[str, Any]] = []
+        self.ends: list[Node] = []
         self.rows = 0
         first, *others = self.sources
         self.opened, self.schema = open_as(first, [schema] if isinstance(schema, str) else schema)
-        plans = [self._plan(self.opened)]
-        # Schemas of all inputs are looked at first: a column may stand in the last file alone.
-        self.steps = [self.opened.step]
+        mappings = [self._map(self.opened)]
+        # The columns of all inputs are read first: the last file alone may have one of them.
+        self.lineage_nodes = [self.opened.lineage_node]
         for source in others:
             other = open_rows(source, self.schema)
-            plans.append(self._plan(other))
-            self.steps.append(other.step)
-        self.columns = self._union([plan.columns for plan in plans])
-        self.renamed = {name: source for plan in plans for name, source in plan.renamed.items()}
+            mappings.append(self._map(other))
+            self.lineage_nodes.append(other.lineage_node)
+        self.columns = self._union([mapping.columns for mapping in mappings])
+        self.renamed: dict[str, str] = {}  # our column: the input's
+        for mapping in mappings:
+            self.renamed |= mapping.renamed
         for ours, theirs in self.renamed.items():
             report.note(f"reading column `{theirs}` as `{ours}`")
 
+    @property
+    def steps(self) -> list[Node]:
+        """`lineage_nodes` under its old name."""
+        return self.lineage_nodes
+
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """Batches whose boundaries depend on the rows alone, not on files, chunks or pipe timing."""
+        """Batches whose boundaries depend on the rows alone, not on files, chunks or timing."""
         for batch in rechunk(self._rows(), self.columns):
             if self.count:
                 self.report.rows_in += batch.num_rows
             yield batch
 
+    def read_all(self) -> pa.Table:
+        """All rows in memory."""
+        return pa.Table.from_batches(self, schema=self.columns)
+
     def _rows(self) -> Iterator[pa.RecordBatch]:
         for number, source in enumerate(self.sources):
             opened = self.opened if number == 0 else open_rows(source, self.schema)
-            for batch in self._batches(opened):
+            for batch in self._mapped_batches(opened):
                 if self.limit is not None:
                     batch = batch.slice(0, self.limit - self.rows)
                 self.rows += batch.num_rows
@@ -77,110 +101,118 @@ class Reader:
                     return
             self.ends += opened.ends
 
-    def read_all(self) -> pa.Table:
-        return pa.Table.from_batches(self, schema=self.columns)
-
-    def _plan(self, opened: Any) -> contract.ColumnMapping:
-        self._check_version(opened)
-        return contract.ColumnMapping(self.schema, opened.schema, opened.where)
-
-    def _check_version(self, opened: Any) -> None:
-        stamp = lineage.read(opened.schema.metadata)
-        name, version = (
-            stamp.get("schema", self.schema.name),
-            str(stamp.get("version", self.schema.version)),
-        )
-        if name != self.schema.name:
-            raise InputError(
-                f"{opened.where} holds {name}, but {self.report.tool} reads {self.schema.name} here",
-                f"give it a file of {self.schema.name}",
-            )
-        if version.split(".")[0] != self.schema.major:
-            raise InputError(
-                f"{opened.where} is {name} {version}, but this {self.report.tool} reads {self.schema.version}",
-                "use tools of the same major version",
-            )
-
-    def _union(self, columns: list[pa.Schema]) -> pa.Schema:
-        known: dict[str, pa.Field] = {}
-        unknown: dict[str, pa.Field] = {}
-        for source, schema in zip(self.sources, columns):
-            for field in schema:
-                group = known if self.schema.field(field.name) else unknown
-                before = group.setdefault(field.name, field)
-                if pa.types.is_null(before.type):
-                    group[field.name] = field
-                elif not pa.types.is_null(field.type) and field.type != before.type:
-                    raise InputError(
-                        f"{source.where}: column `{field.name}` is {field.type}, but {before.type} in an input before",
-                        "give the column one type in all inputs",
-                    )
-        ordered = [known[field.name] for field in self.schema.fields if field.name in known]
-        return pa.schema([*ordered, *unknown.values()])
-
-    def _batches(self, opened: Any) -> Iterator[pa.RecordBatch]:
-        """Conformed batches, small enough for 32-bit string offsets."""
-        plan, planned = self._plan(opened), opened.schema
+    def _mapped_batches(self, opened: RowSource) -> Iterator[pa.RecordBatch]:
+        """Batches with our columns, small enough for 32-bit string offsets."""
+        mapping, mapped_schema = self._map(opened), opened.schema
         row = 1
         for schema, batch in opened.batches():
-            if schema is not planned:  # the next of several concatenated streams may differ
-                plan, planned = self._plan(opened), schema
-                extra = [name for name in plan.columns.names if name not in self.columns.names]
-                if extra:
-                    raise InputError(
-                        f"{opened.where}: column `{extra[0]}` comes up after {row - 1:,} rows",
-                        "concatenate streams with the same columns, or name the files",
-                    )
-            for piece in split(batch):
-                yield plan.apply(piece, self.columns, row)
-                row += piece.num_rows
+            if schema is not mapped_schema:  # the next of several concatenated streams may differ
+                mapping, mapped_schema = self._map(opened), schema
+                self._check_no_new_column(mapping, rows=row - 1)
+            for part in split(batch):
+                yield mapping.apply(part, self.columns, row)
+                row += part.num_rows
+
+    def _check_no_new_column(self, mapping: ColumnMapping, *, rows: int) -> None:
+        new = [name for name in mapping.columns.names if name not in self.columns.names]
+        if new:
+            what = f"{mapping.where}: column `{new[0]}` first appears after {rows:,} rows"
+            raise InputError(what, "concatenate streams with the same columns, or name the files")
+
+    def _map(self, opened: RowSource) -> ColumnMapping:
+        self._check_version(opened)
+        return ColumnMapping(self.schema, opened.schema, opened.where)
+
+    def _check_version(self, opened: RowSource) -> None:
+        stamp = lineage.read(opened.schema.metadata)
+        name = stamp.get("schema", self.schema.name)
+        version = str(stamp.get("version", self.schema.version))
+        tool = self.report.tool
+        if name != self.schema.name:
+            what = f"{opened.where} holds {name}, but {tool} reads {self.schema.name} here"
+            raise InputError(what, f"give it a file of {self.schema.name}")
+        if version.split(".")[0] != self.schema.major:
+            reads = f"this {tool} reads {self.schema.version}"
+            what = f"{opened.where} is {name} {version}, but {reads}"
+            raise InputError(what, "use tools of the same major version")
+
+    def _union(self, schemas: Sequence[pa.Schema]) -> pa.Schema:
+        """The columns of all inputs: known ones in our order, then unknown ones in theirs."""
+        columns: dict[str, pa.Field] = {}
+        for source, schema in zip(self.sources, schemas):
+            for field in schema:
+                earlier = columns.setdefault(field.name, field)
+                if is_type.is_null(earlier.type):
+                    columns[field.name] = field
+                elif not is_type.is_null(field.type) and field.type != earlier.type:
+                    types = f"is {field.type}, but {earlier.type} in an input before"
+                    what = f"{source.where}: column `{field.name}` {types}"
+                    raise InputError(what, "give the column one type in all inputs")
+        known = [columns.pop(field.name) for field in self.schema.fields if field.name in columns]
+        return pa.schema([*known, *columns.values()])
 
 
-def open_rows(source: Source, schema: contract.Schema) -> Any:
-    """The source as something with `schema`, `step`, `ends` and `batches()`, by its content.
+# --- opening -------------------------------------------------------------------------------------
 
-    schema: gives known columns of JSONL their type; for any table, a schema without fields will do.
+
+def open_rows(source: Source, schema: Schema) -> RowSource:
+    """The rows of a source, by its content.
+
+    schema: gives known columns of a text format their type; for any table, one without fields will
+    do.
+    Raises InputError where the source cannot be opened or is damaged.
     """
-    file = source.open()
-    kind, tail = sniff(file, source.where)
-    if kind == "empty" and not (source.path or "").endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
-        raise InputError(
-            f"{source.where} is empty (0 bytes)",
-            arrow.UPSTREAM if source.path is None else "make the file again",
-        )
-    if kind == "arrow-stream":
-        return arrow.ArrowStream(tail, source.where)
-    if kind in ("text", "empty"):
-        return jsonl.JsonlFile(tail, source.where, schema)
-    # Parquet and Arrow files want to seek: a plain file is mapped, anything else is spooled.
-    plain = source.path is not None and tail.raw is file and file.seekable()
-    if plain and os.path.exists(source.path or ""):
-        mapped: Any = pa.memory_map(source.path)
-    elif plain:
-        file.seek(0)
-        mapped = file
-    else:
-        mapped = spool(tail)
-    return (
-        parquet.ParquetFile(mapped, source.where)
-        if kind == "parquet"
-        else arrow.ArrowFile(mapped, source.where)
-    )
+    kind, stream = sniff(source.open(), source.where)
+    return open_sniffed(source, schema, kind=kind, stream=stream)
 
 
-def open_as(source: Source, names: Sequence[str | contract.Schema]) -> tuple[Any, contract.Schema]:
+def open_sniffed(source: Source, schema: Schema, *, kind: str, stream: PeekableStream) -> RowSource:
+    """`open_rows` for a source that was opened by `sniff`, which gave `kind` and `stream`."""
+    if kind == EMPTY and not may_be_empty(source.path):
+        fix = UPSTREAM if source.path is None else REMAKE
+        raise InputError(f"{source.where} is empty (0 bytes)", fix)
+    file_format = text_format(source.path) if kind in (TEXT, EMPTY) else INPUT_FORMATS[kind]
+    file = _seekable(source, stream) if file_format.needs_seek else stream
+    return file_format.open(file, source.where, schema)
+
+
+def _seekable(source: Source, stream: PeekableStream) -> pa.NativeFile | BinaryIO:
+    """A plain file, mapped where it is local; of a pipe or a compressed file a seekable copy."""
+    raw = stream.raw
+    is_plain = isinstance(raw, io.IOBase) and raw.seekable()
+    if source.path is None or not is_plain:
+        return spool(stream)
+    if os.path.exists(source.path):
+        return pa.memory_map(source.path)
+    file = cast(BinaryIO, raw)
+    file.seek(0)
+    return file
+
+
+def open_as(source: Source, names: Sequence[str | Schema]) -> tuple[RowSource, Schema]:
     """The source, and the one of these schemas that it holds."""
     schemas = [contract.load(name) if isinstance(name, str) else name for name in names]
     opened = open_rows(source, schemas[0])
+    schema = _schema_of(opened, schemas)
+    if schema is not schemas[0] and isinstance(opened, Retypable):
+        opened.retype(schema)
+    return opened, schema
+
+
+def _schema_of(opened: RowSource, schemas: Sequence[Schema]) -> Schema:
+    """By the stamp, else the first schema whose required columns are there, else the first."""
     stamped = lineage.read(opened.schema.metadata).get("schema")
-    here = set(opened.schema.names)
-    by_columns = (
-        s for s in schemas if all(here & {f.name, *f.aliases} for f in s.fields if f.required)
-    )
-    found = next((s for s in schemas if s.name == stamped), None) or next(by_columns, schemas[0])
-    if found is not schemas[0] and isinstance(opened, jsonl.JsonlFile):
-        opened.retype(found)
-    return opened, found
+    for schema in schemas:
+        if schema.name == stamped:
+            return schema
+    columns = set(opened.schema.names)
+    for schema in schemas:
+        if all(columns.intersection(field.names) for field in schema.fields if field.required):
+            return schema
+    return schemas[0]
+
+
+# --- batches -------------------------------------------------------------------------------------
 
 
 def rechunk(batches: Iterable[pa.RecordBatch], columns: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -1,61 +1,63 @@
-"""Rows out: canonical batches, files that appear complete or not at all, streams that tell failure."""
+"""Rows out: canonical batches, files that appear complete or not at all, streams that fail."""
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
-import stat
 import sys
-from collections.abc import Sequence
-from typing import Any, BinaryIO
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, BinaryIO, NotRequired, TypedDict, Unpack
 
 import pyarrow as pa
 
-from fletching import lineage
+from fletching import column_mapping, lineage
 from fletching import schema as contract
 from fletching.digest import RowDigest
 from fletching.errors import UsageError
-from fletching.io import arrow, jsonl, parquet
+from fletching.io.arrow import POISON
+from fletching.io.formats import output_extensions, output_format
 from fletching.io.reader import BATCH_ROWS, Reader, cut
+from fletching.lineage import Node
 from fletching.report import Report
-
-FILES = (".parquet", ".arrow", ".feather", ".arrows", ".jsonl", ".jsonl.gz", ".jsonl.zst")
+from fletching.table import atomic
 
 
 def check_output(path: str | None, tool: str) -> None:
-    """Refuse an output that cannot work, before any work is done."""
+    """Raise UsageError for an output that cannot work, before any work is done."""
     if path is None or path == "-":
         if sys.stdout.isatty():
             raise UsageError(
                 f"{tool} writes an Arrow stream, which a terminal cannot show",
                 "pipe it into the next tool, or name a file: -o OUT.parquet or -o OUT.jsonl",
             )
-    elif not path.endswith(FILES) and not _is_special(path):
-        raise UsageError(f"-o {path} has no known extension", "end it in " + ", ".join(FILES))
-    elif os.path.isdir(path):
-        raise UsageError(
-            f"-o {path} is a folder", f"name a file in it: -o {os.path.join(path, 'out.parquet')}"
-        )
-    elif not os.path.isdir(os.path.dirname(path) or "."):
-        raise UsageError(
-            f"the folder of -o {path} does not exist", f"mkdir -p {os.path.dirname(path)}"
-        )
+        return
+    folder = os.path.dirname(path)
+    if not path.endswith(output_extensions()) and not atomic.is_special(path):
+        fix = "end it in " + ", ".join(output_extensions())
+        raise UsageError(f"-o {path} has no known extension", fix)
+    if os.path.isdir(path):
+        example = os.path.join(path, "out.parquet")
+        raise UsageError(f"-o {path} is a folder", f"name a file in it: -o {example}")
+    if not os.path.isdir(folder or "."):
+        raise UsageError(f"the folder of -o {path} does not exist", f"mkdir -p {folder}")
 
 
-def _is_special(path: str) -> bool:
-    """A FIFO, /dev/null, /dev/fd/63: written to directly, as a stream."""
-    return (
-        os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path)
-    )
+class Provenance(TypedDict):
+    """What the lineage of an output states."""
+
+    version: str  # of the tool
+    options: Mapping[str, Any]  # those that can change rows
+    sources: NotRequired[Sequence[Reader]]  # the readers that the rows come from
 
 
 class Writer:
     """One output: use it as a context manager; leaving the block without an exception commits.
 
     path: a file by extension, or None for an Arrow stream on stdout.
-    columns: the Arrow schema of the rows. sources: the readers they come from, for the lineage.
+    schema: the name of a schema; columns: the Arrow schema of the rows.
     count: do these rows count as `rows_out`? Not so for side outputs (rejects, texts).
+    provenance: keywords for the lineage; see `Provenance`.
     """
 
     def __init__(
@@ -65,147 +67,152 @@ class Writer:
         schema: str,
         columns: pa.Schema,
         *,
-        version: str,
-        options: dict[str, Any],
-        sources: Sequence[Reader] = (),
         count: bool = True,
+        **provenance: Unpack[Provenance],
     ) -> None:
         check_output(path, report.tool)
-        self.report, self.count, self.sources = report, count, sources
+        self.report, self.count = report, count
+        self.sources = provenance.get("sources", ())
         self.path = None if path == "-" else path
         self.contract = contract.load(schema)
-        node = lineage.step(
-            report.tool, version, options, [step for reader in sources for step in reader.steps]
+        node = lineage.make_node(
+            report.tool,
+            provenance["version"],
+            options=provenance["options"],
+            sources=[node for reader in self.sources for node in reader.lineage_nodes],
         )
         self.columns = columns.with_metadata(lineage.stamp(schema, self.contract.version, node))
         self.digest = RowDigest()
         self.waiting: list[pa.RecordBatch] = []
         self.rows = 0
-        self.temporary: str | None = None
-        self.completed = self.published = False
+        self.temporary: str | None = None  # the name of the file until it is published
+        self.completed = False
+        self.published = False
         self.file = self._open()
-        self.output = self._format()
+        file_path = self.path if self.temporary else None
+        self.sink = output_format(file_path).create(self.file, file_path or "", self.columns)
+
+    def _open(self) -> BinaryIO:
+        if self.path is None:
+            return sys.stdout.buffer
+        if atomic.is_special(self.path):
+            return open(self.path, "wb")
+        atomic.remove_leftovers(self.path)
+        self.temporary = atomic.temporary_name(self.path)
+        return open(self.temporary, "xb")
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Take rows; batch boundaries have no effect on the bytes written."""
+        """Append rows; batch boundaries have no effect on the bytes written.
+
+        Raises InputError for a row that breaks a promise of the schema.
+        """
         batch = pa.RecordBatch.from_arrays(batch.columns, schema=self.columns)
-        contract.check(self.contract, batch, f"{self.report.tool}'s output", self.rows + 1)
+        where = f"{self.report.tool}'s output"
+        column_mapping.check(self.contract, batch, where, first_row=self.rows + 1)
         self.rows += batch.num_rows
         self.waiting.append(batch)
         if sum(waiting.num_rows for waiting in self.waiting) >= BATCH_ROWS:
             self._flush(everything=False)
 
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: Any, failure: BaseException | None, trace: Any) -> None:
-        AtomicOutputs(self).__exit__(kind, failure, trace)
-
     def _flush(self, everything: bool) -> None:
         """Write whole canonical batches; the rest waits for more rows."""
         table = pa.Table.from_batches(self.waiting, self.columns)
-        rows = table.num_rows if everything else table.num_rows - table.num_rows % BATCH_ROWS
+        rest = 0 if everything else table.num_rows % BATCH_ROWS
+        rows = table.num_rows - rest
         for batch in map(_compact, cut(table.slice(0, rows))):
             self.digest.update(batch)
-            self.output.write(batch)
+            self.sink.write(batch)
         self.waiting = table.slice(rows).to_batches()
 
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        AtomicOutputs(self).__exit__(kind, failure, trace)
+
     def complete(self) -> None:
-        """All bytes are on disk and the file is closed, still without its name; nothing can be added."""
+        """Write the end: all bytes are on disk and the file is closed, still without its name."""
         if self.completed:
             return
         self._flush(everything=True)
-        end: dict[str, Any] = {
-            "status": "complete",
-            "rows": self.rows,
-            "digest": self.digest.hexdigest(),
-            "dropped": dict(sorted(self.report.dropped.items())),
-            "from": [end for reader in self.sources for end in reader.ends if end],
-        }
-        self.output.close(end)
+        self.sink.close(self._end())
         self.completed = True
         self.file.flush()
         if self.temporary:
             os.fsync(self.file.fileno())
             self.file.close()
 
-    def _publish(self) -> None:
-        """The file takes its name."""
+    def _end(self) -> Node:
+        return {
+            "status": "complete",
+            "rows": self.rows,
+            "digest": self.digest.hexdigest(),
+            "dropped": dict(sorted(self.report.dropped.items())),
+            "from": [end for reader in self.sources for end in reader.ends if end],
+        }
+
+    def publish(self) -> None:
+        """Give the completed file its name."""
         self.published = True
         if self.temporary:
             assert self.path
-            os.replace(self.temporary, self.path)
+            atomic.replace(self.temporary, self.path)
             self.temporary = None
-            folder = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
 
-    def _withdraw(self, failure: BaseException) -> None:
-        """No file, or a stream that no reader takes for complete."""
+    def withdraw(self, failure: BaseException) -> None:
+        """Leave no file, or a stream that no reader takes for complete."""
         if self.published:
             return
-        if isinstance(self.output, parquet.ParquetSink) and not self.completed:
-            self.output.abandon()
+        if not self.completed:
+            self.sink.abandon()
         if self.temporary:
             with contextlib.suppress(OSError):  # what is buffered may not fit on a full disk
                 self.file.close()
-            if os.path.exists(self.temporary):
-                os.unlink(self.temporary)
+            atomic.remove(self.temporary)
         elif not isinstance(failure, BrokenPipeError):
-            try:
-                self.file.write(arrow.POISON)
+            with contextlib.suppress(OSError):  # the reader may have failed too
+                self.file.write(POISON)
                 self.file.flush()
-            except OSError:
-                pass  # the reader is gone too
-
-    def _open(self) -> BinaryIO:
-        if self.path is None:
-            return sys.stdout.buffer
-        if _is_special(self.path):
-            return open(self.path, "wb")
-        folder, name = os.path.split(self.path)
-        _remove_leftovers(os.path.join(folder, f".{name}.tmp-"))
-        self.temporary = os.path.join(folder, f".{name}.tmp-{os.getpid()}")
-        return open(self.temporary, "xb")
-
-    def _format(self) -> Any:
-        path = self.path if self.temporary else None
-        if path is None or path.endswith(".arrows"):
-            return _Ipc(self.file, self.columns, pa.ipc.new_stream)
-        if path.endswith((".arrow", ".feather")):
-            return _Ipc(self.file, self.columns, pa.ipc.new_file)
-        if path.endswith(".parquet"):
-            return parquet.ParquetSink(self.file, self.columns)
-        return jsonl.JsonlSink(self.file, path)
 
 
 def _compact(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A copy of a slice alone: Arrow fills its padding with the rows behind it, dropped ones among them."""
-    return pa.RecordBatch.from_arrays(
-        [pa.concat_arrays([column]) for column in batch.columns], schema=batch.schema
-    )
+    """A copy of a slice.
+
+    Arrow would fill the padding of a slice with the rows behind it, dropped ones among them.
+    """
+    columns = [pa.concat_arrays([column]) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 class AtomicOutputs:
     """Several outputs that appear together or not at all.
 
-    Every file is complete on disk before the first takes its name, and the account of all must balance.
-    A stream on stdout is ended last: what its reader takes for complete is complete.
+    Every file is complete on disk before the first is published, and the account of all must
+    balance. A stream on stdout ends last: what its reader takes for complete is complete.
     """
 
     def __init__(self, *writers: Writer) -> None:
         self.writers = list(writers)
 
     def add(self, writer: Writer) -> Writer:
+        """Add an output; the same writer."""
         self.writers.append(writer)
         return writer
 
     def __enter__(self) -> AtomicOutputs:
         return self
 
-    def __exit__(self, kind: Any, failure: BaseException | None, trace: Any) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             if failure is None:
                 self._commit()
@@ -215,7 +222,7 @@ class AtomicOutputs:
         finally:
             if failure is not None:
                 for writer in self.writers:
-                    writer._withdraw(failure)
+                    writer.withdraw(failure)
 
     def _commit(self) -> None:
         counted = [writer for writer in self.writers if writer.count]
@@ -226,37 +233,4 @@ class AtomicOutputs:
         for writer in sorted(self.writers, key=lambda writer: writer.temporary is None):
             writer.complete()
         for writer in self.writers:
-            writer._publish()
-
-
-class _Ipc:
-    """An Arrow stream or file with announcement and trailer.
-
-    Never a context manager: pyarrow's writes the end marker even when the block raised.
-    """
-
-    def __init__(self, file: BinaryIO, columns: pa.Schema, new: Any) -> None:
-        self.writer = new(file, columns)
-        self.nothing = pa.RecordBatch.from_pylist([], columns)
-        self._note(arrow.ANNOUNCEMENT)
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        self.writer.write_batch(batch)
-
-    def close(self, end: dict[str, Any]) -> None:
-        self._note(end)
-        self.writer.close()
-
-    def _note(self, content: dict[str, Any]) -> None:
-        self.writer.write_batch(self.nothing, custom_metadata={lineage.KEY: lineage.dump(content)})
-
-
-def _remove_leftovers(prefix: str) -> None:
-    """Delete what killed runs of the same output left behind; live ones keep their file."""
-    for path in glob.glob(glob.escape(prefix) + "*"):
-        try:
-            os.kill(int(path[len(prefix) :]), 0)
-        except ProcessLookupError:
-            os.unlink(path)
-        except (ValueError, PermissionError):
-            pass
+            writer.publish()

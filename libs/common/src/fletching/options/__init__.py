@@ -3,8 +3,8 @@
 fields    `option`, `required`, `positional`, `override`; `describe` resolves a dataclass of them
 groups    the dataclasses that tools inherit: input, output, model, training, LoRA, shards
 
-A tool's `options.py` imports this package and nothing else. `fletching.parsing` turns a command line
-into an instance.
+A tool's `options.py` imports this package and nothing else. `fletching.parsing` turns a command
+line into an instance.
 """
 
 from fletching.options.fields import (

@@ -6,64 +6,77 @@ import csv
 import dataclasses
 import difflib
 import importlib
+import inspect
 import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypedDict, TypeVar, Unpack
 
 from fletching.errors import UsageError
 
+Scalar = str | int | float | bool
+OptionValue = Scalar | tuple[Scalar, ...] | None
+
+# A default has the type of the annotation beside it, which dataclasses hide from type checkers.
+FieldValue = Any
+
 # The default of an option without one.
-REQUIRED: Any = "<required>"
+REQUIRED: FieldValue = "<required>"
 
 OptionsClass = TypeVar("OptionsClass", bound=type)
 
 
-def option(
-    default: Any,
-    help: str,
-    *,
-    metavar: str = "",
-    short: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    choices: str = "",
-    group: str = "other",
-    advanced: bool = False,
-    rows: bool = True,
-) -> Any:
+class Details(TypedDict, total=False):
+    """What a declaration may state besides default and help text."""
+
+    metavar: str  # the placeholder of the value in --help
+    short: str  # the short form, such as -o
+    low: float | None  # smallest value allowed
+    high: float | None  # largest value allowed
+    choices: str  # `module:REGISTRY` of the values allowed; imported when options are resolved
+    group: str  # heading in --help
+    advanced: bool  # shown by --help-all alone
+    rows: bool  # can it change the rows written? Only then does it enter the lineage
+
+
+class OverriddenDetails(Details, total=False):
+    """What a tool may change in an option that it inherits."""
+
+    help: str  # of a flag whose other form is now the one shown
+
+
+_DEFAULTS: Details = {
+    "metavar": "",
+    "short": "",
+    "low": None,
+    "high": None,
+    "choices": "",
+    "group": "other",
+    "advanced": False,
+    "rows": True,
+}
+
+
+def option(default: FieldValue, help: str, **details: Unpack[Details]) -> FieldValue:
     """A dataclass field that is an option of the command line.
 
-    default: the value when the option is absent. The annotation of the field gives the type: `str`, `int`,
-    `float`, `bool`, a `Literal` of strings, `X | None` or `tuple[X, ...]`.
-    help: one phrase; of a flag that is on by default, what `--no-NAME` does, since that form is shown.
-    low, high: smallest and largest value allowed.
-    choices: `module:REGISTRY` whose names are the values allowed; imported only when options are resolved.
-    group: heading in --help. advanced: shown by --help-all alone.
-    rows: can this option change the rows written? Only then does it enter the lineage.
+    default: the value when the option is absent. The annotation of the field gives the type: `str`,
+    `int`, `float`, `bool`, a `Literal` of strings, `X | None` or `tuple[X, ...]`.
+    help: one phrase; of a flag that is on by default, what `--no-NAME` does, since that form is
+    shown.
     """
-    metadata = {
-        "help": help,
-        "metavar": metavar,
-        "short": short,
-        "low": low,
-        "high": high,
-        "choices": choices,
-        "group": group,
-        "advanced": advanced,
-        "rows": rows,
-    }
+    metadata = {**_DEFAULTS, **details, "help": help}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def required(help: str, **details: Any) -> Any:
+def required(help: str, **details: Unpack[Details]) -> FieldValue:
     """An option without a default; --help marks it."""
     return option(REQUIRED, help, **details)
 
 
-def positional(help: str, metavar: str) -> Any:
+def positional(help: str, metavar: str) -> FieldValue:
     """The arguments without a flag: any number, anywhere on the line."""
     metadata = {
         "help": help,
@@ -77,28 +90,34 @@ def positional(help: str, metavar: str) -> Any:
 
 
 def override(
-    name: str, default: Any, *, because: str, **details: Any
+    name: str, default: FieldValue, *, because: str, **details: Unpack[OverriddenDetails]
 ) -> Callable[[OptionsClass], OptionsClass]:
     """Class decorator, below `@dataclass`: a tool's own default of an option that it inherits.
 
-    because: why it differs; the documentation shows it. details: what else of `option` changes with it, such as
-    the help text of a flag whose other form is now shown.
+    because: why it differs; the documentation shows it. Raises TypeError where no base has the
+    option.
     """
 
     def decorate(cls: OptionsClass) -> OptionsClass:
-        for base in cls.__mro__[1:]:
-            if name in getattr(base, "__dataclass_fields__", {}):
-                inherited = vars(base)["__dataclass_fields__"][name]
-                break
-        else:
-            raise TypeError(f"{cls.__name__} inherits no option {name}")
+        inherited = _inherited_field(cls, name)
         metadata = {**inherited.metadata, **details, "because": because}
-        field = dataclasses.field(default=default, metadata=metadata)
-        setattr(cls, name, field)
-        cls.__annotations__ = {**cls.__dict__.get("__annotations__", {}), name: inherited.type}
+        setattr(cls, name, dataclasses.field(default=default, metadata=metadata))
+        # An entry of the class's own `__annotations__` is what makes dataclass see the field.
+        annotations = inspect.get_annotations(cls)
+        cls.__annotations__ = {**annotations, name: inherited.type}
         return cls
 
     return decorate
+
+
+def _inherited_field(cls: type, name: str) -> dataclasses.Field[FieldValue]:
+    for base in cls.__mro__[1:]:
+        fields: dict[str, dataclasses.Field[FieldValue]] = vars(base).get(
+            "__dataclass_fields__", {}
+        )
+        if name in fields:
+            return fields[name]
+    raise TypeError(f"{cls.__name__} inherits no option {name}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +128,18 @@ class Option:
     scalar: type  # of one value: str, int, float or bool
     choices: tuple[str, ...]
     is_list: bool
-    default: Any
+    default: FieldValue
     details: Mapping[str, Any]
 
     @property
     def flag(self) -> str:
         """The long form, `--query-length`."""
         return "--" + self.name.replace("_", "-")
+
+    @property
+    def negated_flag(self) -> str:
+        """The form that switches a flag off, `--no-shuffle`."""
+        return "--no-" + self.flag[2:]
 
     @property
     def positional(self) -> bool:
@@ -128,30 +152,38 @@ class Option:
         by_type = {str: "TEXT", int: "N", float: "X", bool: ""}
         return self.details.get("metavar") or "|".join(self.choices) or by_type[self.scalar]
 
-    def convert(self, text: str) -> Any:
-        """One value from its text. Raises UsageError where it is none."""
+    def convert(self, text: str) -> Scalar:
+        """One value from its text. Raises UsageError for a text of another type or out of range."""
         if self.choices and text not in self.choices:
-            guess = difflib.get_close_matches(text, self.choices, 1)
-            fix = f"did you mean {guess[0]}?" if guess else "pass one of " + ", ".join(self.choices)
-            raise UsageError(f"{self.flag} {text!r} is not a known choice", fix)
+            raise UsageError(f"{self.flag} {text!r} is not a known choice", self._nearest(text))
         if self.scalar is str:
             return text
         try:
-            value = self.scalar(text)
+            value: float = self.scalar(text)
         except ValueError:
             kind = "a whole number" if self.scalar is int else "a number"
-            raise UsageError(
-                f"{self.flag} {text!r} is not {kind}", f"pass {kind}, e.g. {self._example()}"
-            ) from None
+            fix = f"pass {kind}, e.g. {self._example()}"
+            raise UsageError(f"{self.flag} {text!r} is not {kind}", fix) from None
         self._check_range(text, value)
         return value
+
+    def split(self, text: str) -> list[Scalar]:
+        """The values of a list: `a,b`; one with a comma is quoted as in CSV: `"a,b",c`."""
+        items = next(csv.reader([text], skipinitialspace=True), [])
+        return [self.convert(item.strip()) for item in items]
+
+    def _nearest(self, text: str) -> str:
+        """How to correct a choice that is misspelt."""
+        similar = difflib.get_close_matches(text, self.choices, 1)
+        if similar:
+            return f"did you mean {similar[0]}?"
+        return "pass one of " + ", ".join(self.choices)
 
     def _check_range(self, text: str, value: float) -> None:
         low, high = self.details["low"], self.details["high"]
         if not math.isfinite(value):
-            raise UsageError(
-                f"{self.flag} {text} is not finite", f"pass a number, e.g. {self._example()}"
-            )
+            fix = f"pass a number, e.g. {self._example()}"
+            raise UsageError(f"{self.flag} {text} is not finite", fix)
         if low is not None and value < low:
             raise UsageError(f"{self.flag} {text} is below {low:g}", f"pass {self._range()}")
         if high is not None and value > high:
@@ -170,11 +202,6 @@ class Option:
             return f"{self.flag} {self.default}"
         return f"{self.flag} {self.scalar(1)}"
 
-    def split(self, text: str) -> list[Any]:
-        """The values of a list option: `a,b`; a name with a comma is quoted as in CSV: `"a,b",c`."""
-        items = next(csv.reader([text], skipinitialspace=True), [])
-        return [self.convert(item.strip()) for item in items]
-
 
 def describe(options: type) -> dict[str, Option]:
     """The options of a dataclass by field name, in order."""
@@ -182,16 +209,12 @@ def describe(options: type) -> dict[str, Option]:
     return {field.name: _resolve(field, hints[field.name]) for field in dataclasses.fields(options)}
 
 
-def _resolve(field: dataclasses.Field[Any], hint: Any) -> Option:
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):  # X | None
-        hint = next(arm for arm in typing.get_args(hint) if arm is not type(None))
+def _resolve(field: dataclasses.Field[FieldValue], hint: type) -> Option:
+    hint = _without_none(hint)
     is_list = typing.get_origin(hint) is tuple  # tuple[X, ...]
     if is_list:
         hint = typing.get_args(hint)[0]
-    choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
-    if field.metadata.get("choices"):
-        module, _, registry = field.metadata["choices"].partition(":")
-        choices = tuple(getattr(importlib.import_module(module), registry))
+    choices = _choices(field, hint)
     return Option(
         name=field.name,
         scalar=str if choices else hint,
@@ -202,14 +225,31 @@ def _resolve(field: dataclasses.Field[Any], hint: Any) -> Option:
     )
 
 
+def _without_none(hint: type) -> type:
+    """X of `X | None`."""
+    if typing.get_origin(hint) not in (types.UnionType, typing.Union):
+        return hint
+    arms: tuple[type, ...] = typing.get_args(hint)
+    return next(arm for arm in arms if arm is not type(None))
+
+
+def _choices(field: dataclasses.Field[FieldValue], hint: type) -> tuple[str, ...]:
+    """The names in the field's registry, or the strings of a Literal; () without either."""
+    if field.metadata.get("choices"):
+        module, _, registry = field.metadata["choices"].partition(":")
+        return tuple(getattr(importlib.import_module(module), registry))
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+
+
 def reject_unknown_option(
     word: str, known: Sequence[str], where: str = "", foreign: Mapping[str, str] | None = None
 ) -> NoReturn:
     """Raise UsageError with the nearest known option.
 
+    where: what precedes the message, such as the path of a config file.
     foreign: names (with _) that other programs give our options, and what to write instead.
     """
     translated = (foreign or {}).get(word.lstrip("-").replace("-", "_"))
-    guess = difflib.get_close_matches(word, known, 1, 0.6)
-    nearest = f"did you mean {guess[0]}?" if guess else "--help-all lists every option"
+    similar = difflib.get_close_matches(word, known, 1, 0.6)
+    nearest = f"did you mean {similar[0]}?" if similar else "--help-all lists every option"
     raise UsageError(f"{where}unknown option {word}", translated or nearest)

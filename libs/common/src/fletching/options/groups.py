@@ -1,7 +1,7 @@
 """Options that several tools share: the same name, value, default and meaning in each.
 
-A tool inherits the groups it needs and adds its own options; it takes none away. A default of its own is
-stated with `override(NAME, VALUE, because=…)`.
+A tool inherits the groups it needs and adds its own options; it takes none away. A default of its
+own is stated with `override(NAME, VALUE, because=…)`.
 """
 
 from __future__ import annotations

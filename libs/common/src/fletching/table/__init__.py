@@ -1,4 +1,4 @@
-"""Rows and lists that tools hold by number: on disk, ragged, as sets of keys, and files that appear whole.
+"""Rows by number on disk, lists of lists, sets of keys, and files that appear whole.
 
 disk_table    record batches appended to a scratch Arrow file, mapped back, rows taken by number
 ragged_array  a list of values for each row, end to end with offsets

@@ -1,12 +1,14 @@
 """The one place that renames: a file or folder appears whole or not at all.
 
-Written under a temporary name in the same folder, flushed to disk, then renamed; a kill, a full disk or an
-exception leaves the old one or none. What is no regular file (a FIFO, /dev/null) is written to directly.
+Written under a temporary name in the same folder, flushed to disk, then renamed; a kill, a full
+disk or an exception leaves the old one or none. What is no regular file (a FIFO, /dev/null) is
+written to directly.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import stat
@@ -32,6 +34,7 @@ def open_new(path: str) -> Iterator[BinaryIO]:
         with open(path, "wb") as file:
             yield file
         return
+    remove_leftovers(path)
     temporary = temporary_name(path)
     try:
         with open(temporary, "wb") as file:
@@ -46,8 +49,31 @@ def open_new(path: str) -> Iterator[BinaryIO]:
 
 def temporary_name(path: str) -> str:
     """A hidden name beside `path` that belongs to this process."""
+    return f"{_temporary_prefix(path)}{os.getpid()}"
+
+
+def remove_leftovers(path: str) -> None:
+    """Remove the temporary files of `path` that killed processes left; living ones keep theirs."""
+    prefix = _temporary_prefix(path)
+    for leftover in glob.glob(glob.escape(prefix) + "*"):
+        process = leftover[len(prefix) :]
+        if process.isdecimal() and not _is_alive(int(process)):
+            remove(leftover)
+
+
+def _temporary_prefix(path: str) -> str:
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    return os.path.join(folder, f".{name}.tmp-")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def is_special(path: str) -> bool:
@@ -66,7 +92,7 @@ def replace(source: str, target: str) -> None:
 
 
 def move_folder(source: str, target: str) -> None:
-    """Rename a folder, whose content is on disk first, to a name that is free or an empty folder."""
+    """Flush a folder to disk and rename it; the new name is free or an empty folder."""
     sync_tree(source)
     if os.path.isdir(target):
         os.rmdir(target)
@@ -75,7 +101,7 @@ def move_folder(source: str, target: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a file or a folder with all in it, where there is one."""
+    """Remove a file, or a folder with its content, if it exists."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     elif os.path.lexists(path):
@@ -92,7 +118,7 @@ def sync(path: str) -> None:
 
 
 def sync_tree(path: str) -> None:
-    """Flush a folder and all in it to disk."""
+    """Flush a folder and its content to disk."""
     for folder, _, names in os.walk(path):
         for name in names:
             sync(os.path.join(folder, name))

@@ -1,4 +1,4 @@
-"""Record batches appended to a scratch Arrow file, mapped back into memory, rows taken by number."""
+"""Record batches appended to a scratch Arrow file, then mapped; rows taken by number."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fletching.table.ragged_array import Integers, offsets_of
 
 
 class DiskTable:
-    """A table that lies on disk: append batches, `finish`, then read it as often as one likes.
+    """A table that lies on disk: append batches, `finish`, then read it repeatedly.
 
-    path: the file to write and keep; None for a temporary one that goes with `close` or the `with` block.
-    After `finish`, pages are mapped: the system keeps in memory what it can spare.
+    path: the file to write and keep; None for a temporary one that goes with `close` or the `with`
+    block. After `finish`, pages are mapped: the system keeps in memory what it can spare.
 
     >>> with DiskTable(pa.schema([("n", pa.int64())])) as table:
     ...     table.append(pa.record_batch({"n": [1, 2, 3]}))

@@ -28,6 +28,14 @@ class KeySet:
         """Which of the keys belong to the set: bool, of the shape of `keys`."""
         return contains_sorted(self.keys, keys)
 
+    def positions(self, keys: Keys) -> npt.NDArray[np.int64]:
+        """Where keys of the set are in `self.keys`: of the shape of `keys`. Not for other keys.
+
+        >>> KeySet(np.array([7, 3, 9], np.uint64)).positions(np.array([9, 3], np.uint64)).tolist()
+        [2, 0]
+        """
+        return np.searchsorted(self.keys, keys)
+
 
 class GrowingKeySet:
     """A set that keys are added to in batches: which come up for the first time?
@@ -69,3 +77,16 @@ def contains_sorted(sorted_keys: Keys, keys: Keys) -> npt.NDArray[np.bool_]:
     positions = np.searchsorted(sorted_keys, keys)
     nearest = sorted_keys[np.minimum(positions, len(sorted_keys) - 1)]
     return np.asarray(nearest == keys)
+
+
+def find_sorted(sorted_keys: Keys, keys: Keys) -> npt.NDArray[np.int64]:
+    """The position of each key (any shape) in `sorted_keys`, which are distinct; -1 where it is missing.
+
+    >>> find_sorted(np.array([2, 5, 9], np.uint64), np.array([9, 3, 2], np.uint64)).tolist()
+    [2, -1, 0]
+    """
+    if not len(sorted_keys):
+        return np.full(np.shape(keys), -1)
+    positions = np.searchsorted(sorted_keys, keys)
+    nearest = np.minimum(positions, len(sorted_keys) - 1)
+    return np.where(sorted_keys[nearest] == keys, nearest, -1)

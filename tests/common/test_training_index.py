@@ -11,23 +11,24 @@ from hypothesis import strategies as st
 
 from fletching import text_keys, training_index
 from fletching.errors import InputError
+from fletching.table.key_set import contains_sorted
 from fletching.training_index import TrainingIndex
 
 LONG = "one two three four five six seven eight nine ten"
 
 
-def of(*texts: str, most_runs: int = training_index.MOST_RUNS) -> TrainingIndex:
-    found = TrainingIndex(most_runs)
-    found.add(pa.array(texts))
-    found.settle()
-    return found
+def index_of(*texts: str, most_runs: int = training_index.MOST_RUNS) -> TrainingIndex:
+    index = TrainingIndex(most_runs)
+    index.add(pa.array(texts))
+    index.merge()
+    return index
 
 
 def test_a_text_is_found_again_however_it_is_spelled_and_another_is_not(tmp_path):
-    of("The owl  hunts.", "", LONG).save(tmp_path)
-    found = training_index.load(tmp_path)
-    asked = text_keys.hash_texts(pa.array(["the OWL hunts.", "The owl sleeps.", " "]))
-    assert text_keys.among(asked, found.whole).tolist() == [True, False, False]
+    index_of("The owl  hunts.", "", LONG).save(tmp_path)
+    index = training_index.load(tmp_path)
+    keys = text_keys.hash_texts(pa.array(["the OWL hunts.", "The owl sleeps.", " "]))
+    assert contains_sorted(index.whole, keys).tolist() == [True, False, False]
     _, runs = text_keys.hash_word_runs(
         pa.array(
             [
@@ -37,8 +38,8 @@ def test_a_text_is_found_again_however_it_is_spelled_and_another_is_not(tmp_path
         ),
         8,
     )
-    assert text_keys.among(runs, found.runs).tolist() == [True, False]
-    assert len(found.runs) == 3
+    assert contains_sorted(index.runs, runs).tolist() == [True, False]
+    assert len(index.runs) == 3
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -48,18 +49,18 @@ def test_the_file_does_not_depend_on_order_or_batches(tmp_path, batches):
     for number, order in enumerate(
         (batches, [list(reversed([text for batch in batches for text in batch]))])
     ):
-        found = TrainingIndex()
+        index = TrainingIndex()
         for batch in order:
-            found.add(pa.array(batch, pa.string()))
+            index.add(pa.array(batch, pa.string()))
         (tmp_path / str(number)).mkdir(exist_ok=True)
-        found.save(tmp_path / str(number))
+        index.save(tmp_path / str(number))
         files.append((tmp_path / str(number) / training_index.NAME).read_bytes())
     assert files[0] == files[1]
 
 
 def test_many_runs_are_thinned_to_a_sample_that_says_how_thin(tmp_path):
     words = [f"w{number}" for number in range(1007)]
-    whole, thin = of(" ".join(words)), of(" ".join(words), most_runs=300)
+    whole, thin = index_of(" ".join(words)), index_of(" ".join(words), most_runs=300)
     assert len(whole.runs) == 1000
     assert thin.halvings == 2
     assert set(thin.runs) == {key for key in whole.runs if key < 2**62}
@@ -69,29 +70,23 @@ def test_many_runs_are_thinned_to_a_sample_that_says_how_thin(tmp_path):
 
 
 def test_what_the_base_model_saw_stays_with_the_model_tuned_from_it():
-    base, tuned = of(LONG, "the base", most_runs=1), TrainingIndex()
+    base, tuned = index_of(LONG, "the base", most_runs=1), TrainingIndex()
     tuned.add(pa.array(["the tuned"]))
     tuned.include(base)
-    tuned.settle()
-    assert text_keys.among(
-        text_keys.hash_texts(pa.array(["The base", "The tuned", LONG, "other"])), tuned.whole
-    ).tolist() == [
-        True,
-        True,
-        True,
-        False,
-    ]
+    tuned.merge()
+    keys = text_keys.hash_texts(pa.array(["The base", "The tuned", LONG, "other"]))
+    assert contains_sorted(tuned.whole, keys).tolist() == [True, True, True, False]
     assert tuned.halvings == base.halvings
 
 
-def test_no_text_stands_in_the_file(tmp_path):
-    of("secretword", "secretword " * 20).save(tmp_path)
+def test_the_file_holds_no_text(tmp_path):
+    index_of("secretword", "secretword " * 20).save(tmp_path)
     assert b"secretword" not in (tmp_path / training_index.NAME).read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "version"])
 def test_a_damaged_file_is_refused(tmp_path, damage):
-    of("a text").save(tmp_path)
+    index_of("a text").save(tmp_path)
     path = tmp_path / training_index.NAME
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-20])

@@ -48,7 +48,7 @@ def test_a_failure_of_the_last_output_leaves_none_of_the_first(tmp_path, monkeyp
     with pytest.raises(OSError, match="No space"), AtomicOutputs(first, last):
         first.write(ROWS)
         last.write(ROWS)
-        monkeypatch.setattr(last.output, "close", full)
+        monkeypatch.setattr(last.sink, "close", full)
     assert os.listdir(tmp_path) == []
 
 

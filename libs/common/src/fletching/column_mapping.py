@@ -1,0 +1,228 @@
+"""The columns of an input as rows of a schema: renamed, in canonical types, filled and checked.
+
+A `ColumnMapping` is made once from the columns of an input and then applied to each batch. It
+finds the columns (also under the names that the field uses for them), brings every type to its
+canonical form, fills what may be filled and checks every promise of the schema. Unknown columns
+pass through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as is_type
+
+from fletching.arrow_types import canonical, cast, is_list
+from fletching.errors import InputError
+from fletching.schema import Field, Schema, column
+from fletching.text import content_id
+
+MAX_NAMES_SHOWN = 12
+MAX_VALUE_SHOWN = 80  # characters
+
+
+class ColumnMapping:
+    """How batches with these columns become rows of this schema.
+
+    sources: the input's column for each of ours; "" where ours is filled. columns: the Arrow
+    schema of the rows. where: the name of the input, for errors.
+    Raises InputError for a column that is missing, of a wrong type or there twice.
+    """
+
+    def __init__(self, schema: Schema, arrow: pa.Schema, where: str) -> None:
+        self.schema, self.where = schema, where
+        self._check_distinct(arrow)
+        self.sources: dict[str, str] = {}
+        for field in schema.fields:
+            source = next((name for name in field.names if name in arrow.names), None)
+            if source:
+                self._check_type(field, arrow.field(source))
+                self.sources[field.name] = source
+            elif field.required:
+                raise self._missing(field, arrow)
+            elif field.filled:
+                self.sources[field.name] = ""
+        used = set(self.sources.values())
+        unknown = [pa.field(f.name, canonical(f.type)) for f in arrow if f.name not in used]
+        mapped = [field for field in schema.fields if field.name in self.sources]
+        known = [pa.field(f.name, self._type(f, arrow), f.nullable) for f in mapped]
+        self.columns = pa.schema([*known, *unknown])
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """The input's column for each of ours that has another name there."""
+        return {ours: theirs for ours, theirs in self.sources.items() if theirs not in ("", ours)}
+
+    def apply(self, batch: pa.RecordBatch, columns: pa.Schema, first_row: int) -> pa.RecordBatch:
+        """`batch` in canonical types, with `columns` (a superset of ours), filled and checked.
+
+        first_row: the number of the batch's first row in the file, from 1, for errors.
+        Raises InputError for a row that breaks a promise of the schema.
+        """
+        arrays = []
+        for field in columns:
+            source = self.sources.get(field.name, field.name)
+            index = batch.schema.get_field_index(source) if source else -1
+            if index < 0:
+                arrays.append(pa.nulls(batch.num_rows, field.type))
+            else:
+                arrays.append(cast(batch.column(index), field.type))
+        filled = fill_ids(self.schema, pa.RecordBatch.from_arrays(arrays, schema=columns))
+        check(self.schema, filled, self.where, first_row=first_row)
+        return filled
+
+    def _type(self, field: Field, arrow: pa.Schema) -> pa.DataType:
+        return field.arrow or canonical(arrow.field(self.sources[field.name]).type)
+
+    def _check_distinct(self, arrow: pa.Schema) -> None:
+        duplicates = sorted({name for name in arrow.names if arrow.names.count(name) > 1})
+        if duplicates:
+            what = f"{self.where}: column `{duplicates[0]}` appears twice"
+            raise InputError(what, "rename or drop one of them")
+
+    def _check_type(self, field: Field, source: pa.Field) -> None:
+        if not _can_be_read_as(field, canonical(source.type)):
+            needs = f"{self.schema.name} needs {field.type}"
+            what = f"{self.where}: column `{source.name}` is {source.type}, but {needs}"
+            raise InputError(what, "cast the column, or name another one")
+
+    def _missing(self, field: Field, arrow: pa.Schema) -> InputError:
+        needs = f"which {self.schema.name} needs"
+        what = f"{self.where} has no column `{field.name}`, {needs}; it has {_list_names(arrow)}"
+        fix = "rename the column"
+        if self.schema.name in ("examples", "texts"):
+            fix += f", or make {self.schema.name} with csv2pairs"
+        return InputError(what, fix)
+
+
+def _list_names(arrow: pa.Schema) -> str:
+    shown = ", ".join(f"`{name}`" for name in arrow.names[:MAX_NAMES_SHOWN]) or "no columns"
+    hidden = len(arrow.names) - MAX_NAMES_SHOWN
+    return f"{shown} and {hidden} more" if hidden > 0 else shown
+
+
+def _can_be_read_as(field: Field, kind: pa.DataType) -> bool:
+    """Can a column of this canonical type hold the field?"""
+    if is_type.is_null(kind):
+        return field.nullable or bool(field.filled)
+    if field.type.startswith("fixed_size_list"):
+        return is_type.is_fixed_size_list(kind) and _is_single_or_half(kind.value_type)
+    if field.type.startswith("list") and is_list(kind):
+        kind = kind.value_type
+    if is_type.is_null(kind):
+        return True
+    if "string" in field.type:
+        return is_type.is_string(kind) or (field.is_id and is_type.is_integer(kind))
+    return is_type.is_integer(kind) or (is_type.is_floating(kind) and "float" in field.type)
+
+
+def _is_single_or_half(kind: pa.DataType) -> bool:
+    return bool(is_type.is_float32(kind) or is_type.is_float16(kind))
+
+
+def fill_ids(schema: Schema, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Ids, where a row has none, made from its content: equal rows get equal ids."""
+    index = batch.schema.get_field_index("id")
+    field = schema.field("id")
+    if index < 0 or not field or not field.filled or not batch.column(index).null_count:
+        return batch
+    ids = batch.column(index).to_pylist()
+    required = [batch.column(f.name).to_pylist() for f in schema.fields if f.required]
+    for row, content in enumerate(zip(*required)):
+        if ids[row] is None:
+            ids[row] = content_id(*(text for value in content for text in _texts(value)))
+    return batch.set_column(index, batch.schema.field(index), pa.array(ids, pa.string()))
+
+
+def _texts(value: str | list[str | None] | None) -> list[str]:
+    items = value if isinstance(value, list) else [value]
+    return [item or "" for item in items]
+
+
+# --- the promises of a schema --------------------------------------------------------------------
+
+
+class Violation(NamedTuple):
+    """A promise of a field, and the rows that break it."""
+
+    rows: pa.BooleanArray
+    what: str
+    fix: str
+
+
+def check(schema: Schema, batch: pa.RecordBatch, where: str, *, first_row: int = 1) -> None:
+    """Raise InputError for the first row that breaks a promise. Cost: a few passes over lengths."""
+    for field in schema.fields:
+        index = batch.schema.get_field_index(field.name)
+        if index < 0:
+            continue
+        array = batch.column(index)
+        for violation in _violations(field, array, batch):
+            if not pc.any(violation.rows).as_py():
+                continue
+            row = pc.index(violation.rows, True).as_py()
+            value = _shorten(json.dumps(array[row].as_py(), ensure_ascii=False, default=str))
+            location = f"{where}, row {first_row + row:,}"
+            raise InputError(
+                f"{location}: `{field.name}` {violation.what} ({value})", violation.fix
+            )
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_VALUE_SHOWN else text[: MAX_VALUE_SHOWN - 3] + "..."
+
+
+def _violations(field: Field, array: pa.Array, batch: pa.RecordBatch) -> Iterator[Violation]:
+    if not field.nullable:
+        yield Violation(array.is_null(), "is null", "fill it or drop the row before this tool")
+    if is_type.is_list(array.type) or is_type.is_fixed_size_list(array.type):
+        yield from _violations_in_items(field, array)
+    elif field.finite:
+        yield Violation(pc.invert(pc.is_finite(array)), "is not finite", "drop the row")
+    if field.min_items:
+        too_few = pc.less(pc.list_value_length(array), field.min_items)
+        fix = f"give at least {field.min_items} item, or drop the row"
+        yield Violation(too_few, "is empty", fix)
+    if field.aligned_with:
+        yield _misaligned(field, array, column(batch, field.aligned_with, array.type))
+    if field.values:
+        known = pc.is_in(array, pa.array([*field.values, None], pa.string()))
+        yield Violation(
+            pc.invert(known), "is none of " + ", ".join(field.values), "use one of these"
+        )
+    if field.pattern:
+        matches = pc.match_substring_regex(array, f"^(?:{field.pattern})$")
+        what = f"is not of the form {field.pattern}"
+        yield Violation(pc.invert(matches), what, "make the value again")
+
+
+def _violations_in_items(field: Field, lists: pa.Array) -> Iterator[Violation]:
+    items = lists.flatten()
+    if items.null_count:
+        rows = _rows_holding(lists, items.is_null())
+        yield Violation(rows, "holds a null", "drop the nulls from the list")
+    if field.finite:
+        if is_type.is_float16(items.type):
+            items = items.cast(pa.float32())
+        rows = _rows_holding(lists, pc.invert(pc.is_finite(items)))
+        what = "holds a number that is not finite"
+        yield Violation(rows, what, "drop or score the row again")
+
+
+def _misaligned(field: Field, lists: pa.Array, partner: pa.Array) -> Violation:
+    # A null list has no length: its partner must be null too.
+    lengths = pc.fill_null(pc.list_value_length(partner), -1)
+    differ = pc.not_equal(pc.list_value_length(lists), lengths)
+    what = f"has not as many items as `{field.aligned_with}`"
+    return Violation(differ, what, "give one item for each, or null for none")
+
+
+def _rows_holding(lists: pa.Array, marked_items: pa.Array) -> pa.BooleanArray:
+    """Which lists hold a marked item: bool [lists]."""
+    owners = pc.list_parent_indices(lists).filter(pc.fill_null(marked_items, False))
+    rows = pa.array(range(len(lists)), pa.int64())
+    return pc.is_in(rows, owners.cast(pa.int64()))
