@@ -8,12 +8,12 @@ Holds    student and teacher, 150 bytes a text; on disk, 4 bytes for each number
   distill texts.parquet --teacher M --student static -o tiny
   distill texts.jsonl --vectors a.parquet,b.parquet --model STUDENT -o small
 
-A killed run goes on from its newest checkpoint when the same command is given again.
+The same command resumes a killed run from its newest checkpoint.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distill.options import Options
 from fletching import cli
@@ -21,8 +21,12 @@ from fletching.errors import UsageError
 from fletching.report import Report
 from fletching.train import launch
 
+if TYPE_CHECKING:
+    from distill.run import DistillRun
+
 
 def check(options: Options) -> None:
+    """Raise UsageError for options that contradict each other."""
     launch.check(options)
     if not (options.teacher or options.vectors):
         raise UsageError("there is no teacher", "pass --teacher M or --vectors FILE")
@@ -38,29 +42,29 @@ def check(options: Options) -> None:
         raise UsageError(
             "--student-dim is for --student static", "leave it out, or pass --projection keep"
         )
-    if not any(
-        (
-            options.cosine_weight,
-            options.similarity_weight,
-            options.ranking_weight,
-            options.mse_weight,
-            options.kl_weight,
-        )
-    ):
+    has_loss = (
+        options.cosine_weight
+        or options.similarity_weight
+        or options.ranking_weight
+        or options.mse_weight
+        or options.kl_weight
+    )
+    if not has_loss:
         raise UsageError(
             "all losses have weight 0", "give one of them a weight, e.g. --cosine-weight 10"
         )
 
 
-def job(*given: Any) -> Any:
-    from distill.run import Job
-
-    return Job(*given)
-
-
 def run(options: Options, report: Report) -> None:
+    """Train a student, or say what training would do."""
     check(options)
-    launch.run(options, report, TOOL, job)
+    launch.run(options, report, TOOL, _resolve)
+
+
+def _resolve(options: Options, report: Report, tool: cli.Tool, run_path: str) -> DistillRun:
+    from distill.run import DistillRun
+
+    return DistillRun(options, report, tool, run_path)
 
 
 TOOL = cli.Tool(
@@ -73,4 +77,5 @@ TOOL = cli.Tool(
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command. Returns its exit code."""
     return launch.main(TOOL, argv)

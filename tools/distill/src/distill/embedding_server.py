@@ -1,37 +1,45 @@
-"""A teacher behind an OpenAI-compatible embedding server. Needs the extra `fletching-distill[endpoint]`."""
+"""A teacher behind an OpenAI-compatible embedding server.
+
+Needs the extra `fletching-distill[endpoint]`.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
-from distill.teachers import Found
-from distill.text_dataset import Texts
+from distill.teacher import Prompts, VectorBatches
+from distill.text_dataset import TextDataset
 from fletching.encode.vector_cache import VectorCache
 from fletching.errors import InputError
+from fletching.protocols import Lineage
 from fletching.report import Report
 from fletching.text import text_hash
 
-TEXTS = 64  # of one request
-KEYLIKE = re.compile(
-    r"\bsk-[\w*.-]{6,}"
-)  # in error texts, where a server may show a part of the key
+REQUEST_TEXTS = 64  # of one request
+KEY_PATTERN = re.compile(r"\bsk-[\w*.-]{6,}")  # part of a key, which a server may quote in an error
 RETRIES = 6  # of the client, with growing pauses, on 408, 409, 429, 5xx and lost connections
 
 
-class Server:
-    """One model of one server. The key comes from the environment and is kept nowhere; answers are kept as float16 shards."""
+class ServerTeacher:
+    """One model of one server.
+
+    The key comes from the environment and is stored nowhere; vectors are kept as float16 shards.
+    Raises InputError where the client is not installed, the key is not set, or the server fails.
+    """
 
     def __init__(
         self,
         name: str,
+        *,
         base_url: str,
-        key_name: str | None,
-        prompts: dict[str, str],
+        api_key_env: str | None,
+        prompts: Prompts,
         cache: str | None,
     ) -> None:
         try:
@@ -41,80 +49,94 @@ class Server:
                 "teachers behind --base-url need the openai package",
                 "pip install 'fletching-distill[endpoint]'",
             ) from None
-        if key_name and not os.environ.get(key_name):
+        if api_key_env and not os.environ.get(api_key_env):
             raise InputError(
-                f"the environment variable {key_name} is not set", f"export {key_name}=..."
+                f"the environment variable {api_key_env} is not set", f"export {api_key_env}=..."
             )
-        self.name, self.prompts, self.failures = name, prompts, openai.OpenAIError
+        self.name, self.prompts = name, prompts
+        self.client_error = openai.OpenAIError
         self.client = openai.OpenAI(
             base_url=base_url,
-            api_key=os.environ.get(key_name or "OPENAI_API_KEY") or "none",
+            api_key=os.environ.get(api_key_env or "OPENAI_API_KEY") or "none",
             max_retries=RETRIES,
         )
         self.address = xxhash.xxh3_128_hexdigest(f"{base_url.rstrip('/')} {name}".encode())
         self.cache = VectorCache(
             cache, f"{self.address[:16]}-server", {"model": name, "normalised": False}, half=True
         )
-        self.dimension = len(self.ask(["dimension"])[0])
+        vectors = self._request(["dimension"])
+        self.dimension: int = vectors.shape[-1]
+        self._check(vectors)
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Lineage:
+        """Server, model and prompts; the address is hashed."""
         return {
             "server": self.address,
             "model": self.name,
-            "prompts": self.prompts,
+            "prompts": dict(self.prompts),
             "dimension": self.dimension,
         }
 
-    def vectors(self, texts: Texts, report: Report) -> Found:
-        with report.progress("asking", len(texts), "texts") as progress:
+    def vectors(self, texts: TextDataset, report: Report) -> VectorBatches:
+        """Request the vectors of all texts, those in the cache excepted."""
+        with report.progress("requesting", len(texts), "texts") as progress:
             start = 0
             for part in texts.parts():
                 prompted = [text.prompted(self.prompts) for text in part]
                 hashes = [text_hash(text) for text in prompted]
-                known = [self.cache.get(name) for name in hashes]
-                new = [place for place, vector in enumerate(known) if vector is None]
-                progress.advance(len(part) - len(new))
-                for first in range(0, len(new), TEXTS):
-                    places = new[first : first + TEXTS]
-                    found = self.ask([prompted[place] for place in places]).astype(np.float16)
-                    self.cache.put([hashes[place] for place in places], found)
-                    for place, vector in zip(places, found):
-                        known[place] = vector
-                    progress.advance(len(places))
-                yield start + np.arange(len(part)), np.stack(known)  # type: ignore[arg-type]
+                vectors = {
+                    i: vector
+                    for i, name in enumerate(hashes)
+                    if (vector := self.cache.get(name)) is not None
+                }
+                progress.advance(len(vectors))
+                missing = [i for i in range(len(part)) if i not in vectors]
+                for first in range(0, len(missing), REQUEST_TEXTS):
+                    positions = missing[first : first + REQUEST_TEXTS]
+                    received = self.embed([prompted[i] for i in positions]).astype(np.float16)
+                    self.cache.put([hashes[i] for i in positions], received)
+                    vectors |= dict(zip(positions, received))
+                    progress.advance(len(positions))
+                yield start + np.arange(len(part)), np.stack([vectors[i] for i in range(len(part))])
                 start += len(part)
         self.cache.flush()
 
-    def ask(self, texts: list[str]) -> np.ndarray:
-        """float32 (texts, D). Raises InputError where the server fails, or answers with another number or dimension."""
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Vectors (texts, dimension) of one request.
+
+        Raises InputError where the server fails, or answers with another number or dimension.
+        """
+        vectors = self._request(texts)
+        self._check(vectors)
+        return vectors
+
+    def _request(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         try:
-            reply = self.client.embeddings.create(
-                model=self.name, input=texts, encoding_format="float"
+            response = self.client.embeddings.create(
+                model=self.name, input=list(texts), encoding_format="float"
             )
-            found = {item.index: item.embedding for item in reply.data}
-            vectors = np.array([found[place] for place in range(len(texts))], np.float32)
-        except self.failures as error:
+            by_index = {item.index: item.embedding for item in response.data}
+            return np.array([by_index[i] for i in range(len(texts))], np.float32)
+        except self.client_error as error:
             self.cache.flush()
-            told = KEYLIKE.sub("[key]", str(error).replace(self.client.api_key, "[key]"))[:200]
+            message = str(error).replace(self.client.api_key, "[key]")
+            message = KEY_PATTERN.sub("[key]", message)[:200]
             raise InputError(
-                f"the server of --teacher {self.name} failed: {told}",
-                "run again: what it gave is kept",
+                f"the server of --teacher {self.name} failed: {message}",
+                "run again: the vectors that it sent are kept",
             ) from None
         except (KeyError, ValueError, TypeError):
             raise InputError(
-                f"the server of --teacher {self.name} did not give one vector a text",
-                "ask another server",
+                f"the server of --teacher {self.name} did not send one vector a text",
+                "use another server",
             ) from None
-        dimension = getattr(self, "dimension", vectors.shape[-1])
-        if (
-            vectors.ndim != 2
-            or vectors.shape[1] != dimension
-            or not np.isfinite(vectors).all()
-            or not vectors.any(1).all()
-        ):
+
+    def _check(self, vectors: npt.NDArray[np.float32]) -> None:
+        has_shape = vectors.ndim == 2 and vectors.shape[1] == self.dimension
+        if not (has_shape and np.isfinite(vectors).all() and vectors.any(1).all()):
             raise InputError(
-                f"the server of --teacher {self.name} gave vectors of shape {vectors.shape}, expected {dimension} finite numbers each",
-                "ask another server",
+                f"the server of --teacher {self.name} sent vectors of shape {vectors.shape}, "
+                f"expected {self.dimension} finite numbers each",
+                "use another server",
             )
-        return vectors

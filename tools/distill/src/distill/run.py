@@ -5,55 +5,60 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
 from distill import model_card, static_embeddings, student
-from distill.losses import Mixture
-from distill.objective import Collator, Objective
-from distill.targets import targets
-from distill.teachers import Array, Files, ModelTeacher, Teacher
-from distill.text_dataset import Spooled, Texts, open_reader, spool
+from distill.losses import LOSSES, DistillLoss
+from distill.objective import DistillCollator, DistillObjective
+from distill.options import Options
+from distill.student import Student
+from distill.targets import write_targets
+from distill.teacher import Teacher
+from distill.teachers import load_teachers
+from distill.text_dataset import DatasetSummary, TextDataset, open_reader, write_distinct_texts
 from fletching import cli, lineage, training_index
 from fletching.encode import model as models
-from fletching.options import EncodingOptions
+from fletching.io import Reader
+from fletching.protocols import Lineage
 from fletching.report import Report
 from fletching.train import hardware, metrics_log, publish
 from fletching.train.batch_order import BatchOrder, plan_batches
 from fletching.train.distributed import process_group
+from fletching.train.metrics_log import MetricsLog
 from fletching.train.run_dir import ROWS, VECTORS, RunDir, checkpoint_step
 
-SAMPLE = 2_000  # texts looked at for lengths
-LOSSES = ("cosine", "similarity", "ranking", "mse", "kl")
+if TYPE_CHECKING:
+    from distill.trainer import DistillTrainer
+
+SAMPLE = 2_000  # texts whose lengths are measured
+NO_LIMIT = 1 << 20  # tokens
+DEFAULT_LR = {"transformer": 1e-4, "static": 5e-3}
+DEFAULT_WEIGHT_DECAY = {"transformer": 0.01, "static": 0.0}
 
 
-class Job:
-    """What a run stands on: texts, teachers' vectors, student, loss. Made once; `train` does the work."""
+class DistillRun:
+    """Resolved inputs of a run: texts, teachers' vectors, student, loss. `train` does the work."""
 
-    def __init__(self, options: Any, report: Report, tool: cli.Tool, run_path: str) -> None:
+    def __init__(self, options: Options, report: Report, tool: cli.Tool, run_path: str) -> None:
         self.options, self.report, self.tool = options, report, tool
-        self.beside = (
-            None if options.cache or options.dry_run else f"{options.output.rstrip('/')}.cache"
-        )
+        self.reader: Reader | None = None
+        self.temporary_cache = temporary_cache(options)
         torch.manual_seed(options.seed)  # a new projection is random
-        path = os.path.join(run_path, ROWS)
-        self.spooled: Spooled = process_group.broadcast(
-            self._spool(path) if process_group.is_main() else None
-        )  # type: ignore[assignment]
-        self.texts = Texts(path)
-        # The first process alone reads and asks the teachers; the others map what it wrote.
-        self.teachers = (
-            self._teachers(options.cache or self.beside) if process_group.is_main() else []
-        )
-        self.width: int = process_group.broadcast(
+        rows_path = os.path.join(run_path, ROWS)
+        self.summary = self._write_texts(rows_path)
+        self.texts = TextDataset(rows_path)
+        self.teachers = self._load_teachers()
+        self.target_dimension: int = process_group.broadcast(
             sum(teacher.dimension for teacher in self.teachers)
         )
-        self.student = (
-            self._student()
-        )  # before the teachers work for hours, since it may be refused
+        # Before the teachers work for hours, since it may be refused.
+        self.student = self._prepare_student()
         self.targets = self._targets(os.path.join(run_path, VECTORS, "targets.f16"))
         self.order: BatchOrder = plan_batches(
             len(self.texts),
@@ -64,303 +69,325 @@ class Job:
         )
         self.objective = self._objective()
 
-    def _spool(self, path: str) -> Spooled:
-        self.reader = open_reader(self.report, self.options.inputs, self.options.limit)
-        return spool(self.reader, path, self.report)
+    @property
+    def base_model(self) -> str:
+        """The model that the student is made of."""
+        return self.options.model or self.options.teacher[0]
 
-    def _targets(self, path: str) -> np.ndarray:
-        """Float16 (texts, dimension of all teachers), one file for all processes."""
+    def _write_texts(self, path: str) -> DatasetSummary:
+        """The first process alone reads the input; the others map what it wrote."""
         if process_group.is_main():
-            targets(self.texts, self.teachers, self.options.teacher_weights, self.report, path)
-        process_group.barrier()
-        return np.memmap(path, np.float16, "r", shape=(len(self.texts), self.width))
+            self.reader = open_reader(self.report, self.options.inputs, self.options.limit)
+            summary = write_distinct_texts(self.reader, path, self.report)
+            return process_group.broadcast(summary)
+        summary_of_main: DatasetSummary | None = process_group.broadcast(None)
+        assert summary_of_main is not None
+        return summary_of_main
 
-    def _teachers(self, cache: str | None) -> list[Teacher]:
-        options = self.options
-        prompts = {"query": options.teacher_query_prompt, "document": options.teacher_doc_prompt}
-        written = {role: prompt or "" for role, prompt in prompts.items()}
-        found: list[Teacher] = []
-        for name in options.teacher:
-            if options.base_url:
-                from distill.embedding_server import Server
+    def _load_teachers(self) -> list[Teacher]:
+        """On the first process alone, which writes the targets for all."""
+        if not process_group.is_main():
+            return []
+        cache = self.options.cache or self.temporary_cache
+        return load_teachers(self.options, self.report, texts=self.summary, cache=cache)
 
-                found.append(Server(name, options.base_url, options.api_key_env, written, cache))
-            else:
-                found.append(ModelTeacher(self._encoding(name, cache), self.report))
-        for path in options.vectors:
-            if os.path.isdir(path) or path.endswith(
-                (".parquet", ".arrow", ".arrows", ".jsonl", ".jsonl.gz", ".jsonl.zst")
-            ):
-                found.append(Files(path, written, allow_extra=options.allow_extra))
-            else:
-                found.append(
-                    Array(
-                        path,
-                        options.teacher_dim,
-                        rows=self.spooled.rows,
-                        one_a_row=self.spooled.one_a_row,
-                    )
-                )
-        return found
-
-    def _encoding(self, name: str, cache: str | None) -> EncodingOptions:
-        options = self.options
-        return EncodingOptions(
-            model=name,
-            query_prompt=options.teacher_query_prompt,
-            doc_prompt=options.teacher_doc_prompt,
-            query_length=options.teacher_length,
-            doc_length=options.teacher_length,
-            batch_tokens=options.batch_tokens,
-            device=options.device,
-            dtype=options.dtype,
-            trust_remote_code=options.trust_remote_code,
-            cache=cache,
-        )
-
-    def _student(self) -> student.Student:
-        options = self.options
-        base = models.load(
-            options.model or options.teacher[0], trust_remote_code=options.trust_remote_code
-        )
-        if options.student == "static":
-            student.check_transformer(base, options.model or options.teacher[0])
-            parts = ([text.text for text in part] for part in self.texts.parts())
-            base, axes = static_embeddings.static_model(
-                base.float(), parts, options.student_dim, self.report
+    def _targets(self, path: str) -> npt.NDArray[np.float16]:
+        """(texts, dimension of all teachers), one file for all processes."""
+        if process_group.is_main():
+            write_targets(
+                path,
+                self.texts,
+                self.teachers,
+                weights=self.options.teacher_weights,
+                report=self.report,
             )
-            return student.prepare(options, base, self.width, is_static=True, aligned=axes)
-        if options.student_layers:
-            student.drop_layers(base, options.student_layers)
-        found = student.prepare(options, base, self.width, is_static=False)
-        hardware.set_dropout(found.model, options.dropout)
-        if found.device.type == "cpu":
-            hardware.prepare_cpu(found.model)
-        return found
+        process_group.barrier()
+        shape = (len(self.texts), self.target_dimension)
+        return np.memmap(path, np.float16, "r", shape=shape)
 
-    def _objective(self) -> Objective:
+    def _prepare_student(self) -> Student:
+        options = self.options
+        model = models.load(self.base_model, trust_remote_code=options.trust_remote_code)
+        if options.student == "static":
+            student.check_transformer(model, self.base_model)
+            static, axes = static_embeddings.static_model(
+                model.float(), self._plain_texts(), options.student_dim, self.report
+            )
+            return student.prepare(
+                options, static, self.target_dimension, is_static=True, axes=axes
+            )
+        if options.student_layers:
+            student.drop_layers(model, options.student_layers)
+        prepared = student.prepare(options, model, self.target_dimension, is_static=False)
+        if options.dropout is not None:
+            hardware.set_dropout(prepared.model, options.dropout)
+        if prepared.device.type == "cpu":
+            hardware.prepare_cpu(prepared.model)
+        return prepared
+
+    def _plain_texts(self) -> Iterator[list[str]]:
+        for part in self.texts.parts():
+            yield [text.text for text in part]
+
+    def _objective(self) -> DistillObjective:
         options, learner = self.options, self.student
         learner.model.to(learner.device)
-        weights = {name: getattr(options, f"{name}_weight") for name in LOSSES}
-        return Objective(
+        loss = DistillLoss(
+            loss_weights(options),
+            dims=options.matryoshka,
+            margin=options.ranking_margin,
+            temperature=softmax_temperature(options),
+        )
+        default_tokens = 1024 if learner.device.type == "cpu" else 32_768
+        keep_tokens = 0
+        if not learner.is_static:
+            keep_tokens = hardware.tokens_that_fit(options.activations, learner.model)
+        return DistillObjective(
             learner,
-            Mixture(weights, options.matryoshka, options.margin, options.temperature),
-            batch_tokens=options.batch_tokens or (1024 if learner.device.type == "cpu" else 32_768),
-            keep_tokens=0
-            if learner.is_static
-            else hardware.tokens_that_fit(options.activations, learner.model),
+            loss,
+            batch_tokens=options.batch_tokens or default_tokens,
+            keep_tokens=keep_tokens,
         )
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """What must be equal for a run to go on from a checkpoint."""
+    def manifest(self) -> Lineage:
+        """What must be equal for a run to resume from a checkpoint."""
+        options = cli.row_options(self.options)
+        options.pop("model", None)  # a path; the fingerprint says which one it is
+        teachers = {str(number): teacher.identity for number, teacher in enumerate(self.teachers)}
         return {
             "version": self.tool.version,
-            "data": self.spooled.digest,
-            "teachers": {
-                str(number): teacher.identity for number, teacher in enumerate(self.teachers)
-            },
+            "data": self.summary.digest,
+            "teachers": teachers,
             "student": self.student.fingerprint,
-            "options": {
-                name: value
-                for name, value in cli.row_options(self.options).items()
-                if name != "model"
-            },
+            "options": options,
         }
 
     @property
-    def _settings(self) -> dict[str, Any]:
-        """What decides the student, as the lineage shows it: no path, the same on every machine."""
-        found = self.manifest
-        return found["options"] | {
-            "teachers": list(found["teachers"].values()),
-            "student_fingerprint": found["student"],
-        }
+    def _settings(self) -> Lineage:
+        """What decides the student, as the lineage shows it: the same on every machine."""
+        manifest = self.manifest
+        settings: Lineage = dict(manifest["options"])
+        settings["teachers"] = list(manifest["teachers"].values())
+        settings["student_fingerprint"] = manifest["student"]
+        return settings
 
-    def describe(self) -> list[str]:
-        """Notes of the plan and of what training will see of the data."""
+    def _report_plan(self) -> None:
+        """Report the plan and what training sees of the data."""
         order, texts = self.order, self.texts
-        seen = order.steps / order.epoch_steps
+        epochs = order.steps / order.epoch_steps
+        dimension = self.student.model.get_embedding_dimension()
+        tokens, is_truncated = self._sample_lengths()
         notes = [
-            f"{len(texts):,} texts, teacher vectors of {self.width} dimensions, student of {self.student.model.get_embedding_dimension()}",
-            f"{order.steps:,} steps of up to {order.batch:,} texts, {order.epoch_steps:,} an epoch; each text seen {seen:.3g} times",
+            f"{len(texts):,} texts, teacher vectors of {self.target_dimension} dimensions, "
+            f"student of {dimension}",
+            f"{order.steps:,} steps of up to {order.batch:,} texts, "
+            f"{order.epoch_steps:,} an epoch; each text seen {epochs:.3g} times",
+            f"tokens: mean {tokens.mean():.0f}, median {np.median(tokens):.0f}, "
+            f"longest {tokens.max():,}; {is_truncated.mean():.1%} of texts truncated",
         ]
-        chosen = [
-            texts[int(number)] for number in np.linspace(0, len(texts) - 1, min(SAMPLE, len(texts)))
-        ]
-        limits = np.array([self.student.lengths[text.role] for text in chosen])
-        tokens = self.student.tokenize(
-            [text.prompted(self.student.prompts) for text in chosen], [1 << 20] * len(chosen)
-        )
-        counts = np.array([len(ids) for ids in tokens])
-        cut = float((counts > limits).mean())
-        notes.append(
-            f"tokens: mean {counts.mean():.0f}, median {np.median(counts):.0f}, longest {counts.max():,}; {cut:.1%} of texts cut"
-        )
+        for note in notes:
+            self.report.note(note)
         self.report.measures |= {
             "texts": len(texts),
             "steps": order.steps,
-            "tokens_mean": float(counts.mean()),
-            "cut": cut,
+            "tokens_mean": float(tokens.mean()),
+            "cut": float(is_truncated.mean()),
         }
-        for note in notes:
-            self.report.note(note)
-        return notes
+
+    def _sample_lengths(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """(tokens, are they more than the student reads?) of texts spread over the input."""
+        texts, learner = self.texts, self.student
+        numbers = np.linspace(0, len(texts) - 1, min(SAMPLE, len(texts)))
+        sample = [texts[int(number)] for number in numbers]
+        prompted = [text.prompted(learner.prompts) for text in sample]
+        ids = learner.tokenize(prompted, [NO_LIMIT] * len(sample))
+        tokens = np.array([len(ids_of_text) for ids_of_text in ids])
+        limits = np.array([learner.lengths[text.role] for text in sample])
+        return tokens, tokens > limits
 
     def dry_run(self) -> None:
-        """Notes, and the time that one real batch takes, for all steps."""
-        self.describe()
-        batch = Collator(self.texts, self.targets, self.student)(self.order.epoch(0)[0].tolist())
-        moved = {name: tensor.to(self.student.device) for name, tensor in batch.items()}
-        times = []
-        for _ in range(2):
-            start = time.monotonic()
-            self.objective(**moved).backward()
-            times.append(time.monotonic() - start)
-        self.report.measures["estimated_seconds"] = whole = min(times) * self.order.steps
-        self.report.note(f"about {whole / 60:.1f} minutes on {self.student.device}")
+        """Report the plan, and the time of all steps by that of one real batch."""
+        self._report_plan()
+        collate = DistillCollator(self.texts, self.targets, self.student)
+        batch = collate(self.order.epoch(0)[0].tolist())
+        on_device = {name: tensor.to(self.student.device) for name, tensor in batch.items()}
+        seconds = min(self._time_step(on_device) for _ in range(2)) * self.order.steps
+        self.report.measures["estimated_seconds"] = seconds
+        self.report.note(f"about {seconds / 60:.1f} minutes on {self.student.device}")
+
+    def _time_step(self, batch: dict[str, torch.Tensor]) -> float:
+        """Seconds of one forward and backward pass."""
+        start = time.monotonic()
+        self.objective(**batch).backward()
+        return time.monotonic() - start
 
     def train(self, folder: RunDir, newest: str | None) -> None:
         """Train, from the checkpoint `newest` where there is one, and publish the model."""
         step = checkpoint_step(newest)
         if newest:
-            self.report.note(f"going on from step {step:,} of {self.order.steps:,}")
+            self.report.note(f"resuming from step {step:,} of {self.order.steps:,}")
         else:
-            self.describe()
-        log = folder.path_to("measures.jsonl")
+            self._report_plan()
+        log_path = folder.path_to("measures.jsonl")
         with self.report.progress("training", self.order.steps - step, "steps") as progress:
-            watching = metrics_log.MetricsLog(log, progress, step)
-            self._trainer(folder, watching).train(resume_from_checkpoint=newest)
-        watching.close()
+            log = MetricsLog(log_path, progress, step)
+            self._trainer(folder, log).train(resume_from_checkpoint=newest)
+        log.close()
         if process_group.is_main():
-            self._finish(folder, log)
-            if self.beside:
-                shutil.rmtree(self.beside, ignore_errors=True)
+            self._publish(folder, log_path)
+            if self.temporary_cache:
+                shutil.rmtree(self.temporary_cache, ignore_errors=True)
 
-    def _trainer(self, folder: RunDir, watching: metrics_log.MetricsLog) -> Any:
+    def _trainer(self, folder: RunDir, log: MetricsLog) -> DistillTrainer:
         hardware.silence_libraries()
         from distill.trainer import DistillTrainer
         from fletching.train.trainer import IntervalCallback, TrainingSetup, training_arguments
 
-        options, steps, is_static = self.options, self.order.steps, self.student.is_static
+        options, steps = self.options, self.order.steps
         setup = TrainingSetup(
             rows=range(len(self.texts)),
             plan=self.order,
-            collate=Collator(self.texts, self.targets, self.student),
+            collate=DistillCollator(self.texts, self.targets, self.student),
             run_dir=folder,
-            metrics_log=watching,
+            metrics_log=log,
             intervals=IntervalCallback.from_options(options, steps, evaluates=False),
             row_names=lambda rows: [self.texts[row].id for row in rows],
-        )
-        lr = options.lr or (5e-3 if is_static else 1e-4)
-        # The rows of tokens that no text has would only shrink.
-        decay = (
-            0.01 if options.weight_decay is None and not is_static else options.weight_decay or 0.0
         )
         args = training_arguments(
             options,
             steps=steps,
             folder=folder.path,
             device=self.student.device,
-            learning_rate=lr,
-            weight_decay=decay,
+            learning_rate=learning_rate(options),
+            weight_decay=weight_decay(options),
         )
-        made = DistillTrainer(setup, objective=self.objective, args=args)
-        if process_group.world_size() > 1:
-            torch.manual_seed(
-                options.seed * process_group.world_size() + process_group.rank()
-            )  # other dropout on other ranks
-        return made
+        trainer = DistillTrainer(setup, objective=self.objective, args=args)
+        ranks = process_group.world_size()
+        if ranks > 1:  # each rank draws another dropout
+            torch.manual_seed(options.seed * ranks + process_group.rank())
+        return trainer
 
-    def _finish(self, folder: RunDir, log: str) -> None:
-        """The model folder, complete, in its place."""
+    def _publish(self, folder: RunDir, log: str) -> None:
+        """Build the model folder and move it to --output."""
+        assert self.reader is not None
         built = folder.path_to("model")
         os.makedirs(built, exist_ok=True)
         dimension = student.save(
             self.student, built, trust_remote_code=self.options.trust_remote_code
         )
-        step = lineage.step(self.tool.name, self.tool.version, self._settings, self.reader.steps)
-        name = os.path.basename(folder.output)
+        settings = self._settings
+        node = lineage.step(self.tool.name, self.tool.version, settings, self.reader.steps)
         publication = publish.Publication(
             run_dir=folder,
             folder=built,
             report=self.report,
             tool=self.tool,
-            settings=self._settings,
+            settings=settings,
         )
         publication.write_measures(log, [self.reader])
-        end = {"texts": len(self.texts), "digest": self.spooled.digest, "steps": self.order.steps}
-        text = model_card.card(
-            name=name,
+        texts, order = len(self.texts), self.order
+        card = model_card.card(
+            name=os.path.basename(folder.output),
             origin=self._origin(),
             dimension=dimension,
             dims=self.options.matryoshka,
-            step=step,
-            plan=f"{len(self.texts):,} texts in {self.order.steps:,} batches of up to {self.order.batch:,}",
+            step=node,
+            plan=f"{texts:,} texts in {order.steps:,} batches of up to {order.batch:,}",
             prompts=self.student.model.prompts,
             loss=describe_loss(self.options),
             losses=first_and_last(log),
         )
-        reached = self.order.row_counts() > 0
-        self._keys(reached).save(built)
+        is_trained = order.row_counts() > 0
+        self._training_index(is_trained).save(built)
         publication.publish(
-            lineage_node=step,
-            end=end,
-            card=text,
-            rows=len(self.texts),
-            rows_trained=int(reached.sum()),
+            lineage_node=node,
+            end={"texts": texts, "digest": self.summary.digest, "steps": order.steps},
+            card=card,
+            rows=texts,
+            rows_trained=int(is_trained.sum()),
         )
 
-    def _keys(self, reached: np.ndarray) -> training_index.TrainingIndex:
-        """The keys of the texts that training reached (texts,), and of those that base and teachers were trained on."""
-        found = training_index.TrainingIndex()
-        for start, batch in zip(self.texts.starts, self.texts.batches):
-            found.add(batch["text"].filter(pa.array(reached[start : start + len(batch)])))
+    def _training_index(self, is_trained: npt.NDArray[np.bool_]) -> training_index.TrainingIndex:
+        """Keys of the texts that were trained on (texts,), here and in base model and teachers."""
+        index = training_index.TrainingIndex()
+        table = self.texts.table
+        for start, batch in zip(table.offsets, table):
+            is_trained_in_batch = pa.array(is_trained[start : start + len(batch)])
+            index.add(batch["text"].filter(is_trained_in_batch))
         for name in {self.options.model, *self.options.teacher} - {None}:
-            if before := training_index.load(name):
-                found.include(before)
-        return found
+            before = training_index.load(str(name))
+            if before:
+                index.include(before)
+        return index
 
     def _origin(self) -> str:
-        teachers = ", ".join(
-            f"`{teacher.name.rstrip('/').rsplit('/', 1)[-1]}`" for teacher in self.teachers
-        )
-        kind = "a static token table" if self.student.is_static else "a transformer"
-        layers = (
-            f" of {self.options.student_layers} of its layers"
-            if self.options.student_layers
-            else ""
-        )
-        return f"{kind}{layers} that learned the vectors of {teachers}"
+        """What the student is, for the card."""
+        names = [os.path.basename(teacher.name.rstrip("/")) for teacher in self.teachers]
+        teachers = ", ".join(f"`{name}`" for name in names)
+        kind = "static token embeddings" if self.student.is_static else "a transformer"
+        if self.options.student_layers:
+            kind += f" of {self.options.student_layers} of its layers"
+        return f"{kind} trained on the vectors of {teachers}"
 
 
-def describe_loss(options: Any) -> str:
+def temporary_cache(options: Options) -> str | None:
+    """Where vectors are kept until the run succeeds, unless --cache names a folder."""
+    if options.cache or options.dry_run or options.output is None:
+        return None
+    return f"{options.output.rstrip('/')}.cache"
+
+
+def learning_rate(options: Options) -> float:
+    """--lr, or the default of the student's kind."""
+    return options.lr or DEFAULT_LR[options.student]
+
+
+def weight_decay(options: Options) -> float:
+    """--weight-decay, or the default of the student's kind.
+
+    The embeddings of tokens that no text has would only shrink in a static student.
     """
-    >>> import types
-    >>> off = dict.fromkeys((f"{name}_weight" for name in LOSSES), 0.0)
-    >>> describe_loss(types.SimpleNamespace(**off | {"cosine_weight": 10.0, "ranking_weight": 2.5}, margin=0.015, matryoshka=()))
+    decay: float | None = options.weight_decay
+    return DEFAULT_WEIGHT_DECAY[options.student] if decay is None else decay
+
+
+def softmax_temperature(options: Options) -> float:
+    """--temperature, which has a default in distill."""
+    assert options.temperature is not None
+    return options.temperature
+
+
+def loss_weights(options: Options) -> dict[str, float]:
+    """The weight of each loss by its name."""
+    return {name: getattr(options, f"{name}_weight") for name in LOSSES}
+
+
+def describe_loss(options: Options) -> str:
+    """The weighted sum of losses, for the card.
+
+    >>> describe_loss(Options(similarity_weight=0.0, ranking_weight=2.5))
     '10 cosine + 2.5 ranking (margin 0.015)'
     """
-    parts = [
-        f"{getattr(options, f'{name}_weight'):g} {name}"
-        for name in LOSSES
-        if getattr(options, f"{name}_weight")
-    ]
-    told = " + ".join(parts) + (f" (margin {options.margin:g})" if options.ranking_weight else "")
-    dims = ", ".join(map(str, options.matryoshka))
-    return told + (
-        f"; those of similarities are means over the first {dims} dimensions" if dims else ""
-    )
+    terms = [f"{weight:g} {name}" for name, weight in loss_weights(options).items() if weight]
+    description = " + ".join(terms)
+    if options.ranking_weight:
+        description += f" (margin {options.ranking_margin:g})"
+    if options.matryoshka:
+        dims = ", ".join(map(str, options.matryoshka))
+        description += f"; those of similarities are means over the first {dims} dimensions"
+    return description
 
 
 def first_and_last(log: str) -> list[tuple[str, float, float]]:
-    """(loss, mean of the first tenth of the steps, of the last tenth)."""
-    values: dict[str, list[float]] = {}
+    """(loss, its mean over the first tenth of the steps, over the last tenth)."""
+    values_by_loss: dict[str, list[float]] = {}
     for line in metrics_log.read(log):
         if line["name"].startswith("loss"):
-            values.setdefault(line["name"].removeprefix("loss_"), []).append(line["value"])
-    tenth = {name: -(-len(found) // 10) for name, found in values.items()}
-    return [
-        (name, float(np.mean(found[: tenth[name]])), float(np.mean(found[-tenth[name] :])))
-        for name, found in values.items()
-    ]
+            name = line["name"].removeprefix("loss_")
+            values_by_loss.setdefault(name, []).append(line["value"])
+    means = []
+    for name, values in values_by_loss.items():
+        tenth = -(-len(values) // 10)
+        means.append((name, float(np.mean(values[:tenth])), float(np.mean(values[-tenth:]))))
+    return means

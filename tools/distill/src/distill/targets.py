@@ -1,7 +1,8 @@
-"""What the student shall meet: for each text the vectors of all teachers, joined by hash, float16 in a file of the run's folder.
+"""The targets of the student: for each text the vectors of all teachers, float16, in one file.
 
-One teacher's vectors are unit vectors; several stand side by side, the vector of teacher k times sqrt(w_k / sum w), so
-that the similarity of two texts is the weighted mean of the teachers' similarities.
+One teacher's vectors are unit vectors; those of several are concatenated, the vector of teacher k
+times sqrt(w_k / sum w), so that the similarity of two texts is the weighted mean of the teachers'
+similarities.
 """
 
 from __future__ import annotations
@@ -10,44 +11,58 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from distill.teachers import Teacher
-from distill.text_dataset import Texts
+from distill.teacher import Floats, Teacher
+from distill.text_dataset import TextDataset
 from fletching.errors import UsageError
 from fletching.report import Report
 
 
-def targets(
-    texts: Texts, teachers: Sequence[Teacher], weights: Sequence[float], report: Report, path: str
-) -> np.ndarray:
-    """Unit vectors float16 [texts, sum of the teachers' dimensions], mapped from a new file at `path`.
+def write_targets(
+    path: str,
+    texts: TextDataset,
+    teachers: Sequence[Teacher],
+    *,
+    weights: Sequence[float],
+    report: Report,
+) -> npt.NDArray[np.float16]:
+    """Unit vectors (texts, sum of the teachers' dimensions), mapped from a new file at `path`.
 
-    Raises InputError, with counts, where a teacher has no vector for a text; Usage where there is not one weight a teacher.
+    weights: one a teacher; () for equal ones.
+    Raises InputError, with counts, where a teacher has no vector for a text; UsageError for weights
+    that do not match the teachers.
     """
-    if weights and len(weights) != len(teachers):
-        raise UsageError(
-            f"--teacher-weights has {len(weights)} numbers for {len(teachers)} teachers",
-            "give one weight a teacher",
-        )
-    given = weights or [1.0] * len(teachers)
-    if not sum(given):
-        raise UsageError("--teacher-weights are all zero", "give one of them a weight")
-    shares = [weight / sum(given) for weight in given]
+    shares = normalised_weights(weights, len(teachers))
     width = sum(teacher.dimension for teacher in teachers)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    found = np.memmap(path, np.float16, "w+", shape=(len(texts), width))
+    targets = np.memmap(path, np.float16, "w+", shape=(len(texts), width))
     start = 0
     for teacher, share in zip(teachers, shares):
-        columns = found[:, start : start + teacher.dimension]
-        for rows, vectors in teacher.vectors(texts, report):
-            columns[rows] = unit(vectors) * np.sqrt(share)
+        columns = targets[:, start : start + teacher.dimension]
+        for numbers, vectors in teacher.vectors(texts, report):
+            columns[numbers] = unit_vectors(vectors) * np.sqrt(share)
         start += teacher.dimension
-    found.flush()
-    return found
+    targets.flush()
+    return targets
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows of length 1, float32; a zero vector stays zero."""
+def normalised_weights(weights: Sequence[float], teachers: int) -> list[float]:
+    """Weights with the sum 1; equal ones for (). Raises UsageError where they do not fit."""
+    if weights and len(weights) != teachers:
+        raise UsageError(
+            f"--teacher-weights has {len(weights)} numbers for {teachers} teachers",
+            "give one weight a teacher",
+        )
+    weights = weights or [1.0] * teachers
+    total = sum(weights)
+    if not total:
+        raise UsageError("--teacher-weights are all zero", "give one of them a weight")
+    return [weight / total for weight in weights]
+
+
+def unit_vectors(vectors: Floats) -> npt.NDArray[np.float32]:
+    """Rows of length 1; a zero vector stays zero."""
     vectors = vectors.astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)

@@ -1,142 +1,179 @@
-"""The texts to learn on: read from texts or examples, each distinct one once, on disk in the run's folder.
+"""The texts to learn from: each distinct one of the input once, on disk in the run's folder.
 
 In memory: about 150 bytes a distinct text, besides the pages that the system keeps of the file.
 """
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from fletching import schema
 from fletching.digest import RowDigest
 from fletching.errors import InputError
 from fletching.io import Reader
+from fletching.protocols import Role
 from fletching.report import Report
+from fletching.table import DiskTable
 from fletching.text import text_hash
 
 COLUMNS = pa.schema(
     [
         pa.field("id", pa.string(), False),
-        pa.field("role", pa.string(), False),  # query | document: whose prompt and length it gets
-        pa.field("prompt", pa.string()),  # its own, in place of the role's
+        pa.field("role", pa.string(), False),
+        pa.field("prompt", pa.string()),
         pa.field("text", pa.string(), False),
-        pa.field("row", pa.int64(), False),  # of the input, from 0
+        pa.field("row", pa.int64(), False),
     ]
 )
+QUERY_ALIASES = {"text": ("query",), "prompt": ("instruction", "prompt_for_query")}
 
 
-class Text(NamedTuple):
+@dataclass(kw_only=True, slots=True)
+class StudentText:
+    """One text of the input.
+
+    role: decides whose prompt and length it gets. prompt: in place of the role's.
+    row: of the input, from 0.
+    """
+
     id: str
-    role: str
+    role: Role
     prompt: str | None
     text: str
     row: int
 
-    def prompted(self, prompts: dict[str, str]) -> str:
-        return (prompts[self.role] if self.prompt is None else self.prompt) + self.text
+    def prompted(self, prompts: Mapping[str, str]) -> str:
+        """The text after its prompt, or after that of its role."""
+        prompt = prompts[self.role] if self.prompt is None else self.prompt
+        return prompt + self.text
 
 
 @dataclass(frozen=True)
-class Spooled:
-    """What was written: the digest of the texts, and how many rows they were read from."""
+class DatasetSummary:
+    """What was written: the digest of the texts, and the number of rows that were read.
+
+    is_row_aligned: were these `texts` rather than examples, so that row i of an array is row i?
+    """
 
     digest: str
     rows: int
-    one_a_row: bool  # texts, not examples: row-aligned vectors can be joined
+    is_row_aligned: bool
 
 
-def query_texts() -> schema.Schema:
-    """`texts` whose text may stand in a column `query`: the fourth format of RAG-Retrieval, without positives."""
-    texts = schema.load("texts")
-    more = {"text": ("query",), "prompt": ("instruction", "prompt_for_query")}
-    fields = tuple(
-        replace(field, aliases=(*field.aliases, *more.get(field.name, ())))
-        for field in texts.fields
-    )
-    return replace(texts, fields=fields)
+class TextDataset:
+    """Random access to the texts that `write_distinct_texts` wrote: dataset[number].
 
-
-def open_reader(report: Report, inputs: tuple[str, ...], limit: int | None) -> Reader:
-    return Reader(report, inputs, ["texts", "examples", query_texts()], limit=limit)
-
-
-def spool(reader: Reader, path: str, report: Report) -> Spooled:
-    """Write the distinct (role, prompt, text); blank and repeated texts are dropped, and counted."""
-    digest, seen, rows = RowDigest(), set[bytes](), 0
-    of_examples = reader.schema.name == "examples"
-    role = "query" if reader.renamed.get("text") == "query" else "document"
-    with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, COLUMNS) as writer:
-        for batch in reader:
-            kept = []
-            texts = list(of_rows(batch, rows) if of_examples else as_they_are(batch, rows, role))
-            report.add("positives and negatives", len(texts) - batch.num_rows)
-            for text in texts:
-                key = bytes.fromhex(text_hash(f"{text.role}\0{text.prompt}\0{text.text}"))
-                reason = "blank" if not text.text.strip() else "repeated" if key in seen else ""
-                if reason:
-                    report.drop(reason)
-                else:
-                    seen.add(key)
-                    kept.append(text._asdict())
-            rows += batch.num_rows
-            written = pa.RecordBatch.from_pylist(kept, schema=COLUMNS)
-            digest.update(written)
-            writer.write_batch(written)
-    return Spooled(digest.hexdigest(), rows, not of_examples)
-
-
-def as_they_are(batch: pa.RecordBatch, first: int, role: str) -> Iterator[Text]:
-    columns = [
-        schema.column(batch, name, pa.string()).to_pylist()
-        for name in ("id", "title", "prompt", "text")
-    ]
-    for row, (name, title, prompt, text) in enumerate(zip(*columns), first):
-        yield Text(name, role, prompt, f"{title} {text}" if title else text, row)
-
-
-def of_rows(batch: pa.RecordBatch, first: int) -> Iterator[Text]:
-    """The query, the positives and the negatives of each row; a document's id where it has one."""
-    names = ("pos", "neg", "pos_ids", "neg_ids")
-    lists = [schema.column(batch, name, pa.list_(pa.string())).to_pylist() for name in names]
-    prompts = schema.column(batch, "prompt", pa.string()).to_pylist()
-    for row, (name, query, prompt, pos, neg, pos_ids, neg_ids) in enumerate(
-        zip(batch["id"].to_pylist(), batch["query"].to_pylist(), prompts, *lists), first
-    ):
-        yield Text(name, "query", prompt, query, row)
-        for texts, ids in ((pos, pos_ids), (neg or [], neg_ids)):
-            for text, own in zip(texts, ids or [None] * len(texts)):
-                yield Text(own or "", "document", None, text, row)
-
-
-class Texts:
-    """Random access to spooled texts: texts[number] gives a `Text`."""
+    Raises InputError where there is none.
+    """
 
     def __init__(self, path: str) -> None:
-        opened = pa.ipc.open_file(pa.memory_map(path))
-        self.batches = [opened.get_batch(number) for number in range(opened.num_record_batches)]
-        self.starts = np.cumsum([0] + [len(batch) for batch in self.batches]).tolist()
+        self.table = DiskTable.open(path)
         if not len(self):
             raise InputError(
                 "there is no text to learn on", "look at what the program before this one dropped"
             )
 
     def __len__(self) -> int:
-        return self.starts[-1]
+        return len(self.table)
 
-    def __getitem__(self, number: int) -> Text:
-        part = bisect.bisect_right(self.starts, number) - 1
-        place = number - self.starts[part]
-        return Text(*(column[place].as_py() for column in self.batches[part].columns))
+    def __getitem__(self, number: int) -> StudentText:
+        return StudentText(**self.table.row(number))
 
-    def parts(self) -> Iterator[list[Text]]:
+    def parts(self) -> Iterator[list[StudentText]]:
         """All texts in order, a few thousand at a time."""
-        for batch in self.batches:
-            yield [
-                Text(*values) for values in zip(*(column.to_pylist() for column in batch.columns))
-            ]
+        for batch in self.table:
+            yield [StudentText(**row) for row in batch.to_pylist()]
+
+
+def open_reader(report: Report, inputs: Sequence[str], limit: int | None) -> Reader:
+    """The input as texts, examples, or texts in a column `query`."""
+    return Reader(report, inputs, ["texts", "examples", query_texts()], limit=limit)
+
+
+def query_texts() -> schema.Schema:
+    """`texts` whose text may be in a column `query`: RAG-Retrieval's format for distillation."""
+    texts = schema.load("texts")
+    fields = tuple(
+        dataclasses.replace(field, aliases=(*field.aliases, *QUERY_ALIASES.get(field.name, ())))
+        for field in texts.fields
+    )
+    return dataclasses.replace(texts, fields=fields)
+
+
+def write_distinct_texts(reader: Reader, path: str, report: Report) -> DatasetSummary:
+    """Write each distinct (role, prompt, text) once.
+
+    Blank and repeated texts are dropped and counted.
+    """
+    digest, rows = RowDigest(), 0
+    seen: set[bytes] = set()
+    is_examples = reader.schema.name == "examples"
+    role: Role = "query" if reader.renamed.get("text") == "query" else "document"
+    with DiskTable(COLUMNS, path) as table:
+        for batch in reader:
+            texts = list(
+                texts_of_examples(batch, rows) if is_examples else titled_texts(batch, rows, role)
+            )
+            report.add("positives and negatives", len(texts) - batch.num_rows)
+            kept = [text for text in texts if _keeps(text, seen, report)]
+            rows += batch.num_rows
+            columns = pa.RecordBatch.from_pylist(
+                [dataclasses.asdict(text) for text in kept], schema=COLUMNS
+            )
+            digest.update(columns)
+            table.append(columns)
+        table.finish()
+    return DatasetSummary(digest.hexdigest(), rows, is_row_aligned=not is_examples)
+
+
+def _keeps(text: StudentText, seen: set[bytes], report: Report) -> bool:
+    """Is it neither blank nor repeated? Enters it in `seen`, or its drop in the report."""
+    if not text.text.strip():
+        report.drop("blank")
+        return False
+    key = bytes.fromhex(text_hash(f"{text.role}\0{text.prompt}\0{text.text}"))
+    if key in seen:
+        report.drop("repeated")
+        return False
+    seen.add(key)
+    return True
+
+
+def titled_texts(batch: pa.RecordBatch, first_row: int, role: Role) -> Iterator[StudentText]:
+    """The texts of `texts`, each after its title, where it has one."""
+    names = ("id", "title", "prompt", "text")
+    columns = [schema.column(batch, name, pa.string()).to_pylist() for name in names]
+    for row, (text_id, title, prompt, text) in enumerate(zip(*columns), first_row):
+        titled = f"{title} {text}" if title else text
+        yield StudentText(id=text_id, role=role, prompt=prompt, text=titled, row=row)
+
+
+def texts_of_examples(batch: pa.RecordBatch, first_row: int) -> Iterator[StudentText]:
+    """The query, the positives and the negatives of each row."""
+    texts = batch.select(["id", "query", "pos"]).to_pylist()
+    prompts = schema.column(batch, "prompt", pa.string()).to_pylist()
+    negatives, positive_ids, negative_ids = (
+        schema.column(batch, name, pa.list_(pa.string())).to_pylist()
+        for name in ("neg", "pos_ids", "neg_ids")
+    )
+    for number, example in enumerate(texts):
+        row = first_row + number
+        yield StudentText(
+            id=example["id"],
+            role="query",
+            prompt=prompts[number],
+            text=example["query"],
+            row=row,
+        )
+        yield from _documents(example["pos"], positive_ids[number], row)
+        yield from _documents(negatives[number] or [], negative_ids[number], row)
+
+
+def _documents(texts: list[str], ids: list[str] | None, row: int) -> Iterator[StudentText]:
+    """Documents of a row, with their ids where they have any."""
+    for text, text_id in zip(texts, ids or [None] * len(texts)):
+        yield StudentText(id=text_id or "", role="document", prompt=None, text=text, row=row)

@@ -1,162 +1,206 @@
-"""Bidirectional attention in a decoder, and the proof that it is there.
+"""Bidirectional attention in a decoder, and the proof that the loaded model has it.
 
-transformers (5.2 and later) reads `is_causal` of the configuration at every forward pass and saves it in
-config.json. Not every architecture obeys: some ignore it, some only where a batch has padding, and hybrids turn
-in their attention layers alone. A list of names would rot, so the loaded model itself is looked at.
+transformers (5.2 and later) reads `is_causal` of the configuration at every forward pass and saves
+it in config.json. Not every architecture obeys: some ignore it, some obey only where a batch has
+padding, and in hybrids the layers without attention stay causal. A list of names would rot, so the
+loaded model itself is probed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from fletching.errors import InputError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 TOKENS = 12  # of a probe
-Pair = tuple[
-    Tensor, Tensor
-]  # what goes into a part of the model and what comes out, (rows, tokens, width) each
+LAYER_LISTS = ("layers", "h", "blocks")  # the attribute of a decoder that holds its layers
+WHOLE = "the model"
+ATTENDING = "such as Llama, Mistral, Qwen2, Qwen3, Gemma or Phi3"
+InputAndOutput = tuple[Tensor, Tensor]  # of a part of the model, (rows, tokens, width) each
 
 
-def turn(model: Any) -> None:
-    """Let every token see all others, in place. model: any transformers decoder, with its head or without."""
-    for config in (model.config, model.config.get_text_config(), model.base_model.config):
+def make_bidirectional(model: PreTrainedModel) -> None:
+    """Let every token attend to all others, in place, in a decoder with its head or without."""
+    base_model: Any = model.base_model
+    for config in (model.config, model.config.get_text_config(), base_model.config):
         config.is_causal = False
 
 
-def check(model: Any) -> None:
-    """Raises InputError where a part of the model is causal, or where padding changes states."""
-    kind, training = model.config.model_type, model.training
-    model.eval()  # dropout would move every state
-    for padded in (False, True):
-        part = causal_part(model, padded)
+def check(model: PreTrainedModel) -> None:
+    """Raise InputError where a part of the model is causal, or where padding changes states."""
+    kind, was_training = model.config.model_type, model.training
+    model.train(False)  # dropout would change every state
+    for is_padded in (False, True):
+        part = causal_part(model, is_padded=is_padded)
         if part is not None:
+            padding = "with" if is_padded else "without"
             raise InputError(
-                f"{kind} stays causal: {part} does not hear later tokens {'with' if padded else 'without'} padding",
-                "use a model all of whose layers attend, such as Llama, Mistral, Qwen2, Qwen3, Gemma or Phi3",
+                f"{kind} stays causal: {part} does not attend to later tokens {padding} padding",
+                f"use a model all of whose layers attend, {ATTENDING}",
             )
-    moved = padding_moves(model)
-    if moved > tolerance(model):
+    change = change_by_padding(model)
+    if change > tolerance(model):
         raise InputError(
-            f"{kind} gives other states when the batch has padding (by {moved:.2g} of their size)",
+            f"{kind} gives other states when the batch has padding (by {change:.2g} of their size)",
             "use another model",
         )
-    model.train(training)
+    model.train(was_training)
 
 
-def causal_part(model: Any, padded: bool) -> str | None:
-    """The first part of the model whose output at a token does not depend on its input at the next one.
+def causal_part(model: PreTrainedModel, *, is_padded: bool) -> str | None:
+    """The first part of the model whose output at a token does not depend on its input at the next.
 
-    By gradients: where attention is masked they are exactly zero. padded: in a batch with a shorter row.
+    By gradients: where attention is masked they are exactly zero.
+    is_padded: probe in a batch with a shorter row.
     """
-    ids = probe(model).repeat(2, 1)
+    ids = probe_ids(model).repeat(2, 1)
     mask = torch.ones_like(ids)
-    mask[1, TOKENS // 2 :] = 1 - int(padded)
-    with torch.enable_grad(), recorded(model) as parts:
+    if is_padded:
+        mask[1, TOKENS // 2 :] = 0
+    with torch.enable_grad(), recorded(model) as recording:
         model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
-    projection = torch.randn(
-        parts["the model"][1].shape[-1], generator=torch.Generator().manual_seed(0)
-    ).to(ids.device)
-    for name, (given, output) in parts.items():
-        value = (output[:, 0].float() @ projection).sum()
-        (slope,) = torch.autograd.grad(value, given, retain_graph=True, allow_unused=True)
-        if slope is None or (slope[:, 1] == 0).all(-1).any():
+    width = recording.parts[WHOLE][1].shape[-1]
+    projection = torch.randn(width, generator=torch.Generator().manual_seed(0)).to(ids.device)
+    for name, (part_input, part_output) in recording.parts.items():
+        value = (part_output[:, 0].float() @ projection).sum()
+        (gradient,) = torch.autograd.grad(value, part_input, retain_graph=True, allow_unused=True)
+        if gradient is None or (gradient[:, 1] == 0).all(-1).any():
             return name
     return None
 
 
+@dataclass
+class Recording:
+    """What goes into and comes out of each layer and of the whole model, in one forward pass."""
+
+    parts: dict[str, InputAndOutput] = field(default_factory=dict)
+    embeddings: Tensor | None = None
+
+    def keep_embeddings(self, module: nn.Module, args: object, output: Tensor) -> Tensor:
+        """Hook of the embedding layer: the leaf of the gradients."""
+        self.embeddings = output.detach().requires_grad_()
+        return self.embeddings
+
+    def keep_whole(self, module: nn.Module, args: object, output: tuple[Tensor, ...]) -> None:
+        """Hook of the whole decoder."""
+        assert self.embeddings is not None
+        self.parts[WHOLE] = (self.embeddings, output[0])
+
+    def hook_layer(self, layer: nn.Module, name: str) -> RemovableHandle:
+        """Record one layer, whose input comes by position or as `hidden_states`."""
+
+        def keep(
+            module: nn.Module,
+            args: tuple[Tensor, ...],
+            kwargs: dict[str, Tensor],
+            output: Tensor | tuple[Tensor, ...],
+        ) -> None:
+            layer_input = args[0] if args else kwargs["hidden_states"]
+            layer_output = output[0] if isinstance(output, tuple) else output
+            self.parts[name] = (layer_input, layer_output)
+
+        return layer.register_forward_hook(keep, with_kwargs=True)
+
+
 @contextmanager
-def recorded(model: Any) -> Iterator[dict[str, Pair]]:
-    """Fills with what goes in and comes out of each layer, and of the whole model, in the forward pass within."""
-    found: dict[str, Pair] = {}
-    embedded: list[Tensor] = []
-
-    def embed(module: Any, args: Any, output: Tensor) -> Tensor:
-        embedded.append(output.detach().requires_grad_())
-        return embedded[0]
-
-    def whole(module: Any, args: Any, output: Any) -> None:
-        found["the model"] = (embedded[0], output[0])
-
+def recorded(model: PreTrainedModel) -> Iterator[Recording]:
+    """Record the forward pass within the block."""
+    recording = Recording()
+    embeddings: nn.Module = model.get_input_embeddings()
     hooks = [
-        model.get_input_embeddings().register_forward_hook(embed),
-        model.base_model.register_forward_hook(whole),
+        embeddings.register_forward_hook(recording.keep_embeddings),
+        model.base_model.register_forward_hook(recording.keep_whole),
     ]
     for number, layer in enumerate(layers(model)):
-
-        def keep(module: Any, args: Any, kwargs: Any, output: Any, number: int = number) -> None:
-            given = args[0] if args else kwargs["hidden_states"]
-            found[f"layer {number}"] = (given, output[0] if isinstance(output, tuple) else output)
-
-        hooks.append(layer.register_forward_hook(keep, with_kwargs=True))
+        hooks.append(recording.hook_layer(layer, f"layer {number}"))
     try:
-        yield found
+        yield recording
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def layers(model: Any) -> list[Any]:
-    """The blocks of the decoder, in order; [] where it names them in a way of its own."""
-    found = (getattr(model.base_model, name, None) for name in ("layers", "h", "blocks"))
-    return next((list(each) for each in found if isinstance(each, torch.nn.ModuleList)), [])
+def layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The blocks of the decoder, in order; [] for an architecture that names them otherwise."""
+    for name in LAYER_LISTS:
+        blocks = getattr(model.base_model, name, None)
+        if isinstance(blocks, nn.ModuleList):
+            return list(blocks)
+    return []
 
 
-def probe(model: Any) -> Tensor:
+def probe_ids(model: PreTrainedModel) -> Tensor:
     """Token ids (1, TOKENS), all different where the vocabulary allows."""
-    words = model.get_input_embeddings().num_embeddings
-    return (torch.arange(TOKENS, device=model.device) * 7 + 5)[None] % words
+    embeddings: Any = model.get_input_embeddings()
+    numbers = torch.arange(TOKENS, device=model.device) * 7 + 5
+    ids: Tensor = numbers[None] % embeddings.num_embeddings
+    return ids
 
 
 @torch.no_grad()
-def states(model: Any, ids: Tensor, mask: Tensor, positions: Tensor | None = None) -> Tensor:
-    """Last hidden states (rows, tokens, width), float32."""
-    placed = {} if positions is None else {"position_ids": positions}
-    return model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **placed)[
-        0
-    ].float()
+def states(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor | None = None
+) -> Tensor:
+    """Last hidden states, float32 (rows, tokens, width)."""
+    more = {} if positions is None else {"position_ids": positions}
+    output = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **more)
+    hidden: Tensor = output[0]
+    return hidden.float()
 
 
-def padding_moves(model: Any) -> float:
-    """How far the states of a text stand from those in a batch with padding at its right."""
-    ids = probe(model)
-    half = ids[:, : TOKENS // 2]
+def states_of_text(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """Last hidden states of one text (1, tokens) alone, float32 (tokens, width)."""
+    return states(model, ids, torch.ones_like(ids))[0]
+
+
+def change_by_padding(model: PreTrainedModel) -> float:
+    """Relative distance of the states of a text to those in a batch with padding at its right."""
+    ids, half = probe_ids(model), TOKENS // 2
     mask = torch.ones_like(ids).repeat(2, 1)
-    mask[1, TOKENS // 2 :] = 0
-    together = states(model, ids.repeat(2, 1), mask)
-    alone = states(model, ids, mask[:1]), states(model, half, mask[:1, : TOKENS // 2])
+    mask[1, half:] = 0
+    in_batch = states(model, ids.repeat(2, 1), mask)
     return max(
-        distance(together[0], alone[0][0]), distance(together[1, : TOKENS // 2], alone[1][0])
+        distance(in_batch[0], states_of_text(model, ids)),
+        distance(in_batch[1, :half], states_of_text(model, ids[:, :half])),
     )
 
 
-def packing_moves(model: Any) -> float:
-    """How far the states of texts that share a block stand from those of the texts alone."""
-    ids, third = probe(model), TOKENS // 3
-    texts = (torch.arange(TOKENS, device=ids.device) >= third).long()[None]
-    positions = torch.cat([torch.arange(third), torch.arange(TOKENS - third)]).to(ids.device)[None]
-    block = states(model, ids, block_mask(model, texts), positions)[0]
-    alone = [
-        states(model, part, torch.ones_like(part))[0] for part in (ids[:, :third], ids[:, third:])
-    ]
-    return max(distance(block[:third], alone[0]), distance(block[third:], alone[1]))
+def change_by_packing(model: PreTrainedModel) -> float:
+    """Relative distance of the states of two texts that share a block to those of each alone."""
+    ids, first = probe_ids(model), TOKENS // 3  # tokens of the first text
+    texts = (torch.arange(TOKENS, device=ids.device) >= first).long()[None]
+    positions = torch.cat([torch.arange(first), torch.arange(TOKENS - first)])
+    mask = block_mask(model, texts)
+    packed = states(model, ids, mask, positions.to(ids.device)[None])[0]
+    return max(
+        distance(packed[:first], states_of_text(model, ids[:, :first])),
+        distance(packed[first:], states_of_text(model, ids[:, first:])),
+    )
 
 
-def block_mask(model: Any, texts: Tensor) -> Tensor:
-    """Attention within texts alone, (rows, 1, tokens, tokens). texts: (rows, tokens) the text that each token is of.
+def block_mask(model: PreTrainedModel, texts: Tensor) -> Tensor:
+    """The attention mask that keeps each text of a block to itself, (rows, 1, tokens, tokens).
 
-    Positions that start anew are not enough: once a model is not causal, transformers does not read texts off them.
+    texts: (rows, tokens) the number of the text that each token belongs to.
+    Position ids that start anew are not enough: transformers derives the texts from them only for
+    causal models.
     """
-    allowed = (texts[:, None, :, None] == texts[:, None, None, :]).contiguous()
+    is_allowed = (texts[:, None, :, None] == texts[:, None, None, :]).contiguous()
     if model.config._attn_implementation == "sdpa":
-        return allowed
-    return torch.zeros(allowed.shape, dtype=model.dtype, device=texts.device).masked_fill_(
-        ~allowed, torch.finfo(model.dtype).min
-    )
+        return is_allowed
+    lowest = torch.finfo(model.dtype).min
+    bias = torch.zeros(is_allowed.shape, dtype=model.dtype, device=texts.device)
+    return bias.masked_fill_(~is_allowed, lowest)
 
 
 def distance(one: Tensor, other: Tensor) -> float:
@@ -164,6 +208,6 @@ def distance(one: Tensor, other: Tensor) -> float:
     return float((one - other).norm() / other.norm().clamp_min(1e-12))
 
 
-def tolerance(model: Any) -> float:
-    """What rounding may move, by the number type of the weights."""
+def tolerance(model: PreTrainedModel) -> float:
+    """The largest distance that rounding may cause, by the number type of the weights."""
     return 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2

@@ -7,13 +7,13 @@ Holds    the model, its optimiser, one micro-batch, 40 bytes a text; tokens wait
   mntp texts.parquet --model Qwen/Qwen3-0.6B -o encoder
   mntp corpus/ --model meta-llama/Llama-3.2-1B --steps 500 -o encoder
 
-Attention is turned and the model is trained to predict masked tokens, each from the state before
-it (LLM2Vec). A killed run goes on from its newest checkpoint when the same command is given again.
+Attention becomes bidirectional and the model is trained to predict masked tokens, each from the
+state before it (LLM2Vec). The same command resumes a killed run from its newest checkpoint.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fletching import cli
 from fletching.errors import UsageError
@@ -22,19 +22,24 @@ from fletching.train import launch
 from fletching.train.distributed import deepspeed_config, process_group
 from mntp.options import Options
 
+if TYPE_CHECKING:
+    from mntp.run import MntpRun
+
 
 def check(options: Options) -> None:
+    """Raise UsageError for options that contradict each other."""
     launch.check(options)
-    if process_group.world_size() == 1 and options.fsdp:
+    if options.fsdp and process_group.world_size() == 1:
         raise UsageError(
-            "--fsdp shares the weights out among processes, and this is the only one",
+            "--fsdp shards the weights among processes, and this is the only one",
             "start it by torchrun, or leave it out",
         )
     if options.deepspeed:
         deepspeed_config.check(options)
-    if not options.lora and (
+    has_lora_options = (
         options.lora_targets or options.lora_alpha is not None or not options.lora_merge
-    ):
+    )
+    if has_lora_options and not options.lora:
         raise UsageError("options of LoRA beside --no-lora", "leave one of them out")
     if options.steps == 0 and (options.inputs or options.eval or options.dry_run):
         raise UsageError("--steps 0 trains on nothing", "leave the texts out, or pass steps")
@@ -42,19 +47,21 @@ def check(options: Options) -> None:
         raise UsageError("--eval-every has nothing to evaluate on", "pass --eval FILE")
 
 
-def job(*given: Any) -> Any:
-    from mntp.run import Job
-
-    return Job(*given)
-
-
 def run(options: Options, report: Report) -> None:
+    """Train an encoder, or say what training would do."""
     check(options)
-    launch.run(options, report, TOOL, job)
+    launch.run(options, report, TOOL, _resolve)
+
+
+def _resolve(options: Options, report: Report, tool: cli.Tool, run_path: str) -> MntpRun:
+    from mntp.run import MntpRun
+
+    return MntpRun(options, report, tool, run_path)
 
 
 TOOL = cli.Tool("mntp", Options, run, __doc__, "mntp [TEXTS...] --model M -o DIR")
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command. Returns its exit code."""
     return launch.main(TOOL, argv)

@@ -1,10 +1,9 @@
-"""Texts as the tool reads them: rows of texts or examples, or plain text files whose lines survive."""
+"""The input: rows of texts or examples, or plain text files whose line breaks are kept."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -12,16 +11,20 @@ from fletching import schema
 from fletching.errors import InputError, UsageError
 from fletching.io import Reader
 from fletching.io.sources import resolve
+from fletching.protocols import Lineage
 from fletching.report import Report
 
 PLAIN = (".txt",)
-BATCH = 4096  # texts of plain files that travel together
+BATCH = 4096  # texts of plain files in a batch
+
+TextsOfRow = list[str]
 
 
 class Documents:
-    """Lists of texts, one list a row: a text or a file has one, an example its query and positives.
+    """Batches of rows, each a list of texts: the text or file, or query and positives.
 
-    steps: the lineage of what is read. lines: each line of a plain file is a text of its own.
+    lines: each line of a plain file is a text. limit: read only so many rows.
+    count: enter the rows in the report. Raises UsageError where inputs contradict each other.
     """
 
     def __init__(
@@ -35,25 +38,28 @@ class Documents:
     ) -> None:
         self.report, self.limit, self.lines, self.count = report, limit, lines, count
         self.files = plain_files(inputs)
-        self.reader = (
-            None
-            if self.files
-            else Reader(report, inputs, ["texts", "examples"], limit=limit, count=count)
-        )
+        self.reader: Reader | None = None
+        if not self.files:
+            self.reader = Reader(report, inputs, ["texts", "examples"], limit=limit, count=count)
         if lines and self.reader:
             raise UsageError("--lines is for plain text files (.txt)", "leave it out")
 
     @property
-    def steps(self) -> list[dict[str, Any]]:
+    def lineage(self) -> list[Lineage]:
+        """The lineage of the rows, one node for each input; [] for plain files."""
         return self.reader.steps if self.reader else []
 
-    def __iter__(self) -> Iterator[list[list[str]]]:
+    def __iter__(self) -> Iterator[list[TextsOfRow]]:
         if self.reader:
-            of_rows = of_examples if self.reader.schema.name == "examples" else of_texts
-            yield from map(of_rows, self.reader)
-            return
-        batch: list[list[str]] = []
-        for number, text in enumerate(self._plain()):
+            is_examples = self.reader.schema.name == "examples"
+            texts_of = texts_of_examples if is_examples else titled_texts
+            yield from map(texts_of, self.reader)
+        else:
+            yield from self._plain_batches()
+
+    def _plain_batches(self) -> Iterator[list[TextsOfRow]]:
+        batch: list[TextsOfRow] = []
+        for number, text in enumerate(self._plain_texts()):
             if number == self.limit:
                 break
             self.report.rows_in += int(self.count)
@@ -63,33 +69,29 @@ class Documents:
                 batch = []
         yield batch
 
-    def _plain(self) -> Iterator[str]:
+    def _plain_texts(self) -> Iterator[str]:
         for path in self.files:
-            if not self.lines:
-                yield decoded(path, _content(path), 1)
-                continue
-            with open(path, "rb") as file:
-                yield from (
-                    decoded(path, line, number).rstrip("\r\n")
-                    for number, line in enumerate(file, 1)
-                )
+            if self.lines:
+                yield from _lines(path)
+            else:
+                yield decode(path, _content(path), 1)
 
 
 def plain_files(inputs: Sequence[str]) -> list[str]:
-    """The .txt files that the arguments name, or that their folders hold; [] where they are rows.
+    """The .txt files that the arguments name or whose folders they name; [] for files of rows.
 
-    Raises Usage where both stand together.
+    Raises UsageError for plain files beside files of rows.
     """
     folders = [name for name in inputs if os.path.isdir(name)]
-    of_folders = {
+    plain_folders = {
         name for name in folders if any(entry.endswith(PLAIN) for entry in os.listdir(name))
     }
-    plain = [name for name in inputs if name in of_folders or name.endswith(PLAIN)]
+    plain = [name for name in inputs if name in plain_folders or name.endswith(PLAIN)]
     if not plain:
         return []
     if len(plain) < len(inputs):
         raise UsageError(
-            "plain text files stand beside other inputs", "name .txt files alone, or rows alone"
+            "plain text files are mixed with other inputs", "name .txt files alone, or rows alone"
         )
     return [source.path for source in resolve(plain, PLAIN) if source.path]
 
@@ -102,7 +104,17 @@ def _content(path: str) -> bytes:
         raise InputError(f"{path} does not exist", "check the path") from None
 
 
-def decoded(path: str, content: bytes, line: int) -> str:
+def _lines(path: str) -> Iterator[str]:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            yield decode(path, line, number).rstrip("\r\n")
+
+
+def decode(path: str, content: bytes, line: int) -> str:
+    """The text of bytes whose first line is number `line` of the file.
+
+    Raises InputError, with the line, where they are not UTF-8.
+    """
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -113,15 +125,14 @@ def decoded(path: str, content: bytes, line: int) -> str:
         ) from None
 
 
-def of_texts(batch: pa.RecordBatch) -> list[list[str]]:
+def titled_texts(batch: pa.RecordBatch) -> list[TextsOfRow]:
+    """The texts of `texts`, each after its title, where it has one."""
     titles = schema.column(batch, "title", pa.string()).to_pylist()
-    return [
-        [f"{title} {text}" if title else text]
-        for title, text in zip(titles, batch["text"].to_pylist())
-    ]
+    texts = batch["text"].to_pylist()
+    return [[f"{title} {text}" if title else text] for title, text in zip(titles, texts)]
 
 
-def of_examples(batch: pa.RecordBatch) -> list[list[str]]:
-    return [
-        [query, *pos] for query, pos in zip(batch["query"].to_pylist(), batch["pos"].to_pylist())
-    ]
+def texts_of_examples(batch: pa.RecordBatch) -> list[TextsOfRow]:
+    """The query and the positives of each row."""
+    queries, positives = batch["query"].to_pylist(), batch["pos"].to_pylist()
+    return [[query, *texts] for query, texts in zip(queries, positives)]

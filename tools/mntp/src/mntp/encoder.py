@@ -1,75 +1,96 @@
-"""What comes out: a plain sentence-transformers folder that stays bidirectional wherever it is loaded."""
+"""The output: a plain sentence-transformers folder that is bidirectional wherever it is loaded."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fletching.errors import InputError
+from fletching.pooling import POOLINGS
 from fletching.train.run_dir import read_json
 from mntp import attention
 from mntp.decoder import Decoder
 
-MODES = {
-    "cls": "cls",
-    "mean": "mean",
-    "last": "lasttoken",
-    "weighted": "weightedmean",
-}  # ours: sentence-transformers' names
-BASE = "base"  # in the folder, where the adapter is not merged
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedModel
+
+    from mntp.options import Options
+
+BASE = "base"  # the base model of an adapter that is not merged, in the published folder
+MERGE_TOLERANCE = 1e-4
 
 
-def save(decoder: Decoder, folder: str, options: Any, place: str) -> Any:
-    """Write the folder; gives the model as sentence-transformers loads it, seen to be bidirectional and equal.
+def save(decoder: Decoder, folder: str, options: Options, *, output: str) -> SentenceTransformer:
+    """Write the folder; the model as loaded from it, checked to be bidirectional and equal.
 
-    place: where the folder will stand at last. Without --lora-merge it holds the adapter beside its base, whose
-    configuration says that it is not causal: an adapter over a causal base would load causal, without a word.
+    output: the path under which the folder is published. Without --lora-merge it holds the adapter
+    and its base, whose configuration says that it is not causal: an adapter over a causal base
+    would load causal, without a warning.
+    Raises InputError where the saved model differs from the one in memory.
     """
-    network = decoder.network.to("cpu").float().eval()
-    before, bare = shown(network), folder + ".bare"
-    alone = decoder.adapter is not None and not options.lora_merge
-    if alone:
-        decoder.adapter.save_pretrained(bare)
-        decoder.adapter.unload()
-        write(decoder, os.path.join(folder, BASE))
-        point(bare, os.path.join(folder, BASE))
+    network: Any = decoder.network
+    network.to("cpu").float().eval()
+    before, bare = probe_states(network), folder + ".bare"
+    is_adapter = decoder.adapter is not None and not options.lora_merge
+    if is_adapter:
+        save_adapter(decoder, bare, os.path.join(folder, BASE))
     else:
-        if decoder.adapter is not None:
-            decoder.adapter.merge_and_unload()
-            if attention.distance(shown(network), before) > 1e-4:
-                raise InputError(
-                    "the merged model gives other states than the model with adapters",
-                    "use --no-lora-merge",
-                )
-        write(decoder, bare)
+        merge_adapter(decoder, before)
+        save_encoder(decoder, bare)
     decoder.tokenizer.save_pretrained(bare)
-    assemble(bare, folder, options)
+    add_pooling(bare, folder, options)
     shutil.rmtree(bare)
-    again = compare(before, folder, decoder.stored, options.trust_remote_code)
-    if alone:
-        point(folder, os.path.join(os.path.abspath(place), BASE))
-    return again
+    model = load_and_compare(folder, before, decoder.stored, options)
+    if is_adapter:
+        set_base(folder, os.path.join(os.path.abspath(output), BASE))
+    return model
 
 
-def write(decoder: Decoder, folder: str) -> None:
-    """The encoder without its head, in the number type that it came in."""
-    decoder.encoder.to(decoder.stored).save_pretrained(folder)
+def save_adapter(decoder: Decoder, folder: str, base: str) -> None:
+    """Write the adapter to one folder and its bidirectional base to another."""
+    assert decoder.adapter is not None
+    decoder.adapter.save_pretrained(folder)
+    unload = decoder.adapter.unload  # by peft's __getattr__: a method of the tuner inside
+    unload()
+    save_encoder(decoder, base)
+    set_base(folder, base)
 
 
-def point(folder: str, base: str) -> None:
-    """Tell an adapter where its base is."""
+def merge_adapter(decoder: Decoder, before: torch.Tensor) -> None:
+    """Add the adapter, where there is one, to the weights. Raises InputError if states change."""
+    if decoder.adapter is None:
+        return
+    merge = decoder.adapter.merge_and_unload
+    merge()
+    if attention.distance(probe_states(decoder.network), before) > MERGE_TOLERANCE:
+        raise InputError(
+            "the merged model gives other states than the model with adapters",
+            "use --no-lora-merge",
+        )
+
+
+def save_encoder(decoder: Decoder, folder: str) -> None:
+    """The decoder without its head, in the number type of its checkpoint."""
+    encoder: Any = decoder.encoder
+    encoder.to(decoder.stored).save_pretrained(folder)
+
+
+def set_base(folder: str, base: str) -> None:
+    """Write the path of the base model into an adapter's configuration."""
     path = os.path.join(folder, "adapter_config.json")
     with open(path, encoding="utf-8") as file:
         config = json.load(file)
+    config["base_model_name_or_path"] = base
     with open(path, "w", encoding="utf-8") as file:
-        json.dump(config | {"base_model_name_or_path": base}, file, indent=2, sort_keys=True)
+        json.dump(config, file, indent=2, sort_keys=True)
 
 
-def assemble(bare: str, folder: str, options: Any) -> None:
+def add_pooling(bare: str, folder: str, options: Options) -> None:
     """Transformer and pooling as sentence-transformers saves them."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -79,40 +100,45 @@ def assemble(bare: str, folder: str, options: Any) -> None:
         bare, model_kwargs={"dtype": "auto", **trust}, processor_kwargs=trust, config_kwargs=trust
     )
     transformer.max_seq_length = options.length
-    pooling = Pooling(transformer.get_embedding_dimension(), MODES[options.pooling or "mean"])
-    SentenceTransformer(modules=[transformer, pooling], device="cpu").save_pretrained(
-        folder, create_model_card=False
-    )
+    mode = POOLINGS[options.pooling or "mean"].mode
+    pooling = Pooling(transformer.get_embedding_dimension(), mode)
+    model = SentenceTransformer(modules=[transformer, pooling], device="cpu")
+    model.save_pretrained(folder, create_model_card=False)
 
 
-def runs_own_code(folder: str) -> bool:
-    """Whether the model's class stands in the folder's own Python, which only trust_remote_code=True lets run."""
-    configs = (
-        read_json(os.path.join(folder, *within, "config.json")) or {} for within in ((), (BASE,))
-    )
-    return any("auto_map" in config for config in configs)
+def needs_remote_code(folder: str) -> bool:
+    """Is the model's class defined in the folder's own Python, which runs only if it is trusted?"""
+    for path in (folder, os.path.join(folder, BASE)):
+        config = read_json(os.path.join(path, "config.json")) or {}
+        if "auto_map" in config:
+            return True
+    return False
 
 
-def compare(before: torch.Tensor, folder: str, stored: torch.dtype, trust_remote_code: bool) -> Any:
-    """Raises InputError where the folder, loaded as anyone loads it, is another model than the one in memory."""
+def load_and_compare(
+    folder: str, before: torch.Tensor, stored: torch.dtype, options: Options
+) -> SentenceTransformer:
+    """The folder as anyone loads it. Raises InputError where its states are not those in memory."""
     from sentence_transformers import SentenceTransformer
 
-    settings = {"use_safetensors": True, "dtype": "auto"}
-    again = SentenceTransformer(
-        folder, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=settings
+    model = SentenceTransformer(
+        folder,
+        device="cpu",
+        trust_remote_code=options.trust_remote_code,
+        model_kwargs={"use_safetensors": True, "dtype": "auto"},
     )
-    attention.check(again[0].model)
-    if attention.distance(shown(again[0].model), before) > (
-        1e-3 if stored == torch.float32 else 5e-2
-    ):
+    transformer: Any = model[0]
+    network: PreTrainedModel = transformer.model
+    attention.check(network)
+    tolerance = 1e-3 if stored == torch.float32 else 5e-2
+    if attention.distance(probe_states(network), before) > tolerance:
         raise InputError(
             "the saved model gives other states than the trained one",
-            "report this; the checkpoints stand in the .run folder",
+            "report this; the checkpoints are in the .run folder",
         )
-    return again
+    return model
 
 
-def shown(network: Any) -> torch.Tensor:
-    """States of a few tokens, (1, tokens, width)."""
-    ids = attention.probe(network)
-    return attention.states(network, ids, torch.ones_like(ids))
+def probe_states(network: PreTrainedModel) -> torch.Tensor:
+    """States of the probe, (tokens, width)."""
+    return attention.states_of_text(network, attention.probe_ids(network))

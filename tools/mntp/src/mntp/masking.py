@@ -1,6 +1,7 @@
-"""Which tokens are masked, and what stands in their place: a function of (seed, epoch, place in the corpus).
+"""Which tokens are masked, and what replaces them.
 
-So a text is masked alike in whatever block, micro-batch or process it stands, and after a stop. Needs numpy alone.
+A function of (seed, epoch, position in the corpus): a text is masked alike in whatever block,
+micro-batch or process it is trained, and after a resume. Needs numpy alone.
 """
 
 from __future__ import annotations
@@ -8,48 +9,62 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from fletching.train.batch_order import random_bits
 
-STREAMS = ("chosen", "kind", "token")
+Ids = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+STREAMS = ("chosen", "kind", "token")  # one independent random number of each for every token
 
 
-@dataclass(frozen=True)
-class Masking:
-    """probability: that a token is masked. replaced: share of the masked ones that become mask_id, and share that
-    become any token of the vocabulary; the rest stays as it is but is still to be predicted.
+@dataclass(frozen=True, kw_only=True)
+class TokenMasking:
+    """The masking of BERT (Devlin et al. 2019), for tokens of a decoder.
 
-    special (ids): never masked, never put in a masked token's place.
+    probability: that a token is masked.
+    replaced: of the masked tokens, the fraction that becomes `mask_id`, and the fraction that
+    becomes a random token of the vocabulary; the rest keeps its id but is still predicted.
+    special: ids that are never masked and never replace a masked token.
     """
 
     probability: float
     replaced: tuple[float, float]
     mask_id: int
     vocabulary: int
-    special: np.ndarray
+    special: Ids
     seed: int
 
-    def apply(self, ids: np.ndarray, first: int, epoch: int | str) -> tuple[np.ndarray, np.ndarray]:
-        """(masked ids, whether each is to be predicted) of one piece. ids (n,): the first one is never masked, since
-        nothing stands before it. first: the number of ids[0] in the corpus."""
-        places = np.arange(first, first + len(ids), dtype=np.uint64)
+    def apply(self, ids: Ids, *, position: int, epoch: int | str) -> tuple[Ids, Flags]:
+        """(ids with masks, which tokens are to be predicted) of one piece, (n,) each.
+
+        The first token is never masked, since no state precedes it.
+        position: that of ids[0] in the corpus.
+        """
+        positions = np.arange(position, position + len(ids), dtype=np.uint64)
         chosen, kind, token = (
-            uniform(self.seed, f"{epoch} {stream}", places) for stream in STREAMS
+            uniform(self.seed, f"{epoch} {stream}", positions) for stream in STREAMS
         )
-        target = (chosen < self.probability) & ~np.isin(ids, self.special)
-        target[0] = False
-        masks, others = self.replaced
-        out = np.where(target & (kind < masks), self.mask_id, ids)
-        any_token = self._ordinary(
-            np.minimum((token * self.vocabulary).astype(np.int64), self.vocabulary - 1)
+        is_target = (chosen < self.probability) & ~np.isin(ids, self.special)
+        is_target[0] = False
+
+        mask_fraction, random_fraction = self.replaced
+        becomes_mask = is_target & (kind < mask_fraction)
+        becomes_random = (
+            is_target & (kind >= mask_fraction) & (kind < mask_fraction + random_fraction)
         )
-        return np.where(target & (kind >= masks) & (kind < masks + others), any_token, out), target
+        masked = np.where(becomes_mask, self.mask_id, ids)
+        return np.where(becomes_random, self._random_ids(token), masked), is_target
 
-    def _ordinary(self, drawn: np.ndarray) -> np.ndarray:
-        """Special tokens that were drawn become the mask."""
-        return np.where(np.isin(drawn, self.special), self.mask_id, drawn)
+    def _random_ids(self, numbers: npt.NDArray[np.float64]) -> Ids:
+        """Ids by numbers in [0, 1); the mask where the id is special."""
+        ids = (numbers * self.vocabulary).astype(np.int64)
+        ids = np.minimum(ids, self.vocabulary - 1)
+        return np.where(np.isin(ids, self.special), self.mask_id, ids)
 
 
-def uniform(seed: int, key: str, places: np.ndarray) -> np.ndarray:
-    """A number in [0, 1) for each place."""
-    return (random_bits(seed, key, places) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+def uniform(seed: int, key: str, positions: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each position."""
+    bits = random_bits(seed, key, positions) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53

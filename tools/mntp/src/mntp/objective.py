@@ -1,120 +1,147 @@
-"""The loss of masked next-token prediction (BehnamGhader et al. 2024): the state before a masked token predicts it.
+"""The loss of masked next-token prediction (BehnamGhader et al. 2024).
 
   L = −1/N Σ log p(xᵢ | hᵢ₋₁)     over the N masked tokens of the whole step
 
-The head multiplies the states of masked tokens alone: at one masked token in five, a fifth of the logits.
+hᵢ₋₁ is the state before the masked token. The head multiplies the states before masked tokens
+alone: at one masked token in five, a fifth of the logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from mntp import attention
 from mntp.block_plan import Block
-from mntp.masking import Masking
-from mntp.token_store import Pieces
+from mntp.masking import TokenMasking
+from mntp.token_store import TokenPieces
 
-NOT_ASKED = -100
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+NOT_PREDICTED = -100  # label of a token that is not masked
+PADDING = -1  # number of the text that padding belongs to
 
 
-class Sums(NamedTuple):
-    """Over masked tokens: the sum of their losses, how many were predicted right, how many were asked for."""
+class LossSums(NamedTuple):
+    """Over masked tokens: the sum of their losses, how many were predicted right, their number."""
 
     loss: Tensor
     correct: Tensor
-    asked: int
+    tokens: int
 
 
-class Micro(NamedTuple):
-    """Blocks side by side, (rows, tokens) each: labels hold NOT_ASKED where nothing is predicted; texts number the
-    pieces of a row, −1 is padding; positions start anew with each piece."""
+class PaddedBlocks(NamedTuple):
+    """Blocks of a micro-batch, padded at their right, (rows, tokens) each.
+
+    labels: NOT_PREDICTED where nothing is masked. texts: the number of the piece within its block,
+    or PADDING. positions: start anew with each piece.
+    """
 
     ids: Tensor
     labels: Tensor
     texts: Tensor
     positions: Tensor
 
+    def to(self, device: torch.device) -> PaddedBlocks:
+        """The same on a device."""
+        return PaddedBlocks(*(tensor.to(device) for tensor in self))
+
 
 @dataclass(frozen=True)
-class Collator:
-    """Blocks of a global batch to flat tensors.
+class MntpCollator:
+    """Blocks of a global batch to flat tensors, piece after piece.
 
-    ids, targets (tokens,) · sizes (pieces,) tokens of each piece · blocks (pieces,) the block that it stands in
+    ids (tokens,): with masks · labels (tokens,) · sizes (pieces,): tokens of each piece ·
+    blocks (pieces,): the number of its block
     """
 
-    pieces: Pieces
-    masking: Masking
+    pieces: TokenPieces
+    masking: TokenMasking
 
-    def __call__(self, batch: list[tuple[int | str, Block]]) -> dict[str, Tensor]:
+    def __call__(self, batch: Sequence[tuple[int | str, Block]]) -> dict[str, Tensor]:
+        """The tensors of a batch of (epoch, block)."""
         ids, labels, sizes, blocks = [], [], [], []
         for number, (epoch, block) in enumerate(batch):
             for piece in block:
-                whole = self.pieces[piece]
-                masked, target = self.masking.apply(whole, int(self.pieces.first[piece]), epoch)
+                original = self.pieces[piece]
+                position = int(self.pieces.positions[piece])
+                masked, is_target = self.masking.apply(original, position=position, epoch=epoch)
                 ids.append(masked)
-                labels.append(np.where(target, whole, NOT_ASKED))
-                sizes.append(len(whole))
+                labels.append(np.where(is_target, original, NOT_PREDICTED))
+                sizes.append(len(original))
                 blocks.append(number)
         return {
             "ids": torch.from_numpy(np.concatenate(ids)),
-            "targets": torch.from_numpy(np.concatenate(labels)),
+            "labels": torch.from_numpy(np.concatenate(labels)),
             "sizes": torch.tensor(sizes),
             "blocks": torch.tensor(blocks),
         }
 
 
-class Objective(nn.Module):
-    """Sums of the loss over one micro-batch. network: a decoder with its head; padding stands at the right."""
+class MntpObjective(nn.Module):
+    """Sums of the loss over one micro-batch.
+
+    network: a decoder with its head. autocast: number type of its products; None: as it is.
+    """
 
     def __init__(
-        self, network: Any, *, autocast: torch.dtype | None = None, pad_id: int = 0
+        self, network: PreTrainedModel, *, autocast: torch.dtype | None = None, pad_id: int = 0
     ) -> None:
         super().__init__()
         self.network, self.autocast, self.pad_id = network, autocast, pad_id
 
-    def forward(self, micro: Micro) -> Sums:
-        before = torch.zeros_like(micro.labels, dtype=torch.bool)  # (rows, tokens)
-        before[:, :-1] = micro.labels[:, 1:] != NOT_ASKED
-        wanted = micro.labels[micro.labels != NOT_ASKED]  # (masked,)
-        with (
-            torch.autocast(
-                micro.ids.device.type, self.autocast or torch.float32, enabled=bool(self.autocast)
-            ),
-            self._only(before),
-        ):
-            logits = self.network(**self._inputs(micro)).logits[0]  # (masked, vocabulary)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        return Sums(
-            F.cross_entropy(logits, wanted, reduction="sum"),
-            (logits.argmax(-1) == wanted).sum(),
-            len(wanted),
-        )
+    def forward(self, blocks: PaddedBlocks) -> LossSums:
+        """The sums over the masked tokens of these blocks."""
+        is_masked = blocks.labels != NOT_PREDICTED  # (rows, tokens)
+        precedes_masked = torch.zeros_like(is_masked)
+        precedes_masked[:, :-1] = is_masked[:, 1:]
+        labels = blocks.labels[is_masked]  # (masked,)
+        logits = self._logits(blocks, precedes_masked)  # (masked, vocabulary)
+        loss = functional.cross_entropy(logits, labels, reduction="sum")
+        correct = (logits.argmax(-1) == labels).sum()
+        return LossSums(loss, correct, len(labels))
 
-    def _inputs(self, micro: Micro) -> dict[str, Any]:
-        inputs = {"input_ids": micro.ids, "use_cache": False}
-        if bool((micro.texts > 0).any()):
-            return inputs | {
-                "attention_mask": attention.block_mask(self.network, micro.texts),
-                "position_ids": micro.positions,
-            }
-        return inputs | {"attention_mask": (micro.texts >= 0).long()}
+    def _logits(self, blocks: PaddedBlocks, selected: Tensor) -> Tensor:
+        """Those of the selected states, (selected, vocabulary), float32 or wider."""
+        autocast = torch.autocast(
+            blocks.ids.device.type,
+            self.autocast or torch.float32,
+            enabled=self.autocast is not None,
+        )
+        with autocast, self._head_on(selected):
+            logits: Tensor = self.network(**self._inputs(blocks)).logits[0]
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def _inputs(self, blocks: PaddedBlocks) -> dict[str, Any]:
+        inputs = {"input_ids": blocks.ids, "use_cache": False}
+        has_packed_texts = bool((blocks.texts > 0).any())
+        if has_packed_texts:
+            inputs["attention_mask"] = attention.block_mask(self.network, blocks.texts)
+            inputs["position_ids"] = blocks.positions
+        else:
+            inputs["attention_mask"] = (blocks.texts != PADDING).long()
+        return inputs
 
     @contextmanager
-    def _only(self, rows: Tensor) -> Iterator[None]:
-        """The head sees these states alone, (1, masked, width). What a model does behind its head stays its own."""
+    def _head_on(self, selected: Tensor) -> Iterator[None]:
+        """Give the head the selected states alone, as (1, selected, width).
 
-        def choose(head: Any, args: Any) -> Any:
-            return (args[0][rows][None],)
+        What a model does after its head (scaling, soft caps) stays as it is.
+        """
 
-        hook = self.network.get_output_embeddings().register_forward_pre_hook(choose)
+        def select(head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+            return (args[0][selected][None],)
+
+        network: Any = self.network
+        hook = network.get_output_embeddings().register_forward_pre_hook(select)
         try:
             yield
         finally:
@@ -123,25 +150,38 @@ class Objective(nn.Module):
 
 def micro_batches(
     batch: dict[str, Tensor], budget: int, pad_id: int, *, rank: int = 0, ranks: int = 1
-) -> list[Micro]:
-    """This process's blocks, of similar lengths together, `budget` tokens with their padding at most (or one block).
+) -> list[PaddedBlocks]:
+    """This rank's blocks, similar lengths together, padded to at most `budget` tokens or one block.
 
-    All ranks get the same number: where they are sharded, every pass is a collective. Ranks that have fewer get copies
-    of the shortest block in which nothing is masked.
+    All ranks get the same number: where weights are sharded, every pass is a collective. Ranks
+    that have fewer get copies of the shortest block in which nothing is masked.
     """
-    blocks = int(batch["blocks"][-1]) + 1
-    lengths = torch.zeros(blocks, dtype=torch.long).index_add_(0, batch["blocks"], batch["sizes"])
-    order = lengths.argsort(stable=True).tolist()
-    shares = [_groups(order[number::ranks], lengths.tolist(), budget) for number in range(ranks)]
-    starts = (lengths.cumsum(0) - lengths).tolist()
-    made = [_padded(batch, group, starts, lengths.tolist(), pad_id) for group in shares[rank]]
-    idle = _padded(batch, order[:1], starts, lengths.tolist(), pad_id)
-    idle = idle._replace(labels=torch.full_like(idle.labels, NOT_ASKED))
-    return made + [idle] * (max(map(len, shares)) - len(made))
+    spans = _block_spans(batch)
+    lengths = torch.tensor([span.stop - span.start for span in spans])
+    order: list[int] = lengths.argsort(stable=True).tolist()
+    groups_of_rank = [
+        _group(order[start::ranks], lengths.tolist(), budget) for start in range(ranks)
+    ]
+    padded = [_pad(batch, group, spans, pad_id) for group in groups_of_rank[rank]]
+    shortest = _pad(batch, order[:1], spans, pad_id)
+    idle = shortest._replace(labels=torch.full_like(shortest.labels, NOT_PREDICTED))
+    passes = max(map(len, groups_of_rank))
+    return padded + [idle] * (passes - len(padded))
 
 
-def _groups(order: list[int], lengths: list[int], budget: int) -> list[list[int]]:
-    """Blocks that go through the model together. order: by rising length, so that the newest is the longest of its group."""
+def _block_spans(batch: dict[str, Tensor]) -> list[slice]:
+    """Where the tokens of each block are in `ids`."""
+    lengths = torch.bincount(batch["blocks"], weights=batch["sizes"].double()).long()
+    ends = lengths.cumsum(0)
+    starts = ends - lengths
+    return [slice(start, end) for start, end in zip(starts.tolist(), ends.tolist())]
+
+
+def _group(order: list[int], lengths: list[int], budget: int) -> list[list[int]]:
+    """Blocks that share a forward pass.
+
+    order: by rising length, so that the newest block is the longest of its group.
+    """
     groups: list[list[int]] = []
     for block in order:
         if groups and (len(groups[-1]) + 1) * lengths[block] <= budget:
@@ -151,29 +191,28 @@ def _groups(order: list[int], lengths: list[int], budget: int) -> list[list[int]
     return groups
 
 
-def _padded(
-    batch: dict[str, Tensor], group: list[int], starts: list[int], lengths: list[int], pad_id: int
-) -> Micro:
-    shape = (len(group), max(lengths[block] for block in group))
-    made = [torch.full(shape, fill) for fill in (pad_id, NOT_ASKED, -1, 0)]
+def _pad(
+    batch: dict[str, Tensor], group: list[int], spans: list[slice], pad_id: int
+) -> PaddedBlocks:
+    width = max(spans[block].stop - spans[block].start for block in group)
+    shape = (len(group), width)
+    padded = PaddedBlocks(
+        ids=torch.full(shape, pad_id),
+        labels=torch.full(shape, NOT_PREDICTED),
+        texts=torch.full(shape, PADDING),
+        positions=torch.zeros(shape, dtype=torch.long),
+    )
     for row, block in enumerate(group):
+        span = spans[block]
+        length = span.stop - span.start
         sizes = batch["sizes"][batch["blocks"] == block]
-        span = slice(starts[block], starts[block] + lengths[block])
-        texts = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-        positions = torch.arange(lengths[block]) - torch.repeat_interleave(
-            sizes.cumsum(0) - sizes, sizes
-        )
-        for tensor, values in zip(
-            made, (batch["ids"][span], batch["targets"][span], texts, positions)
-        ):
-            tensor[row, : lengths[block]] = values
-    return Micro(*made)
+        padded.ids[row, :length] = batch["ids"][span]
+        padded.labels[row, :length] = batch["labels"][span]
+        padded.texts[row, :length] = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+        padded.positions[row, :length] = torch.cat([torch.arange(int(size)) for size in sizes])
+    return padded
 
 
-def masked(batch: dict[str, Tensor]) -> int:
+def masked_count(batch: dict[str, Tensor]) -> int:
     """N: the masked tokens of a global batch."""
-    return int((batch["targets"] != NOT_ASKED).sum())
-
-
-def moved(micro: Micro, device: torch.device) -> Micro:
-    return Micro(*(tensor.to(device) for tensor in micro))
+    return int((batch["labels"] != NOT_PREDICTED).sum())

@@ -1,114 +1,137 @@
 """Texts as token ids on disk: tokenised once, memory-mapped, cut into pieces by tokens alone.
 
-In memory: 16 bytes a piece, besides the pages that the system keeps of the file.
+In memory: 20 bytes a piece, besides the pages that the system keeps of the file.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from fletching.digest import RowDigest
 from fletching.report import Report
+from fletching.table import DiskTable, RaggedArray
+from fletching.table.ragged_array import offsets_of
 from fletching.text import frame
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 COLUMNS = pa.schema(
-    [pa.field("tokens", pa.list_(pa.int32()), False), pa.field("row", pa.int64(), False)]
+    [
+        pa.field("tokens", pa.list_(pa.int32()), False),
+        pa.field("row", pa.int64(), False),  # of the input, from 0
+    ]
 )
-MOST = 1 << 28  # tokens of an Arrow batch; its offsets are 32-bit
+MOST_TOKENS = 1 << 28  # of an Arrow batch, whose offsets are 32-bit
 
 
-def spool(
+def tokenize_to_disk(
     batches: Iterable[list[list[str]]],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     path: str,
     report: Report,
     *,
     count: bool = True,
 ) -> tuple[str, int]:
-    """Write the tokens of all texts, without those that the tokenizer sets around a text: (digest, rows kept).
+    """Write the tokens of all texts; (digest of the texts, rows kept).
 
-    A row all of whose texts are blank is dropped, and counted.
+    batches: the texts of each row. Special tokens around a text are left out: pieces add them.
+    A row whose texts are all blank is dropped and, where `count` is on, counted.
     """
-    digest, start, kept = RowDigest(), 0, 0
-    with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, COLUMNS) as writer:
+    digest = RowDigest()
+    first_row = rows_kept = 0
+    with DiskTable(COLUMNS, path) as table:
         for batch in batches:
-            texts, rows = [], []
-            for row, of_row in enumerate(batch, start):
-                found = [text for text in of_row if text.strip()]
-                texts += found
-                rows += [row] * len(found)
-                kept += bool(found)
-                report.drop("without text", int(count and not found))
-            start += len(batch)
+            texts: list[str] = []
+            rows: list[int] = []
+            for row, texts_of_row in enumerate(batch, first_row):
+                nonblank = [text for text in texts_of_row if text.strip()]
+                texts += nonblank
+                rows += [row] * len(nonblank)
+                rows_kept += bool(nonblank)
+                report.drop("without text", int(count and not nonblank))
+            first_row += len(batch)
             digest.update(pa.record_batch({"text": pa.array(texts, pa.string())}))
             if texts:
-                ids = tokenizer(
-                    texts,
-                    add_special_tokens=False,
-                    return_attention_mask=False,
-                    return_token_type_ids=False,
-                )["input_ids"]
-                _write(writer, ids, rows)
-    return digest.hexdigest(), kept
+                _append(table, _token_ids(tokenizer, texts), rows)
+        table.finish()
+    return digest.hexdigest(), rows_kept
 
 
-def _write(writer: Any, ids: list[list[int]], rows: list[int]) -> None:
-    """Batches of at most MOST tokens, or one text."""
-    if sum(map(len, ids)) > MOST and len(ids) > 1:
+def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    encoded = tokenizer(
+        texts,
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+    )
+    ids: list[list[int]] = encoded["input_ids"]
+    return ids
+
+
+def _append(table: DiskTable, ids: list[list[int]], rows: list[int]) -> None:
+    """Append batches of at most MOST_TOKENS tokens, or of one text."""
+    if sum(map(len, ids)) > MOST_TOKENS and len(ids) > 1:
         half = len(ids) // 2
-        _write(writer, ids[:half], rows[:half])
-        _write(writer, ids[half:], rows[half:])
-    else:
-        writer.write_batch(
-            pa.record_batch(
-                [pa.array(ids, COLUMNS[0].type), pa.array(rows, pa.int64())], schema=COLUMNS
-            )
-        )
+        _append(table, ids[:half], rows[:half])
+        _append(table, ids[half:], rows[half:])
+        return
+    columns = [pa.array(ids, COLUMNS.field("tokens").type), pa.array(rows, pa.int64())]
+    table.append(pa.record_batch(columns, schema=COLUMNS))
 
 
-class Pieces:
-    """Texts cut into pieces of at most `length` tokens, the frame included; no token is lost.
+class TokenPieces:
+    """Texts cut into pieces of at most `length` tokens, special tokens included; none is lost.
 
-    pieces[number]: its token ids (n,) int64, framed. sizes (pieces,): n of each. row (pieces,): of the input.
-    first (pieces,): the number that its first token has among all tokens of the corpus, frames not counted.
+    pieces[number]: the token ids of a piece with its special tokens, int64 (n,).
+    sizes: n of each piece, (pieces,). rows: its row of the input, (pieces,).
+    positions: that of its first token among all tokens of the corpus, special tokens not counted,
+    (pieces,). special: the ids of special tokens. tokens: how many the corpus has.
     """
 
-    def __init__(self, path: str, tokenizer: Any, length: int) -> None:
-        opened = pa.ipc.open_file(pa.memory_map(path))
-        batches = [opened.get_batch(number) for number in range(opened.num_record_batches)]
-        self.before, self.behind = (np.array(part, np.int64) for part in frame(tokenizer))
-        self.special = np.unique([*tokenizer.all_special_ids, *self.before, *self.behind]).astype(
-            np.int64
-        )
-        room = length - len(self.before) - len(self.behind)
-        self.parts = [batch["tokens"].flatten().to_numpy() for batch in batches]
-        self.starts = np.cumsum([0, *map(len, self.parts)]).tolist()
-        counts = _joined([batch["tokens"].value_lengths().to_numpy() for batch in batches])
-        texts = _joined([batch["row"].to_numpy() for batch in batches])
-        cuts = -(-counts // room)
-        within = np.arange(cuts.sum()) - np.repeat(np.cumsum(cuts) - cuts, cuts)
-        self.first = np.repeat(np.cumsum(counts) - counts, cuts) + within * room
-        self.body = np.minimum(np.repeat(counts, cuts) - within * room, room).astype(np.int32)
-        self.sizes = self.body + len(self.before) + len(self.behind)
-        self.row = np.repeat(texts, cuts)
-        self.tokens = self.starts[-1]
+    def __init__(self, path: str, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
+        table = DiskTable.open(path)
+        before, after = frame(tokenizer)
+        self.before, self.after = np.array(before, np.int64), np.array(after, np.int64)
+        special = [*tokenizer.all_special_ids, *before, *after]
+        self.special = np.unique(np.array(special, np.int64))
+
+        self._batches = [batch["tokens"].flatten().to_numpy() for batch in table]
+        batch_offsets = offsets_of([len(tokens) for tokens in self._batches])
+        self._batch_offsets: list[int] = batch_offsets.tolist()
+        self.tokens = self._batch_offsets[-1]
+
+        lengths = _joined([batch["tokens"].value_lengths().to_numpy() for batch in table])
+        row_of_text = _joined([batch["row"].to_numpy() for batch in table])
+        special_length = len(before) + len(after)
+        body_length = length - special_length
+        pieces_of_text = -(-lengths // body_length)
+        pieces = RaggedArray.from_lengths(np.arange(pieces_of_text.sum()), pieces_of_text)
+        text = pieces.owners  # of each piece
+        tokens_before = pieces.ranks_within * body_length  # within its text
+
+        self.rows = row_of_text[text]
+        self.positions = offsets_of(lengths)[text] + tokens_before
+        body_sizes = np.minimum(lengths[text] - tokens_before, body_length)
+        self.sizes = (body_sizes + special_length).astype(np.int32)
 
     def __len__(self) -> int:
-        return len(self.first)
+        return len(self.positions)
 
-    def __getitem__(self, number: int) -> np.ndarray:
-        start = int(self.first[number])
-        part = bisect.bisect_right(self.starts, start) - 1
-        start -= self.starts[part]
-        return np.concatenate(
-            [self.before, self.parts[part][start : start + self.body[number]], self.behind]
-        )
+    def __getitem__(self, number: int) -> npt.NDArray[np.int64]:
+        position = int(self.positions[number])
+        batch = bisect.bisect_right(self._batch_offsets, position) - 1
+        start = position - self._batch_offsets[batch]
+        body_size = self.sizes[number] - len(self.before) - len(self.after)
+        body = self._batches[batch][start : start + body_size]
+        return np.concatenate([self.before, body, self.after])
 
 
-def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+def _joined(arrays: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
     return np.concatenate([np.zeros(0, np.int64), *arrays]).astype(np.int64)
