@@ -264,47 +264,45 @@ def test_a_damaged_shard_is_refused_not_used(encoder, tmp_path):
         ours.encode(["owl", "bread", "tide"], "query")
 
 
+# Dies after so many forward passes, as a machine does: no handler runs.
 KILLED = """
 import os, signal, sys
-import numpy as np
-from fletching.encode import Encoder, cache
-from fletching.options import Encoding
+from fletching.encode import Encoder, vector_cache
+from fletching.options import EncodingOptions
 from fletching.report import Report
-model, folder, out, after = sys.argv[1:5]
-cache.SHARD_SECONDS = 0.0  # a shard after each forward pass
-forward, left = Encoder._forward, [int(after)]
-def dying(self, *rest):
-    left[0] -= 1
-    if left[0] < 0:
+model, folder, passes = sys.argv[1:4]
+vector_cache.SHARD_SECONDS = 0.0  # a shard after each forward pass
+forward, passes_left = Encoder._forward, [int(passes)]
+def dying(self, *batch):
+    passes_left[0] -= 1
+    if passes_left[0] < 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    return forward(self, *rest)
+    return forward(self, *batch)
 Encoder._forward = dying
 texts = [f"owl {i} " + "bread tide " * (i % 9) for i in range(120)]
-with Encoder(Encoding(model=model, dtype="float32", device="cpu", batch_tokens=200, cache=folder), Report("t", quiet=True)) as ours:
-    np.save(out, ours.encode(texts, "query"))
-print(int(after) - left[0])
+options = EncodingOptions(
+    model=model, dtype="float32", device="cpu", batch_tokens=200, cache=folder
+)
+with Encoder(options, Report("t", quiet=True)) as encoder:
+    encoder.encode(texts, "query")
 """
 
 
-def test_a_killed_run_resumes_where_it_was_and_gives_the_same_bits(model, tmp_path):
-    def attempt(folder: str, after: int) -> subprocess.CompletedProcess:
-        line = [
-            sys.executable,
-            "-c",
-            KILLED,
-            model,
-            str(tmp_path / folder),
-            str(tmp_path / f"{folder}.npy"),
-            str(after),
-        ]
-        return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
-
-    whole = attempt("whole", 10_000)
-    batches = int(whole.stdout)
-    assert attempt("killed", batches - 4).returncode == -signal.SIGKILL
-    resumed = attempt("killed", 10_000)
-    assert int(resumed.stdout) <= 5
-    np.testing.assert_array_equal(np.load(tmp_path / "killed.npy"), np.load(tmp_path / "whole.npy"))
+def test_a_killed_run_resumes_where_it_was_and_gives_the_same_bits(
+    encoder, model, tmp_path, monkeypatch
+):
+    texts = [f"owl {i} " + "bread tide " * (i % 9) for i in range(120)]
+    passes = count_forwards(monkeypatch)
+    with encoder(batch_tokens=200) as uninterrupted:
+        expected = uninterrupted.encode(texts, "query")
+    folder, batches = str(tmp_path / "cache"), len(passes)
+    line = [sys.executable, "-c", KILLED, model, folder, str(batches - 4)]
+    killed = subprocess.run(line, capture_output=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    passes.clear()
+    with encoder(batch_tokens=200, cache=folder) as resumed:
+        np.testing.assert_array_equal(resumed.encode(texts, "query"), expected)
+    assert 4 <= len(passes) <= 5
 
 
 # --- the model -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The packed forward, the cache, the store and the reranker of fletching.encode against sentence-transformers."""
+"""Padding-free batches, the cache, memory-mapped vectors and the reranker against sentence-transformers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ pytest.importorskip("sentence_transformers")
 import conftest
 from pairwise import build_cross_encoder
 
-from fletching.encode import Encoder, memmap_buffer
-from fletching.encode import encoder as encoders
+from fletching.encode import Encoder, memmap_buffer, padding_free
 from fletching.encode.reranker import Reranker
 from fletching.errors import InputError, UsageError
 from fletching.options import EncodingOptions
@@ -62,8 +61,8 @@ def test_packed_batches_come_in_few_sizes():
     batches = [
         [{"input_ids": [5] * length}] * texts for length in range(1, 30) for texts in (1, 7, 20)
     ]
-    made = [encoders.packed.features(batch, 1) for batch in batches]
-    assert {each["input_ids"].shape[1] % encoders.packed.FILL_TO for each in made} == {0}
+    made = [padding_free.collate(batch, 1) for batch in batches]
+    assert {each["input_ids"].shape[1] % padding_free.FILL_TO for each in made} == {0}
     for batch, each in zip(batches, made):
         lengths = each["cu_seq_lens_q"].diff().tolist()
         assert lengths[:-1] == [len(row["input_ids"]) for row in batch]  # the last is filler
@@ -79,7 +78,7 @@ def test_packed_batches_come_in_few_sizes():
 
 def test_an_architecture_that_is_not_known_is_padded_with_equal_results(model, monkeypatch):
     packed = encoder_of(model, dtype="float32").encode(TEXTS, "document")
-    monkeypatch.setattr(encoders.packed, "ARCHITECTURES", {})
+    monkeypatch.setattr(padding_free, "ARCHITECTURES", {})
     plain = encoder_of(model, dtype="float32")
     assert plain.first_position is None
     assert np.abs(plain.encode(TEXTS, "document") - packed).max() < 1e-5

@@ -90,7 +90,7 @@ def measures(folder: Path, name: str) -> list[float]:
     ]
 
 
-SEES = """
+LOAD_PLAINLY = """
 import sys
 sys.modules['fletching'] = sys.modules['mntp'] = None
 from sentence_transformers import SentenceTransformer
@@ -102,19 +102,19 @@ print(int((one[0] - other[0]).abs().max() > 1e-5), int(abs(long - alone).max() <
 
 
 @pytest.fixture
-def seen(run: Any) -> Any:
-    """seen(folder): what plain sentence-transformers makes of it in a process without Fletching."""
+def load_plainly(run: Any) -> Any:
+    """load_plainly(folder): what sentence-transformers makes of it in a process without Fletching."""
 
-    def seen(folder: Path) -> list[str]:
-        done = run([sys.executable, "-c", SEES.format(folder=str(folder))])
+    def load_plainly(folder: Path) -> list[str]:
+        done = run([sys.executable, "-c", LOAD_PLAINLY.format(folder=str(folder))])
         assert done.rc == 0, done.err
         return done.text.split()
 
-    return seen
+    return load_plainly
 
 
 def test_the_loss_falls_and_a_plain_bidirectional_folder_is_left(
-    train: Any, seen: Any, tmp_path: Path, write: Any
+    train: Any, load_plainly: Any, tmp_path: Path, write: Any
 ) -> None:
     held_out = write(tmp_path / "held.jsonl", TEXTS[:4])
     done = train("--steps", 24, "--no-lora", "--lr", "2e-2", "--eval", held_out, "--eval-every", 8)
@@ -124,7 +124,7 @@ def test_the_loss_falls_and_a_plain_bidirectional_folder_is_left(
     losses = measures(tmp_path / "encoder", "mntp_loss")
     assert len(losses) == 4 and losses[-1] < losses[0] - 0.1
     assert measures(tmp_path / "encoder", "mntp_accuracy")[-1] > 0.05
-    assert seen(tmp_path / "encoder") == ["1", "1", "mean"]
+    assert load_plainly(tmp_path / "encoder") == ["1", "1", "mean"]
     names = {path.name for path in (tmp_path / "encoder").rglob("*") if path.is_file()}
     assert {"model.safetensors", "modules.json", "README.md", "fletching.json"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
@@ -163,7 +163,7 @@ def test_lora_leaves_all_but_linear_layers_and_full_training_leaves_the_head(
 
 
 def test_the_adapter_beside_its_base_is_the_merged_model(
-    train: Any, seen: Any, tmp_path: Path
+    train: Any, load_plainly: Any, tmp_path: Path
 ) -> None:
     assert train("--steps", 3, "--lr", "1e-2").rc == 0
     done = train("--steps", 3, "--lr", "1e-2", "--no-lora-merge", out="apart")
@@ -171,13 +171,13 @@ def test_the_adapter_beside_its_base_is_the_merged_model(
     assert (tmp_path / "apart" / "base" / "model.safetensors").exists() and not (
         tmp_path / "apart" / "model.safetensors"
     ).exists()
-    assert seen(tmp_path / "apart") == ["1", "1", "mean"]
+    assert load_plainly(tmp_path / "apart") == ["1", "1", "mean"]
     one, other = (load(tmp_path / name).encode("owls") for name in ("encoder", "apart"))
     assert one == pytest.approx(other, abs=1e-5)
 
 
-def test_no_steps_turn_the_model_and_train_nothing(
-    train: Any, seen: Any, bare: Any, tmp_path: Path
+def test_no_steps_make_the_model_bidirectional_and_train_nothing(
+    train: Any, load_plainly: Any, bare: Any, tmp_path: Path
 ) -> None:
     done = train("--steps", 0, "--pooling", "weighted", rows="")
     assert done.rc == 0, done.err
@@ -188,11 +188,11 @@ def test_no_steps_turn_the_model_and_train_nothing(
         tensor.equal(before[f"model.{name}"])
         for name, tensor in load_file(tmp_path / "encoder" / "model.safetensors").items()
     )
-    assert seen(tmp_path / "encoder") == ["1", "1", "weightedmean"]
+    assert load_plainly(tmp_path / "encoder") == ["1", "1", "weightedmean"]
 
 
 def test_published_adapters_are_merged_in_their_order(
-    train: Any, seen: Any, bare: Any, tmp_path: Path
+    train: Any, load_plainly: Any, bare: Any, tmp_path: Path
 ) -> None:
     """As LLM2Vec publishes them: an adapter on the decoder without its head, and one on top of it."""
     import torch
@@ -234,7 +234,7 @@ def test_published_adapters_are_merged_in_their_order(
         (("--no-pack",), True), (("--lr", "1e-3"), True), (("--length", 32), True), (("--warmup", 2), True), (("--schedule", "constant"), True),
         (("--weight-decay", 0.9), True), (("--clip", 0.01), True), (("--lora-rank", 2), True), (("--lora-alpha", 1), True),
         (("--lora-dropout", 0), True), (("--lora-targets", "q_proj"), True), (("--limit", 5), True), (("--dtype", "bfloat16"), True),
-        ((), False), (("--keep", 1, "--save-every", 1), False),
+        ((), False), (("--keep-checkpoints", 1, "--save-every", 1), False),
     ],
 )  # fmt: skip
 def test_every_option_changes_the_weights_or_is_known_not_to(
@@ -266,7 +266,7 @@ def test_kernels_widths_and_checkpointing_change_rounding_alone(train: Any, tmp_
     from safetensors.torch import load_file
 
     same = [(), ("--batch-tokens", 8), ("--attention", "sdpa"), ("--gradient-checkpointing",)]
-    found = []
+    runs = []
     for number, argv in enumerate(same):
         done = train(
             "--steps",
@@ -280,15 +280,15 @@ def test_kernels_widths_and_checkpointing_change_rounding_alone(train: Any, tmp_
             out=f"out{number}",
         )
         assert done.rc == 0, done.err
-        found.append(load_file(tmp_path / f"out{number}" / "model.safetensors"))
-    for other in found[1:]:
+        runs.append(load_file(tmp_path / f"out{number}" / "model.safetensors"))
+    for other in runs[1:]:
         assert (
-            max(float((tensor - other[name]).abs().max()) for name, tensor in found[0].items())
+            max(float((tensor - other[name]).abs().max()) for name, tensor in runs[0].items())
             < 3e-4
         )
 
 
-def test_a_new_mask_token_is_saved_and_an_unknown_one_is_told(train: Any, tmp_path: Path) -> None:
+def test_a_new_mask_token_is_saved_and_reported(train: Any, tmp_path: Path) -> None:
     done = train("--steps", 1, "--mask-token", "<blank>")
     assert done.rc == 0 and "mask token <blank>: added" in done.err, done.err
     model = load(tmp_path / "encoder")
@@ -315,7 +315,7 @@ def test_plain_text_files_are_texts_and_examples_are_queries_and_positives(
     assert "bad.txt, line 2: not UTF-8" in train("--steps", 1, rows=str(folder), out="bad").err
 
 
-def test_a_dry_run_tells_the_plan_and_writes_nothing(train: Any, tmp_path: Path) -> None:
+def test_a_dry_run_reports_the_plan_and_writes_nothing(train: Any, tmp_path: Path) -> None:
     done = train("--dry-run")
     assert done.rc == 0, done.err
     assert "minutes on cpu" in done.err and "% full" in done.err
@@ -323,7 +323,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(train: Any, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "message"),
     [
         (("--steps", 0), "--steps 0 trains on nothing"), (("--length", 1000), "above the 128 positions"),
         (("--lora-targets", "nothing"), "--lora-targets nothing"), (("--no-lora", "--lora-alpha", 1), "beside --no-lora"),
@@ -334,14 +334,14 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(train: Any, tmp_path: Path)
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_with_a_fix(
-    train: Any, tmp_path: Path, argv: Any, told: str
+    train: Any, tmp_path: Path, argv: Any, message: str
 ) -> None:
     done = train(*argv)
-    assert done.rc in (1, 2) and told in done.err and "fix:" in done.err, done.err
+    assert done.rc in (1, 2) and message in done.err and "fix:" in done.err, done.err
     assert not (tmp_path / "encoder").exists()
 
 
-OWN = """
+OWN_CODE = """
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 
 
@@ -362,22 +362,22 @@ class OwnForCausalLM(LlamaForCausalLM):
 def test_python_of_a_model_folder_runs_on_demand_alone_and_the_encoder_says_that_it_needs_it(
     train: Any, tmp_path: Path, merge: str
 ) -> None:
-    own = Path(bare_models.build(tmp_path / "own", "llama", head=True))
-    (own / "own.py").write_text(OWN)
-    config = json.loads((own / "config.json").read_text())
+    base = Path(bare_models.build(tmp_path / "own", "llama", head=True))
+    (base / "own.py").write_text(OWN_CODE)
+    config = json.loads((base / "config.json").read_text())
     kinds = {
         "AutoConfig": "own.OwnConfig",
         "AutoModel": "own.OwnModel",
         "AutoModelForCausalLM": "own.OwnForCausalLM",
     }
-    (own / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": kinds}))
-    done = train("--steps", 1, merge, base=str(own))
+    (base / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": kinds}))
+    done = train("--steps", 1, merge, base=str(base))
     assert (
         done.rc == 1
-        and "brings Python of its own" in done.err
+        and "brings its own Python code" in done.err
         and "--trust-remote-code" in done.err
     ), done.err
-    done = train("--steps", 1, merge, "--trust-remote-code", base=str(own))
+    done = train("--steps", 1, merge, "--trust-remote-code", base=str(base))
     assert done.rc == 0 and "SentenceTransformer(path, trust_remote_code=True)" in done.err, (
         done.err
     )
@@ -385,14 +385,14 @@ def test_python_of_a_model_folder_runs_on_demand_alone_and_the_encoder_says_that
 
 
 def test_frozen_weights_come_out_as_they_went_in(train: Any, bare: Any, tmp_path: Path) -> None:
-    """In training they stand in bfloat16, where the hardware is faster so."""
+    """In training they are bfloat16, where the hardware is faster so."""
     from safetensors.torch import load_file
 
     assert train("--steps", 1, "--lr", 0, "--dtype", "bfloat16").rc == 0
     base = load_file(Path(bare()) / "model.safetensors")
-    found = load_file(tmp_path / "encoder" / "model.safetensors")
-    assert len(found) == len(base) - 1  # the head
-    for name, tensor in found.items():
+    saved = load_file(tmp_path / "encoder" / "model.safetensors")
+    assert len(saved) == len(base) - 1  # the head
+    for name, tensor in saved.items():
         assert torch.equal(tensor, base[f"model.{name}"]), name
 
 
@@ -404,15 +404,18 @@ def test_so_many_checkpoints_are_kept(
     kept: list[list[str]] = []
     publish = RunDir.publish
 
-    def seen(folder: RunDir, built: str) -> None:
+    def record_and_publish(folder: RunDir, built: str) -> None:
         kept.append(
             sorted(name for name in os.listdir(folder.path) if name.startswith("checkpoint-"))
         )
         publish(folder, built)
 
-    monkeypatch.setattr(RunDir, "publish", seen)
+    monkeypatch.setattr(RunDir, "publish", record_and_publish)
     for number in (1, 3):
-        assert train("--steps", 5, "--save-every", 1, "--keep", number, out=f"{number}").rc == 0
+        assert (
+            train("--steps", 5, "--save-every", 1, "--keep-checkpoints", number, out=f"{number}").rc
+            == 0
+        )
     assert kept == [["checkpoint-4"], ["checkpoint-2", "checkpoint-3", "checkpoint-4"]]
 
 
@@ -459,6 +462,6 @@ def test_a_killed_run_ends_in_the_same_weights(train: Any, bare: Any, tmp_path: 
         again, whole = train(*argv, out="killed"), train(*argv, out="whole")
     finally:
         torch.set_num_threads(threads)
-    assert "going on from step" in again.err and whole.rc == again.rc == 0, again.err
+    assert "resuming from step" in again.err and whole.rc == again.rc == 0, again.err
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     assert measures(tmp_path / "killed", "loss") == measures(tmp_path / "whole", "loss")

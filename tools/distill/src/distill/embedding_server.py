@@ -15,7 +15,7 @@ import xxhash
 
 from distill.teacher import Prompts, VectorBatches
 from distill.text_dataset import TextDataset
-from fletching.encode.vector_cache import VectorCache
+from fletching.encode.vector_cache import open_cache
 from fletching.errors import InputError
 from fletching.protocols import Lineage
 from fletching.report import Report
@@ -61,9 +61,8 @@ class ServerTeacher:
             max_retries=RETRIES,
         )
         self.address = xxhash.xxh3_128_hexdigest(f"{base_url.rstrip('/')} {name}".encode())
-        self.cache = VectorCache(
-            cache, f"{self.address[:16]}-server", {"model": name, "normalised": False}, half=True
-        )
+        settings = {"model": name, "normalised": False}
+        self.cache = open_cache(cache, f"{self.address[:16]}-server", settings, half=True)
         vectors = self._request(["dimension"])
         self.dimension: int = vectors.shape[-1]
         self._check(vectors)

@@ -1,120 +1,150 @@
-"""The batch plan and the forward passes.
+"""The encoder: a model as a function from texts to unit vectors.
 
-Texts are taken in windows of fixed size in input order; a window is sorted by token length and cut into
-batches of a token budget. The plan depends on the input alone, so a run that was killed and resumed
-through the cache computes the same batches, hence the same bytes.
+Texts are taken in windows of fixed size in input order; a window is sorted by token length and
+cut into batches of a token budget. The batches depend on the input alone, so a run that was
+killed and resumed through the cache computes the same batches, hence the same bytes.
 """
 
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fletching.encode import echo, padding_free
 from fletching.encode import model as models
-from fletching.encode.vector_cache import VectorCache
+from fletching.encode.batching import batches_by_length, deduplicate
+from fletching.encode.preprocessing import Preprocessor, TokenizedTexts
+from fletching.encode.vector_cache import CacheFolder, Vector, VectorCache
 from fletching.errors import InputError, UsageError
 from fletching.options import EncodingOptions
+from fletching.protocols import Lineage, Role
 from fletching.report import Progress, Report
 from fletching.text import text_hash
 
-Role = Literal["query", "document"]
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
 WINDOW = 4096  # distinct texts sorted together
-SHARE_ROWS = 512  # as many new vectors are written when a call ends
-PAD_TO = 8  # row lengths are padded to a multiple of this
+SHARE_ROWS = 512  # new vectors that are worth a shard when a call ends
+CPU_BATCH_TOKENS = 2048
+GPU_BATCH_TOKENS = 65_536
 
-
-def default_cache_dir(options: Any) -> str | None:
-    """Where vectors are kept when --cache is not given: beside the output, until it is complete."""
-    path = getattr(options, "output", None)
-    return f"{path}.cache" if path and path != "-" else None
+Vectors = npt.NDArray[np.float32]
+RowNumbers = npt.NDArray[np.int64]
+NO_ECHO: dict[Role, str | None] = {"query": None, "document": None}
 
 
 class Encoder:
     """A model as a function from texts to unit vectors.
 
-    Use it as a context manager: a cache that was made beside the output goes when the block succeeds.
-    half_cache: the cache keeps float16; what it gives back is rounded, what is encoded now is not.
-    Raises InputError where the model cannot be loaded or a prompt of the data contradicts the model's.
+    Use it as a context manager: a cache beside the output is removed when the block succeeds.
+    half_cache: the cache keeps float16; what it gives back is rounded, what is encoded now is
+    not. Raises InputError where the model cannot be loaded or a prompt of the data contradicts
+    the model's.
     """
 
     def __init__(
         self, options: EncodingOptions, report: Report, *, half_cache: bool = False
     ) -> None:
-        self.options, self.report, self.half_cache = options, report, half_cache
         if options.model is None:
             raise UsageError("--model is missing", "pass --model M: a folder or a hub name")
+        self.options = options
+        self.report = report
+        self.half_cache = half_cache
         self.model = models.load(options.model, trust_remote_code=options.trust_remote_code)
         self.fingerprint = models.fingerprint(self.model)
         self.dimension: int = self.model.get_embedding_dimension() or 0
         self.devices = models.resolve_devices(options.device)
         self.dtype = models.resolve_dtype(options.dtype, self.devices[0])
-        self.echoes = {"query": options.query_echo, "document": options.doc_echo}
-        self.echoed = self.echoes != {"query": None, "document": None}
-        # Before the model is copied: every replica must take packed batches, or none.
-        packs = self._takes_ids and set(self.devices) == {"cpu"} and not self.echoed
-        self.first_position = padding_free.prepare(self.model, "cpu") if packs else None
-        self.replicas = [
-            copy.deepcopy(self.model) if i else self.model for i in range(len(self.devices))
-        ]
-        self.replicas = [
-            replica.to(device, self.dtype) for replica, device in zip(self.replicas, self.devices)
-        ]
-        self.budget = options.batch_tokens or (2048 if self.devices[0] == "cpu" else 65_536)
-        self.prompts = {
-            role: models.role_prompt(self.model, role, given)
-            for role, given in (("query", options.query_prompt), ("document", options.doc_prompt))
+        self.echoes: dict[Role, str | None] = {
+            "query": options.query_echo,
+            "document": options.doc_echo,
         }
-        self.lengths = {
-            role: models.role_length(self.model, role, given)
-            for role, given in (("query", options.query_length), ("document", options.doc_length))
+        self.prompts: dict[Role, str] = {
+            "query": models.role_prompt(self.model, "query", options.query_prompt),
+            "document": models.role_prompt(self.model, "document", options.doc_prompt),
         }
-        self.temporary = default_cache_dir(options) if options.cache is None else None
+        self.lengths: dict[Role, int] = {
+            "query": models.role_length(self.model, "query", options.query_length),
+            "document": models.role_length(self.model, "document", options.doc_length),
+        }
+        self.preprocessor = Preprocessor(self.model, self.lengths, self.echoes)
+        self._check_echo()
+        # Before the model is copied: every replica takes padding-free batches, or none does.
+        self.first_position = self._prepare_padding_free()
+        self.replicas = self._replicate()
+        default_budget = CPU_BATCH_TOKENS if self.devices[0] == "cpu" else GPU_BATCH_TOKENS
+        self.batch_tokens = options.batch_tokens or default_budget
+        self.cache_folder = CacheFolder(options)
         self.caches: dict[tuple[int, str | None], VectorCache] = {}
-        if self.echoed and not self._takes_ids:
+
+    def _check_echo(self) -> None:
+        if self.echoes != NO_ECHO and not self.preprocessor.takes_token_ids:
             raise UsageError(
-                f"{options.model} prepares its own input, which cannot be said twice",
+                f"{self.options.model} prepares its own input, which cannot be repeated",
                 "leave --query-echo and --doc-echo out",
             )
-        self.seen: dict[str, int] = {"query": 0, "document": 0}
-        self.cut: dict[str, int] = {"query": 0, "document": 0}
+
+    def _prepare_padding_free(self) -> int | None:
+        """The first position of padding-free batches; None where batches are padded."""
+        on_cpu = set(self.devices) == {"cpu"}
+        if not (self.preprocessor.takes_token_ids and on_cpu and self.echoes == NO_ECHO):
+            return None
+        return padding_free.prepare(self.model, "cpu")
+
+    def _replicate(self) -> list[SentenceTransformer]:
+        """The model on each device; the first one is the model itself."""
+        copies = [copy.deepcopy(self.model) for _ in self.devices[1:]]
+        replicas = [self.model, *copies]
+        for replica, device in zip(replicas, self.devices):
+            replica.to(device, self.dtype)
+        return replicas
 
     def __enter__(self) -> Encoder:
         return self
 
-    def __exit__(self, kind: Any, failure: BaseException | None, trace: Any) -> None:
-        if (
-            failure is not None or not self.temporary
-        ):  # else the folder goes, or went with that of a reranker
-            for cache in self.caches.values():
-                cache.flush()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if failure is None:
-            for role, rows in self.cut.items():
-                if rows:
-                    share = rows / self.seen[role]
-                    self.report.note(
-                        f"{rows:,} {role} texts ({share:.1%}) cut after {self.lengths[role]} tokens"
-                    )
-            if self.temporary:
-                shutil.rmtree(self.temporary, ignore_errors=True)
+            self._report_truncation()
+        self.cache_folder.close(succeeded=failure is None)
+
+    def _report_truncation(self) -> None:
+        for role, count in self.preprocessor.counts.items():
+            if count.truncated:
+                share = count.truncated / count.texts
+                self.report.note(
+                    f"{count.truncated:,} {role} texts ({share:.1%}) "
+                    f"cut after {self.lengths[role]} tokens"
+                )
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Lineage:
         """What decides the vectors, for the lineage: no path, the same on every machine."""
-        dtype = str(self.dtype).removeprefix("torch.")
-        found = {
+        settings: Lineage = {
             "fingerprint": self.fingerprint,
             "prompts": self.prompts,
             "lengths": self.lengths,
-            "dtype": dtype,
+            "dtype": self._dtype_name,
         }
-        return found | ({"echoes": self.echoes} if self.echoed else {})
+        if self.echoes != NO_ECHO:
+            settings["echoes"] = self.echoes
+        return settings
+
+    @property
+    def _dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
 
     def encode(
         self,
@@ -122,167 +152,128 @@ class Encoder:
         role: Role,
         prompts: Sequence[str | None] | None = None,
         progress: Progress | None = None,
-    ) -> np.ndarray:
-        """Unit vectors of the texts, float32 [len(texts), dimension].
+    ) -> Vectors:
+        """Unit vectors of the texts, float32 (n, dimension).
 
         prompts: one a text (the `prompt` column); None stands for the role's own prompt.
         """
         prompted = [
-            self._prompted(text, role, prompt)
+            (self._resolve_prompt(role, prompt), text)
             for text, prompt in zip(texts, prompts or [None] * len(texts))
         ]
-        places: dict[tuple[str, str], int] = {}
-        where = [places.setdefault(pair, len(places)) for pair in prompted]
-        distinct = list(places)
+        distinct, number_of_text = deduplicate(prompted)
         vectors = np.empty((len(distinct), self.dimension), np.float32)
         for start in range(0, len(distinct), WINDOW):
             window = distinct[start : start + WINDOW]
-            for rows, values in self._window(window, role):
+            for rows, values in self._encode_window(window, role):
                 vectors[start + rows] = values
                 if progress:
                     progress.advance(len(rows))
-        # The next stage of a pipe may be waiting to reuse these, so they do not wait for the clock.
-        if len(self._cache(role).fresh) >= SHARE_ROWS:
+        # The next stage of a pipe may be waiting to reuse these, so they do not wait for the
+        # clock.
+        if self._cache(role).pending >= SHARE_ROWS:
             self._cache(role).flush()
-        return vectors if len(distinct) == len(where) else vectors[where]
+        return vectors if len(distinct) == len(texts) else vectors[number_of_text]
 
-    def _prompted(self, text: str, role: Role, prompt: str | None) -> tuple[str, str]:
-        own = self.prompts[role]
-        if prompt is not None and own and prompt != own:
+    def flush(self) -> None:
+        """Write the vectors that a kill would lose to the cache."""
+        for cache in self.caches.values():
+            cache.flush()
+
+    def _resolve_prompt(self, role: Role, prompt: str | None) -> str:
+        """The prompt of one text. Raises InputError where it contradicts the role's."""
+        role_prompt = self.prompts[role]
+        if prompt is None:
+            return role_prompt
+        if role_prompt and prompt != role_prompt:
             source = "--query-prompt" if self.options.query_prompt is not None else "the model"
             raise InputError(
-                f"the data asks for the {role} prompt {prompt[:40]!r}, {source} for {own[:40]!r}",
+                f"the data asks for the {role} prompt {prompt[:40]!r}, "
+                f"{source} for {role_prompt[:40]!r}",
                 "drop the column `prompt`, or pass the data's prompt as --query-prompt",
             )
-        return (own if prompt is None else prompt), text
+        return prompt
 
-    def _window(
-        self, window: list[tuple[str, str]], role: Role
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(rows of the window, their vectors), first the cached ones, then batch by batch."""
+    def _encode_window(
+        self, texts: list[tuple[str, str]], role: Role
+    ) -> Iterator[tuple[RowNumbers, Vectors]]:
+        """(rows of the window, their vectors): first the cached ones, then batch by batch."""
         cache = self._cache(role)
-        between = self.echoes[role]
-        hashes = [
-            text_hash(prompt + text + ("" if between is None else between + text))
-            for prompt, text in window
-        ]
-        known = {
-            row: vector
-            for row, name in enumerate(hashes)
-            if (vector := cache.get(name)) is not None
-        }
-        if known:
-            yield np.fromiter(known, int), np.stack(list(known.values()))
-        if len(known) == len(window):
+        hashes = [self._hash(prompt, text, role) for prompt, text in texts]
+        cached: dict[int, Vector] = {}
+        for row, name in enumerate(hashes):
+            vector = cache.get(name)
+            if vector is not None:
+                cached[row] = vector
+        if cached:
+            yield np.fromiter(cached, np.int64), np.stack(list(cached.values()))
+        if len(cached) == len(texts):
             return
-        inputs = self._tokenize(window, role)
-        batches = [[row for row in batch if row not in known] for batch in self._plan(inputs)]
-        for rows, vectors in self._forward_all(
-            [batch for batch in batches if batch], window, inputs
-        ):
+        window = TokenizedTexts(texts, self.preprocessor.tokenize(texts, role))
+        # Batches are planned over all texts of the window: without the cached ones they would
+        # differ from those of a run that was not killed.
+        lengths = [len(token_row["input_ids"]) for token_row in window.inputs]
+        planned = batches_by_length(lengths, self.batch_tokens)
+        remaining = [[row for row in batch if row not in cached] for batch in planned]
+        batches = [batch for batch in remaining if batch]
+        for rows, vectors in self._forward_all(batches, window):
             cache.put([hashes[row] for row in rows], vectors)
             yield np.array(rows), vectors
 
+    def _hash(self, prompt: str, text: str, role: Role) -> str:
+        """The cache key of a text: of all that the model reads."""
+        separator = self.echoes[role]
+        repeated = "" if separator is None else separator + text
+        return text_hash(prompt + text + repeated)
+
     def _cache(self, role: Role) -> VectorCache:
-        length, between = self.lengths[role], self.echoes[role]
-        if (length, between) not in self.caches:
-            dtype = str(self.dtype).removeprefix("torch.")
-            key = f"{self.fingerprint[:16]}-{length}-{dtype}" + ("-half" if self.half_cache else "")
-            settings = {
-                "fingerprint": self.fingerprint,
-                "length": length,
-                "dtype": dtype,
-                "normalised": True,
-            }
-            if between is not None:
-                key, settings = (
-                    f"{key}-echo-{text_hash(between)[:16]}",
-                    settings | {"echo": between},
-                )
-            self.caches[length, between] = VectorCache(
-                self.options.cache or self.temporary, key, settings, half=self.half_cache
-            )
-        return self.caches[length, between]
+        length = self.lengths[role]
+        separator = self.echoes[role]
+        if (length, separator) not in self.caches:
+            self.caches[length, separator] = self._open_cache(length, separator)
+        return self.caches[length, separator]
 
-    def _tokenize(self, window: list[tuple[str, str]], role: Role) -> list[dict[str, list[int]]]:
-        """Token ids of each text, cut to the role's length; empty for models without a tokenizer of ids."""
-        if not self._takes_ids:
-            return [{"input_ids": [0] * (1 + len(text) // 4)} for _, text in window]
-        if (between := self.echoes[role]) is not None:
-            rows, cut = echo.rows(self.model[0].tokenizer, window, between, self.lengths[role])
-            self.seen[role] += len(window)
-            self.cut[role] += cut
-            return rows
-        encoded = self.model[0].tokenizer(
-            [prompt + text for prompt, text in window],
-            truncation="longest_first",
-            max_length=self.lengths[role],
-        )
-        self.seen[role] += len(window)
-        if encoded.is_fast:
-            self.cut[role] += sum(bool(encoding.overflowing) for encoding in encoded.encodings)
-        return [dict(zip(encoded, values)) for values in zip(*encoded.values())]
-
-    @property
-    def _takes_ids(self) -> bool:
-        """A plain transformer over token ids whose pooling counts the prompt. Any other chain of modules
-        (static embeddings, routers, chat templates, prompts left out of pooling) prepares its own input."""
-        first = self.model[0]
-        is_plain = (
-            type(first).__name__ == "Transformer"
-            and set(first.modality_config) == {"text"}
-            and hasattr(first.tokenizer, "pad")
-        )
-        return is_plain and all(getattr(module, "include_prompt", True) for module in self.model)
-
-    def _plan(self, inputs: list[dict[str, list[int]]]) -> list[list[int]]:
-        """Rows by falling length, cut where the padded batch would pass the token budget."""
-        lengths = [len(row["input_ids"]) for row in inputs]
-        batches: list[list[int]] = []
-        for row in sorted(range(len(inputs)), key=lambda row: (-lengths[row], row)):
-            if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > self.budget:
-                batches.append([])
-            batches[-1].append(row)
-        return batches
+    def _open_cache(self, length: int, separator: str | None) -> VectorCache:
+        key = f"{self.fingerprint[:16]}-{length}-{self._dtype_name}"
+        settings: Lineage = {
+            "fingerprint": self.fingerprint,
+            "length": length,
+            "dtype": self._dtype_name,
+            "normalised": True,
+        }
+        if self.half_cache:
+            key += "-half"
+        if separator is not None:
+            key += f"-echo-{text_hash(separator)[:16]}"
+            settings["echo"] = separator
+        return self.cache_folder.open(key, settings, half=self.half_cache)
 
     def _forward_all(
-        self, batches: list[list[int]], window: list, inputs: list
-    ) -> Iterator[tuple[list[int], np.ndarray]]:
-        if len(self.devices) == 1:
-            yield from ((batch, self._forward(0, batch, window, inputs)) for batch in batches)
+        self, batches: list[list[int]], window: TokenizedTexts
+    ) -> Iterator[tuple[list[int], Vectors]]:
+        """(rows, vectors) of each batch, in order; as many at a time as there are devices."""
+        devices = len(self.devices)
+        if devices == 1:
+            for batch in batches:
+                yield batch, self._forward(0, batch, window)
             return
-        with ThreadPoolExecutor(
-            len(self.devices)
-        ) as pool:  # kernels run without the interpreter lock
-            for start in range(0, len(batches), len(self.devices)):
-                group = batches[start : start + len(self.devices)]
-                yield from zip(
-                    group,
-                    pool.map(
-                        lambda device, batch: self._forward(device, batch, window, inputs),
-                        range(len(group)),
-                        group,
-                    ),
-                )
+
+        def forward(device: int, batch: list[int]) -> Vectors:
+            return self._forward(device, batch, window)
+
+        with ThreadPoolExecutor(devices) as pool:  # kernels run without the interpreter lock
+            for start in range(0, len(batches), devices):
+                group = batches[start : start + devices]
+                yield from zip(group, pool.map(forward, range(len(group)), group))
 
     @torch.inference_mode()
-    def _forward(self, device: int, rows: list[int], window: list, inputs: list) -> np.ndarray:
-        """Unit vectors of one batch [len(rows), D]; out of memory halves the batch and goes on."""
-        replica = self.replicas[device]
+    def _forward(self, device: int, rows: list[int], window: TokenizedTexts) -> Vectors:
+        """Unit vectors (rows, D) of one batch; out of memory halves the batch and continues.
+
+        device: its number in `devices`.
+        """
         try:
-            features = self._features(
-                replica, [window[row] for row in rows], [inputs[row] for row in rows]
-            )
-            features = {
-                name: value.to(self.devices[device]) if isinstance(value, torch.Tensor) else value
-                for name, value in features.items()
-            }
-            made = (
-                echo.embed(replica, features)
-                if "pooled" in features
-                else replica(features)["sentence_embedding"]
-            )
-            vectors = made[: len(rows)].float()  # (rows, D), without the filler of packed batches
+            embeddings = self._embed(device, rows, window)
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise InputError(
@@ -290,34 +281,35 @@ class Encoder:
                     "cut it with --doc-length, or use a larger device",
                 ) from None
             torch.cuda.empty_cache()
-            self.budget = max(self.budget // 2, 1)
+            self.batch_tokens = max(self.batch_tokens // 2, 1)
             half = len(rows) // 2
-            parts = [
-                self._forward(device, part, window, inputs) for part in (rows[:half], rows[half:])
-            ]
-            return np.concatenate(parts)
-        vectors = torch.nn.functional.normalize(vectors, dim=1)
-        if not torch.isfinite(vectors).all():
-            bad = int(torch.nonzero(~torch.isfinite(vectors).all(1))[0])
+            first = self._forward(device, rows[:half], window)
+            second = self._forward(device, rows[half:], window)
+            return np.concatenate([first, second])
+        vectors = torch.nn.functional.normalize(embeddings, dim=1)
+        is_finite = torch.isfinite(vectors).all(dim=1)
+        if not is_finite.all():
+            worst = int(torch.nonzero(~is_finite)[0])
+            _, text = window.texts[rows[worst]]
             raise InputError(
-                f"the model gives no finite vector for {window[rows[bad]][1][:60]!r}",
+                f"the model gives no finite vector for {text[:60]!r}",
                 "try --dtype float32",
             )
         return vectors.cpu().numpy()
 
-    def _features(
-        self, replica: Any, texts: list[tuple[str, str]], inputs: list[dict[str, list[int]]]
-    ) -> dict[str, Any]:
+    def _embed(self, device: int, rows: list[int], window: TokenizedTexts) -> torch.Tensor:
+        """Sentence embeddings (rows, D) in float32, not yet of unit length."""
+        replica = self.replicas[device]
         if self.first_position is not None:
-            return padding_free.features(inputs, self.first_position)
-        if "second" in inputs[0]:
-            return echo.features(self.model[0].tokenizer, inputs, PAD_TO)
-        if self._takes_ids:
-            padded = self.model[0].tokenizer.pad(
-                inputs, padding=True, pad_to_multiple_of=PAD_TO, return_tensors="pt"
-            )
-            return {**padded, "modality": "text"}
-        prompt = texts[0][0]
-        if any(other != prompt for other, _ in texts):
-            return replica.preprocess([own + text for own, text in texts])
-        return replica.preprocess([text for _, text in texts], prompt=prompt or None)
+            batch = padding_free.collate(window.take(rows).inputs, self.first_position)
+        else:
+            batch = self.preprocessor.collate(window.take(rows), replica)
+        features = {
+            name: value.to(self.devices[device]) if isinstance(value, torch.Tensor) else value
+            for name, value in batch.items()
+        }
+        if echo.POOLING_MASK in features:
+            embeddings = echo.embed(replica, features)
+        else:
+            embeddings = replica(features)["sentence_embedding"]
+        return embeddings[: len(rows)].float()  # without the filler of padding-free batches

@@ -1,4 +1,4 @@
-"""Many vectors without holding them: rows in a nameless temporary file, mapped into memory."""
+"""Vectors beyond memory: rows in a nameless temporary file, mapped, and products over them."""
 
 from __future__ import annotations
 
@@ -7,50 +7,64 @@ import tempfile
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-CHUNK_BYTES = 16 << 20  # gathered at a time by `pairwise_dot`
+Vectors = npt.NDArray[np.float32]  # (n, D)
+RowNumbers = npt.NDArray[np.integer[Any]]
+
+CHUNK_BYTES = 16 << 20  # gathered at a time by `pairwise_dot` and `block_dot`
+FLOAT_BYTES = 4
 
 
-def allocate(rows: int, dimension: int) -> np.ndarray:
-    """Space for float32 [rows, dimension] on disk, gone with the array. The system keeps in memory what it can spare."""
+def allocate(rows: int, dimension: int) -> Vectors:
+    """Zeros (rows, dimension) in a nameless file, which is freed with the array."""
     if not rows * dimension:
         return np.zeros((rows, dimension), np.float32)
     with tempfile.TemporaryFile(prefix="fletching-") as file:
-        file.truncate(rows * dimension * 4)
-        return np.asarray(np.memmap(file, np.float32, "r+", shape=(rows, dimension)))
+        file.truncate(rows * dimension * FLOAT_BYTES)
+        mapped = np.memmap(file, np.float32, "r+", shape=(rows, dimension))
+    return np.asarray(mapped)
 
 
-def release_pages(vectors: np.ndarray) -> None:
-    """Take the pages of `allocate` (or of a slice of it) out of this process; they come back from the file when touched."""
-    held: Any = vectors
-    while isinstance(held, np.ndarray):
-        held = held.base
-    if isinstance(held, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        held.madvise(mmap.MADV_DONTNEED)
+def release_pages(vectors: Vectors) -> None:
+    """Drop the pages of an `allocate`d array, or of a slice of one, from this process's memory.
+
+    They come back from the file when they are touched.
+    """
+    buffer: Any = vectors
+    while isinstance(buffer, np.ndarray):
+        buffer = buffer.base
+    if isinstance(buffer, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        buffer.madvise(mmap.MADV_DONTNEED)
 
 
 def pairwise_dot(
-    left: np.ndarray, left_rows: np.ndarray, right: np.ndarray, right_rows: np.ndarray
-) -> np.ndarray:
-    """left[left_rows[i]] · right[right_rows[i]] for each i, float32 [n].
+    left: Vectors, left_rows: RowNumbers, right: Vectors, right_rows: RowNumbers
+) -> Vectors:
+    """left[left_rows[i]] · right[right_rows[i]] for each i, float32 (n,).
 
-    Each product is summed in one order whatever stands beside it, so the result does not depend on blocks,
-    which that of a matrix product does in its last bits.
+    Each product is summed in one fixed order, so the result does not depend on how the rows are
+    blocked; that of a matrix product does, in its last bits.
     """
-    result = np.empty(len(left_rows), np.float32)
-    step = max(CHUNK_BYTES // (4 * left.shape[1] or 1), 1)
-    for start in range(0, len(result), step):
-        part = slice(start, start + step)
-        np.einsum("nd,nd->n", left[left_rows[part]], right[right_rows[part]], out=result[part])
-    return result
+    products = np.empty(len(left_rows), np.float32)
+    step = max(CHUNK_BYTES // (FLOAT_BYTES * left.shape[1] or 1), 1)
+    for start in range(0, len(products), step):
+        chunk = slice(start, start + step)
+        left_vectors = left[left_rows[chunk]]
+        right_vectors = right[right_rows[chunk]]
+        np.einsum("nd,nd->n", left_vectors, right_vectors, out=products[chunk])
+    return products
 
 
-def block_dot(left: np.ndarray, right: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """left[w] · right[numbers[w, k]], float32 like numbers (w, k), as exact as `pairwise_dot`; -inf where a number is negative."""
-    result = np.empty(numbers.shape, np.float32)
-    step = max(CHUNK_BYTES // (4 * left.shape[1] * numbers.shape[1] or 1), 1)
+def block_dot(left: Vectors, right: Vectors, numbers: RowNumbers) -> Vectors:
+    """left[w] · right[numbers[w, k]], float32 (w, k), as exact as `pairwise_dot`.
+
+    numbers: rows of `right`, (w, k); where one is negative the product is -inf.
+    """
+    products = np.empty(numbers.shape, np.float32)
+    step = max(CHUNK_BYTES // (FLOAT_BYTES * left.shape[1] * numbers.shape[1] or 1), 1)
     for start in range(0, len(numbers), step):
-        part = slice(start, start + step)
-        np.einsum("wd,wkd->wk", left[part], right[numbers[part]], out=result[part])
-    result[numbers < 0] = -np.inf
-    return result
+        chunk = slice(start, start + step)
+        np.einsum("wd,wkd->wk", left[chunk], right[numbers[chunk]], out=products[chunk])
+    products[numbers < 0] = -np.inf
+    return products

@@ -6,50 +6,87 @@ import json
 import logging
 import os
 import warnings
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 import xxhash
 
 from fletching.errors import InputError, UsageError
 
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+    from tokenizers import Tokenizer
+    from transformers import PretrainedConfig
+    from transformers.utils.quantization_config import QuantizationConfigMixin
 
-def load(name: str, *, trust_remote_code: bool = False, quantization: Any = None) -> Any:
-    """The SentenceTransformer of a folder or hub name, on the CPU, in its stored number type.
+# Keys of a transformers config that change no vector.
+NEUTRAL_CONFIG_KEYS = (
+    "_name_or_path",
+    "name_or_path",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "use_cache",
+)
+# RoBERTa's family counts positions from the padding id on.
+POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
+UNLIMITED = 1 << 20  # tokens, where a model names no limit
 
-    Safetensors only, no remote code unless asked for. quantization: transformers' config of one. Raises InputError where it cannot be had.
+
+def load(
+    name: str,
+    *,
+    trust_remote_code: bool = False,
+    quantization: QuantizationConfigMixin | None = None,
+) -> SentenceTransformer:
+    """The model of a folder or hub name, on the CPU, in its stored dtype.
+
+    Safetensors only, and no remote code unless it is trusted. Raises InputError where it cannot
+    be loaded.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    import transformers
     from sentence_transformers import SentenceTransformer
 
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
-    if not os.path.isdir(name) and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+    _silence_loading()
+    is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if is_path and not os.path.isdir(name):
         raise InputError(f"--model {name} is no folder", "check the path")
-    settings = {"use_safetensors": True, "dtype": "auto"} | (
-        {"quantization_config": quantization} if quantization else {}
-    )
+    model_kwargs: dict[str, Any] = {"use_safetensors": True, "dtype": "auto"}
+    if quantization is not None:
+        model_kwargs["quantization_config"] = quantization
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = SentenceTransformer(
-                name, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=settings
+                name, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=model_kwargs
             )
-    except (
-        Exception
-    ) as error:  # the hub, transformers and sentence-transformers each raise their own
+    # The hub, transformers and sentence-transformers each raise their own exceptions.
+    except Exception as error:
         raise load_error(name, error) from error
     return model.eval()
 
 
+def _silence_loading() -> None:
+    """No progress bars, and no warnings that a user cannot act on."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message; its type where there is none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def load_error(name: str, error: Exception) -> InputError:
-    """What loading raised, in our words."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """What loading raised, with a fix."""
+    reason = first_line(error)
     if "contains custom code" in reason:
         return InputError(
-            f"--model {name} brings Python of its own",
+            f"--model {name} brings its own Python code",
             "read it, then pass --trust-remote-code to run it",
         )
     fix = (
@@ -60,104 +97,115 @@ def load_error(name: str, error: Exception) -> InputError:
     return InputError(f"--model {name} cannot be loaded: {reason}", fix)
 
 
-def fingerprint(model: Any) -> str:
-    """xxh3-128 of everything that decides a vector but the prompt, the length and the number type:
-    weights, architecture, tokenizer and the chain of modules."""
-    modules = [repr(getattr(module, "get_config_dict", dict)()) for module in model]
-    config = getattr(getattr(model[0], "model", None), "config", None)
-    backend = getattr(getattr(model[0], "tokenizer", None), "backend_tokenizer", None)
-    return hash_model(model.state_dict(), modules, config, backend)
+def fingerprint(model: SentenceTransformer | CrossEncoder) -> str:
+    """xxh3-128 of everything that decides a vector except prompt, length and dtype.
+
+    That is: weights, architecture, tokenizer and the chain of modules.
+    """
+    transformer: Any = model[0]
+    tokenizer = getattr(transformer, "tokenizer", None)
+    return hash_model(
+        model.state_dict(),
+        [repr(getattr(module, "get_config_dict", dict)()) for module in model],
+        config=getattr(getattr(transformer, "model", None), "config", None),
+        tokenizer=getattr(tokenizer, "backend_tokenizer", None),
+    )
 
 
 def hash_model(
-    weights: dict[str, torch.Tensor], modules: list[str], config: Any, tokenizer: Any
+    weights: Mapping[str, torch.Tensor],
+    modules: Sequence[str],
+    config: PretrainedConfig | None,
+    tokenizer: Tokenizer | None,
 ) -> str:
-    """xxh3-128 of weights, modules, the configuration of transformers and the fast tokenizer behind one of its."""
-    whole = xxhash.xxh3_128()
+    """xxh3-128 of weights, module descriptions, config and the fast tokenizer's backend."""
+    digest = xxhash.xxh3_128()
     for name, tensor in sorted(weights.items()):
-        whole.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        whole.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
     for module in modules:
-        whole.update(module.encode())
+        digest.update(module.encode())
     if config is not None:
-        content = {key: value for key, value in config.to_dict().items() if key not in _NEUTRAL}
-        whole.update(json.dumps(content, sort_keys=True, default=str).encode())
+        content = config.to_dict()
+        for key in NEUTRAL_CONFIG_KEYS:
+            content.pop(key, None)
+        digest.update(json.dumps(content, sort_keys=True, default=str).encode())
     if tokenizer is not None:
-        content = json.loads(tokenizer.to_str()) | {
-            "padding": None,
-            "truncation": None,
-        }  # which encoding calls change
-        whole.update(json.dumps(content, sort_keys=True).encode())
-    return whole.hexdigest()
+        content = json.loads(tokenizer.to_str())
+        content |= {"padding": None, "truncation": None}  # encoding calls change these
+        digest.update(json.dumps(content, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
-_NEUTRAL = (
-    "_name_or_path",
-    "name_or_path",
-    "transformers_version",
-    "dtype",
-    "torch_dtype",
-    "use_cache",
-)
+def resolve_dtype(name: str, device: str) -> torch.dtype:
+    """The torch dtype of --dtype.
 
-
-def resolve_dtype(wanted: str, device: str) -> torch.dtype:
-    """`auto`: bfloat16 where the hardware multiplies it faster, else float32."""
-    if wanted != "auto":
-        return getattr(torch, wanted)
+    `auto` is bfloat16 where the hardware multiplies it faster, else float32.
+    """
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    fast = device == "cpu" and torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
+    multiplies_bfloat16 = device == "cpu" and torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if multiplies_bfloat16 else torch.float32
 
 
-def resolve_devices(wanted: str | None) -> list[str]:
-    """`cuda:0,cuda:1` as given; else every GPU, else Apple's, else the CPU."""
-    if wanted:
-        names = [name.strip() for name in wanted.split(",")]
-        for name in names:
-            try:
-                torch.zeros(1, device=name)
-            except (RuntimeError, AssertionError) as error:
-                raise UsageError(
-                    f"--device {name} cannot be used: {str(error).splitlines()[0]}",
-                    "leave --device out",
-                ) from None
-        return names
+def resolve_devices(names: str | None) -> list[str]:
+    """The devices of --device (`cuda:0,cuda:1`); None: every GPU, else Apple's, else the CPU.
+
+    Raises UsageError where one cannot be used.
+    """
+    if names:
+        devices = [name.strip() for name in names.split(",")]
+        for device in devices:
+            _check_device(device)
+        return devices
     if torch.cuda.is_available():
-        return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     return ["mps"] if torch.backends.mps.is_available() else ["cpu"]
 
 
-def role_prompt(model: Any, role: str, given: str | None) -> str:
-    """The prompt of "query" or "document": the option's, else the one saved in the model."""
-    if given is not None:
-        return given
-    prompts = model.prompts or {}
-    names = ("query",) if role == "query" else ("document", "passage", "corpus")
-    named = next((prompts[name] for name in names if prompts.get(name)), None)
-    default = prompts.get(model.default_prompt_name) if model.default_prompt_name else None
-    return named or default or ""
-
-
-def role_length(model: Any, role: str, given: int | None) -> int:
-    """Tokens a text may have: the option's, else the model's own limit."""
-    limit = _position_limit(model)
-    if given is not None and given > limit:
-        option = "--query-length" if role == "query" else "--doc-length"
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
         raise UsageError(
-            f"{option} {given} is above the {limit} positions of the model", f"pass at most {limit}"
+            f"--device {device} cannot be used: {str(error).splitlines()[0]}",
+            "leave --device out",
+        ) from None
+
+
+def role_prompt(model: SentenceTransformer, role: str, option: str | None) -> str:
+    """The prompt of a role: the option's, else the one saved in the model, else none."""
+    if option is not None:
+        return option
+    saved = model.prompts or {}
+    names = ("query",) if role == "query" else ("document", "passage", "corpus")
+    for name in names:
+        if saved.get(name):
+            return str(saved[name])
+    default = saved.get(model.default_prompt_name) if model.default_prompt_name else None
+    return str(default or "")
+
+
+def role_length(model: SentenceTransformer, role: str, option: int | None) -> int:
+    """The largest number of tokens of a text: the option's, else the model's own limit.
+
+    Raises UsageError where the model has fewer positions.
+    """
+    limit = _position_limit(model)
+    if option is not None and option > limit:
+        flag = "--query-length" if role == "query" else "--doc-length"
+        raise UsageError(
+            f"{flag} {option} is above the {limit} positions of the model", f"pass at most {limit}"
         )
-    return given or min(model.max_seq_length or limit, limit)
+    return option or min(model.max_seq_length or limit, limit)
 
 
-def _position_limit(model: Any) -> int:
+def _position_limit(model: SentenceTransformer) -> int:
     config: Any = getattr(getattr(model[0], "model", None), "config", None)
-    limit = getattr(config, "max_position_embeddings", None) or 1 << 20
-    # RoBERTa counts positions from the padding id on.
-    offset = (
-        (config.pad_token_id + 1)
-        if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "mpnet")
-        else 0
-    )
-    return limit - offset
+    positions: int = getattr(config, "max_position_embeddings", None) or UNLIMITED
+    if getattr(config, "model_type", "") in POSITIONS_AFTER_PADDING:
+        positions -= config.pad_token_id + 1
+    return positions

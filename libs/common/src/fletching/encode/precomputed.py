@@ -1,23 +1,32 @@
-"""Vectors that the user brings, in place of a model: `vectors` files joined by text hash."""
+"""Vectors computed before, in place of a model: `vectors` files joined by text hash."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from types import TracebackType
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from fletching import schema
 from fletching.encode import memmap_buffer
+from fletching.encode.memmap_buffer import Vectors
 from fletching.errors import InputError
 from fletching.io import Reader
+from fletching.protocols import Lineage, Role
 from fletching.report import Progress, Report
+from fletching.table.key_set import find_sorted
 from fletching.text import text_hash
+
+HASH = np.dtype([("high", np.uint64), ("low", np.uint64)])  # 128 bits
+Hashes = npt.NDArray[np.void]
 
 
 class PrecomputedEmbeddings:
-    """Stands where an Encoder stands. On disk: 4 bytes a value; in memory: 150 bytes a text.
+    """A `TextEncoder` that looks vectors up.
+
+    On disk: 4 bytes a value. In memory: 150 bytes a text.
 
     Raises InputError for a text whose vector is missing, and for files of different dimensions.
     """
@@ -31,77 +40,97 @@ class PrecomputedEmbeddings:
     ) -> None:
         reader = Reader(report, files, "vectors", count=False)
         self.files = ", ".join(source.where for source in reader.sources)
-        self.prompts = {"query": query_prompt or "", "document": doc_prompt or ""}
+        self.prompts: dict[Role, str] = {
+            "query": query_prompt or "",
+            "document": doc_prompt or "",
+        }
         self.devices = ["cpu"]
-        parts: list[np.ndarray] = []
-        hashes: list[np.ndarray] = []
+        self.blocks: list[Vectors] = []  # one for each batch of the files
+        hashes: list[Hashes] = []
         for batch in reader:
-            values = schema.column(batch, "vector", pa.null())
-            parts.append(memmap_buffer.allocate(len(values), values.type.list_size))
-            vectors = (
-                values.flatten()
-                .to_numpy(zero_copy_only=False)
-                .reshape(parts[-1].shape)
-                .astype(np.float32)
-            )
-            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-            np.divide(vectors, lengths, out=parts[-1], where=lengths > 0)
-            hashes.append(_packed(batch["text_hash"].to_pylist()))
-            memmap_buffer.release_pages(parts[-1])
-        if not parts:
+            self.blocks.append(_normalise(schema.column(batch, "vector", pa.null())))
+            hashes.append(_parse_hashes(batch["text_hash"].to_pylist()))
+            memmap_buffer.release_pages(self.blocks[-1])
+        if not self.blocks:
             raise InputError(f"{self.files} holds no vectors", "name a file with rows")
-        self.dimension = parts[0].shape[1]
-        self.parts, self.starts = parts, np.cumsum([0, *map(len, parts)])
-        every = np.concatenate(hashes)
-        self.order = np.argsort(
-            every["high"], kind="stable"
-        )  # 64 bits tell a billion texts apart; all 128 are compared
-        self.hashes, self.high = every[self.order], np.ascontiguousarray(every["high"][self.order])
+        self.dimension: int = self.blocks[0].shape[1]
+        sizes = [len(block) for block in self.blocks]
+        self.block_of_row = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+        self.row_in_block = np.concatenate([np.arange(size) for size in sizes])
+        self.hashes = np.concatenate(hashes)
+        # 64 bits tell a billion texts apart; all 128 are compared after the look-up.
+        self.keys, self.row_of_key = np.unique(self.hashes["high"], return_index=True)
 
     def __enter__(self) -> PrecomputedEmbeddings:
         return self
 
-    def __exit__(self, *failure: object) -> None:
-        self.parts.clear()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.blocks.clear()
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Lineage:
+        """What decides the vectors, for the lineage: the files are its inputs."""
         return {"vectors": "given", "prompts": self.prompts}
 
     def encode(
         self,
         texts: Sequence[str],
-        role: str,
+        role: Role,
         prompts: Sequence[str | None] | None = None,
         progress: Progress | None = None,
-    ) -> np.ndarray:
-        """Unit vectors of the texts, float32 [len(texts), dimension], as Encoder.encode gives them."""
+    ) -> Vectors:
+        """Unit vectors of the texts, float32 (n, dimension), as Encoder.encode gives them."""
         prompted = [
             (self.prompts[role] if prompt is None else prompt) + text
             for text, prompt in zip(texts, prompts or [None] * len(texts))
         ]
-        asked = _packed([text_hash(text) for text in prompted])
-        places = np.minimum(np.searchsorted(self.high, asked["high"]), len(self.high) - 1)
-        missing = np.flatnonzero(self.hashes[places] != asked)
-        if len(missing):
-            raise InputError(
-                f"{self.files} has no vector for the {role} {prompted[missing[0]][:60]!r}",
-                "add it (text_hash of prompt + text), or encode with --model alone",
-            )
-        rows = self.order[places]
-        result = np.empty((len(texts), self.dimension), np.float32)
-        part = np.searchsorted(self.starts, rows, "right") - 1
-        for number in np.unique(part):
-            mine = part == number
-            result[mine] = self.parts[number][rows[mine] - self.starts[number]]
-            memmap_buffer.release_pages(self.parts[number])
+        vectors = self._gather(self._find_rows(prompted, role))
         if progress:
             progress.advance(len(texts))
-        return result
+        return vectors
+
+    def _find_rows(self, prompted: list[str], role: Role) -> npt.NDArray[np.int64]:
+        """The row of each text (n,). Raises InputError where there is none."""
+        wanted = _parse_hashes([text_hash(text) for text in prompted])
+        positions = find_sorted(self.keys, wanted["high"])
+        rows = self.row_of_key[positions]
+        is_missing = (positions < 0) | (self.hashes[rows] != wanted)
+        if is_missing.any():
+            text = prompted[int(is_missing.argmax())]
+            raise InputError(
+                f"{self.files} has no vector for the {role} {text[:60]!r}",
+                "add it (text_hash of prompt + text), or encode with --model alone",
+            )
+        return rows
+
+    def _gather(self, rows: npt.NDArray[np.int64]) -> Vectors:
+        """The vectors of these rows, (n, D)."""
+        vectors = np.empty((len(rows), self.dimension), np.float32)
+        blocks = self.block_of_row[rows]
+        for number in np.unique(blocks):
+            in_block = blocks == number
+            block = self.blocks[number]
+            vectors[in_block] = block[self.row_in_block[rows[in_block]]]
+            memmap_buffer.release_pages(block)
+        return vectors
 
 
-def _packed(hashes: Sequence[str]) -> np.ndarray:
-    """Hex hashes as two numbers each."""
-    return np.frombuffer(bytes.fromhex("".join(hashes)), ">u8,>u8").astype(
-        [("high", np.uint64), ("low", np.uint64)]
-    )
+def _normalise(column: pa.FixedSizeListArray) -> Vectors:
+    """The vectors of a column on disk, of unit length; a zero vector stays zero."""
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    vectors = flat.reshape(len(column), column.type.list_size).astype(np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units = memmap_buffer.allocate(*vectors.shape)
+    np.divide(vectors, lengths, out=units, where=lengths > 0)
+    return units
+
+
+def _parse_hashes(hashes: Sequence[str]) -> Hashes:
+    """Hex hashes as two 64-bit numbers each, (n,)."""
+    content = bytes.fromhex("".join(hashes))
+    return np.frombuffer(content, ">u8,>u8").astype(HASH)

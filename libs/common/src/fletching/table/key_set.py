@@ -80,7 +80,7 @@ def contains_sorted(sorted_keys: Keys, keys: Keys) -> npt.NDArray[np.bool_]:
 
 
 def find_sorted(sorted_keys: Keys, keys: Keys) -> npt.NDArray[np.int64]:
-    """The position of each key (any shape) in `sorted_keys`, which are distinct; -1 where it is missing.
+    """The position of each key (any shape) in the distinct `sorted_keys`; -1 where it is missing.
 
     >>> find_sorted(np.array([2, 5, 9], np.uint64), np.array([9, 3, 2], np.uint64)).tolist()
     [2, -1, 0]
