@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from fletching.errors import InputError
 from fletching.report import Report
-from mteb_eval.data import collection
+from mteb_eval.data.examples_collection import read_examples
 
 
 def build(write, path, rows, **options):
-    return collection.from_examples(Report("test", quiet=True), "t", [write(path, rows)], **options)
+    return read_examples(Report("test", quiet=True), "t", [write(path, rows)], **options)
 
 
-def by_text(found):
+def by_text(collection):
     """The judgements as {query text: texts of its documents}."""
     return {
-        found.queries[query]: {found.documents[document] for document in grades}
-        for query, grades in found.relevant.items()
+        collection.queries[query]: {collection.documents[document] for document in grades}
+        for query, grades in collection.relevant.items()
     }
 
 
@@ -36,12 +36,14 @@ rows = st.lists(
 )
 @given(rows=rows)
 def test_every_positive_of_every_row_is_judged_once_and_nothing_else_is(rows, write, tmp_path):
-    found = build(write, tmp_path / "t.jsonl", rows)
+    collection = build(write, tmp_path / "t.jsonl", rows)
     expected: dict[str, set[str]] = {}
     for row in rows:
         expected.setdefault(row["query"], set()).update(row["pos"])
-    assert by_text(found) == expected
-    assert sorted(found.documents.values()) == sorted({text for row in rows for text in row["pos"]})
+    assert by_text(collection) == expected
+    assert sorted(collection.documents.values()) == sorted(
+        {text for row in rows for text in row["pos"]}
+    )
 
 
 @settings(
@@ -63,8 +65,8 @@ def test_the_digest_sees_every_change(write, tmp_path):
         [one[0] | {"prompt": "p"}, one[1]],
     ]
     digests = [
-        build(write, tmp_path / f"{place}.jsonl", rows).digest()
-        for place, rows in enumerate(variants)
+        build(write, tmp_path / f"{number}.jsonl", rows).digest()
+        for number, rows in enumerate(variants)
     ]
     digests.append(build(write, tmp_path / "r.jsonl", one, reverse=True).digest())
     assert len(set(digests)) == len(digests)
@@ -79,9 +81,9 @@ def test_ids_of_the_data_join_rows_and_corpus(write, tmp_path):
         {"query": "q", "pos": ["part of it"], "pos_ids": ["d1"], "neg": ["n"], "neg_ids": ["d9"]},
         {"query": "r", "pos": ["more"]},
     ]
-    found = build(write, tmp_path / "t.jsonl", rows, corpus=[corpus], with_negatives=True)
-    assert found.documents == {"d1": "T whole", "d2": "more", "d9": "n"}
-    assert by_text(found) == {"q": {"T whole"}, "r": {"more"}}
+    collection = build(write, tmp_path / "t.jsonl", rows, corpus=[corpus], with_negatives=True)
+    assert collection.documents == {"d1": "T whole", "d2": "more", "d9": "n"}
+    assert by_text(collection) == {"q": {"T whole"}, "r": {"more"}}
 
 
 def test_a_query_among_the_documents_is_not_counted_as_finding_itself(
@@ -95,13 +97,13 @@ def test_a_query_among_the_documents_is_not_counted_as_finding_itself(
     ]
     ran = evaluate(f"m={model}", "--examples", write("t.jsonl", both), "-o", "out.jsonl")
     assert ran.rc == 0, ran.err
-    assert "24 queries stand among the documents" in ran.err
+    assert "24 queries are documents too" in ran.err
     from sentence_transformers import SentenceTransformer
 
     plain = SentenceTransformer(model, device="cpu")
     vectors = plain.encode([row["query"] for row in both])
     scores = vectors @ vectors.T
-    answer = [place ^ 1 for place in range(len(both))]
+    answer = [number ^ 1 for number in range(len(both))]
     ranks = [
         1 + sum(scores[q, d] > scores[q, answer[q]] for d in range(len(both)) if d != q)
         for q in range(len(both))

@@ -165,10 +165,10 @@ def test_measures_follow_their_schema_and_say_how_each_figure_was_made(
     for row in rows:
         assert row["low"] <= row["value"] <= row["high"]
         assert row["count"] == 12
-        made = json.loads(row["settings"])
-        assert made["lengths"] == {"query": 64, "document": 16}
-        assert made["dtype"] == "float32"
-        assert made["prompts_used"] == {"document": "", "query": ""}
+        settings = json.loads(row["settings"])
+        assert settings["lengths"] == {"query": 64, "document": 16}
+        assert settings["dtype"] == "float32"
+        assert settings["prompts_used"] == {"document": "", "query": ""}
     assert len({json.loads(row["settings"])["fingerprint"] for row in rows}) == 2
     assert str(Path.cwd()) not in str(pq.read_schema("out.parquet").metadata)
 
@@ -203,8 +203,8 @@ def test_several_sets_are_told_apart_and_equal_queries_are_merged(
 
 def test_corpus_and_negatives_make_the_task_harder(model, evaluate, examples, write):
     documents = [
-        {"id": f"x{place}", "title": "More", "text": f"Something else, number {place}."}
-        for place in range(5)
+        {"id": f"x{number}", "title": "More", "text": f"Something else, number {number}."}
+        for number in range(5)
     ]
     with_negatives = [row | {"neg": ["Nothing of that.", row["pos"][0]]} for row in examples]
     path, corpus = write("t.jsonl", with_negatives), write("corpus.jsonl", documents)
@@ -248,11 +248,11 @@ def test_prompts_of_the_model_are_used_and_those_of_the_data_must_agree(
     prompted.save(str(tmp_path / "prompted"), create_model_card=False)
     path = write("t.jsonl", examples)
     assert evaluate(f"m={model}", "p=prompted", "--examples", path, "-o", "out.jsonl").rc == 0
-    made = {
+    settings = {
         run: json.loads(row["settings"])["prompts_used"]
         for (run, _, _), row in measures("out.jsonl").items()
     }
-    assert made == {
+    assert settings == {
         "m": {"document": "", "query": ""},
         "p": {"document": "text: ", "query": "search: "},
     }
@@ -276,9 +276,11 @@ def test_prompts_of_the_model_are_used_and_those_of_the_data_must_agree(
         == measures("out.jsonl")["p", "t", "mrr_at_10"]["value"]
     )
     # the data's own prompt reaches a model without one
-    asked = write("asked.jsonl", [row | {"prompt": "search: "} for row in examples])
+    with_prompts = write("asked.jsonl", [row | {"prompt": "search: "} for row in examples])
     assert (
-        evaluate(f"m={model}", "--doc-prompt", "text: ", "--examples", asked, "-o", "data.jsonl").rc
+        evaluate(
+            f"m={model}", "--doc-prompt", "text: ", "--examples", with_prompts, "-o", "data.jsonl"
+        ).rc
         == 0
     )
     assert (
@@ -296,7 +298,7 @@ def test_prompts_of_the_model_are_used_and_those_of_the_data_must_agree(
 
 
 @pytest.mark.parametrize(
-    ("demand", "rc", "told"),
+    ("demand", "rc", "message"),
     [
         (["--require-gain", "ndcg_at_10=0"], 1, "--require-gain asks for more than +0"),
         (["--require-gain", "nDCG@10=-1"], 0, ""),
@@ -305,15 +307,15 @@ def test_prompts_of_the_model_are_used_and_those_of_the_data_must_agree(
         (
             ["--require-gain", "ndcg_at_10=0", "--max-loss", "t=1"],
             2,
-            "every task stands under --max-loss",
+            "every task is under --max-loss",
         ),  # a guarded task need not gain
         (["--require-gain", "ndcg=0"], 2, "--metrics adds others"),
         (["--require-gain", "ndcg_at_10"], 2, "is not NAME=NUMBER"),
-        (["--max-loss", "other=0.1"], 2, "no task of this run"),
+        (["--max-loss", "other=0.1"], 2, "not a task of this run"),
     ],
 )
 def test_demands_decide_the_exit_code(
-    demand, rc, told, model, destroyed, evaluate, examples, write
+    demand, rc, message, model, destroyed, evaluate, examples, write
 ):
     ran = evaluate(
         f"base={model}",
@@ -325,7 +327,7 @@ def test_demands_decide_the_exit_code(
         "r",
     )
     assert ran.rc == rc, ran.err
-    assert told in ran.err
+    assert message in ran.err
     assert (rc == 2) == ("loading" not in ran.err)  # a wrong demand is refused before the work
 
 
@@ -400,9 +402,9 @@ def test_training_texts_in_the_test_set_are_flagged(model, evaluate, examples, w
     )
     ran = evaluate(model, "--examples", test, "--training", train)
     assert (
-        "  ! 1 of 13 queries stand in the training data word for word, 1 more nearly so" in ran.text
+        "  ! 1 of 13 queries are in the training data word for word, 1 more nearly so" in ran.text
     )
-    assert "  ! 1 of 13 relevant documents stand in the training data word for word" in ran.text
+    assert "  ! 1 of 13 relevant documents are in the training data word for word" in ran.text
     assert (
         "!"
         not in evaluate(
@@ -434,7 +436,7 @@ def test_vectors_that_are_all_alike_are_refused_not_scored(model, evaluate):
 
 def test_a_single_model_shows_its_worst_queries(model, evaluate, examples, write):
     ran = evaluate(model, "--examples", write("t.jsonl", examples), "--changed", 2)
-    at = ran.text.splitlines().index("  worst queries (rank of the first right document)")
+    at = ran.text.splitlines().index("  worst queries (rank of the first relevant document)")
     ranks = [int(line.split()[0]) for line in ran.text.splitlines()[at + 1 :]]
     assert len(ranks) == 2
     assert ranks[0] >= ranks[1] > 1
@@ -447,9 +449,9 @@ def test_time_and_memory_stand_in_the_json_summary_alone(model, evaluate, exampl
         ).rc
         == 0
     )
-    told = json.loads(Path("s.json").read_text())["measures"]
-    assert told["peak_memory_mb"] > 50
-    (spent,) = told["evaluations"]
+    message = json.loads(Path("s.json").read_text())["measures"]
+    assert message["peak_memory_mb"] > 50
+    (spent,) = message["evaluations"]
     assert (spent["run"], spent["task"], spent["texts"]) == ("m", "t", 24)
     assert spent["texts_per_second"] > 0
 
@@ -528,7 +530,7 @@ def test_the_page_is_self_contained_and_escapes_what_data_and_names_hold(
 
 
 @pytest.mark.parametrize(
-    ("argv", "rc", "told"),
+    ("argv", "rc", "message"),
     [
         ([], 2, "no model is named"),
         (["MODEL"], 2, "no test data is named"),
@@ -549,15 +551,19 @@ def test_the_page_is_self_contained_and_escapes_what_data_and_names_hold(
         (["nowhere/model/at/all", "--examples", "t.jsonl"], 1, "is no folder"),
         (["MODEL", "--examples", "t.jsonl", "-o", "out.txt"], 2, "has no known extension"),
         (["MODEL", "--examples", "t.jsonl", "--html", "no/page.html"], 2, "the folder of --html"),
-        (["MODEL", "--examples", "t.jsonl", "--candidates", "50"], 1, "less than --candidates 50"),
+        (
+            ["MODEL", "--examples", "t.jsonl", "--mrr-candidates", "50"],
+            1,
+            "fewer than --mrr-candidates 50",
+        ),
         (["MODEL", "--examples", "t.jsonl", "--quantise", "int4"], 2, "int4"),
         (
             ["MODEL", "--examples", "t.jsonl", "--metrics", "ndcg@7"],
             2,
-            "--metrics ndcg@7 is no metric",
+            "--metrics ndcg@7 is not a metric",
         ),
         (
-            ["MODEL", "--examples", "t.jsonl", "--candidates", "5", "--corpus-negatives"],
+            ["MODEL", "--examples", "t.jsonl", "--mrr-candidates", "5", "--corpus-negatives"],
             2,
             "ranks the rows of --examples alone",
         ),
@@ -575,7 +581,9 @@ def test_the_page_is_self_contained_and_escapes_what_data_and_names_hold(
         (["--fetch", "MODEL", "--examples", "t.jsonl"], 2, "nothing to fetch"),
     ],
 )
-def test_wrong_calls_are_refused_with_what_to_do(argv, rc, told, model, evaluate, examples, write):
+def test_wrong_calls_are_refused_with_what_to_do(
+    argv, rc, message, model, evaluate, examples, write
+):
     Path("sub").mkdir()
     for path in ("t.jsonl", "sub/t.jsonl"):
         write(path, examples)
@@ -583,7 +591,7 @@ def test_wrong_calls_are_refused_with_what_to_do(argv, rc, told, model, evaluate
     Path("empty.jsonl").touch()
     ran = evaluate(*[word.replace("MODEL", model) for word in argv])
     assert ran.rc == rc, ran.err
-    assert told in ran.err
+    assert message in ran.err
     assert "Traceback" not in ran.err
     assert "fix:" in ran.err
 

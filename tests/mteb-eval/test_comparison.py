@@ -9,30 +9,41 @@ import pyarrow as pa
 import pytest
 
 from mteb_eval.scoring import comparison
-from mteb_eval.scoring.task_result import Outcome
+from mteb_eval.scoring.task_result import TaskResult
 
 
-def outcome(values, run_values=None):
+def query_result(values, run_values=None):
     values = np.asarray(values, float)
     ranks = [1 if value else 0 for value in values]
     table = pa.table(
-        {"id": [f"{place:04}" for place in range(len(values))], "rank": ranks, "ndcg_at_10": values}
+        {
+            "id": [f"{number:04}" for number in range(len(values))],
+            "rank": ranks,
+            "ndcg_at_10": values,
+        }
     )
-    return Outcome(
-        "t",
-        "Retrieval",
-        "test",
-        "default",
-        "ndcg_at_10",
-        {"ndcg_at_10": float(values.mean())},
-        table,
+    return task_result(table, {"ndcg_at_10": float(values.mean())})
+
+
+def task_result(observed, scores):
+    return TaskResult(
+        task="t",
+        kind="Retrieval",
+        split="test",
+        subset="default",
+        main_metric="ndcg_at_10",
+        scores=scores,
+        observed=observed,
     )
 
 
 def figures(base, other, seed=0):
     return list(
-        comparison.figures(
-            {"base": outcome(base), "other": outcome(other)}, "base", "ndcg_at_10", seed
+        comparison.compare_runs(
+            {"base": query_result(base), "other": query_result(other)},
+            baseline="base",
+            metric="ndcg_at_10",
+            seed=seed,
         )
     )
 
@@ -44,7 +55,7 @@ def test_p_is_the_share_of_all_sign_choices_that_reach_the_difference():
         for signs in itertools.product((-1, 1), repeat=len(differences))
     ]
     exact = np.mean([total >= differences.sum() - 1e-12 for total in totals])
-    assert comparison.randomisation(differences, 0) == pytest.approx(exact, abs=0.015)
+    assert comparison.randomisation_test(differences, 0) == pytest.approx(exact, abs=0.015)
 
 
 def test_equal_runs_differ_by_nothing_and_that_is_no_finding():
@@ -72,8 +83,10 @@ def test_the_interval_of_a_mean_is_near_the_normal_one():
 
 def test_about_one_in_twenty_runs_of_pure_chance_is_called_a_finding():
     generator = np.random.default_rng(1)
-    found = [comparison.randomisation(generator.standard_normal(30), 0) < 0.05 for _ in range(200)]
-    assert 2 <= sum(found) <= 22
+    is_significant = [
+        comparison.randomisation_test(generator.standard_normal(30), 0) < 0.05 for _ in range(200)
+    ]
+    assert 2 <= sum(is_significant) <= 22
 
 
 def test_the_same_seed_gives_the_same_ends_and_another_seed_others():
@@ -85,9 +98,9 @@ def test_the_same_seed_gives_the_same_ends_and_another_seed_others():
 def test_moves_are_ordered_by_reciprocal_rank_and_a_lost_query_falls():
     def ranked(ranks):
         table = pa.table({"id": ["a", "b", "c", "d"], "rank": ranks})
-        return Outcome("t", "Retrieval", "test", "default", "m", {}, table)
+        return task_result(table, {})
 
-    rose, fell = comparison.moves(
+    rose, fell = comparison.find_moves(
         ranked([900, 2, 1, 5]), ranked([400, 1, 0, 5]), {"b": "second", "c": "third"}, 5
     )
     assert [(move.query, move.before, move.after) for move in rose] == [

@@ -27,7 +27,7 @@ def test_an_echoed_model_is_another_model_to_the_results_and_the_cache(
         "--doc-length",
         128,
     )
-    told = {}
+    figures_by_echo = {}
     for name, argv in {
         "plain": (),
         "query": ("--query-echo", " again: "),
@@ -35,10 +35,12 @@ def test_an_echoed_model_is_another_model_to_the_results_and_the_cache(
     }.items():
         done = evaluate(folder, *kept, *argv, "-o", tmp_path / f"{name}.parquet")
         assert done.rc == 0, done.err
-        told[name] = [
+        figures_by_echo[name] = [
             row["value"] for row in pq.read_table(tmp_path / f"{name}.parquet").to_pylist()
         ]
-    assert len({tuple(values) for values in told.values()}) == 3, "an echo changed no figure"
+    assert len({tuple(values) for values in figures_by_echo.values()}) == 3, (
+        "an echo changed no figure"
+    )
     options = lineage.read(pq.read_schema(tmp_path / "both.parquet").metadata)["step"]["options"]
     assert (options["query_echo"], options["doc_echo"]) == (" again: ", "\n")
     assert sorted((path.name, path.read_bytes()) for path in Path(folder).iterdir()) == before

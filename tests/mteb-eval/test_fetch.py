@@ -23,7 +23,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     """The few answers of the hub that a download of a data set needs."""
 
     files: ClassVar[dict[str, bytes]] = {}
-    asked: ClassVar[list[str]] = []
+    requests: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         self.answer(body=True)
@@ -33,7 +33,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def answer(self, body: bool) -> None:
         path = self.path.split("?")[0]
-        self.asked.append(path)
+        self.requests.append(path)
         prefix = f"/datasets/mteb/biosses-sts/resolve/{REVISION}/"
         if path == f"/api/datasets/mteb/biosses-sts/revision/{REVISION}":
             siblings = [{"rfilename": name} for name in self.files]
@@ -77,7 +77,7 @@ def hub():
         "README.md": b"# BIOSSES\n",
         "loader.py": b"raise SystemExit('ran')\n",
     }
-    Hub.asked = []
+    Hub.requests = []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -94,7 +94,7 @@ def test_data_are_fetched_once_without_code_and_then_read_offline(hub, run, mode
         "README.md",
         "test.csv",
     ]
-    asked = len(Hub.asked)
+    requests = len(Hub.requests)
     ran = run(
         ["mteb-eval", model, "--fetch", "--tasks", "BIOSSES", "--data", "data"],
         cwd=tmp_path,
@@ -102,4 +102,4 @@ def test_data_are_fetched_once_without_code_and_then_read_offline(hub, run, mode
     )
     assert ran.rc == 0, ran.err
     assert ran.text.startswith("BIOSSES, 3 pairs")
-    assert len(Hub.asked) == asked  # nothing is asked of the hub while a model is evaluated
+    assert len(Hub.requests) == requests  # nothing is asked of the hub while a model is evaluated

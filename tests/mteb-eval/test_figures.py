@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
-from mteb_eval.encoder import Variant
-from mteb_eval.scoring import task_result
+from mteb_eval.data.ranking import MISSED
+from mteb_eval.encoder import VectorVariant
+from mteb_eval.scoring import metrics
+from mteb_eval.scoring.observation import query_table
 
 
 def scored(qrels, results):
     """The observations that come out of mteb's own scoring."""
     from mteb._evaluators.retrieval_metrics import calculate_retrieval_scores
 
-    scores = calculate_retrieval_scores(results, qrels, list(task_result.CUTS))
-    return task_result.of_queries(scores.all_scores, qrels, results), scores
+    scores = calculate_retrieval_scores(results, qrels, list(metrics.DEPTHS))
+    return query_table(scores.all_scores, qrels, results), scores
 
 
 def test_a_ranking_computed_by_hand_has_the_figures_of_the_paper_formulas():
@@ -52,7 +54,7 @@ def test_tied_documents_stand_by_falling_id_as_in_trec_eval():
 
 def test_a_query_whose_document_is_not_retrieved_has_no_rank():
     observed, _ = scored({"q": {"gone": 1}}, {"q": {"a": 0.9}})
-    assert observed["rank"].to_pylist() == [task_result.MISSED]
+    assert observed["rank"].to_pylist() == [MISSED]
     assert observed["mrr_at_1000"].to_pylist() == [0.0]
 
 
@@ -61,7 +63,7 @@ def test_a_query_whose_document_is_not_retrieved_has_no_rank():
 def test_average_precision_with_ties_is_that_of_scikit_learn(pairs):
     labels, scores = (np.array(column, float) for column in zip(*pairs))
     expected = average_precision_score(labels, scores) if labels.any() else 0.0
-    assert task_result.average_precision(labels, scores) == pytest.approx(expected)
+    assert metrics.average_precision(labels, scores) == pytest.approx(expected)
 
 
 @settings(deadline=None, max_examples=60)
@@ -69,11 +71,9 @@ def test_average_precision_with_ties_is_that_of_scikit_learn(pairs):
 def test_spearman_with_ties_is_that_of_scipy(pairs):
     first, second = (np.array(column, float) for column in zip(*pairs))
     if len(set(first)) > 1 and len(set(second)) > 1:
-        assert task_result.spearman(first, second) == pytest.approx(
-            spearmanr(first, second).statistic
-        )
+        assert metrics.spearman(first, second) == pytest.approx(spearmanr(first, second).statistic)
     else:
-        assert task_result.spearman(first, second) == 0.0
+        assert metrics.spearman(first, second) == 0.0
 
 
 def test_the_command_gives_what_numpy_gives_on_the_vectors_of_sentence_transformers(
@@ -90,19 +90,19 @@ def test_the_command_gives_what_numpy_gives_on_the_vectors_of_sentence_transform
     vectors = (
         plain.encode([row["query"] for row in examples]) @ plain.encode(documents).T
     )  # (queries, documents)
-    order = [[documents[place] for place in row] for row in np.argsort(-vectors, axis=1)]
+    order = [[documents[number] for number in row] for row in np.argsort(-vectors, axis=1)]
     hits = [
         [rank for rank, text in enumerate(ranking, 1) if text in row["pos"]]
         for row, ranking in zip(examples, order)
     ]
     gains = [sum(1 / math.log2(1 + rank) for rank in ranks if rank <= 10) for ranks in hits]
     ideal = [sum(1 / math.log2(1 + rank) for rank in range(1, len(ranks) + 1)) for ranks in hits]
-    found = measures("out.jsonl")
-    run = next(iter(found))[0]
-    assert found[run, "test", "ndcg_at_10"]["value"] == pytest.approx(
+    rows_by_key = measures("out.jsonl")
+    run = next(iter(rows_by_key))[0]
+    assert rows_by_key[run, "test", "ndcg_at_10"]["value"] == pytest.approx(
         np.mean(np.divide(gains, ideal)), abs=2e-5
     )
-    assert found[run, "test", "mrr_at_10"]["value"] == pytest.approx(
+    assert rows_by_key[run, "test", "mrr_at_10"]["value"] == pytest.approx(
         np.mean([1 / ranks[0] if ranks[0] <= 10 else 0 for ranks in hits]), abs=2e-5
     )
 
@@ -111,8 +111,8 @@ def test_scored_pairs_give_the_spearman_of_the_cosines(model, evaluate, measures
     from sentence_transformers import SentenceTransformer
 
     rows = [
-        (row["query"], examples[place % 5]["pos"][0], place * 7 % 5)
-        for place, row in enumerate(examples)
+        (row["query"], examples[number % 5]["pos"][0], number * 7 % 5)
+        for number, row in enumerate(examples)
     ]
     with open("sts.tsv", "w", encoding="utf-8") as file:
         file.writelines(f"{one}\t{two}\t{score}\n" for one, two, score in rows)
@@ -124,11 +124,13 @@ def test_scored_pairs_give_the_spearman_of_the_cosines(model, evaluate, measures
     cosines = (plain.encode([row[0] for row in rows]) * plain.encode([row[1] for row in rows])).sum(
         1
     )
-    found = {(task, name): row["value"] for (_, task, name), row in measures("out.jsonl").items()}
-    assert found["sts", "cosine_spearman"] == pytest.approx(
+    rows_by_key = {
+        (task, name): row["value"] for (_, task, name), row in measures("out.jsonl").items()
+    }
+    assert rows_by_key["sts", "cosine_spearman"] == pytest.approx(
         spearmanr([row[2] for row in rows], cosines).statistic, abs=1e-5
     )
-    assert found["p", "cosine_ap"] == pytest.approx(
+    assert rows_by_key["p", "cosine_ap"] == pytest.approx(
         average_precision_score([row[2] > 2 for row in rows], cosines), abs=1e-5
     )
 
@@ -157,7 +159,7 @@ def test_candidates_give_the_mean_reciprocal_rank_inside_shuffled_blocks(
             model,
             "--examples",
             write("csn.jsonl", examples),
-            "--candidates",
+            "--mrr-candidates",
             5,
             *direction,
             "-o",
@@ -175,7 +177,7 @@ def test_candidates_give_the_mean_reciprocal_rank_inside_shuffled_blocks(
             queries, answers = answers, queries
         scores = [queries[block] @ answers[block].T for block in blocks]
         expected = np.mean(
-            [1 / (row >= row[place]).sum() for block in scores for place, row in enumerate(block)]
+            [1 / (row >= row[number]).sum() for block in scores for number, row in enumerate(block)]
         )
         assert next(iter(measures("out.jsonl").values()))["value"] == pytest.approx(
             expected, abs=1e-5
@@ -193,7 +195,7 @@ def test_cut_vectors_have_unit_length_and_hold_only_what_the_variant_keeps(
 ):
     vectors = np.random.default_rng(seed).standard_normal((5, 12)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    cut = Variant(dimensions, numbers).apply(vectors)
+    cut = VectorVariant(dimensions, numbers).apply(vectors)
     assert cut.shape == (5, dimensions or 12)
     assert np.linalg.norm(cut, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
     kept = vectors[:, :dimensions]
@@ -207,6 +209,6 @@ def test_cut_vectors_have_unit_length_and_hold_only_what_the_variant_keeps(
 
 def test_the_order_by_binary_vectors_is_that_of_the_hamming_distance():
     vectors = np.random.default_rng(0).standard_normal((20, 64)).astype(np.float32)
-    cut = Variant(None, "binary").apply(vectors)
+    cut = VectorVariant(None, "binary").apply(vectors)
     hamming = ((vectors[:1] > 0) != (vectors > 0)).sum(1)
     assert (np.argsort(-(cut @ cut[0]), kind="stable") == np.argsort(hamming, kind="stable")).all()

@@ -18,7 +18,7 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, v_measure_score
 
-PLACES = ("Oslo", "Lima", "Cairo", "Quito", "Hanoi", "Accra", "Riga", "Sofia", "Dakar", "Minsk")
+CITIES = ("Oslo", "Lima", "Cairo", "Quito", "Hanoi", "Accra", "Riga", "Sofia", "Dakar", "Minsk")
 THEMES = (
     "The owl hunts mice near {}.",
     "Bread rises in the ovens of {}.",
@@ -56,7 +56,7 @@ def save(path: str, **columns: Any) -> None:
 
 def themed() -> tuple[list[str], list[int]]:
     """30 sentences of 3 themes, and their themes; words of the places make them differ."""
-    pairs = [(theme.format(place), label) for place in PLACES for label, theme in enumerate(THEMES)]
+    pairs = [(theme.format(city), label) for city in CITIES for label, theme in enumerate(THEMES)]
     return [text for text, _ in pairs], [label for _, label in pairs]
 
 
@@ -69,7 +69,7 @@ def test_classification_is_logistic_regression_on_eight_of_each_label(figures, p
     train, test = slice(0, 27), slice(3, 30)
     for name, rows in (("train", train), ("test", test)):
         save(f"data/Banking77Classification/{name}.parquet", text=texts[rows], label=labels[rows])
-    found = figures("--tasks", "Banking77Classification", "--metrics", "accuracy,f1")
+    values = figures("--tasks", "Banking77Classification", "--metrics", "accuracy,f1")
     vectors, labels = plain(texts), np.array(labels)
     order, scores = list(range(27)), []
     for _ in range(10):
@@ -79,17 +79,20 @@ def test_classification_is_logistic_regression_on_eight_of_each_label(figures, p
             if len(taken[labels[row]]) < 8:
                 taken[labels[row]].append(row)
         chosen = sorted((row for rows in taken.values() for row in rows), key=order.index)
-        judge = LogisticRegression(max_iter=100, random_state=42).fit(
+        classifier = LogisticRegression(max_iter=100, random_state=42).fit(
             vectors[chosen], labels[chosen]
         )
-        given = judge.predict(vectors[test])
+        predicted = classifier.predict(vectors[test])
         scores.append(
-            (accuracy_score(labels[test], given), f1_score(labels[test], given, average="macro"))
+            (
+                accuracy_score(labels[test], predicted),
+                f1_score(labels[test], predicted, average="macro"),
+            )
         )
     expected = np.mean(scores, axis=0)
     assert 0.3 < expected[0] < 1
-    assert found["Banking77Classification", "accuracy"] == pytest.approx(expected[0], abs=1e-4)
-    assert found["Banking77Classification", "f1"] == pytest.approx(expected[1], abs=1e-4)
+    assert values["Banking77Classification", "accuracy"] == pytest.approx(expected[0], abs=1e-4)
+    assert values["Banking77Classification", "f1"] == pytest.approx(expected[1], abs=1e-4)
 
 
 def v_measures(
@@ -147,28 +150,30 @@ def test_clustering_is_the_v_measure_of_kmeans_and_the_same_for_each_model_and_r
 
 
 def test_bitext_mining_is_the_weighted_f1_of_the_nearest_sentence(figures, plain):
-    first = [THEMES[0].format(place) for place in PLACES]
-    second = [theme.format(place).upper() for theme, place in zip(THEMES * 4, PLACES)]
+    first = [THEMES[0].format(city) for city in CITIES]
+    second = [theme.format(city).upper() for theme, city in zip(THEMES * 4, CITIES)]
     rows = [(one, two, "de-en") for one, two in zip(first, second)]
     rows += [(one, one, pair) for pair in ("fr-en", "ru-en", "zh-en") for one in first]
     save(
         "data/BUCC.v2/test.parquet",
         **dict(zip(("sentence1", "sentence2", "lang"), map(list, zip(*rows)))),
     )
-    found = figures("--tasks", "BUCC.v2", "--metrics", "f1,accuracy")
+    values = figures("--tasks", "BUCC.v2", "--metrics", "f1,accuracy")
     nearest = (plain(first) @ plain(second).T).argmax(1)
     right = np.arange(len(first))
     assert 0 < (nearest == right).mean() < 1
-    assert found["BUCC.v2[de-en]", "f1"] == pytest.approx(
+    assert values["BUCC.v2[de-en]", "f1"] == pytest.approx(
         f1_score(right, nearest, average="weighted", zero_division=0), abs=1e-4
     )
-    assert found["BUCC.v2[de-en]", "accuracy"] == pytest.approx((nearest == right).mean(), abs=1e-4)
-    assert found["BUCC.v2[fr-en]", "f1"] == 1.0
+    assert values["BUCC.v2[de-en]", "accuracy"] == pytest.approx(
+        (nearest == right).mean(), abs=1e-4
+    )
+    assert values["BUCC.v2[fr-en]", "f1"] == 1.0
 
 
 def test_reranking_is_the_mean_average_precision_over_the_candidates_alone(figures, plain):
-    queries = [THEMES[0].format(place) for place in PLACES[:4]]
-    documents = [theme.format(place) for place in PLACES for theme in THEMES]
+    queries = [THEMES[0].format(city) for city in CITIES[:4]]
+    documents = [theme.format(city) for city in CITIES for theme in THEMES]
     candidates = {str(number): [str(3 * number + step) for step in range(9)] for number in range(4)}
     right = {
         number: {names[1], names[2], names[6]} for number, names in candidates.items()
@@ -204,15 +209,15 @@ def test_reranking_is_the_mean_average_precision_over_the_candidates_alone(figur
         )
     )
     Path(f"{folder}/README.md").write_text(f"---\nconfigs:\n{lines}---\n")
-    found = figures("--tasks", "AskUbuntuDupQuestions", "--metrics", "map_at_1000,ndcg_at_10")
+    values = figures("--tasks", "AskUbuntuDupQuestions", "--metrics", "map_at_1000,ndcg_at_10")
     vectors, expected = plain(documents), []
     for query, (number, names) in zip(plain(queries), candidates.items()):
         scores = vectors[[int(name) for name in names]] @ query
         expected.append(average_precision_score([name in right[number] for name in names], scores))
-    assert found["AskUbuntuDupQuestions", "map_at_1000"] == pytest.approx(
+    assert values["AskUbuntuDupQuestions", "map_at_1000"] == pytest.approx(
         np.mean(expected), abs=1e-4
     )
-    assert ("AskUbuntuDupQuestions", "ndcg_at_10") in found
+    assert ("AskUbuntuDupQuestions", "ndcg_at_10") in values
 
 
 def test_pair_classification_is_the_average_precision_of_the_best_distance(figures, plain):
@@ -220,7 +225,7 @@ def test_pair_classification_is_the_average_precision_of_the_best_distance(figur
     first, second = texts[:20], texts[7:27]
     same = [int(one == two) for one, two in zip(labels[:20], labels[7:27])]
     save("data/TwitterSemEval2015/test.parquet", sent1=[first], sent2=[second], labels=[same])
-    found = figures("--tasks", "TwitterSemEval2015", "--metrics", "max_ap,cosine_ap")
+    values = figures("--tasks", "TwitterSemEval2015", "--metrics", "max_ap,cosine_ap")
     one, two = plain(first), plain(second)
     nearness = {
         "cosine": (one * two).sum(1),
@@ -228,20 +233,20 @@ def test_pair_classification_is_the_average_precision_of_the_best_distance(figur
         "euclid": -np.linalg.norm(one - two, axis=1),
     }
     by_kind = {name: average_precision_score(same, scores) for name, scores in nearness.items()}
-    assert found["TwitterSemEval2015", "cosine_ap"] == pytest.approx(by_kind["cosine"], abs=1e-4)
-    assert found["TwitterSemEval2015", "max_ap"] == pytest.approx(max(by_kind.values()), abs=1e-4)
+    assert values["TwitterSemEval2015", "cosine_ap"] == pytest.approx(by_kind["cosine"], abs=1e-4)
+    assert values["TwitterSemEval2015", "max_ap"] == pytest.approx(max(by_kind.values()), abs=1e-4)
 
 
 def test_sts_is_spearman_and_pearson_of_the_cosine(figures, plain):
     texts, _ = themed()
     scores = [number * 7 % 11 / 2 for number in range(20)]
     save("data/STSBenchmark/test.parquet", sentence1=texts[:20], sentence2=texts[10:], score=scores)
-    found = figures("--tasks", "STSBenchmark", "--metrics", "spearman,cosine_pearson")
+    values = figures("--tasks", "STSBenchmark", "--metrics", "spearman,cosine_pearson")
     cosines = (plain(texts[:20]) * plain(texts[10:])).sum(1)
-    assert found["STSBenchmark", "cosine_spearman"] == pytest.approx(
+    assert values["STSBenchmark", "cosine_spearman"] == pytest.approx(
         spearmanr(scores, cosines).statistic, abs=1e-4
     )
-    assert found["STSBenchmark", "cosine_pearson"] == pytest.approx(
+    assert values["STSBenchmark", "cosine_pearson"] == pytest.approx(
         pearsonr(scores, cosines).statistic, abs=1e-4
     )
 

@@ -16,8 +16,8 @@ import pytest
 def ndcg(measures, path, task="test"):
     return {
         run: row["value"]
-        for (run, found, name), row in measures(path).items()
-        if name == "ndcg_at_10" and found == task
+        for (run, row_task, name), row in measures(path).items()
+        if name == "ndcg_at_10" and row_task == task
     }
 
 
@@ -29,14 +29,14 @@ def test_mteb_gives_a_destroyed_model_the_score_of_its_sister_and_we_do_not(
 
     from fletching.report import Report
     from mteb_eval import evaluation
-    from mteb_eval.data import collection
-    from mteb_eval.data.local_tasks import OwnRetrieval
+    from mteb_eval.data.examples_collection import read_examples
+    from mteb_eval.data.local_tasks import LocalRetrieval
 
-    evaluation.hush()
+    evaluation.silence_libraries()
     path = write("test.jsonl", examples)
 
     def by_mteb(folder, cache):
-        task = OwnRetrieval(collection.from_examples(Report("test", quiet=True), "test", [path]))
+        task = LocalRetrieval(read_examples(Report("test", quiet=True), "test", [path]))
         result = mteb.evaluate(
             SentenceTransformer(folder, device="cpu"), task, cache=cache, show_progress_bar=False
         )
@@ -161,7 +161,7 @@ def test_a_damaged_result_is_refused_with_its_name(model, evaluate, examples, wr
 def test_a_killed_run_goes_on_from_the_tasks_it_had_finished(
     model, evaluate, examples, write, tmp_path
 ):
-    sets = [f"t{place}={write(f't{place}.jsonl', examples[place:])}" for place in range(4)]
+    sets = [f"t{number}={write(f't{number}.jsonl', examples[number:])}" for number in range(4)]
     command = [model, "--results", "results", "-o", "out.jsonl"]
     for item in sets:
         command += ["--examples", item]

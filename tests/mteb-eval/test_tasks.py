@@ -68,7 +68,7 @@ def test_a_beir_folder_gives_the_judged_queries_of_its_split_against_the_whole_c
     assert len(set(figures)) == 1
     assert (
         "mini (dev), 1 queries, 12 documents"
-        in evaluate(model, "--beir", "mini", "--split", "dev").text
+        in evaluate(model, "--beir", "mini", "--beir-split", "dev").text
     )
 
 
@@ -78,7 +78,7 @@ def test_title_and_text_of_a_beir_document_are_joined_by_one_blank(
     joined = [{"query": row["query"], "pos": [f"{row['id']} {row['pos'][0]}"]} for row in examples]
     corpus = write(
         "corpus.jsonl",
-        [{"id": str(place), "text": row["pos"][0]} for place, row in enumerate(joined)],
+        [{"id": str(number), "text": row["pos"][0]} for number, row in enumerate(joined)],
     )
     evaluate(
         f"m={model}",
@@ -91,12 +91,15 @@ def test_title_and_text_of_a_beir_document_are_joined_by_one_blank(
         "-o",
         "out.jsonl",
     )
-    found = measures("out.jsonl")
-    assert found["m", "mini", "mrr_at_10"]["value"] == found["m", "t", "mrr_at_10"]["value"]
+    rows_by_key = measures("out.jsonl")
+    assert (
+        rows_by_key["m", "mini", "mrr_at_10"]["value"]
+        == rows_by_key["m", "t", "mrr_at_10"]["value"]
+    )
 
 
 @pytest.mark.parametrize(
-    ("path", "content", "told"),
+    ("path", "content", "message"),
     [
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nqowl d owl 1\n", "line 2"),
         (
@@ -109,17 +112,19 @@ def test_title_and_text_of_a_beir_document_are_joined_by_one_blank(
         ("corpus.jsonl", '{"_id": "1"}\n', "corpus.jsonl"),
     ],
 )
-def test_a_broken_beir_folder_is_refused_with_the_place(path, content, told, model, evaluate, beir):
+def test_a_broken_beir_folder_is_refused_with_the_place(
+    path, content, message, model, evaluate, beir
+):
     (Path(beir("mini")) / path).write_text(content)
     ran = evaluate(model, "--beir", "mini")
     assert ran.rc == 1
-    assert told in ran.err
+    assert message in ran.err
     assert "unexpected" not in ran.err
 
 
 def test_a_missing_split_names_those_that_are_there(model, evaluate, beir):
-    ran = evaluate(model, "--beir", beir("mini"), "--split", "train")
-    assert "pass --split dev|test" in ran.err
+    ran = evaluate(model, "--beir", beir("mini"), "--beir-split", "train")
+    assert "pass --beir-split dev|test" in ran.err
 
 
 def save_pairs(path: str, header: tuple[str, ...] = (), rows=PAIRS) -> str:
@@ -163,9 +168,14 @@ def test_scored_pairs_mean_the_same_in_every_file_format(model, evaluate, measur
 
 
 @pytest.mark.parametrize(
-    ("flag", "path", "content", "told"),
+    ("flag", "path", "content", "message"),
     [
-        ("--sts", "a.csv", "one,two,1\nthree,four,five\n", "row 2: the score 'five' is no number"),
+        (
+            "--sts",
+            "a.csv",
+            "one,two,1\nthree,four,five\n",
+            "row 2: the score 'five' is not a number",
+        ),
         ("--sts", "a.csv", "one,two,1\nthree,four\n", "row 2: 2 fields instead of 3"),
         ("--sts", "a.csv", "one,two,nan\n", "the score is nan"),
         ("--sts", "a.csv", "one,two,1\nthree,four,1\n", "1 different scores"),
@@ -174,20 +184,20 @@ def test_scored_pairs_mean_the_same_in_every_file_format(model, evaluate, measur
             "--sts",
             "a.jsonl",
             '{"sentence1": "a", "sentence2": null, "score": 1}\n',
-            "line 1: a sentence is missing",
+            "row 1: a sentence is missing",
         ),
         ("--sts", "a.jsonl", "{\n", "line 1: no JSON"),
         ("--sts", "a.parquet", "PAR1", "no complete Parquet file"),
-        ("--sts", "missing.csv", None, "cannot be read"),
+        ("--sts", "missing.csv", None, "does not exist"),
         ("--pairs", "a.csv", "one,two,1\nthree,four,2\n", "row 2: the label is 2"),
     ],
 )
-def test_a_broken_row_is_refused_with_its_place(flag, path, content, told, model, evaluate):
+def test_a_broken_row_is_refused_with_its_place(flag, path, content, message, model, evaluate):
     if content is not None:
         Path(path).write_text(content)
     ran = evaluate(model, flag, path)
     assert ran.rc == 1
-    assert told in ran.err
+    assert message in ran.err
     assert "unexpected" not in ran.err
 
 
@@ -265,13 +275,13 @@ def test_a_copy_of_a_tasks_repository_is_read_as_mteb_reads_it(model, evaluate, 
         "out.jsonl",
     )
     assert ran.rc == 0, ran.err
-    found = measures("out.jsonl")
-    assert found["m", "Banking77Classification", "accuracy"]["value"] == 1.0
+    rows_by_key = measures("out.jsonl")
+    assert rows_by_key["m", "Banking77Classification", "accuracy"]["value"] == 1.0
     assert (
-        "low" not in found["m", "Banking77Classification", "accuracy"]
+        "low" not in rows_by_key["m", "Banking77Classification", "accuracy"]
     )  # no interval without observations
-    assert found["m", "SciFact", "recall_at_100"]["value"] == 1.0
-    assert found["m", "SciFact", "ndcg_at_10"]["count"] == 2
+    assert rows_by_key["m", "SciFact", "recall_at_100"]["value"] == 1.0
+    assert rows_by_key["m", "SciFact", "ndcg_at_10"]["count"] == 2
 
 
 def test_each_subset_of_a_task_is_kept_on_its_own_and_mtebs_file_holds_them_all(
@@ -286,8 +296,8 @@ def test_each_subset_of_a_task_is_kept_on_its_own_and_mtebs_file_holds_them_all(
     folder.mkdir(parents=True)
     rows = [
         (*pair, subset)
-        for place, subset in enumerate(subsets)
-        for pair in (PAIRS if place else PAIRS[:4])
+        for number, subset in enumerate(subsets)
+        for pair in (PAIRS if number else PAIRS[:4])
     ]
     pq.write_table(
         pa.table(dict(zip(("sentence1", "sentence2", "score", "lang"), map(list, zip(*rows))))),
@@ -295,9 +305,9 @@ def test_each_subset_of_a_task_is_kept_on_its_own_and_mtebs_file_holds_them_all(
     )
     command = [f"m={model}", "--tasks", "STS17", "--data", "data", "-o", "out.jsonl"]
     assert evaluate(*command).rc == 0
-    found = measures("out.jsonl")
-    assert {task for _, task, _ in found} == {f"STS17[{subset}]" for subset in subsets}
-    assert found["m", f"STS17[{subsets[0]}]", "cosine_spearman"]["count"] == 4
+    rows_by_key = measures("out.jsonl")
+    assert {task for _, task, _ in rows_by_key} == {f"STS17[{subset}]" for subset in subsets}
+    assert rows_by_key["m", f"STS17[{subsets[0]}]", "cosine_spearman"]["count"] == 4
     kept = sorted(Path("out.results/observed").iterdir())
     assert len(kept) == len(subsets)
     kept[0].unlink()  # as if killed before this subset
@@ -351,7 +361,7 @@ def test_fetch_leaves_data_that_are_there_alone(evaluate):
     Path("data/BIOSSES").mkdir(parents=True)
     ran = evaluate("--fetch", "--tasks", "BIOSSES", "--data", "data")
     assert ran.rc == 0
-    assert "stand in data/BIOSSES already" in ran.err
+    assert "are in data/BIOSSES already" in ran.err
 
 
 def test_a_task_that_mteb_notes_as_training_data_is_flagged(model, evaluate, beir, tmp_path):
@@ -366,7 +376,7 @@ def test_a_task_that_mteb_notes_as_training_data_is_flagged(model, evaluate, bei
     ran = evaluate("tuned", "--tasks", "MSMARCO", "--data", "data")
     assert ran.rc == 0, ran.err
     assert (
-        "! by mteb's notes sentence-transformers/all-MiniLM-L6-v2 was trained on data of MSMARCO"
+        "! by mteb's records sentence-transformers/all-MiniLM-L6-v2 was trained on data of MSMARCO"
         in ran.text
     )
 

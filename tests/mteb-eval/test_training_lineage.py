@@ -69,24 +69,24 @@ def test_test_texts_that_a_model_saw_are_flagged_by_the_keys_in_its_folder(
     )
     assert ran.rc == 0, ran.err
     assert [line for line in ran.text.splitlines() if "!" in line] == [
-        "  ! 1 of 13 queries stand in the training data of tuned word for word, 1 more nearly so",
-        "  ! 1 of 13 relevant documents stand in the training data of tuned word for word",
-        "  ! 1 of 6 sentences stand in the training data of tuned word for word",
+        "  ! 1 of 13 queries are in the training data of tuned word for word, 1 more nearly so",
+        "  ! 1 of 13 relevant documents are in the training data of tuned word for word",
+        "  ! 1 of 6 sentences are in the training data of tuned word for word",
     ]
-    found = {
+    shares = {
         key: (row["value"], row["count"])
         for key, row in measures("out.jsonl").items()
         if key[2].endswith("_seen")
     }
     assert (
-        found["tuned", "t", "queries_seen"]
-        == found["tuned", "t", "queries_nearly_seen"]
+        shares["tuned", "t", "queries_seen"]
+        == shares["tuned", "t", "queries_nearly_seen"]
         == (1 / 13, 13)
     )
-    assert found["tuned", "t", "documents_seen"] == (1 / 13, 13)
-    assert found["tuned@16", "s", "sentences_seen"] == (1 / 6, 6)
-    assert found["tuned", "s", "sentences_nearly_seen"] == (0, 6)
-    assert {run for run, _, _ in found} == {
+    assert shares["tuned", "t", "documents_seen"] == (1 / 13, 13)
+    assert shares["tuned@16", "s", "sentences_seen"] == (1 / 6, 6)
+    assert shares["tuned", "s", "sentences_nearly_seen"] == (0, 6)
+    assert {run for run, _, _ in shares} == {
         "tuned",
         "tuned@16",
     }  # nobody knows what the base was trained on
@@ -115,7 +115,7 @@ def test_where_runs_are_a_sample_those_outside_of_it_do_not_count(tuned, evaluat
     ]
     ran = evaluate("tuned", "--examples", write("t.jsonl", rows), "--changed", 0)
     assert (
-        "! 0 of 14 queries stand in the training data of tuned word for word, about 1 more nearly so"
+        "! 0 of 14 queries are in the training data of tuned word for word, about 1 more nearly so"
         in ran.text
     )
 
@@ -123,7 +123,7 @@ def test_where_runs_are_a_sample_those_outside_of_it_do_not_count(tuned, evaluat
 def test_negatives_of_the_training_data_count_as_seen(model, evaluate, examples, write):
     train = write("train.jsonl", [{"query": "q", "pos": ["p"], "neg": [examples[0]["pos"][0]]}])
     ran = evaluate(model, "--examples", write("t.jsonl", examples), "--training", train)
-    assert "! 1 of 12 relevant documents stand in the training data word for word" in ran.text
+    assert "! 1 of 12 relevant documents are in the training data word for word" in ran.text
 
 
 def test_a_damaged_file_of_keys_is_refused(tuned, evaluate, examples, write):
@@ -139,7 +139,7 @@ PLAIN = "tuned was trained without a query prompt"
 
 
 @pytest.mark.parametrize(
-    ("manner", "argv", "told"),
+    ("manner", "argv", "message"),
     [
         ({}, (), None),
         ({}, ("--query-prompt", "find: "), f"{PLAIN}, --query-prompt asks for 'find: '"),
@@ -173,22 +173,22 @@ PLAIN = "tuned was trained without a query prompt"
         (
             {"lengths": {"query": 64, "document": 128}},
             (),
-            "trained on document texts of 128 tokens, its folder now cuts them after 64",
+            "trained on document texts of 128 tokens, its folder now truncates them after 64",
         ),
         ({"pooling": "cls"}, (), "tuned was trained with cls pooling, its folder now has mean"),
     ],
 )
 def test_a_clash_with_the_training_is_an_error_unless_it_is_asked_for(
-    manner, argv, told, tuned, evaluate, examples, write
+    manner, argv, message, tuned, evaluate, examples, write
 ):
     tuned("tuned", **manner)
     command = ["tuned", "--examples", write("t.jsonl", examples), *argv]
     ran = evaluate(*command)
-    assert ran.rc == (1 if told else 0), ran.err
-    if told:
-        assert told in ran.err
-        assert "--allow-clash" in ran.err
-        assert evaluate(*command, "--allow-clash").rc == 0
+    assert ran.rc == (1 if message else 0), ran.err
+    if message:
+        assert message in ran.err
+        assert "--allow-prompt-mismatch" in ran.err
+        assert evaluate(*command, "--allow-prompt-mismatch").rc == 0
 
 
 def test_a_prompt_of_the_data_clashes_with_a_model_that_was_trained_without(
@@ -199,7 +199,7 @@ def test_a_prompt_of_the_data_clashes_with_a_model_that_was_trained_without(
     ran = evaluate("tuned", "--examples", path)
     assert ran.rc == 1
     assert f"{PLAIN}, the test data ask for 'find: '" in ran.err
-    assert evaluate("tuned", "--examples", path, "--allow-clash").rc == 0
+    assert evaluate("tuned", "--examples", path, "--allow-prompt-mismatch").rc == 0
 
 
 def test_a_folder_that_reads_more_than_was_trained_is_told(tuned, evaluate, examples, write):

@@ -1,4 +1,4 @@
-"""mteb-eval: MTEB and your own data, honestly compared.
+"""mteb-eval: compare embedding models on MTEB and on your own data.
 
 Reads    models (sentence-transformers folders or hub names) and test data
 Writes   a table of all models with 95 % intervals on stdout; `measures` to -o; results to --results
@@ -20,14 +20,15 @@ from mteb_eval.options import Options
 
 
 def check(options: Options) -> None:
+    """Raises UsageError for options that contradict each other or cannot work."""
     from fletching.io.writer import check_output
 
-    named = options.tasks or options.benchmark
-    if options.fetch and not named:
+    registered = options.tasks or options.benchmark
+    if options.fetch and not registered:
         raise UsageError("--fetch has nothing to fetch", "pass --tasks or --benchmark")
     if not options.model and not options.fetch:
         raise UsageError("no model is named", "mteb-eval MODEL... --examples FILE")
-    if not (options.examples or options.beir or options.sts or options.pairs or named):
+    if not (options.examples or options.beir or options.sts or options.pairs or registered):
         raise UsageError(
             "no test data is named",
             "pass --examples FILE, --beir DIR, --sts FILE, --pairs FILE or --tasks T",
@@ -35,52 +36,58 @@ def check(options: Options) -> None:
     if options.output is not None:
         check_output(options.output, "mteb-eval")
     for name in options.metrics:
-        check_metric(name)
-    if options.candidates and (options.corpus or options.corpus_negatives):
+        _check_metric(name)
+    if options.mrr_candidates and (options.corpus or options.corpus_negatives):
         raise UsageError(
-            "--candidates ranks the rows of --examples alone",
+            "--mrr-candidates ranks the rows of --examples alone",
             "leave --corpus and --corpus-negatives out",
         )
-    if options.html and not os.path.isdir(os.path.dirname(options.html) or "."):
+    if options.html:
+        _check_page(options.html)
+
+
+def _check_metric(name: str) -> None:
+    """Raises UsageError for `ndcg@7`: mteb computes few depths."""
+    from mteb_eval.scoring.metrics import DEPTHS, METRICS, parse_metric
+
+    key, _, depth = parse_metric(name).partition("_at_")
+    with_depths = [metric.key for metric in METRICS.values() if metric.has_depths]
+    if depth and (key not in with_depths or depth not in map(str, DEPTHS)):
+        depths = ", ".join(map(str, DEPTHS))
         raise UsageError(
-            f"the folder of --html {options.html} does not exist",
-            f"mkdir -p {os.path.dirname(options.html)}",
+            f"--metrics {name} is not a metric that mteb computes",
+            f"pass {', '.join(with_depths)} at {depths}, e.g. ndcg_at_10",
         )
-    if options.html and os.path.isdir(options.html):
-        raise UsageError(f"--html {options.html} is a folder", "name a file, e.g. page.html")
 
 
-def check_metric(name: str) -> None:
-    """Refuse `ndcg@7` before the work: mteb computes 1, 3, 5, 10, 20, 100 and 1000."""
-    from mteb_eval.scoring.metrics import CUTS, SHOWN, metric_key
-
-    family, _, cut = metric_key(name).partition("_at_")
-    if cut and (family not in SHOWN or cut not in map(str, CUTS)):
-        depths = ", ".join(map(str, CUTS))
-        raise UsageError(
-            f"--metrics {name} is no metric that mteb computes",
-            f"pass {', '.join(SHOWN)} at {depths}, e.g. ndcg_at_10",
-        )
+def _check_page(path: str) -> None:
+    """Raises UsageError where --html cannot be written, which would show only after the work."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise UsageError(f"the folder of --html {path} does not exist", f"mkdir -p {folder}")
+    if os.path.isdir(path):
+        raise UsageError(f"--html {path} is a folder", "name a file, e.g. page.html")
 
 
 def run(options: Options, report: Report) -> int:
+    """Compare the models: 0, or 1 where a demand of the quality gate is not met."""
     check(options)
 
-    from mteb_eval import run as work
+    from mteb_eval.run import compare_models
 
-    return work.compare(
-        options, report, TOOL.version, sys.stderr if options.output == "-" else sys.stdout
-    )
+    out = sys.stderr if options.output == "-" else sys.stdout
+    return compare_models(options, report, version=TOOL.version, out=out)
 
 
 TOOL = cli.Tool(
-    "mteb-eval",
-    Options,
-    run,
-    __doc__,
-    "mteb-eval MODEL... --examples FILE [--baseline MODEL] [-o OUT]",
+    name="mteb-eval",
+    options=Options,
+    run=run,
+    doc=__doc__,
+    usage="mteb-eval MODEL... --examples FILE [--baseline MODEL] [-o OUT]",
 )
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The program: its exit code."""
     return cli.main(TOOL, argv)

@@ -8,34 +8,55 @@ from typing import Literal
 from fletching.options import (
     IO,
     MODEL,
+    CorpusOptions,
     EncodingOptions,
+    LimitOptions,
     OutputOptions,
     SeedOptions,
     StandardOptions,
     option,
+    override,
     positional,
 )
 
+# Headings in --help.
 DATA = "test data (they combine; repeat or separate by commas)"
-SHOW = "comparison"
+COMPARISON = "comparison"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(OutputOptions, SeedOptions, EncodingOptions, StandardOptions):
-    model: tuple[str, ...] = positional(
+@override(
+    "output",
+    None,
+    because="stdout carries the comparison as text",
+    help="the figures as measures: FILE.parquet, .arrow, .jsonl; - is an Arrow stream on stdout",
+)
+@override(
+    "corpus",
+    (),
+    because="every --examples is a task, and all of them search the same corpus",
+    help="`texts` that are documents of every --examples task too",
+    group=DATA,
+)
+@override(
+    "limit",
+    None,
+    because="every --examples is a task of its own length",
+    help="read only the first N rows of each --examples",
+    group=DATA,
+)
+@override("dtype", "float32", because="reproduces published figures, on any machine")
+class Options(
+    OutputOptions, SeedOptions, CorpusOptions, LimitOptions, EncodingOptions, StandardOptions
+):
+    """Models, test data, what is compared, and where results go."""
+
+    model: tuple[str, ...] = positional(  # type: ignore[assignment] # several models
         "models: folders or hub names; NAME=MODEL names one in the table", "MODEL"
-    )  # type: ignore[assignment]
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "float32", "number type of the model", group=MODEL, advanced=True
     )
-    output: str | None = option(
-        None,
-        "write the figures as measures: FILE.parquet, .arrow, .jsonl; - is an Arrow stream on stdout",
-        metavar="OUT",
-        short="-o",
-        group=IO,
-        rows=False,
-    )
+
+    # --- test data
+
     examples: tuple[str, ...] = option(
         (),
         "held-out examples as a retrieval task; NAME=FILE names it",
@@ -43,55 +64,20 @@ class Options(OutputOptions, SeedOptions, EncodingOptions, StandardOptions):
         group=DATA,
         rows=False,
     )
-    corpus: tuple[str, ...] = option(
-        (),
-        "texts that are documents of every --examples task too",
-        metavar="TEXTS",
-        group=DATA,
-        rows=False,
-    )
     corpus_negatives: bool = option(
         False, "the negatives of the examples are documents too", group=DATA, advanced=True
     )
     reverse: bool = option(
-        False, "the positives of the examples search for their queries", group=DATA, advanced=True
-    )
-    candidates: int | None = option(
-        None,
-        "CodeSearchNet's MRR instead: each query of --examples among N candidates",
-        metavar="N",
-        low=2,
+        False,
+        "swap queries and documents of the examples",
         group=DATA,
         advanced=True,
     )
-    training: tuple[str, ...] = option(
-        (),
-        "examples that a model was trained on: test texts in them are flagged",
-        metavar="FILE",
-        group=SHOW,
-        rows=False,
-    )
-    allow_clash: bool = option(
-        False,
-        "evaluate with other prompts, lengths or pooling than the model was trained with",
-        group=MODEL,
-        advanced=True,
-    )
-    dims: tuple[int, ...] = option(
-        (),
-        "compare vectors cut to their first N dimensions too (Matryoshka)",
-        metavar="N",
-        low=1,
-        group=MODEL,
-    )
-    quantise: tuple[Literal["int8", "binary"], ...] = option(
-        (), "compare vectors of smaller numbers too", group=MODEL
-    )
-    limit: int | None = option(
+    mrr_candidates: int | None = option(
         None,
-        "read the first N rows of each --examples only",
+        "CodeSearchNet's MRR instead: each query of --examples ranks N candidates",
         metavar="N",
-        low=1,
+        low=2,
         group=DATA,
         advanced=True,
     )
@@ -102,9 +88,9 @@ class Options(OutputOptions, SeedOptions, EncodingOptions, StandardOptions):
         group=DATA,
         rows=False,
     )
-    split: str = option(
+    beir_split: str = option(
         "test",
-        "the qrels of --beir to use: qrels/SPLIT.tsv",
+        "relevance judgements of --beir: qrels/SPLIT.tsv",
         metavar="SPLIT",
         group=DATA,
         advanced=True,
@@ -125,7 +111,7 @@ class Options(OutputOptions, SeedOptions, EncodingOptions, StandardOptions):
     )
     tasks: tuple[str, ...] = option(
         (),
-        "tasks that mteb knows, e.g. BIOSSES,SciFact; their data stand in --data",
+        "tasks that mteb knows, e.g. BIOSSES,SciFact; their data are in --data",
         metavar="T",
         group=DATA,
     )
@@ -134,7 +120,7 @@ class Options(OutputOptions, SeedOptions, EncodingOptions, StandardOptions):
     )
     data: str = option(
         "mteb-data",
-        "folder of the data of --tasks",
+        "folder of the data of --tasks and --benchmark",
         metavar="DIR",
         group=DATA,
         advanced=True,
@@ -142,53 +128,85 @@ class Options(OutputOptions, SeedOptions, EncodingOptions, StandardOptions):
     )
     fetch: bool = option(
         False,
-        "download the data of --tasks that --data lacks; all else runs offline",
+        "download the data that --data lacks; everything else runs offline",
         group=DATA,
         advanced=True,
         rows=False,
     )
+
+    # --- models
+
+    allow_prompt_mismatch: bool = option(
+        False,
+        "evaluate with other prompts, lengths or pooling than the model was trained with",
+        group=MODEL,
+        advanced=True,
+    )
+    dims: tuple[int, ...] = option(
+        (),
+        "also compare vectors truncated to their first N dimensions (Matryoshka)",
+        metavar="N",
+        low=1,
+        group=MODEL,
+    )
+    quantise: tuple[Literal["int8", "binary"], ...] = option(
+        (), "also compare quantised vectors", group=MODEL
+    )
+
+    # --- comparison
+
     metrics: tuple[str, ...] = option(
         ("ndcg_at_10", "mrr_at_10", "recall_at_100"),
-        "what is shown of retrieval",
+        "metrics to show; a task without them shows its main metric",
         metavar="M",
-        group=SHOW,
+        group=COMPARISON,
     )
     baseline: str | None = option(
         None,
-        "the others are compared with this model [the first]",
+        "the model that the others are compared with [the first]",
         metavar="MODEL",
-        group=SHOW,
+        group=COMPARISON,
+        rows=False,
+    )
+    training: tuple[str, ...] = option(
+        (),
+        "training examples of a model: test texts that they contain are flagged",
+        metavar="FILE",
+        group=COMPARISON,
         rows=False,
     )
     require_gain: tuple[str, ...] = option(
         (),
         "exit with 1 unless METRIC gains more than X",
         metavar="METRIC=X",
-        group=SHOW,
+        group=COMPARISON,
         rows=False,
     )
     max_loss: tuple[str, ...] = option(
         (),
-        "exit with 1 if the main figure of TASK loses more than X",
+        "exit with 1 if the main metric of TASK loses more than X",
         metavar="TASK=X",
-        group=SHOW,
+        group=COMPARISON,
         rows=False,
     )
     changed: int = option(
         5,
-        "show N queries that rose most and N that fell most",
+        "show the N queries that rose most and the N that fell most",
         metavar="N",
         low=0,
-        group=SHOW,
+        group=COMPARISON,
         advanced=True,
         rows=False,
     )
+
+    # --- output
+
     html: str | None = option(
-        None, "the comparison as one page with plots", metavar="FILE", group=IO, rows=False
+        None, "the comparison as one HTML page with plots", metavar="FILE", group=IO, rows=False
     )
     results: str | None = option(
         None,
-        "keep results here and go on from them [OUT.results]",
+        "keep results here and reuse them [OUT.results]",
         metavar="DIR",
         group=IO,
         advanced=True,

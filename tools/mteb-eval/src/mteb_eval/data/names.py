@@ -9,45 +9,59 @@ from collections.abc import Sequence
 from fletching.errors import UsageError
 
 EXTENSIONS = re.compile(r"(\.(parquet|arrows?|feather|jsonl|ndjson|json|csv|tsv|gz|zst))+$")
+NAME = re.compile(r"[\w.@-]+")
 
 
-def named(items: Sequence[str], what: str) -> dict[str, str]:
-    """NAME=PATH as given; else the shortest end of the path that tells it from the others."""
-    pairs = []
-    for item in items:
-        name, equals, path = item.partition("=")
-        given = equals and re.fullmatch(r"[\w.@-]+", name) and not os.path.exists(item)
-        pairs.append((name, path) if given else ("", item))
-    names: dict[str, str] = {}
+def name_paths(items: Sequence[str], kind: str) -> dict[str, str]:
+    """Paths by name: of NAME=PATH, else the shortest end of a path that no other path shares.
+
+    kind: what is named ("model"), for the error. Raises UsageError where a name appears twice.
+    """
+    pairs = [_split_name(item) for item in items]
+    paths: dict[str, str] = {}
     for name, path in pairs:
-        name = name or _short(path, [other for _, other in pairs if other != path])
-        if name in names:
+        others = [other for _, other in pairs if other != path]
+        name = name or _shortest_end(path, others)
+        if name in paths:
             raise UsageError(
-                f"two {what}s are called {name}",
-                f"name each {what} once; NAME={path} sets the name",
+                f"two {kind}s are called {name}",
+                f"name each {kind} once; NAME={path} sets the name",
             )
-        names[name] = path
-    return names
+        paths[name] = path
+    return paths
 
 
-def _short(path: str, others: Sequence[str]) -> str:
+def _split_name(item: str) -> tuple[str, str]:
+    """(name, path) of NAME=PATH; ("", item) where the whole item is a path."""
+    name, equals, path = item.partition("=")
+    is_named = equals and NAME.fullmatch(name) and not os.path.exists(item)
+    return (name, path) if is_named else ("", item)
+
+
+def _shortest_end(path: str, others: Sequence[str]) -> str:
+    """The fewest last parts of the path that tell it from the others."""
     parts = path.rstrip("/").split("/")
-    ends = [other.rstrip("/").split("/") for other in others]
-    size = next(
-        (
-            size
-            for size in range(1, len(parts))
-            if all(end[-size:] != parts[-size:] for end in ends)
-        ),
-        len(parts),
-    )
-    return "/".join(parts[-size:])
+    endings = [other.rstrip("/").split("/") for other in others]
+    for size in range(1, len(parts)):
+        if all(ending[-size:] != parts[-size:] for ending in endings):
+            return "/".join(parts[-size:])
+    return "/".join(parts)
 
 
 def task_name(name: str) -> str:
-    """A name that mteb can use as a file name: `data/test.jsonl.gz` is `data-test`; stdin is `stdin`.
+    """A name that mteb can use as a file name; of stdin, `stdin`.
 
     >>> task_name("data/test.jsonl.gz")
     'data-test'
     """
-    return re.sub(r"[^\w.-]+", "-", EXTENSIONS.sub("", name)).strip("-.") or "stdin"
+    stem = EXTENSIONS.sub("", name)
+    return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "stdin"
+
+
+def subset_label(task: str, subset: str) -> str:
+    """The task's name, with the subset where there are several.
+
+    >>> subset_label("STS17", "en-de"), subset_label("SciFact", "default")
+    ('STS17[en-de]', 'SciFact')
+    """
+    return task if subset == "default" else f"{task}[{subset}]"

@@ -1,33 +1,46 @@
-"""Pairs of sentences with a score or a label, from CSV, TSV, JSONL or Parquet."""
+"""Pairs of sentences with a score or a label, from CSV, TSV, JSONL, Parquet or Arrow files.
+
+CSV and TSV are parsed here, since they may lack a header; every other format is read by
+fletching.io.
+"""
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
 from fletching.errors import InputError
+from fletching.io.reader import open_rows
+from fletching.io.sources import Source, sniff
 from fletching.report import Report
+from fletching.schema import Schema
 
 FIRST = ("sentence1", "text1", "query")
 SECOND = ("sentence2", "text2", "document")
-Row = tuple[str, Any, Any, Any]  # where it stands, first, second, label
 LABEL = ("score", "label", "labels", "similarity_score", "cos_sim")
+JSON_LINES = (".jsonl", ".ndjson", ".json")
+ANY_COLUMNS = Schema("sentence pairs", "1.0", "Any table.", ())  # no column has a fixed type
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Aligned columns: two texts and what is known of their likeness."""
+class PairRow(NamedTuple):
+    """One row as read: where it is in the file, two sentences and the score."""
+
+    where: str
+    first: Any
+    second: Any
+    label: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentencePairs:
+    """n pairs as aligned columns: two sentences and their score or label."""
 
     name: str
     split: str
@@ -36,142 +49,136 @@ class Pairs:
     labels: list[float]
 
     def digest(self) -> str:
-        return xxhash.xxh3_128_hexdigest(repr((self.first, self.second, self.labels)).encode())
+        """xxh3-128 of the content."""
+        content = (self.first, self.second, self.labels)
+        return xxhash.xxh3_128_hexdigest(repr(content).encode())
 
 
-def read(report: Report, name: str, path: str, *, labelled: bool, split: str = "test") -> Pairs:
-    """The pairs of a file. A CSV or TSV may lack the header; then the columns are first, second, score.
+def read_pairs(
+    report: Report, name: str, path: str, *, labelled: bool, split: str = "test"
+) -> SentencePairs:
+    """The pairs of a file; without a header the columns are sentence1, sentence2, score.
 
-    labelled: the third column must be 0 or 1, both present; else any two different numbers will do.
+    labelled: the third column is 0 or 1; else any number. Raises InputError, with the row, for a
+    missing sentence, another value, or fewer than two different scores.
     """
-    first, second, labels = [], [], []
-    for where, one, two, label in _rows(path):
-        try:
-            number = float(label)
-        except (TypeError, ValueError):
-            raise InputError(
-                f"{path}, {where}: the score {label!r} is no number",
-                "correct the row or the column order",
-            ) from None
-        if not math.isfinite(number) or (labelled and number not in (0, 1)):
-            raise InputError(
-                f"{path}, {where}: the {'label' if labelled else 'score'} is {label}",
-                "write 0 or 1" if labelled else "write a number",
-            )
-        if not (isinstance(one, str) and isinstance(two, str)):
-            raise InputError(f"{path}, {where}: a sentence is missing", "drop the row")
-        first.append(one)
-        second.append(two)
-        labels.append(number)
+    first: list[str] = []
+    second: list[str] = []
+    labels: list[float] = []
+    for row in _read_rows(path):
+        where = f"{path}, {row.where}"
+        labels.append(_parse_label(row.label, where, labelled=labelled))
+        if not (isinstance(row.first, str) and isinstance(row.second, str)):
+            raise InputError(f"{where}: a sentence is missing", "drop the row")
+        first.append(row.first)
+        second.append(row.second)
     report.rows_in += len(labels)
     if len(set(labels)) < 2:
         raise InputError(
             f"{path} holds {len(labels)} pairs with {len(set(labels))} different scores",
             "give at least two different ones",
         )
-    return Pairs(name, split, first, second, labels)
+    return SentencePairs(name=name, split=split, first=first, second=second, labels=labels)
 
 
-def _rows(path: str) -> Iterable[Row]:
-    """(where, first, second, label) of each row."""
+def _parse_label(label: str | float | None, where: str, *, labelled: bool) -> float:
     try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", "check the path") from None
-    if content[:4] == b"PAR1":
-        yield from _parquet(path, content)
+        number = float(label)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{where}: the score {label!r} is not a number",
+            "correct the row or the column order",
+        ) from None
+    if labelled and number not in (0, 1):
+        raise InputError(f"{where}: the label is {label}", "write 0 or 1")
+    if not math.isfinite(number):
+        raise InputError(f"{where}: the score is {label}", "write a finite number")
+    return number
+
+
+def _read_rows(path: str) -> Iterator[PairRow]:
+    """The rows of a file of any format, told by its content, and of text by its extension."""
+    source = Source(path, path)
+    kind, stream = sniff(source.open(), path)
+    stem = path.removesuffix(".gz").removesuffix(".zst")
+    is_delimited = kind == "text" and not stem.endswith(JSON_LINES)
+    if not is_delimited:
+        stream.close()
+        yield from _read_table(source)
         return
     try:
-        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode(
-            "utf-8-sig"
-        )
-    except (UnicodeDecodeError, OSError, EOFError) as error:
-        raise InputError(f"{path} is no UTF-8 text ({error})", "convert it to UTF-8") from None
-    stem = path.removesuffix(".gz")
-    yield from (
-        _json_lines(path, text)
-        if stem.endswith((".jsonl", ".ndjson"))
-        else _delimited(path, text, "\t" if stem.endswith(".tsv") else ",")
-    )
+        text = stream.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text ({error})", "convert it to UTF-8") from None
+    finally:
+        stream.close()
+    yield from _parse_delimited(path, text, "\t" if stem.endswith(".tsv") else ",")
 
 
-def _parquet(path: str, content: bytes) -> Iterable[Row]:
-    try:
-        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-        table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{path} is no complete Parquet file ({error})", "make the file again"
-        ) from None
-    names = _find(path, table.column_names)
-    columns = [table[name].to_pylist() for name in names]
-    yield from ((f"row {number:,}", *row) for number, row in enumerate(zip(*columns), 1))
+def _read_table(source: Source) -> Iterator[PairRow]:
+    """The rows of a format with column names."""
+    opened = open_rows(source, ANY_COLUMNS)
+    if not opened.schema.names:  # an empty JSONL
+        return
+    names = _pick_columns(source.where, opened.schema.names)
+    number = 0
+    for _, batch in opened.batches():
+        columns = [batch[name].to_pylist() for name in names]
+        for first, second, label in zip(*columns):
+            number += 1
+            yield PairRow(f"row {number:,}", first, second, label)
 
 
-def _json_lines(path: str, text: str) -> Iterable[Row]:
-    names: list[str] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
+def _parse_delimited(path: str, text: str, delimiter: str) -> Iterator[PairRow]:
+    """The rows of a CSV or TSV."""
+    positions = [0, 1, 2]
+    for number, cells in enumerate(_split_cells(text, delimiter), 1):
+        if number == 1 and _is_header(cells):
+            positions = [cells.index(name) for name in _pick_columns(path, cells)]
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
+        if not cells:  # a blank line
+            continue
+        width = max(positions) + 1
+        if len(cells) < width:
             raise InputError(
-                f"{path}, line {number:,}: no JSON ({error})", "each line must be one JSON object"
-            ) from None
-        if not isinstance(row, dict):
-            raise InputError(
-                f"{path}, line {number:,}: no JSON object", "each line must be one JSON object"
+                f"{path}, row {number:,}: {len(cells)} fields instead of {width}: {cells!r:.60}",
+                "check the delimiter: .csv is comma, .tsv is tab",
             )
-        names = names or _find(path, list(row))
-        one, two, label = (row.get(name) for name in names)
-        yield f"line {number:,}", one, two, label
+        first, second, label = (cells[position] for position in positions)
+        yield PairRow(f"row {number:,}", first, second, label)
 
 
-def _table(text: str, delimiter: str) -> Iterator[list[str]]:
+def _split_cells(text: str, delimiter: str) -> Iterator[list[str]]:
     lines = io.StringIO(text, newline="")
-    if delimiter == "\t":  # nothing is quoted there: a quotation mark is part of the sentence
+    if delimiter == "\t":  # TSV quotes nothing: a quotation mark is part of the sentence
         return csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     return csv.reader(lines)
 
 
-def _delimited(path: str, text: str, delimiter: str) -> Iterable[Row]:
-    places = [0, 1, 2]
-    for number, row in enumerate(_table(text, delimiter), 1):
-        if (
-            number == 1
-            and not _is_number(row[-1:])
-            and set(map(str.lower, row)) & {*FIRST, *SECOND, *LABEL}
-        ):
-            places = [row.index(name) for name in _find(path, row)]
-        elif row and len(row) <= max(places):
-            raise InputError(
-                f"{path}, row {number:,}: {len(row)} fields instead of {max(places) + 1}: {row!r:.60}",
-                "check the delimiter: .csv is comma, .tsv is tab",
-            )
-        elif row:
-            one, two, label = (row[place] for place in places)
-            yield f"row {number:,}", one, two, label
+def _is_header(cells: Sequence[str]) -> bool:
+    """Does the first row name columns? Then its last cell is no number."""
+    known = {*FIRST, *SECOND, *LABEL}
+    names = {cell.lower() for cell in cells}
+    return bool(cells) and not _is_number(cells[-1]) and not known.isdisjoint(names)
 
 
-def _is_number(fields: list[str]) -> bool:
+def _is_number(cell: str) -> bool:
     try:
-        return bool(fields) and math.isfinite(float(fields[0]))
+        return math.isfinite(float(cell))
     except ValueError:
         return False
 
 
-def _find(path: str, names: list[str]) -> list[str]:
-    """The three columns under the names that the field uses."""
-    lower = {name.lower(): name for name in names}
-    found = [
-        next((lower[name] for name in group if name in lower), None)
-        for group in (FIRST, SECOND, LABEL)
-    ]
-    if None in found:
-        raise InputError(
-            f"{os.path.basename(path)} has the columns {', '.join(names)}",
-            "name them sentence1, sentence2, score (or label)",
-        )
-    return [name for name in found if name is not None]
+def _pick_columns(path: str, names: Sequence[str]) -> list[str]:
+    """The columns of the two sentences and the score, whatever the case of their names."""
+    by_lower_case = {name.lower(): name for name in names}
+    columns = []
+    for aliases in (FIRST, SECOND, LABEL):
+        present = [by_lower_case[alias] for alias in aliases if alias in by_lower_case]
+        if not present:
+            raise InputError(
+                f"{os.path.basename(path)} has the columns {', '.join(names)}",
+                "name them sentence1, sentence2, score (or label)",
+            )
+        columns.append(present[0])
+    return columns

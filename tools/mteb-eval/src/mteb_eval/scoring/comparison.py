@@ -1,36 +1,43 @@
-"""A model against the baseline: intervals over queries, significance, and the queries that moved.
+"""A model beside the baseline: intervals over queries, significance, and the queries that moved.
 
-Efron & Tibshirani (1993) for the percentile bootstrap; Smucker, Allan & Carterette (CIKM 2007) for the
-paired randomisation test.
+Percentile bootstrap (Efron & Tibshirani 1993) by scipy; paired randomisation test (Smucker, Allan &
+Carterette, CIKM 2007).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
+from scipy import stats
 
-from mteb_eval.scoring.task_result import MISSED, Outcome
+from mteb_eval.data.ranking import MISSED
+from mteb_eval.scoring.metrics import find_metric
+from mteb_eval.scoring.task_result import TaskResult
+
+Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
-FLIPS = 10_000
-CHUNK = 1 << 22  # signs drawn at a time
+PERMUTATIONS = 10_000
+BLOCK = 1 << 22  # random numbers in memory at a time
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with the ends of its 95 % interval, where one can be given."""
+    """A figure with the ends of its 95 % interval, where there is one."""
 
     value: float
     low: float | None = None
     high: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One metric of one run on one task; change and p stand against the baseline."""
+    """One metric of one run on one task; change and p compare it with the baseline."""
 
     run: str
     task: str
@@ -42,86 +49,127 @@ class Figure:
     p: float | None = None
 
 
-def figures(
-    outcomes: dict[str, Outcome], baseline: str, metric: str, seed: int
-) -> Iterable[Figure]:
-    """A metric of all runs on one task, by run in the order given.
+def compare_runs(
+    results: Mapping[str, TaskResult], *, baseline: str, metric: str, seed: int
+) -> Iterator[Figure]:
+    """One metric of all runs on one task, in the order of `results`, which are by run.
 
-    The same resamples serve every run, so that the interval of a difference is a paired one. Metrics that
-    are means over queries are tested by sign flips; others (Spearman, AP) by the bootstrap of the difference.
+    The same resamples serve every run, so that the interval of a difference is a paired one. A
+    metric that is a mean over queries is tested by random signs, any other (Spearman, AP) by the
+    bootstrap of the difference.
     """
-    base = outcomes[baseline]
-    first = base.statistic(metric)
-    rows = _resamples(base, metric, seed) if first else []
-    by_run = {}
-    for run, outcome in outcomes.items():
-        statistic = outcome.statistic(metric)
-        by_run[run] = np.array([statistic(chosen) for chosen in rows]) if statistic else None
-    for run, outcome in outcomes.items():
-        value = outcome.scores[metric]
-        samples, before = by_run[run], by_run[baseline]
+    base = results[baseline]
+    before = bootstrap(base, metric, seed)
+    for run, result in results.items():
+        samples = before if run == baseline else bootstrap(result, metric, seed)
+        value = result.scores[metric]
         change, p = None, None
         if run != baseline:
-            differences = samples - before if samples is not None and before is not None else None
+            is_paired = samples is not None and before is not None
+            differences = samples - before if is_paired else None  # type: ignore[operator]
             change = interval(value - base.scores[metric], differences)
-            p = _significance(base, outcome, metric, differences, seed)
+            p = _significance(base, result, metric, seed=seed, differences=differences)
         yield Figure(
-            run,
-            outcome.label,
-            outcome.split,
-            metric,
-            interval(value, samples),
-            outcome.count,
-            change,
-            p,
+            run=run,
+            task=result.label,
+            split=result.split,
+            metric=metric,
+            value=interval(value, samples),
+            count=result.count,
+            change=change,
+            p=p,
         )
 
 
-def interval(value: float, samples: np.ndarray | None) -> Interval:
+def interval(value: float, samples: Floats | None) -> Interval:
+    """The figure with the 2.5 % and 97.5 % quantiles of its resamples."""
     if samples is None or not len(samples):
         return Interval(value)
     low, high = np.quantile(samples, [0.025, 0.975])
     return Interval(value, float(low), float(high))
 
 
-def _resamples(outcome: Outcome, metric: str, seed: int) -> list[np.ndarray]:
-    """Row numbers drawn with replacement, the same for every run on this task."""
-    size = outcome.observed.num_rows
-    generator = np.random.default_rng(
-        [seed, xxhash.xxh3_64_intdigest(f"{outcome.label} {outcome.split}".encode())]
+def bootstrap(result: TaskResult, metric: str, seed: int) -> Floats | None:
+    """The metric on resamples of the queries or pairs, (RESAMPLES,); None without observations.
+
+    The resamples depend on the task, the split and the seed alone.
+    """
+    task_key = xxhash.xxh3_64_intdigest(f"{result.label} {result.split}".encode())
+    generator = np.random.default_rng([seed, task_key])
+    values = result.per_query(metric)
+    if values is not None:
+        return _resample((values,), np.mean, generator, is_vectorized=True)
+    pairs, definition = result.pairs(), find_metric(metric)
+    if pairs is None or definition is None or definition.of_pairs is None:
+        return None
+    return _resample(pairs, definition.of_pairs, generator, is_vectorized=False)
+
+
+def _resample(
+    columns: Sequence[Floats],
+    statistic: Callable[..., Any],
+    generator: np.random.Generator,
+    *,
+    is_vectorized: bool,
+) -> Floats:
+    """The statistic of rows drawn with replacement from aligned columns, (RESAMPLES,).
+
+    scipy draws the same rows, in the same order, as `generator.integers(0, size, size)` for each
+    resample, in blocks; so the memory is bounded, and the block size does not change a figure.
+    """
+    size = len(columns[0])
+    if size < 2:  # every resample is the sample, and scipy refuses it
+        return np.full(RESAMPLES, float(statistic(*columns)))
+    drawn = stats.bootstrap(
+        columns,
+        statistic,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        paired=len(columns) > 1,
+        vectorized=is_vectorized,
+        batch=max(BLOCK // size, 1),
+        rng=generator,
     )
-    return [generator.integers(0, size, size) for _ in range(RESAMPLES)]
+    samples: Floats = drawn.bootstrap_distribution
+    return samples
 
 
 def _significance(
-    base: Outcome, other: Outcome, metric: str, differences: np.ndarray | None, seed: int
+    base: TaskResult, other: TaskResult, metric: str, *, seed: int, differences: Floats | None
 ) -> float | None:
-    """Two-sided p that runs as equal as chance differ this much."""
-    before, after = base.values(metric), other.values(metric)
+    """Two-sided p that runs of equal quality differ this much. differences: of the resamples."""
+    before, after = base.per_query(metric), other.per_query(metric)
     if before is not None and after is not None:
-        return randomisation(after - before, seed)
+        return randomisation_test(after - before, seed)
     if differences is None:
         return None
-    side = min((differences <= 0).mean(), (differences >= 0).mean())
-    return float(min(1.0, max(2 * side, 2 / RESAMPLES)))
+    smaller_side = min((differences <= 0).mean(), (differences >= 0).mean())
+    return float(min(1.0, max(2 * smaller_side, 2 / RESAMPLES)))
 
 
-def randomisation(differences: np.ndarray, seed: int) -> float:
-    """p of the paired randomisation test: how often random signs give a mean at least as far from 0."""
+def randomisation_test(differences: Floats, seed: int) -> float:
+    """p of the paired randomisation test: how often random signs move the mean as far from 0.
+
+    differences: of the paired queries, (queries,); those of 0 decide nothing and are left out.
+    `scipy.stats.permutation_test` with `permutation_type="samples"` is the same test, but takes
+    4.3 s for 1,081 queries where these lines take 0.14 s (12 s and 0.6 s for 10,000; one core):
+    the product of a matrix of signs with the differences needs no copy of the data for each
+    permutation.
+    """
     differences = differences[differences != 0]
-    if not len(differences):
+    size = len(differences)
+    if not size:
         return 1.0
-    generator = np.random.default_rng([seed, len(differences)])
-    reached = abs(differences.sum()) * (1 - 1e-12)
+    generator = np.random.default_rng([seed, size])
+    observed = abs(differences.sum()) * (1 - 1e-12)
     extreme, done = 0, 0
-    while done < FLIPS:
-        draws = min(FLIPS - done, max(CHUNK // len(differences), 1))
-        signs = (
-            generator.integers(0, 2, (draws, len(differences)), np.int8).astype(np.float64) * 2 - 1
-        )
-        extreme += int((np.abs(signs @ differences) >= reached).sum())
-        done += draws
-    return (extreme + 1) / (FLIPS + 1)
+    while done < PERMUTATIONS:
+        count = min(PERMUTATIONS - done, max(BLOCK // size, 1))
+        coins = generator.integers(0, 2, (count, size), np.int8)
+        signs = coins.astype(np.float64) * 2 - 1
+        extreme += int((np.abs(signs @ differences) >= observed).sum())
+        done += count
+    return (extreme + 1) / (PERMUTATIONS + 1)
 
 
 @dataclass(frozen=True)
@@ -135,36 +183,40 @@ class Move:
     @property
     def gain(self) -> float:
         """Change of the reciprocal rank: 2 to 1 is more than 900 to 400."""
-        return (1 / self.after if self.after != MISSED else 0.0) - (
-            1 / self.before if self.before != MISSED else 0.0
-        )
+        return _reciprocal(self.after) - _reciprocal(self.before)
 
 
-def moves(
-    base: Outcome, other: Outcome, texts: dict[str, str], count: int
+def _reciprocal(rank: int) -> float:
+    return 0.0 if rank == MISSED else 1 / rank
+
+
+def find_moves(
+    base: TaskResult, other: TaskResult, texts: Mapping[str, str], count: int
 ) -> tuple[list[Move], list[Move]]:
-    """The queries that rose most and those that fell most, at most `count` of each. texts: by query id."""
-    if "rank" not in base.observed.column_names:
+    """The queries that rose most and those that fell most, at most `count` of each.
+
+    texts: of the queries, by id.
+    """
+    if not base.has_ranks:
         return [], []
-    columns = (
-        base.observed["id"].to_pylist(),
-        base.observed["rank"].to_pylist(),
-        other.observed["rank"].to_pylist(),
-    )
-    moved = [Move(texts.get(name, name), before, after) for name, before, after in zip(*columns)]
-    rose = sorted(
-        (move for move in moved if move.gain > 0), key=lambda move: (-move.gain, move.query)
-    )
-    fell = sorted(
-        (move for move in moved if move.gain < 0), key=lambda move: (move.gain, move.query)
-    )
+    names = base.observed["id"].to_pylist()
+    before = base.observed["rank"].to_pylist()
+    after = other.observed["rank"].to_pylist()
+    moves = [Move(texts.get(name, name), *ranks) for name, *ranks in zip(names, before, after)]
+    rose = [move for move in moves if move.gain > 0]
+    fell = [move for move in moves if move.gain < 0]
+    rose.sort(key=lambda move: (-move.gain, move.query))
+    fell.sort(key=lambda move: (move.gain, move.query))
     return rose[:count], fell[:count]
 
 
-def worst(outcome: Outcome, texts: dict[str, str], count: int) -> list[Move]:
-    """The queries whose first right document stands lowest, at most `count`, as moves from nowhere."""
-    if "rank" not in outcome.observed.column_names:
+def find_worst(result: TaskResult, texts: Mapping[str, str], count: int) -> list[Move]:
+    """The queries whose first relevant document ranks lowest, at most `count`."""
+    if not result.has_ranks:
         return []
-    found = zip(outcome.observed["id"].to_pylist(), outcome.observed["rank"].to_pylist())
-    missed = [Move(texts.get(name, name), rank, rank) for name, rank in found if rank != 1]
-    return sorted(missed, key=lambda move: (move.after != MISSED, -move.after, move.query))[:count]
+    names = result.observed["id"].to_pylist()
+    ranks = result.observed["rank"].to_pylist()
+    moves = [Move(texts.get(name, name), rank, rank) for name, rank in zip(names, ranks)]
+    worst = [move for move in moves if move.after != 1]
+    worst.sort(key=lambda move: (move.after != MISSED, -move.after, move.query))
+    return worst[:count]

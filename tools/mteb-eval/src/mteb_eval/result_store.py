@@ -1,0 +1,123 @@
+"""Results on disk, one file for each model, settings, task, data, split and subset.
+
+mteb's own cache takes every local model for the same one and knows nothing of data or prompts, so
+it is only written (as the JSON files that its leaderboard and `ResultCache.load_results` read),
+never read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mteb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+from mteb.abstasks.abstask import AbsTask
+
+from fletching import lineage
+from fletching.errors import InputError
+from fletching.table import atomic
+from mteb_eval.encoder import EvaluatedModel
+from mteb_eval.scoring.metrics import METRICS
+from mteb_eval.scoring.task_result import TaskResult
+
+LOADER_BATCH = 1024  # texts that mteb passes at a time; the encoder makes its own batches
+METADATA = b"mteb-eval"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultKey:
+    """What decides a result."""
+
+    model: EvaluatedModel
+    task: AbsTask
+    data_digest: str
+    split: str
+    subsets: tuple[str, ...]
+
+    @property
+    def file_name(self) -> str:
+        """Readable names, and a hash of everything else."""
+        task, model = self.task.metadata.name, self.model.name.replace("/", "__")
+        content = {
+            "task": task,
+            "split": self.split,
+            "subsets": self.subsets,
+            "model": self.model.settings,
+            "data": self.data_digest,
+            "mteb": mteb.__version__,
+            "metrics": sorted(METRICS),
+        }
+        return f"{task}-{model}-{xxhash.xxh3_64_hexdigest(lineage.dump(content))}.parquet"
+
+
+class ResultStore:
+    """A folder of results, each of which appears whole or not at all; None: nothing is kept."""
+
+    def __init__(self, folder: str | None) -> None:
+        self.folder = folder
+
+    def _path(self, key: ResultKey) -> str:
+        return os.path.join(self.folder or "", "observed", key.file_name)
+
+    def load(self, key: ResultKey) -> list[TaskResult] | None:
+        """The results of all subsets of the key; None where there are none.
+
+        Raises InputError for a damaged file.
+        """
+        path = self._path(key)
+        if not self.folder or not os.path.exists(path):
+            return None
+        try:
+            table = pq.read_table(path, page_checksum_verification=True)
+            parts = json.loads(table.schema.metadata[METADATA])
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            raise InputError(
+                f"{path} is damaged ({error})", "delete it; it is made again"
+            ) from None
+        results = []
+        start = 0
+        for fields in parts:
+            rows, columns = fields.pop("rows"), fields.pop("columns")
+            observed = table.slice(start, rows).select(columns)
+            results.append(TaskResult(**fields, observed=observed))
+            start += rows
+        return results
+
+    def save(self, key: ResultKey, results: Sequence[TaskResult]) -> None:
+        """Keep the results of all subsets: observations as rows, other fields in the metadata."""
+        if not self.folder:
+            return
+        parts = [_fields(result) for result in results]
+        table = pa.concat_tables([result.observed for result in results], promote_options="default")
+        table = table.replace_schema_metadata({METADATA: json.dumps(parts)})
+        path = self._path(key)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with atomic.open_new(path) as file:
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+    def publish(self, model: EvaluatedModel, task: AbsTask, results: Sequence[TaskResult]) -> None:
+        """Write a task's JSON file as mteb does, under results/<model>/<revision>/."""
+        if not self.folder:
+            return
+        scores: dict[str, dict[str, Any]] = {}
+        for result in results:
+            scores.setdefault(result.split, {})[result.subset] = result.mteb_scores
+        seconds = sum(result.effort["seconds"] for result in results)
+        content = mteb.TaskResult.from_task_results(task, scores, seconds)
+        cache = mteb.ResultCache(self.folder)
+        cache.save_to_cache(
+            content, model.mteb_model_meta, encode_kwargs={"batch_size": LOADER_BATCH}
+        )
+
+
+def _fields(result: TaskResult) -> dict[str, Any]:
+    """What the metadata hold of a result, with the rows and columns of its observations."""
+    fields = {name: value for name, value in vars(result).items() if name != "observed"}
+    observed = result.observed
+    return fields | {"rows": observed.num_rows, "columns": observed.column_names}
