@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING
@@ -45,7 +46,7 @@ def parse(cls: type[Options], argv: Sequence[str]) -> Options:
     from fletching.config import load
 
     options = describe(cls)
-    foreign: Mapping[str, str] = getattr(cls, "FOREIGN_NAMES", {})
+    foreign = _foreign_names(cls)
     on_line, unknown = _Parser(options).values_of(argv)
     if unknown:
         flags = [opt.flag for opt in options.values() if not opt.positional]
@@ -60,6 +61,16 @@ def parse(cls: type[Options], argv: Sequence[str]) -> Options:
         values[name] = _convert(options[name], raw)
     _check_required(options, values)
     return cls(**values)
+
+
+def _foreign_names(cls: type) -> Mapping[str, str]:
+    """FOREIGN_NAMES of the class: a mapping, or `module:MAPPING`, which need not be imported before."""
+    names: Mapping[str, str] | str = getattr(cls, "FOREIGN_NAMES", {})
+    if not isinstance(names, str):
+        return names
+    module, _, attribute = names.partition(":")
+    resolved: Mapping[str, str] = getattr(importlib.import_module(module), attribute)
+    return resolved
 
 
 def _check_required(options: Mapping[str, Option], values: Mapping[str, OptionValue]) -> None:
