@@ -82,6 +82,6 @@ def copied(forked: Any, tmp_path: Path) -> Any:
             for name in ("manifest.json", "measures.jsonl"):
                 shutil.copy(folder / name, copy / name)
 
-        return forked(ranks, out, *argv, "--save-every", 2, "--keep", 99, watch=watch)
+        return forked(ranks, out, *argv, "--save-every", 2, "--keep-checkpoints", 99, watch=watch)
 
     return copied

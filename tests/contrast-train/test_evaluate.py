@@ -8,7 +8,13 @@ import pyarrow as pa
 import pytest
 import torch
 
-from contrast_train.training.retrieval_evaluator import HeldOut, margin, ndcg, ranks
+from contrast_train.training.retrieval_evaluator import (
+    EvaluationPrompts,
+    RetrievalEvaluator,
+    margin,
+    ndcg,
+    ranks_of,
+)
 
 
 def test_ndcg_and_mrr_of_a_known_ranking() -> None:
@@ -20,14 +26,14 @@ def test_ndcg_and_mrr_of_a_known_ranking() -> None:
             "prompt": [None, "x: "],
         }
     )
-    held = HeldOut(table.to_batches(), "q: ", "dev")
-    assert held.queries == ["q: a", "x: b"]
-    assert held.documents == ["p1", "p2", "n1", "p3"]
+    evaluator = RetrievalEvaluator(table.to_batches(), "dev", EvaluationPrompts(query="q: "))
+    assert evaluator.queries == ["q: a", "x: b"]
+    assert evaluator.documents == ["p1", "p2", "n1", "p3"]
     documents = torch.eye(4)
     queries = torch.tensor(
         [[0.5, 0.1, 0.9, 0.0], [0.3, 0.2, 0.1, 0.0]]
     )  # ranks: p1 2nd, p2 3rd; p3 4th
-    values = held.measure(lambda q, d: (queries, documents))
+    values = evaluator.measure(lambda q, d: (queries, documents))
     first = (1 / math.log2(3) + 1 / math.log2(4)) / (1 + 1 / math.log2(3))
     assert values["ndcg_at_10"] == pytest.approx((first + 1 / math.log2(5)) / 2)
     assert values["mrr_at_10"] == pytest.approx((1 / 2 + 1 / 4) / 2)
@@ -42,7 +48,7 @@ def test_the_margin_is_that_of_the_worst_positive_to_the_best_other_document() -
 
 
 def test_of_equal_scores_the_earlier_document_stands_first() -> None:
-    assert ranks(torch.tensor([1.0, 2.0, 1.0, 1.0]), [0, 2, 3]) == [2, 3, 4]
+    assert ranks_of(torch.tensor([1.0, 2.0, 1.0, 1.0]), [0, 2, 3]) == [2, 3, 4]
 
 
 def test_hits_beyond_ten_count_nothing() -> None:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from contrast_train import losses
-from contrast_train.data.collator import Collator
-from contrast_train.data.dataset import Drawn, text_key
-from contrast_train.losses import Structure
-from contrast_train.training.gradcache import micro_batches, padded
-from contrast_train.training.objective import Objective
+from contrast_train.data.collator import ContrastCollator
+from contrast_train.data.dataset import TrainingExample, text_key
+from contrast_train.losses import PairStructure
+from contrast_train.training.gradcache import pad_texts, split_micro_batches
+from contrast_train.training.objective import ContrastObjective, EmbeddingSettings
 
 
 class Toy(nn.Module):
@@ -36,6 +36,10 @@ class Toy(nn.Module):
         return {"sentence_embedding": mixed.sum(1) / mask.sum(1)}
 
 
+def unit_vectors(count: int, gen: torch.Generator) -> Tensor:
+    return torch.nn.functional.normalize(torch.randn(count, 3, generator=gen), dim=1)
+
+
 def features(seed: int = 0, rows: int = 9) -> dict[str, Tensor]:
     gen = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, 20, (rows * 3,), generator=gen)
@@ -46,26 +50,24 @@ def features(seed: int = 0, rows: int = 9) -> dict[str, Tensor]:
         "lengths": lengths,
         "queries": torch.tensor(rows),
         "rows": torch.arange(rows),
-        **Structure(
-            pairs,
-            torch.full((rows,), 1 / rows),
-            hard,
-            torch.cat([pairs, torch.tensor([[0, min(4, 2 * rows - 1)]])]),
-            torch.cat([torch.cat([pairs[:, :1], each], 1) for each in (pairs, hard)]),
-            torch.randn(2 * rows, generator=gen),
-            *(
-                torch.nn.functional.normalize(torch.randn(count, 3, generator=gen), dim=1)
-                for count in (rows, 2 * rows)
-            ),
-        )._asdict(),
+        **PairStructure(
+            positive_pairs=pairs,
+            weights=torch.full((rows,), 1 / rows),
+            hard_negative_pairs=hard,
+            masked_pairs=torch.cat([pairs, torch.tensor([[0, min(4, 2 * rows - 1)]])]),
+            scored_pairs=torch.cat([torch.cat([pairs[:, :1], each], 1) for each in (pairs, hard)]),
+            scores=torch.randn(2 * rows, generator=gen),
+            guide_queries=unit_vectors(rows, gen),
+            guide_documents=unit_vectors(2 * rows, gen),
+        ).tensors(),
     }
 
 
 def gradient(
-    model: nn.Module, batch: dict[str, Tensor], loss: Any, **settings: Any
+    model: nn.Module, batch: dict[str, Tensor], loss: Any, **settings: int
 ) -> tuple[float, Tensor]:
     model.zero_grad()
-    value = Objective(model, loss, **settings)([batch])
+    value = ContrastObjective(model, loss, EmbeddingSettings(**settings))([batch])
     value.backward()
     return value.item(), torch.cat([p.grad.flatten() for p in model.parameters()])  # type: ignore[union-attr]
 
@@ -82,7 +84,7 @@ LOSSES = {
     "query-negatives": functools.partial(
         losses.infonce, query_negatives=True, similarity="dot", temperature=1.0
     ),
-    "triplet": functools.partial(losses.triplet, margin=0.7),
+    "triplet": functools.partial(losses.triplet, triplet_margin=0.7),
     "kl": functools.partial(losses.kl, teacher_temperature=0.5),
     "infonce+kl": functools.partial(losses.infonce_kl, kl_weight=0.3, guide_margin=0.1),
     "margin-mse": losses.margin_mse,
@@ -109,10 +111,11 @@ def test_any_micro_batch_size_gives_the_one_pass_gradient(
 
 
 def test_the_one_pass_gradient_is_torchs_own() -> None:
-    model, batch = seeded(), features() | {"guide_queries": None}
+    model, batch = seeded(), features()
+    del batch["guide_queries"]
     _, ours = gradient(model, batch, losses.infonce, batch_tokens=10**6)
     model.zero_grad()
-    ids, mask = padded(batch["input_ids"], batch["lengths"], torch.arange(27), 0)
+    ids, mask = pad_texts(batch["input_ids"], batch["lengths"], torch.arange(27), pad_id=0)
     vectors = nn.functional.normalize(
         model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"], dim=1
     )
@@ -144,11 +147,18 @@ def test_simcse_is_cross_entropy_between_two_views_that_dropout_made() -> None:
     """By the collator's own batch: the reference keeps the graphs of the same micro-batches. A text that stands twice is no negative."""
     words = ["one two", "three four five six", "seven", "eight nine ten", "ONE  two", "one"]
     rows = [
-        Drawn(i, text, None, (), (), {}, frozenset({text_key(text)}), frozenset())
+        TrainingExample(
+            row=i,
+            query=text,
+            ids={},
+            known_texts=frozenset({text_key(text)}),
+            known_ids=frozenset(),
+        )
         for i, text in enumerate(words)
     ]
-    collate = Collator(
-        lambda texts, length: [[ord(letter) % 50 for letter in text] for text in texts], views=True
+    collate = ContrastCollator(
+        tokenize=lambda texts, length: [[ord(letter) % 50 for letter in text] for text in texts],
+        views=True,
     )
     batch = {name.removeprefix("texts_"): tensor for name, tensor in collate(rows).items()}
     model, count = seeded(dropout=0.4), len(words)
@@ -157,8 +167,8 @@ def test_simcse_is_cross_entropy_between_two_views_that_dropout_made() -> None:
     model.zero_grad()
     torch.manual_seed(1)
     vectors = torch.empty(2 * count, 12)
-    for part in (parts := micro_batches(batch["lengths"], 40)):
-        ids, mask = padded(batch["input_ids"], batch["lengths"], part, 0)
+    for part in (parts := split_micro_batches(batch["lengths"], 40)):
+        ids, mask = pad_texts(batch["input_ids"], batch["lengths"], part, pad_id=0)
         vectors = vectors.index_put(
             (part,), model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
         )
@@ -178,13 +188,15 @@ def test_simcse_is_cross_entropy_between_two_views_that_dropout_made() -> None:
 )
 def test_a_learned_temperature_gets_the_slope_of_the_loss(name: str) -> None:
     batch = features()
-    objective = Objective(seeded(), LOSSES[name], batch_tokens=16, learned_temperature=0.2)
+    objective = ContrastObjective(
+        seeded(), LOSSES[name], EmbeddingSettings(batch_tokens=16), learned_temperature=0.2
+    )
     (objective([batch]) / 2).backward()
     assert objective.log_temperature is not None
     at = [
-        Objective(seeded(), functools.partial(LOSSES[name], temperature=0.2 * math.exp(step)))(
-            [batch]
-        ).item()
+        ContrastObjective(
+            seeded(), functools.partial(LOSSES[name], temperature=0.2 * math.exp(step))
+        )([batch]).item()
         for step in (-0.02, 0.02)
     ]
     assert objective.log_temperature.grad is not None
@@ -195,7 +207,7 @@ def test_a_learned_temperature_gets_the_slope_of_the_loss(name: str) -> None:
 
 def test_prompts_of_different_length_stand_in_different_micro_batches() -> None:
     group = torch.tensor([0, 3, 0, 3, 5])
-    parts = micro_batches(torch.tensor([9, 2, 30, 4, 1]), 64, group)
+    parts = split_micro_batches(torch.tensor([9, 2, 30, 4, 1]), 64, group)
     assert [part.tolist() for part in parts] == [[2, 0], [3, 1], [4]]
 
 
@@ -203,7 +215,8 @@ def test_the_loss_is_scaled_as_the_trainer_scales_it() -> None:
     model, batch = seeded(), features()
     _, whole = gradient(model, batch, losses.infonce, batch_tokens=16)
     model.zero_grad()
-    (Objective(model, losses.infonce, batch_tokens=16)([batch]) / 4).backward()
+    objective = ContrastObjective(model, losses.infonce, EmbeddingSettings(batch_tokens=16))
+    (objective([batch]) / 4).backward()
     quarter = torch.cat([p.grad.flatten() for p in model.parameters()])  # type: ignore[union-attr]
     assert (quarter - whole / 4).norm() <= 1e-6 * whole.norm()
 
@@ -212,7 +225,7 @@ def test_the_loss_is_scaled_as_the_trainer_scales_it() -> None:
 def test_every_text_stands_in_one_micro_batch_within_the_budget(
     lengths: list[int], budget: int
 ) -> None:
-    parts = micro_batches(torch.tensor(lengths), budget)
+    parts = split_micro_batches(torch.tensor(lengths), budget)
     assert sorted(torch.cat(parts).tolist()) == list(range(len(lengths)))
     for part in parts:
         width = -(-max(lengths[i] for i in part.tolist()) // 8) * 8
@@ -221,7 +234,7 @@ def test_every_text_stands_in_one_micro_batch_within_the_budget(
 
 @pytest.mark.parametrize("left", [False, True])
 def test_padding_keeps_the_tokens_of_each_text(left: bool) -> None:
-    ids, mask = padded(
+    ids, mask = pad_texts(
         torch.arange(1, 7), torch.tensor([3, 1, 2]), torch.tensor([2, 0]), pad_id=9, left=left
     )
     assert [row[keep.bool()].tolist() for row, keep in zip(ids, mask)] == [[5, 6], [1, 2, 3]]

@@ -23,11 +23,11 @@ def pairwise() -> list[Case]:
         batch_tokens, keep = SPLITS[number % len(SPLITS)]
         cases.append(
             Case(
-                loss,
-                wrapper,
-                ranks,
-                batch_tokens,
-                keep,
+                loss=loss,
+                wrapper=wrapper,
+                ranks=ranks,
+                batch_tokens=batch_tokens,
+                keep=keep,
                 accumulate=1 + number % 3 // 2,
                 rows=(9, 2)[number % 7 == 4],
             )

@@ -17,17 +17,21 @@ SPLITS = [(1, 0), (16, 0), (40, 90), (10**6, 0)]  # (tokens of a micro-batch, to
 
 def cover() -> list[Case]:
     """Micro-batch sizes, accumulation and rows take turns."""
-    return [
-        Case(
-            loss,
-            stage,
-            2,
-            *SPLITS[number % len(SPLITS)],
-            accumulate=1 + number % 3 // 2,
-            rows=(9, 2)[number % 7 == 4],
+    cases = []
+    for number, (stage, loss) in enumerate(itertools.product(ZERO, LOSSES)):
+        batch_tokens, keep = SPLITS[number % len(SPLITS)]
+        cases.append(
+            Case(
+                loss=loss,
+                wrapper=stage,
+                ranks=2,
+                batch_tokens=batch_tokens,
+                keep=keep,
+                accumulate=1 + number % 3 // 2,
+                rows=(9, 2)[number % 7 == 4],
+            )
         )
-        for number, (stage, loss) in enumerate(itertools.product(ZERO, LOSSES))
-    ]
+    return cases
 
 
 @pytest.fixture(scope="module")

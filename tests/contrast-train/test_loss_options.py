@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from contrast_train import cli
-from contrast_train.losses import Structure, registry
-from contrast_train.losses.requirements import Census, Needs
+from contrast_train.losses import PairStructure, selection
+from contrast_train.losses.requirements import DatasetStats
 from fletching.cli import parse
 
 FAST = (
@@ -56,7 +57,7 @@ def train(invoke: Any, model: str, tmp_path: Path, write: Any) -> Any:
     return train
 
 
-def scored_batch(seed: int) -> tuple[Tensor, Tensor, Structure]:
+def scored_batch(seed: int) -> tuple[Tensor, Tensor, PairStructure]:
     """Three queries, eight documents: scored positives, hard negatives and a query that is answered twice."""
     gen = torch.Generator().manual_seed(seed)
     q, d = (torch.randn(n, 5, generator=gen, dtype=torch.float64) for n in (4, 8))
@@ -66,7 +67,14 @@ def scored_batch(seed: int) -> tuple[Tensor, Tensor, Structure]:
     return (
         q,
         d,
-        Structure(terms, torch.full((4,), 0.25), hard, terms, lists, torch.randn(5, generator=gen)),
+        PairStructure(
+            positive_pairs=terms,
+            weights=torch.full((4,), 0.25),
+            hard_negative_pairs=hard,
+            masked_pairs=terms,
+            scored_pairs=lists,
+            scores=torch.randn(5, generator=gen),
+        ),
     )
 
 
@@ -74,12 +82,12 @@ def weights(folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
 
 
-def census(*rows: dict[str, Any]) -> Census:
-    made = Census()
+def stats_of(*rows: dict[str, Any]) -> DatasetStats:
+    stats = DatasetStats()
     empty = dict.fromkeys(["neg", "pos_scores", "neg_scores", "pos_score_kind", "neg_score_kind"])
     for row in rows:
-        made.count(empty | {"query": "q", "pos": ["p"]} | row)
-    return made
+        stats.count(empty | {"query": "q", "pos": ["p"]} | row)
+    return stats
 
 
 LABEL = {"pos_scores": [0.3], "pos_score_kind": "label"}
@@ -93,34 +101,35 @@ RANKED = {
 
 
 @pytest.mark.parametrize(
-    ("made", "loss"),
+    ("stats", "loss"),
     [
-        (census({}), "infonce"),
-        (census({"neg": ["n"]}), "infonce"),
-        (census(LABEL, LABEL), "cosent"),
-        (census(LABEL, {}), "infonce"),
-        (census(RANKED, RANKED | {"pos_score_kind": "judge", "neg_score_kind": "judge"}), "kl"),
-        (census(RANKED | {"pos_score_kind": "cosine", "neg_score_kind": "cosine"}), "infonce"),
-        (census(RANKED | {"pos_score_kind": None, "neg_score_kind": None}), "infonce"),
-        (census({"pos_scores": [9.0], "pos_score_kind": "reranker"}), "infonce"),
+        (stats_of({}), "infonce"),
+        (stats_of({"neg": ["n"]}), "infonce"),
+        (stats_of(LABEL, LABEL), "cosent"),
+        (stats_of(LABEL, {}), "infonce"),
+        (stats_of(RANKED, RANKED | {"pos_score_kind": "judge", "neg_score_kind": "judge"}), "kl"),
+        (stats_of(RANKED | {"pos_score_kind": "cosine", "neg_score_kind": "cosine"}), "infonce"),
+        (stats_of(RANKED | {"pos_score_kind": None, "neg_score_kind": None}), "infonce"),
+        (stats_of({"pos_scores": [9.0], "pos_score_kind": "reranker"}), "infonce"),
     ],
 )
-def test_the_loss_follows_from_what_every_row_carries(made: Census, loss: str) -> None:
-    assert made.loss()[0] == loss
+def test_the_loss_follows_from_what_every_row_carries(stats: DatasetStats, loss: str) -> None:
+    assert selection.choose(None, "examples", stats)[0] == loss
 
 
 def test_scores_that_are_not_used_are_told() -> None:
-    assert "the scores of 1 rows are not used" in census(LABEL, {}).loss()[1]
-    assert (
-        "not used"
-        not in census(RANKED | {"pos_score_kind": "cosine", "neg_score_kind": "cosine"}).loss()[1]
-    )
+    _, reason = selection.choose(None, "examples", stats_of(LABEL, {}))
+    assert "the scores of 1 rows are not used" in reason
+    cosines = RANKED | {"pos_score_kind": "cosine", "neg_score_kind": "cosine"}
+    _, reason = selection.choose(None, "examples", stats_of(cosines))
+    assert "not used" not in reason
 
 
 def test_scores_of_different_kinds_stand_in_no_list_together() -> None:
     row = {"query": "q", "pos": ["p"]} | RANKED | {"neg_score_kind": "cosine"}
-    assert Needs("kl").lack(row) == "without two scored documents for --loss kl"
-    assert Needs("kl").lack(row | {"neg_score_kind": "reranker"}) == ""
+    kl = selection.requirements("kl", "examples", None)
+    assert kl.missing(row) == "without two scored documents for --loss kl"
+    assert kl.missing(row | {"neg_score_kind": "reranker"}) == ""
 
 
 def test_a_reranker_teaches_by_kl(train: Any, rows: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -150,15 +159,16 @@ def test_labels_train_cosent_and_low_ones_are_no_positives(
         row | {"pos_scores": [i / 11], "pos_score_kind": "label"} for i, row in enumerate(examples)
     ]
     assert "loss cosent: every row carries labels" in train(rows).err
-    done = train(rows, "--loss", "infonce", "--min-score", "0.5", out="floor")
-    assert "6 without a positive of --min-score" in done.err
+    done = train(rows, "--loss", "infonce", "--min-pos-score", "0.5", out="floor")
+    assert "6 without a positive of --min-pos-score" in done.err
     empty = dict.fromkeys(["neg", "neg_scores", "neg_score_kind"])
-    assert Needs("infonce", 0.5).lack(empty | rows[0] | {"pos_score_kind": "cosine"}) == ""
-    assert Needs("cosent", 0.5).lack(empty | rows[0]) == ""
+    infonce = selection.requirements("infonce", "examples", 0.5)
+    assert infonce.missing(empty | rows[0] | {"pos_score_kind": "cosine"}) == ""
+    assert selection.requirements("cosent", "examples", 0.5).missing(empty | rows[0]) == ""
 
 
 OPTIONS = """
---loss triplet | --loss triplet --margin 0.5
+--loss triplet | --loss triplet --triplet-margin 0.5
 --loss infonce | --loss infonce+kl
 --loss infonce+kl | --loss infonce+kl --kl-weight 3
 --loss infonce+kl | --loss infonce+kl --teacher-temperature 3
@@ -189,25 +199,25 @@ def test_each_option_reaches_the_loss(line: str) -> None:
         )
         for n in (4, 8)
     ]
-    structure = structure._replace(
-        guide_queries=guides[0].double(), guide_documents=guides[1].double()
+    structure = replace(
+        structure, guide_queries=guides[0].double(), guide_documents=guides[1].double()
     )
-    found = []
+    values = []
     for argv in line.split(" | "):
         options = parse(cli.Options, ["--model", "m", "-o", "x", *argv.split()])
-        found.append(registry.build(options, options.loss, "cosine")(q, d, structure).value.item())
+        configured = selection.configure(options, options.loss, "cosine")
+        values.append(configured(q, d, structure).value.item())
         cli.check(options)
-    assert found[0] != pytest.approx(found[1], rel=1e-6)
+    assert values[0] != pytest.approx(values[1], rel=1e-6)
     loss = options.loss
-    assert registry.build(options, loss, "dot")(q, d, structure).value.item() != pytest.approx(
-        found[1], rel=1e-6
-    )
+    by_dot = selection.configure(options, loss, "dot")(q, d, structure)
+    assert by_dot.value.item() != pytest.approx(values[1], rel=1e-6)
 
 
 def test_dot_products_and_margins_start_at_a_temperature_of_one() -> None:
     options = parse(cli.Options, ["--model", "m"])
     assert [
-        registry.temperature(options, loss, by)
+        selection.temperature(options, loss, by)
         for loss, by in (("kl", "cosine"), ("kl", "dot"), ("margin-mse", "cosine"))
     ] == [
         0.05,
@@ -219,7 +229,7 @@ def test_dot_products_and_margins_start_at_a_temperature_of_one() -> None:
 def test_a_guide_masks_and_its_texts_are_encoded_once(
     train: Any, rows: list[dict[str, Any]], model: str, tmp_path: Path
 ) -> None:
-    found = {}
+    tuned = {}
     # The model guides itself. A margin of -2 masks nothing, one of 2 all but the positive.
     for name, argv in {"none": ("-2",), "all": ("2",), "no-guide": ()}.items():
         done = train(
@@ -230,8 +240,8 @@ def test_a_guide_masks_and_its_texts_are_encoded_once(
             out=name,
         )
         assert done.rc == 0, done.err
-        found[name] = weights(tmp_path / name)
-    assert found["none"] == found["no-guide"] != found["all"]
+        tuned[name] = weights(tmp_path / name)
+    assert tuned["none"] == tuned["no-guide"] != tuned["all"]
 
 
 def test_the_learned_temperature_stands_in_the_card(
@@ -326,17 +336,26 @@ def test_texts_train_simcse(train: Any, corpus: list[dict[str, Any]], tmp_path: 
 
 
 def test_two_views_are_two_texts_in_the_batch() -> None:
-    from contrast_train.data.collator import Collator
-    from contrast_train.data.dataset import Drawn, text_key
+    from contrast_train.data.collator import ContrastCollator
+    from contrast_train.data.dataset import TrainingExample, text_key
 
     rows = [
-        Drawn(i, text, None, (), (), {}, frozenset({text_key(text)}), frozenset())
+        TrainingExample(
+            row=i,
+            query=text,
+            ids={},
+            known_texts=frozenset({text_key(text)}),
+            known_ids=frozenset(),
+        )
         for i, text in enumerate(["a", "b", "A"])
     ]
-    batch = Collator(lambda texts, length: [[ord(text[0])] for text in texts], views=True)(rows)
+    collate = ContrastCollator(
+        tokenize=lambda texts, length: [[ord(text[0])] for text in texts], views=True
+    )
+    batch = collate(rows)
     assert batch["texts_input_ids"].tolist() == [97, 98, 65, 97, 98, 65]
-    assert batch["texts_terms"].tolist() == [[0, 0], [1, 1], [2, 2]]
-    assert sorted(map(tuple, batch["texts_known"].tolist())) == [
+    assert batch["texts_positive_pairs"].tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert sorted(map(tuple, batch["texts_masked_pairs"].tolist())) == [
         (0, 0),
         (0, 2),
         (1, 1),
@@ -360,7 +379,7 @@ def test_views_need_dropout(train: Any, corpus: list[dict[str, Any]], tmp_path: 
         ("--loss kl --symmetric", "--symmetric has no meaning with --loss kl"),
         ("--loss triplet --learn-temperature", "--learn-temperature has no meaning"),
         ("--loss triplet --temperature 1", "--temperature has no meaning"),
-        ("--margin 0.4", "--margin has no meaning with --loss kl"),
+        ("--triplet-margin 0.4", "--triplet-margin has no meaning with --loss kl"),
         ("--guide-margin 0.1", "pass --guide MODEL"),
         ("--matryoshka-layer", "pass --matryoshka"),
         ("--matryoshka 8,64", "add --matryoshka-layer"),
@@ -417,15 +436,15 @@ def test_prompt_tokens_out_of_pooling_train_the_vectors_that_are_used(
     )
     scores = queries @ documents.T
     rank = (scores > scores.diagonal()[:, None]).sum(1) + 1
-    found = json.loads((tmp_path / "s.json").read_text())["measures"]["mrr_at_10_before"]
-    assert found == pytest.approx((1 / rank * (rank <= 10)).mean(), abs=0.03)
+    mrr = json.loads((tmp_path / "s.json").read_text())["measures"]["mrr_at_10_before"]
+    assert mrr == pytest.approx((1 / rank * (rank <= 10)).mean(), abs=0.03)
 
 
 def test_the_objective_gives_the_vectors_of_a_model_that_leaves_prompts_out(model: str) -> None:
-    from contrast_train.data.collator import Collator
+    from contrast_train.data.collator import ContrastCollator
     from contrast_train.model import backbone
-    from contrast_train.model.head import settle_prompt_pooling
-    from contrast_train.training.objective import Objective
+    from contrast_train.model.head import set_prompt_pooling
+    from contrast_train.training.objective import ContrastObjective
 
     argv = [
         "--model",
@@ -439,19 +458,19 @@ def test_the_objective_gives_the_vectors_of_a_model_that_leaves_prompts_out(mode
         "--doc-prompt",
         "iron ",
     ]
-    made = backbone.load(parse(cli.Options, argv))
-    settle_prompt_pooling(made.model, "exclude")
-    collate: Collator = made.collator()
+    loaded = backbone.load(parse(cli.Options, argv))
+    set_prompt_pooling(loaded.model, "exclude")
+    collate: ContrastCollator = loaded.collator()
     assert collate.prompt_tokens is not None
-    tokens = made.tokenize(["how is it: owl bread", "iron chess"], 64)
-    vectors = Objective(made.model, lambda *given: None).embed_all(
-        tokens, torch.device("cpu"), [made.prompt_tokens(p) for p in ("how is it: ", "iron ")]
+    tokens = loaded.tokenize(["how is it: owl bread", "iron chess"], 64)
+    vectors = ContrastObjective(loaded.model, lambda *arguments: None).embed_all(
+        tokens, torch.device("cpu"), [loaded.prompt_tokens(p) for p in ("how is it: ", "iron ")]
     )
     wanted = [
-        made.model.encode(text, prompt=prompt, convert_to_tensor=True)
+        loaded.model.encode(text, prompt=prompt, convert_to_tensor=True)
         for text, prompt in (("owl bread", "how is it: "), ("chess", "iron "))
     ]
     assert torch.allclose(vectors, torch.stack(wanted), atol=1e-6)
     assert not torch.allclose(
-        vectors[0], made.model.encode("how is it: owl bread", convert_to_tensor=True), atol=1e-2
+        vectors[0], loaded.model.encode("how is it: owl bread", convert_to_tensor=True), atol=1e-2
     )

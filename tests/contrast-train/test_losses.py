@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,14 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from contrast_train import losses
-from contrast_train.losses import Structure
+from contrast_train.losses import PairStructure
 
 INFINITE = torch.tensor(-torch.inf, dtype=torch.float64)
 
 
 def batch(
     seed: int, queries: int = 7, documents: int = 12, dim: int = 5
-) -> tuple[Tensor, Tensor, Structure]:
+) -> tuple[Tensor, Tensor, PairStructure]:
     """Two terms for the first query, hard negatives for some, a known answer that is no term for others."""
     gen = torch.Generator().manual_seed(seed)
     q, d = (
@@ -26,23 +28,32 @@ def batch(
     weights = torch.rand(len(terms), generator=gen, dtype=torch.float64)
     hard = torch.tensor([[0, 8], [0, 9], [2, 8], [5, 10], [5, 9]])
     known = torch.cat([terms, torch.tensor([[1, 9], [4, 0], [6, 8], [0, 3]])])
-    return q, d, Structure(terms, weights / weights.sum(), hard, known)
+    return (
+        q,
+        d,
+        PairStructure(
+            positive_pairs=terms,
+            weights=weights / weights.sum(),
+            hard_negative_pairs=hard,
+            masked_pairs=known,
+        ),
+    )
 
 
 def written_out(
-    q: Tensor, d: Tensor, s: Structure, temperature: float, candidates: str = "all"
+    q: Tensor, d: Tensor, s: PairStructure, temperature: float, candidates: str = "all"
 ) -> Tensor:
     """-sum_t w_t log(e^{s(q,p)} / sum_{C} e^{s(q,c)}), one term at a time."""
-    answers = {tuple(pair) for pair in s.known.tolist()}
-    own = {tuple(pair) for pair in s.hard.tolist()}
-    positives = set(s.terms[:, 1].tolist())
+    answers = {tuple(pair) for pair in s.masked_pairs.tolist()}
+    hard = {tuple(pair) for pair in s.hard_negative_pairs.tolist()}
+    positives = set(s.positive_pairs[:, 1].tolist())
     total = torch.zeros((), dtype=torch.float64)
-    for (query, positive), weight in zip(s.terms.tolist(), s.weights):
+    for (query, positive), weight in zip(s.positive_pairs.tolist(), s.weights):
         allowed = []
         for document in range(len(d)):
             in_reach = (
                 candidates == "all"
-                or (query, document) in own
+                or (query, document) in hard
                 or (candidates == "positives" and document in positives)
             )
             if document == positive or (in_reach and (query, document) not in answers):
@@ -87,8 +98,11 @@ def test_infonce_and_its_gradient_meet_the_formula_for_any_tile(
 def test_symmetric_infonce_is_the_mean_of_both_directions() -> None:
     q, d, structure = batch(3)
     q.requires_grad_(), d.requires_grad_()
-    turned = Structure(
-        structure.terms.flip(1), structure.weights, structure.hard.flip(1), structure.known.flip(1)
+    turned = PairStructure(
+        positive_pairs=structure.positive_pairs.flip(1),
+        weights=structure.weights,
+        hard_negative_pairs=structure.hard_negative_pairs.flip(1),
+        masked_pairs=structure.masked_pairs.flip(1),
     )
     value = (written_out(q, d, structure, 0.1) + written_out(d, q, turned, 0.1)) / 2
     wanted = gradients(value, q, d)
@@ -104,11 +118,11 @@ def test_infonce_without_masks_is_cross_entropy_on_the_diagonal() -> None:
     gen = torch.Generator().manual_seed(0)
     q, d = (torch.randn(6, 4, generator=gen, dtype=torch.float64) for _ in range(2))
     terms = torch.arange(6)[:, None].repeat(1, 2)
-    structure = Structure(
-        terms,
-        torch.full((6,), 1 / 6, dtype=torch.float64),
-        torch.empty(0, 2, dtype=torch.long),
-        terms,
+    structure = PairStructure(
+        positive_pairs=terms,
+        weights=torch.full((6,), 1 / 6, dtype=torch.float64),
+        hard_negative_pairs=torch.empty(0, 2, dtype=torch.long),
+        masked_pairs=terms,
     )
     scores = (
         torch.nn.functional.normalize(q, dim=1) @ torch.nn.functional.normalize(d, dim=1).T / 0.05
@@ -122,15 +136,18 @@ def test_infonce_without_masks_is_cross_entropy_on_the_diagonal() -> None:
 def test_a_known_answer_gets_no_gradient_as_a_negative() -> None:
     q = torch.eye(2, dtype=torch.float64)
     d = torch.eye(3, dtype=torch.float64)[:, :2] + 0.1
-    structure = Structure(
-        torch.tensor([[0, 0]]),
-        torch.ones(1),
-        torch.empty(0, 2, dtype=torch.long),
-        torch.tensor([[0, 0], [0, 2]]),
+    structure = PairStructure(
+        positive_pairs=torch.tensor([[0, 0]]),
+        weights=torch.ones(1),
+        hard_negative_pairs=torch.empty(0, 2, dtype=torch.long),
+        masked_pairs=torch.tensor([[0, 0], [0, 2]]),
     )
     assert losses.infonce(q, d, structure)[2][2].abs().max() == 0
     assert (
-        losses.infonce(q, d, structure._replace(known=torch.tensor([[0, 0]])))[2][2].abs().max() > 0
+        losses.infonce(q, d, replace(structure, masked_pairs=torch.tensor([[0, 0]])))[2][2]
+        .abs()
+        .max()
+        > 0
     )
 
 
@@ -148,17 +165,17 @@ def test_triplet_meets_its_formula(seed: int) -> None:
     q, d, s = batch(seed)
     q.requires_grad_(), d.requires_grad_()
     value = (q.sum() + d.sum()) * 0
-    for (query, positive), weight in zip(s.terms.tolist(), s.weights):
-        mine = [n for owner, n in s.hard.tolist() if owner == query]
-        for negative in mine:
+    for (query, positive), weight in zip(s.positive_pairs.tolist(), s.weights):
+        negatives = [n for owner, n in s.hard_negative_pairs.tolist() if owner == query]
+        for negative in negatives:
             gap = (
                 0.2
                 - torch.cosine_similarity(q[query], d[positive], dim=0)
                 + torch.cosine_similarity(q[query], d[negative], dim=0)
             )
-            value = value + weight / len(mine) * gap.clamp_min(0)
+            value = value + weight / len(negatives) * gap.clamp_min(0)
     wanted = gradients(value, q, d)
-    loss, grad_q, grad_d, _ = losses.triplet(q.detach(), d.detach(), s, margin=0.2)
+    loss, grad_q, grad_d, _ = losses.triplet(q.detach(), d.detach(), s, triplet_margin=0.2)
     assert near(loss, value.detach())
     assert near(grad_q, wanted[0])
     assert near(grad_d, wanted[1])
@@ -167,7 +184,7 @@ def test_triplet_meets_its_formula(seed: int) -> None:
 def test_triplet_without_hard_negatives_is_zero() -> None:
     q, d, s = batch(1)
     loss, grad_q, grad_d, _ = losses.triplet(
-        q, d, s._replace(hard=torch.empty(0, 2, dtype=torch.long))
+        q, d, replace(s, hard_negative_pairs=torch.empty(0, 2, dtype=torch.long))
     )
     assert loss == 0
     assert grad_q.abs().max() == 0
@@ -189,9 +206,12 @@ def test_matryoshka_is_the_mean_over_prefixes() -> None:
 
 def test_matryoshka_takes_weights() -> None:
     q, d, structure = batch(2)
-    parts = [losses.triplet(q[:, :dim], d[:, :dim], structure, margin=0.5).value for dim in (2, 5)]
+    parts = [
+        losses.triplet(q[:, :dim], d[:, :dim], structure, triplet_margin=0.5).value
+        for dim in (2, 5)
+    ]
     weighted = losses.matryoshka(
-        q, d, structure, loss=losses.triplet, dims=[2, 5], weights=[3, 1], margin=0.5
+        q, d, structure, loss=losses.triplet, dims=[2, 5], weights=[3, 1], triplet_margin=0.5
     ).value
     assert near(weighted, (3 * parts[0] + parts[1]) / 4)
 
@@ -200,12 +220,15 @@ def test_matryoshka_takes_weights() -> None:
 def test_memory_grows_with_the_tile_and_not_with_the_batch_squared(tile: int) -> None:
     rows = 2048
     terms = torch.arange(rows)[:, None].repeat(1, 2)
-    structure = Structure(
-        terms, torch.full((rows,), 1 / rows), torch.empty(0, 2, dtype=torch.long), terms
+    structure = PairStructure(
+        positive_pairs=terms,
+        weights=torch.full((rows,), 1 / rows),
+        hard_negative_pairs=torch.empty(0, 2, dtype=torch.long),
+        masked_pairs=terms,
     )
     largest = 0
 
-    class MetricsLog(torch.utils._python_dispatch.TorchDispatchMode):
+    class LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
             nonlocal largest
             result = function(*args, **(kwargs or {}))
@@ -213,7 +236,7 @@ def test_memory_grows_with_the_tile_and_not_with_the_batch_squared(tile: int) ->
                 largest = max(largest, result.numel())
             return result
 
-    with MetricsLog():
+    with LargestTensor():
         losses.infonce(torch.randn(rows, 8), torch.randn(rows, 8), structure, tile=tile)
     assert largest <= tile * rows
 
@@ -222,11 +245,14 @@ def test_a_pair_that_is_nearly_learned_keeps_the_digits_of_its_gradient() -> Non
     """softmax - 1 of a positive at 0.999999 would be rounding noise in float32."""
     angle = torch.tensor([0.0, 1.2, 2.4], dtype=torch.float64)
     q = torch.stack([angle.cos(), angle.sin()], 1)
-    places = torch.arange(3)[:, None].repeat(1, 2)
-    structure = Structure(
-        places, torch.full((3,), 1 / 3), torch.empty(0, 2, dtype=torch.long), places
+    pairs = torch.arange(3)[:, None].repeat(1, 2)
+    structure = PairStructure(
+        positive_pairs=pairs,
+        weights=torch.full((3,), 1 / 3),
+        hard_negative_pairs=torch.empty(0, 2, dtype=torch.long),
+        masked_pairs=pairs,
     )
     wanted = losses.infonce(q, q, structure, temperature=0.05, similarity="dot")
-    found = losses.infonce(q.float(), q.float(), structure, temperature=0.05, similarity="dot")
+    rounded = losses.infonce(q.float(), q.float(), structure, temperature=0.05, similarity="dot")
     assert 0 < wanted.queries.norm() < 1e-3
-    assert (found.queries - wanted.queries).norm() <= 1e-4 * wanted.queries.norm()
+    assert (rounded.queries - wanted.queries).norm() <= 1e-4 * wanted.queries.norm()

@@ -11,7 +11,7 @@ import torch
 
 from contrast_train import losses
 from contrast_train.api import PlannedBatches, collator_for, loss_for
-from contrast_train.losses import Structure
+from contrast_train.losses import PairStructure
 from fletching.errors import InputError
 
 SCRIPT = """
@@ -86,7 +86,7 @@ def test_the_update_is_the_one_written_out_by_hand(
     ours.eval()
     loss = loss_for(ours, batch_tokens=48)([batch])
     loss.backward()
-    found = torch.cat([p.grad.flatten() for p in ours.parameters() if p.grad is not None])
+    gradient = torch.cat([p.grad.flatten() for p in ours.parameters() if p.grad is not None])
     ours.zero_grad()
     vectors = [
         torch.stack([ours({**ours.preprocess([text])})["sentence_embedding"][0] for text in texts])
@@ -96,7 +96,7 @@ def test_the_update_is_the_one_written_out_by_hand(
     by_hand.backward()
     wanted = torch.cat([p.grad.flatten() for p in ours.parameters() if p.grad is not None])
     assert loss.item() == pytest.approx(by_hand.item(), rel=1e-5)
-    assert (found - wanted).norm() <= 1e-4 * wanted.norm()
+    assert (gradient - wanted).norm() <= 1e-4 * wanted.norm()
 
 
 def test_batches_know_what_answers_a_query_and_carry_scores(model: str) -> None:
@@ -114,26 +114,26 @@ def test_batches_know_what_answers_a_query_and_carry_scores(model: str) -> None:
         {"anchor": "A", "positive": "r", "negative": "x"},
     ]
     batch = {name.removeprefix("texts_"): value for name, value in collate(rows).items()}
-    structure = Structure(**{name: batch[name] for name in Structure._fields if name in batch})
-    assert structure.terms.tolist() == [[0, 0], [0, 1], [1, 3]]
-    assert len(structure.hard) == 2, "P is a positive in other letters"
+    structure = PairStructure.from_tensors(batch)
+    assert structure.positive_pairs.tolist() == [[0, 0], [0, 1], [1, 3]]
+    assert len(structure.hard_negative_pairs) == 2, "P is a positive in other letters"
     assert sorted(structure.scores.tolist()) == [0.0, 1.0, 2.0]
-    assert (0, 3) in set(map(tuple, structure.known.tolist())), "a and A are one query"
+    assert (0, 3) in set(map(tuple, structure.masked_pairs.tolist())), "a and A are one query"
     assert losses.kl(torch.randn(2, 4), torch.randn(5, 4), structure).value > 0
 
 
 def test_batches_follow_the_plan_of_each_epoch() -> None:
     import datasets
 
-    made = PlannedBatches.by("task")(
+    batches = PlannedBatches.by("task")(
         datasets.Dataset.from_dict({"task": ["a"] * 6 + ["b"] * 6}), batch_size=4, drop_last=False
     )
-    first = list(made)
-    made.set_epoch(1)
-    assert len(made) == len(first) == 4
+    first = list(batches)
+    batches.set_epoch(1)
+    assert len(batches) == len(first) == 4
     assert sorted(row for batch in first for row in batch) == list(range(12))
     assert all(len({row < 6 for row in batch}) == 1 for batch in first)
-    assert first != list(made)
+    assert first != list(batches)
 
 
 def test_several_processes_and_unknown_columns_are_refused(
@@ -141,14 +141,14 @@ def test_several_processes_and_unknown_columns_are_refused(
 ) -> None:
     from sentence_transformers import SentenceTransformer
 
-    made = SentenceTransformer(model, device="cpu")
+    loaded = SentenceTransformer(model, device="cpu")
     with pytest.raises(InputError, match="none of the columns query"):
-        collator_for(made)([{"text": "a"}])
+        collator_for(loaded)([{"text": "a"}])
     with pytest.raises(InputError, match="none of the columns pos"):
-        collator_for(made)([{"query": "a"}])
+        collator_for(loaded)([{"query": "a"}])
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="one process"):
-        loss_for(made)
+        loss_for(loaded)
 
 
 def test_losses_need_torch_alone_and_the_batch_no_sentence_transformers(run: Any) -> None:

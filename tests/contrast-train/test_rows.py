@@ -8,39 +8,42 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from contrast_train.data.collator import Collator, arrange
-from contrast_train.data.dataset import Drawn, Rows, spool
-from contrast_train.losses.requirements import Needs
+from contrast_train.data import examples_table
+from contrast_train.data.collator import ContrastCollator, arrange
+from contrast_train.data.dataset import TrainingDataset, TrainingExample
+from contrast_train.losses.requirements import LossRequirements, Texts
 from fletching.io import Reader
 from fletching.report import Report
 
 
 @pytest.fixture
 def opened(tmp_path: Path, write: Any) -> Any:
-    """opened(rows, **draws): the rows, spooled and opened."""
+    """opened(rows, **sampling): the rows, written and opened as a data set."""
 
-    def opened(rows: list[dict[str, Any]], **draws: Any) -> Rows:
+    def opened(rows: list[dict[str, Any]], **sampling: Any) -> TrainingDataset:
         report = Report("test", quiet=True)
-        spool(
+        examples_table.write(
             Reader(report, [write(tmp_path / "rows.jsonl", rows)], "examples"),
             str(tmp_path / "rows.arrow"),
             report,
         )
-        return Rows(str(tmp_path / "rows.arrow"), **draws)
+        return TrainingDataset(str(tmp_path / "rows.arrow"), **sampling)
 
     return opened
 
 
-def drawn(rows: Rows, epoch: int = 0) -> list[Drawn]:
+def sampled(rows: TrainingDataset, epoch: int = 0) -> list[TrainingExample]:
     return [rows[epoch, number] for number in range(len(rows))]
 
 
-def masked(rows: list[Drawn]) -> set[tuple[str, str]]:
+def masked(rows: list[TrainingExample]) -> set[tuple[str, str]]:
     """(query, document) pairs that are no negatives although they are no positives of a row."""
     queries, documents, structure = arrange(rows, "")
-    terms = {tuple(pair) for pair in structure.terms.tolist()}
+    terms = {tuple(pair) for pair in structure.positive_pairs.tolist()}
     return {
-        (queries[q][1], documents[d][1]) for q, d in structure.known.tolist() if (q, d) not in terms
+        (queries[q][1], documents[d][1])
+        for q, d in structure.masked_pairs.tolist()
+        if (q, d) not in terms
     }
 
 
@@ -73,7 +76,7 @@ def test_rows_may_have_any_number_of_negatives(opened: Any) -> None:
             {"query": "c", "pos": ["s"], "neg": ["x", "y", "z"]},
         ]
     )
-    assert [len(row.negatives) for row in drawn(rows)] == [0, 0, 3]
+    assert [len(row.negatives) for row in sampled(rows)] == [0, 0, 3]
 
 
 def test_a_positive_of_the_query_in_any_row_is_no_negative_of_it(opened: Any) -> None:
@@ -84,15 +87,15 @@ def test_a_positive_of_the_query_in_any_row_is_no_negative_of_it(opened: Any) ->
         ]
     )
     assert rows[0, 0].negatives == ("bread",)
-    assert ("Owl?", "sleeps") in masked(drawn(rows))
-    assert (" owl? ", "hunts") in masked(drawn(rows))
+    assert ("Owl?", "sleeps") in masked(sampled(rows))
+    assert (" owl? ", "hunts") in masked(sampled(rows))
 
 
 def test_the_other_positives_of_a_row_are_masked_when_one_is_sampled(opened: Any) -> None:
     rows = opened(
         [{"id": "1", "query": "a", "pos": ["p", "r"]}, {"id": "2", "query": "b", "pos": ["P", "R"]}]
     )
-    pairs = masked(drawn(rows))
+    pairs = masked(sampled(rows))
     assert len(rows[0, 0].positives) == 1
     assert pairs == {("a", rows[0, 1].positives[0]), ("b", rows[0, 0].positives[0])}
     assert {rows[epoch, 0].positives for epoch in range(20)} == {("p",), ("r",)}
@@ -111,17 +114,17 @@ def test_the_same_document_id_is_masked_whatever_its_text(opened: Any) -> None:
             {"query": "b", "pos": ["new text"], "pos_ids": ["d1"], "neg": ["x"], "neg_ids": ["d3"]},
         ]
     )
-    assert masked(drawn(rows)) == {("a", "new text"), ("b", "old text")}
+    assert masked(sampled(rows)) == {("a", "new text"), ("b", "old text")}
 
 
 def test_a_document_that_is_the_query_itself_is_masked(opened: Any) -> None:
     assert masked(
-        drawn(opened([{"query": "same", "pos": ["p"]}, {"query": "b", "pos": ["SAME"]}]))
+        sampled(opened([{"query": "same", "pos": ["p"]}, {"query": "b", "pos": ["SAME"]}]))
     ) == {("same", "SAME")}
 
 
 def test_equal_texts_are_one_and_equal_pairs_weigh_double(opened: Any) -> None:
-    rows = drawn(
+    rows = sampled(
         opened(
             [
                 {"query": "a", "pos": ["p"], "neg": ["n"]},
@@ -133,12 +136,12 @@ def test_equal_texts_are_one_and_equal_pairs_weigh_double(opened: Any) -> None:
     queries, documents, structure = arrange(rows, "")
     assert [text for _, text in queries] == ["a", "b"]
     assert documents == [("", "p"), ("", "n")]
-    assert structure.terms.tolist() == [[0, 0], [1, 1]]
+    assert structure.positive_pairs.tolist() == [[0, 0], [1, 1]]
     assert structure.weights.tolist() == pytest.approx([2 / 3, 1 / 3])
 
 
 def test_a_row_weighs_the_same_however_many_positives_it_has(opened: Any) -> None:
-    rows = drawn(
+    rows = sampled(
         opened(
             [{"query": "a", "pos": ["p", "r", "s"]}, {"query": "b", "pos": ["t"]}],
             all_positives=True,
@@ -156,7 +159,7 @@ def test_prompts_stand_before_their_own_query_and_the_documents(opened: Any) -> 
         seen.append((texts, length))
         return [[1] * len(text) for text in texts]
 
-    rows = drawn(
+    rows = sampled(
         opened(
             [
                 {"query": "a", "pos": ["p"], "prompt": "find: "},
@@ -164,7 +167,14 @@ def test_prompts_stand_before_their_own_query_and_the_documents(opened: Any) -> 
             ]
         )
     )
-    batch = Collator(tokenize, "query: ", "doc: ", 7, 9)(rows)
+    collate = ContrastCollator(
+        tokenize=tokenize,
+        query_prompt="query: ",
+        doc_prompt="doc: ",
+        query_length=7,
+        doc_length=9,
+    )
+    batch = collate(rows)
     assert seen == [(["find: a", "query: a"], 7), (["doc: p"], 9)]
     assert int(batch["texts_queries"]) == 2
     assert batch["texts_lengths"].tolist() == [7, 8, 6]
@@ -177,9 +187,11 @@ def test_rows_that_cannot_be_trained_are_counted(tmp_path: Path) -> None:
     table = pa.table(
         {"id": ["1", "2", "3"], "query": ["  ", "b", "c"], "pos": [["p"], ["", " "], ["", "p"]]}
     )
-    spool(table.to_batches(), str(tmp_path / "rows.arrow"), report)
+    examples_table.write(table.to_batches(), str(tmp_path / "rows.arrow"), report)
     assert dict(report.dropped) == {"with a blank query": 1, "without a positive": 1}
-    assert [row.positives for row in drawn(Rows(str(tmp_path / "rows.arrow")))] == [("p",)]
+    assert [row.positives for row in sampled(TrainingDataset(str(tmp_path / "rows.arrow")))] == [
+        ("p",)
+    ]
 
 
 def test_a_positive_scored_below_the_floor_is_none_and_may_be_a_negative(opened: Any) -> None:
@@ -190,11 +202,11 @@ def test_a_positive_scored_below_the_floor_is_none_and_may_be_a_negative(opened:
         "pos_score_kind": "label",
         "neg": ["bad", "n"],
     }
-    rows = opened([graded, {"query": "q2", "pos": ["bad"]}], all_positives=True, min_score=0.5)
+    rows = opened([graded, {"query": "q2", "pos": ["bad"]}], all_positives=True, min_pos_score=0.5)
     assert rows[0, 0].positives == ("good",)
     assert set(rows[0, 0].negatives) == {"bad", "n"}
-    assert masked(drawn(rows)) == set()
-    cosine = opened([graded | {"pos_score_kind": "cosine"}], all_positives=True, min_score=0.5)
+    assert masked(sampled(rows)) == set()
+    cosine = opened([graded | {"pos_score_kind": "cosine"}], all_positives=True, min_pos_score=0.5)
     assert set(cosine[0, 0].positives) == {"good", "bad"}
 
 
@@ -206,13 +218,15 @@ def test_the_list_of_a_row_is_its_own_scored_documents(opened: Any) -> None:
         "neg": ["x", "y"],
         "neg_scores": [1.0, 0.5],
     }
-    rows = drawn(
-        opened([row, {"query": "r", "pos": ["a"], "pos_scores": [7.0]}], lists=True, negatives=1)
+    rows = sampled(
+        opened(
+            [row, {"query": "r", "pos": ["a"], "pos_scores": [7.0]}], with_scores=True, negatives=1
+        )
     )
     _, documents, structure = arrange(rows, "")
     named = [
         (r, q, documents[d][1], s)
-        for (r, q, d), s in zip(structure.lists.tolist(), structure.scores.tolist())
+        for (r, q, d), s in zip(structure.scored_pairs.tolist(), structure.scores.tolist())
     ]
     kept = rows[0].negatives[0]
     assert sorted(named) == sorted(
@@ -235,8 +249,9 @@ def test_texts_become_queries_with_their_title(tmp_path: Path) -> None:
             "prompt": [None, None, "p: "],
         }
     )
-    spool(table.to_batches(), str(tmp_path / "rows.arrow"), report, Needs("simcse"))
-    rows = drawn(Rows(str(tmp_path / "rows.arrow")))
+    requirements = LossRequirements(need=Texts(), loss="simcse")
+    examples_table.write(table.to_batches(), str(tmp_path / "rows.arrow"), report, requirements)
+    rows = sampled(TrainingDataset(str(tmp_path / "rows.arrow")))
     assert [(row.query, row.prompt, row.positives) for row in rows] == [
         ("Head body", None, ()),
         ("c", "p: ", ()),

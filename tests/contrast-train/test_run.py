@@ -236,16 +236,16 @@ def test_evaluation_keeps_the_best_weights(
         "3e-3",
     )
     assert done.rc == 0, done.err
-    found = {
+    by_step = {
         (row["step"], row["name"]): row["value"]
         for row in measures(tmp_path / "tuned")
         if row["split"] == "dev"
     }
-    assert sorted({step for step, _ in found}) == [0, 2, 4, 6, 8, 10, 12]
-    best = max(value for (step, name), value in found.items() if name == "ndcg_at_10" and step)
+    assert sorted({step for step, _ in by_step}) == [0, 2, 4, 6, 8, 10, 12]
+    best = max(value for (step, name), value in by_step.items() if name == "ndcg_at_10" and step)
     summary = json.loads((tmp_path / "summary.json").read_text())["measures"]
     assert summary["ndcg_at_10"] == best
-    assert summary["ndcg_at_10_before"] == found[0, "ndcg_at_10"]
+    assert summary["ndcg_at_10_before"] == by_step[0, "ndcg_at_10"]
     assert f"| tuned | {best:.4f}" in (tmp_path / "tuned" / "README.md").read_text()
 
     import pyarrow.compute as pc
@@ -361,7 +361,7 @@ def test_each_option_changes_the_weights(
 def test_triplet_takes_its_margin(train: Any, tmp_path: Path) -> None:
     assert (
         train("--steps", "2", "--loss", "triplet", out="a").rc
-        == train("--steps", "2", "--loss", "triplet", "--margin", "1.5", out="b").rc
+        == train("--steps", "2", "--loss", "triplet", "--triplet-margin", "1.5", out="b").rc
         == 0
     )
     assert weights(tmp_path / "a") != weights(tmp_path / "b")

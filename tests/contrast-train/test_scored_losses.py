@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,12 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from contrast_train import losses
-from contrast_train.losses import Structure
+from contrast_train.losses import PairStructure
 
 seeds = st.integers(0, 10**6)
 
 
-def scored_batch(seed: int) -> tuple[Tensor, Tensor, Structure]:
+def scored_batch(seed: int) -> tuple[Tensor, Tensor, PairStructure]:
     """Four rows: a positive and two negatives, a positive and one, two positives alone, and one without scores."""
     gen = torch.Generator().manual_seed(seed)
     q, d = (torch.randn(n, 5, generator=gen, dtype=torch.float64) * 2 for n in (4, 8))
@@ -28,23 +29,36 @@ def scored_batch(seed: int) -> tuple[Tensor, Tensor, Structure]:
         [[0, 0, 0], [0, 0, 1], [0, 0, 2], [1, 1, 3], [1, 1, 4], [2, 2, 5], [2, 2, 6]]
     )
     scores = torch.randint(0, 4, (7,), generator=gen).double()  # ties happen
-    return q, d, Structure(terms, weights, hard, terms, lists, scores)
+    return (
+        q,
+        d,
+        PairStructure(
+            positive_pairs=terms,
+            weights=weights,
+            hard_negative_pairs=hard,
+            masked_pairs=terms,
+            scored_pairs=lists,
+            scores=scores,
+        ),
+    )
 
 
 def cosines(q: Tensor, d: Tensor) -> Tensor:
     return torch.nn.functional.normalize(q, dim=1) @ torch.nn.functional.normalize(d, dim=1).T
 
 
-def rows_of(structure: Structure) -> list[list[tuple[int, int, float]]]:
+def rows_of(structure: PairStructure) -> list[list[tuple[int, int, float]]]:
     """(query, document, score) of each row that has scores."""
-    found: dict[int, list[tuple[int, int, float]]] = {}
-    for (row, query, document), score in zip(structure.lists.tolist(), structure.scores.tolist()):
-        found.setdefault(row, []).append((query, document, score))
-    return list(found.values())
+    rows: dict[int, list[tuple[int, int, float]]] = {}
+    for (row, query, document), score in zip(
+        structure.scored_pairs.tolist(), structure.scores.tolist()
+    ):
+        rows.setdefault(row, []).append((query, document, score))
+    return list(rows.values())
 
 
 def kl_written_out(
-    s: Tensor, structure: Structure, temperature: float, teacher_temperature: float
+    s: Tensor, structure: PairStructure, temperature: float, teacher_temperature: float
 ) -> Tensor:
     parts = []
     for row in rows_of(structure):
@@ -59,9 +73,9 @@ def kl_written_out(
 
 
 def margin_mse_written_out(
-    s: Tensor, structure: Structure, temperature: float, teacher_temperature: float
+    s: Tensor, structure: PairStructure, temperature: float, teacher_temperature: float
 ) -> Tensor:
-    positive = {tuple(term) for term in structure.terms.tolist()}
+    positive = {tuple(term) for term in structure.positive_pairs.tolist()}
     parts = []
     for row in rows_of(structure):
         pairs = [
@@ -78,7 +92,7 @@ def margin_mse_written_out(
     return torch.stack(parts).mean()
 
 
-def cosent_written_out(s: Tensor, structure: Structure, temperature: float) -> Tensor:
+def cosent_written_out(s: Tensor, structure: PairStructure, temperature: float) -> Tensor:
     pairs = [pair for row in rows_of(structure) for pair in row]
     inner = [
         (s[b[:2]] - s[a[:2]]) / temperature
@@ -104,7 +118,7 @@ def meets(
     value: Any,
     q: Tensor,
     d: Tensor,
-    structure: Structure,
+    structure: PairStructure,
     similarity: str = "cosine",
     **settings: Any,
 ) -> None:
@@ -118,7 +132,7 @@ def meets(
         **settings,
     )
     slopes = torch.autograd.grad(wanted, [q, d, log_t], allow_unused=True, materialize_grads=True)
-    found = loss(
+    result = loss(
         q.detach(),
         d.detach(),
         structure,
@@ -126,7 +140,7 @@ def meets(
         temperature=log_t.exp().item(),
         **settings,
     )
-    for ours, theirs in zip(found, [wanted.detach(), *slopes], strict=True):
+    for ours, theirs in zip(result, [wanted.detach(), *slopes], strict=True):
         assert (ours - theirs).norm() <= 1e-9 * theirs.norm().clamp_min(1e-3)
 
 
@@ -141,10 +155,14 @@ def test_a_loss_over_scores_meets_its_formula(name: str, similarity: str, seed: 
 def test_kl_compares_documents_of_one_row_alone() -> None:
     q, d, structure = scored_batch(1)
     whole = losses.kl(q, d, structure).value
-    rows = [structure.lists[:, 0] == row for row in range(3)]
+    rows = [structure.scored_pairs[:, 0] == row for row in range(3)]
     alone = [
         losses.kl(
-            q, d, structure._replace(lists=structure.lists[of], scores=structure.scores[of])
+            q,
+            d,
+            replace(
+                structure, scored_pairs=structure.scored_pairs[of], scores=structure.scores[of]
+            ),
         ).value
         for of in rows
     ]
@@ -153,11 +171,11 @@ def test_kl_compares_documents_of_one_row_alone() -> None:
 
 def test_kl_is_zero_where_the_student_has_the_teachers_distribution() -> None:
     q, d, structure = scored_batch(2)
-    _, of_query, of_document = structure.lists.T
-    same = structure._replace(scores=cosines(q, d)[of_query, of_document] / 0.05 * 7 + 3)
-    found = losses.kl(q, d, same, temperature=0.05, teacher_temperature=7.0)
-    assert found.value.abs() < 1e-12
-    assert found.queries.norm() < 1e-9
+    _, of_query, of_document = structure.scored_pairs.T
+    same = replace(structure, scores=cosines(q, d)[of_query, of_document] / 0.05 * 7 + 3)
+    result = losses.kl(q, d, same, temperature=0.05, teacher_temperature=7.0)
+    assert result.value.abs() < 1e-12
+    assert result.queries.norm() < 1e-9
 
 
 def test_infonce_and_kl_add_up() -> None:
@@ -176,25 +194,29 @@ def test_infonce_and_kl_add_up() -> None:
 @pytest.mark.parametrize("loss", [losses.kl, losses.margin_mse, losses.cosent])
 def test_rows_without_scores_give_zero(loss: Any) -> None:
     q, d, structure = scored_batch(4)
-    found = loss(q, d, structure._replace(lists=structure.lists[:0], scores=structure.scores[:0]))
-    assert [float(part.norm()) for part in found] == [0, 0, 0, 0]
+    result = loss(
+        q,
+        d,
+        replace(structure, scored_pairs=structure.scored_pairs[:0], scores=structure.scores[:0]),
+    )
+    assert [float(part.norm()) for part in result] == [0, 0, 0, 0]
 
 
 def test_graded_pairs_in_float32_do_not_overflow() -> None:
     q, d, structure = scored_batch(5)
-    found = losses.cosent(
+    result = losses.cosent(
         q.float() * 50, d.float() * 50, structure, similarity="dot", temperature=0.05
     )
-    assert all(bool(torch.isfinite(part).all()) for part in found)
+    assert all(bool(torch.isfinite(part).all()) for part in result)
 
 
 # --- which candidates are negatives --------------------------------------------------------------
 
 
-def softmax_over(s: Tensor, structure: Structure, temperature: Any, allowed: Any) -> Tensor:
+def softmax_over(s: Tensor, structure: PairStructure, temperature: Any, allowed: Any) -> Tensor:
     """InfoNCE where `allowed(query, positive, candidate)` says which columns of s (Q, C) are negatives."""
     total = s.sum() * 0
-    for (query, positive), weight in zip(structure.terms.tolist(), structure.weights):
+    for (query, positive), weight in zip(structure.positive_pairs.tolist(), structure.weights):
         row = [
             s[query, c] for c in range(s.shape[1]) if c == positive or allowed(query, positive, c)
         ]
@@ -209,13 +231,13 @@ def softmax_over(s: Tensor, structure: Structure, temperature: Any, allowed: Any
 @given(seeds)
 def test_hard_candidates_are_everyones_hard_negatives_and_no_others_positive(seed: int) -> None:
     q, d, structure = scored_batch(seed)
-    everyones = set(structure.hard[:, 1].tolist())
+    everyones = set(structure.hard_negative_pairs[:, 1].tolist())
 
-    def value(s: Tensor, structure: Structure, temperature: Tensor) -> Tensor:
+    def value(s: Tensor, structure: PairStructure, temperature: Tensor) -> Tensor:
         return softmax_over(s, structure, temperature, lambda query, positive, c: c in everyones)
 
-    def loss(*given: Any, **settings: Any) -> Any:
-        return losses.infonce(*given, candidates="hard", **settings)
+    def loss(*arguments: Any, **settings: Any) -> Any:
+        return losses.infonce(*arguments, candidates="hard", **settings)
 
     meets(loss, value, q, d, structure, temperature=0.1)
 
@@ -223,19 +245,19 @@ def test_hard_candidates_are_everyones_hard_negatives_and_no_others_positive(see
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_other_queries_are_negatives_but_for_those_that_share_the_positive(symmetric: bool) -> None:
     q, d, structure = scored_batch(6)
-    structure = structure._replace(
-        known=torch.cat([structure.known, torch.tensor([[3, 0]])])
+    structure = replace(
+        structure, masked_pairs=torch.cat([structure.masked_pairs, torch.tensor([[3, 0]])])
     )  # query 3 is answered by 0's positive
-    known = {tuple(pair) for pair in structure.known.tolist()}
+    known = {tuple(pair) for pair in structure.masked_pairs.tolist()}
 
-    def value(s: Tensor, structure: Structure, temperature: Tensor) -> Tensor:
+    def value(s: Tensor, structure: PairStructure, temperature: Tensor) -> Tensor:
         def allowed(query: int, positive: int, c: int) -> bool:
             return (query, c) not in known if c < 8 else (c - 8, positive) not in known
 
         one = softmax_over(s, structure, temperature, allowed)
         if not symmetric:
             return one
-        turned = structure._replace(terms=structure.terms.flip(1))
+        turned = replace(structure, positive_pairs=structure.positive_pairs.flip(1))
         return (
             one + softmax_over(s[:, :8].T, turned, temperature, lambda d, q, c: (c, d) not in known)
         ) / 2
@@ -246,7 +268,7 @@ def test_other_queries_are_negatives_but_for_those_that_share_the_positive(symme
     q.requires_grad_(), d.requires_grad_()
     wanted = value(both(q, d), structure, torch.tensor(0.2).double())
     slopes = torch.autograd.grad(wanted, [q, d])
-    found = losses.infonce(
+    result = losses.infonce(
         q.detach(),
         d.detach(),
         structure,
@@ -255,9 +277,9 @@ def test_other_queries_are_negatives_but_for_those_that_share_the_positive(symme
         symmetric=symmetric,
         tile=2,
     )
-    torch.testing.assert_close(found.value, wanted.detach())
-    torch.testing.assert_close(found.queries, slopes[0])
-    torch.testing.assert_close(found.documents, slopes[1])
+    torch.testing.assert_close(result.value, wanted.detach())
+    torch.testing.assert_close(result.queries, slopes[0])
+    torch.testing.assert_close(result.documents, slopes[1])
 
 
 @pytest.mark.parametrize(
@@ -274,25 +296,25 @@ def test_a_guide_masks_what_it_finds_as_near_as_the_positive(
         for n in (4, 8)
     ]
     near = guides[0] @ guides[1].T
-    known = {tuple(pair) for pair in structure.known.tolist()}
-    structure = structure._replace(guide_queries=guides[0], guide_documents=guides[1])
+    known = {tuple(pair) for pair in structure.masked_pairs.tolist()}
+    structure = replace(structure, guide_queries=guides[0], guide_documents=guides[1])
 
-    def value(s: Tensor, structure: Structure, temperature: Tensor) -> Tensor:
+    def value(s: Tensor, structure: PairStructure, temperature: Tensor) -> Tensor:
         def allowed(query: int, positive: int, c: int) -> bool:
-            own = near[query, positive]
+            limit = near[query, positive]
             return (query, c) not in known and bool(
-                near[query, c] <= own - margin * (own.abs() if relative else 1)
+                near[query, c] <= limit - margin * (limit.abs() if relative else 1)
             )
 
         return softmax_over(s, structure, temperature, allowed)
 
-    def loss(*given: Any, **settings: Any) -> Any:
-        return losses.infonce(*given, guide_margin=margin, guide_relative=relative, **settings)
+    def loss(*arguments: Any, **settings: Any) -> Any:
+        return losses.infonce(*arguments, guide_margin=margin, guide_relative=relative, **settings)
 
     meets(loss, value, q, d, structure, temperature=0.1)
     assert (
         losses.infonce(q, d, structure, guide_margin=margin, guide_relative=relative).value
-        < losses.infonce(q, d, structure._replace(guide_queries=None)).value
+        < losses.infonce(q, d, replace(structure, guide_queries=None)).value
     )
 
 
@@ -331,11 +353,11 @@ def test_guided_masks_are_those_of_gistembed() -> None:
     published = theirs(features, torch.empty(0))
     terms = torch.arange(6)[:, None].repeat(1, 2)
     units = [torch.nn.functional.normalize(vectors, dim=1) for vectors in guides]
-    structure = Structure(
-        terms,
-        torch.full((6,), 1 / 6),
-        terms + torch.tensor([0, 6]),
-        terms,
+    structure = PairStructure(
+        positive_pairs=terms,
+        weights=torch.full((6,), 1 / 6),
+        hard_negative_pairs=terms + torch.tensor([0, 6]),
+        masked_pairs=terms,
         guide_queries=units[0],
         guide_documents=torch.cat(units[1:]),
     )

@@ -10,8 +10,8 @@ import pytest
 
 from contrast_train import cli
 from contrast_train.data import task_mixing
-from contrast_train.data.task_folders import by_task
-from contrast_train.data.task_mixing import Task
+from contrast_train.data.task_folders import files_by_task
+from contrast_train.data.task_mixing import TaskSettings
 from fletching.cli import parse
 from fletching.errors import UsageError
 
@@ -69,15 +69,15 @@ def test_a_folder_of_parquet_is_one_input_and_a_rows_own_task_stays(
     folder: Path, tmp_path: Path, write: Any, examples: list[dict[str, Any]], train: Any
 ) -> None:
     write(folder / "part.parquet", examples)
-    assert by_task(str(folder)) == []
-    own = tmp_path / "own"
-    own.mkdir()
+    assert files_by_task(str(folder)) == []
+    labelled = tmp_path / "labelled"
+    labelled.mkdir()
     write(
-        own / "x.jsonl",
-        [row | {"task": "mine" if i % 2 else None} for i, row in enumerate(examples)],
+        labelled / "x.jsonl",
+        [row | {"task": "labels" if i % 2 else None} for i, row in enumerate(examples)],
     )
-    done = train(own, "--dry-run")
-    assert "task mine: 6 rows" in done.err
+    done = train(labelled, "--dry-run")
+    assert "task labels: 6 rows" in done.err
     assert "task x: 6 rows" in done.err
 
 
@@ -112,8 +112,9 @@ def test_tasks_have_weights_and_prompts_and_the_model_keeps_them(
 
 
 def test_prompts_of_tasks_stand_before_their_texts(tmp_path: Path, write: Any) -> None:
+    from contrast_train.data import examples_table
     from contrast_train.data.collator import arrange
-    from contrast_train.data.dataset import Rows, spool
+    from contrast_train.data.dataset import TrainingDataset
     from fletching.io import Reader
     from fletching.report import Report
 
@@ -121,18 +122,19 @@ def test_prompts_of_tasks_stand_before_their_texts(tmp_path: Path, write: Any) -
     rows.append({"query": "c", "pos": ["p"], "task": None, "prompt": "mine"})
     report = Report("test", quiet=True)
     source = Reader(report, [write(tmp_path / "rows.jsonl", rows)], "examples")
-    spool(source, str(tmp_path / "rows.arrow"), report, template="Instruct: {}\n")
-    opened = Rows(str(tmp_path / "rows.arrow"), prompts={"x": ("X ", "DX "), "y": ("Y ", None)})
+    path = str(tmp_path / "rows.arrow")
+    examples_table.write(source, path, report, prompt_template="Instruct: {}\n")
+    opened = TrainingDataset(path, task_prompts={"x": ("X ", "DX "), "y": ("Y ", None)})
     queries, documents, structure = arrange([opened[0, i] for i in range(3)], "q: ", "d: ")
     assert queries == [("X ", "a"), ("Y ", "b"), ("Instruct: mine\n", "c")]
     assert documents == [("DX ", "p"), ("d: ", "p")]
-    assert len(structure.known) == 6, "the same text under another prompt answers as well"
+    assert len(structure.masked_pairs) == 6, "the same text under another prompt answers as well"
 
 
 def test_held_out_rows_have_the_prompts_of_their_tasks() -> None:
     import pyarrow as pa
 
-    from contrast_train.training.retrieval_evaluator import HeldOut
+    from contrast_train.training.retrieval_evaluator import EvaluationPrompts, RetrievalEvaluator
 
     table = pa.table(
         {
@@ -142,10 +144,13 @@ def test_held_out_rows_have_the_prompts_of_their_tasks() -> None:
             "prompt": [None, None, "own"],
         }
     )
-    held = HeldOut(table.to_batches(), "q: ", "dev", "d: ", {"x": ("X ", "DX ")}, "<{}> ")
-    assert held.queries == ["X a", "q: b", "<own> c"]
-    assert held.documents == ["DX p", "d: p", "DX r"]
-    assert held.prompts == ["X ", "q: ", "<own> ", "DX ", "d: ", "DX "]
+    prompts = EvaluationPrompts(
+        query="q: ", document="d: ", of_task={"x": ("X ", "DX ")}, template="<{}> "
+    )
+    evaluator = RetrievalEvaluator(table.to_batches(), "dev", prompts)
+    assert evaluator.queries == ["X a", "q: b", "<own> c"]
+    assert evaluator.documents == ["DX p", "d: p", "DX r"]
+    assert evaluator.prompts == ["X ", "q: ", "<own> ", "DX ", "d: ", "DX "]
 
 
 @pytest.mark.parametrize(
@@ -179,13 +184,20 @@ def test_a_prompt_of_the_row_and_another_of_its_task_clash() -> None:
 
     from fletching.errors import InputError
 
-    found: Counter[tuple[str, str | None]] = Counter({("nq", None): 3, ("nq", "row: "): 1})
+    rows_by_prompt: Counter[tuple[str, str | None]] = Counter({("nq", None): 3, ("nq", "row: "): 1})
     with pytest.raises(InputError, match="rows of task nq ask for the prompt 'row: '"):
-        task_mixing.merged_prompts(found, {"nq": Task(query_prompt="task: ")}, "tasks.json")
-    assert task_mixing.merged_prompts(found, {}, None) == {None: 3, "row: ": 1}
+        task_mixing.merge_prompts(
+            rows_by_prompt, {"nq": TaskSettings(query_prompt="task: ")}, "tasks.json"
+        )
+    assert task_mixing.merge_prompts(rows_by_prompt, {}, None) == {None: 3, "row: ": 1}
     with pytest.raises(InputError, match="a prompt named query already"):
-        task_mixing.save_prompts({"query": "q: "}, {"query": Task(query_prompt="other: ")}, "")
-    assert task_mixing.save_prompts({}, {"a": Task(doc_prompt="d: ")}, "")["document"] == "d: "
+        task_mixing.saved_prompts(
+            {"query": "q: "}, {"query": TaskSettings(query_prompt="other: ")}, ""
+        )
+    assert (
+        task_mixing.saved_prompts({}, {"a": TaskSettings(doc_prompt="d: ")}, "")["document"]
+        == "d: "
+    )
 
 
 @pytest.mark.parametrize(

@@ -81,13 +81,13 @@ def test_the_best_share_is_chosen_on_the_held_out_examples(
     done = train("--blend", "auto", "--eval", dev, "--json-summary", tmp_path / "summary.json")
     assert done.rc == 0, done.err
     summary = json.loads((tmp_path / "summary.json").read_text())
-    told = next(note for note in summary["notes"] if note.startswith("blend: "))
-    found = {
+    note = next(note for note in summary["notes"] if note.startswith("blend: "))
+    by_share = {
         float(part.split()[0]): float(part.split()[2])
-        for part in told.removeprefix("blend: ").split(", ")
+        for part in note.removeprefix("blend: ").split(", ")
     }
-    assert tuple(found) == weight_interpolation.SHARES
-    assert found[summary["measures"]["blend"]] == max(found.values())
+    assert tuple(by_share) == weight_interpolation.SHARES
+    assert by_share[summary["measures"]["blend"]] == max(by_share.values())
     # It was put there after others: not a blend of blends.
     train("--eval", dev, out="whole")
     base, whole, blended = (
@@ -96,11 +96,11 @@ def test_the_best_share_is_chosen_on_the_held_out_examples(
     share = summary["measures"]["blend"]
     for name, weight in blended.items():
         assert torch.allclose(weight, base[name] * (1 - share) + whole[name] * share, atol=1e-6)
-    assert summary["measures"]["ndcg_at_10"] == pytest.approx(max(found.values()), abs=1e-4)
+    assert summary["measures"]["ndcg_at_10"] == pytest.approx(max(by_share.values()), abs=1e-4)
 
 
 def test_of_equal_shares_the_one_nearest_to_the_base_is_taken() -> None:
-    assert weight_interpolation.best(lambda share: min(share, 0.6))[0] == 0.6
+    assert weight_interpolation.best_share(lambda share: min(share, 0.6))[0] == 0.6
 
 
 @given(st.integers(2, 30), st.integers(1, 8), st.integers(0, 9))
@@ -114,12 +114,14 @@ def test_the_mean_cosine_is_that_of_all_pairs(n: int, dimension: int, seed: int)
 
 
 def test_the_alarm_speaks_once_after_enough_steps_in_a_row() -> None:
-    alarm = collapse_monitor.Alarm()
-    seen = (
+    monitor = collapse_monitor.CollapseMonitor()
+    cosines = (
         [0.99] * (collapse_monitor.PATIENCE - 1) + [0.5] + [0.99] * (collapse_monitor.PATIENCE + 5)
     )
-    told = [alarm.see(cosine) is not None for cosine in seen]
-    assert [step for step, spoke in enumerate(told) if spoke] == [2 * collapse_monitor.PATIENCE - 1]
+    warned = [monitor.update(cosine) is not None for cosine in cosines]
+    assert [step for step, is_due in enumerate(warned) if is_due] == [
+        2 * collapse_monitor.PATIENCE - 1
+    ]
 
 
 def test_a_collapse_is_told_with_what_to_try(

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from contrast_train import losses
-from contrast_train.losses import Structure
-from contrast_train.training.objective import Objective
+from contrast_train.losses import PairStructure
+from contrast_train.training.objective import ContrastObjective, EmbeddingSettings
 from fletching.train.distributed import deepspeed_config, deepspeed_engine, fsdp
 
 LOSSES = {
@@ -29,7 +29,7 @@ LOSSES = {
     "query-negatives": functools.partial(
         losses.infonce, query_negatives=True, similarity="dot", temperature=1.0
     ),
-    "triplet": functools.partial(losses.triplet, margin=0.7),
+    "triplet": functools.partial(losses.triplet, triplet_margin=0.7),
     "kl": functools.partial(losses.kl, teacher_temperature=0.5),
     "infonce+kl": functools.partial(losses.infonce_kl, kl_weight=0.3),
     "margin-mse": losses.margin_mse,
@@ -55,7 +55,7 @@ class Case(NamedTuple):
     rows: int = 9
 
 
-class Found(NamedTuple):
+class Step(NamedTuple):
     value: float
     gradient: Tensor
     weights: Tensor
@@ -92,22 +92,24 @@ def batch(seed: int, rows: int) -> dict[str, Tensor]:
     """Queries, then a positive and a hard negative for each; one pair is a known false negative."""
     gen = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, 20, (rows * 3,), generator=gen)
-    own = torch.arange(rows)
-    terms, hard = torch.stack([own, own], 1), torch.stack([own, own + rows], 1)
-    known = torch.cat([terms, torch.tensor([[0, rows - 1]])])
+    numbers = torch.arange(rows)
+    positive = torch.stack([numbers, numbers], 1)
+    hard = torch.stack([numbers, numbers + rows], 1)
+    masked = torch.cat([positive, torch.tensor([[0, rows - 1]])])
+    scored = [torch.cat([numbers[:, None], pairs], 1) for pairs in (positive, hard)]
     return {
         "input_ids": torch.randint(1, 50, (int(lengths.sum()),), generator=gen),
         "lengths": lengths,
         "queries": torch.tensor(rows),
-        "rows": own,
-        **Structure(
-            terms,
-            torch.full((rows,), 1 / rows),
-            hard,
-            known,
-            torch.cat([torch.cat([own[:, None], pairs], 1) for pairs in (terms, hard)]),
-            torch.randn(2 * rows, generator=gen),
-        )._asdict(),
+        "rows": numbers,
+        **PairStructure(
+            positive_pairs=positive,
+            weights=torch.full((rows,), 1 / rows),
+            hard_negative_pairs=hard,
+            masked_pairs=masked,
+            scored_pairs=torch.cat(scored),
+            scores=torch.randn(2 * rows, generator=gen),
+        ).tensors(),
     }
 
 
@@ -122,7 +124,7 @@ def flat(tensors: Iterable[Tensor | None], like: Iterable[Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in whole])
 
 
-def compute(toy: nn.Module, case: Case, **settings: Any) -> Found:
+def compute(toy: nn.Module, case: Case, settings: EmbeddingSettings) -> Step:
     """The first update's loss and gradient, and the weights after two updates by SGD."""
     parameters = list(toy.parameters())
     trained, head = (
@@ -134,7 +136,7 @@ def compute(toy: nn.Module, case: Case, **settings: Any) -> Found:
     if case.wrapper in ZERO:
         toy = engine(toy, optimizer, ZERO[case.wrapper])
         optimizer = toy.updates  # type: ignore[assignment]
-    objective = Objective(toy, LOSSES[case.loss], **settings)
+    objective = ContrastObjective(toy, LOSSES[case.loss], settings)
     values, gradient = [], torch.empty(0)
     for update in range(2):
         optimizer.zero_grad()
@@ -155,15 +157,16 @@ def compute(toy: nn.Module, case: Case, **settings: Any) -> Found:
                 ],
                 parameters,
             )
-    return Found(
+    return Step(
         sum(values[: case.accumulate]) / case.accumulate,
         gradient,
         flat(parameters, parameters).detach(),
     )
 
 
-def expected(case: Case) -> Found:
-    return compute(model(), case._replace(wrapper="none"), batch_tokens=10**6)
+def expected(case: Case) -> Step:
+    alone = case._replace(wrapper="none")
+    return compute(model(), alone, EmbeddingSettings(batch_tokens=10**6))
 
 
 def wrapped(toy: nn.Module, wrapper: str) -> nn.Module:
@@ -179,13 +182,23 @@ def wrapped(toy: nn.Module, wrapper: str) -> nn.Module:
 
 def engine(toy: nn.Module, optimizer: torch.optim.Optimizer, stage: int) -> Any:
     """As the trainer makes it; in stage 3 without the small parameters that DeepSpeed leaves whole."""
-    shared = deepspeed_config.ZERO_DEFAULTS | {"stage": stage, "stage3_param_persistence_threshold": 0}
-    settings = deepspeed_config.BASE_CONFIG | {"zero_optimization": shared, "gradient_clipping": 0.0}
+    shared = deepspeed_config.ZERO_DEFAULTS | {
+        "stage": stage,
+        "stage3_param_persistence_threshold": 0,
+    }
+    settings = deepspeed_config.BASE_CONFIG | {
+        "zero_optimization": shared,
+        "gradient_clipping": 0.0,
+    }
     value = toy(
         {"input_ids": torch.ones(1, 4, dtype=torch.long), "attention_mask": torch.ones(1, 4)}
     )["sentence_embedding"]
     return deepspeed_engine.DeepSpeedEngine(
-        toy, optimizer, settings, deepspeed_engine.reachable_parameters(toy, value), lambda norm: norm
+        toy,
+        optimizer,
+        settings,
+        deepspeed_engine.reachable_parameters(toy, value),
+        lambda norm: norm,
     )
 
 
@@ -203,13 +216,12 @@ def one_rank(rank: int, ranks: int, folder: str, cases: list[Case]) -> None:
         "gloo", init_method=f"file://{folder}/meet-{ranks}", rank=rank, world_size=ranks
     )
     for case in cases:
-        found = compute(
+        step = compute(
             wrapped(model(), case.wrapper),
             case,
-            batch_tokens=case.batch_tokens,
-            keep_tokens=case.keep,
+            EmbeddingSettings(batch_tokens=case.batch_tokens, keep_tokens=case.keep),
         )
-        torch.save(tuple(found), name(folder, case, rank))
+        torch.save(tuple(step), name(folder, case, rank))
     torch.distributed.barrier()
     os._exit(
         0
@@ -234,12 +246,12 @@ def errors(case: Case, folder: Path) -> tuple[float, float]:
     right, start = expected(case), flat(model().parameters(), model().parameters())
     worst_gradient = worst_weights = 0.0
     for rank in range(case.ranks):
-        found = Found(*torch.load(name(folder, case, rank), weights_only=True))
+        step = Step(*torch.load(name(folder, case, rank), weights_only=True))
         worst_gradient = max(
-            worst_gradient, float((found.gradient - right.gradient).norm() / right.gradient.norm())
+            worst_gradient, float((step.gradient - right.gradient).norm() / right.gradient.norm())
         )
         worst_weights = max(
             worst_weights,
-            float((found.weights - right.weights).norm() / (right.weights - start).norm()),
+            float((step.weights - right.weights).norm() / (right.weights - start).norm()),
         )
     return worst_gradient, worst_weights

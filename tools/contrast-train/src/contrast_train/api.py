@@ -1,197 +1,224 @@
-"""Our collator, losses and batch plan in anybody's SentenceTransformerTrainer, without our command and files.
+"""Our collator, losses and batch plan in anybody's SentenceTransformerTrainer, without our
+command.
 
   trainer = SentenceTransformerTrainer(model=model, args=args, train_dataset=dataset,
                                        loss=loss_for(model), data_collator=collator_for(model))
 
-The dataset has the columns of `examples` (query, pos, neg, prompt …, lists of any length) or those of
-sentence-transformers (anchor, positive, negative, negative_1 …). For one process: across several, each
-rank of that trainer sees other rows, and the gradient would be another one.
+The dataset has the columns of `examples` (query, pos, neg, prompt …, lists of any length) or
+those of sentence-transformers (anchor, positive, negative, negative_1 …). For one process:
+across several, each rank of that trainer sees other rows, and the gradient would be another
+one.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from contrast_train import losses
-from contrast_train.data.batch_sampler import Plan, plan
-from contrast_train.data.collator import Collator
-from contrast_train.data.dataset import Drawn, text_key
+from contrast_train.data.batch_sampler import BatchPlan, PlanSettings, plan
+from contrast_train.data.collator import ContrastCollator
+from contrast_train.data.dataset import TrainingExample, document_ids, text_key
+from contrast_train.losses.requirements import Row
+from contrast_train.losses.selection import LossFunction
 from contrast_train.model.backbone import Backbone
-from contrast_train.training.objective import Loss, Objective
+from contrast_train.training.objective import ContrastObjective, EmbeddingSettings
 from fletching.encode import model as models
 from fletching.errors import InputError
 
-QUERY, POSITIVE, NEGATIVE = (
-    ("query", "anchor", "question"),
-    ("pos", "positive"),
-    ("neg", "negative"),
-)
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+
+QUERY = ("query", "anchor", "question")
+POSITIVE = ("pos", "positive")
+NEGATIVE = ("neg", "negative")
 
 
 def loss_for(
-    model: Any, loss: Loss = losses.infonce, *, batch_tokens: int = 4096, **settings: Any
-) -> Objective:
-    """`loss` over whole batches: the trainer's batch size is that of the negatives, batch_tokens bounds the memory.
+    model: SentenceTransformer,
+    loss: LossFunction = losses.infonce,
+    *,
+    batch_tokens: int = 4096,
+    keep_tokens: int = 0,
+    learned_temperature: float | None = None,
+) -> ContrastObjective:
+    """`loss` over whole batches: the trainer's batch size is that of the negatives.
 
-    settings: those of `Objective`, e.g. learned_temperature=0.05. Raises InputError under torchrun.
+    batch_tokens bounds the memory: tokens of a micro-batch. keep_tokens, learned_temperature:
+    as in `EmbeddingSettings` and `ContrastObjective`. Raises InputError under torchrun.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
-            "contrast_train.api are for one process", "run contrast-train under torchrun instead"
+            "contrast_train.api is for one process", "run contrast-train under torchrun instead"
         )
-    tokenizer = model[0].tokenizer
-    padding = {
-        "pad_id": tokenizer.pad_token_id or 0,
-        "left_padding": tokenizer.padding_side == "left",
-    }
-    return Objective(model, loss, batch_tokens=batch_tokens, **padding | settings)
+    tokenizer = _backbone(model).tokenizer
+    settings = EmbeddingSettings(
+        batch_tokens=batch_tokens,
+        keep_tokens=keep_tokens,
+        pad_id=tokenizer.pad_token_id or 0,
+        left_padding=tokenizer.padding_side == "left",
+    )
+    return ContrastObjective(model, loss, settings, learned_temperature=learned_temperature)
 
 
 def collator_for(
-    model: Any, *, negatives: int | None = None, all_positives: bool = False, **settings: Any
+    model: SentenceTransformer, *, negatives: int | None = None, all_positives: bool = False
 ) -> ExamplesCollator:
-    """Rows as dictionaries to batches; prompts and lengths are the model's. negatives: so many drawn of each row's.
+    """Rows as dictionaries to batches; prompts and lengths are the model's.
 
-    settings: those of `Collator`, e.g. query_prompt, doc_length.
+    negatives: so many are sampled of each row's; None: all.
     """
-
-    roles = ("query", "document")
-    prompts = {role: models.role_prompt(model, role, None) for role in roles}
-    lengths = {role: models.role_length(model, role, None) for role in roles}
-    backbone = Backbone(model, "", torch.device("cpu"), None, prompts, lengths)
     return ExamplesCollator(
-        dataclasses.replace(backbone.collator(), **settings), negatives, all_positives
+        _backbone(model).collator(), negatives=negatives, all_positives=all_positives
+    )
+
+
+def _backbone(model: SentenceTransformer) -> Backbone:
+    roles = ("query", "document")
+    return Backbone(
+        model=model,
+        fingerprint="",
+        device=torch.device("cpu"),
+        autocast=None,
+        prompts={role: models.role_prompt(model, role, None) for role in roles},
+        lengths={role: models.role_length(model, role, None) for role in roles},
     )
 
 
 class ExamplesCollator:
-    """A data_collator. What answers a query is known from the rows of the batch; drawing follows torch's seed."""
+    """A data_collator. Known answers are those of the rows of the batch; sampling follows
+    torch's seed.
+    """
 
     valid_label_columns: tuple[str, ...] = ()  # the trainer asks for them
 
-    def __init__(self, collate: Collator, negatives: int | None, all_positives: bool) -> None:
-        self.collate, self.negatives, self.all_positives = collate, negatives, all_positives
+    def __init__(
+        self,
+        collate: ContrastCollator,
+        *,
+        negatives: int | None = None,
+        all_positives: bool = False,
+    ) -> None:
+        self.collate = collate
+        self.negatives = negatives
+        self.all_positives = all_positives
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        texts = [(_first(row, QUERY), _texts(row, POSITIVE), _texts(row, NEGATIVE)) for row in rows]
-        known: dict[int, set[int]] = {}
-        for query, positives, _ in texts:
-            key = text_key(query)
-            known.setdefault(key, {key}).update(map(text_key, positives))
+        """One batch of rows as tensors."""
+        examples = [_as_example(row) for row in rows]
+        answers: dict[int, set[int]] = defaultdict(set)  # keys of texts by key of the query
+        for example in examples:
+            key = text_key(example["query"])
+            answers[key].update({key, *map(text_key, example["pos"])})
         return self.collate(
-            [self._drawn(number, row, known, *texts[number]) for number, row in enumerate(rows)]
+            [
+                self._sample(number, example, frozenset(answers[text_key(example["query"])]))
+                for number, example in enumerate(examples)
+            ]
         )
 
-    def _drawn(
-        self,
-        number: int,
-        row: dict[str, Any],
-        known: dict[int, set[int]],
-        query: str,
-        positives: list[str],
-        negatives: list[str],
-    ) -> Drawn:
-        answers = known[text_key(query)]
-        chosen = list(
-            {
-                text_key(text): text
-                for text in _shuffled(negatives)
-                if text_key(text) not in answers
-            }.values()
-        )
-        kept = positives if self.all_positives else _shuffled(positives)[:1]
-        scores = dict(zip(positives, row.get("pos_scores") or [])) | dict(
-            zip(negatives, row.get("neg_scores") or [])
-        )
-        chosen = chosen[: self.negatives]
-        ids = {
-            text: name
-            for role in ("pos", "neg")
-            for text, name in zip(row.get(role) or [], row.get(f"{role}_ids") or [])
-            if name
-        }
-        in_list = {
-            text: score for text, score in scores.items() if text in positives or text in chosen
-        }
-        named = frozenset(row.get("pos_ids") or [])
-        return Drawn(
-            number,
-            query,
-            row.get("prompt"),
-            tuple(kept),
-            tuple(chosen),
-            ids,
-            frozenset(answers),
-            named,
-            in_list,
+    def _sample(self, number: int, row: Row, known_texts: frozenset[int]) -> TrainingExample:
+        by_key = {text_key(text): text for text in _shuffled(row["neg"])}
+        distinct = [text for key, text in by_key.items() if key not in known_texts]
+        negatives = tuple(distinct[: self.negatives])
+        positives = row["pos"] if self.all_positives else _shuffled(row["pos"])[:1]
+        scores = dict(zip(row["pos"], row["pos_scores"])) | dict(zip(row["neg"], row["neg_scores"]))
+        listed = {*row["pos"], *negatives}
+        return TrainingExample(
+            row=number,
+            query=row["query"],
+            prompt=row["prompt"],
+            positives=tuple(positives),
+            negatives=negatives,
+            ids={text: name for text, name in document_ids(row).items() if name},
+            known_texts=known_texts,
+            known_ids=frozenset(row["pos_ids"]),
+            scores={text: score for text, score in scores.items() if text in listed},
         )
 
 
-def _first(row: dict[str, Any], names: Sequence[str]) -> Any:
+def _as_example(row: dict[str, Any]) -> Row:
+    """The row with the columns of `examples`, without blank texts; lists that are missing are
+    empty.
+    """
+    example: dict[str, Any] = {"query": _first_value(row, QUERY), "prompt": row.get("prompt")}
+    for role, names in (("pos", POSITIVE), ("neg", NEGATIVE)):
+        texts = _collect_texts(row, names)
+        is_kept = [bool(text.strip()) for text in texts]
+        example[role] = list(itertools.compress(texts, is_kept))
+        for name in (f"{role}_scores", f"{role}_ids"):
+            example[name] = list(itertools.compress(row.get(name) or [], is_kept))
+    return example
+
+
+def _first_value(row: dict[str, Any], names: Sequence[str]) -> str:
     for name in names:
         if row.get(name) is not None:
-            return row[name]
+            return str(row[name])
     raise InputError(
         f"a row has none of the columns {', '.join(names)}",
         f"rename its column to {names[0]}: dataset.rename_column(…)",
     )
 
 
-def _texts(row: dict[str, Any], names: Sequence[str]) -> list[str]:
+def _collect_texts(row: dict[str, Any], names: Sequence[str]) -> list[str]:
     """A text, a list, or numbered columns, as a list; negatives may be missing."""
-    found: list[str] = []
-    for name, value in row.items():
-        if name in names or (name.rsplit("_", 1)[0] in names and name.rsplit("_", 1)[-1].isdigit()):
-            found += [value] if isinstance(value, str) else value or []
-    if not found and names is POSITIVE:
-        _first({}, names)
-    return [text for text in found if text.strip()]
+    texts: list[str] = []
+    for column, value in row.items():
+        stem, _, number = column.rpartition("_")
+        if column in names or (stem in names and number.isdigit()):
+            texts += [value] if isinstance(value, str) else value or []
+    if not texts and names is POSITIVE:
+        _first_value({}, names)
+    return texts
 
 
-def _shuffled(items: list[str]) -> list[str]:
-    return [items[place] for place in torch.randperm(len(items)).tolist()]
+def _shuffled(texts: list[str]) -> list[str]:
+    return [texts[position] for position in torch.randperm(len(texts)).tolist()]
 
 
 class PlannedBatches:
-    """The plan as a batch sampler: `args.batch_sampler = PlannedBatches.by("task")` keeps batches homogeneous."""
+    """The plan as a batch sampler: `args.batch_sampler = PlannedBatches.by("task")` keeps one
+    task a batch.
+    """
 
-    def __init__(self, planned: Plan) -> None:
-        self.plan, self.current = planned, 0
+    def __init__(self, plan: BatchPlan) -> None:
+        self.plan = plan
+        self.current_epoch = 0
 
     @classmethod
-    def by(cls, column: str | None = None, **settings: Any) -> Any:
-        """A sampler of whole epochs for any dataset. settings: those of `plan`, e.g. mixed, sizes."""
+    def by(
+        cls, column: str | None = None, *, mixed: bool = False, sizes: Sequence[int] | None = None
+    ) -> Callable[..., PlannedBatches]:
+        """A sampler of whole epochs for any dataset. mixed, sizes: as in `plan`."""
 
-        def make(
-            dataset: Any, batch_size: int, drop_last: bool = False, seed: int = 0, **ignored: Any
+        def _make_sampler(
+            dataset: Dataset,
+            batch_size: int,
+            drop_last: bool = False,
+            seed: int = 0,
+            **ignored: object,
         ) -> PlannedBatches:
-            tasks = dataset[column] if column else [None] * len(dataset)
-            return cls(
-                plan(
-                    list(tasks),
-                    batch=batch_size,
-                    seed=seed,
-                    epochs=1,
-                    steps=None,
-                    drop_last=drop_last,
-                    **settings,
-                )
-            )
+            tasks = list(dataset[column]) if column else [None] * len(dataset)
+            settings = PlanSettings(batch=batch_size, seed=seed, mixed=mixed, drop_last=drop_last)
+            return cls(plan(tasks, settings, epochs=1, sizes=sizes))
 
-        return make
+        return _make_sampler
 
     def set_epoch(self, epoch: int) -> None:
-        self.current = epoch
+        """The epoch that is iterated next; the trainer calls it."""
+        self.current_epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        yield from (np.asarray(batch).tolist() for batch in self.plan.epoch(self.current))
+        for batch in self.plan.epoch(self.current_epoch):
+            yield batch.tolist()
 
     def __len__(self) -> int:
         return self.plan.epoch_steps

@@ -1,6 +1,10 @@
-"""What other trainers' configs call our options, so that a key of theirs is answered with ours."""
+"""Options of other trainers by their names there, each with its name here."""
 
-_OTHER = {
+from __future__ import annotations
+
+_ALL_RANKS = "leave it out: negatives of all processes count, and so do their gradients"
+# Where the value changes too, or nothing has to be passed.
+_TRANSLATED = {
     "train_data": "name the files or folders as inputs, without an option",
     "train_dataset": "name the files or folders as inputs, without an option",
     "dataset_file_path": "name the files or folders as inputs, without an option",
@@ -10,10 +14,11 @@ _OTHER = {
     "bf16": "dtype: bfloat16",
     "mixed_precision": "dtype: bfloat16",
     "torch_dtype": "dtype",
-    "negatives_cross_device": "leave it out: negatives of all processes count, and so do their gradients",
-    "all_gather": "leave it out: negatives of all processes count, and so do their gradients",
-    "do_grad_cache": "leave it out: GradCache starts where a batch does not fit into --activations",
-    "gradient_accumulation_steps": "a larger batch: memory does not grow with it; accumulate keeps batches apart",
+    "negatives_cross_device": _ALL_RANKS,
+    "all_gather": _ALL_RANKS,
+    "do_grad_cache": "leave it out: GradCache starts where a batch outgrows --activations",
+    "gradient_accumulation_steps": "a larger batch: memory does not grow with it; "
+    "accumulate keeps batches apart",
     "chunk_sizes": "batch-tokens, in tokens",
     "sub_batch_size": "batch-tokens, in tokens",
     "mini_batch_size": "batch-tokens, in tokens",
@@ -29,12 +34,12 @@ _OTHER = {
     "scale": "temperature: 1 / scale",
     "overwrite_output_dir": "leave it out: a folder that exists is left alone; remove it first",
     "logging_steps": "leave it out: each step is logged",
-    "representation_token_num": "leave it out: the end-of-text token stands once",
+    "representation_token_num": "leave it out: a text ends with one end-of-text token",
     "wrap_q_p": 'prompt-template, e.g. "{}\\n", or tasks for prompts by task',
 }
 _RENAMED = {
     "model_name_or_path": "model",
-    "peft_model_name_or_path": "model: the folder that mntp made",
+    "peft_model_name_or_path": "model: the folder that mntp wrote",
     "output_dir": "output",
     "learning_rate": "lr",
     "num_train_epochs": "epochs",
@@ -62,8 +67,8 @@ _RENAMED = {
     "max_grad_norm": "clip",
     "save_steps": "save-every",
     "eval_steps": "eval-every",
-    "save_total_limit": "keep",
-    "num_max_checkpoints": "keep",
+    "save_total_limit": "keep-checkpoints",
+    "num_max_checkpoints": "keep-checkpoints",
     "val_dataset": "eval",
     "dataloader_drop_last": "drop-last",
     "batch_same_task": "mix-tasks: the opposite",
@@ -73,10 +78,16 @@ _RENAMED = {
     "use_mrl": "matryoshka: the dimensions",
     "mrl_dims": "matryoshka",
     "simcse_dropout": "dropout",
+    "margin": "triplet-margin",
+    "min_score": "min-pos-score",
     "use_lora": "lora",
     "lora_r": "lora-rank",
 }
-FOREIGN_NAMES = {
-    theirs: text if text.startswith(("name ", "leave ")) else f"use {text}"
-    for theirs, text in _OTHER.items()
-} | {theirs: f"its name here is {ours}" for theirs, ours in _RENAMED.items()}
+
+
+def _translated(answer: str) -> str:
+    return answer if answer.startswith(("name ", "leave ")) else f"use {answer}"
+
+
+FOREIGN_NAMES = {theirs: _translated(answer) for theirs, answer in _TRANSLATED.items()}
+FOREIGN_NAMES |= {theirs: f"its name here is {ours}" for theirs, ours in _RENAMED.items()}

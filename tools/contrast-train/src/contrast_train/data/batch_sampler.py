@@ -1,182 +1,219 @@
-"""Which rows stand in which global batch: a pure function of (tasks of the rows, weights, batch, seed, epoch).
+"""Which rows are in which global batch: a function of (tasks of the rows, sizes, batch, seed,
+epoch).
 
 World size, micro-batches and earlier batches have no part in it. Needs no torch.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fletching.errors import InputError
 from fletching.train.batch_order import random_permutation
 
-SHOWN = 20  # tasks that `describe` names
+Integers = npt.NDArray[np.int64]
+MAX_DESCRIBED = 20  # tasks that `describe` names
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Global batches for a whole run.
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """How batches are formed.
 
-    tasks: names; task_of: the task of each row (rows,); sizes: rows of each task that stand in an epoch.
-    Batches hold one task each where there are several, unless `mixed`; tasks smaller than a batch share
-    batches. A task is gone through again and again in new orders, `size` rows an epoch: with all its rows,
-    each stands in every epoch exactly once; with fewer, each epoch has the next part; with more, some
-    stand there several times. drop_last: leave out each epoch's smaller last batches.
-    steps: batches of the run; the last epoch may be cut short.
+    batch: rows in a global batch. mixed: a batch may hold rows of several tasks. drop_last:
+    leave out each epoch's smaller last batches.
     """
 
-    tasks: tuple[str, ...]
-    task_of: np.ndarray
     batch: int
-    seed: int
-    steps: int
-    sizes: tuple[int, ...]
+    seed: int = 0
     mixed: bool = False
     drop_last: bool = False
 
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPlan:
+    """The global batches of a whole run; also the batch sampler of its DataLoader.
+
+    tasks: names. task_of_row (rows,): the task of each row. sizes: rows of each task in an
+    epoch. steps: batches of the run; the last epoch may be cut short.
+
+    Batches hold one task each where there are several, unless `mixed`; tasks smaller than a
+    batch share batches. A task is passed through again and again in new orders, `size` rows
+    an epoch: with all its rows, each is in every epoch exactly once; with fewer, each epoch
+    has the next part; with more, some are there several times.
+    """
+
+    tasks: tuple[str, ...]
+    task_of_row: Integers
+    sizes: tuple[int, ...]
+    steps: int
+    settings: PlanSettings
+
     @property
     def rows(self) -> int:
-        return len(self.task_of)
+        """Rows of the data, in the plan or not."""
+        return len(self.task_of_row)
+
+    @property
+    def batch(self) -> int:
+        """Rows in a global batch."""
+        return self.settings.batch
 
     @property
     def groups(self) -> list[list[int]]:
         """Tasks whose rows may meet in a batch."""
         drawn = [task for task, size in enumerate(self.sizes) if size]
-        if self.mixed:
+        if self.settings.mixed:
             return [drawn]
         small = [task for task in drawn if self.sizes[task] < self.batch]
         if len(small) < 2:
-            small = []
-        alone = [[task] for task in drawn if task not in small]
-        return [*alone, small] if small else alone
+            return [[task] for task in drawn]
+        return [*([task] for task in drawn if task not in small), small]
 
     @property
     def epoch_steps(self) -> int:
-        totals = [sum(self.sizes[task] for task in group) for group in self.groups]
-        return sum(
-            total // self.batch if self.drop_last else -(-total // self.batch) for total in totals
-        )
+        """Batches in an epoch."""
+        return sum(map(self._batches_in, self.groups))
+
+    def _batches_in(self, group: list[int]) -> int:
+        rows = sum(self.sizes[task] for task in group)
+        if self.settings.drop_last:
+            return rows // self.batch
+        return math.ceil(rows / self.batch)
 
     @property
     def reaches_all(self) -> bool:
         """Does a whole epoch hold every row?"""
-        return not self.drop_last and all(
-            size >= len(rows) for size, rows in zip(self.sizes, self._rows_of)
-        )
+        if self.settings.drop_last:
+            return False
+        return all(size >= len(rows) for size, rows in zip(self.sizes, self._rows_of_task))
 
-    def epoch(self, epoch: int) -> list[np.ndarray]:
-        """The batches of one epoch, in order; each a row-number array of at most `batch`."""
-        return [drawn[:, 1] for drawn in self.draws(epoch)]
+    def epoch(self, epoch: int) -> list[Integers]:
+        """The batches of one epoch, in order: row numbers, at most `batch` of them."""
+        return [visits[:, 1] for visits in self.visits(epoch)]
 
-    def draws(self, epoch: int) -> list[np.ndarray]:
-        """The batches of one epoch as (rows, 2): how often the task was gone through before, row number."""
-        batches = []
+    def visits(self, epoch: int) -> list[Integers]:
+        """The batches of one epoch as (rows, 2): passes through the task before, row number."""
+        batches: list[Integers] = []
+        seed = self.settings.seed
         for group in self.groups:
-            drawn = np.concatenate([self._part(task, epoch) for task in group])
+            visits = np.concatenate([self._epoch_of_task(task, epoch) for task in group])
             if len(group) > 1:
                 name = " + ".join(self.tasks[task] for task in group)
-                drawn = drawn[random_permutation(len(drawn), self.seed, f"{epoch} {name}")]
-            end = len(drawn) - (len(drawn) % self.batch if self.drop_last else 0)
-            batches += [drawn[start : start + self.batch] for start in range(0, end, self.batch)]
-        return [batches[i] for i in random_permutation(len(batches), self.seed, f"{epoch} batches")]
+                visits = visits[random_permutation(len(visits), seed, f"{epoch} {name}")]
+            starts = range(0, self._batches_in(group) * self.batch, self.batch)
+            batches += [visits[start : start + self.batch] for start in starts]
+        order = random_permutation(len(batches), seed, f"{epoch} batches")
+        return [batches[position] for position in order]
 
-    def _part(self, task: int, epoch: int) -> np.ndarray:
-        """What an epoch takes of a task's endless sequence of orders."""
-        rows, size = self._rows_of[task], self.sizes[task]
-        parts, at = [], epoch * size
-        while at < (epoch + 1) * size:
-            turn, place = divmod(at, len(rows))
-            order = rows[random_permutation(len(rows), self.seed, f"{turn} {self.tasks[task]}")]
-            taken = order[place : place + (epoch + 1) * size - at]
+    def _epoch_of_task(self, task: int, epoch: int) -> Integers:
+        """The rows (size, 2) that an epoch takes of a task's endless sequence of orders."""
+        rows, size = self._rows_of_task[task], self.sizes[task]
+        parts = []
+        start, end = epoch * size, (epoch + 1) * size
+        while start < end:
+            turn, position = divmod(start, len(rows))
+            name = f"{turn} {self.tasks[task]}"
+            order = rows[random_permutation(len(rows), self.settings.seed, name)]
+            taken = order[position : position + end - start]
             parts.append(np.stack([np.full(len(taken), turn), taken], 1))
-            at += len(taken)
+            start += len(taken)
         return np.concatenate(parts)
 
     @functools.cached_property
-    def _rows_of(self) -> list[np.ndarray]:
-        return [np.flatnonzero(self.task_of == task) for task in range(len(self.tasks))]
+    def _rows_of_task(self) -> list[Integers]:
+        return [np.flatnonzero(self.task_of_row == task) for task in range(len(self.tasks))]
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """Batches of (times the task was gone through, row) for all steps: the batch sampler of a DataLoader."""
+        """Batches of (passes through the task before, row number), for all steps."""
+        for visits in self._all_visits():
+            yield [(int(turn), int(row)) for turn, row in visits]
+
+    def _all_visits(self) -> Iterator[Integers]:
         for epoch in range(math.ceil(self.steps / self.epoch_steps)):
-            for batch in self.draws(epoch)[: self.steps - epoch * self.epoch_steps]:
-                yield [(int(turn), int(row)) for turn, row in batch]
+            yield from self.visits(epoch)[: self.steps - epoch * self.epoch_steps]
 
     def __len__(self) -> int:
         return self.steps
 
+    @functools.cached_property
+    def visit_counts(self) -> Integers:
+        """How many times each row is in the plan (rows,)."""
+        counts = np.zeros(self.rows, np.int64)
+        for visits in self._all_visits():
+            np.add.at(counts, visits[:, 1], 1)
+        return counts
+
     def describe(self) -> list[str]:
-        """One line a task: its rows, how often seen, how many are left out."""
-        lines = []
-        for group in [*self.groups, *([task] for task, size in enumerate(self.sizes) if not size)]:
-            for task in group:
-                seen = self.seen[self._rows_of[task]]
-                label = f"task {self.tasks[task]}: " if self.tasks[task] else ""
-                shared = (
-                    f"shared by {len(group)} tasks"
-                    if len(group) > 1
-                    else f"of {min(self.batch, self.sizes[task]):,}"
-                )
-                lines.append(
-                    f"{label}{len(seen):,} rows in batches {shared}, seen {seen.mean():.3g} x, {int((seen == 0).sum()):,} left out"
-                )
-        if len(lines) > SHOWN:
-            lines[SHOWN:] = [f"and {len(lines) - SHOWN:,} tasks more"]
+        """One line a task: its rows, how often they are seen, how many are left out."""
+        undrawn = [[task] for task, size in enumerate(self.sizes) if not size]
+        groups = [*self.groups, *undrawn]
+        lines = [self._describe_task(task, group) for group in groups for task in group]
+        if len(lines) > MAX_DESCRIBED:
+            lines[MAX_DESCRIBED:] = [f"and {len(lines) - MAX_DESCRIBED:,} tasks more"]
         return lines
 
-    @functools.cached_property
-    def seen(self) -> np.ndarray:
-        """How many times each row stands in the plan (rows,)."""
-        seen = np.zeros(self.rows, np.int64)
-        for epoch in range(math.ceil(self.steps / self.epoch_steps)):
-            for batch in self.epoch(epoch)[: self.steps - epoch * self.epoch_steps]:
-                np.add.at(seen, batch, 1)
-        return seen
+    def _describe_task(self, task: int, group: list[int]) -> str:
+        counts = self.visit_counts[self._rows_of_task[task]]
+        label = f"task {self.tasks[task]}: " if self.tasks[task] else ""
+        batches = f"of {min(self.batch, self.sizes[task]):,}"
+        if len(group) > 1:
+            batches = f"shared by {len(group)} tasks"
+        left_out = int((counts == 0).sum())
+        return (
+            f"{label}{len(counts):,} rows in batches {batches}, seen {counts.mean():.3g} x, "
+            f"{left_out:,} left out"
+        )
 
 
 def plan(
-    tasks: Sequence[str | None],
+    task_of_row: Sequence[str | None],
+    settings: PlanSettings,
     *,
-    batch: int,
-    seed: int,
-    epochs: float | None,
-    steps: int | None,
+    epochs: float | None = None,
+    steps: int | None = None,
     sizes: Sequence[int] | None = None,
-    mixed: bool = False,
-    drop_last: bool = False,
-) -> Plan:
-    """The plan of a run of `steps` batches, or of `epochs` passes. sizes: rows an epoch of each task, in the
-    order in which tasks come up in `tasks`; all of them where it is None. Raises InputError for a plan without a batch."""
-    names, task_of, counts = numbered(tasks)
-    whole = Plan(
-        names, task_of, batch, seed, 0, tuple(counts if sizes is None else sizes), mixed, drop_last
+) -> BatchPlan:
+    """The plan of a run of `steps` batches, or of `epochs` passes [1].
+
+    sizes: rows an epoch of each task, in the order in which tasks come up; None: all of them.
+    Raises InputError for a plan without a batch.
+    """
+    numbered = number_tasks(task_of_row)
+    whole = BatchPlan(
+        tasks=numbered.names,
+        task_of_row=numbered.task_of_row,
+        sizes=tuple(numbered.counts if sizes is None else sizes),
+        steps=0,
+        settings=settings,
     )
     if not whole.epoch_steps:
         raise InputError(
-            f"no batch of {batch} comes together from {whole.rows:,} rows",
+            f"{whole.rows:,} rows do not fill a batch of {settings.batch}",
             "take a smaller --batch, larger weights or no --drop-last",
         )
-    return Plan(
-        names,
-        task_of,
-        batch,
-        seed,
-        steps or math.ceil((epochs or 1) * whole.epoch_steps),
-        whole.sizes,
-        mixed,
-        drop_last,
-    )
+    return dataclasses.replace(whole, steps=steps or math.ceil((epochs or 1) * whole.epoch_steps))
 
 
-def numbered(tasks: Sequence[str | None]) -> tuple[tuple[str, ...], np.ndarray, list[int]]:
-    """(names, the number of each row's task, rows of each)."""
-    names = {
-        name: number for number, name in enumerate(dict.fromkeys(name or "" for name in tasks))
-    }
-    task_of = np.array([names[name or ""] for name in tasks], np.int64)
-    return tuple(names), task_of, np.bincount(task_of, minlength=len(names)).tolist()
+class NumberedTasks(NamedTuple):
+    """The tasks of the rows, in the order in which they come up; "" for rows without one."""
+
+    names: tuple[str, ...]
+    task_of_row: Integers  # (rows,)
+    counts: list[int]  # rows of each
+
+
+def number_tasks(task_of_row: Sequence[str | None]) -> NumberedTasks:
+    """Number the tasks of the rows."""
+    labels = [name or "" for name in task_of_row]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(labels))}
+    numbered = np.array([numbers[name] for name in labels], np.int64)
+    counts = np.bincount(numbered, minlength=len(numbers)).tolist()
+    return NumberedTasks(tuple(numbers), numbered, counts)

@@ -1,84 +1,97 @@
-"""The vectors of a guide model, which sees false negatives: each distinct text encoded once, kept on disk.
+"""The vectors of a guide model, which finds false negatives: each distinct text encoded once,
+on disk.
 
-In memory: 9 bytes a distinct text. On disk: 4 x E bytes, and the encoder's cache while the run lasts.
+In memory: 9 bytes a distinct text. On disk: 4 x E bytes, and the encoder's cache while the
+run lasts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import xxhash
 from torch import Tensor
 
-from contrast_train.data.dataset import Rows
+from contrast_train.data.dataset import TrainingDataset
 from fletching.encode import Encoder
 from fletching.encode.memmap_buffer import allocate
 from fletching.options import EncodingOptions
-from fletching.report import Report
+from fletching.protocols import Role
+from fletching.report import Progress, Report
+from fletching.table import KeySet
 
-WINDOW = 4096
-Role = Literal["query", "document"]
+WINDOW = 4096  # texts encoded at a time
 
 
-class Guide:
-    """(queries, documents) -> their unit vectors (Q, E) and (N, E), for texts of `rows` alone."""
+class GuideEmbeddings:
+    """(queries, documents) -> their unit vectors (Q, E) and (N, E), for texts of the data set
+    alone.
+    """
 
-    def __init__(self, rows: Rows, options: EncodingOptions, report: Report) -> None:
-        self.keys = {
-            "query": np.unique(
-                np.fromiter((_key(text) for text in rows.column("query")), np.uint64)
-            ),
-            "document": np.unique(
-                np.fromiter((_key(text) for text in _documents(rows)), np.uint64)
-            ),
+    def __init__(self, dataset: TrainingDataset, options: EncodingOptions, report: Report) -> None:
+        self.keys: dict[Role, KeySet] = {
+            "query": _key_set(dataset.column("query")),
+            "document": _key_set(_documents(dataset)),
         }
-        self.vectors: dict[str, np.ndarray] = {}
+        self.vectors: dict[Role, npt.NDArray[np.float32]] = {}
+        total = sum(map(len, self.keys.values()))
         with (
             Encoder(options, report) as encoder,
-            report.progress("guide", sum(map(len, self.keys.values())), "texts") as progress,
+            report.progress("guide", total, "texts") as progress,
         ):
             self.fingerprint = encoder.fingerprint
-            for role, texts in (("query", rows.column("query")), ("document", _documents(rows))):
-                keys = self.keys[role]
-                self.vectors[role] = allocate(len(keys), encoder.dimension)
-                for places, window in _unseen(texts, keys):
-                    self.vectors[role][places] = encoder.encode(window, role, progress=progress)  # type: ignore[arg-type]
+            self._encode(encoder, "query", dataset.column("query"), progress=progress)
+            self._encode(encoder, "document", _documents(dataset), progress=progress)
+
+    def _encode(
+        self, encoder: Encoder, role: Role, texts: Iterable[str], *, progress: Progress
+    ) -> None:
+        keys = self.keys[role]
+        vectors = allocate(len(keys), encoder.dimension)
+        for positions, window in _distinct_windows(texts, keys):
+            vectors[positions] = encoder.encode(window, role, progress=progress)
+        self.vectors[role] = vectors
 
     def __call__(self, queries: list[str], documents: list[str]) -> tuple[Tensor, Tensor]:
-        return self._of("query", queries), self._of("document", documents)
+        """The vectors of texts without prompts."""
+        return self._vectors_of("query", queries), self._vectors_of("document", documents)
 
-    def _of(self, role: Role, texts: list[str]) -> Tensor:
-        places = np.searchsorted(self.keys[role], np.fromiter(map(_key, texts), np.uint64))
-        return torch.from_numpy(self.vectors[role][places])
+    def _vectors_of(self, role: Role, texts: list[str]) -> Tensor:
+        positions = self.keys[role].positions(_keys(texts))
+        return torch.from_numpy(self.vectors[role][positions])
 
 
-def _documents(rows: Rows) -> Iterator[str]:
+def _documents(dataset: TrainingDataset) -> Iterator[str]:
     for name in ("pos", "neg"):
-        for texts in rows.column(name):
+        for texts in dataset.column(name):
             yield from texts or []
 
 
-def _unseen(texts: Iterable[str], keys: np.ndarray) -> Iterator[tuple[list[int], list[str]]]:
-    """Every distinct text once, in order, in windows, with its place in `keys`."""
-    seen = np.zeros(len(keys), bool)
-    places: list[int] = []
+def _distinct_windows(texts: Iterable[str], keys: KeySet) -> Iterator[tuple[list[int], list[str]]]:
+    """Every distinct text once, in order, in windows, with its position in `keys`."""
+    is_seen = np.zeros(len(keys), bool)
+    positions: list[int] = []
     window: list[str] = []
     for text in texts:
-        place = int(np.searchsorted(keys, np.uint64(_key(text))))
-        if seen[place]:
+        position = int(keys.positions(_keys([text]))[0])
+        if is_seen[position]:
             continue
-        seen[place] = True
-        places.append(place)
+        is_seen[position] = True
+        positions.append(position)
         window.append(text)
         if len(window) == WINDOW:
-            yield places, window
-            places, window = [], []
+            yield positions, window
+            positions, window = [], []
     if window:
-        yield places, window
+        yield positions, window
 
 
-def _key(text: str) -> int:
-    return xxhash.xxh3_64_intdigest(text.encode())
+def _key_set(texts: Iterable[str]) -> KeySet:
+    return KeySet(_keys(texts))
+
+
+def _keys(texts: Iterable[str]) -> npt.NDArray[np.uint64]:
+    return np.fromiter((xxhash.xxh3_64_intdigest(text.encode()) for text in texts), np.uint64)

@@ -1,60 +1,81 @@
-"""From options to spooled rows and the plan over them."""
+"""From options to the training rows on disk, the data set over them and the plan of its
+batches.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
-from contrast_train.data import batch_sampler, dataset, task_mixing
-from contrast_train.data.task_folders import Inputs
-from contrast_train.data.task_mixing import Task
-from contrast_train.losses import registry
-from contrast_train.losses.requirements import Needs
+from contrast_train.data import batch_sampler, examples_table, task_mixing
+from contrast_train.data.batch_sampler import BatchPlan
+from contrast_train.data.dataset import TrainingDataset
+from contrast_train.data.task_folders import TrainingInputs
+from contrast_train.data.task_mixing import TaskSettings
+from contrast_train.losses import selection
+from contrast_train.losses.registry import LOSSES
+from contrast_train.options import Options
 from fletching.report import Report
 
 
-def spooled(options: Any, report: Report, path: str) -> tuple[Inputs, str, str]:
-    """(what was read, digest of its rows, the loss that they are trained with); the rows stand in `path`."""
-    inputs = Inputs(report, options.inputs, options.limit)
-    needs = Needs("simcse" if inputs.schema.name == "texts" else options.loss, options.min_score)
-    digest, census = dataset.spool(inputs, path, report, needs, options.prompt_template)
-    loss, why = registry.choose(options.loss, inputs.schema.name, census)
-    report.note(f"loss {loss}: {why}")
+def write_rows(options: Options, report: Report, path: str) -> tuple[TrainingInputs, str, str]:
+    """(what was read, digest of its rows, the loss they are trained with); the rows are in
+    `path`.
+    """
+    inputs = TrainingInputs(report, options.inputs, options.limit)
+    schema = inputs.schema.name
+    requirements = selection.requirements(options.loss, schema, options.min_pos_score)
+    digest, stats = examples_table.write(
+        inputs, path, report, requirements, prompt_template=options.prompt_template
+    )
+    loss, reason = selection.choose(options.loss, schema, stats)
+    report.note(f"loss {loss}: {reason}")
     return inputs, digest, loss
 
 
-def opened(options: Any, path: str, loss: str, given: dict[str, Task]) -> dataset.Rows:
-    """The spooled rows, drawn from as the loss and the options want it."""
-    return dataset.open_rows(
+def open_dataset(
+    options: Options, path: str, *, loss: str, tasks: Mapping[str, TaskSettings]
+) -> TrainingDataset:
+    """The rows in `path`, sampled as the loss and the options want it."""
+    chosen = LOSSES[loss]
+    reads_minimum = "min_pos_score" in chosen.read_options
+    return TrainingDataset(
         path,
         seed=options.seed,
         negatives=options.negatives,
-        all_positives=options.positives == "all" or loss in ("margin-mse", "kl", "cosent"),
-        lists=loss in registry.OVER_LISTS,
-        min_score=options.min_score if loss in registry.BELONGS["min_score"] else None,
-        prompts={name: (task.query_prompt, task.doc_prompt) for name, task in given.items()},
+        all_positives="all" in (options.positives, chosen.positives),
+        with_scores=chosen.needs.reads_scores,
+        min_pos_score=options.min_pos_score if reads_minimum else None,
+        task_prompts={name: (task.query_prompt, task.doc_prompt) for name, task in tasks.items()},
     )
 
 
-def planned(
-    options: Any, report: Report, opened: dataset.Rows, given: dict[str, Task]
-) -> batch_sampler.Plan:
+def plan_batches(
+    options: Options,
+    report: Report,
+    dataset: TrainingDataset,
+    *,
+    tasks: Mapping[str, TaskSettings],
+) -> BatchPlan:
     """The batches of the run. Raises InputError where --tasks names a task that no row has."""
-    of_rows = list(opened.column("task"))
-    names, _, counts = batch_sampler.numbered(of_rows)
-    if missing := task_mixing.check(given, names, options.tasks or ""):
-        report.note(f"tasks of {options.tasks} without a row: {', '.join(missing)}")
-    if without := [name for name in names if given and name not in given]:
+    task_of_row = list(dataset.column("task"))
+    names, _, counts = batch_sampler.number_tasks(task_of_row)
+    if unused := task_mixing.check(tasks, names, options.tasks or ""):
+        report.note(f"tasks of {options.tasks} without a row: {', '.join(unused)}")
+    unnamed = [name for name in names if tasks and name not in tasks]
+    if unnamed:
         report.note(
-            f"tasks that {options.tasks} does not name, so of weight 1: {', '.join(without)}"
+            f"tasks that {options.tasks} does not name, so of weight 1: {', '.join(unnamed)}"
         )
-    weights = [given.get(name, Task()).weight for name in names]
-    return batch_sampler.plan(
-        of_rows,
+    weights = [tasks[name].weight if name in tasks else 1.0 for name in names]
+    sizes = task_mixing.sizes(
+        counts, weights, temperature=options.task_temperature, cap=options.task_cap
+    )
+    settings = batch_sampler.PlanSettings(
         batch=options.batch,
         seed=options.seed,
-        epochs=options.epochs,
-        steps=options.steps,
-        sizes=task_mixing.sizes(counts, weights, options.task_temperature, options.task_cap),
         mixed=options.mix_tasks,
         drop_last=options.drop_last,
+    )
+    return batch_sampler.plan(
+        task_of_row, settings, epochs=options.epochs, steps=options.steps, sizes=sizes
     )

@@ -1,26 +1,30 @@
 """Losses over the vectors of one global batch, with their gradients. Needs torch alone.
 
-All of them take raw vectors of the distinct queries (Q, D) and distinct documents (N, D) and a
-`Structure`, which says what belongs to whom, and give a `Result`. Similarity is the cosine, or the dot
-product with similarity="dot", in float32 (float64 stays float64, for tests).
+A loss takes raw vectors of the distinct queries (Q, D) and distinct documents (N, D) and a
+`PairStructure`, which says which of them belong together, and returns a `LossResult`.
+Similarity is the cosine, or the dot product with similarity="dot", in float32 (float64 stays
+float64, for tests).
 
-structure   what the losses take and give
-infonce     InfoNCE and its forms: both directions, other negatives, guided masks, SimCSE
-triplet     the hinge on hard negatives
-scored      losses that learn from scores: KL, margin-MSE, CoSENT, InfoNCE + KL
-matryoshka  any of them over prefixes of the vectors
+registry      losses by name: what each needs and which options it reads
+requirements  what a loss needs of the data
+selection     which loss a run takes, with which settings
+structure     what the losses take and return
+infonce       InfoNCE and its forms: both directions, other negatives, guided masks, SimCSE
+triplet       the hinge on hard negatives
+scored        losses that learn from scores: KL, margin-MSE, CoSENT, InfoNCE + KL
+matryoshka    any of them over prefixes of the vectors
 """
 
 from contrast_train.losses.infonce import infonce, simcse
 from contrast_train.losses.matryoshka import matryoshka
 from contrast_train.losses.scored import cosent, infonce_kl, kl, margin_mse
-from contrast_train.losses.structure import Lists, Result, Structure
+from contrast_train.losses.structure import LossResult, PairStructure, RaggedTensor
 from contrast_train.losses.triplet import triplet
 
 __all__ = [
-    "Lists",
-    "Result",
-    "Structure",
+    "LossResult",
+    "PairStructure",
+    "RaggedTensor",
     "cosent",
     "infonce",
     "infonce_kl",

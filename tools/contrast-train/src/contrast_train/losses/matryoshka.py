@@ -3,39 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from contrast_train.losses.registry import Setting
+from contrast_train.losses.structure import LossResult, PairStructure, at_least_float32
 
-from contrast_train.losses.structure import Result, Structure, exact
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def matryoshka(
     queries: Tensor,
     documents: Tensor,
-    structure: Structure,
+    pairs: PairStructure,
     *,
-    loss: Callable[..., Result],
+    loss: Callable[..., LossResult],
     dims: Sequence[int],
     weights: Sequence[float] = (),
-    **settings: Any,
-) -> Result:
-    """sum_k v_k L(first dims[k] numbers of each vector), v = weights / sum(weights); the mean without weights.
+    **settings: Setting,
+) -> LossResult:
+    """sum_k v_k L(first dims[k] numbers of each vector), with v = weights / sum(weights).
 
-    With the cosine the prefixes are normalised anew. Kusupati et al. 2022.
+    Equal weights where none are given. With the cosine, prefixes are normalised anew.
+    Kusupati et al. 2022.
     """
-    total = torch.zeros((), dtype=exact(queries).dtype, device=queries.device)
-    grad_q, grad_d, log_temperature = (
-        torch.zeros_like(exact(queries)),
-        torch.zeros_like(exact(documents)),
-        torch.zeros_like(total),
-    )
-    for dim, weight in zip(dims, weights or [1.0] * len(dims), strict=True):
-        share = weight / sum(weights or [1.0] * len(dims))
-        part = loss(queries[:, :dim], documents[:, :dim], structure, **settings)
-        total += part.value * share
-        grad_q[:, :dim] += part.queries * share
-        grad_d[:, :dim] += part.documents * share
+    import torch
+
+    queries, documents = at_least_float32(queries), at_least_float32(documents)
+    value = queries.new_zeros(())
+    log_temperature = queries.new_zeros(())
+    query_gradient = torch.zeros_like(queries)
+    document_gradient = torch.zeros_like(documents)
+    weights = weights or [1.0] * len(dims)
+    for dim, weight in zip(dims, weights, strict=True):
+        share = weight / sum(weights)
+        part = loss(queries[:, :dim], documents[:, :dim], pairs, **settings)
+        value += part.value * share
+        query_gradient[:, :dim] += part.queries * share
+        document_gradient[:, :dim] += part.documents * share
         log_temperature += part.log_temperature * share
-    return Result(total, grad_q, grad_d, log_temperature)
+    return LossResult(value, query_gradient, document_gradient, log_temperature)

@@ -1,142 +1,186 @@
-"""Losses that learn from scores: a teacher's order of a row's documents, or graded labels of pairs."""
+"""Losses that learn from scores: a teacher's ranking of a row's documents, or graded labels
+of pairs.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from contrast_train.losses.infonce import infonce
+from contrast_train.losses.registry import Setting, loss
+from contrast_train.losses.requirements import ScoredContrast, ScoredLists
+from contrast_train.losses.structure import Gradients, PairStructure, RaggedTensor, by_autograd
 
-from contrast_train.losses.infonce import tiled_infonce
-from contrast_train.losses.structure import (
-    Gradients,
-    Lists,
-    Structure,
-    by_autograd,
-    on_similarities,
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@loss(
+    "kl",
+    needs=ScoredLists(2),
+    options=("teacher_temperature",),
+    positives="all",
+    default_for="teacher",
 )
-
-
-@on_similarities
 def kl(
     q: Tensor,
     d: Tensor,
-    structure: Structure,
+    pairs: PairStructure,
     *,
     temperature: float = 0.05,
     teacher_temperature: float = 1.0,
 ) -> Gradients:
-    """Listwise distillation: each row's own scored documents are one distribution, never the batch.
+    """Listwise distillation: each row's own scored documents are one distribution, never the
+    batch.
 
         L = 1/R sum_r sum_{i in r} P_r(i) [ log P_r(i) - log S_r(i) ]
-        P_r = softmax_{i in r}(score_i / teacher_temperature),  S_r = softmax_{i in r}(s(q_r, d_i) / temperature)
+        P_r = softmax_{i in r}(score_i / teacher_temperature)
+        S_r = softmax_{i in r}(s(q_r, d_i) / temperature)
 
-    R: the rows of the batch that have scores. Cao et al. 2007 (ListNet); for retrievers e.g. Ren et al. 2021.
+    R: the rows of the batch that have scores. Cao et al. 2007 (ListNet); for retrievers e.g.
+    Ren et al. 2021.
     """
-    return _kl(q, d, structure, temperature, teacher_temperature)
+    scored_pairs, scores = pairs.require_scores()
+
+    def _value(q: Tensor, d: Tensor) -> Tensor:
+        row, query, document = scored_pairs.T
+        rows, row = row.unique(return_inverse=True)
+        similarity = (q[query] * d[document]).sum(1)  # (G,)
+        student = log_softmax(similarity / temperature, row, groups=len(rows))
+        teacher = log_softmax(scores.to(q.dtype) / teacher_temperature, row, groups=len(rows))
+        divergence = teacher.exp() * (teacher - student)
+        return divergence.sum() / max(len(rows), 1)
+
+    return by_autograd(_value, q, d)
 
 
-def _kl(
-    q: Tensor, d: Tensor, structure: Structure, temperature: float, teacher_temperature: float
-) -> Gradients:
-    def value(q: Tensor, d: Tensor) -> Tensor:
-        of_row, of_query, of_document = structure.lists.T
-        rows, of_row = of_row.unique(return_inverse=True)
-        similarity = (q[of_query] * d[of_document]).sum(1)  # (G,)
-        student = log_softmax(similarity / temperature, of_row, len(rows))
-        teacher = log_softmax(structure.scores.to(q.dtype) / teacher_temperature, of_row, len(rows))
-        return (teacher.exp() * (teacher - student)).sum() / max(len(rows), 1)
-
-    return by_autograd(value, q, d)
-
-
-def log_softmax(values: Tensor, group: Tensor, groups: int) -> Tensor:
+def log_softmax(values: Tensor, group: Tensor, *, groups: int) -> Tensor:
     """log softmax of `values` (G,) within each group (G,) of 0 … groups-1."""
-    top = values.new_full((groups,), -torch.inf).scatter_reduce(0, group, values.detach(), "amax")
-    values = values - top[group]
-    total = values.new_zeros(groups).index_add(0, group, values.exp())
-    return values - total.log()[group]
+    lowest = values.new_full((groups,), -math.inf)
+    top = lowest.scatter_reduce(0, group, values.detach(), "amax")
+    shifted = values - top[group]
+    total = values.new_zeros(groups).index_add(0, group, shifted.exp())
+    return shifted - total.log()[group]
 
 
-@on_similarities
+@loss(
+    "margin-mse",
+    needs=ScoredContrast(),
+    options=("teacher_temperature",),
+    positives="all",
+    temperature=1.0,
+)
 def margin_mse(
     q: Tensor,
     d: Tensor,
-    structure: Structure,
+    pairs: PairStructure,
     *,
     temperature: float = 1.0,
     teacher_temperature: float = 1.0,
 ) -> Gradients:
-    """The student's margin between a positive and a hard negative of its row shall be the teacher's.
+    """Regression of the student's margin between a positive and a hard negative on the
+    teacher's.
 
-        L = 1/R sum_r 1/|r| sum_{(p, n) in r} [ (s(q, p) - s(q, n)) / temperature - (y_p - y_n) / teacher_temperature ]^2
+        L = 1/R sum_r 1/|r| sum_{(p, n) in r}
+              [ (s(q, p) - s(q, n)) / temperature - (y_p - y_n) / teacher_temperature ]^2
 
-    Over the pairs of a scored positive and a scored hard negative; a row without such a pair adds nothing.
-    Hofstätter et al. 2020.
+    Over the pairs of a scored positive and a scored hard negative of a row; a row without
+    such a pair adds nothing. Hofstätter et al. 2020.
     """
+    scored_pairs, scores = pairs.require_scores()
 
-    def value(q: Tensor, d: Tensor) -> Tensor:
-        first, second = margins(structure, len(d))
-        of_row, of_query, of_document = structure.lists.T
-        similarity = (q[of_query] * d[of_document]).sum(1) / temperature  # (G,)
-        gap = similarity - structure.scores.to(q.dtype) / teacher_temperature
-        rows, pair_row = of_row[first].unique(return_inverse=True)
-        share = 1 / torch.bincount(pair_row, minlength=len(rows)).to(q.dtype)[pair_row]
-        return (share * (gap[first] - gap[second]).square()).sum() / max(len(rows), 1)
+    def _value(q: Tensor, d: Tensor) -> Tensor:
+        positive, negative = margins(pairs, documents=len(d))
+        row, query, document = scored_pairs.T
+        similarity = (q[query] * d[document]).sum(1) / temperature  # (G,)
+        error = similarity - scores.to(q.dtype) / teacher_temperature
+        rows, margin_row = row[positive].unique(return_inverse=True)
+        margins_of_row = margin_row.bincount(minlength=len(rows)).to(q.dtype)
+        weight = 1 / margins_of_row[margin_row]
+        squared = (error[positive] - error[negative]).square()
+        total: Tensor = (weight * squared).sum()
+        return total / max(len(rows), 1)
 
-    return by_autograd(value, q, d)
+    return by_autograd(_value, q, d)
 
 
-def margins(structure: Structure, documents: int) -> tuple[Tensor, Tensor]:
-    """Places in `lists` of a positive and of a hard negative of the same row, for every such pair."""
-    row, query, document = structure.lists.T
-    terms = structure.terms[:, 0] * documents + structure.terms[:, 1]
-    positive = torch.isin(query * documents + document, terms)
-    places = torch.arange(len(row), device=row.device)
-    negatives = Lists(
-        torch.stack([row[~positive], places[~positive]], 1), int(row.max()) + 1 if len(row) else 0
+def margins(pairs: PairStructure, *, documents: int) -> tuple[Tensor, Tensor]:
+    """Positions in `scored_pairs` of a positive and of a hard negative of its row, for every
+    such pair.
+    """
+    import torch
+
+    scored_pairs, _ = pairs.require_scores()
+    row, query, document = scored_pairs.T
+    # A pair (query, document) as one number, to test which scored pairs are positive ones.
+    positive_keys = pairs.positive_pairs[:, 0] * documents + pairs.positive_pairs[:, 1]
+    is_positive = torch.isin(query * documents + document, positive_keys)
+    positions = torch.arange(len(row), device=row.device)
+    rows = int(row.max()) + 1 if len(row) else 0
+    negatives_of_row = RaggedTensor.from_pairs(
+        torch.stack([row[~is_positive], positions[~is_positive]], 1), rows=rows
     )
-    which, second = negatives.of(row[positive])
-    return places[positive][which], second
+    negatives = negatives_of_row.take(row[is_positive])
+    return positions[is_positive][negatives.owners], negatives.values
 
 
-@on_similarities
-def cosent(q: Tensor, d: Tensor, structure: Structure, *, temperature: float = 0.05) -> Gradients:
-    """Graded pairs: of any two pairs of the batch, the one with the higher label shall be the more similar.
+@loss("cosent", needs=ScoredLists(1), positives="all", default_for="labels")
+def cosent(q: Tensor, d: Tensor, pairs: PairStructure, *, temperature: float = 0.05) -> Gradients:
+    """Graded pairs: of any two pairs of the batch, the one with the higher label is to be
+    more similar.
 
         L = log( 1 + sum_{(i, j): y_i > y_j} exp((s_j - s_i) / temperature) )
 
-    Over all scored pairs of the batch. Sorted by label the inner sums are running ones, so G pairs cost
-    G log G steps and not G x G numbers. Su 2022 (CoSENT).
+    Over all scored pairs of the batch. Sorted by label, the inner sums are running ones: G
+    pairs cost G log G steps and not G x G numbers. Su 2022 (CoSENT).
     """
+    import torch
 
-    def value(q: Tensor, d: Tensor) -> Tensor:
-        _, of_query, of_document = structure.lists.T
-        labels, order = structure.scores.to(q.dtype).sort(stable=True)
-        similarity = (q[of_query[order]] * d[of_document[order]]).sum(1) / temperature  # (G,)
-        lower = torch.searchsorted(labels, labels)  # so many pairs have a lower label
-        ranked = lower > 0
-        sums = similarity.logcumsumexp(0)[(lower[ranked] - 1)] - similarity[ranked]
-        return torch.cat([sums.new_zeros(1), sums]).logsumexp(0)
+    scored_pairs, scores = pairs.require_scores()
 
-    return by_autograd(value, q, d)
+    def _value(q: Tensor, d: Tensor) -> Tensor:
+        _, query, document = scored_pairs.T
+        labels, order = scores.to(q.dtype).sort(stable=True)
+        products = q[query[order]] * d[document[order]]
+        similarity = products.sum(1) / temperature  # (G,), by rising label
+        lower = torch.searchsorted(labels, labels)  # (G,) how many pairs have a lower label
+        has_lower = lower > 0
+        # log sum_{j: y_j < y_i} exp(s_j - s_i), for every pair i with a lower one
+        inner = similarity.logcumsumexp(0)[lower[has_lower] - 1] - similarity[has_lower]
+        one = inner.new_zeros(1)  # exp(0)
+        return torch.cat([one, inner]).logsumexp(0)
+
+    return by_autograd(_value, q, d)
 
 
-@on_similarities
+@loss(
+    "infonce+kl",
+    needs=ScoredLists(2, optional=True),
+    options=(*infonce.options, "teacher_temperature", "kl_weight"),
+    data_options=infonce.data_options,
+)
 def infonce_kl(
     q: Tensor,
     d: Tensor,
-    structure: Structure,
+    pairs: PairStructure,
     *,
     temperature: float = 0.05,
     teacher_temperature: float = 1.0,
     kl_weight: float = 1.0,
-    **settings: Any,
+    **settings: Setting,
 ) -> Gradients:
-    """InfoNCE over the batch plus kl_weight times the KL to the teacher over each row's own list.
+    """InfoNCE over the batch plus kl_weight times the KL to the teacher over each row's own
+    list.
 
-    settings: those of `infonce`. The sum that Xiao et al. 2023 (C-Pack) train rerankers' scores with.
+    settings: those of `infonce`. A row without scores counts in InfoNCE alone. The sum that
+    Xiao et al. 2023 (C-Pack) train with a reranker's scores.
     """
-    contrast = tiled_infonce(q, d, structure, temperature=temperature, **settings)
-    teacher = _kl(q, d, structure, temperature, teacher_temperature)
-    return tuple(ours + kl_weight * theirs for ours, theirs in zip(contrast, teacher))  # type: ignore[return-value]
+    contrast = infonce.compute(q, d, pairs, temperature=temperature, **settings)
+    distillation = kl.compute(
+        q, d, pairs, temperature=temperature, teacher_temperature=teacher_temperature
+    )
+    value, query_gradient, document_gradient = (
+        ours + kl_weight * theirs for ours, theirs in zip(contrast, distillation)
+    )
+    return value, query_gradient, document_gradient

@@ -1,41 +1,74 @@
-"""What every loss takes and gives: who belongs to whom, similarities, gradients for the raw vectors."""
+"""What every loss takes and returns: the pairs of a batch, and gradients for its raw vectors."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-NO_LISTS, NO_SCORES = torch.empty(0, 3, dtype=torch.long), torch.empty(0)
+Gradients = tuple["Tensor", "Tensor", "Tensor"]  # value (), gradient of q (Q, D), of d (N, D)
 
 
-class Structure(NamedTuple):
-    """What belongs together in a batch of Q distinct queries and N distinct documents.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairStructure:
+    """Which of Q distinct queries and N distinct documents of a batch belong together.
 
-    terms    (T, 2) a query and one of its positives: one softmax each
-    weights  (T,)   sum to 1; a row counts the same however many positives it has
-    hard     (H, 2) a query and one of its own hard negatives
-    known    (P, 2) a query and any document known to answer it, never a negative of it
-    lists    (G, 3) row of the batch, its query, one of its scored documents
-    scores   (G,)   the teacher's score or the label of that document
-    guide_queries (Q, E), guide_documents (N, E)  a guide model's unit vectors of the same texts, or None
+    positive_pairs       (T, 2) a query and one of its positives: one softmax each
+    weights              (T,)   of these, with sum 1; a row counts the same whatever its positives
+    hard_negative_pairs  (H, 2) a query and one of its own hard negatives
+    masked_pairs         (P, 2) a query and a document known to answer it, never its negative
+    scored_pairs         (G, 3) row of the batch, its query, one of its scored documents; None where
+                         the loss declares no need for scores
+    scores               (G,)   the teacher's score or the label of that document
+    guide_queries (Q, E), guide_documents (N, E)  a guide model's unit vectors of the same texts
     """
 
-    terms: Tensor
+    positive_pairs: Tensor
     weights: Tensor
-    hard: Tensor
-    known: Tensor
-    lists: Tensor = NO_LISTS
-    scores: Tensor = NO_SCORES
+    hard_negative_pairs: Tensor
+    masked_pairs: Tensor
+    scored_pairs: Tensor | None = None
+    scores: Tensor | None = None
     guide_queries: Tensor | None = None
     guide_documents: Tensor | None = None
 
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> PairStructure:
+        """From a mapping that may hold more names than those of the fields."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        present: dict[str, Any] = {name: tensors[name] for name in names if name in tensors}
+        return cls(**present)
 
-class Result(NamedTuple):
-    """A loss and its gradients: for the raw vectors, and for the logarithm of its temperature where it has one."""
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that are there, by name."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def require_scores(self) -> tuple[Tensor, Tensor]:
+        """(scored_pairs, scores). Raises ValueError where the batch was made without them."""
+        if self.scored_pairs is None or self.scores is None:
+            raise ValueError(
+                "the batch carries no scores: a loss that reads them must declare it, "
+                "e.g. @loss(…, needs=ScoredLists(2))"
+            )
+        return self.scored_pairs, self.scores
+
+    @property
+    def guide(self) -> tuple[Tensor, Tensor] | None:
+        """The guide's (query vectors, document vectors), where there is one."""
+        if self.guide_queries is None or self.guide_documents is None:
+            return None
+        return self.guide_queries, self.guide_documents
+
+
+class LossResult(NamedTuple):
+    """A loss with its gradients for the raw vectors, and for the logarithm of its
+    temperature.
+    """
 
     value: Tensor  # ()
     queries: Tensor  # (Q, D)
@@ -43,80 +76,114 @@ class Result(NamedTuple):
     log_temperature: Tensor  # ()
 
 
-class Lists:
-    """Pairs (key, value) as one list of values for each key (compressed rows)."""
+class RaggedTensor:
+    """A list of values for each of r rows, end to end: fletching.table.RaggedArray, in torch.
 
-    def __init__(self, pairs: Tensor, keys: int) -> None:
-        order = pairs[:, 0].argsort(stable=True)
-        self.values = pairs[order, 1]
-        counts = torch.bincount(pairs[:, 0], minlength=keys)
-        self.counts = counts
-        self.starts = counts.cumsum(0) - counts
-
-    def of(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """(place in `keys`, value) for every value of every key, as two flat tensors."""
-        counts = self.counts[keys]
-        places = torch.arange(len(keys), device=keys.device).repeat_interleave(counts)
-        within = torch.arange(len(places), device=keys.device) - (counts.cumsum(0) - counts)[places]
-        return places, self.values[self.starts[keys][places] + within]
-
-
-Gradients = tuple[Tensor, Tensor, Tensor]  # value, gradient for q (Q, D), gradient for d (N, D)
-
-
-def on_similarities(loss: Callable[..., Gradients]) -> Callable[..., Result]:
-    """A loss of raw vectors, made from one whose similarities are the dot products of what it is given.
-
-    Such a loss knows q and the temperature T only as q·d / T, so by Euler's rule for homogeneous
-    functions its derivative for log T is -<q, dL/dq>.
+    >>> import torch
+    >>> lists = RaggedTensor.from_pairs(torch.tensor([[2, 7], [0, 5], [0, 6]]), rows=3)
+    >>> lists.lengths.tolist(), lists.values.tolist(), lists.owners.tolist()
+    ([2, 0, 1], [5, 6, 7], [0, 0, 2])
+    >>> lists.take(torch.tensor([2, 0])).values.tolist()
+    [7, 5, 6]
     """
 
-    @functools.wraps(loss)
-    def of_raw(
-        queries: Tensor,
-        documents: Tensor,
-        structure: Structure,
-        *,
-        similarity: str = "cosine",
-        **settings: Any,
-    ) -> Result:
-        if similarity == "dot":
-            q, d = exact(queries), exact(documents)
-            value, grad_q, grad_d = loss(q, d, structure, **settings)
-            return Result(value, grad_q, grad_d, -(q * grad_q).sum())
-        (q, q_length), (d, d_length) = unit(queries), unit(documents)
-        value, grad_q, grad_d = loss(q, d, structure, **settings)
-        along_q, along_d = (q * grad_q).sum(1, keepdim=True), (d * grad_d).sum(1, keepdim=True)
-        raw = through_norm(q, q_length, grad_q, along_q), through_norm(d, d_length, grad_d, along_d)
-        return Result(value, *raw, -along_q.sum())
+    def __init__(self, values: Tensor, lengths: Tensor) -> None:
+        self.values = values  # (n,)
+        self.lengths = lengths  # (r,), with sum n
+        self.starts = lengths.cumsum(0) - lengths
 
-    return of_raw
+    @classmethod
+    def from_pairs(cls, pairs: Tensor, rows: int) -> RaggedTensor:
+        """Pairs (n, 2) of row and value, in any order."""
+        order = pairs[:, 0].argsort(stable=True)
+        return cls(pairs[order, 1], pairs[:, 0].bincount(minlength=rows))
+
+    @property
+    def owners(self) -> Tensor:
+        """The row of each value (n,)."""
+        return _owners(self.lengths)
+
+    @property
+    def ranks_within(self) -> Tensor:
+        """The position of each value in its own list (n,)."""
+        return _ranks_within(self.lengths, self.owners)
+
+    def take(self, rows: Tensor) -> RaggedTensor:
+        """The lists of these rows, in this order; a row may come up several times."""
+        lengths = self.lengths[rows]
+        owners = _owners(lengths)
+        positions = self.starts[rows][owners] + _ranks_within(lengths, owners)
+        return RaggedTensor(self.values[positions], lengths)
 
 
-def exact(vectors: Tensor) -> Tensor:
+def _owners(lengths: Tensor) -> Tensor:
+    """[2, 0, 1] -> [0, 0, 2]."""
+    import torch
+
+    return torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+
+
+def _ranks_within(lengths: Tensor, owners: Tensor) -> Tensor:
+    """[2, 0, 1] -> [0, 1, 0]."""
+    import torch
+
+    starts = lengths.cumsum(0) - lengths
+    return torch.arange(len(owners), device=lengths.device) - starts[owners]
+
+
+def differentiate(
+    compute: Callable[[Tensor, Tensor], Gradients],
+    queries: Tensor,
+    documents: Tensor,
+    *,
+    similarity: str,
+) -> LossResult:
+    """A loss of raw vectors, from one whose similarities are the dot products of what it
+    takes.
+
+    Such a loss knows q and the temperature T only as q·d / T, so by Euler's rule for
+    homogeneous functions its derivative for log T is -<q, dL/dq>.
+    """
+    if similarity == "dot":
+        q, d = at_least_float32(queries), at_least_float32(documents)
+        value, q_gradient, d_gradient = compute(q, d)
+        return LossResult(value, q_gradient, d_gradient, -(q * q_gradient).sum())
+    q, q_norm = normalise(queries)
+    d, d_norm = normalise(documents)
+    value, q_gradient, d_gradient = compute(q, d)
+    q_radial = (q * q_gradient).sum(1, keepdim=True)
+    d_radial = (d * d_gradient).sum(1, keepdim=True)
+    # The gradient for x of a function of x / |x|: its radial part drops out, the rest shrinks
+    # by |x|.
+    raw_queries = q_gradient.addcmul_(q, q_radial, value=-1).div_(q_norm)
+    raw_documents = d_gradient.addcmul_(d, d_radial, value=-1).div_(d_norm)
+    return LossResult(value, raw_queries, raw_documents, -q_radial.sum())
+
+
+def at_least_float32(vectors: Tensor) -> Tensor:
+    """float32, or float64 where the vectors are (for tests)."""
+    import torch
+
     return vectors if vectors.dtype == torch.float64 else vectors.float()
 
 
-def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """x / |x| (N, D) and |x| (N, 1)."""
-    vectors = exact(vectors)
-    length = vectors.norm(dim=1, keepdim=True).clamp_min_(1e-12)
-    return vectors / length, length
-
-
-def through_norm(unit: Tensor, length: Tensor, grad: Tensor, along: Tensor) -> Tensor:
-    """The gradient for x, given the one for x / |x| and its part along it (N, 1). In place of `grad`."""
-    return grad.addcmul_(unit, along, value=-1).div_(length)
+def normalise(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """x / |x| (n, D) and |x| (n, 1)."""
+    vectors = at_least_float32(vectors)
+    norms = vectors.norm(dim=1, keepdim=True).clamp_min_(1e-12)
+    return vectors / norms, norms
 
 
 def by_autograd(value: Callable[[Tensor, Tensor], Tensor], q: Tensor, d: Tensor) -> Gradients:
-    """A function of the compared vectors and its gradients, by torch's own differentiation."""
+    """A function of q and d with its gradients, by torch's own differentiation."""
+    import torch
+
     with torch.enable_grad():
         leaves = [vectors.detach().requires_grad_() for vectors in (q, d)]
-        loss = value(*leaves)
-        gradients = (
-            torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-            if loss.requires_grad
-            else [torch.zeros_like(vectors) for vectors in leaves]
+        result = value(*leaves)
+        if not result.requires_grad:
+            return result.detach(), torch.zeros_like(q), torch.zeros_like(d)
+        q_gradient, d_gradient = torch.autograd.grad(
+            result, leaves, allow_unused=True, materialize_grads=True
         )
-    return loss.detach(), gradients[0], gradients[1]
+    return result.detach(), q_gradient, d_gradient

@@ -1,103 +1,108 @@
-"""The model to train: loaded, its prompts and lengths settled against the data, saved and checked."""
+"""The model to train: loaded, its prompts and lengths checked against the data, saved and
+reloaded.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from contrast_train.data.collator import Collator
+from contrast_train.data.collator import ContrastCollator, GuideVectors
 from contrast_train.model import head, lora, pooling
+from contrast_train.options import Options
 from fletching.encode import model as models
 from fletching.errors import InputError, UsageError
 from fletching.train import hardware, publish
 from fletching.train.distributed import fsdp, process_group
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import BitsAndBytesConfig
 
-@dataclass
+NO_TRUNCATION = 1 << 20  # tokens
+
+
+@dataclass(kw_only=True)
 class Backbone:
-    """A SentenceTransformer over token ids, with what decides how texts become tokens."""
+    """A SentenceTransformer over token ids, with what decides how texts become tokens.
 
-    model: Any
+    prompts, lengths: by role, "query" and "document"; a row may have a prompt of its own.
+    """
+
+    model: SentenceTransformer
     fingerprint: str
     device: torch.device
     autocast: torch.dtype | None
-    prompts: dict[str, str]  # of "query" and "document", for rows without one of their own
+    prompts: dict[str, str]
     lengths: dict[str, int]
-    counted: dict[str, int] = field(default_factory=dict)  # tokens of each prompt
+    prompt_sizes: dict[str, int] = field(default_factory=dict)  # tokens of each prompt
 
     @property
-    def tokenizer(self) -> Any:
-        return self.model[0].tokenizer
+    def tokenizer(self) -> Any:  # noqa: ANN401  # a PreTrainedTokenizerBase, whose calls are untyped
+        """The model's."""
+        first: Any = self.model[0]
+        return first.tokenizer
 
     def tokenize(self, texts: list[str], length: int) -> list[list[int]]:
-        return (
-            self.tokenizer(
-                texts,
-                truncation=True,
-                max_length=length,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-            )["input_ids"]
-            if texts
-            else []
-        )
+        """The token ids of each text, truncated to the length."""
+        return self._token_ids(texts, truncation=True, max_length=length)
 
-    def untruncated(self, texts: list[str]) -> list[int]:
-        """How many tokens each text has before it is cut."""
-        return (
-            [
-                len(ids)
-                for ids in self.tokenizer(
-                    texts,
-                    truncation=False,
-                    return_attention_mask=False,
-                    return_token_type_ids=False,
-                )["input_ids"]
-            ]
-            if texts
-            else []
+    def count_tokens(self, texts: list[str]) -> list[int]:
+        """How many tokens each text has before it is truncated."""
+        return [len(ids) for ids in self._token_ids(texts, truncation=False)]
+
+    def _token_ids(self, texts: list[str], **settings: bool | int) -> list[list[int]]:
+        if not texts:
+            return []
+        encoded = self.tokenizer(
+            texts, return_attention_mask=False, return_token_type_ids=False, **settings
         )
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
 
     def prompt_tokens(self, prompt: str) -> int:
         """How many tokens of a text are its prompt, counted as sentence-transformers does."""
-        if prompt not in self.counted:
-            ids = self.tokenize([prompt], 1 << 20)[0] if prompt else []
-            self.counted[prompt] = len(ids) - bool(
-                ids and ids[-1] in self.tokenizer.all_special_ids
-            )
-        return self.counted[prompt]
+        if prompt not in self.prompt_sizes:
+            ids = self.tokenize([prompt], NO_TRUNCATION)[0] if prompt else []
+            ends_specially = bool(ids) and ids[-1] in self.tokenizer.all_special_ids
+            self.prompt_sizes[prompt] = len(ids) - ends_specially
+        return self.prompt_sizes[prompt]
 
     @property
     def pools_prompts(self) -> bool:
+        """Are the tokens of prompts part of the pooled vector?"""
         return all(getattr(module, "include_prompt", True) for module in self.model)
 
-    def collator(self, views: bool = False, guide: Any = None) -> Collator:
-        return Collator(
-            self.tokenize,
-            self.prompts["query"],
-            self.prompts["document"],
-            self.lengths["query"],
-            self.lengths["document"],
-            views,
-            guide,
-            None if self.pools_prompts else self.prompt_tokens,
+    def collator(
+        self, *, views: bool = False, guide: GuideVectors | None = None
+    ) -> ContrastCollator:
+        """Rows to tensors by this model's tokenizer, prompts and lengths."""
+        return ContrastCollator(
+            tokenize=self.tokenize,
+            query_prompt=self.prompts["query"],
+            doc_prompt=self.prompts["document"],
+            query_length=self.lengths["query"],
+            doc_length=self.lengths["document"],
+            views=views,
+            guide=guide,
+            prompt_tokens=None if self.pools_prompts else self.prompt_tokens,
         )
 
 
-def load(options: Any) -> Backbone:
-    """Raises InputError or Usage where the model is not one that can be trained here."""
+def load(options: Options) -> Backbone:
+    """The model of --model. Raises InputError or UsageError where it cannot be trained here."""
     if options.dtype == "float16":
         raise UsageError("--dtype float16 loses small gradients", "use bfloat16 or float32")
-    # peft and we call what transformers is renaming to activation_checkpointing, and each call would be told.
+    # peft and we call what transformers is renaming to activation_checkpointing; each call
+    # would warn.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
-    model = plain(options, lora.four_bit() if options.lora_4bit else None)
-    name = hardware.resolve_device(options.device)
-    number_type = models.resolve_dtype(options.dtype, name)
-    autocast = number_type if number_type != torch.float32 else None
+    model = load_bare(options, lora.four_bit_config() if options.lora_4bit else None)
+    device = hardware.resolve_device(options.device)
+    dtype = models.resolve_dtype(options.dtype, device)
     lengths = {
         "query": models.role_length(model, "query", options.query_length),
         "document": models.role_length(model, "document", options.doc_length),
@@ -106,111 +111,133 @@ def load(options: Any) -> Backbone:
         "query": models.role_prompt(model, "query", options.query_prompt),
         "document": models.role_prompt(model, "document", options.doc_prompt),
     }
-    print_of = models.fingerprint(model)
+    fingerprint = models.fingerprint(model)
     # Masters of the weights are float32, whatever the products are computed in.
     model.float()
     if options.lora:
         lora.attach(model, options)
     if options.gradient_checkpointing:
-        recompute(model, options.model)
-    return Backbone(model, print_of, torch.device(name), autocast, prompts, lengths)
+        checkpoint_activations(model, options.model)
+    return Backbone(
+        model=model,
+        fingerprint=fingerprint,
+        device=torch.device(device),
+        autocast=None if dtype == torch.float32 else dtype,
+        prompts=prompts,
+        lengths=lengths,
+    )
 
 
-def plain(options: Any, quantization: Any = None) -> Any:
-    """The SentenceTransformer over token ids that --model names, with its pooling."""
-    model = models.load(
+def load_bare(
+    options: Options, quantization: BitsAndBytesConfig | None = None
+) -> SentenceTransformer:
+    """The SentenceTransformer over token ids that --model names, with its pooling, without
+    adapters.
+    """
+    model: SentenceTransformer = models.load(
         options.model, trust_remote_code=options.trust_remote_code, quantization=quantization
     )
-    first = model[0]
-    if not (
+    first: Any = model[0]
+    is_text_transformer = (
         type(first).__name__ == "Transformer"
         and set(first.modality_config) == {"text"}
         and hasattr(first.tokenizer, "pad")
-    ):
+    )
+    if not is_text_transformer:
         raise InputError(
             f"--model {options.model} is no transformer over token ids but {type(first).__name__}",
             "train a model whose first module is a Transformer",
         )
-    pooling.settle(model, options.model, options.pooling)
+    pooling.apply_pooling(model, options.model, options.pooling)
     return model
 
 
-def base_weights(options: Any) -> dict[str, torch.Tensor]:
+def base_weights(options: Options) -> dict[str, torch.Tensor]:
     """Every parameter of the model as it was before training, float32, on the CPU."""
-    return {
-        name: parameter.detach() for name, parameter in plain(options).float().named_parameters()
-    }
+    model = load_bare(options).float()
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def recompute(model: Any, name: str) -> None:
+def checkpoint_activations(model: SentenceTransformer, name: str) -> None:
     """Keep the input of each layer only, and compute the layer again in the backward pass."""
-    if not getattr(model[0].model, "supports_gradient_checkpointing", False):
+    first: Any = model[0]
+    if not getattr(first.model, "supports_gradient_checkpointing", False):
         raise UsageError(
             f"--gradient-checkpointing: {name} does not offer it",
             "leave it out; --batch-tokens bounds the memory as well",
         )
-    model[0].model.gradient_checkpointing_enable(
+    first.model.gradient_checkpointing_enable(
         gradient_checkpointing_kwargs={"use_reentrant": False}
     )
 
 
-def gather(backbone: Backbone, options: Any) -> None:
-    """A whole model of full precision in place of a sharded or quantised one, in the first process.
+def gather(backbone: Backbone, options: Options) -> None:
+    """A whole model of full precision in place of a sharded or quantised one, in the first
+    process.
 
     Every process must call it.
     """
     weights = fsdp.full_weights(backbone.model)
     if process_group.is_main():
         prompts = backbone.model.prompts
-        backbone.model = plain(options).float()
+        backbone.model = load_bare(options).float()
         if options.lora:
             lora.attach(backbone.model, options)
-        head.settle(backbone.model, options)
+        head.apply_options(backbone.model, options)
         backbone.model.prompts = prompts
         fsdp.load_full_weights(backbone.model, weights)
 
 
-def settle_prompts(backbone: Backbone, found: Counter[str | None], given: str | None) -> None:
-    """Hold the data's prompts against the model's or the option's; what the trained model shall save.
+def reconcile_prompts(
+    backbone: Backbone, rows_by_prompt: Counter[str | None], option: str | None
+) -> None:
+    """Check the data's query prompts against the model's or the option's; set those to be
+    saved.
 
-    Raises InputError where two of them differ: a model trained under one prompt and used under another
-    is worse without saying so.
+    rows_by_prompt: None for rows without one. Raises InputError where two of them differ: a
+    model that is trained under one prompt and used under another is worse, and nothing says
+    so.
     """
-    of_data = [prompt for prompt in found if prompt is not None]
-    own = backbone.prompts["query"]
-    for prompt in of_data:
-        if own and prompt != own:
-            source = "--query-prompt" if given is not None else "the model"
+    data_prompts = [prompt for prompt in rows_by_prompt if prompt is not None]
+    query_prompt = backbone.prompts["query"]
+    for prompt in data_prompts:
+        if query_prompt and prompt != query_prompt:
+            source = "--query-prompt" if option is not None else "the model"
             raise InputError(
-                f"the data asks for the query prompt {prompt[:40]!r}, {source} for {own[:40]!r}",
+                f"the data asks for the query prompt {prompt[:40]!r}, "
+                f"{source} for {query_prompt[:40]!r}",
                 "drop the column `prompt`, or pass the data's prompt as --query-prompt",
             )
     saved = dict(backbone.model.prompts or {})
-    if len(found) == 1 and of_data:
-        saved["query"] = of_data[0]
-    elif own:
-        saved["query"] = own
+    if len(rows_by_prompt) == 1 and data_prompts:
+        saved["query"] = data_prompts[0]
+    elif query_prompt:
+        saved["query"] = query_prompt
     if backbone.prompts["document"]:
         saved["document"] = backbone.prompts["document"]
     backbone.model.prompts = saved
 
 
-def save(backbone: Backbone, folder: str, options: Any) -> None:
-    """A plain sentence-transformers folder, reloaded and held against the model in memory."""
+def save(backbone: Backbone, folder: str, options: Options) -> None:
+    """Write a plain sentence-transformers folder; raises InputError where it reloads as
+    another model.
+    """
     from sentence_transformers import SentenceTransformer
 
-    model = backbone.model.eval().to("cpu")
+    model: SentenceTransformer = backbone.model.eval().to("cpu")
     model.max_seq_length = max(model.max_seq_length or 0, *backbone.lengths.values())
     if options.lora and options.lora_merge:
         lora.merge(model)
     model.save_pretrained(folder, create_model_card=False, safe_serialization=True)
     publish.save_code(model, folder)
-    settings = {"use_safetensors": True}
-    again = SentenceTransformer(
-        folder, device="cpu", trust_remote_code=options.trust_remote_code, model_kwargs=settings
+    reloaded = SentenceTransformer(
+        folder,
+        device="cpu",
+        trust_remote_code=options.trust_remote_code,
+        model_kwargs={"use_safetensors": True},
     )
-    if not torch.allclose(lora.vectors(model), lora.vectors(again), atol=1e-5):
+    if not torch.allclose(lora.probe_vectors(model), lora.probe_vectors(reloaded), atol=1e-5):
         raise InputError(
             "the saved model gives other vectors than the trained one",
-            "report this; the checkpoints stand in the .run folder",
+            "report this; the checkpoints are in the .run folder",
         )

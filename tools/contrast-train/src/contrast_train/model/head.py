@@ -1,68 +1,85 @@
-"""Changes of the model's last modules before training: the Matryoshka layer, the similarity, prompts in pooling."""
+"""Changes of the last modules before training: Matryoshka layer, similarity, prompts in
+pooling.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from contrast_train.options import Options
 from fletching.errors import UsageError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 SIMILARITIES = ("cosine", "dot")
 
 
-def settle(model: Any, options: Any) -> tuple[str, bool]:
-    """All of them, in place: (the similarity trained for, whether a normalising module had to go)."""
-    settled = settle_similarity(model, options.similarity)
-    settle_prompt_pooling(model, options.prompt_pooling)
+class Similarity(NamedTuple):
+    """name: cosine or dot. unnormalised: a normalising module was taken out for it."""
+
+    name: str
+    unnormalised: bool
+
+
+def apply_options(model: SentenceTransformer, options: Options) -> Similarity:
+    """Apply the head modifications in place; the similarity to train for. Raises UsageError."""
+    similarity = set_similarity(model, options.similarity)
+    set_prompt_pooling(model, options.prompt_pooling)
     if options.matryoshka_layer:
-        add_layer(model, options.matryoshka, options.seed)
-    check_dims(model, options.matryoshka, options.matryoshka_weights)
-    return settled
+        add_matryoshka_layer(model, options.matryoshka, options.seed)
+    check_dimensions(model, options.matryoshka, options.matryoshka_weights)
+    return similarity
 
 
-def settle_similarity(model: Any, given: str | None) -> tuple[str, bool]:
-    """(the similarity trained for, whether a normalising module had to go). The model saves it.
+def set_similarity(model: SentenceTransformer, option: str | None) -> Similarity:
+    """The similarity that the model saves: the option's, else its own.
 
-    Dot products of normalised vectors are cosines, so --similarity dot takes the normalising module out.
+    Dot products of normalised vectors are cosines, so --similarity dot takes the normalising
+    module out.
     """
-    own = model.similarity_fn_name
-    similarity = given or own
-    if similarity not in SIMILARITIES:
+    name = option or str(model.similarity_fn_name)
+    if name not in SIMILARITIES:
         raise UsageError(
-            f"the model compares by {similarity}, which no loss here is made for",
+            f"the model compares by {name}, which no loss here is made for",
             "pass --similarity cosine or dot",
         )
-    normalising = [
-        place for place, module in enumerate(model) if type(module).__name__ == "Normalize"
-    ]
-    model.similarity_fn_name = similarity
-    if given == "dot":
-        for place in reversed(normalising):
-            del model[place]
-    return similarity, given == "dot" and bool(normalising)
+    model.similarity_fn_name = name  # type: ignore[assignment]  # one of the two
+    if option != "dot":
+        return Similarity(name, unnormalised=False)
+    positions = [number for number, module in enumerate(model) if _is_normalize(module)]
+    for position in reversed(positions):
+        del model[position]
+    return Similarity(name, unnormalised=bool(positions))
 
 
-def settle_prompt_pooling(model: Any, given: str | None) -> None:
+def _is_normalize(module: object) -> bool:
+    return type(module).__name__ == "Normalize"
+
+
+def set_prompt_pooling(model: SentenceTransformer, option: str | None) -> None:
     """Prompt tokens in or out of pooling; saved in the pooling's configuration."""
-    if given is None:
+    if option is None:
         return
-    poolings = [module for module in model if hasattr(module, "include_prompt")]
+    poolings: list[Any] = [module for module in model if hasattr(module, "include_prompt")]
     if not poolings:
         raise UsageError("--prompt-pooling: the model has no pooling module", "leave it out")
     for pooling in poolings:
-        pooling.include_prompt = given == "include"
+        pooling.include_prompt = option == "include"
 
 
-def add_layer(model: Any, dims: tuple[int, ...], seed: int) -> None:
-    """A linear layer hidden -> max(dims), before a normalising module; saved as sentence-transformers' Dense.
+def add_matryoshka_layer(model: SentenceTransformer, dims: Sequence[int], seed: int) -> None:
+    """A linear layer hidden -> max(dims), before a normalising module; saved as Dense.
 
-    It starts as the identity, so that training starts from the quality of the base model; output numbers
-    beyond the input's start as small random mixtures.
+    It starts as the identity, so that training starts from the quality of the base model;
+    output numbers beyond the input's start as small random mixtures.
     """
     from sentence_transformers.base.modules import Dense
 
-    width, out = model.get_embedding_dimension(), max(dims)
+    width, out = dimension_of(model), max(dims)
     weight = 0.02 * torch.randn(out, width, generator=torch.Generator().manual_seed(seed))
     weight[: min(width, out)] = torch.eye(width)[:out]
     layer = Dense(
@@ -73,11 +90,14 @@ def add_layer(model: Any, dims: tuple[int, ...], seed: int) -> None:
         init_bias=torch.zeros(out),
     )
     last = len(model) - 1
-    model.insert(last if type(model[last]).__name__ == "Normalize" else last + 1, layer)
+    model.insert(last if _is_normalize(model[last]) else last + 1, layer)
 
 
-def check_dims(model: Any, dims: tuple[int, ...], weights: tuple[float, ...]) -> None:
-    dimension = model.get_embedding_dimension()
+def check_dimensions(
+    model: SentenceTransformer, dims: Sequence[int], weights: Sequence[float]
+) -> None:
+    """Raises UsageError where --matryoshka does not fit the model or its weights."""
+    dimension = dimension_of(model)
     if dims and max(dims) > dimension:
         raise UsageError(
             f"--matryoshka {max(dims)} is more than the {dimension} dimensions of the model",
@@ -88,3 +108,8 @@ def check_dims(model: Any, dims: tuple[int, ...], weights: tuple[float, ...]) ->
             f"--matryoshka-weights has {len(weights)} numbers for {len(dims)} dimensions",
             "give one weight a dimension",
         )
+
+
+def dimension_of(model: SentenceTransformer) -> int:
+    """The numbers of a vector."""
+    return model.get_embedding_dimension() or 0

@@ -1,33 +1,43 @@
-"""Weights between the base model's and the tuned ones: some of the base's general quality for a little of the gain.
+"""Weights between the base model's and the tuned ones: a little of the gain for the base's
+generality.
 
 Wortsman et al. 2022 (WiSE-FT): w = (1 - share) base + share tuned. Needs torch alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)  # those that `auto` compares
+SECOND_LORA_MATRICES = ("lora_B", "lora_embedding_B")
 
 
-def blend(base: dict[str, Tensor], tuned: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """The mean of both, by name. Layers that the base has not are those of the tuned model.
+def interpolate(
+    base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """(1 - share) base + share tuned, by name. Layers that the base lacks are those of the
+    tuned model.
 
-    The product of two adapters is scaled by its second one, which began as zero: the merged weights are
-    then the same mean.
+    Of an adapter, the second matrix is scaled: it began as zero, so the merged weights are
+    the same mean.
     """
+    interpolated = {}
+    for name, weight in tuned.items():
+        if any(matrix in name for matrix in SECOND_LORA_MATRICES):
+            interpolated[name] = weight * share
+        elif "lora_" in name or name not in base:
+            interpolated[name] = weight
+        else:
+            interpolated[name] = base[name].to(weight) * (1 - share) + weight * share
+    return interpolated
 
-    def between(name: str, weight: Tensor) -> Tensor:
-        if "lora_" in name:
-            return weight * share if "lora_B" in name or "lora_embedding_B" in name else weight
-        return base[name].to(weight) * (1 - share) + weight * share if name in base else weight
 
-    return {name: between(name, weight) for name, weight in tuned.items()}
+def best_share(measure: Callable[[float], float]) -> tuple[float, dict[float, float]]:
+    """(the share of the highest measure, the measure by share).
 
-
-def best(measure: Callable[[float], float]) -> tuple[float, dict[float, float]]:
-    """(the share of the highest measure, all of them); of equal ones the smaller share, nearer to the base."""
-    found = {share: measure(share) for share in SHARES}
-    return max(SHARES, key=lambda share: found[share]), found
+    Of equal ones the smallest share wins: it is the nearest to the base.
+    """
+    values = {share: measure(share) for share in SHARES}
+    return max(SHARES, key=lambda share: values[share]), values

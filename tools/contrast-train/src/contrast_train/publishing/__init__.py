@@ -1,1 +1,1 @@
-"""What stands beside the weights: model card and training index."""
+"""What is written beside the weights: model card, measures, lineage and training index."""

@@ -1,137 +1,159 @@
-"""What a run will do, before it does it: cut texts, duplicates, false negatives, time."""
+"""What a run will do, before it does it: truncated texts, duplicates, false negatives, time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from contrast_train.data.batch_sampler import Plan
-from contrast_train.data.collator import Collator
-from contrast_train.data.dataset import Rows
+from contrast_train.data.batch_sampler import BatchPlan
+from contrast_train.data.collator import PREFIX, ContrastCollator
+from contrast_train.data.dataset import TrainingDataset, TrainingExample
 from contrast_train.model.backbone import Backbone
-from contrast_train.training.gradcache import micro_batches
-from contrast_train.training.objective import Objective
+from contrast_train.training.gradcache import split_micro_batches
+from contrast_train.training.objective import ContrastObjective
 from fletching.report import Report
 
-SAMPLE = 2_000  # rows looked at for lengths
-PROBES = 8  # batches looked at for duplicates and masked pairs
+SAMPLED_ROWS = 2_000  # whose texts are counted
+PROBED_BATCHES = 8  # whose duplicates and masked pairs are counted
+TIMINGS = 3
+RECOMPUTED_SHARE = 1 / 3  # GradCache's second forward pass beside a forward and a backward one
 
 
-def describe(rows: Rows, plan: Plan, backbone: Backbone, collate: Collator, report: Report) -> None:
-    """Notes of the plan and of what training will see of the data."""
-    for line in plan.describe():
-        report.note(line)
-    report.note(f"{plan.steps:,} steps of up to {plan.batch:,} rows, {plan.epoch_steps:,} an epoch")
-    report.measures |= {
-        "steps": plan.steps,
-        "steps_per_epoch": plan.epoch_steps,
-        "rows": plan.rows,
-        "repeated_queries": rows.repeated_queries(),
-    }
-    _lengths(rows, backbone, report)
-    _batches(rows, plan, collate, report)
+@dataclass(frozen=True, kw_only=True)
+class DryRun:
+    """The parts of a run that its forecast is made from."""
 
+    dataset: TrainingDataset
+    plan: BatchPlan
+    backbone: Backbone
+    collate: ContrastCollator
+    report: Report
 
-def _lengths(rows: Rows, backbone: Backbone, report: Report) -> None:
-    chosen = [
-        rows[0, int(number)]
-        for number in np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)
-    ]
-    own = backbone.prompts
-    texts = {
-        "query": [
-            (own["query"] if row.prompt is None else row.prompt) + row.query for row in chosen
-        ],
-        "document": [
-            (own["document"] if row.doc_prompt is None else row.doc_prompt) + text
-            for row in chosen
-            for text in row.positives + row.negatives
-        ],
-    }
-    for role, those in texts.items():
-        if not those:
-            continue
-        counts, limit = np.array(backbone.untruncated(those)), backbone.lengths[role]
-        cut = float((counts > limit).mean())
-        report.note(
-            f"{role} tokens: mean {counts.mean():.0f}, median {np.median(counts):.0f}, longest {counts.max():,}; "
-            f"{cut:.1%} cut after {limit}"
+    def describe(self) -> None:
+        """Note the plan, and what training will see of the data."""
+        plan = self.plan
+        for line in plan.describe():
+            self.report.note(line)
+        self.report.note(
+            f"{plan.steps:,} steps of up to {plan.batch:,} rows, {plan.epoch_steps:,} an epoch"
         )
-        report.measures |= {f"{role}_tokens_mean": float(counts.mean()), f"{role}_cut": cut}
+        self.report.measures |= {
+            "steps": plan.steps,
+            "steps_per_epoch": plan.epoch_steps,
+            "rows": plan.rows,
+            "repeated_queries": self.dataset.repeated_queries(),
+        }
+        self._describe_lengths()
+        self._describe_batches()
 
+    def _describe_lengths(self) -> None:
+        count = min(SAMPLED_ROWS, len(self.dataset))
+        numbers = np.linspace(0, len(self.dataset) - 1, count).astype(int)
+        rows = [self.dataset[0, number] for number in numbers.tolist()]
+        documents = [text for row in rows for text in self._documents(row)]
+        self._describe_role("query", [self._query(row) for row in rows])
+        if documents:
+            self._describe_role("document", documents)
 
-def _batches(rows: Rows, plan: Plan, collate: Collator, report: Report) -> None:
-    texts = distinct = masked = tokens = 0
-    probed = plan.epoch(0)[:PROBES]
-    for batch in probed:
-        drawn = [rows[0, int(number)] for number in batch]
-        features = collate(drawn)
-        terms, known = features["texts_terms"], features["texts_known"]
-        texts += sum(
-            2 if collate.views else 1 + len(row.positives) + len(row.negatives) for row in drawn
+    def _query(self, row: TrainingExample) -> str:
+        default = self.backbone.prompts["query"]
+        return (default if row.prompt is None else row.prompt) + row.query
+
+    def _documents(self, row: TrainingExample) -> list[str]:
+        default = self.backbone.prompts["document"]
+        prompt = default if row.doc_prompt is None else row.doc_prompt
+        return [prompt + text for text in row.positives + row.negatives]
+
+    def _describe_role(self, role: str, texts: list[str]) -> None:
+        counts = np.array(self.backbone.count_tokens(texts))
+        limit = self.backbone.lengths[role]
+        truncated = float((counts > limit).mean())
+        self.report.note(
+            f"{role} tokens: mean {counts.mean():.0f}, median {np.median(counts):.0f}, "
+            f"longest {counts.max():,}; {truncated:.1%} cut after {limit}"
         )
-        distinct += len(features["texts_lengths"])
-        masked += len(known) - len(terms)
-        tokens += int(features["texts_lengths"].sum())
-    share = 1 - distinct / texts
-    report.note(
-        f"{len(probed)} batches looked at: {share:.1%} of the texts are repeated and encoded once; "
-        f"{masked:,} query-document pairs masked as false negatives; {tokens // len(probed):,} tokens a step"
-    )
-    report.measures |= {
-        "repeated_texts": share,
-        "masked_pairs": masked,
-        "tokens_per_step": tokens // len(probed),
-    }
+        self.report.measures |= {
+            f"{role}_tokens_mean": float(counts.mean()),
+            f"{role}_cut": truncated,
+        }
+
+    def _describe_batches(self) -> None:
+        probes = [self._probe(batch.tolist()) for batch in self.plan.epoch(0)[:PROBED_BATCHES]]
+        texts = sum(probe.texts for probe in probes)
+        repeated = 1 - sum(probe.distinct_texts for probe in probes) / texts
+        masked = sum(probe.masked_pairs for probe in probes)
+        tokens = sum(probe.tokens for probe in probes) // len(probes)
+        self.report.note(
+            f"{len(probes)} batches looked at: {repeated:.1%} of the texts are repeated and "
+            f"encoded once; {masked:,} query-document pairs masked as false negatives; "
+            f"{tokens:,} tokens a step"
+        )
+        self.report.measures |= {
+            "repeated_texts": repeated,
+            "masked_pairs": masked,
+            "tokens_per_step": tokens,
+        }
+
+    def _probe(self, batch: Sequence[int]) -> _BatchCounts:
+        rows = [self.dataset[0, number] for number in batch]
+        features = self.collate(rows)
+        texts_of_row = (1 + len(row.positives) + len(row.negatives) for row in rows)
+        masked_pairs = features[PREFIX + "masked_pairs"]
+        positive_pairs = features[PREFIX + "positive_pairs"]
+        lengths = features[PREFIX + "lengths"]
+        return _BatchCounts(
+            texts=2 * len(rows) if self.collate.views else sum(texts_of_row),
+            distinct_texts=len(lengths),
+            masked_pairs=len(masked_pairs) - len(positive_pairs),
+            tokens=int(lengths.sum()),
+        )
+
+    def estimate(self, objective: ContrastObjective) -> float:
+        """Seconds for the whole run, from one real micro-batch forward and backward."""
+        batch = self.plan.epoch(0)[0].tolist()
+        features = {
+            name.removeprefix(PREFIX): tensor.to(self.backbone.device)
+            for name, tensor in self.collate([self.dataset[0, row] for row in batch]).items()
+        }
+        settings = objective.settings
+        micro_batches = split_micro_batches(
+            features["lengths"], settings.batch_tokens, features.get("prompt_tokens")
+        )
+        middle = micro_batches[len(micro_batches) // 2]
+        seconds = min(_time_forward_backward(objective, features, middle) for _ in range(TIMINGS))
+        recomputed = 0.0
+        if len(micro_batches) > 1:
+            kept = settings.keep_tokens // settings.batch_tokens / len(micro_batches)
+            recomputed = 1 - min(kept, 1)
+        tokens = int(features["lengths"][middle].sum())
+        steps = self.report.measures["tokens_per_step"] / tokens * self.plan.steps
+        total = seconds * (1 + recomputed * RECOMPUTED_SHARE) * steps
+        dtype = "bfloat16" if self.backbone.autocast else "float32"
+        self.report.note(
+            f"about {total / 60:.1f} minutes on {self.backbone.device}, {dtype}, "
+            f"in {len(micro_batches)} micro-batches a step"
+        )
+        self.report.measures["estimated_seconds"] = total
+        return float(total)
 
 
-def estimate(
-    rows: Rows,
-    plan: Plan,
-    backbone: Backbone,
-    collate: Collator,
-    objective: Objective,
-    report: Report,
+class _BatchCounts(NamedTuple):
+    texts: int
+    distinct_texts: int
+    masked_pairs: int
+    tokens: int
+
+
+def _time_forward_backward(
+    objective: ContrastObjective, features: Mapping[str, Tensor], micro_batch: Tensor
 ) -> float:
-    """Seconds for the whole run, from one real micro-batch there and back."""
-    batch = plan.epoch(0)[0]
-    features = {
-        name.removeprefix("texts_"): tensor.to(backbone.device)
-        for name, tensor in collate([rows[0, int(number)] for number in batch]).items()
-    }
-    parts = micro_batches(
-        features["lengths"], objective.batch_tokens, features.get("prompt_tokens")
-    )
-    part = parts[len(parts) // 2]
-    seconds: Sequence[float] = [_there_and_back(objective, features, part) for _ in range(3)]
-    tokens = int(features["lengths"][part].sum())
-    # The second pass of GradCache costs one more forward: a third on top of forward and backward.
-    recomputed = (
-        1 - min(objective.keep_tokens // objective.batch_tokens / len(parts), 1)
-        if len(parts) > 1
-        else 0
-    )
-    whole = (
-        min(seconds)
-        * (1 + recomputed / 3)
-        * report.measures["tokens_per_step"]
-        / tokens
-        * plan.steps
-    )
-    report.note(
-        f"about {whole / 60:.1f} minutes on {backbone.device}, {'bfloat16' if backbone.autocast else 'float32'}, "
-        f"in {len(parts)} micro-batches a step"
-    )
-    report.measures["estimated_seconds"] = whole
-    return whole
-
-
-def _there_and_back(objective: Objective, features: dict, part: object) -> float:
     start = time.monotonic()
-    objective.embed(
-        features["input_ids"], features["lengths"], part, features.get("prompt_tokens")
-    ).sum().backward()  # type: ignore[arg-type]
+    torch.autograd.backward(objective.embed(features, micro_batch).sum())
     objective.zero_grad(set_to_none=True)
     return time.monotonic() - start

@@ -1,14 +1,20 @@
-"""The gradient of a global batch from micro-batches (GradCache, Gao et al. 2021). Needs torch alone.
+"""The gradient of a global batch from micro-batches (GradCache, Gao et al. 2021).
 
-Pass 1 embeds all texts without keeping activations. The loss over all vectors gives the gradient for
-each vector. Pass 2 embeds each micro-batch again, under the random numbers of pass 1, and sends these
-gradients through it. Activations of one micro-batch stand in memory, the gradient is that of the whole.
+    forward_no_grad   embed all texts without keeping activations
+    build_cache       the loss over all vectors, and its gradient for each vector: the cache
+    forward_backward  embed each micro-batch again, under the random numbers of the first pass,
+                      and send the cached gradients through it
+    cache_step        the three in order
+
+Activations of one micro-batch are in memory, the gradient is that of the whole batch. Needs
+torch alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,50 +22,110 @@ from torch import Tensor
 from torch import distributed as dist
 
 Embed = Callable[[Tensor], Tensor]  # numbers of texts (n,) -> vectors (n, D)
+VectorLoss = Callable[[Tensor], tuple[Tensor, Tensor]]  # vectors (N, D) -> value, gradient (N, D)
+NoSync = Callable[[], AbstractContextManager[None]]
 PAD_TO = 8  # micro-batches are this many tokens wide, or a multiple
 
 
-def micro_batches(lengths: Tensor, budget: int, group: Tensor | None = None) -> list[Tensor]:
-    """Text numbers, longest first, cut where rows x width would pass the token budget.
+def split_micro_batches(lengths: Tensor, budget: int, group: Tensor | None = None) -> list[Tensor]:
+    """Text numbers, longest first, cut where rows x width would exceed the token budget.
 
-    group (texts,): texts of different groups stand in different micro-batches.
+    group (texts,): texts of different groups are in different micro-batches.
     """
     order = lengths.argsort(descending=True, stable=True)
+    group_ends = [len(order)]
     if group is not None:
         order = order[group[order].argsort(stable=True)]
-        kinds = group[order]
-        ends = [*(torch.nonzero(kinds[1:] != kinds[:-1]).flatten() + 1).tolist(), len(order)]
-    else:
-        ends = [len(order)]
-    width = (lengths[order] + PAD_TO - 1) // PAD_TO * PAD_TO
-    parts, start = [], 0
-    for end in ends:
+        sorted_group = group[order]
+        changes = torch.nonzero(sorted_group[1:] != sorted_group[:-1]).flatten() + 1
+        group_ends = [*changes.tolist(), len(order)]
+    widths = ((lengths[order] + PAD_TO - 1) // PAD_TO * PAD_TO).tolist()
+    micro_batches = []
+    start = 0
+    for end in group_ends:
         while start < end:
-            stop = min(start + max(budget // int(width[start]), 1), end)
-            parts.append(order[start:stop])
+            rows = max(budget // widths[start], 1)
+            stop = min(start + rows, end)
+            micro_batches.append(order[start:stop])
             start = stop
-    return parts
+    return micro_batches
 
 
-def padded(
-    tokens: Tensor, lengths: Tensor, texts: Tensor, pad_id: int, left: bool = False
+def pad_texts(
+    tokens: Tensor, lengths: Tensor, texts: Tensor, *, pad_id: int, left: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """(input_ids, attention_mask), both (n, width), of these texts out of the flat token ids."""
+    """(input_ids, attention_mask), both (n, width), of these texts out of the flat token ids.
+
+    Two texts of 3 and 1 tokens at width 4: positions [[0, 1, 2, 3], [0, 1, 2, 3]], of which
+    those below the length are tokens; with padding on the left [[-1, 0, 1, 2], [-3, -2, -1,
+    0]], those from 0 on.
+    """
     starts = lengths.cumsum(0) - lengths
-    count = lengths[texts][:, None]
-    width = -(-int(count.max()) // PAD_TO) * PAD_TO
-    place = torch.arange(width, device=tokens.device).expand(len(texts), width)
+    length = lengths[texts][:, None]
+    width = -(-int(length.max()) // PAD_TO) * PAD_TO
+    position = torch.arange(width, device=tokens.device).expand(len(texts), width)
     if left:
-        place = place - (width - count)
-    mask = (place >= 0) & (place < count)
-    ids = torch.where(
-        mask, tokens[(starts[texts][:, None] + place).clamp(0, len(tokens) - 1)], pad_id
-    )
-    return ids, mask.long()
+        position = position - (width - length)
+    is_token = (position >= 0) & (position < length)
+    source = (starts[texts][:, None] + position).clamp(0, len(tokens) - 1)
+    input_ids = torch.where(is_token, tokens[source], pad_id)
+    return input_ids, is_token.long()
 
 
-class _Replay:
-    """The random state of one forward pass, to run it again."""
+def count_ranks() -> int:
+    """Processes of this run."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankShare:
+    """The micro-batches that this rank computes.
+
+    All ranks get the same number: forward and backward passes of sharded models are
+    collectives, and DDP waits for every rank. ends_idle: this rank had one fewer, so its last
+    micro-batch is a text of another rank, whose vector and gradient count as zero.
+    """
+
+    micro_batches: list[Tensor]
+    ends_idle: bool = False
+
+    @classmethod
+    def of_this_rank(cls, micro_batches: Sequence[Tensor]) -> RankShare:
+        """Deal the micro-batches of all ranks, in turn."""
+        ranks = count_ranks()
+        if ranks == 1:
+            return cls(micro_batches=list(micro_batches))
+        dealt = list(micro_batches[dist.get_rank() :: ranks])
+        ends_idle = len(dealt) < -(-len(micro_batches) // ranks)
+        if ends_idle:
+            dealt.append(micro_batches[0][:1])
+        return cls(micro_batches=dealt, ends_idle=ends_idle)
+
+    def __len__(self) -> int:
+        return len(self.micro_batches)
+
+    def gather(self, pieces: Sequence[Tensor], texts: int) -> Tensor:
+        """Vectors (texts, D) of all ranks, on every rank, from those of this rank's
+        micro-batches.
+        """
+        vectors = pieces[0].new_zeros(texts, pieces[0].shape[1])
+        busy = len(self) - self.ends_idle
+        for micro_batch, piece in zip(self.micro_batches[:busy], pieces):
+            vectors[micro_batch] = piece
+        if count_ranks() > 1:
+            dist.all_reduce(vectors)  # each row is zero on all ranks but one
+        return vectors
+
+    def scatter(self, gradient: Tensor) -> list[Tensor]:
+        """The rows of a gradient (texts, D) that belong to each of this rank's micro-batches."""
+        pieces = [gradient[micro_batch] for micro_batch in self.micro_batches]
+        if self.ends_idle:
+            pieces[-1] = torch.zeros_like(pieces[-1])
+        return pieces
+
+
+class RandomState:
+    """The state of the random generators before a forward pass, to run it again."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -67,102 +133,111 @@ class _Replay:
         self.gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
     def restore(self) -> None:
+        """Draw the same numbers again from here."""
         torch.set_rng_state(self.cpu)
         if self.gpu is not None:
             torch.cuda.set_rng_state(self.gpu, self.device)
 
 
-def count_ranks() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+class GradCache:
+    """One step over the micro-batches of a global batch.
 
-
-def dealt(parts: Sequence[Tensor]) -> tuple[list[Tensor], bool]:
-    """(this rank's micro-batches, whether the last of them is another rank's text).
-
-    All ranks get the same number: forward and backward passes of sharded models are collectives, and DDP
-    waits for every rank. Who has none left takes one text whose vector and gradient count as zero.
+    micro_batches: all of them, on every rank. keep: the first so many keep their activations
+    and need no second pass. no_sync: DDP's; passes in it stay out of the gradient reduction,
+    which comes with the last one. Without it each backward pass is reduced (FSDP, where the
+    memory of a whole gradient is what one cannot have). Across ranks the vectors meet in one
+    collective, and each rank computes the whole loss.
     """
-    ranks = count_ranks()
-    if ranks == 1:
-        return list(parts), False
-    mine = list(parts[dist.get_rank() :: ranks])
-    idle = len(mine) < -(-len(parts) // ranks)
-    return ([*mine, parts[0][:1]] if idle else mine), idle
 
+    def __init__(
+        self,
+        embed: Embed,
+        micro_batches: Sequence[Tensor],
+        *,
+        device: torch.device,
+        keep: int = 1,
+        no_sync: NoSync | None = None,
+    ) -> None:
+        self.embed = embed
+        self.device = device
+        self.no_sync = no_sync
+        self.texts = sum(map(len, micro_batches))
+        self.share = RankShare.of_this_rank(micro_batches)
+        self.kept = min(self._keepable(keep), len(self.share))
+        self.graphs: list[Tensor] = []  # vectors of the micro-batches that are kept
+        self.random_states: list[RandomState] = []  # of the others
+        self.cache: list[Tensor] = []  # gradient for the vectors of each micro-batch
 
-def together(mine: Sequence[Tensor], pieces: Sequence[Tensor], idle: bool, texts: int) -> Tensor:
-    """Vectors (texts, D) of all ranks, on every rank, from those of this rank's micro-batches."""
-    vectors = pieces[0].new_zeros(texts, pieces[0].shape[1])
-    for part, piece in zip(mine[: len(mine) - idle], pieces):
-        vectors[part] = piece
-    if count_ranks() > 1:
-        dist.all_reduce(vectors)  # each row is zero on all ranks but one
-    return vectors
+    def _keepable(self, keep: int) -> int:
+        if not torch.is_grad_enabled():
+            return 0
+        if count_ranks() == 1 or len(self.share) == 1:
+            return keep
+        if self.no_sync is None:
+            return 0
+        return min(keep, len(self.share) - 1)  # DDP reduces with the pass that it saw last
 
+    def cache_step(self, loss: VectorLoss) -> Tensor:
+        """The loss, a scalar; its `backward()` leaves the gradient of the batch in the
+        parameters.
+        """
+        self.graphs = self.forward_kept()
+        pieces = [graph.detach() for graph in self.graphs] + self.forward_no_grad()
+        value = self.build_cache(pieces, loss)
+        if not torch.is_grad_enabled():
+            return value
+        result = value.detach().float().requires_grad_()
+        hooked: Any = result  # torch leaves register_hook untyped
+        hooked.register_hook(self.forward_backward)
+        return result
 
-def global_loss(
-    embed: Embed,
-    parts: Sequence[Tensor],
-    texts: int,
-    loss: Callable[[Tensor], tuple[Tensor, Tensor]],
-    device: torch.device,
-    *,
-    keep: int = 1,
-    no_sync: Callable[[], AbstractContextManager[Any]] | None = None,
-) -> Tensor:
-    """A scalar; its `backward()` leaves the gradient of the whole batch in the model's parameters.
+    def forward_kept(self) -> list[Tensor]:
+        """Vectors of the micro-batches whose activations stay in memory."""
+        vectors = []
+        for micro_batch in self.share.micro_batches[: self.kept]:
+            with self._reduced_with_others():
+                vectors.append(self.embed(micro_batch))
+        return vectors
 
-    parts: the micro-batches (all of them, on every rank: `dealt` shares them out). texts: their number of
-    texts, N. loss: vectors (N, D) -> (value, gradient (N, D)). keep: so many micro-batches keep their
-    activations and need no second pass. no_sync: DDP's; passes in it stay out of the reduction, which
-    comes with the last one. Without it each backward pass is reduced (FSDP, where the memory of a whole
-    gradient is what one cannot have). Across ranks the vectors meet in one collective and each rank
-    computes the whole loss.
-    """
-    ranks = count_ranks()
-    mine, idle = dealt(parts)
-    local = no_sync or nullcontext
-    if not torch.is_grad_enabled():
-        keep = 0
-    elif ranks > 1 and len(mine) > 1:
-        keep = (
-            min(keep, len(mine) - 1) if no_sync else 0
-        )  # DDP reduces with the pass that it saw last
-    kept = []
-    for part in mine[:keep]:
-        with local() if len(mine) > 1 else nullcontext():
-            kept.append(embed(part))
-    replays, pieces = [], [vectors.detach() for vectors in kept]
-    with torch.no_grad():
-        for part in mine[keep:]:
-            replays.append(_Replay(device))
-            pieces.append(embed(part))
-        vectors = together(mine, pieces, idle, texts)
-        value, gradient = loss(vectors)
-    if not torch.is_grad_enabled():
+    @torch.no_grad()
+    def forward_no_grad(self) -> list[Tensor]:
+        """Vectors of all other micro-batches; the random state before each is noted."""
+        vectors = []
+        for micro_batch in self.share.micro_batches[self.kept :]:
+            self.random_states.append(RandomState(self.device))
+            vectors.append(self.embed(micro_batch))
+        return vectors
+
+    @torch.no_grad()
+    def build_cache(self, pieces: Sequence[Tensor], loss: VectorLoss) -> Tensor:
+        """The loss over the vectors of all ranks; caches the gradient for those of this rank."""
+        value, gradient = loss(self.share.gather(pieces, self.texts))
+        # DDP and FSDP take the mean over ranks; the gradient of the batch is the sum.
+        self.cache = self.share.scatter(gradient * float(count_ranks()))
         return value
-    # DDP and FSDP take the mean over ranks; the gradient of the batch is the sum.
-    gradient = gradient * float(ranks)
-    shares = [
-        gradient[part] * (0.0 if idle and turn == len(mine) - 1 else 1.0)
-        for turn, part in enumerate(mine)
-    ]
 
-    def backward(scale: Tensor) -> None:
-        if kept:
-            with local() if len(mine) > 1 else nullcontext():
-                torch.autograd.backward(
-                    kept, [(share * scale).to(vectors) for share, vectors in zip(shares, kept)]
-                )
-            kept.clear()
-        after = _Replay(device)
-        for turn, replay in enumerate(replays, keep):
-            with local() if turn < len(mine) - 1 else nullcontext(), torch.enable_grad():
-                replay.restore()
-                again = embed(mine[turn])
-                again.backward((shares[turn] * scale).to(again))
+    def forward_backward(self, scale: Tensor) -> None:
+        """Send the cached gradients, times `scale`, through the encoder."""
+        if self.graphs:
+            gradients = [
+                (cached * scale).to(graph) for cached, graph in zip(self.cache, self.graphs)
+            ]
+            with self._reduced_with_others():
+                torch.autograd.backward(self.graphs, gradients)
+            self.graphs.clear()
+        after = RandomState(self.device)
+        for position, state in enumerate(self.random_states, self.kept):
+            is_last = position == len(self.share) - 1
+            with self._silent(not is_last), torch.enable_grad():
+                state.restore()
+                vectors = self.embed(self.share.micro_batches[position])
+                gradient = (self.cache[position] * scale).to(vectors)
+                torch.autograd.backward(vectors, gradient)
         after.restore()
 
-    result = value.detach().float().requires_grad_()
-    result.register_hook(backward)
-    return result
+    def _reduced_with_others(self) -> AbstractContextManager[None]:
+        """Silent, unless nothing comes later whose backward pass would reduce the gradient."""
+        return self._silent(len(self.share) > 1)
+
+    def _silent(self, silent: bool) -> AbstractContextManager[None]:
+        return self.no_sync() if silent and self.no_sync is not None else nullcontext()

@@ -3,113 +3,147 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from contrast_train.data.dataset import NO_PROMPTS, Prompts
+from contrast_train.losses.requirements import Row
 from fletching import schema
 from fletching.errors import InputError
 
-TILE = 512
+TILE = 512  # queries whose scores are computed at a time
+CUTOFF = 10
 BEST_BY = "ndcg_at_10"  # the measure that chooses weights
 
+EmbedTexts = Callable[[list[str], list[str]], tuple[Tensor, Tensor]]  # queries, documents
+PromptedText = tuple[str, str]  # prompt, text
+COLUMNS: dict[str, pa.DataType] = {
+    "query": pa.string(),
+    "pos": pa.list_(pa.string()),
+    "neg": pa.list_(pa.string()),
+    "prompt": pa.string(),
+    "task": pa.string(),
+}
 
-class HeldOut:
-    """Queries, the corpus (every distinct `pos` and `neg`) and which documents answer which query."""
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationPrompts:
+    """What goes before the texts of a row.
+
+    query, document: the model's or the options'. of_task: those of a task. template: what a
+    row's own query prompt is put into.
+    """
+
+    query: str = ""
+    document: str = ""
+    of_task: Mapping[str, Prompts] = field(default_factory=dict)
+    template: str | None = None
+
+    def of_row(self, row: Row) -> tuple[str, str]:
+        """(before the query, before the documents): the row's own, else its task's, else the
+        model's.
+        """
+        task_query, task_document = self.of_task.get(row["task"] or "", NO_PROMPTS)
+        query = self.query if task_query is None else task_query
+        document = self.document if task_document is None else task_document
+        if row["prompt"] is not None:
+            query = self.template.replace("{}", row["prompt"]) if self.template else row["prompt"]
+        return query, document
+
+
+class RetrievalEvaluator:
+    """Queries, the corpus (every distinct `pos` and `neg`) and which documents answer which
+    query.
+    """
 
     def __init__(
-        self,
-        batches: Iterable[pa.RecordBatch],
-        query_prompt: str,
-        where: str,
-        doc_prompt: str = "",
-        of_task: Mapping[str, tuple[str | None, str | None]] = {},
-        template: str | None = None,
+        self, batches: Iterable[pa.RecordBatch], path: str, prompts: EvaluationPrompts
     ) -> None:
-        """of_task: query and document prompt of each task that has them; template: what a row's own prompt is put into."""
-        queries: dict[tuple[str, str], int] = {}  # prompt, text
-        documents: dict[tuple[str, str], int] = {}
-        relevant: dict[int, dict[int, None]] = defaultdict(dict)
-        for batch in batches:
-            prompts, names = (
-                schema.column(batch, name, pa.string()).to_pylist() for name in ("prompt", "task")
-            )
-            negatives = schema.column(batch, "neg", pa.list_(pa.string())).to_pylist()
-            texts, answers = batch["query"].to_pylist(), batch["pos"].to_pylist()
-            for prompt, name, text, positives, others in zip(
-                prompts, names, texts, answers, negatives
-            ):
-                before_query, before_document = (
-                    own if given is None else given
-                    for own, given in zip(
-                        (query_prompt, doc_prompt), of_task.get(name or "", (None, None))
-                    )
-                )
-                if prompt is not None:
-                    before_query = template.replace("{}", prompt) if template else prompt
-                query = queries.setdefault((before_query, text), len(queries))
-                for document in positives:
-                    relevant[query][
-                        documents.setdefault((before_document, document), len(documents))
-                    ] = None
-                for document in others or []:
-                    documents.setdefault((before_document, document), len(documents))
+        """Read the rows of --eval `path`. Raises InputError where there are none."""
+        queries: dict[PromptedText, int] = {}
+        documents: dict[PromptedText, int] = {}
+        relevant: dict[int, dict[int, None]] = {}
+        for row in _rows(batches):
+            query_prompt, doc_prompt = prompts.of_row(row)
+            query = queries.setdefault((query_prompt, row["query"]), len(queries))
+            answers = relevant.setdefault(query, {})
+            for text in row["pos"]:
+                document = documents.setdefault((doc_prompt, text), len(documents))
+                answers[document] = None
+            for text in row["neg"] or []:
+                documents.setdefault((doc_prompt, text), len(documents))
         if not queries:
-            raise InputError(f"--eval {where} holds no rows", "give it held-out examples")
-        self.queries, self.documents = (
-            [prompt + text for prompt, text in texts] for texts in (queries, documents)
-        )
-        self.prompts = [
-            prompt for prompt, _ in [*queries, *documents]
-        ]  # of the queries, then of the documents
+            raise InputError(f"--eval {path} holds no rows", "give it held-out examples")
+        self.queries = [prompt + text for prompt, text in queries]
+        self.documents = [prompt + text for prompt, text in documents]
+        self.prompts = [prompt for prompt, _ in [*queries, *documents]]  # in this order
         self.relevant = [list(relevant[query]) for query in range(len(queries))]
 
-    def measure(
-        self,
-        embed: Callable[[list[str], list[str]], tuple[Tensor, Tensor]],
-        similarity: str = "cosine",
-    ) -> dict[str, float]:
-        """nDCG@10, MRR@10 and margin, means over the queries. embed: (queries, documents), with prompts -> their vectors."""
+    def measure(self, embed: EmbedTexts, similarity: str = "cosine") -> dict[str, float]:
+        """nDCG@10, MRR@10 and margin, means over the queries. embed: texts with their
+        prompts.
+        """
         q, d = embed(self.queries, self.documents)
         if similarity == "cosine":
             q, d = functional.normalize(q, dim=1), functional.normalize(d, dim=1)
-        found: list[list[int]] = []
-        margins: list[float] = []
+        ndcgs, reciprocal_ranks, margins = [], [], []
         for start in range(0, len(q), TILE):
             scores = q[start : start + TILE] @ d.T  # (t, N)
-            for row, documents in zip(scores, self.relevant[start : start + TILE]):
-                found.append(sorted(ranks(row, documents)))
-                margins.append(margin(row, documents))
+            for row, relevant in zip(scores, self.relevant[start : start + TILE]):
+                ranks = sorted(ranks_of(row, relevant))
+                ndcgs.append(ndcg(ranks))
+                reciprocal_ranks.append(1 / ranks[0] if ranks[0] <= CUTOFF else 0.0)
+                margins.append(margin(row, relevant))
         return {
-            "ndcg_at_10": sum(map(ndcg, found)) / len(found),
-            "mrr_at_10": sum(1 / hits[0] if hits[0] <= 10 else 0.0 for hits in found) / len(found),
+            "ndcg_at_10": sum(ndcgs) / len(ndcgs),
+            "mrr_at_10": sum(reciprocal_ranks) / len(reciprocal_ranks),
             "margin": sum(margins) / len(margins),
         }
 
 
-def ranks(scores: Tensor, documents: Sequence[int]) -> list[int]:
-    """The rank of each document, from 1; of equal scores the earlier document stands first."""
-    chosen = torch.tensor(documents, device=scores.device)
-    own = scores[chosen][:, None]  # (r, 1)
-    place = torch.arange(len(scores), device=scores.device)
-    before = (scores > own) | ((scores == own) & (place < chosen[:, None]))
-    return (before.sum(1) + 1).tolist()
+def _rows(batches: Iterable[pa.RecordBatch]) -> Iterable[Row]:
+    for batch in batches:
+        columns = {name: schema.column(batch, name, kind) for name, kind in COLUMNS.items()}
+        yield from pa.RecordBatch.from_pydict(columns).to_pylist()
+
+
+def ranks_of(scores: Tensor, documents: Sequence[int]) -> list[int]:
+    """The rank of each document, from 1, by scores (N,); of equal scores the earlier document
+    wins.
+    """
+    relevant = torch.tensor(documents, device=scores.device)[:, None]  # (r, 1)
+    score = scores[relevant]
+    position = torch.arange(len(scores), device=scores.device)
+    is_ahead = (scores > score) | ((scores == score) & (position < relevant))
+    ranks: list[int] = (is_ahead.sum(1) + 1).tolist()
+    return ranks
 
 
 def margin(scores: Tensor, documents: Sequence[int]) -> float:
-    """How far the lowest of the documents stands above the highest other one; below 0: a wrong one
-    is nearer. 0 where there is no other."""
+    """The lowest score of the documents minus the highest other one; 0 where there is no other.
+
+    Below 0 a wrong document is nearer than a right one.
+    """
     others = scores.clone()
     others[list(documents)] = -torch.inf
-    best = others.max()
-    return float(scores[list(documents)].min() - best) if best > -torch.inf else 0.0
+    best_other = others.max()
+    if best_other == -torch.inf:
+        return 0.0
+    return float(scores[list(documents)].min() - best_other)
 
 
-def ndcg(hits: Sequence[int], cut: int = 10) -> float:
-    """Binary relevance; hits: the ranks of all relevant documents."""
-    gain = sum(1 / math.log2(rank + 1) for rank in hits if rank <= cut)
-    return gain / sum(1 / math.log2(rank + 1) for rank in range(1, min(len(hits), cut) + 1))
+def ndcg(ranks: Sequence[int], cutoff: int = CUTOFF) -> float:
+    """Normalised discounted cumulative gain of binary relevance, from the ranks of all
+    relevant documents.
+
+    Järvelin and Kekäläinen 2002: sum 1 / log2(rank + 1), over that of the best possible
+    ranking.
+    """
+    gain = sum(1 / math.log2(rank + 1) for rank in ranks if rank <= cutoff)
+    ideal_ranks = range(1, min(len(ranks), cutoff) + 1)
+    return gain / sum(1 / math.log2(rank + 1) for rank in ideal_ranks)

@@ -1,25 +1,28 @@
-"""SentenceTransformerTrainer, led by the plan (fletching.train.trainer), with what contrastive training adds.
+"""SentenceTransformerTrainer led by the batch plan, with what contrastive training adds.
 
-The model card callback is left out (ours is written from the lineage), a learned temperature does not decay, the
-best weights on held-out examples are kept, and a collapse is told.
+Over `fletching.train.trainer`: no model card callback (ours is written from the lineage), no
+weight decay of a learned temperature, the best weights on held-out examples are kept, and a
+collapse is noted.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from torch import nn
 
 from contrast_train.data.collator import PREFIX
-from contrast_train.training.collapse_monitor import Alarm
-from contrast_train.training.objective import Objective
+from contrast_train.options import Options
+from contrast_train.training.collapse_monitor import CollapseMonitor
+from contrast_train.training.objective import ContrastObjective
 from contrast_train.training.retrieval_evaluator import BEST_BY
 from fletching.train import trainer
 from fletching.train.trainer import PlannedTrainer, TrainingSetup
 
 TEMPERATURE_RATE = 50  # times --lr: Adam moves the logarithm by about one rate a step
+PROBE_TOKENS = 4
 
 
 class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
@@ -31,54 +34,67 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
         self,
         setup: TrainingSetup,
         *,
-        objective: Objective,
+        objective: ContrastObjective,
         args: SentenceTransformerTrainingArguments,
     ) -> None:
-        self.alarm = Alarm()
-        self.loss: Objective  # type: ignore[assignment]
+        self.collapse_monitor = CollapseMonitor()
+        self.loss: ContrastObjective  # type: ignore[assignment]
         super().__init__(setup, model=objective.model, args=args, loss=objective)
 
     def rows_and_tokens(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
+        """(the numbers of the rows of this batch, its tokens)."""
         return inputs[PREFIX + "rows"].tolist(), len(inputs[PREFIX + "input_ids"])
 
     def probe_output(self) -> torch.Tensor:
-        four = torch.ones(4, dtype=torch.long, device=self.accelerator.device)
-        return self.loss.embed(
-            four, torch.tensor([4], device=four.device), torch.tensor([0], device=four.device)
-        )
+        """The vector of one short text: it depends on every parameter that the loss depends
+        on.
+        """
+        device = self.accelerator.device
+        batch = {
+            "input_ids": torch.ones(PROBE_TOKENS, dtype=torch.long, device=device),
+            "lengths": torch.tensor([PROBE_TOKENS], device=device),
+        }
+        return self.loss.embed(batch, torch.tensor([0], device=device))
 
     def trained_module(self) -> nn.Module:
-        self.loss.model = self.model  # type: ignore[assignment]  # bare: no names of wrappers in a checkpoint
+        """What a checkpoint holds: the objective over the bare model, without names of
+        wrappers.
+        """
+        self.loss.model = cast(nn.Module, self.model)
         return self.loss
 
-    def get_decay_parameter_names(self, model: Any) -> list[str]:
-        return [
-            name
-            for name in super().get_decay_parameter_names(model)
-            if "log_temperature" not in name
-        ]
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Those of the Trainer, without the temperature."""
+        names: list[str] = super().get_decay_parameter_names(model)
+        return [name for name in names if "log_temperature" not in name]
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        pass
+        """None: the card is written from the lineage."""
 
     def step_measures(self) -> dict[str, float]:
+        """The mean cosine between different texts of the batch."""
         return {"mean_cosine": self.loss.mean_cosine.item()}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log a step, and warn when the vectors have collapsed."""
         super().log(logs, start_time)
-        if "grad_norm" in logs and (told := self.alarm.see(self.step_measures()["mean_cosine"])):
-            self.metrics_log.progress.report.note(f"step {self.state.global_step:,}: {told}")
+        if "grad_norm" not in logs:
+            return
+        warning = self.collapse_monitor.update(self.step_measures()["mean_cosine"])
+        if warning:
+            report = self.metrics_log.progress.report
+            report.note(f"step {self.state.global_step:,}: {warning}")
 
     def after_evaluation(self, values: dict[str, float]) -> None:
-        if self.state.best_metric is None or values[BEST_BY] > self.state.best_metric:
-            self.state.best_metric, self.state.best_global_step = (
-                values[BEST_BY],
-                self.state.global_step,
-            )
+        """Keep a checkpoint of the best weights so far."""
+        best = self.state.best_metric
+        if best is None or values[BEST_BY] > best:
+            self.state.best_metric = values[BEST_BY]
+            self.state.best_global_step = self.state.global_step
             self.control.should_save = True
 
     def load_best(self) -> int | None:
-        """Put the best weights into the model; the step they are of, where an evaluation chose one."""
+        """Load the best weights; their step, where an evaluation chose one."""
         best = self.state.best_global_step
         if best is not None and best != self.state.global_step:
             self._load_from_checkpoint(self.setup.run_dir.checkpoint_path(best))
@@ -86,17 +102,17 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
 
 
 def training_arguments(
-    options: Any, *, steps: int, folder: str, device: torch.device
-) -> Any:
-    """Our options as SentenceTransformerTrainer wants them."""
-    return trainer.training_arguments(
+    options: Options, *, steps: int, folder: str, device: torch.device
+) -> SentenceTransformerTrainingArguments:
+    """Our options as SentenceTransformerTrainer takes them."""
+    rates = {"log_temperature": TEMPERATURE_RATE * options.lr} if options.learn_temperature else {}
+    arguments = trainer.training_arguments(
         options,
         steps=steps,
         folder=folder,
         device=device,
         kind=SentenceTransformerTrainingArguments,
         gradient_accumulation_steps=options.accumulate,
-        learning_rate_mapping={"log_temperature": TEMPERATURE_RATE * options.lr}
-        if options.learn_temperature
-        else {},
+        learning_rate_mapping=rates,
     )
+    return cast(SentenceTransformerTrainingArguments, arguments)

@@ -1,0 +1,81 @@
+"""Options that contradict each other, found before anything is read. Raises UsageError."""
+
+from __future__ import annotations
+
+from contrast_train.losses import selection
+from contrast_train.options import Options
+from fletching.errors import UsageError
+from fletching.train.distributed import deepspeed_config, process_group
+
+
+def check(options: Options) -> None:
+    """Check every group of options."""
+    _check_sharding(options)
+    _check_lora(options)
+    _check_loss(options)
+    _check_evaluation(options)
+
+
+def _check_sharding(options: Options) -> None:
+    if process_group.world_size() == 1 and options.fsdp:
+        raise UsageError(
+            "--fsdp shards the weights among processes, and this is the only one",
+            "start it by torchrun, or leave it out",
+        )
+    if not options.deepspeed:
+        return
+    deepspeed_config.check(options)
+    if options.learn_temperature:
+        raise UsageError(
+            "--learn-temperature is no part of the model that DeepSpeed shards",
+            "leave it out, or pass --fsdp instead",
+        )
+
+
+def _check_lora(options: Options) -> None:
+    is_sharded = options.fsdp or options.deepspeed
+    if options.lora_4bit and (not options.lora or is_sharded):
+        fix = "leave the other out" if options.lora else "pass --lora"
+        raise UsageError("--lora-4bit goes with --lora and without --fsdp and --deepspeed", fix)
+    has_settings = options.lora_targets or options.lora_alpha is not None or not options.lora_merge
+    if has_settings and not options.lora:
+        raise UsageError("options of LoRA without --lora", "pass --lora")
+
+
+def _check_loss(options: Options) -> None:
+    if options.loss:
+        selection.check(options, options.loss)
+    if not options.matryoshka:
+        for name in ("matryoshka_weights", "matryoshka_layer"):
+            if getattr(options, name):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} needs dimensions",
+                    "pass --matryoshka, e.g. 64,128,256",
+                )
+    if not options.guide and (options.guide_margin or options.guide_relative):
+        raise UsageError("--guide-margin and --guide-relative need a guide", "pass --guide MODEL")
+    if options.prompt_template is not None and "{}" not in options.prompt_template:
+        raise UsageError(
+            "--prompt-template has no {} for the prompt of a row",
+            "write e.g. --prompt-template 'Instruct: {}, query: '",
+        )
+
+
+def _check_evaluation(options: Options) -> None:
+    if options.blend == "auto" and options.eval is None:
+        raise UsageError("--blend auto has nothing to choose by", "pass --eval FILE, or a number")
+    if options.blend not in (None, "auto") and not 0 < _as_number(options.blend) <= 1:
+        raise UsageError(
+            f"--blend {options.blend} is no share of the tuned weights",
+            "pass a number above 0 and up to 1, or auto",
+        )
+    if options.eval_every is not None and options.eval is None:
+        raise UsageError("--eval-every has nothing to evaluate on", "pass --eval FILE")
+
+
+def _as_number(text: str | None) -> float:
+    """nan where it is none."""
+    try:
+        return float(text or "")
+    except ValueError:
+        return float("nan")

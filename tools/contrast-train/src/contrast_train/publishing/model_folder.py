@@ -1,0 +1,135 @@
+"""The folder of a trained model: weights, model card, measures, lineage and training index."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from contrast_train.data.batch_sampler import BatchPlan
+from contrast_train.data.dataset import TrainingDataset
+from contrast_train.data.task_folders import TrainingInputs
+from contrast_train.data.task_mixing import TaskSettings
+from contrast_train.model import backbone as backbones
+from contrast_train.model import head
+from contrast_train.model.backbone import Backbone
+from contrast_train.options import Options
+from contrast_train.publishing import model_card
+from contrast_train.publishing.training_index import index_texts
+from fletching import cli, lineage, training_index
+from fletching.report import Report
+from fletching.train.publish import Publication
+from fletching.train.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from fletching.protocols import Lineage
+
+PATHS = ("model", "eval", "guide", "tasks")  # options that name files, which differ by machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """What a run has trained, and what its card and lineage state.
+
+    rows_by_prompt: rows by query prompt, None for the model's. loss: its name;
+    loss_description: in words. best_step: where an evaluation chose one. quality: measures by
+    model ("base", "tuned").
+    """
+
+    options: Options
+    backbone: Backbone
+    inputs: TrainingInputs
+    digest: str
+    dataset: TrainingDataset
+    plan: BatchPlan
+    tasks: Mapping[str, TaskSettings]
+    rows_by_prompt: Counter[str | None]
+    loss: str
+    loss_description: str
+    updates: int
+    best_step: int | None
+    quality: Mapping[str, Mapping[str, float]]
+
+    def publish(self, run_dir: RunDir, report: Report, tool: cli.Tool, *, log: str) -> None:
+        """Write the folder inside the run folder, then rename it to its own name.
+
+        log: the metrics of the run.
+        """
+        folder = run_dir.path_to("model")
+        os.makedirs(folder, exist_ok=True)
+        backbones.save(self.backbone, folder, self.options)
+        node = lineage.step(tool.name, tool.version, self._settings, self.inputs.steps)
+        publication = Publication(
+            run_dir=run_dir, folder=folder, report=report, tool=tool, settings=self._settings
+        )
+        publication.write_measures(log, self.inputs.readers)
+        is_reached = self.plan.visit_counts > 0
+        base_index = training_index.load(self.options.model)
+        index_texts(self.dataset, is_reached, base_index).save(folder)
+        publication.publish(
+            lineage_node=node,
+            end=self._end,
+            card=self._card(os.path.basename(run_dir.output), node),
+            rows=len(self.dataset),
+            rows_trained=int(is_reached.sum()),
+            reason=("not reached by --steps" if self.plan.reaches_all else "left out by the plan"),
+        )
+
+    @property
+    def _settings(self) -> Lineage:
+        """The options as the lineage shows them: no path, the same on every machine."""
+        options = cli.row_options(self.options)
+        settings = {name: value for name, value in options.items() if name not in PATHS}
+        if self.tasks:
+            settings["tasks"] = tasks_as_json(self.tasks)
+        settings["loss"] = self.loss
+        settings["model"] = {
+            "fingerprint": self.backbone.fingerprint,
+            "lengths": self.backbone.lengths,
+        }
+        return settings
+
+    @property
+    def _end(self) -> Lineage:
+        """What is known once the run is over."""
+        return {
+            "rows": len(self.dataset),
+            "digest": self.digest,
+            "base_model": self.backbone.fingerprint,
+            "steps": self.updates,
+            "best_step": self.best_step,
+            "trained": training_index.describe_training(
+                self.backbone.model, self._prompts, self.backbone.lengths
+            ),
+        }
+
+    @property
+    def _prompts(self) -> dict[str, list[str]]:
+        """The prompts that were before queries and documents."""
+        query, document = self.backbone.prompts["query"], self.backbone.prompts["document"]
+        of_tasks = [task.doc_prompt for task in self.tasks.values()]
+        return {
+            "query": [query if prompt is None else prompt for prompt in self.rows_by_prompt],
+            "document": [document, *(prompt for prompt in of_tasks if prompt is not None)],
+        }
+
+    def _card(self, name: str, node: Lineage) -> str:
+        return model_card.card(
+            name=name,
+            base=self.options.model,
+            dimension=head.dimension_of(self.backbone.model),
+            step=node,
+            plan=self.plan.describe(),
+            lengths=self.backbone.lengths,
+            prompts={role: text or "" for role, text in self.backbone.model.prompts.items()},
+            measures={model: dict(values) for model, values in self.quality.items()},
+            loss=self.loss_description,
+        )
+
+
+def tasks_as_json(tasks: Mapping[str, TaskSettings]) -> Lineage:
+    """The settings of each task, for lineage and manifest."""
+    return {name: dataclasses.asdict(task) for name, task in tasks.items()}
