@@ -64,7 +64,7 @@ def parse(cls: type[Options], argv: Sequence[str]) -> Options:
 
 
 def _foreign_names(cls: type) -> Mapping[str, str]:
-    """FOREIGN_NAMES of the class: a mapping, or `module:MAPPING`, which need not be imported before."""
+    """FOREIGN_NAMES of the class: a mapping, or a lazy reference to one, `module:MAPPING`."""
     names: Mapping[str, str] | str = getattr(cls, "FOREIGN_NAMES", {})
     if not isinstance(names, str):
         return names
