@@ -1,7 +1,7 @@
-"""A local server that speaks the OpenAI protocol as told: chat completions, files and batches, and faults on demand.
+"""A local server that speaks the OpenAI protocol by a script: chat completions, files, batches, and faults on demand.
 
 It writes what it is asked for (the right fields, about the right number of words), the same for the same
-request. It keeps every request that reached it, so that a test can count what was asked twice.
+request. It keeps every request that reached it, so that a test can count what was paid for twice.
 """
 
 from __future__ import annotations
@@ -20,17 +20,23 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-NOUNS = "river bridge garden engine letter winter market teacher window harbour valley orchard copper lantern forest meadow signal mirror anchor barrel castle desert feather glacier hammer island jacket kettle ladder marble needle oyster pepper quarry ribbon saddle temple umbrella velvet wagon".split()
+NOUNS = (
+    "river bridge garden engine letter winter market teacher window harbour valley orchard copper "
+    "lantern forest meadow signal mirror anchor barrel castle desert feather glacier hammer island "
+    "jacket kettle ladder marble needle oyster pepper quarry ribbon saddle temple umbrella velvet "
+    "wagon"
+).split()
 VERBS = (
-    "moves keeps finds holds brings follows shows repairs measures carries paints counts".split()
-)
+    "moves keeps finds holds brings follows shows repairs measures carries paints counts"
+).split()
+TASKS_PER_REPLY = 20
 
 
 def prose(count: int, source: random.Random) -> str:
     """English of so many words, without sense."""
-    found: list[str] = []
-    while len(found) < count:
-        found += [
+    words: list[str] = []
+    while len(words) < count:
+        words += [
             "the",
             source.choice(NOUNS),
             source.choice(VERBS),
@@ -39,57 +45,60 @@ def prose(count: int, source: random.Random) -> str:
             source.choice(["of", "in", "with"]),
             source.choice(NOUNS),
         ]
-    return " ".join(found[:count]).capitalize()
+    return " ".join(words[:count]).capitalize()
 
 
 def author(body: dict[str, Any]) -> Any:
-    """The object that a perfect model would reply with, by the prompt's last line (the sketch of the form)."""
+    """The object that a perfect model would reply with, by the prompt's last line (the form of the reply)."""
     prompt = body["messages"][0]["content"]
-    source = random.Random(
-        hashlib.sha256(json.dumps([body["messages"], body.get("seed")]).encode()).hexdigest()
-    )
-    asked = [int(n) for n in re.findall(r"(\d+) words", prompt)]
-    document = asked[-1] if asked else 12
-    if re.search(r"has less than 5 words|of less than 10 words", prompt) and not re.search(
-        r"about \d+ words long", prompt
-    ):
-        document = 8
-    sketch = prompt.rsplit("\n", 1)[-1]
-    if '"tasks"' in sketch:
-        return {
-            "tasks": [
-                f"Given a {source.choice(NOUNS)} of the {source.choice(NOUNS)} number {source.randrange(10**6)}, find what {source.choice(VERBS)} it."
-                for _ in range(20)
-            ]
-        }
-    if '"queries": [{' in sketch:
-        passage = json.loads(re.search(r'^".*"$', prompt, re.MULTILINE)[0])  # type: ignore[index]
-        evidence = " ".join(passage.split()[:4])
-        wanted = len(re.findall(r"^\d+\. ", prompt, re.MULTILINE))
-        return {
-            "queries": [
-                {
-                    "query": f"what {source.choice(VERBS)} {prose(4, source).lower()}",
-                    "evidence": evidence,
-                }
-                for _ in range(wanted)
-            ]
-        }
-    if '"scores"' in sketch:
-        return {
-            "scores": [
-                source.randrange(11) for _ in re.findall(r"^Text \d+:", prompt, re.MULTILINE)
-            ]
-        }
-    many = re.search(r"Write (\d+) (?:texts|other queries)", prompt)
-    lists = re.findall(r'"(\w+)": \[', sketch)
+    identity = json.dumps([body["messages"], body.get("seed")])
+    source = random.Random(hashlib.sha256(identity.encode()).hexdigest())
+    form = prompt.rsplit("\n", 1)[-1]
+    if '"tasks"' in form:
+        return {"tasks": [_task(source) for _ in range(TASKS_PER_REPLY)]}
+    if '"queries": [{' in form:
+        return {"queries": _queries(prompt, source)}
+    if '"scores"' in form:
+        texts = re.findall(r"^Text \d+:", prompt, re.MULTILINE)
+        return {"scores": [source.randrange(11) for _ in texts]}
+    lists = re.findall(r'"(\w+)": \[', form)
     if lists:
-        return {lists[0]: [prose(9, source) for _ in range(int(many[1]) if many else 1)]}
-    fields = re.findall(r'"(\w+)": "', sketch)
-    return {
-        name: prose(5 if name == "user_query" else 2 if "label" in name else document, source)
-        for name in fields
-    }
+        count = re.search(r"Write (\d+) (?:texts|other queries)", prompt)
+        return {lists[0]: [prose(9, source) for _ in range(int(count[1]) if count else 1)]}
+    lengths = {"user_query": 5, "label": 2, "misleading_label": 2}
+    fields = re.findall(r'"(\w+)": "', form)
+    return {name: prose(lengths.get(name, _document_words(prompt)), source) for name in fields}
+
+
+def _task(source: random.Random) -> str:
+    return (
+        f"Given a {source.choice(NOUNS)} of the {source.choice(NOUNS)} number "
+        f"{source.randrange(10**6)}, find what {source.choice(VERBS)} it."
+    )
+
+
+def _queries(prompt: str, source: random.Random) -> list[dict[str, str]]:
+    quoted = re.search(r'^".*"$', prompt, re.MULTILINE)
+    assert quoted
+    evidence = " ".join(json.loads(quoted[0]).split()[:4])
+    numbers = re.findall(r"^\d+\. ", prompt, re.MULTILINE)
+    return [
+        {
+            "query": f"what {source.choice(VERBS)} {prose(4, source).lower()}",
+            "evidence": evidence,
+        }
+        for _ in numbers
+    ]
+
+
+def _document_words(prompt: str) -> int:
+    """The length that a prompt asks for."""
+    if not re.search(r"about \d+ words long", prompt) and re.search(
+        r"has less than 5 words|of less than 10 words", prompt
+    ):
+        return 8
+    lengths = re.findall(r"(\d+) words", prompt)
+    return int(lengths[-1]) if lengths else 12
 
 
 class Server(ThreadingHTTPServer):
@@ -114,26 +123,23 @@ class Server(ThreadingHTTPServer):
         usage: bool = True,
     ) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.write, self.fault, self.latency, self.refuses, self.enforces, self.usage = (
-            write,
-            fault,
-            latency,
-            refuses or {},
-            enforces,
-            usage,
-        )
-        self.asked: list[
-            dict[str, Any]
-        ] = []  # bodies of chat requests but for probes, in order of arrival
-        self.answered: list[str] = []  # prompts whose whole answer was sent
-        self.probes: list[str] = []  # forms in which the probe came
+        self.write = write
+        self.fault = fault
+        self.latency = latency
+        self.refuses = refuses or {}
+        self.enforces = enforces
+        self.usage = usage
+        # Bodies of chat requests except probes, in order of arrival.
+        self.chat_requests: list[dict[str, Any]] = []
+        # Messages, as JSON, whose whole reply was sent.
+        self.completed: list[str] = []
+        self.probes: list[str] = []  # response formats of the probes
         self.headers: list[dict[str, str]] = []
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.polls_until_done = 1
-        self.work_off: Callable[[dict[str, Any]], None] | None = (
-            None  # in place of answering a batch
-        )
+        # In place of completing a batch.
+        self.run_batch: Callable[[dict[str, Any]], None] | None = None
         self.lock = threading.Lock()
         self.in_flight = self.most_in_flight = 0
 
@@ -155,43 +161,38 @@ class Server(ThreadingHTTPServer):
         """A client that was killed is no trouble of the server's."""
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
-        found = self.write(body)
-        text = (
-            found
-            if isinstance(found, str) or found is None
-            else json.dumps(found, ensure_ascii=False)
-        )
-        finish = "stop"
-        if isinstance(found, tuple):
-            text, finish = found
-        content = {
+        """The response to a request, as `write` has it."""
+        return self.completion(body, self.write(body))
+
+    def probe_reply(self, form: str) -> Any:
+        """What the model says to a probe: the schema's field only where the form is enforced."""
+        return {"zorvel": "hello"} if form in self.enforces else "Hello! How may I help?"
+
+    def completion(self, body: dict[str, Any], reply: Any) -> dict[str, Any]:
+        """A chat completion. reply: an object, a text, None, or (one of them, finish reason)."""
+        text, finish = reply if isinstance(reply, tuple) else (reply, "stop")
+        if text is not None and not isinstance(text, str):
+            text = json.dumps(text, ensure_ascii=False)
+        message = {"role": "assistant", "content": text}
+        content: dict[str, Any] = {
             "id": "c",
             "object": "chat.completion",
             "created": 0,
             "model": "scripted-1",
-            "choices": [
-                {
-                    "index": 0,
-                    "finish_reason": finish,
-                    "message": {"role": "assistant", "content": text},
-                }
-            ],
+            "choices": [{"index": 0, "finish_reason": finish, "message": message}],
         }
-        sent = sum(len(message["content"].split()) for message in body["messages"])
-        return content | (
-            {
-                "usage": {
-                    "prompt_tokens": sent,
-                    "completion_tokens": len((text or "").split()),
-                    "total_tokens": sent + len((text or "").split()),
-                }
+        if self.usage:
+            sent = sum(len(message["content"].split()) for message in body["messages"])
+            written = len((text or "").split())
+            content["usage"] = {
+                "prompt_tokens": sent,
+                "completion_tokens": written,
+                "total_tokens": sent + written,
             }
-            if self.usage
-            else {}
-        )
+        return content
 
 
-def form_of(body: dict[str, Any]) -> str:
+def response_format_of(body: dict[str, Any]) -> str:
     form = body.get("response_format") or {}
     return form.get("type", "prompt") + ("+schema" if "schema" in form else "")
 
@@ -232,7 +233,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def chat(self, body: dict[str, Any]) -> None:
         server = self.server
-        form = form_of(body)
+        form = response_format_of(body)
         if form in server.refuses:
             return self.reply(
                 server.refuses[form],
@@ -245,34 +246,30 @@ class Handler(BaseHTTPRequestHandler):
             )
         if body["messages"][0]["content"].startswith("Say hello"):
             server.probes.append(form)
-            found = server.fault(-1, body)
-            if found:
-                return self.go_wrong(found, body)
-            made = {"zorvel": "hello"} if form in server.enforces else "Hello! How may I help?"
-            keep, server.write = server.write, lambda body: made
-            content = server.complete(body)
-            server.write = keep
-            return self.reply(200, content)
+            fault = server.fault(-1, body)
+            if fault:
+                return self.send_fault(fault, body)
+            return self.reply(200, server.completion(body, server.probe_reply(form)))
         with server.lock:
-            number = len(server.asked)
-            server.asked.append(body)
+            number = len(server.chat_requests)
+            server.chat_requests.append(body)
             server.in_flight += 1
             server.most_in_flight = max(server.most_in_flight, server.in_flight)
         try:
             fault = server.fault(number, body)
             if fault is not None:
-                return self.go_wrong(fault, body)
+                return self.send_fault(fault, body)
             content = server.complete(body)
             if server.latency:
                 time.sleep(server.latency)
             self.reply(200, content)
-            server.answered.append(json.dumps(body["messages"]))
+            server.completed.append(json.dumps(body["messages"]))
         finally:
             with server.lock:
                 server.in_flight -= 1
         return None
 
-    def go_wrong(self, fault: Any, body: dict[str, Any]) -> None:
+    def send_fault(self, fault: Any, body: dict[str, Any]) -> None:
         data = json.dumps(self.server.complete(body)).encode()
         if isinstance(fault, dict):
             return self.reply(
@@ -324,17 +321,17 @@ class Handler(BaseHTTPRequestHandler):
             },
         )
 
-    def make_batch(self, asked: dict[str, Any]) -> None:
+    def make_batch(self, request: dict[str, Any]) -> None:
         name = f"batch-{len(self.server.batches)}"
         self.server.batches[name] = {
             "id": name,
             "object": "batch",
-            "endpoint": asked["endpoint"],
+            "endpoint": request["endpoint"],
             "completion_window": "24h",
             "created_at": 0,
             "status": "in_progress",
-            "input_file_id": asked["input_file_id"],
-            "metadata": asked.get("metadata"),
+            "input_file_id": request["input_file_id"],
+            "metadata": request.get("metadata"),
             "polls": 0,
         }
         self.show_batch(name)
@@ -360,19 +357,19 @@ class Handler(BaseHTTPRequestHandler):
     def show_batch(self, name: str) -> None:
         batch = self.server.batches[name]
         if batch["status"] == "in_progress" and batch["polls"] >= self.server.polls_until_done:
-            (self.server.work_off or self.work_off)(batch)
+            (self.server.run_batch or self.run_batch)(batch)
         self.reply(200, self.shown(name))
 
     def shown(self, name: str) -> dict[str, Any]:
         return {key: value for key, value in self.server.batches[name].items() if key != "polls"}
 
-    def work_off(self, batch: dict[str, Any]) -> None:
+    def run_batch(self, batch: dict[str, Any]) -> None:
         good, bad = [], []
         for line in self.server.files[batch["input_file_id"]].splitlines():
             entry = json.loads(line)
             with self.server.lock:
-                number = len(self.server.asked)
-                self.server.asked.append(entry["body"])
+                number = len(self.server.chat_requests)
+                self.server.chat_requests.append(entry["body"])
             fault = self.server.fault(number, entry["body"])
             status, content = (
                 (fault["status"], fault.get("body", {"error": {"message": "no"}}))

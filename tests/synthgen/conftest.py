@@ -66,7 +66,7 @@ def away_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tasks() -> list[dict[str, Any]]:
     return [task | {"source": "mine"} for task in TASKS]
 
@@ -103,14 +103,14 @@ def generate(invoke: Any, write: Any, tmp_path: Path) -> Callable[..., Any]:
         server: Server | str, rows: list[dict[str, Any]] | None, *words: Any, name: str = "out"
     ) -> Any:
         url = server if isinstance(server, str) else server.url
-        given = [write(tmp_path / "in.jsonl", rows)] if rows is not None else []
+        inputs = [write(tmp_path / "in.jsonl", rows)] if rows is not None else []
         out, rejects, summary = (
             tmp_path / f"{name}{end}.json" for end in ("", "-rejects", "-summary")
         )
         out, rejects = out.with_suffix(".jsonl"), rejects.with_suffix(".jsonl")
         done = invoke(
             cli.main,
-            *given,
+            *inputs,
             "--model",
             "m",
             "--base-url",

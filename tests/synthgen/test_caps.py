@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fletching.errors import UsageError
-from synthgen.llm.budget import Ledger, Price, Reserve
-from synthgen.llm.journal import Answer
+from synthgen.llm.budget import Budget, ModelPrice, Reservation
+from synthgen.llm.journal import Completion
 
 PRICES = {"m": {"input": 1000.0, "output": 2000.0, "cached": 100.0, "batch": 0.5}}
 
@@ -24,18 +24,18 @@ def test_no_more_requests_than_the_cap_and_the_rows_so_far_are_written(
     done = generate(server, tasks[2:3], "--per-row", 20, "--max-requests", 7, "--no-repair")
     assert (
         done.rc == 0
-        and len(server.asked) == len(done.rows) == 7
+        and len(server.chat_requests) == len(done.rows) == 7
         and done.summary["dropped"]["not asked: --max-requests 7"] == 13
     )
     assert "stopped at --max-requests 7" in done.err
     more = generate(server, tasks[2:3], "--per-row", 20, "--max-requests", 9, "--no-repair")
-    assert len(server.asked) == len(more.rows) == 9 and more.rows[:7] == done.rows
+    assert len(server.chat_requests) == len(more.rows) == 9 and more.rows[:7] == done.rows
 
 
 def test_repairs_count_against_the_cap(serve: Any, generate: Any, tasks: Any) -> None:
     server = serve(write=lambda body: "no form")
     generate(server, tasks[2:3], "--per-row", 20, "--max-requests", 7)
-    assert len(server.asked) == 6  # three with their repairs; a fourth could need two
+    assert len(server.chat_requests) == 6  # three with their repairs; a fourth could need two
 
 
 def test_no_more_tokens_than_the_cap(serve: Any, generate: Any, tasks: Any) -> None:
@@ -51,10 +51,12 @@ def test_no_more_tokens_than_the_cap(serve: Any, generate: Any, tasks: Any) -> N
         100,
         "--no-repair",
     )
-    found = done.summary["measures"]["ledger"]
-    spent = found["prompt_tokens"] + found["completion_tokens"]
+    ledger = done.summary["measures"]["ledger"]
+    spent = ledger["prompt_tokens"] + ledger["completion_tokens"]
     assert (
-        2000 < spent <= 3000 and 0 < len(done.rows) < 60 and found["requests"] == len(server.asked)
+        2000 < spent <= 3000
+        and 0 < len(done.rows) < 60
+        and ledger["requests"] == len(server.chat_requests)
     )
 
 
@@ -74,13 +76,15 @@ def test_no_more_money_than_the_cap(serve: Any, generate: Any, tasks: Any, tmp_p
         tmp_path / "prices.json",
         "--no-repair",
     )
-    found = done.summary["measures"]["ledger"]
+    ledger = done.summary["measures"]["ledger"]
     assert (
-        found["cost"]
-        == pytest.approx((found["prompt_tokens"] * 1000 + found["completion_tokens"] * 2000) / 1e6)
-        and 1.5 < found["cost"] <= 2
+        ledger["cost"]
+        == pytest.approx(
+            (ledger["prompt_tokens"] * 1000 + ledger["completion_tokens"] * 2000) / 1e6
+        )
+        and 1.5 < ledger["cost"] <= 2
     )
-    assert f"${found['cost']:.2f}" in done.err
+    assert f"${ledger['cost']:.2f}" in done.err
 
 
 def test_a_cap_stops_at_the_same_row_whatever_the_concurrency(
@@ -116,8 +120,8 @@ def test_a_cap_stops_at_the_same_row_whatever_the_concurrency(
         first,
         second,
     ):  # it waits for what comes back, and stops only where a worst case (about 800) does not fit
-        found = done.summary["measures"]["ledger"]
-        assert 3000 < found["prompt_tokens"] + found["completion_tokens"] <= 4000
+        ledger = done.summary["measures"]["ledger"]
+        assert 3000 < ledger["prompt_tokens"] + ledger["completion_tokens"] <= 4000
 
 
 def test_an_answer_from_the_journal_counts_like_a_new_one(
@@ -140,7 +144,7 @@ def test_a_dry_run_asks_nothing_and_tells_what_it_would_take(
     dry = generate(server, tasks, "--per-row", 5, "--dry-run", "--prices", tmp_path / "prices.json")
     assert (
         dry.rc == 0
-        and not server.asked
+        and not server.chat_requests
         and not server.probes
         and dry.rows == []
         and not list(tmp_path.glob("*.journal"))
@@ -186,13 +190,15 @@ def test_a_price_table_that_is_none_is_refused(
 
 
 def test_prices_are_for_cached_tokens_and_batches_too() -> None:
-    assert Price.of("m", PRICES, False).cost(1000, 100, 400) == pytest.approx(
-        (600 * 1000 + 400 * 100 + 100 * 2000) / 1e6
-    )  # type: ignore[union-attr]
-    assert Price.of("m", PRICES, True).cost(1000, 100) == pytest.approx(0.6)  # type: ignore[union-attr]
-    assert Price.of("other", PRICES, False) is None
+    live = ModelPrice.from_table(PRICES, "m", batch=False)
+    batch = ModelPrice.from_table(PRICES, "m", batch=True)
+    assert live
+    assert batch
+    assert live.cost(1000, 100, 400) == pytest.approx((600 * 1000 + 400 * 100 + 100 * 2000) / 1e6)
+    assert batch.cost(1000, 100) == pytest.approx(0.6)
+    assert ModelPrice.from_table(PRICES, "other", batch=False) is None
     with pytest.raises(UsageError, match="not complete"):
-        Price.of("x", {"x": {"input": 1}}, False)
+        ModelPrice.from_table({"x": {"input": 1}}, "x", batch=False)
 
 
 @given(
@@ -200,11 +206,18 @@ def test_prices_are_for_cached_tokens_and_batches_too() -> None:
 )
 def test_what_is_admitted_never_passes_the_cap(requests: list[tuple[int, int]], cap: int) -> None:
     """Each request reserves its worst case and uses a share of it."""
-    book = Ledger(None, None, cap, None)
+    budget = Budget(max_tokens=cap)
     for worst, share in requests:
-        reserve = Reserve(1, worst, 0)
-        if not book.admit(reserve, wait=False):
+        reservation = Reservation(requests=1, tokens=worst)
+        if not budget.admit(reservation, wait=False):
             break
-        book.count(Answer("", "stop", "m", worst * share // 100, 0), True)
-        book.settle(reserve)
-        assert book.counts["prompt_tokens"] <= cap
+        completion = Completion(
+            text="",
+            finish="stop",
+            model="m",
+            prompt_tokens=worst * share // 100,
+            completion_tokens=0,
+        )
+        budget.count(completion, new=True)
+        budget.release(reservation)
+        assert budget.counts["prompt_tokens"] <= cap

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen.llm import rate_limiter
+from synthgen.llm.rate_limiter import RateLimiter
 
 MENDED = {
     "429 with Retry-After": {"status": 429, "headers": {"retry-after": "0.2"}},
@@ -42,7 +43,7 @@ MENDED = {
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limiter, "FIRST", 0.01)
+    monkeypatch.setattr(rate_limiter, "BACKOFF_SCALE", 0.01)
 
 
 @pytest.mark.parametrize("name", MENDED)
@@ -53,7 +54,7 @@ def test_a_passing_fault_costs_a_retry_and_no_row(
     server = serve(fault=lambda number, body: fault if number in (1, 3) else None)
     done = generate(server, tasks[2:3], "--per-row", 6, "--timeout", 0.5, "--concurrency", 2)
     assert done.rc == 0 and len(done.rows) == 6, done.err
-    assert done.summary["measures"]["this_run"]["retries"] == 2 and len(server.asked) == 8
+    assert done.summary["measures"]["this_run"]["retries"] == 2 and len(server.chat_requests) == 8
 
 
 def test_retry_after_holds_up_everybody(serve: Any, generate: Any, tasks: Any) -> None:
@@ -68,7 +69,7 @@ def test_retry_after_holds_up_everybody(serve: Any, generate: Any, tasks: Any) -
 
 
 @pytest.mark.parametrize(
-    ("status", "words", "told"),
+    ("status", "words", "advice"),
     [
         (401, "Incorrect API key provided", "--api-key-env"),
         (403, "Country not supported", "--api-key-env"),
@@ -78,7 +79,7 @@ def test_retry_after_holds_up_everybody(serve: Any, generate: Any, tasks: Any) -
     ],
 )
 def test_a_permanent_error_stops_at_once_with_the_servers_words(
-    status: int, words: str, told: str, serve: Any, generate: Any, tasks: Any
+    status: int, words: str, advice: str, serve: Any, generate: Any, tasks: Any
 ) -> None:
     fault = {
         "status": status,
@@ -88,8 +89,8 @@ def test_a_permanent_error_stops_at_once_with_the_servers_words(
     server = serve(fault=lambda number, body: fault)
     done = generate(server, tasks, "--per-row", 50)
     assert done.rc == 1 and f"HTTP {status}" in done.err and not done.rows
-    assert (words in done.err and told in done.err) or status == 302
-    assert len(server.asked) == 0 and len(server.probes) == 1  # the probe found it out
+    assert (words in done.err and advice in done.err) or status == 302
+    assert len(server.chat_requests) == 0 and len(server.probes) == 1  # the probe found it out
 
 
 def test_an_empty_account_is_permanent_though_it_says_429(
@@ -107,7 +108,7 @@ def test_an_empty_account_is_permanent_though_it_says_429(
         done.rc == 1
         and "exceeded your current quota" in done.err
         and "the same command goes on" in done.err
-        and len(server.asked) == 5
+        and len(server.chat_requests) == 5
     )
     assert "Traceback" not in done.err and not done.rows
 
@@ -133,7 +134,9 @@ def test_a_server_that_refuses_everything_stops_the_run(
     fault = {"status": 400, "body": {"error": {"message": "max_tokens is too large"}}}
     server = serve(fault=lambda number, body: fault if number >= 0 else None)
     done = generate(server, tasks[2:3], "--per-row", 200, "--concurrency", 2)
-    assert done.rc == 1 and "max_tokens is too large" in done.err and len(server.asked) <= 12
+    assert (
+        done.rc == 1 and "max_tokens is too large" in done.err and len(server.chat_requests) <= 12
+    )
 
 
 def test_a_dead_server_stops_the_run_and_says_how_to_go_on(
@@ -158,7 +161,7 @@ def test_a_dead_server_stops_the_run_and_says_how_to_go_on(
 def test_a_request_that_always_fails_is_a_reject_where_others_get_through(
     serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rate_limiter, "FIRST", 0.3)
+    monkeypatch.setattr(rate_limiter, "BACKOFF_SCALE", 0.3)
     bad: list[str] = []
 
     def fault(number: int, body: Any) -> Any:
@@ -192,11 +195,11 @@ def test_a_pause_that_is_too_long_stops_the_run(serve: Any, generate: Any, tasks
         done.rc == 1
         and "a pause of 7,200 s" in done.err
         and "--longest-wait" in done.err
-        and len(server.asked) == 1
+        and len(server.chat_requests) == 1
     )
 
 
-def test_no_server_at_all_is_told(generate: Any, tasks: Any) -> None:
+def test_no_server_at_all_is_an_error(generate: Any, tasks: Any) -> None:
     done = generate("http://127.0.0.1:9/v1", tasks, "--retries", 1)
     assert done.rc == 1 and "no connection" in done.err and "Traceback" not in done.err
 
@@ -211,7 +214,7 @@ def test_an_endless_response_is_cut_off(serve: Any, generate: Any, tasks: Any) -
     assert len(done.rows) == 1 and "16 MB" in done.rejects[0]["reject_detail"]
 
 
-# --- how the endpoint wants to be asked --------------------------------------------------------------
+# --- the request format ---
 
 
 @pytest.mark.parametrize(
@@ -229,11 +232,11 @@ def test_an_endless_response_is_cut_off(serve: Any, generate: Any, tasks: Any) -
 def test_the_best_form_that_the_server_takes_is_found_once(
     refuses: Any, enforces: Any, taken: str, serve: Any, generate: Any, tasks: Any
 ) -> None:
-    from llm_server import form_of
+    from llm_server import response_format_of
 
     server = serve(refuses=refuses, enforces=enforces)
     assert generate(server, tasks[2:3], "--per-row", 3).rc == 0
-    assert {form_of(body) for body in server.asked} == {taken}
+    assert {response_format_of(body) for body in server.chat_requests} == {taken}
     probes = len(server.probes)
     assert (
         generate(server, tasks[2:3], "--per-row", 5).rc == 0 and len(server.probes) == probes
@@ -253,7 +256,7 @@ def test_a_form_that_is_refused_by_500_is_passed_over_without_retries_too(
 def test_a_form_can_be_demanded(serve: Any, generate: Any, tasks: Any) -> None:
     server = serve()
     assert generate(server, tasks[2:3], "--response-format", "json-object").rc == 0
-    assert server.probes == ["json_object"] and server.asked[0]["response_format"] == {
+    assert server.probes == ["json_object"] and server.chat_requests[0]["response_format"] == {
         "type": "json_object"
     }
 
@@ -274,9 +277,9 @@ def test_parameters_that_the_model_refuses_are_left_out(
     server = serve(fault=fault)
     assert generate(server, tasks[2:3]).rc == 0
     assert (
-        "max_completion_tokens" in server.asked[0]
-        and not {"max_tokens", "temperature", "seed"} & set(server.asked[0])
-        and "top_p" in server.asked[0]
+        "max_completion_tokens" in server.chat_requests[0]
+        and not {"max_tokens", "temperature", "seed"} & set(server.chat_requests[0])
+        and "top_p" in server.chat_requests[0]
     )
 
 
@@ -284,27 +287,35 @@ def test_usage_that_the_server_does_not_count_is_estimated_and_marked(
     serve: Any, generate: Any, tasks: Any
 ) -> None:
     done = generate(serve(usage=False), tasks[2:3], "--per-row", 2)
-    found = done.summary["measures"]["ledger"]
-    assert (
-        found["estimated_usage"] == 2
-        and found["prompt_tokens"] > 50
-        and found["completion_tokens"] > 10
+    ledger = done.summary["measures"]["ledger"]
+    assert ledger["estimated_usage"] == 2
+    assert ledger["prompt_tokens"] > 50
+    assert ledger["completion_tokens"] > 10
+
+
+# --- rate limits ---
+
+
+def limiter(clock: list[float], requests: int | None, tokens: int | None) -> RateLimiter:
+    """Limits per minute, by a clock that stands still unless it is moved."""
+    return RateLimiter(
+        requests_per_minute=requests,
+        tokens_per_minute=tokens,
+        stop=threading.Event(),
+        clock=lambda: clock[0],
     )
 
 
-# --- pace --------------------------------------------------------------------------------------------
-
-
 def test_turns_are_spread_by_requests_and_by_tokens() -> None:
-    now = [100.0]
-    turns = rate_limiter.Pace(60, None, threading.Event(), lambda: now[0])
-    assert [turns.turn(5) for _ in range(3)] == [0, 1, 2]
-    turns = rate_limiter.Pace(None, 600, threading.Event(), lambda: now[0])
-    assert [turns.turn(50) for _ in range(3)] == [0, 5, 10]
-    turns.correct(-20)
-    assert turns.turn(50) == 13
-    turns.pause(60)
-    assert turns.turn(1) == 60
+    clock = [100.0]
+    by_requests = limiter(clock, 60, None)
+    assert [by_requests.reserve_turn(5) for _ in range(3)] == [0, 1, 2]
+    by_tokens = limiter(clock, None, 600)
+    assert [by_tokens.reserve_turn(50) for _ in range(3)] == [0, 5, 10]
+    by_tokens.correct(-20)
+    assert by_tokens.reserve_turn(50) == 13
+    by_tokens.pause(60)
+    assert by_tokens.reserve_turn(1) == 60
 
 
 @given(
@@ -315,15 +326,16 @@ def test_turns_are_spread_by_requests_and_by_tokens() -> None:
 def test_no_minute_has_more_turns_than_the_rate(
     steps: list[tuple[int, float]], requests: int, tokens: int
 ) -> None:
-    now = [0.0]
-    turns = rate_limiter.Pace(requests, tokens, threading.Event(), lambda: now[0])
-    begun = []
-    for size, passes in steps:
-        begun.append((now[0] + turns.turn(size), size))
-        now[0] += passes
-    for at, _ in begun:
-        inside = [size for begin, size in begun if at <= begin < at + 60 - 1e-6]
-        assert len(inside) <= requests + 1 and sum(inside[:-1]) <= tokens + 1e-6
+    clock = [0.0]
+    turns = limiter(clock, requests, tokens)
+    starts = []
+    for size, seconds in steps:
+        starts.append((clock[0] + turns.reserve_turn(size), size))
+        clock[0] += seconds
+    for minute, _ in starts:
+        inside = [size for start, size in starts if minute <= start < minute + 60 - 1e-6]
+        assert len(inside) <= requests + 1
+        assert sum(inside[:-1]) <= tokens + 1e-6
 
 
 def test_a_rate_holds_in_a_real_run(serve: Any, generate: Any, tasks: Any) -> None:
@@ -339,7 +351,7 @@ def test_a_rate_holds_in_a_real_run(serve: Any, generate: Any, tasks: Any) -> No
 
 
 def test_back_off_is_full_jitter_below_a_growing_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limiter, "FIRST", 0.5)
+    monkeypatch.setattr(rate_limiter, "BACKOFF_SCALE", 0.5)
     assert [rate_limiter.backoff(n, lambda low, high: high) for n in range(9)] == [
         0.5,
         1,
@@ -435,11 +447,9 @@ def test_no_key_reaches_anything_that_is_kept_or_said(
     (tmp_path / "key.txt").unlink()
     kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert any("answers.jsonl" in str(path) for path in kept) and len(kept) >= 5
-    for place, content in [
-        *kept.items(),
-        *((str(i), done.out + done.err.encode()) for i, done in enumerate([first, second, third])),
-    ]:
-        assert key.encode() not in content, place
+    printed = {i: done.out + done.err.encode() for i, done in enumerate([first, second, third])}
+    for name, content in [*kept.items(), *printed.items()]:
+        assert key.encode() not in content, name
     import pyarrow.parquet as pq
 
     table = pq.read_table(tmp_path / "out.parquet")

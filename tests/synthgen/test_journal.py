@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import pytest
 from forked import Forked
 from hypothesis import given
 from hypothesis import strategies as st
+from llm_server import Server
 
 from fletching.errors import InputError
 from synthgen import cli
-from synthgen.llm.journal import NAME, Answer, Journal
+from synthgen.llm.journal import JOURNAL_FILE, Completion, Journal
 
-ANSWER = Answer("text", "stop", "m", 1, 2)
+COMPLETION = Completion(text="text", finish="stop", model="m", prompt_tokens=1, completion_tokens=2)
 
 
 def key(number: int) -> str:
@@ -29,45 +31,65 @@ def key(number: int) -> str:
 
 def keys_of(journal: Path) -> set[str]:
     """The keys of whole lines, read without our code."""
-    content = (journal / NAME).read_bytes() if (journal / NAME).exists() else b""
+    content = (journal / JOURNAL_FILE).read_bytes() if (journal / JOURNAL_FILE).exists() else b""
     return {entry["key"] for entry in map(json.loads, content.split(b"\n")[:-1]) if "key" in entry}
 
 
-@pytest.mark.parametrize("after", [0, 1, 9, 30, 55, 71])
+KILLED_RUN = (
+    "--model",
+    "m",
+    "--per-row",
+    12,
+    "--concurrency",
+    4,
+    "--no-language-check",
+)
+REQUESTS = 72  # of that run: six tasks
+
+
+@pytest.fixture(scope="module")
+def undisturbed_output(tmp_path_factory: pytest.TempPathFactory, write: Any, tasks: Any) -> bytes:
+    """What the run that is killed below writes when nobody kills it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    source = write(folder / "in.jsonl", tasks)
+    with Server() as server:
+        words = [source, *KILLED_RUN, "--base-url", server.url, "-o", folder / "out.parquet"]
+        assert cli.main([*map(str, words), "--quiet"]) == 0
+    return (folder / "out.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("after", [0, 1, 30, 71])
 def test_killed_at_any_point_and_run_again_it_asks_nothing_twice_and_gives_the_same_bytes(
-    after: int, serve: Any, invoke: Any, write: Any, tmp_path: Path, tasks: Any
+    after: int,
+    undisturbed_output: bytes,
+    serve: Any,
+    invoke: Any,
+    write: Any,
+    tmp_path: Path,
+    tasks: Any,
 ) -> None:
     server = serve(latency=0.02)
-    words = [
-        write(tmp_path / "in.jsonl", tasks),
-        "--model",
-        "m",
-        "--base-url",
-        server.url,
-        "--per-row",
-        12,
-        "--concurrency",
-        4,
-        "--no-language-check",
-    ]
-    killed = Forked([*words, "-o", tmp_path / "out.parquet"], tmp_path / "err")
-    while len(server.answered) < after and killed.running:
+    source = write(tmp_path / "in.jsonl", tasks)
+    words = [source, *KILLED_RUN, "--base-url", server.url, "-o", tmp_path / "out.parquet"]
+    killed = Forked(words, tmp_path / "err")
+    while len(server.completed) < after and killed.running:
         time.sleep(0.001)
     time.sleep(random.Random(after).random() * 0.02)
     killed.send(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL and not (tmp_path / "out.parquet").exists(), killed.told
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "out.parquet").exists()
     time.sleep(0.1)
-    kept, before = keys_of(tmp_path / "out.parquet.journal"), len(server.asked)
-    again = invoke(
-        cli.main, *words, "-o", tmp_path / "out.parquet", "--json-summary", tmp_path / "s.json"
-    )
+    kept = keys_of(tmp_path / "out.parquet.journal")
+    before = len(server.chat_requests)
+    again = invoke(cli.main, *words, "--json-summary", tmp_path / "s.json")
     assert again.rc == 0, again.err
-    run = json.loads((tmp_path / "s.json").read_text())["measures"]["this_run"]
-    assert run["from_journal"] == len(kept) and run["asked_now"] == 72 - len(kept)
-    # What reached the server twice was in flight at the kill: no answer to it was on disk.
-    assert len(server.asked) - 72 <= 4 and before - len(kept) <= 4
-    assert invoke(cli.main, *words, "-o", tmp_path / "whole.parquet").rc == 0
-    assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "out.parquet").read_bytes()
+    this_run = json.loads((tmp_path / "s.json").read_text())["measures"]["this_run"]
+    assert this_run["from_journal"] == len(kept)
+    assert this_run["asked_now"] == REQUESTS - len(kept)
+    # What reached the server twice was in flight at the kill: no response to it was on disk.
+    assert len(server.chat_requests) - REQUESTS <= 4
+    assert before - len(kept) <= 4
+    assert (tmp_path / "out.parquet").read_bytes() == undisturbed_output
 
 
 def test_answers_that_come_out_of_order_give_rows_in_the_order_of_the_plan(
@@ -85,13 +107,15 @@ def test_answers_that_come_out_of_order_give_rows_in_the_order_of_the_plan(
     ] and second.rows == first.rows
 
 
-@pytest.mark.parametrize("flying", [1, 3, 20])
+@pytest.mark.parametrize("in_flight", [1, 20])
 def test_as_many_requests_are_in_flight_as_asked_and_no_more(
-    flying: int, serve: Any, generate: Any, tasks: Any
+    in_flight: int, serve: Any, generate: Any, tasks: Any
 ) -> None:
-    server = serve(latency=0.6)  # long enough for a busy machine to send them all
-    assert generate(server, tasks[2:3], "--per-row", 2 * flying, "--concurrency", flying).rc == 0
-    assert server.most_in_flight == flying
+    server = serve(latency=0.5)  # long enough for a busy machine to send them all
+    assert (
+        generate(server, tasks[2:3], "--per-row", 2 * in_flight, "--concurrency", in_flight).rc == 0
+    )
+    assert server.most_in_flight == in_flight
 
 
 def test_a_second_run_asks_nothing_at_all_and_needs_no_server(
@@ -113,7 +137,7 @@ def test_more_examples_a_task_pay_for_the_new_ones_alone(
     server = serve()
     generate(server, tasks[2:4], "--per-row", 2)
     more = generate(server, tasks[2:4], "--per-row", 5)
-    assert len(more.rows) == 10 and len(server.asked) == 10
+    assert len(more.rows) == 10 and len(server.chat_requests) == 10
 
 
 def test_a_journal_can_be_named_and_stdout_has_one_too(
@@ -132,18 +156,18 @@ def test_a_journal_can_be_named_and_stdout_has_one_too(
             "-o",
             tmp_path / "a.jsonl",
             "--journal",
-            tmp_path / "mine",
+            tmp_path / "named",
         ).rc
         == 0
     )
-    assert len(keys_of(tmp_path / "mine")) == 1 and not (tmp_path / "a.jsonl.journal").exists()
+    assert len(keys_of(tmp_path / "named")) == 1 and not (tmp_path / "a.jsonl.journal").exists()
     assert invoke(cli.main, source, "--model", "m", "--base-url", server.url).rc == 0
     [cached] = (tmp_path / "cache" / "fletching" / "synthgen").iterdir()
-    assert len(keys_of(cached)) == 1 and len(server.asked) == 2
+    assert len(keys_of(cached)) == 1 and len(server.chat_requests) == 2
     assert (
         invoke(cli.main, source, "--model", "m", "--base-url", server.url, "--max-requests", 50).rc
         == 0
-        and len(server.asked) == 2
+        and len(server.chat_requests) == 2
     )
 
 
@@ -153,7 +177,9 @@ def test_one_request_that_stands_in_the_plan_twice_is_asked_once(
     server = serve(latency=0.05)
     done = generate(server, [tasks[2], tasks[2]], "--concurrency", 8)
     assert (
-        len(server.asked) == 1 and len(done.rows) == 1 and done.summary["dropped"]["duplicate"] == 1
+        len(server.chat_requests) == 1
+        and len(done.rows) == 1
+        and done.summary["dropped"]["duplicate"] == 1
     )
 
 
@@ -175,9 +201,9 @@ def test_an_interrupted_run_leaves_no_output_and_goes_on(
         tmp_path / "out.jsonl",
     ]
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        had = len(server.asked)
+        had = len(server.chat_requests)
         running = Forked(words, tmp_path / "err")
-        while len(server.asked) < had + 6 and running.running:
+        while len(server.chat_requests) < had + 6 and running.running:
             time.sleep(0.01)
         started = time.monotonic()
         running.send(number)
@@ -187,10 +213,10 @@ def test_an_interrupted_run_leaves_no_output_and_goes_on(
             and "Traceback" not in running.told
         )
         assert not (tmp_path / "out.jsonl").exists()
-    assert invoke(cli.main, *words).rc == 0 and len(server.asked) <= 40 + 2 * 2
+    assert invoke(cli.main, *words).rc == 0 and len(server.chat_requests) <= 40 + 2 * 2
 
 
-# --- the file ----------------------------------------------------------------------------------------
+# --- the file ---
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.text()), max_size=12))
@@ -200,11 +226,13 @@ def test_what_is_put_is_got_back_after_opening_again(
     folder = str(tmp_path_factory.mktemp("journal"))
     journal = Journal(folder)
     for number, text in entries:
-        journal.put(key(number), Answer(text, "stop", "m", 1, 2, 3, True))
+        journal.put(key(number), replace(COMPLETION, text=text, cached_tokens=3, estimated=True))
     journal.close()
     again = Journal(folder)
     for number, text in dict(entries).items():
-        assert again.get(key(number)) == Answer(text, "stop", "m", 1, 2, 3, True)
+        assert again.get(key(number)) == replace(
+            COMPLETION, text=text, cached_tokens=3, estimated=True
+        )
     assert len(again) == len(dict(entries)) and again.get(key(99)) is None
     again.close()
 
@@ -212,27 +240,63 @@ def test_what_is_put_is_got_back_after_opening_again(
 def test_a_line_that_was_torn_by_a_power_cut_is_cut_off(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path))
     for number in range(3):
-        journal.put(key(number), ANSWER)
+        journal.put(key(number), COMPLETION)
     journal.close()
-    content = (tmp_path / NAME).read_bytes()
+    content = (tmp_path / JOURNAL_FILE).read_bytes()
     for cut in range(1, len(content.splitlines(True)[2])):
-        (tmp_path / NAME).write_bytes(content[:-cut])
+        (tmp_path / JOURNAL_FILE).write_bytes(content[:-cut])
         again = Journal(str(tmp_path))
         assert len(again) == 2 and again.get(key(2)) is None
-        again.put(key(2), ANSWER)
+        again.put(key(2), COMPLETION)
         again.close()
-        assert (tmp_path / NAME).read_bytes() == content
+        assert (tmp_path / JOURNAL_FILE).read_bytes() == content
+
+
+OLD_NOTE = {
+    "probe": "db7a16234fb4c9b5",
+    "asked": None,
+    "rung": "json-schema",
+    "drop": [],
+    "limit": "max_tokens",
+    "tokens": 7,
+}
+OLD_ANSWER = {
+    "text": '{"input": "Many a little makes a mickle", "positive_document": "Drop by drop"}',
+    "finish": "stop",
+    "model": "scripted-1",
+    "prompt_tokens": 81,
+    "completion_tokens": 26,
+    "cached_tokens": 0,
+    "estimated": False,
+}
+
+
+def test_a_journal_of_the_first_version_is_replayed_without_a_request(
+    generate: Any, tasks: Any, tmp_path: Path
+) -> None:
+    """Keys, field names and notes are a format: what was paid for then is not paid for again."""
+    entries = [
+        {"note": OLD_NOTE},
+        {"key": "b3cf5c6b43abec27f2bcbacb3737eeff", "answer": OLD_ANSWER},
+    ]
+    (tmp_path / "old").mkdir()
+    lines = "".join(json.dumps(entry) + "\n" for entry in entries)
+    (tmp_path / "old" / JOURNAL_FILE).write_text(lines)
+    done = generate("http://127.0.0.1:9/v1", tasks[2:3], "--journal", tmp_path / "old")
+    assert done.rc == 0, done.err
+    assert [row["query"] for row in done.rows] == ["Many a little makes a mickle"]
+    assert (tmp_path / "old" / JOURNAL_FILE).read_text() == lines
 
 
 def test_a_damaged_line_is_refused_with_its_number(tmp_path: Path) -> None:
-    (tmp_path / NAME).write_bytes(b'{"note": {}}\n{"key": "zz"}\n')
+    (tmp_path / JOURNAL_FILE).write_bytes(b'{"note": {}}\n{"key": "zz"}\n')
     with pytest.raises(InputError, match="line 2 is damaged"):
         Journal(str(tmp_path))
 
 
 def test_two_runs_cannot_write_to_one_journal(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path))
-    journal.put(key(0), ANSWER)
+    journal.put(key(0), COMPLETION)
     with pytest.raises(InputError, match="another synthgen"):
         Journal(str(tmp_path))
     journal.close()
@@ -248,18 +312,18 @@ def test_many_threads_write_whole_lines_and_every_answer_is_synced(
 
     def sync(handle: int) -> None:
         real(handle)
-        found = os.fstat(handle)
-        if (tmp_path / NAME).exists() and os.path.samestat(
-            found, os.stat(tmp_path / NAME)
-        ):  # not its folder, which has a size too
-            synced.append(found.st_size)
+        status = os.fstat(handle)
+        journal_file = tmp_path / JOURNAL_FILE
+        # Not its folder, which has a size too.
+        if journal_file.exists() and os.path.samestat(status, os.stat(journal_file)):
+            synced.append(status.st_size)
 
     monkeypatch.setattr(os, "fsync", sync)
 
     def put(first: int) -> None:
         for number in range(first, first + 25):
-            journal.put(key(number), Answer("x" * number, "stop", "m", 1, 2))
-            assert max(synced) >= journal.places[bytes.fromhex(key(number))]
+            journal.put(key(number), replace(COMPLETION, text="x" * number))
+            assert max(synced) >= journal.line_starts[bytes.fromhex(key(number))]
 
     threads = [threading.Thread(target=put, args=(first,)) for first in range(0, 200, 25)]
     for thread in threads:
@@ -268,9 +332,9 @@ def test_many_threads_write_whole_lines_and_every_answer_is_synced(
         thread.join()
     assert keys_of(tmp_path) == {key(number) for number in range(200)} and max(
         synced
-    ) == os.path.getsize(tmp_path / NAME)
+    ) == os.path.getsize(tmp_path / JOURNAL_FILE)
     assert all(
-        journal.get(key(number)) == Answer("x" * number, "stop", "m", 1, 2) for number in range(200)
+        journal.get(key(number)) == replace(COMPLETION, text="x" * number) for number in range(200)
     )
     journal.close()
 
@@ -279,4 +343,4 @@ def test_the_journal_is_for_its_owner_alone(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path / "j"))
     journal.note(hello=1)
     journal.close()
-    assert (tmp_path / "j" / NAME).stat().st_mode & 0o077 == 0
+    assert (tmp_path / "j" / JOURNAL_FILE).stat().st_mode & 0o077 == 0

@@ -30,13 +30,14 @@ MISSING = [
 ]
 
 
+@pytest.mark.slow
 def test_brainstorm_and_examples_are_one_pipe_whose_stream_filter_and_hard_negatives_take(
     serve: Any, run: Any, model: str, tmp_path: Path
 ) -> None:
     server = serve()
-    asked = f"--model m --base-url {server.url}"
+    server_options = f"--model m --base-url {server.url}"
     written = run(
-        f"synthgen --brainstorm 50 --types short-long,short-short,sts {asked} | synthgen {asked} --limit 60"
+        f"synthgen --brainstorm 50 --types short-long,short-short,sts {server_options} | synthgen {server_options} --limit 60"
     )
     assert written.rc == 0, written.err
     kept = call(["simfilter", "--model", model, "--min-sim", -1], stdin=written.out)
@@ -93,7 +94,7 @@ def test_the_other_tools_stay_light_beside_openai(run: Any) -> None:
     assert run(["python", "-c", code]).rc == 0
 
 
-# --- a real server -----------------------------------------------------------------------------------
+# --- a real server ---
 
 
 def build_model(folder: Path) -> None:
@@ -118,11 +119,11 @@ def build_model(folder: Path) -> None:
         vocab_size=len(vocabulary), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
         max_position_embeddings=8192, eos_token_id=1, pad_token_id=0, bos_token_id=None,
     )  # fmt: skip
-    made = transformers.Qwen2ForCausalLM(config)
-    made.generation_config = transformers.GenerationConfig(
+    model = transformers.Qwen2ForCausalLM(config)
+    model.generation_config = transformers.GenerationConfig(
         do_sample=True, eos_token_id=1, pad_token_id=0
     )
-    made.save_pretrained(folder)
+    model.save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +182,7 @@ def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(log.read_text()[-2000:])
 
 
+@pytest.mark.slow
 def test_a_real_server_fills_journal_ledger_and_rejects(
     real_server: tuple[str, str], generate: Any, tasks: Any, tmp_path: Path
 ) -> None:
@@ -200,10 +202,10 @@ def test_a_real_server_fills_journal_ledger_and_rejects(
     ]
     done = generate(url, tasks[2:4], *words)
     assert done.rc == 1 and done.rows == [] and "no reply was usable" in done.err, done.err
-    found = done.summary["measures"]
+    measures = done.summary["measures"]
     # Cut off at --answer-tokens, or ended early without JSON and repaired in vain. In a repair this server now and
     # then says the prompt's own sketch of the form back, whose fields are "...": empty.
-    assert sum(found["rejected"].values()) == 4 and set(found["rejected"]) <= {
+    assert sum(measures["rejected"].values()) == 4 and set(measures["rejected"]) <= {
         "cut off",
         "no JSON",
         "empty reply",
@@ -211,9 +213,9 @@ def test_a_real_server_fills_journal_ledger_and_rejects(
         "empty field",
     }
     assert (
-        4 <= found["ledger"]["requests"] <= 8
-        and found["ledger"]["completion_tokens"] > 4
-        and found["ledger"]["estimated_usage"] == 0
+        4 <= measures["ledger"]["requests"] <= 8
+        and measures["ledger"]["completion_tokens"] > 4
+        and measures["ledger"]["estimated_usage"] == 0
     )
     assert len(done.rejects) == 4 and any(reject["text"] for reject in done.rejects)
     journal = [
@@ -221,7 +223,7 @@ def test_a_real_server_fills_journal_ledger_and_rejects(
         for line in (tmp_path / "out.jsonl.journal" / "answers.jsonl").read_text().splitlines()
     ]
     assert (
-        sum("key" in entry for entry in journal) == found["ledger"]["requests"]
+        sum("key" in entry for entry in journal) == measures["ledger"]["requests"]
         and "probe" in journal[0]["note"]
     )
     again = generate("http://127.0.0.1:9/v1", tasks[2:4], *words)
@@ -230,9 +232,10 @@ def test_a_real_server_fills_journal_ledger_and_rejects(
         row["name"]: row["value"]
         for row in map(json.loads, (tmp_path / "ledger.jsonl").read_text().splitlines())
         if "task" not in row
-    }["requests"] == found["ledger"]["requests"]
+    }["requests"] == measures["ledger"]["requests"]
 
 
+@pytest.mark.slow
 def test_a_model_that_the_real_server_does_not_have_stops_the_run(
     real_server: tuple[str, str], generate: Any, tasks: Any
 ) -> None:

@@ -7,45 +7,66 @@ from typing import Literal
 
 from fletching.options import (
     IO,
+    LimitOptions,
     OutputOptions,
+    RejectsOptions,
+    ScoreWritingOptions,
     SeedOptions,
+    ServerOptions,
     StandardOptions,
     option,
+    override,
     positional,
     required,
 )
 
+# Headings in --help.
 WORK = "what to make"
 SERVER = "server"
 CAPS = "caps and rates"
-Group = Literal["short-long", "long-short", "short-short", "long-long", "sts", "bitext"]
+TaskGroup = Literal["short-long", "long-short", "short-short", "long-long", "sts", "bitext"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(OutputOptions, SeedOptions, StandardOptions):
+@override(
+    "base_url",
+    None,
+    because="synthgen also reads the variable of the openai package",
+    help="OpenAI-compatible server, e.g. http://localhost:8000/v1 [OPENAI_BASE_URL or OpenAI's]",
+    group=SERVER,
+)
+@override(
+    "api_key_env",
+    None,
+    because="the key of OpenAI is not sent to another server unless it is named",
+    help="environment variable that holds the API key [OPENAI_API_KEY, for OpenAI's server only]",
+    group=SERVER,
+    advanced=False,
+)
+class Options(
+    LimitOptions,
+    RejectsOptions,
+    ScoreWritingOptions,
+    ServerOptions,
+    OutputOptions,
+    SeedOptions,
+    StandardOptions,
+):
+    """What synthgen reads, makes and may spend."""
+
     inputs: tuple[str, ...] = positional(
         "tasks, texts or examples: files, folders, globs or URLs; none or - is stdin", "INPUT"
     )
-    limit: int | None = option(
-        None, "read the first N rows only", metavar="N", low=1, group=IO, advanced=True
-    )
-    rejects: str | None = option(
-        None,
-        "write what was not fit here, with its raw text and the reason",
-        metavar="FILE",
-        group=IO,
-        rows=False,
-    )
     journal: str | None = option(
         None,
-        "keep the answers here [OUT.journal; for stdout in the user's cache]",
+        "keep the responses here [OUT.journal; for stdout in the user's cache]",
         metavar="DIR",
         group=IO,
         rows=False,
     )
     ledger: str | None = option(
         None,
-        "write tokens, money and diversity here, as measures",
+        "write tokens, money and diversity here, as `measures`",
         metavar="FILE",
         group=IO,
         advanced=True,
@@ -53,20 +74,23 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
 
     brainstorm: int | None = option(
-        None, "think up N tasks of each of --types; reads nothing", metavar="N", low=1, group=WORK
+        None, "generate N tasks of each of --types; reads nothing", metavar="N", low=1, group=WORK
     )
-    types: tuple[Group, ...] = option(
+    types: tuple[TaskGroup, ...] = option(
         ("short-long", "long-short", "short-short", "long-long", "sts", "bitext"),
-        "groups of tasks to think up",
+        "groups of tasks to brainstorm",
         metavar="T,T",
         group=WORK,
     )
-    job: Literal["negatives", "paraphrase", "translate", "judge"] | None = option(
-        None, "what to do with examples", group=WORK
+    job: str | None = option(
+        None,
+        "what to do with examples",
+        choices="synthgen.jobs.registry:EXAMPLE_JOBS",
+        group=WORK,
     )
     per_row: int = option(
         1,
-        "examples a task, queries a passage, negatives or paraphrases an example",
+        "examples per task, queries per passage, negatives or paraphrases per example",
         metavar="N",
         low=1,
         high=1000,
@@ -74,13 +98,13 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
     languages: tuple[str, ...] = option(
         ("en",),
-        "of queries and documents, e.g. en,de; all: 93, the big ones more often",
+        "languages of queries and documents, e.g. en,de; all: 93, sampled by weight",
         metavar="L,L",
         group=WORK,
     )
     prompts: str | None = option(
         None,
-        "files that stand in for our prompts, value sets, languages, seed tasks",
+        "folder of files that replace our prompts, attribute values, languages or seed tasks",
         metavar="DIR",
         group=WORK,
         advanced=True,
@@ -88,7 +112,7 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
     export_prompts: str | None = option(
         None,
-        "copy our prompts and value sets to a new folder, to be edited; then stop",
+        "copy our prompts and attribute values to a new folder for editing, then stop",
         metavar="DIR",
         group=WORK,
         advanced=True,
@@ -96,7 +120,7 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
     length_slack: float = option(
         0.5,
-        "lengths may miss what was asked by this share",
+        "tolerance of requested lengths, as a fraction",
         metavar="X",
         low=0,
         group=WORK,
@@ -107,49 +131,42 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
     repair: bool = option(
         True,
-        "drop a reply that cannot be read; else its right form is asked for once",
+        "drop responses without the right form instead of asking for it once",
         group=WORK,
         advanced=True,
     )
-    replace_scores: bool = option(
-        False, "judge: overwrite scores of a reranker, label or judge", group=WORK, advanced=True
-    )
 
-    model: str = required("name of the model, as the server knows it", metavar="M", group=SERVER)
-    base_url: str | None = option(
-        None,
-        "an OpenAI-compatible server, e.g. http://localhost:8000/v1 [OpenAI's]",
-        metavar="URL",
-        group=SERVER,
-        rows=False,
-    )
-    api_key_env: str | None = option(
-        None,
-        "environment variable with the key [OPENAI_API_KEY, for OpenAI's server alone]",
-        metavar="NAME",
-        group=SERVER,
-        rows=False,
-    )
+    model: str = required("name of the LLM on the server", metavar="M", group=SERVER)
     api_key_file: str | None = option(
-        None, "file with the key, and nothing else", metavar="FILE", group=SERVER, rows=False
+        None,
+        "file that holds the API key and nothing else",
+        metavar="FILE",
+        group=SERVER,
+        rows=False,
     )
     response_format: Literal[
         "auto", "json-schema", "json-object-schema", "json-object", "prompt"
     ] = option(
         "auto",
-        "how the form of replies is demanded; auto tries the server once",
+        "structured output mode; auto probes the server once",
         group=SERVER,
         advanced=True,
         rows=False,
     )
-    temperature: float = option(
-        1.0, "of the sampling", metavar="T", low=0, high=2, group=SERVER, advanced=True
+    sampling_temperature: float = option(
+        1.0,
+        "sampling temperature of the LLM",
+        metavar="T",
+        low=0,
+        high=2,
+        group=SERVER,
+        advanced=True,
     )
     top_p: float = option(
-        1.0, "of the sampling", metavar="P", low=0, high=1, group=SERVER, advanced=True
+        1.0, "nucleus sampling", metavar="P", low=0, high=1, group=SERVER, advanced=True
     )
     answer_tokens: int = option(
-        4096, "longest reply", metavar="N", low=1, group=SERVER, advanced=True
+        4096, "token limit of a response", metavar="N", low=1, group=SERVER, advanced=True
     )
     body: str | None = option(
         None,
@@ -161,7 +178,7 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
     timeout: float = option(
         180.0,
-        "seconds for a whole reply",
+        "timeout of a whole response, in seconds",
         metavar="S",
         low=0.01,
         group=SERVER,
@@ -170,7 +187,7 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
     retries: int = option(
         8,
-        "more attempts after 408, 409, 429, 5xx, time-outs and lost connections",
+        "retries after 408, 409, 429, 5xx, timeouts and lost connections",
         metavar="N",
         low=0,
         group=SERVER,
@@ -179,22 +196,22 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
     longest_wait: float = option(
         600.0,
-        "longest pause in seconds that a server may ask for",
+        "stop if the server asks for a longer pause, in seconds",
         metavar="S",
         low=0,
         group=SERVER,
         advanced=True,
         rows=False,
     )
-    batch: bool = option(
+    batch_api: bool = option(
         False,
-        "by the OpenAI Batch API: within a day, for about half the price",
+        "use the OpenAI Batch API: within a day, at about half the price",
         group=SERVER,
         rows=False,
     )
     poll: float = option(
         60.0,
-        "--batch: seconds between looks",
+        "with --batch-api: seconds between two looks at a batch",
         metavar="S",
         low=0.01,
         group=SERVER,
@@ -206,11 +223,11 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
         32, "requests in flight", metavar="N", low=1, high=2048, group=CAPS, rows=False
     )
     requests_per_minute: int | None = option(
-        None, "never more than this", metavar="N", low=1, group=CAPS, advanced=True, rows=False
+        None, "rate limit of requests", metavar="N", low=1, group=CAPS, advanced=True, rows=False
     )
     tokens_per_minute: int | None = option(
         None,
-        "never more than this, sent and made together",
+        "rate limit of tokens, sent and received",
         metavar="N",
         low=1,
         group=CAPS,
@@ -219,7 +236,7 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
     max_requests: int | None = option(
         None,
-        "ask no more than this in the whole job, killed runs included",
+        "cap on requests of the whole job, killed runs included",
         metavar="N",
         low=0,
         group=CAPS,
@@ -227,7 +244,7 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
     max_tokens: int | None = option(
         None,
-        "no more tokens than this in the whole job, sent and made together",
+        "cap on tokens of the whole job, sent and received",
         metavar="N",
         low=0,
         group=CAPS,
@@ -235,7 +252,7 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
     max_cost: float | None = option(
         None,
-        "spend no more dollars than this in the whole job, killed runs included",
+        "cap on dollars of the whole job, killed runs included",
         metavar="X",
         low=0,
         group=CAPS,
@@ -250,7 +267,7 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
     dry_run: bool = option(
         False,
-        "print how many requests, tokens and dollars it would take, and ask nothing",
+        "print an estimate of requests, tokens and dollars, then stop",
         group=CAPS,
         rows=False,
     )

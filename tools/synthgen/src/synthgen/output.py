@@ -1,14 +1,11 @@
-"""From outcomes to batches of rows: the checks' verdicts counted, duplicates out, rejects kept with their raw text."""
+"""From responses to batches of rows, without duplicates; rejects with their raw text."""
 
 from __future__ import annotations
 
 import collections
-import itertools
-import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import xxhash
@@ -16,200 +13,220 @@ import xxhash
 from fletching import schema as contract
 from fletching.report import Report
 from fletching.text import normalise
-from synthgen.llm.client import Outcome
-from synthgen.llm.response_parsing import Unusable
-from synthgen.request_plan import Job, Request, Row
+from synthgen import columns
+from synthgen.diversity import Diversity
+from synthgen.jobs.registry import GeneratedRow, GenerationJob, RowOrRejection
+from synthgen.llm.client import LLMResponse
+from synthgen.llm.response_parsing import RejectedResponseError
+from synthgen.request_plan import InputRow, PlannedRequest
+from synthgen.text_validation import SHOWN_CHARACTERS
 
-BLOCK = 1024  # rows
-REJECTS = contract.load("texts").arrow(
-    ["id", "text"],
-    [
-        pa.field(name, pa.string())
-        for name in ("reject_reason", "reject_detail", "synth_slot", "source_id", "synth_request")
-    ],
-)
+BATCH_ROWS = 1024
 
 
-def key(*parts: str) -> int:
-    """64 bits of normalised texts: equal for texts that differ in case, blanks or width alone."""
-    return xxhash.xxh3_64_intdigest("\0".join(normalise(part) for part in parts).encode())
+def text_key(*parts: str) -> int:
+    """64 bits of normalised texts: equal for texts that differ only in case, blanks or width."""
+    joined = "\0".join(normalise(part) for part in parts)
+    return xxhash.xxh3_64_intdigest(joined.encode())
 
 
-@dataclass
-class Diversity:
-    """How much alike the rows of one task are, over the first thousand; memory does not grow with the rest."""
+class OutputBatch(NamedTuple):
+    """Rows and rejects that are ready to be written."""
 
-    rows: int = 0
-    words: Counter[str] = field(default_factory=Counter)
-    pairs: Counter[str] = field(default_factory=Counter)
-    openings: Counter[str] = field(default_factory=Counter)
-    lengths: Counter[str] = field(default_factory=Counter)
-    first: int = 1000
-
-    def see(self, texts: dict[str, str]) -> None:
-        self.rows += 1
-        for name, text in texts.items():
-            self.lengths[name] += len(text.split())
-        if self.rows <= self.first:
-            tokens = re.findall(r"\w+", next(iter(texts.values())).lower())
-            self.words.update(tokens)
-            self.pairs.update(f"{a} {b}" for a, b in itertools.pairwise(tokens))
-            self.openings[" ".join(tokens[:3])] += 1
-
-    def figures(self) -> dict[str, float]:
-        """distinct_1, distinct_2: different words and word pairs as a share of all (Li et al. 2016, arXiv 1510.03055)."""
-        shown = min(self.rows, self.first)
-        figures = {
-            "distinct_1": len(self.words) / max(self.words.total(), 1),
-            "distinct_2": len(self.pairs) / max(self.pairs.total(), 1),
-            "commonest_opening": max(self.openings.values(), default=0) / max(shown, 1),
-        }
-        means = {f"{name}_words": total / max(self.rows, 1) for name, total in self.lengths.items()}
-        return {
-            "rows": self.rows,
-            **{name: round(value, 4) for name, value in (figures | means).items()},
-        }
+    rows: pa.RecordBatch | None = None
+    rejects: pa.RecordBatch | None = None
 
 
-class Rows:
-    """Collects rows by the input row they come from, so that columns that nobody changed are copied by Arrow."""
+class RowBatchBuilder:
+    """Collects generated rows into batches.
 
-    def __init__(self, columns: pa.Schema, inherit: bool) -> None:
-        self.columns, self.inherit = columns, inherit
-        self.batch: pa.RecordBatch | None = None
+    Rows of one input batch are collected together, so that Arrow copies the columns that nobody
+    changed. inherits_all: every column of the input row is the row's; otherwise only those that
+    `examples` does not know.
+    """
+
+    def __init__(self, schema: pa.Schema, *, inherits_all: bool) -> None:
+        self.schema = schema
+        self.inherits_all = inherits_all
+        self.source: pa.RecordBatch | None = None
         self.indices: list[int] = []
-        self.values: list[dict[str, Any]] = []
+        self.rows: list[GeneratedRow] = []
 
-    def add(self, row: Row | None, values: dict[str, Any]) -> Iterator[pa.RecordBatch]:
-        batch = row.batch if row else None
-        if self.values and (batch is not self.batch or len(self.values) == BLOCK):
+    def add(self, row: InputRow | None, values: GeneratedRow) -> Iterator[pa.RecordBatch]:
+        """Add a row made from an input row; yields the batch before it where that is complete."""
+        source = row.batch if row else None
+        is_full = len(self.rows) == BATCH_ROWS
+        if self.rows and (is_full or source is not self.source):
             yield self.flush()
-        self.batch = batch
+        self.source = source
         self.indices.append(row.index if row else 0)
-        self.values.append(values)
+        self.rows.append(values)
 
     def flush(self) -> pa.RecordBatch:
-        taken = (
-            self.batch.take(pa.array(self.indices, pa.int64())) if self.batch is not None else None
-        )
-        arrays = [self._column(column, taken) for column in self.columns]
-        self.indices, self.values = [], []
-        return pa.RecordBatch.from_arrays(arrays, schema=self.columns)
+        """The batch of the rows so far."""
+        inherited: pa.RecordBatch | None = None
+        if self.source is not None:
+            inherited = self.source.take(pa.array(self.indices, pa.int64()))
+        arrays = [self._column(field, inherited) for field in self.schema]
+        self.indices = []
+        self.rows = []
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
-    def _column(self, column: pa.Field, taken: pa.RecordBatch | None) -> pa.Array:
+    def _column(self, field: pa.Field, inherited: pa.RecordBatch | None) -> pa.Array:
         """New values where a row has them, else those of its input row."""
-        at = taken.schema.get_field_index(column.name) if taken is not None else -1
-        # Of a task or a passage, the unknown columns alone are the row's own.
-        passed = at >= 0 and (self.inherit or contract.load("examples").field(column.name) is None)
-        changed = any(column.name in values for values in self.values)
-        if passed and taken is not None and not changed:
-            return taken.column(at)
-        before = (
-            taken.column(at).to_pylist()
-            if passed and taken is not None
-            else [None] * len(self.values)
-        )
-        return pa.array(
-            [values.get(column.name, old) for values, old in zip(self.values, before)], column.type
-        )
+        before = self._inherited_column(field, inherited)
+        is_changed = any(field.name in values for values in self.rows)
+        if before is not None and not is_changed:
+            return before
+        defaults = [None] * len(self.rows) if before is None else before.to_pylist()
+        merged = [values.get(field.name, default) for values, default in zip(self.rows, defaults)]
+        return pa.array(merged, field.type)
+
+    def _inherited_column(
+        self, field: pa.Field, inherited: pa.RecordBatch | None
+    ) -> pa.Array | None:
+        if inherited is None or field.name not in inherited.schema.names:
+            return None
+        is_known = contract.load("examples").field(field.name) is not None
+        if is_known and not self.inherits_all:
+            return None
+        return inherited.column(field.name)
 
 
-class Output:
-    """The rows of a job, in the order of its plan."""
+class OutputAssembler:
+    """The rows of a job in the order of its plan, and the account of what was rejected.
 
-    def __init__(self, job: Job, columns: pa.Schema, report: Report, model: str) -> None:
-        self.job, self.report, self.model = job, report, model
-        self.rows = Rows(columns, inherit=job.keeps_rows)
-        self.rejects = Rows(REJECTS, inherit=False)
-        self.seen: set[int] = set()
+    rejected: counts by reason. details: the first detail of each reason. diversity: by task.
+    accepted: generated rows.
+    """
+
+    def __init__(self, job: GenerationJob, schema: pa.Schema, report: Report) -> None:
+        self.job = job
+        self.report = report
+        self.rows = RowBatchBuilder(schema, inherits_all=job.keeps_input_rows)
+        self.rejects = RowBatchBuilder(columns.rejects(), inherits_all=False)
+        self.written_keys: set[int] = set()
         self.rejected: Counter[str] = Counter()
-        self.details: dict[str, str] = {}  # the first of each reason
+        self.details: dict[str, str] = {}
         self.accepted = 0
         self.diversity: dict[str, Diversity] = collections.defaultdict(Diversity)
 
-    def take(
-        self, request: Request, outcome: Outcome | None
-    ) -> Iterator[tuple[pa.RecordBatch | None, pa.RecordBatch | None]]:
-        """(rows, rejects) that are ready to be written."""
-        found = self._found(request, outcome)
-        for item in found:
-            if isinstance(item, Unusable):
-                self._reject(item, request)
-                raw = outcome.raw if outcome else ""
-                for batch in self.rejects.add(None, self._rejected(item, request, raw)):
-                    yield None, batch
+    def add(self, request: PlannedRequest, response: LLMResponse | None) -> Iterator[OutputBatch]:
+        """Add the rows of a response; None: the model was not asked. Yields complete batches."""
+        for item in self._items(request, response):
+            if isinstance(item, RejectedResponseError):
+                self._count_rejection(item)
+                raw_text = response.raw_text if response else ""
+                reject = _reject_row(item, request, raw_text)
+                for batch in self.rejects.add(None, reject):
+                    yield OutputBatch(rejects=batch)
             else:
                 for batch in self.rows.add(request.row, item):
-                    yield batch, None
+                    yield OutputBatch(rows=batch)
 
-    def end(self) -> tuple[pa.RecordBatch | None, pa.RecordBatch | None]:
-        return (
-            self.rows.flush() if self.rows.values else None,
-            self.rejects.flush() if self.rejects.values else None,
+    def finish(self) -> OutputBatch:
+        """The rows and rejects that are left."""
+        return OutputBatch(
+            rows=self.rows.flush() if self.rows.rows else None,
+            rejects=self.rejects.flush() if self.rejects.rows else None,
         )
 
-    def _found(self, request: Request, outcome: Outcome | None) -> list[dict[str, Any] | Unusable]:
-        """The rows and problems of a request, duplicates made problems, and the account of them."""
-        if outcome is None or outcome.reply is None:
-            found: list[dict[str, Any] | Unusable] = [*self.job.without_reply(request)]
-            if (
-                outcome is None
-            ):  # nothing was asked: such rows are new only where the job makes them up
-                self._add(0 if self.job.keeps_rows else len(found))
-                return found
-            lost = max(len(request.wishes), 1) if self.job.asks_for_rows else 1
-            self._add(lost if self.job.asks_for_rows else 0)
-            return found + [outcome.problem or Unusable("no reply")] * lost
-        found = self.job.rows(request, outcome.reply)
-        made = [
-            self._fresh(item, request) if isinstance(item, dict) and item else item
-            for item in found
-        ]
-        kept = len(self.job.without_reply(request)) if self.job.asks_for_rows else len(made)
-        self._add(len(made) - kept if self.job.asks_for_rows else 0)
-        self.accepted += sum(isinstance(item, dict) and bool(item) for item in made)
-        marks = {"synth_model": outcome.model, "synth_request": request.key}
-        return [item | marks if isinstance(item, dict) and item else item for item in made]
+    def _items(self, request: PlannedRequest, response: LLMResponse | None) -> list[RowOrRejection]:
+        """The rows and rejections of a request; rows that are added are counted."""
+        if response is None:
+            return self._unasked_rows(request)
+        if response.content is None:
+            return self._rows_of_failure(request, response.rejection)
+        return self._rows_of_content(request, response.content, response.model)
 
-    def _fresh(self, row: dict[str, Any], request: Request) -> dict[str, Any] | Unusable:
-        """The row, or "duplicate": the same query for the same thing, or the same pair, was there before."""
+    def _unasked_rows(self, request: PlannedRequest) -> list[RowOrRejection]:
+        rows = self.job.rows_without_response(request)
+        # Rows that were read are not added.
+        self._count_added(0 if self.job.keeps_input_rows else len(rows))
+        return [*rows]
+
+    def _rows_of_failure(
+        self, request: PlannedRequest, rejection: RejectedResponseError | None
+    ) -> list[RowOrRejection]:
+        rejection = rejection or RejectedResponseError("no reply")
+        rows = self.job.rows_without_response(request)
+        if not self.job.adds_rows:
+            return [*rows, rejection]
+        lost = max(len(request.requested_attributes), 1)
+        self._count_added(lost)
+        return [*rows, *[rejection] * lost]
+
+    def _rows_of_content(
+        self, request: PlannedRequest, content: dict[str, Any], model: str
+    ) -> list[RowOrRejection]:
+        marks = {"synth_model": model, "synth_request": request.key}
+        items: list[RowOrRejection] = []
+        for item in self.job.rows(request, content):
+            if isinstance(item, dict) and item:
+                item = self._deduplicated(item, request)
+            if isinstance(item, dict) and item:
+                self.accepted += 1
+                item = item | marks
+            items.append(item)
+        if self.job.adds_rows:
+            kept = len(self.job.rows_without_response(request))
+            self._count_added(len(items) - kept)
+        return items
+
+    def _deduplicated(self, row: GeneratedRow, request: PlannedRequest) -> RowOrRejection:
+        """The row, or a rejection of a query or a pair that is already written."""
         if self.job.writes == "tasks":
-            self.diversity[row["type"]].see({"text": row["text"]})
+            self.diversity[row["type"]].add({"text": row["text"]})
             return row
-        if not self.job.asks_for_rows:
+        if not self.job.adds_rows:
             return row
-        parent = request.row
-        pos = row["pos"] if "pos" in row else parent["pos"] if parent else []
-        scope = row.get("task_id") or (row.get("pos_ids") or [parent["id"] if parent else ""])[0]
-        keys = {key("query", row["query"], str(scope)), key("pair", row["query"], *pos)}
-        if keys & self.seen:
-            return Unusable("duplicate", row["query"][:80])
-        self.seen |= keys
-        texts = {"query": row["query"], "pos": pos[0]} | (
-            {"neg": row["neg"][0]} if row.get("neg") else {}
-        )
-        self.diversity[row.get("task") or self.job.name].see(texts)
+        query = row["query"]
+        positives = row["pos"] if "pos" in row else request.input_row.texts("pos")
+        target = _target(row, request)
+        keys = {text_key("query", query, target), text_key("pair", query, *positives)}
+        if keys & self.written_keys:
+            return RejectedResponseError("duplicate", query[:SHOWN_CHARACTERS])
+        self.written_keys |= keys
+        texts = {"query": query, "pos": positives[0]}
+        if row.get("neg"):
+            texts["neg"] = row["neg"][0]
+        self.diversity[row.get("task") or self.job.name].add(texts)
         return row
 
-    def _add(self, rows: int) -> None:
+    def _count_added(self, rows: int) -> None:
         self.report.add(f"{self.job.writes} asked for", rows)
 
-    def _reject(self, problem: Unusable, request: Request) -> None:
-        self.rejected[problem.reason] += 1
-        self.details.setdefault(problem.reason, problem.detail)
-        if self.job.asks_for_rows:
-            self.report.drop(problem.reason)
+    def _count_rejection(self, rejection: RejectedResponseError) -> None:
+        self.rejected[rejection.reason] += 1
+        self.details.setdefault(rejection.reason, rejection.detail)
+        if self.job.adds_rows:
+            self.report.drop(rejection.reason)
 
-    def _rejected(self, problem: Unusable, request: Request, raw: str) -> dict[str, Any]:
-        source = request.row["id"] if request.row else None
-        raw = raw.encode("utf-8", "replace").decode()
-        detail = problem.detail.encode("utf-8", "replace").decode()
-        return dict(
-            id=request.slot,
-            text=raw,
-            reject_reason=problem.reason,
-            reject_detail=detail,
-            synth_slot=request.slot,
-            source_id=source,
-            synth_request=request.key,
-        )
+
+def _target(row: GeneratedRow, request: PlannedRequest) -> str:
+    """What the query of a row is about: a task, a passage or the input row."""
+    if row.get("task_id"):
+        return str(row["task_id"])
+    if row.get("pos_ids"):
+        return str(row["pos_ids"][0])
+    return request.input_row.text("id")
+
+
+def _reject_row(
+    rejection: RejectedResponseError, request: PlannedRequest, raw_text: str
+) -> GeneratedRow:
+    """A row of --rejects."""
+    return {
+        "id": request.slot,
+        "text": _encodable(raw_text),
+        "reject_reason": rejection.reason,
+        "reject_detail": _encodable(rejection.detail),
+        "synth_slot": request.slot,
+        "source_id": request.row.text("id") if request.row else None,
+        "synth_request": request.key,
+    }
+
+
+def _encodable(text: str) -> str:
+    """The text with ? for half surrogate pairs, which UTF-8 cannot encode."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,172 +1,195 @@
-"""Requests as data: what will be asked, fixed by the input, the options and the seed, before anything is asked."""
+"""Requests as data, fixed by the input, the options and the seed before anything is asked."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from synthgen import text_validation
 from synthgen.llm import response_parsing
-from synthgen.prompts.library import Language, Materials, fill
+from synthgen.llm.chat_request import ChatRequest, JSONSchema, Message
+from synthgen.prompts.library import Language, PromptLibrary, check_template, fill_template
 
-FORMAT = 1  # of the request hash; another number would ask everything again
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KEY_VERSION = 1  # part of every key; another number would ask everything again
+KEY_DIGITS = 32
+DEFAULT_TASK = "Find texts that serve the query."  # of examples without a prompt
+
+Attributes = dict[str, Any]  # what a row has to be, as sampled
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of the input, by its batch: no copy."""
+class InputRow:
+    """A row of the input, by its batch: nothing is copied."""
 
     batch: pa.RecordBatch
     index: int
 
-    def __getitem__(self, name: str) -> Any:
-        at = self.batch.schema.get_field_index(name)
-        return self.batch.column(at)[self.index].as_py() if at >= 0 else None
+    def _scalar(self, name: str) -> pa.Scalar | None:
+        if not self.has_column(name):
+            return None
+        return self.batch.column(name)[self.index]
+
+    def has_column(self, name: str) -> bool:
+        """Does the input have this column?"""
+        index: int = self.batch.schema.get_field_index(name)
+        return index >= 0
+
+    def is_null(self, name: str) -> bool:
+        """Is the value null, or the column missing?"""
+        scalar = self._scalar(name)
+        return scalar is None or scalar.as_py() is None
+
+    def text(self, name: str) -> str:
+        """The value of a text column, "" where it is null or missing."""
+        return self.optional_text(name) or ""
+
+    def optional_text(self, name: str) -> str | None:
+        """The value of a text column, None where it is null or missing."""
+        scalar = self._scalar(name)
+        return None if scalar is None else scalar.as_py()
+
+    def texts(self, name: str) -> list[str]:
+        """The value of a column of lists, [] where it is null or missing."""
+        scalar = self._scalar(name)
+        values: list[str] | None = None if scalar is None else scalar.as_py()
+        return values or []
 
 
-def rows_of(batches: Iterable[pa.RecordBatch]) -> Iterator[Row]:
+def input_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[InputRow]:
+    """The rows of batches, one by one."""
     for batch in batches:
         for index in range(batch.num_rows):
-            yield Row(batch, index)
+            yield InputRow(batch, index)
 
 
-@dataclass(frozen=True)
-class Request:
-    """One call of the model.
+@dataclass(frozen=True, kw_only=True)
+class PlannedRequest(ChatRequest):
+    """A request and what its rows are made from.
 
-    key: 32 hex digits over everything that the answer depends on but the endpoint. schema: the JSON schema
-    of the reply. words: how many words the reply is likely to have. wishes: what each row that comes of it
-    has to be, as sampled. row: the input row it is about. A request without messages asks nothing.
+    expected_words: how many words the response is likely to have.
+    requested_attributes: for each row that comes of it, what it has to be, as sampled.
+    row: the input row that it is about.
+    prompt_phrases: runs of words of its prompt that no response may repeat.
     """
 
-    key: str
-    slot: str
-    messages: tuple[dict[str, str], ...]
-    schema: dict[str, Any]
-    words: int = 0
-    wishes: tuple[dict[str, Any], ...] = ()
-    row: Row | None = None
-    leaks: frozenset[tuple[str, ...]] = field(default=frozenset(), repr=False)
+    expected_words: int = 0
+    requested_attributes: tuple[Attributes, ...] = ()
+    row: InputRow | None = None
+    prompt_phrases: frozenset[text_validation.Phrase] = field(default=frozenset(), repr=False)
+
+    @property
+    def input_row(self) -> InputRow:
+        """The input row of a request that is about one."""
+        assert self.row is not None
+        return self.row
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What all requests of a run have in common."""
+class PromptTemplate:
+    """A prompt with {placeholders}, and the runs of words that no response may repeat."""
 
-    materials: Materials
+    text: str
+    phrases: frozenset[text_validation.Phrase]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestSettings:
+    """What all requests of a run have in common, and how a request is made.
+
+    sampling: temperature, top_p, max_tokens, more fields of the body.
+    languages: those to sample from. length_slack: see `text_validation.check_length`.
+    """
+
+    library: PromptLibrary
     model: str
     seed: int
     per_row: int
-    sampling: Mapping[str, Any]  # temperature, top_p, answer tokens, extra fields of the body
-    languages: Sequence[Language]  # to draw from
+    sampling: Mapping[str, Any]
+    languages: Sequence[Language]
     all_languages: Sequence[Language]
     bitext_languages: Sequence[Language]
-    slack: float
+    length_slack: float
     check_language: bool
 
     def request(
         self,
         slot: str,
-        prompt: Prompt,
-        values: Mapping[str, Any],
-        schema: dict[str, Any],
-        words: int,
-        wishes: Sequence[dict[str, Any]],
-        row: Row | None = None,
-    ) -> Request:
-        text = fill(prompt.template, {**values, "format": response_parsing.told(schema)})
-        messages = ({"role": "user", "content": text},)
-        return Request(
-            self.key(messages, schema, slot),
-            slot,
-            messages,
-            schema,
-            words,
-            tuple(wishes),
-            row,
-            prompt.leaks,
-        )
-
-    def key(self, messages: Sequence[dict[str, str]], schema: dict[str, Any], slot: str) -> str:
-        content = dict(
-            format=FORMAT,
-            model=self.model,
+        prompt: PromptTemplate,
+        values: Mapping[str, object],
+        *,
+        schema: JSONSchema,
+        expected_words: int,
+        requested_attributes: Sequence[Attributes],
+        row: InputRow | None = None,
+    ) -> PlannedRequest:
+        """A request. values: what fills the placeholders of the prompt, except {format}."""
+        form = response_parsing.format_instruction(schema)
+        content = fill_template(prompt.text, {**values, "format": form})
+        messages = ({"role": "user", "content": content},)
+        return PlannedRequest(
+            key=self.request_key(messages, schema, slot),
+            slot=slot,
             messages=messages,
             schema=schema,
-            sampling=dict(self.sampling),
-            seed=self.seed,
-            slot=slot,
+            expected_words=expected_words,
+            requested_attributes=tuple(requested_attributes),
+            row=row,
+            prompt_phrases=prompt.phrases,
         )
-        return hashlib.sha256(
-            json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        ).hexdigest()[:32]
 
-    def repair(self, request: Request, text: str, problem: str) -> Request:
-        """The one further request that an unreadable reply is worth."""
+    def request_key(self, messages: Sequence[Message], schema: JSONSchema, slot: str) -> str:
+        """A hash of all that the response depends on except the endpoint, 32 hex digits."""
+        content = {
+            "format": KEY_VERSION,
+            "model": self.model,
+            "messages": messages,
+            "schema": schema,
+            "sampling": dict(self.sampling),
+            "seed": self.seed,
+            "slot": slot,
+        }
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:KEY_DIGITS]
+
+    def repair(self, request: ChatRequest, response_text: str, problem: str) -> ChatRequest:
+        """The request for the same content in the right form; problem: what is wrong with it."""
         prompt = self.prompt("repair", {"problem"})
-        asked = fill(
-            prompt.template, {"problem": problem, "format": response_parsing.told(request.schema)}
-        )
+        form = response_parsing.format_instruction(request.schema)
+        content = fill_template(prompt.text, {"problem": problem, "format": form})
         messages = (
             *request.messages,
-            {"role": "assistant", "content": text},
-            {"role": "user", "content": asked},
+            {"role": "assistant", "content": response_text},
+            {"role": "user", "content": content},
         )
         slot = request.slot + "/repair"
-        return Request(
-            self.key(messages, request.schema, slot),
-            slot,
-            messages,
-            request.schema,
-            request.words,
-            request.wishes,
-            request.row,
-            request.leaks,
+        return ChatRequest(
+            key=self.request_key(messages, request.schema, slot),
+            slot=slot,
+            messages=messages,
+            schema=request.schema,
         )
 
-    def prompt(self, name: str, places: set[str]) -> Prompt:
-        template = self.materials.template(name, places | {"format"})
-        return Prompt(template, text_validation.pieces(template))
+    def prompt(
+        self, name: str, placeholders: Collection[str], *, text: str | None = None
+    ) -> PromptTemplate:
+        """The prompt NAME.md of the library, or `text` where a job carries its own prompt.
+
+        Raises InputError where it names other placeholders than these and {format}.
+        """
+        if text is None:
+            text = self.library.template(name, placeholders)
+        else:
+            check_template(name, text, placeholders)
+        return PromptTemplate(text, text_validation.prompt_phrases(text))
 
     def language(self, code: str | None) -> Language | None:
-        """The language of a BCP 47 code (`pt-BR` is `pt`), where the table knows it."""
+        """The language of a BCP 47 code (`pt-BR` is `pt`), where the table has it."""
         short = (code or "").split("-")[0].lower()
         return next((entry for entry in self.all_languages if entry.code == short), None)
-
-
-@dataclass(frozen=True)
-class Prompt:
-    template: str
-    leaks: frozenset[tuple[str, ...]]
-
-
-class Job(Protocol):
-    """What a run does with its input: from rows to requests, and from replies to rows."""
-
-    name: str
-    writes: str  # schema
-    asks_for_rows: bool  # each wish is a row more; else requests enrich the rows that are there
-    keeps_rows: bool  # the rows read stand in the output
-
-    def columns(self, source: pa.Schema | None) -> pa.Schema: ...
-
-    def waves(
-        self, batches: Callable[[], Iterable[pa.RecordBatch]]
-    ) -> Iterator[Callable[[], Iterator[Request]]]:
-        """Plans, each to be done before the next is asked for. Each can be gone over twice."""
-        ...
-
-    def rows(
-        self, request: Request, reply: dict[str, Any]
-    ) -> list[dict[str, Any] | response_parsing.Unusable]:
-        """For each wish a row (the columns that differ from the row read), or why there is none."""
-        ...
-
-    def without_reply(self, request: Request) -> list[dict[str, Any]]:
-        """The rows that stand even where nothing came back."""
-        ...

@@ -1,4 +1,4 @@
-"""Many requests in flight, their outcomes in the order of the plan."""
+"""Many requests in flight; their responses come out in the order of the plan."""
 
 from __future__ import annotations
 
@@ -7,121 +7,138 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
-from synthgen.llm.budget import Ledger, Reserve
-from synthgen.llm.client import Outcome, Stopped
-from synthgen.llm.response_parsing import Unusable
-from synthgen.request_plan import Request
+from synthgen.llm.budget import Budget, Reservation
+from synthgen.llm.client import LLMResponse, RunStoppedError
+from synthgen.llm.response_parsing import RejectedResponseError
+from synthgen.request_plan import PlannedRequest
 
-AHEAD = 16  # requests in the window for each in flight: a slow answer holds up no other
-GRACE = 5.0  # seconds that answers in flight get to be paid into the journal when the run stops
-
-
-class _Slot:
-    """A request on its way, and what came of it."""
-
-    __slots__ = ("outcome", "request", "reserve", "same")
-
-    def __init__(self, request: Request, reserve: Reserve, same: _Slot | None) -> None:
-        self.request, self.reserve, self.same = request, reserve, same
-        self.outcome: Outcome | None = None
+# Requests in the window for each in flight, so that a slow response holds up no other.
+WINDOW_FACTOR = 16
+GRACE_SECONDS = 5.0  # for responses in flight to be journaled when the run stops
 
 
-class Pool:
-    """Threads that turn requests into outcomes. They are daemons: Ctrl-C waits for no server."""
+@dataclass(slots=True, eq=False)
+class _PooledRequest:
+    """A request under way and its response. original: the same request, sent before it."""
+
+    request: PlannedRequest
+    reservation: Reservation
+    original: _PooledRequest | None = None
+    response: LLMResponse | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Can its response be taken without waiting?"""
+        return self.response is not None or not self.request.calls_model
+
+
+class RequestPool:
+    """Threads that turn requests into responses. They are daemons: Ctrl-C waits for no server.
+
+    respond: the response to a request. stop: set when the run ends.
+    """
 
     def __init__(
         self,
-        work: Callable[[Request], Outcome],
+        respond: Callable[[PlannedRequest], LLMResponse],
+        *,
         threads: int,
-        ledger: Ledger,
+        budget: Budget,
+        worst_case: Callable[[PlannedRequest], Reservation],
         stop: threading.Event,
     ) -> None:
-        self.work, self.threads, self.ledger, self.stop = work, threads, ledger, stop
-        self.waiting: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
+        self.respond = respond
+        self.threads = threads
+        self.budget = budget
+        self.worst_case = worst_case
+        self.stop = stop
+        self.waiting: queue.SimpleQueue[_PooledRequest] = queue.SimpleQueue()
+        self.window: collections.deque[_PooledRequest] = collections.deque()
+        self.in_flight: dict[str, _PooledRequest] = {}  # by request key
         self.change = threading.Condition()
         self.failure: BaseException | None = None
-        self.busy = 0
-        self.started = 0
+        self.busy_threads = 0
+        self.started_threads = 0
 
-    def outcomes(
-        self, plan: Iterable[Request], worst: Callable[[Request], Reserve]
-    ) -> Iterator[tuple[Request, Outcome | None]]:
-        """(request, outcome) in the order of the plan; None for one that asks nothing."""
-        window: collections.deque[_Slot] = collections.deque()
-        flying: dict[str, _Slot] = {}
-        for request in plan:
-            window.append(self._launch(request, worst, flying))
-            # Give what is done; wait only where the window is full.
-            while window and (
-                window[0].outcome
-                or not window[0].request.messages
-                or len(window) >= self.threads * AHEAD
-            ):
-                yield self._land(window, flying)
-        while window:
-            yield self._land(window, flying)
+    def responses(
+        self, requests: Iterable[PlannedRequest]
+    ) -> Iterator[tuple[PlannedRequest, LLMResponse | None]]:
+        """(request, response) in the order of the plan; None for a request that asks nothing.
 
-    def _launch(
-        self, request: Request, worst: Callable[[Request], Reserve], flying: dict[str, _Slot]
-    ) -> _Slot:
-        if not request.messages:
-            return _Slot(request, Reserve(), None)
-        same = flying.get(request.key)  # asked once, however often it stands in the plan
-        slot = _Slot(request, Reserve() if same else worst(request), same)
-        if same:
-            return slot
-        if not self.ledger.admit(slot.reserve):
-            slot.outcome = Outcome(problem=Unusable(f"not asked: {self.ledger.reached}"))
-            return slot
-        flying[request.key] = slot
-        if self.started < self.threads:
-            self.started += 1
-            threading.Thread(target=self._run, daemon=True).start()
-        self.waiting.put(slot)
-        return slot
+        Raises what `respond` raised for any of them.
+        """
+        most = self.threads * WINDOW_FACTOR
+        for request in requests:
+            self.window.append(self._launch(request))
+            # Yield what is done; wait only if the window is full.
+            while self.window and (self.window[0].is_ready or len(self.window) >= most):
+                yield self._take_first()
+        while self.window:
+            yield self._take_first()
 
-    def _land(
-        self, window: collections.deque[_Slot], flying: dict[str, _Slot]
-    ) -> tuple[Request, Outcome | None]:
-        slot = window[0]
-        if not slot.request.messages:
-            return window.popleft().request, None
-        source = slot.same or slot
+    def _launch(self, request: PlannedRequest) -> _PooledRequest:
+        if not request.calls_model:
+            return _PooledRequest(request, Reservation())
+        original = self.in_flight.get(request.key)  # sent once, however often it is in the plan
+        if original:
+            return _PooledRequest(request, Reservation(), original)
+        pooled = _PooledRequest(request, self.worst_case(request))
+        if not self.budget.admit(pooled.reservation):
+            rejection = RejectedResponseError(f"not asked: {self.budget.reached}")
+            pooled.response = LLMResponse(rejection=rejection)
+            return pooled
+        self.in_flight[request.key] = pooled
+        if self.started_threads < self.threads:
+            self.started_threads += 1
+            threading.Thread(target=self._work, daemon=True).start()
+        self.waiting.put(pooled)
+        return pooled
+
+    def _take_first(self) -> tuple[PlannedRequest, LLMResponse | None]:
+        """The first of the window, when its response is there. Raises a thread's failure."""
+        first = self.window[0]
+        if not first.request.calls_model:
+            self.window.popleft()
+            return first.request, None
+        source = first.original or first
         with self.change:
-            self.change.wait_for(lambda: source.outcome is not None or self.failure is not None)
+            self.change.wait_for(lambda: source.response is not None or self.failure is not None)
         if self.failure is not None:
-            self._settle_down()
+            self._wait_for_responses_in_flight()
             raise self.failure
-        window.popleft()
-        if flying.get(slot.request.key) is slot:
-            del flying[slot.request.key]
-        return slot.request, source.outcome
+        self.window.popleft()
+        if self.in_flight.get(first.request.key) is first:
+            del self.in_flight[first.request.key]
+        return first.request, source.response
 
-    def _run(self) -> None:
+    def _work(self) -> None:
+        """What a thread does: respond to waiting requests, for ever."""
         while True:
-            slot = self.waiting.get()
+            pooled = self.waiting.get()
             with self.change:
-                self.busy += 1
-            outcome, failure = None, None
+                self.busy_threads += 1
+            response: LLMResponse | None = None
+            failure: BaseException | None = None
             try:
                 if not self.stop.is_set():
-                    outcome = self.work(slot.request)
-            except Stopped:
+                    response = self.respond(pooled.request)
+            except RunStoppedError:
                 pass
             except BaseException as error:
                 failure = error
                 self.stop.set()
-            self.ledger.settle(slot.reserve)
+            self.budget.release(pooled.reservation)
             with self.change:
-                slot.outcome = outcome
+                pooled.response = response
                 self.failure = self.failure or failure
-                self.busy -= 1
+                self.busy_threads -= 1
                 self.change.notify_all()
 
-    def _settle_down(self) -> None:
-        """Nothing new is asked; what is in flight may still arrive and be kept."""
-        end = time.monotonic() + GRACE
+    def _wait_for_responses_in_flight(self) -> None:
+        """No request is sent any more; responses that still arrive are journaled."""
+        end = time.monotonic() + GRACE_SECONDS
         with self.change:
-            while self.busy and time.monotonic() < end:
+            while self.busy_threads and time.monotonic() < end:
                 self.change.wait(0.1)

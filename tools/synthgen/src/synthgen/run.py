@@ -1,345 +1,277 @@
-"""One run: the job that fits the input, its plan asked, its rows written."""
+"""One run from options to output files: the job for the input, its requests, its rows."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import xxhash
 
-from fletching import cli, lineage
-from fletching.errors import InputError, UsageError
+from fletching import lineage
+from fletching.cli import row_options
+from fletching.errors import UsageError
 from fletching.io import Reader, Writer
 from fletching.io.writer import check_output
 from fletching.report import Report
-from synthgen.jobs.enrich import Judge, Negatives
-from synthgen.jobs.examples import Examples
-from synthgen.jobs.queries import Queries
-from synthgen.jobs.rewrite import Paraphrase, Translate
-from synthgen.jobs.tasks import Tasks
-from synthgen.llm.budget import Ledger, Price, Reserve, prompt_tokens
+from fletching.table import DiskTable
+from synthgen import columns, dry_run, run_summary
+from synthgen.jobs.registry import (
+    NOTHING,
+    BatchSource,
+    GenerationJob,
+    RequestRound,
+    find_job,
+    readable_schemas,
+)
+from synthgen.llm.budget import Budget, ModelPrice, Reservation
+from synthgen.llm.chat_request import ChatRequest
 from synthgen.llm.journal import Journal
-from synthgen.llm.rate_limiter import Pace
-from synthgen.output import REJECTS, Output
-from synthgen.prompts.library import Materials
-from synthgen.request_plan import Job, Request, Setting
-from synthgen.request_pool import Pool
-from synthgen.settings import server, setting_of
+from synthgen.llm.rate_limiter import RateLimiter
+from synthgen.output import OutputAssembler, OutputBatch
+from synthgen.prompts.library import PromptLibrary
+from synthgen.request_pool import RequestPool
+from synthgen.settings import journal_folder, request_settings, server_address
 
 if TYPE_CHECKING:
-    from synthgen.llm.client import Asker
+    from synthgen.llm.client import LLMClient
     from synthgen.options import Options
 
-READS = ("tasks", "examples", "texts")
+# Parameters that have an option, whose value is in the lineage by itself.
+SAMPLING_OPTIONS = ("temperature", "top_p", "max_tokens")
 
 
-class Run:
+class GenerationRun:
+    """One run of the tool. Creating it checks the options and opens the input.
+
+    Raises UsageError before any output is opened or any request is sent.
+    """
+
     def __init__(self, options: Options, report: Report, version: str) -> None:
-        self.options, self.report, self.version = options, report, version
+        self.options = options
+        self.report = report
+        self.version = version
         # Before any of them is opened: a later refusal would leave a temporary file.
-        for path in (
-            ()
-            if options.dry_run
-            else (options.output, options.rejects or "out.jsonl", options.ledger or "out.jsonl")
-        ):
-            check_output(path, report.tool)
-        self.base_url, self.key = server(options)
-        self.materials = Materials(options.prompts)
-        self.setting = setting_of(options, self.materials)
-        self.price = Price.of(options.model, self.materials.prices(options.prices), options.batch)
-        if options.max_cost is not None and self.price is None:
+        if not options.dry_run:
+            check_output(options.output, report.tool)
+            for path in (options.rejects, options.ledger):
+                if path:
+                    check_output(path, report.tool)
+        self.server = server_address(options)
+        self.library = PromptLibrary(options.prompts)
+        self.settings = request_settings(options, self.library)
+        self.price = self._price()
+        self.source = self._open_source()
+        self.job = self._create_job()
+        self.stop = threading.Event()
+        self.budget = Budget(
+            self.price,
+            max_requests=options.max_requests,
+            max_tokens=options.max_tokens,
+            max_cost=options.max_cost,
+        )
+        self.journal_folder = journal_folder(options, self.job.name)
+
+    def _price(self) -> ModelPrice | None:
+        options = self.options
+        table = self.library.prices(options.prices)
+        price = ModelPrice.from_table(table, options.model, batch=options.batch_api)
+        if options.max_cost is not None and price is None:
             entry = json.dumps({options.model: {"input": 0.15, "output": 0.6}})
             raise UsageError(
                 f"--max-cost, but the price table does not know {options.model}",
                 f"pass --prices FILE with {entry}: dollars a million tokens",
             )
-        self.source = (
-            None
-            if options.brainstorm
-            else Reader(
-                report, options.inputs, ("examples",) if options.job else READS, limit=options.limit
-            )
-        )
-        self.job = _job(options, self.setting, self.source)
-        self.stop = threading.Event()
-        self.book = Ledger(self.price, options.max_requests, options.max_tokens, options.max_cost)
-        self.lineage = self._lineage()
+        return price
 
-    def go(self) -> int:
+    def _open_source(self) -> Reader | None:
+        options = self.options
+        if options.brainstorm:
+            return None
+        schemas = ["examples"] if options.job else readable_schemas()
+        return Reader(self.report, options.inputs, schemas, limit=options.limit)
+
+    def _create_job(self) -> GenerationJob:
+        schema = self.source.schema.name if self.source else NOTHING
+        job = find_job(schema, self.options.job)
+        return job(self.settings, self.options)
+
+    def execute(self) -> int:
+        """Write the output, or with --dry-run print an estimate; the exit code."""
         if self.options.dry_run:
-            return self._dry_run()
-        journal = Journal(self._folder())
+            self._print_estimate()
+            return 0
+        journal = Journal(self.journal_folder)
         try:
             return self._write(journal)
         finally:
             self.stop.set()
             journal.close()
 
-    # --- the work ------------------------------------------------------------------------------------
+    # --- the work ---
 
     def _write(self, journal: Journal) -> int:
-        columns = self.job.columns(self.source.columns if self.source else None)
-        about: dict[str, Any] = dict(
-            version=self.version, options=self.lineage, sources=[self.source] if self.source else []
-        )
-        output = Output(self.job, columns, self.report, self.options.model)
-        out = Writer(self.report, self.options.output, self.job.writes, columns, **about)
-        rejects = (
-            Writer(self.report, self.options.rejects, "texts", REJECTS, count=False, **about)
-            if self.options.rejects
-            else None
-        )
-        ledger = (
-            Writer(
-                self.report,
-                self.options.ledger,
-                "measures",
-                _measure_columns(),
-                count=False,
-                **about,
+        source_columns = self.source.columns if self.source else None
+        schema = self.job.columns(source_columns)
+        assembler = OutputAssembler(self.job, schema, self.report)
+        with contextlib.ExitStack() as outputs:
+            out = outputs.enter_context(
+                self._writer(self.options.output, self.job.writes, schema, count=True)
             )
-            if self.options.ledger
-            else None
-        )
-        with out, rejects or contextlib.nullcontext(), ledger or contextlib.nullcontext():
-            for rows, refused in self._batches(journal, output):
-                if rows is not None:
-                    out.write(rows)
-                if rejects and refused is not None:
-                    rejects.write(refused)
-            if self.source and not self.job.keeps_rows:
+            rejects = self._side_output(outputs, self.options.rejects, "texts", columns.rejects())
+            ledger = self._side_output(outputs, self.options.ledger, "measures", columns.measures())
+            for batch in self._batches(journal, assembler):
+                if batch.rows is not None:
+                    out.write(batch.rows)
+                if rejects and batch.rejects is not None:
+                    rejects.write(batch.rejects)
+            if self.source and not self.job.keeps_input_rows:
                 self.report.drop(f"{self.source.schema.name} read", self.report.rows_in)
             if ledger:
-                ledger.write(self._measures(output))
-        return self._tell(output, journal)
+                ledger.write(run_summary.ledger_rows(self.options, assembler, self.budget))
+        wanted_tasks = (self.options.brainstorm or 0) * len(self.options.types)
+        return run_summary.summarise(
+            self.report, assembler, self.budget, journal=journal.folder, wanted_tasks=wanted_tasks
+        )
 
-    def _batches(
-        self, journal: Journal, output: Output
-    ) -> Iterator[tuple[pa.RecordBatch | None, pa.RecordBatch | None]]:
-        asker = self._asker(journal)
-        pool = Pool(asker.outcome, self.options.concurrency, self.book, self.stop)
-        with self._input() as batches, self.report.progress("asking", unit="requests") as progress:
-            for wave in self.job.waves(batches):
-                if self.book.reached:
+    def _writer(self, path: str | None, name: str, schema: pa.Schema, *, count: bool) -> Writer:
+        return Writer(
+            self.report,
+            path,
+            schema=name,
+            columns=schema,
+            version=self.version,
+            options=self._lineage_options(),
+            sources=[self.source] if self.source else [],
+            count=count,
+        )
+
+    def _side_output(
+        self, outputs: contextlib.ExitStack, path: str | None, name: str, schema: pa.Schema
+    ) -> Writer | None:
+        if not path:
+            return None
+        return outputs.enter_context(self._writer(path, name, schema, count=False))
+
+    def _batches(self, journal: Journal, assembler: OutputAssembler) -> Iterator[OutputBatch]:
+        """Batches of rows and rejects, round by round."""
+        client = self._client(journal)
+        pool = RequestPool(
+            client.respond,
+            threads=self.options.concurrency,
+            budget=self.budget,
+            worst_case=self._worst_case,
+            stop=self.stop,
+        )
+        progress = self.report.progress("asking", unit="requests")
+        with self._input_batches() as batches, progress:
+            for request_round in self.job.request_rounds(batches):
+                if self.budget.reached:
                     break
-                if self.options.batch:
-                    self._batch(asker, wave)
-                for request, outcome in pool.outcomes(wave(), self._worst):
-                    yield from output.take(request, outcome)
-                    progress.advance(1, self._spent())
-            yield output.end()
+                if self.options.batch_api:
+                    self._complete_by_batches(client, request_round)
+                for request, response in pool.responses(request_round()):
+                    yield from assembler.add(request, response)
+                    progress.advance(1, run_summary.spent(self.budget))
+            yield assembler.finish()
 
-    def _asker(self, journal: Journal) -> Asker:
-        from synthgen.llm.client import Asker  # openai takes half a second to import
+    def _client(self, journal: Journal) -> LLMClient:
+        from synthgen.llm.client import LLMClient  # openai takes half a second to import
         from synthgen.llm.endpoint import Endpoint
 
         options = self.options
         endpoint = Endpoint(
-            self.base_url, options.model, self.key, options.timeout, options.concurrency
+            base_url=self.server.base_url,
+            model=options.model,
+            key=self.server.key,
+            timeout=options.timeout,
+            connections=options.concurrency,
         )
-        pace = Pace(options.requests_per_minute, options.tokens_per_minute, self.stop)
-        rung = None if options.response_format == "auto" else options.response_format
-        return Asker(
-            self.setting, endpoint, journal, self.book, pace, retries=options.retries, longest_wait=options.longest_wait,
-            repair=options.repair, rung=rung, online=not options.batch,
-        )  # fmt: skip
+        rate_limiter = RateLimiter(
+            requests_per_minute=options.requests_per_minute,
+            tokens_per_minute=options.tokens_per_minute,
+            stop=self.stop,
+        )
+        probe_modes = options.response_format == "auto"
+        return LLMClient(
+            endpoint=endpoint,
+            journal=journal,
+            budget=self.budget,
+            rate_limiter=rate_limiter,
+            sampling=self.settings.sampling,
+            repair_request=self.settings.repair if options.repair else None,
+            retries=options.retries,
+            longest_wait=options.longest_wait,
+            structured_output_mode=None if probe_modes else options.response_format,
+            online=not options.batch_api,
+        )
 
-    def _batch(self, asker: Asker, wave: Callable[[], Iterator[Request]]) -> None:
-        from synthgen.llm.batch_api import Batches
+    def _complete_by_batches(self, client: LLMClient, request_round: RequestRound) -> None:
+        from synthgen.llm.batch_api import BatchRunner
 
-        asker.online = True  # for the probe
-        Batches(asker, self.report, self.options.poll, self._worst).answer(wave)
-        asker.online = False
+        runner = BatchRunner(
+            client=client,
+            report=self.report,
+            poll_seconds=self.options.poll,
+            worst_case=self._worst_case,
+        )
+        client.online = True  # for the probe
+        runner.complete(request_round)
+        client.online = False
 
     @contextlib.contextmanager
-    def _input(self) -> Iterator[Callable[[], Iterable[pa.RecordBatch]]]:
-        """The rows, once; on disk where a batch goes over them several times."""
-        if self.source is None or not (self.options.batch or self.options.dry_run):
-            yield lambda: self.source or ()
-            return
-        with tempfile.TemporaryFile(prefix="synthgen-") as spool:
-            writer = pa.ipc.new_file(spool, self.source.columns)
-            for batch in self.source:
-                writer.write_batch(batch)
-            writer.close()
-            reader = pa.ipc.open_file(spool)
-            yield lambda: (reader.get_batch(i) for i in range(reader.num_record_batches))
+    def _input_batches(self) -> Iterator[BatchSource]:
+        """The rows read: once, or from disk where they are passed over several times."""
+        source = self.source
+        if source is None:
+            yield lambda: ()
+        elif self.options.batch_api:
+            with DiskTable.of(source.columns, source) as table:
+                yield lambda: table
+        else:
+            yield lambda: source
 
-    def _worst(self, request: Request) -> Reserve:
-        return self.book.worst(request.messages, self.options.answer_tokens, self.options.repair)
-
-    # --- what is told --------------------------------------------------------------------------------
-
-    def _spent(self) -> str:
-        tokens = self.book.counts["prompt_tokens"] + self.book.counts["completion_tokens"]
-        return f"{tokens:,} tokens" + (f", ${self.book.cost:.2f}" if self.price else "")
-
-    def _tell(self, output: Output, journal: Journal) -> int:
-        """Ledger, rejects and diversity in the summary; 1 where answers were paid for and none was usable."""
-        totals, report = self.book.totals(), self.report
-        diversity = {task: found.figures() for task, found in sorted(output.diversity.items())}
-        report.measures |= {
-            "ledger": totals,
-            "this_run": self.book.this_run(),
-            "rejected": dict(sorted(output.rejected.items())),
-            "diversity": diversity,
-        }
-        if totals["requests"]:
-            report.note(
-                f"{totals['requests']:,} requests, {self._spent()}; journal: {journal.folder}"
-            )
-        if self.book.reached:
-            report.note(
-                f"stopped at {self.book.reached}; run again with more, and it goes on from there"
-            )
-        if output.rejected and not self.job.asks_for_rows:
-            told = ", ".join(
-                f"{count:,} {reason}" for reason, count in sorted(output.rejected.items())
-            )
-            report.note(f"rows left as they were, in full or in part: {told}")
-        wanted = (self.options.brainstorm or 0) * len(self.options.types)
-        if report.rows_out < wanted:
-            report.note(
-                f"asked for {wanted:,} tasks, got {report.rows_out:,}: ask again with another --seed and put both files together"
-            )
-        if output.rejected and not output.accepted:
-            reason = max(output.rejected, key=lambda name: (output.rejected[name], name))
-            detail = output.details.get(reason)
-            report.note(
-                f"no reply was usable: {reason}{detail and f' ({detail})'}; --rejects FILE shows them all"
-            )
-            return 1
-        return 0
-
-    def _measures(self, output: Output) -> pa.RecordBatch:
-        units = {
-            "cost": "USD",
-            "prompt_tokens": "tokens",
-            "completion_tokens": "tokens",
-            "cached_tokens": "tokens",
-        }
-        rows = [
-            dict(name=name, value=float(value), unit=units.get(name))
-            for name, value in self.book.totals().items()
-        ]
-        rows += [
-            dict(name="rejected", split=reason, value=float(count))
-            for reason, count in sorted(output.rejected.items())
-        ]
-        for task, found in sorted(output.diversity.items()):
-            rows += [
-                dict(task=task, name=name, value=float(value))
-                for name, value in found.figures().items()
-            ]
-        columns = _measure_columns()
-        full = [{"run": self.options.model, **row} for row in rows]
-        return pa.RecordBatch.from_arrays(
-            [pa.array([row.get(f.name) for row in full], f.type) for f in columns], schema=columns
+    def _worst_case(self, request: ChatRequest) -> Reservation:
+        return self.budget.worst_case(
+            request.messages,
+            answer_tokens=self.options.answer_tokens,
+            repair=self.options.repair,
         )
 
-    def _dry_run(self) -> int:
-        """Count the plan. A brainstorm's later rounds depend on replies and are not in it."""
-        requests = answered = prompt = completion = 0
-        folder = self._folder()
-        journal = Journal(folder) if os.path.exists(folder) else None
-        with self._input() as batches:
-            waves = self.job.waves(batches)
-            for _, wave in zip(range(2 if self.options.brainstorm else 1), waves):
-                for request in wave():
-                    if not request.messages:
-                        continue
-                    requests += 1
-                    answered += bool(journal and request.key in journal)
-                    prompt += prompt_tokens(request.messages)
-                    completion += min(round(request.words * 1.4) + 40, self.options.answer_tokens)
+    def _print_estimate(self) -> None:
+        has_journal = os.path.exists(self.journal_folder)
+        journal = Journal(self.journal_folder) if has_journal else None
+        with self._input_batches() as batches:
+            estimate = dry_run.estimate(
+                self.job.request_rounds(batches),
+                journal=journal,
+                price=self.price,
+                answer_tokens=self.options.answer_tokens,
+            )
         if journal:
             journal.close()
-        cost = self.price.cost(prompt, completion) if self.price else None
-        plan = {
-            "requests": requests,
-            "answered_before": answered,
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "cost": cost,
-        }
-        self.report.measures["plan"] = plan
-        money = (
-            "unknown: the price table does not know the model"
-            if cost is None
-            else f"about ${cost:,.{2 if cost >= 1 else 4}f}"
-        )
-        print(
-            f"requests            {requests:,}\nanswered before     {answered:,}\ntokens sent         about {prompt:,}\ntokens made         about {completion:,}\ncost                {money}"
-        )
+        self.report.measures["plan"] = estimate.as_dict()
+        print(estimate.as_text())
         self.report.drop("not asked: dry run", self.report.rows_in)
-        return 0
 
-    # --- what it is about ----------------------------------------------------------------------------
+    # --- lineage ---
 
-    def _lineage(self) -> dict[str, Any]:
-        found = cli.row_options(self.options)
-        if self.job.name != "brainstorm":
-            found.pop("types", None)
-        if self.materials.digest:
-            found["prompts"] = self.materials.digest
-        more = {
-            name: value
-            for name, value in self.setting.sampling.items()
-            if name not in ("temperature", "top_p", "max_tokens")
-        }
-        # A hash: what a user sends along may be nobody else's business.
-        return found | ({"body": xxhash.xxh3_64_hexdigest(lineage.dump(more))} if more else {})
-
-    def _folder(self) -> str:
-        """Where the journal is. For stdout: a folder of its own for each job, since two of a pipe run at once."""
-        options = self.options
-        if options.journal:
-            return options.journal
-        if options.output and options.output != "-" and not options.output.startswith("/dev/"):
-            return options.output + ".journal"
-        about = lineage.dump(
-            {
-                "job": self.job.name,
-                "model": options.model,
-                "seed": options.seed,
-                "languages": options.languages,
-            }
-        )
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        return os.path.join(home, "fletching", "synthgen", xxhash.xxh3_64_hexdigest(about))
+    def _lineage_options(self) -> dict[str, Any]:
+        """The options that can change rows, with hashes of the user's prompts and --body."""
+        options = row_options(self.options)
+        if self.source is not None:
+            options.pop("types", None)
+        if self.library.digest:
+            options["prompts"] = self.library.digest
+        extra_fields = _without(self.settings.sampling, SAMPLING_OPTIONS)
+        if extra_fields:  # a hash, since they may be confidential
+            options["body"] = xxhash.xxh3_64_hexdigest(lineage.dump(extra_fields))
+        return options
 
 
-def _measure_columns() -> pa.Schema:
-    from fletching import schema as contract
-
-    return contract.load("measures").arrow(["run", "task", "split", "name", "value", "unit"])
-
-
-def _job(options: Options, setting: Setting, source: Reader | None) -> Job:
-    """What is done follows from what is read."""
-    if source is None:
-        return Tasks(setting, options.types, options.brainstorm or 0)
-    if source.schema.name == "tasks":
-        return Examples(setting)
-    if source.schema.name == "texts":
-        return Queries(setting)
-    if options.job is None:
-        raise UsageError(
-            "the input holds examples: what is to be done with them?",
-            "pass --job negatives, paraphrase, translate or judge",
-        )
-    if options.job == "judge":
-        return Judge(setting, options.replace_scores)
-    if options.job == "translate" and options.languages == ("en",):
-        raise InputError(
-            "--job translate has no language to translate into", "pass --languages de,fr"
-        )
-    if options.job == "translate":
-        return Translate(setting)
-    return Negatives(setting) if options.job == "negatives" else Paraphrase(setting)
+def _without(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}

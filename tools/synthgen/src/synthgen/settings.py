@@ -1,4 +1,4 @@
-"""From options to what a run goes by: the address and the key, the sampling, the languages."""
+"""From options to the settings of a run: server, key, sampling, languages, journal folder."""
 
 from __future__ import annotations
 
@@ -6,19 +6,34 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import xxhash
+
+from fletching import lineage
 from fletching.errors import UsageError
 from synthgen.options import Options
-from synthgen.prompts.library import Language, Materials
-from synthgen.request_plan import Setting
+from synthgen.prompts.library import Language, PromptLibrary
+from synthgen.request_plan import RequestSettings
 
 OPENAI = "https://api.openai.com/v1"
+# Fields of a request's body that --body cannot set, besides those of the sampling.
+RESERVED_FIELDS = ("model", "messages", "stream", "n", "response_format")
 
 
-def server(options: Options) -> tuple[str, str | None]:
-    """Address and key. Without being told, the key in OPENAI_API_KEY goes to OpenAI's server and no other."""
+class ServerAddress(NamedTuple):
+    """Where requests go, and the key that goes with them."""
+
+    base_url: str
+    key: str | None
+
+
+def server_address(options: Options) -> ServerAddress:
+    """The server and its key. Raises UsageError.
+
+    OPENAI_API_KEY, unless named by --api-key-env, goes to OpenAI's server and no other.
+    """
     base_url = options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
     parts = urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -31,72 +46,109 @@ def server(options: Options) -> tuple[str, str | None]:
             "give the key by --api-key-env NAME or --api-key-file FILE",
         )
     if options.dry_run:
-        return base_url, None
+        return ServerAddress(base_url, None)
     if options.api_key_file:
-        key = Path(options.api_key_file).read_text("utf-8").strip()
-        if not key or any(c.isspace() or not c.isprintable() for c in key):
-            raise UsageError(
-                f"--api-key-file {options.api_key_file} holds no key",
-                "put the key and nothing else into it",
-            )
-        return base_url, key
-    name = options.api_key_env or ("OPENAI_API_KEY" if parts.hostname == "api.openai.com" else None)
-    if name is None:
-        return base_url, None
-    if not os.environ.get(name):
+        return ServerAddress(base_url, _key_of_file(options.api_key_file))
+    default = "OPENAI_API_KEY" if parts.hostname == "api.openai.com" else None
+    variable = options.api_key_env or default
+    return ServerAddress(base_url, _key_of_variable(variable) if variable else None)
+
+
+def _key_of_file(path: str) -> str:
+    key = Path(path).read_text("utf-8").strip()
+    if not key or any(c.isspace() or not c.isprintable() for c in key):
+        raise UsageError(
+            f"--api-key-file {path} holds no key", "put the key and nothing else into it"
+        )
+    return key
+
+
+def _key_of_variable(name: str) -> str:
+    key = os.environ.get(name)
+    if not key:
         raise UsageError(
             f"the environment variable {name} is not set",
-            f"export {name}=..., or pass --api-key-env NAME, --api-key-file FILE, or --base-url of a local server",
+            f"export {name}=..., or pass --api-key-env NAME, --api-key-file FILE, "
+            "or --base-url of a local server",
         )
-    return base_url, os.environ[name].strip()
+    return key.strip()
 
 
-def setting_of(options: Options, materials: Materials) -> Setting:
-    table = materials.languages()
+def request_settings(options: Options, library: PromptLibrary) -> RequestSettings:
+    """What all requests of a run have in common. Raises UsageError."""
+    languages = library.languages()
+    return RequestSettings(
+        library=library,
+        model=options.model,
+        seed=options.seed,
+        per_row=options.per_row,
+        sampling=_sampling(options),
+        languages=_selected_languages(options.languages, languages),
+        all_languages=languages,
+        bitext_languages=library.languages("languages.bitext.tsv"),
+        length_slack=options.length_slack,
+        check_language=options.language_check,
+    )
+
+
+def _sampling(options: Options) -> dict[str, Any]:
     sampling: dict[str, Any] = {
-        "temperature": options.temperature,
+        "temperature": options.sampling_temperature,
         "top_p": options.top_p,
         "max_tokens": options.answer_tokens,
     }
     if options.body:
-        sampling |= _body(options.body, sampling)
-    return Setting(
-        materials=materials, model=options.model, seed=options.seed, per_row=options.per_row, sampling=sampling,
-        languages=_languages(options.languages, table), all_languages=table, bitext_languages=materials.languages("languages.bitext.tsv"),
-        slack=options.length_slack, check_language=options.language_check,
-    )  # fmt: skip
+        sampling |= _extra_fields(options.body, reserved=(*RESERVED_FIELDS, *sampling))
+    return sampling
 
 
-def _body(path: str, sampling: dict[str, Any]) -> dict[str, Any]:
+def _extra_fields(path: str, reserved: Sequence[str]) -> dict[str, Any]:
+    """The fields of --body."""
     try:
         content = json.loads(Path(path).read_text("utf-8"))
     except ValueError as error:
         raise UsageError(f"--body {path} is no JSON: {error}", 'write {"seed": 1}') from None
-    taken = (
-        [
-            name
-            for name in content
-            if name in ("model", "messages", "stream", "n", "response_format", *sampling)
-        ]
-        if isinstance(content, dict)
-        else ["no object"]
-    )
-    if taken:
-        raise UsageError(
-            f"--body {path} cannot set {taken[0]}",
-            "leave it out: synthgen sets it, or has an option for it",
-        )
+    if not isinstance(content, dict):
+        raise UsageError(f"--body {path} is no JSON object", 'write {"seed": 1}')
+    for name in content:
+        if name in reserved:
+            raise UsageError(
+                f"--body {path} cannot set {name}",
+                "leave it out: synthgen sets it, or has an option for it",
+            )
     return content
 
 
-def _languages(codes: Sequence[str], table: Sequence[Language]) -> list[Language]:
+def _selected_languages(codes: Sequence[str], languages: Sequence[Language]) -> list[Language]:
+    """The languages of --languages."""
     if "all" in codes:
-        return list(table)
-    known = {entry.code: entry for entry in table}
-    wrong = [code for code in codes if code not in known]
-    if wrong or not codes:
+        return list(languages)
+    by_code = {language.code: language for language in languages}
+    unknown = [code for code in codes if code not in by_code]
+    if unknown or not codes:
+        shown = unknown[0] if unknown else ""
         raise UsageError(
-            f"--languages {wrong[0] if wrong else ''} is not in languages.tsv",
-            "pass codes such as en,de, or all",
+            f"--languages {shown} is not in languages.tsv", "pass codes such as en,de, or all"
         )
-    return [known[code] for code in codes]
+    return [by_code[code] for code in codes]
+
+
+def journal_folder(options: Options, job: str) -> str:
+    """Where the journal is: --journal, beside the output, or for stdout in the user's cache.
+
+    In the cache each job has its own folder, since two of a pipe run at once.
+    """
+    if options.journal:
+        return options.journal
+    if options.output and options.output != "-" and not options.output.startswith("/dev/"):
+        return options.output + ".journal"
+    identity = lineage.dump(
+        {
+            "job": job,
+            "model": options.model,
+            "seed": options.seed,
+            "languages": options.languages,
+        }
+    )
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(cache, "fletching", "synthgen", xxhash.xxh3_64_hexdigest(identity))

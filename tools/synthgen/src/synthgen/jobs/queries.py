@@ -1,124 +1,147 @@
-"""Texts → examples: queries that a passage answers, each with a style, an asker and a length of its own.
+"""Texts → examples: queries that a passage answers, with sampled style, persona and length.
 
-One request a passage asks for all its queries, so that the passage is paid for once. Each query comes with a
-quotation; it must stand in the passage, or the query cannot be answered from it.
+One request asks for all queries of a passage, so that the passage is paid for once. Each query
+comes with a quotation that must be in the passage; otherwise the passage cannot answer it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from fletching import schema as contract
 from fletching.text import content_id
-from synthgen import language_check, text_validation
-from synthgen.llm import response_parsing
-from synthgen.llm.response_parsing import Unusable
+from synthgen import columns, language_check, text_validation
+from synthgen.jobs.registry import GeneratedRow, RowOrRejection, RowwiseJob, register_job
+from synthgen.llm.response_parsing import RejectedResponseError, object_schema
 from synthgen.prompts import attributes
-from synthgen.prompts.library import quoted
-from synthgen.request_plan import Request, Row, Setting, rows_of
+from synthgen.prompts.library import quote
+from synthgen.request_plan import Attributes, InputRow, PlannedRequest
 
-SHAPE = response_parsing.shape(queries=[{"query": "string", "evidence": "string"}])
-PROMPT = "Given a search query, retrieve passages that answer or serve it."
-ABOUT = ("the passage", "this passage", "the text above", "according to the text", "the author")
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from synthgen.options import Options
+    from synthgen.request_plan import RequestSettings
+
+SCHEMA = object_schema(queries=[{"query": "string", "evidence": "string"}])
+TASK_PROMPT = "Given a search query, retrieve passages that answer or serve it."
+# A query must make sense to someone who does not see the passage.
+MENTIONS = ("the passage", "this passage", "the text above", "according to the text", "the author")
+EXPECTED_WORDS = 35  # of a query and its evidence
+KNOWN_COLUMNS = ("id", "query", "pos", "pos_ids", "prompt", "task", "domain")
 
 
-class Queries:
+@register_job
+class QueriesJob(RowwiseJob):
+    """Makes `per_row` queries of each passage, which is their positive."""
+
     name = "queries"
-    writes = "examples"
-    asks_for_rows = True
-    keeps_rows = False
+    reads = "texts"
+    adds_rows = True
+    keeps_input_rows = False
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
-        self.axes = setting.materials.axes.get("queries", {})
-        self.prompt = setting.prompt("queries", {"passage", "count", "wishes", "language"})
+    def __init__(self, settings: RequestSettings, options: Options) -> None:
+        super().__init__(settings, options)
+        self.attributes = settings.library.attributes.get("queries", {})
+        placeholders = {"passage", "count", "wishes", "language"}
+        self.prompt = settings.prompt("queries", placeholders)
 
     def columns(self, source: pa.Schema | None) -> pa.Schema:
-        own = [f"synth_{axis}" for axis in [*self.axes, "language", "evidence", "model", "request"]]
-        texts = contract.load("texts")
-        passed = [
-            field
-            for field in source or []
-            if texts.field(field.name) is None and field.name not in own
-        ]
-        names = ["id", "query", "pos", "pos_ids", "prompt", "task", "domain"]
-        return contract.load("examples").arrow(
-            names, [*(pa.field(name, pa.string()) for name in own), *passed]
-        )
+        """Examples, a column for each attribute, and columns that `texts` does not know."""
+        sampled = [*self.attributes, "language", "evidence", "model", "request"]
+        generated = [f"synth_{name}" for name in sampled]
+        return columns.new_examples(KNOWN_COLUMNS, generated, source, source_schema="texts")
 
-    def waves(
-        self, batches: Callable[[], Iterable[pa.RecordBatch]]
-    ) -> Iterator[Callable[[], Iterator[Request]]]:
-        yield lambda: (self._ask(row) for row in rows_of(batches()))
-
-    def _ask(self, row: Row) -> Request:
-        setting = self.setting
-        slot = f"queries/{row['id']}"
-        wishes: list[dict[str, Any]] = [
-            attributes.sample(self.axes, setting.seed, f"{slot}/{number}")
-            for number in range(setting.per_row)
+    def requests(self, row: InputRow) -> list[PlannedRequest]:
+        """One request for all queries of a passage."""
+        settings = self.settings
+        slot = f"queries/{row.text('id')}"
+        sampled = [
+            attributes.sample_attributes(self.attributes, settings.seed, f"{slot}/{number}")
+            for number in range(settings.per_row)
         ]
-        spoken = attributes.language(setting.languages, setting.seed, slot)
-        lines = [
-            f"{number}. "
-            + "; ".join(f"{axis.replace('_', ' ')}: {value}" for axis, value in wish.items())
-            for number, wish in enumerate(wishes, 1)
-        ]
-        text = f"{row['title']}\n{row['text']}" if row["title"] else row["text"]
+        language = attributes.sample_language(settings.languages, settings.seed, slot)
+        title = row.text("title")
+        passage = f"{title}\n{row.text('text')}" if title else row.text("text")
         values = {
-            "passage": quoted(text),
-            "count": len(wishes),
-            "wishes": "\n".join(lines),
-            "language": spoken.name,
+            "passage": quote(passage),
+            "count": len(sampled),
+            "wishes": _numbered(sampled),  # the name of the placeholder in users' prompts
+            "language": language.name,
         }
-        wishes = [wish | {"language": spoken} for wish in wishes]
-        return setting.request(slot, self.prompt, values, SHAPE, 35 * len(wishes), wishes, row)
+        request = settings.request(
+            slot,
+            self.prompt,
+            values,
+            schema=SCHEMA,
+            expected_words=EXPECTED_WORDS * len(sampled),
+            requested_attributes=[{**one, "language": language} for one in sampled],
+            row=row,
+        )
+        return [request]
 
-    def without_reply(self, request: Request) -> list[dict[str, Any]]:
-        return []
-
-    def rows(self, request: Request, reply: dict[str, Any]) -> list[dict[str, Any] | Unusable]:
-        found = reply["queries"][: len(request.wishes)]
-        rows: list[dict[str, Any] | Unusable] = [
-            self._row(request, wish, item) for wish, item in zip(request.wishes, found)
+    def rows(self, request: PlannedRequest, content: dict[str, Any]) -> list[RowOrRejection]:
+        """The queries of a response."""
+        requested = request.requested_attributes
+        items = content["queries"][: len(requested)]
+        rows: list[RowOrRejection] = [
+            self._row(request, one, item) for one, item in zip(requested, items)
         ]
-        return rows + [Unusable("fewer than asked for")] * (len(request.wishes) - len(found))
+        missing = len(requested) - len(items)
+        return rows + [RejectedResponseError("fewer than asked for")] * missing
 
     def _row(
-        self, request: Request, wish: dict[str, Any], item: dict[str, str]
-    ) -> dict[str, Any] | Unusable:
-        passage = request.row
-        assert passage is not None
+        self, request: PlannedRequest, requested: Attributes, item: dict[str, str]
+    ) -> RowOrRejection:
+        passage = request.input_row
         try:
-            query = text_validation.clean(item["query"], "query")
-            text_validation.no_leak(query, request.leaks, ("evidence",), "query")
-            if any(words in query.lower() for words in ABOUT):
-                raise Unusable("speaks of the passage", query[:80])
-            if "query_length" in wish:
-                text_validation.of_length(query, wish["query_length"], self.setting.slack, "query")
-            if self.setting.check_language:
-                language_check.in_language(query, wish["language"], "query")
-            text_validation.different(query, passage["text"], "positive equals query")
-            evidence = text_validation.clean(item["evidence"], "evidence")
-            if not text_validation.stands_in(
-                evidence, f"{passage['title'] or ''}\n{passage['text']}"
-            ):
-                raise Unusable("evidence not in the passage", evidence[:80])
-        except Unusable as problem:
-            return problem
-        row = dict(
-            id=content_id(request.key, query),
-            query=query,
-            pos=[passage["text"]],
-            pos_ids=[passage["id"]],
-            prompt=PROMPT,
-            task="synthetic/queries",
-        )
-        sampled = {f"synth_{axis}": value for axis, value in wish.items()} | {
-            "synth_language": wish["language"].code,
-            "synth_evidence": evidence,
+            query = self._checked_query(item["query"], request, requested)
+            evidence = text_validation.clean_text(item["evidence"], "evidence")
+            full_text = f"{passage.text('title')}\n{passage.text('text')}"
+            if not text_validation.contains_quote(full_text, evidence):
+                shown = evidence[: text_validation.SHOWN_CHARACTERS]
+                raise RejectedResponseError("evidence not in the passage", shown)
+        except RejectedResponseError as rejection:
+            return rejection
+        row: GeneratedRow = {
+            "id": content_id(request.key, query),
+            "query": query,
+            "pos": [passage.text("text")],
+            "pos_ids": [passage.text("id")],
+            "prompt": TASK_PROMPT,
+            "task": "synthetic/queries",
+            "domain": passage.optional_text("domain"),
         }
-        return row | {"domain": passage["domain"]} | sampled
+        row |= {f"synth_{attribute}": value for attribute, value in requested.items()}
+        row |= {"synth_language": requested["language"].code, "synth_evidence": evidence}
+        return row
+
+    def _checked_query(self, text: str, request: PlannedRequest, requested: Attributes) -> str:
+        """The cleaned query. Raises RejectedResponseError."""
+        query = text_validation.clean_text(text, "query")
+        text_validation.check_no_leak(
+            query, request.prompt_phrases, reply_fields=("evidence",), field="query"
+        )
+        if any(mention in query.lower() for mention in MENTIONS):
+            shown = query[: text_validation.SHOWN_CHARACTERS]
+            raise RejectedResponseError("speaks of the passage", shown)
+        if "query_length" in requested:
+            text_validation.check_length(
+                query,
+                requested["query_length"],
+                slack=self.settings.length_slack,
+                field="query",
+            )
+        if self.settings.check_language:
+            language_check.check_language(query, requested["language"], "query")
+        passage = request.input_row.text("text")
+        text_validation.check_different(query, passage, "positive equals query")
+        return query
+
+
+def _numbered(sampled: list[dict[str, str]]) -> str:
+    """The attributes of each query as a line of the prompt."""
+    lines: list[str] = []
+    for number, one in enumerate(sampled, 1):
+        parts = [f"{name.replace('_', ' ')}: {value}" for name, value in one.items()]
+        lines.append(f"{number}. {'; '.join(parts)}")
+    return "\n".join(lines)

@@ -1,154 +1,160 @@
-"""Examples → the same rows and new ones, whose query says it in other words or in another language."""
+"""Examples → the same rows and new ones with paraphrased or translated queries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
+from fletching.errors import InputError
 from fletching.text import content_id, normalise
-from synthgen import language_check, text_validation
-from synthgen.jobs.enrich import with_columns
-from synthgen.llm import response_parsing
-from synthgen.llm.response_parsing import Unusable
-from synthgen.prompts.library import quoted
-from synthgen.request_plan import Request, Row, Setting, rows_of
+from synthgen import columns, language_check, text_validation
+from synthgen.jobs.registry import GeneratedRow, RowOrRejection, RowwiseJob, register_job
+from synthgen.llm.response_parsing import RejectedResponseError, object_schema
+from synthgen.prompts.library import Language, quote
+from synthgen.request_plan import InputRow, PlannedRequest
 
-# Scores of a row are scores of its old query.
-RESCORED = {"pos_scores": None, "neg_scores": None, "pos_score_kind": None, "neg_score_kind": None}
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from synthgen.options import Options
+    from synthgen.request_plan import RequestSettings
+
+# The scores of a row are those of its old query.
+SCORE_COLUMNS = ("pos_scores", "neg_scores", "pos_score_kind", "neg_score_kind")
+PARAPHRASE_SCHEMA = object_schema(queries=["string"])
+TRANSLATION_SCHEMA = object_schema(translation="string")
 
 
-class Paraphrase:
+@register_job
+class ParaphraseJob(RowwiseJob):
+    """Adds rows with `per_row` other queries of the same meaning."""
+
     name = "paraphrase"
-    writes = "examples"
-    asks_for_rows = True
-    keeps_rows = True
-    shape = response_parsing.shape(queries=["string"])
+    adds_rows = True
+    keeps_input_rows = True
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
-        self.prompt = setting.prompt("paraphrase", {"query", "positive", "count"})
+    def __init__(self, settings: RequestSettings, options: Options) -> None:
+        super().__init__(settings, options)
+        self.prompt = settings.prompt("paraphrase", {"query", "positive", "count"})
 
     def columns(self, source: pa.Schema | None) -> pa.Schema:
+        """The columns read."""
         assert source is not None
-        return with_columns(source)
+        return columns.enriched_examples(source)
 
-    def waves(
-        self, batches: Callable[[], Iterable[pa.RecordBatch]]
-    ) -> Iterator[Callable[[], Iterator[Request]]]:
-        yield lambda: (self._ask(row) for row in rows_of(batches()))
-
-    def _ask(self, row: Row) -> Request:
+    def requests(self, row: InputRow) -> list[PlannedRequest]:
+        """One request for all paraphrases of a query."""
+        count = self.settings.per_row
+        query = row.text("query")
         values = {
-            "query": quoted(row["query"]),
-            "positive": quoted(row["pos"][0]),
-            "count": self.setting.per_row,
+            "query": quote(query),
+            "positive": quote(row.texts("pos")[0]),
+            "count": count,
         }
-        words = round(text_validation.words(row["query"]) + 4) * self.setting.per_row
-        return self.setting.request(
-            f"paraphrase/{row['id']}",
+        request = self.settings.request(
+            f"paraphrase/{row.text('id')}",
             self.prompt,
             values,
-            self.shape,
-            words,
-            [{}] * self.setting.per_row,
-            row,
+            schema=PARAPHRASE_SCHEMA,
+            expected_words=round(text_validation.count_words(query) + 4) * count,
+            requested_attributes=[{}] * count,
+            row=row,
         )
+        return [request]
 
-    def without_reply(self, request: Request) -> list[dict[str, Any]]:
-        return [{}]
-
-    def rows(self, request: Request, reply: dict[str, Any]) -> list[dict[str, Any] | Unusable]:
-        row = request.row
-        assert row is not None
-        taken = {normalise(text) for text in [row["query"], *row["pos"]]}
-        found = reply["queries"][: self.setting.per_row]
-        rows: list[dict[str, Any] | Unusable] = [{}]
-        for text in found:
+    def rows(self, request: PlannedRequest, content: dict[str, Any]) -> list[RowOrRejection]:
+        """The row read, and one for each new query."""
+        row = request.input_row
+        known = {normalise(text) for text in [row.text("query"), *row.texts("pos")]}
+        queries = content["queries"][: self.settings.per_row]
+        rows: list[RowOrRejection] = [{}]
+        for text in queries:
             try:
-                text = text_validation.clean(text, "query")
-                text_validation.no_leak(text, request.leaks, ("queries",), "query")
-                if normalise(text) in taken:
-                    raise Unusable("the same query again", text[:80])
-            except Unusable as problem:
-                rows.append(problem)
+                query = text_validation.clean_text(text, "query")
+                text_validation.check_no_leak(
+                    query, request.prompt_phrases, reply_fields=("queries",), field="query"
+                )
+                if normalise(query) in known:
+                    shown = query[: text_validation.SHOWN_CHARACTERS]
+                    raise RejectedResponseError("the same query again", shown)
+            except RejectedResponseError as rejection:
+                rows.append(rejection)
             else:
-                taken.add(normalise(text))
-                rows.append(_renewed(request, row, text))
-        return rows + [Unusable("fewer than asked for")] * (self.setting.per_row - len(found))
+                known.add(normalise(query))
+                rows.append(_with_query(request, query))
+        missing = self.settings.per_row - len(queries)
+        return rows + [RejectedResponseError("fewer than asked for")] * missing
 
 
-class Translate:
-    """Each query in each language of --languages; the documents stay as they are, so that rows become cross-lingual."""
+@register_job
+class TranslationJob(RowwiseJob):
+    """Adds rows with each query in each of --languages.
+
+    The documents stay as they are, so that the new rows are cross-lingual.
+    """
 
     name = "translate"
-    writes = "examples"
-    asks_for_rows = True
-    keeps_rows = True
-    shape = response_parsing.shape(translation="string")
+    adds_rows = True
+    keeps_input_rows = True
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
-        self.prompt = setting.prompt("translate", {"query", "language"})
+    def __init__(self, settings: RequestSettings, options: Options) -> None:
+        super().__init__(settings, options)
+        if options.languages == ("en",):
+            raise InputError(
+                "--job translate has no language to translate into", "pass --languages de,fr"
+            )
+        self.prompt = settings.prompt("translate", {"query", "language"})
 
     def columns(self, source: pa.Schema | None) -> pa.Schema:
+        """The columns read, and the language of the query."""
         assert source is not None
-        columns = with_columns(source)
-        return (
-            columns
-            if "synth_language" in columns.names
-            else columns.append(pa.field("synth_language", pa.string()))
-        )
+        enriched = columns.enriched_examples(source)
+        return columns.with_texts(enriched, ["synth_language"])
 
-    def waves(
-        self, batches: Callable[[], Iterable[pa.RecordBatch]]
-    ) -> Iterator[Callable[[], Iterator[Request]]]:
-        yield lambda: (
-            self._ask(row, number)
-            for row in rows_of(batches())
-            for number in range(len(self.setting.languages))
-        )
+    def requests(self, row: InputRow) -> Iterator[PlannedRequest]:
+        """A request for each language."""
+        query = row.text("query")
+        expected_words = round(text_validation.count_words(query) + 4)
+        for number, language in enumerate(self.settings.languages):
+            yield self.settings.request(
+                f"translate/{row.text('id')}/{language.code}",
+                self.prompt,
+                {"query": quote(query), "language": language.name},
+                schema=TRANSLATION_SCHEMA,
+                expected_words=expected_words,
+                requested_attributes=[{"language": language, "is_first": number == 0}],
+                row=row,
+            )
 
-    def _ask(self, row: Row, number: int) -> Request:
-        language = self.setting.languages[number]
-        values = {"query": quoted(row["query"]), "language": language.name}
-        wish = {"language": language, "first": number == 0}
-        return self.setting.request(
-            f"translate/{row['id']}/{language.code}",
-            self.prompt,
-            values,
-            self.shape,
-            round(text_validation.words(row["query"]) + 4),
-            [wish],
-            row,
-        )
+    def rows_without_response(self, request: PlannedRequest) -> list[GeneratedRow]:
+        """The row read, once: with the request for the first language."""
+        [requested] = request.requested_attributes
+        return [{}] if requested["is_first"] else []
 
-    def without_reply(self, request: Request) -> list[dict[str, Any]]:
-        return [{}] if request.wishes[0]["first"] else []
-
-    def rows(self, request: Request, reply: dict[str, Any]) -> list[dict[str, Any] | Unusable]:
-        row, wish = request.row, request.wishes[0]
-        assert row is not None
+    def rows(self, request: PlannedRequest, content: dict[str, Any]) -> list[RowOrRejection]:
+        """The row read, with the first language, and the one with the translated query."""
+        [requested] = request.requested_attributes
+        language: Language = requested["language"]
+        kept = self.rows_without_response(request)
         try:
-            text = text_validation.clean(reply["translation"], "translation")
-            text_validation.no_leak(text, request.leaks, ("translation",), "translation")
-            text_validation.different(text, row["query"], "the same query again")
-            if self.setting.check_language:
-                language_check.in_language(text, wish["language"], "translation")
-        except Unusable as problem:
-            return [*self.without_reply(request), problem]
-        return [
-            *self.without_reply(request),
-            _renewed(request, row, text) | {"synth_language": wish["language"].code},
-        ]
+            text = text_validation.clean_text(content["translation"], "translation")
+            text_validation.check_no_leak(
+                text, request.prompt_phrases, reply_fields=("translation",), field="translation"
+            )
+            query = request.input_row.text("query")
+            text_validation.check_different(text, query, "the same query again")
+            if self.settings.check_language:
+                language_check.check_language(text, language, "translation")
+        except RejectedResponseError as rejection:
+            return [*kept, rejection]
+        translated = _with_query(request, text)
+        translated["synth_language"] = language.code
+        return [*kept, translated]
 
 
-def _renewed(request: Request, row: Row, query: str) -> dict[str, Any]:
-    """The row under another query: everything else stands, but for the id and the scores."""
-    scores = {
-        name: value
-        for name, value in RESCORED.items()
-        if row.batch.schema.get_field_index(name) >= 0
-    }
-    return {"id": content_id(request.key, query), "query": query, **scores}
+def _with_query(request: PlannedRequest, query: str) -> GeneratedRow:
+    """The columns that change with the query: it, the id and the scores."""
+    row = request.input_row
+    changed: GeneratedRow = {"id": content_id(request.key, query), "query": query}
+    changed |= {name: None for name in SCORE_COLUMNS if row.has_column(name)}
+    return changed

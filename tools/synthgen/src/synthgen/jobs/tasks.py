@@ -1,145 +1,171 @@
-"""Brainstorm: tasks of the four asymmetric groups from the model, those of the two symmetric ones from a list.
+"""Brainstorm: tasks of the asymmetric groups from the model, of the symmetric ones from a list.
 
-Each call shows some seed tasks and asks for about twenty more. What is still missing after a round, because
-of duplicates or short replies, is asked for in another one.
+Each call shows some seed tasks and asks for twenty more. What is missing after a round, because
+of duplicates or short responses, is asked for in another.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from fletching import schema as contract
 from fletching.text import content_id, normalise
-from synthgen import text_validation
-from synthgen.llm import response_parsing
-from synthgen.llm.response_parsing import Unusable
+from synthgen import columns, text_validation
+from synthgen.jobs.registry import (
+    NOTHING,
+    BatchSource,
+    GeneratedRow,
+    GenerationJob,
+    RequestRound,
+    RowOrRejection,
+    register_job,
+)
+from synthgen.llm.response_parsing import RejectedResponseError, object_schema
 from synthgen.prompts import attributes
-from synthgen.prompts.library import fill
-from synthgen.request_plan import Request, Setting
+from synthgen.prompts.library import fill_template
+from synthgen.request_plan import PlannedRequest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from synthgen.options import Options
+    from synthgen.request_plan import RequestSettings
 
 SYMMETRIC = ("sts", "bitext")
-A_CALL = 20  # tasks asked for in one call, as in the paper
-SHOWN = 4  # seed tasks shown in each
+TASKS_PER_CALL = 20  # as in the paper
+SEED_TASKS_PER_CALL = 4
 ROUNDS = 4
-SHAPE = response_parsing.shape(tasks=["string"])
-LENGTH = (5, 60)  # words of a task, before slack
+SCHEMA = object_schema(tasks=["string"])
+TASK_WORDS = (5, 60)  # before slack
+EXPECTED_WORDS = 22  # of a task, for the estimate of a dry run
 
 
-class Tasks:
+@register_job
+class BrainstormJob(GenerationJob):
+    """Thinks up tasks, `options.brainstorm` of each of `options.types`."""
+
     name = "brainstorm"
+    reads = NOTHING
     writes = "tasks"
-    asks_for_rows = True
-    keeps_rows = False
+    adds_rows = True
+    keeps_input_rows = False
 
-    def __init__(self, setting: Setting, types: Sequence[str], count: int) -> None:
-        self.setting, self.types, self.count = setting, tuple(types), count
-        self.seen: dict[str, set[str]] = {kind: set() for kind in types}
+    def __init__(self, settings: RequestSettings, options: Options) -> None:
+        super().__init__(settings, options)
+        self.count = options.brainstorm or 0  # tasks wanted of each group
+        self.accepted: dict[str, set[str]] = {group: set() for group in options.types}
+        asymmetric: list[str] = [group for group in options.types if group not in SYMMETRIC]
+        placeholders = {"count", "examples"}
         self.prompts = {
-            kind: setting.prompt(f"brainstorm.{kind}", {"count", "examples"})
-            for kind in types
-            if kind not in SYMMETRIC
+            group: settings.prompt(f"brainstorm.{group}", placeholders) for group in asymmetric
         }
-        self.seeds = {kind: setting.materials.lines(f"seeds.{kind}.txt") for kind in self.prompts}
+        self.seed_tasks = {
+            group: settings.library.lines(f"seeds.{group}.txt") for group in asymmetric
+        }
 
     def columns(self, source: pa.Schema | None) -> pa.Schema:
-        known = contract.load("tasks").arrow(["id", "text", "type", "language", "target_language"])
-        return known.append(pa.field("synth_model", pa.string())).append(
-            pa.field("synth_request", pa.string())
-        )
+        """Tasks, with the model and request that made them."""
+        return columns.new_tasks()
 
-    def waves(
-        self, batches: Callable[[], Iterable[pa.RecordBatch]]
-    ) -> Iterator[Callable[[], Iterator[Request]]]:
-        first = {kind: 0 for kind in self.prompts}
-        yield self._listed
+    def request_rounds(self, batches: BatchSource) -> Iterator[RequestRound]:
+        """The listed tasks, then rounds of calls for as many tasks as are missing."""
+        yield self._listed_tasks
+        next_call = dict.fromkeys(self.prompts, 0)
         for _ in range(ROUNDS):
-            missing = {kind: self.count - len(self.seen[kind]) for kind in self.prompts}
-            calls = {
-                kind: range(first[kind], first[kind] + -(-left // A_CALL))
-                for kind, left in missing.items()
-                if left > 0
-            }
+            calls: dict[str, range] = {}
+            for group, first in next_call.items():
+                missing = self.count - len(self.accepted[group])
+                if missing > 0:
+                    calls[group] = range(first, first + -(-missing // TASKS_PER_CALL))
             if not calls:
                 return
-            yield functools.partial(self._round, calls)
-            first |= {kind: numbers.stop for kind, numbers in calls.items()}
+            yield functools.partial(self._requests, calls)
+            next_call |= {group: numbers.stop for group, numbers in calls.items()}
 
-    def _round(self, calls: dict[str, range]) -> Iterator[Request]:
-        return (self._ask(kind, call) for kind, numbers in calls.items() for call in numbers)
+    def _requests(self, calls: Mapping[str, range]) -> Iterator[PlannedRequest]:
+        for group, numbers in calls.items():
+            for number in numbers:
+                yield self._request(group, number)
 
-    def _ask(self, kind: str, call: int) -> Request:
-        slot = f"brainstorm/{kind}/{call}"
-        shown = attributes.chosen(self.seeds[kind], SHOWN, self.setting.seed, slot)
-        values = {"count": A_CALL, "examples": "\n".join(f"- {task}" for task in shown)}
-        return self.setting.request(
-            slot, self.prompts[kind], values, SHAPE, A_CALL * 22, [{"type": kind}]
+    def _request(self, group: str, number: int) -> PlannedRequest:
+        slot = f"brainstorm/{group}/{number}"
+        shown = attributes.sample_items(
+            self.seed_tasks[group], self.settings.seed, slot, count=SEED_TASKS_PER_CALL
+        )
+        values = {
+            "count": TASKS_PER_CALL,
+            "examples": "\n".join(f"- {task}" for task in shown),
+        }
+        return self.settings.request(
+            slot,
+            self.prompts[group],
+            values,
+            schema=SCHEMA,
+            expected_words=TASKS_PER_CALL * EXPECTED_WORDS,
+            requested_attributes=[{"type": group}],
         )
 
-    def _listed(self) -> Iterator[Request]:
-        """Tasks of the symmetric groups: one text each, and in bitext a pair of languages for each task."""
-        for kind in self.types:
-            if kind in SYMMETRIC:
-                templates = self.setting.materials.lines(f"tasks.{kind}.txt")
-                for number in range(self.count):
-                    yield Request(
-                        "",
-                        f"{kind}/{number}",
-                        (),
-                        {},
-                        wishes=(
-                            {
-                                "type": kind,
-                                "number": number,
-                                "template": templates[number % len(templates)],
-                            },
-                        ),
-                    )
+    def _listed_tasks(self) -> Iterator[PlannedRequest]:
+        """Requests of the symmetric groups, which ask nothing: their tasks are from a list."""
+        for group in self.options.types:
+            if group not in SYMMETRIC:
+                continue
+            templates = self.settings.library.lines(f"tasks.{group}.txt")
+            for number in range(self.count):
+                template = templates[number % len(templates)]
+                requested = {"type": group, "number": number, "template": template}
+                yield PlannedRequest(
+                    key="",
+                    slot=f"{group}/{number}",
+                    messages=(),
+                    schema={},
+                    requested_attributes=(requested,),
+                )
 
-    def without_reply(self, request: Request) -> list[dict[str, Any]]:
-        [wish] = request.wishes
-        if "template" not in wish:
+    def rows_without_response(self, request: PlannedRequest) -> list[GeneratedRow]:
+        """The task of a request that asks nothing; in bitext, each with a pair of languages."""
+        [requested] = request.requested_attributes
+        if "template" not in requested:
             return []
-        pair: dict[str, Any] = {}
-        names = {}
-        if wish["type"] == "bitext":
-            source, target = attributes.pair(
-                self.setting.bitext_languages, self.setting.seed, request.slot
+        codes: dict[str, str] = {}
+        names: dict[str, str] = {}
+        if requested["type"] == "bitext":
+            source, target = attributes.sample_language_pair(
+                self.settings.bitext_languages, self.settings.seed, request.slot
             )
-            pair = {"language": source.code, "target_language": target.code}
+            codes = {"language": source.code, "target_language": target.code}
             names = {"language": source.name, "target_language": target.name}
-        text = fill(wish["template"], names)
-        return [
-            {
-                "id": content_id(request.slot, text, str(self.setting.seed)),
-                "text": text,
-                "type": wish["type"],
-                **pair,
-            }
-        ]
+        text = fill_template(requested["template"], names)
+        task_id = content_id(request.slot, text, str(self.settings.seed))
+        return [{"id": task_id, "text": text, "type": requested["type"], **codes}]
 
-    def rows(self, request: Request, reply: dict[str, Any]) -> list[dict[str, Any] | Unusable]:
-        [wish] = request.wishes
-        return [self._row(wish["type"], text, request) for text in reply["tasks"]] or [
-            Unusable("empty reply", "no task in it")
-        ]
+    def rows(self, request: PlannedRequest, content: dict[str, Any]) -> list[RowOrRejection]:
+        """The new tasks of a response."""
+        [requested] = request.requested_attributes
+        texts = content["tasks"]
+        if not texts:
+            return [RejectedResponseError("empty reply", "no task in it")]
+        return [self._row(requested["type"], text, request) for text in texts]
 
-    def _row(self, kind: str, text: str, request: Request) -> dict[str, Any] | Unusable:
-        seen = self.seen[kind]
+    def _row(self, group: str, text: str, request: PlannedRequest) -> RowOrRejection:
+        accepted = self.accepted[group]
         try:
-            text = text_validation.clean(text, "task")
-            text_validation.of_length(text, LENGTH, self.setting.slack, "task")
-            text_validation.no_leak(text, request.leaks, tuple(SHAPE["required"]), "task")
-        except Unusable as problem:
-            return problem
-        if normalise(text) in seen or any(
-            normalise(text) == normalise(seed) for seed in self.seeds[kind]
-        ):
-            return Unusable("duplicate", text[:80])
-        if len(seen) == self.count:
-            return Unusable("more than asked for", text[:80])
-        seen.add(normalise(text))
-        return {"id": content_id(kind, text), "text": text, "type": kind}
+            text = text_validation.clean_text(text, "task")
+            text_validation.check_length(
+                text, TASK_WORDS, slack=self.settings.length_slack, field="task"
+            )
+            text_validation.check_no_leak(
+                text, request.prompt_phrases, reply_fields=SCHEMA["required"], field="task"
+            )
+        except RejectedResponseError as rejection:
+            return rejection
+        normal_form = normalise(text)
+        seed_forms = (normalise(task) for task in self.seed_tasks[group])
+        shown = text[: text_validation.SHOWN_CHARACTERS]
+        if normal_form in accepted or normal_form in seed_forms:
+            return RejectedResponseError("duplicate", shown)
+        if len(accepted) == self.count:
+            return RejectedResponseError("more than asked for", shown)
+        accepted.add(normal_form)
+        return {"id": content_id(group, text), "text": text, "type": group}

@@ -1,7 +1,7 @@
-"""The OpenAI Batch API: all requests of a wave as files, answered within a day for about half the price.
+"""The OpenAI Batch API: requests as files, answered within a day for about half the price.
 
-The state is in the journal: a note before a batch is made, one with its id after, one when its answers are in.
-A run that is killed finds its batches again, by id, or by the tag that stands in their metadata.
+The state is in the journal: a note before a batch is created, one with its id after, one when
+its results are in. A killed run finds its batches again, by id or by the tag in their metadata.
 """
 
 from __future__ import annotations
@@ -11,228 +11,265 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import openai
 
 from fletching.errors import InputError
 from fletching.report import Report
-from synthgen.llm.budget import Reserve
-from synthgen.llm.client import GOES_ON, Asker, read
-from synthgen.llm.endpoint import Failed
-from synthgen.llm.response_parsing import Unusable
-from synthgen.request_plan import Request
+from synthgen.llm.budget import Reservation
+from synthgen.llm.chat_request import ChatRequest
+from synthgen.llm.client import RESUME, LLMClient, parse_completion
+from synthgen.llm.endpoint import EndpointError
 
-LARGEST_REQUESTS, LARGEST_BYTES = 50_000, 190 << 20  # of an input file; the service takes 200 MB
-OVER = (
-    "completed",
-    "expired",
-    "cancelled",
-)  # states that have an output file; expired and cancelled in part
+if TYPE_CHECKING:
+    from openai.types import Batch
+
+# Of an input file; the service takes 50,000 requests and 200 MB.
+MOST_REQUESTS = 50_000
+MOST_BYTES = 190 << 20
+# States with result files; expired and cancelled batches have some of their results.
+FINISHED = ("completed", "expired", "cancelled")
 ROUNDS = 3  # batches that expire in part are followed by others
+LONGEST_BACKOFF = 30.0  # seconds
+SHOWN_CHARACTERS = 200  # of a failed request's error
+
+Result = TypeVar("Result")
+# Can be iterated more than once.
+RequestRound = Callable[[], Iterator[ChatRequest]]
 
 
-@dataclass
-class Batches:
-    """The batches of one run: fill the journal with the answers to a wave."""
+@dataclass(kw_only=True)
+class BatchRunner:
+    """Fills the journal with the completions of request rounds, by batches.
 
-    asker: Asker
+    poll_seconds: between two looks at a batch. worst_case: what a request can cost at most.
+    """
+
+    client: LLMClient
     report: Report
-    poll: float  # seconds between looks
-    worst: Callable[[Request], Reserve]
+    poll_seconds: float
+    worst_case: Callable[[ChatRequest], Reservation]
     retries: int = 5
+    service: openai.OpenAI = field(init=False, repr=False)
 
-    def answer(self, wave: Callable[[], Iterator[Request]]) -> None:
-        """Put the answers to all requests of the wave, and one repair of each that needs it, into the journal."""
-        self._collect_open()
-        answered = lambda: (
-            request for request in wave() if request.messages and request.key in self.asker.journal
-        )  # noqa: E731
-        for plan in (wave, lambda: itertools.chain(answered(), self._repairs(wave()))):
+    def __post_init__(self) -> None:
+        self.journal = self.client.journal
+        self.service = self.client.endpoint.client
+
+    def complete(self, request_round: RequestRound) -> None:
+        """Journal the completions of a round, and of one repair of each response that needs it.
+
+        Raises InputError where the service refuses or a batch fails.
+        """
+
+        def completed_and_repairs() -> Iterator[ChatRequest]:
+            """The completed requests count against the caps."""
+            completed = (request for request in request_round() if self._is_completed(request))
+            return itertools.chain(completed, self._repairs(request_round()))
+
+        self._collect_all()
+        for plan in (request_round, completed_and_repairs):
             for _ in range(ROUNDS):
-                if not self._submit(plan()):
+                submitted = self._submit(plan())
+                if not submitted:
                     break
-                self._collect_open()
+                self._collect_all()
 
-    def _repairs(self, plan: Iterable[Request]) -> Iterator[Request]:
-        for request in plan:
-            answer = self.asker.journal.get(request.key) if request.messages else None
-            if answer and self.asker.repair:
-                problem = read(request, answer).problem
-                if isinstance(problem, Unusable) and problem.mendable:
-                    yield self.asker.setting.repair(request, answer.text or "", problem.detail)
+    def _is_completed(self, request: ChatRequest) -> bool:
+        return request.calls_model and request.key in self.journal
 
-    # --- submitting ----------------------------------------------------------------------------------
+    def _repairs(self, requests: Iterator[ChatRequest]) -> Iterator[ChatRequest]:
+        for request in requests:
+            completion = self.journal.get(request.key) if request.calls_model else None
+            if completion is None:
+                continue
+            response = parse_completion(request, completion)
+            repair = self.client.repair_of(request, response)
+            if repair is not None:
+                yield repair
 
-    def _submit(self, plan: Iterable[Request]) -> int:
-        """Make batches of the requests that nobody has answered; how many requests that were."""
-        number = 0
+    # --- submitting --------------------
+
+    def _submit(self, requests: Iterator[ChatRequest]) -> int:
+        """Create batches of the requests without a completion; how many requests they have."""
+        submitted = 0
         lines: list[bytes] = []
         size = 0
-        seen: set[bytes] = set()
-        book = self.asker.book.sketch()
-        for request in plan:
-            key = bytes.fromhex(request.key)
-            if not request.messages or key in seen:
-                continue
-            answer = self.asker.journal.get(request.key)
-            if answer:
-                book.count(answer, asked_now=False)
-                continue
-            if not book.admit(self.worst(request), wait=False):
-                break
-            seen.add(key)
-            line = (
-                json.dumps(
-                    {
-                        "custom_id": request.key,
-                        "method": "POST",
-                        "url": "/v1/chat/completions",
-                        "body": {"model": self.asker.endpoint.model, **self.asker.body(request)},
-                    }
-                ).encode()
-                + b"\n"
-            )
-            if lines and (len(lines) == LARGEST_REQUESTS or size + len(line) > LARGEST_BYTES):
+        for request in self._affordable(requests):
+            line = self._batch_line(request)
+            is_full = len(lines) == MOST_REQUESTS or size + len(line) > MOST_BYTES
+            if lines and is_full:
                 self._create(lines)
-                lines, size = [], 0
+                lines = []
+                size = 0
             lines.append(line)
             size += len(line)
-            number += 1
+            submitted += 1
         if lines:
             self._create(lines)
-        return number
+        return submitted
+
+    def _affordable(self, requests: Iterator[ChatRequest]) -> Iterator[ChatRequest]:
+        """Distinct requests without a completion, until one may exceed a cap."""
+        planned: set[bytes] = set()
+        budget = self.client.budget.planning_copy()
+        for request in requests:
+            key = bytes.fromhex(request.key)
+            if not request.calls_model or key in planned:
+                continue
+            completion = self.journal.get(request.key)
+            if completion:
+                budget.count(completion, new=False)
+                continue
+            if not budget.admit(self.worst_case(request), wait=False):
+                return
+            planned.add(key)
+            yield request
+
+    def _batch_line(self, request: ChatRequest) -> bytes:
+        body = {"model": self.client.endpoint.model, **self.client.body(request)}
+        entry = {
+            "custom_id": request.key,
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": body,
+        }
+        return json.dumps(entry).encode() + b"\n"
 
     def _create(self, lines: list[bytes]) -> None:
+        """Upload a file of requests and create a batch of it, with a note before and after."""
         content = b"".join(lines)
-        name = f"batch-{sum('batch_made' in note for note in self.asker.journal.notes) + 1:04}"
+        number = sum("batch_made" in note for note in self.journal.notes) + 1
+        name = f"batch-{number:04}"
         tag = hashlib.sha256(name.encode() + content).hexdigest()[:32]
-        path = os.path.join(self.asker.journal.folder, name + ".jsonl")
-        os.makedirs(self.asker.journal.folder, exist_ok=True)
+        path = os.path.join(self.journal.folder, name + ".jsonl")
+        os.makedirs(self.journal.folder, exist_ok=True)
         with open(path, "wb") as file:
             file.write(content)
-        self.asker.journal.note(batch_meant=tag)
-        client = self.asker.endpoint.client
-        with open(path, "rb") as file:
-            uploaded = self._call(
-                lambda: client.files.create(file=(name + ".jsonl", file.read()), purpose="batch")
-            )
-        made = self._call(
-            lambda: client.batches.create(
-                input_file_id=uploaded.id,
-                endpoint="/v1/chat/completions",
-                completion_window="24h",
-                metadata={"synthgen": tag},
-            )
+        self.journal.note(batch_meant=tag)
+        upload = functools.partial(
+            self.service.files.create, file=(name + ".jsonl", content), purpose="batch"
         )
-        self.asker.journal.note(batch_made=made.id, tag=tag, requests=len(lines))
-        self.report.note(f"batch {made.id}: {len(lines):,} requests")
+        uploaded = self._call(upload)
+        create = functools.partial(
+            self.service.batches.create,
+            input_file_id=uploaded.id,
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            metadata={"synthgen": tag},
+        )
+        batch = self._call(create)
+        self.journal.note(batch_made=batch.id, tag=tag, requests=len(lines))
+        self.report.note(f"batch {batch.id}: {len(lines):,} requests")
 
-    # --- collecting ----------------------------------------------------------------------------------
+    # --- collecting --------------------
 
-    def _collect_open(self) -> None:
-        """Wait for every batch that is not over, this run's or an earlier one's, and journal its answers."""
-        for batch in self._open():
-            while True:
-                state = self._call(
-                    functools.partial(self.asker.endpoint.client.batches.retrieve, batch)
-                )
-                if state.status in OVER:
-                    break
-                if state.status == "failed":
-                    self.asker.journal.note(batch_over=batch, status="failed")
-                    told = (
-                        "; ".join(
-                            str(error.message)
-                            for error in (
-                                state.errors.data if state.errors and state.errors.data else []
-                            )
-                        )
-                        or "no reason given"
-                    )
-                    raise InputError(
-                        self.asker.endpoint.told(f"batch {batch} failed: {told}"),
-                        f"correct what the server names; {GOES_ON}",
-                    )
-                counts = state.request_counts
-                done = f", {counts.completed:,} of {counts.total:,} done" if counts else ""
-                self.report.note(
-                    f"batch {batch} is {state.status}{done}; looking again in {self.poll:g} s"
-                )
-                self.asker.pace.wait(self.poll)
-            for file in (state.output_file_id, state.error_file_id):
-                if file:
-                    self._journal(file)
-            self.asker.journal.note(batch_over=batch, status=state.status)
+    def _collect_all(self) -> None:
+        """Wait for every open batch, of this run or an earlier one, and journal its results."""
+        for batch_id in self._open_batches():
+            batch = self._wait_for(batch_id)
+            for file_id in (batch.output_file_id, batch.error_file_id):
+                if file_id:
+                    self._journal_results(file_id)
+            self.journal.note(batch_over=batch_id, status=batch.status)
 
-    def _open(self) -> list[str]:
-        """Ids of batches that were made and not collected, those too whose id a kill kept from the journal."""
-        notes = self.asker.journal.notes
-        made = {note["tag"]: note["batch_made"] for note in notes if "batch_made" in note}
-        lost = [
-            note["batch_meant"]
-            for note in notes
-            if "batch_meant" in note and note["batch_meant"] not in made
-        ]
-        if lost:
-            listed = self._call(lambda: list(self.asker.endpoint.client.batches.list(limit=100)))
-            for batch in listed:
-                tag = (batch.metadata or {}).get("synthgen", "")
-                if tag in lost and tag not in made:
-                    self.asker.journal.note(batch_made=batch.id, tag=tag)
-                    made[tag] = batch.id
-        over = {note["batch_over"] for note in notes if "batch_over" in note}
-        return [batch for batch in made.values() if batch not in over]
-
-    def _journal(self, file: str) -> None:
-        """The answers of an output file, those of them that are answers; an error leaves its request unanswered."""
-        failures: list[str] = []
-        content = self._call(lambda: self.asker.endpoint.client.files.content(file).read())
-        for line in content.splitlines():
-            try:
-                entry = json.loads(line)
-                key, response = str(entry["custom_id"]), entry.get("response") or {}
-                bytes.fromhex(key)
-            except (ValueError, KeyError, TypeError, AttributeError):
+    def _wait_for(self, batch_id: str) -> Batch:
+        """The batch when it is finished. Raises InputError where it failed."""
+        retrieve = functools.partial(self.service.batches.retrieve, batch_id)
+        while True:
+            batch = self._call(retrieve)
+            if batch.status in FINISHED:
+                return batch
+            if batch.status == "failed":
+                self.journal.note(batch_over=batch_id, status="failed")
+                message = f"batch {batch_id} failed: {_batch_errors(batch)}"
                 raise InputError(
-                    f"the batch file {file} holds a line that is no result: {line[:80].decode(errors='replace')}",
-                    "look at the server",
-                ) from None
-            if response.get("status_code") == 200 and key not in self.asker.journal:
-                body = response["body"]
-                choice = (body.get("choices") or [{}])[0]
-                text = (choice.get("message") or {}).get("content")
-                self.asker.journal.put(
-                    key, self.asker.endpoint.counted(body, choice, text, {"messages": ()})
+                    self.client.endpoint.redact_error(message),
+                    f"correct what the server names; {RESUME}",
                 )
-            elif response.get("status_code") != 200:
-                failures.append(
-                    json.dumps(entry.get("error") or response.get("body") or "no reason given")[
-                        :200
-                    ]
-                )
-        if failures:
+            counts = batch.request_counts
+            progress = f", {counts.completed:,} of {counts.total:,} done" if counts else ""
             self.report.note(
-                self.asker.endpoint.told(
-                    f"{len(failures):,} requests of the batch failed, the first: {failures[0]}"
-                )
+                f"batch {batch_id} is {batch.status}{progress}; "
+                f"looking again in {self.poll_seconds:g} s"
             )
+            self.client.rate_limiter.wait(self.poll_seconds)
 
-    def _call(self, call: Callable[[], Any]) -> Any:
-        """A call of the batch service, over transient failures."""
+    def _open_batches(self) -> list[str]:
+        """Ids of the batches that were created and not collected.
+
+        They include those whose id a kill kept from the journal.
+        """
+        notes = self.journal.notes
+        id_of_tag = {note["tag"]: note["batch_made"] for note in notes if "batch_made" in note}
+        planned = [note["batch_meant"] for note in notes if "batch_meant" in note]
+        lost = {tag for tag in planned if tag not in id_of_tag}
+        if lost:
+            list_batches = functools.partial(self.service.batches.list, limit=100)
+            for batch in self._call(lambda: list(list_batches())):
+                tag = (batch.metadata or {}).get("synthgen", "")
+                if tag in lost and tag not in id_of_tag:
+                    self.journal.note(batch_made=batch.id, tag=tag)
+                    id_of_tag[tag] = batch.id
+        collected = {note["batch_over"] for note in self.journal.notes if "batch_over" in note}
+        return [batch_id for batch_id in id_of_tag.values() if batch_id not in collected]
+
+    def _journal_results(self, file_id: str) -> None:
+        """Journal the completions of a result file; the request of an error stays without one."""
+        failures: list[str] = []
+        content = self._call(lambda: self.service.files.content(file_id).read())
+        for line in content.splitlines():
+            key, response, error = _parse_result(line, file_id)
+            if response.get("status_code") != 200:
+                failure = json.dumps(error or response.get("body") or "no reason given")
+                failures.append(failure[:SHOWN_CHARACTERS])
+            elif key not in self.journal:
+                completion = self.client.endpoint.completion_of(response["body"])
+                self.journal.put(key, completion)
+        if failures:
+            message = f"{len(failures):,} requests of the batch failed, the first: {failures[0]}"
+            self.report.note(self.client.endpoint.redact_error(message))
+
+    def _call(self, call: Callable[[], Result]) -> Result:
+        """A call of the batch service, over transient failures. Raises InputError."""
         for attempt in range(self.retries + 1):
             try:
                 return call()
             except openai.APIStatusError as error:
-                failure = self.asker.endpoint.failure(error)
+                failure = self.client.endpoint.error_of_status(error)
             except openai.APIConnectionError as error:
-                failure = Failed("transient", self.asker.endpoint.told(f"no connection ({error})"))
+                message = self.client.endpoint.redact_error(f"no connection ({error})")
+                failure = EndpointError("transient", message)
             if failure.scope != "transient" or attempt == self.retries:
                 raise InputError(
-                    f"the batch service refuses: {failure.words}",
-                    f"does this server have /v1/batches? {GOES_ON}",
+                    f"the batch service refuses: {failure.message}",
+                    f"does this server have /v1/batches? {RESUME}",
                 )
-            self.asker.pace.wait(failure.wait or min(0.5 * 2**attempt, 30))
-        raise AssertionError
+            seconds = failure.wait or min(0.5 * 2**attempt, LONGEST_BACKOFF)
+            self.client.rate_limiter.wait(seconds)
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _batch_errors(batch: Batch) -> str:
+    """What the service says about a failed batch."""
+    errors = batch.errors.data if batch.errors else None
+    messages = [str(error.message) for error in errors or []]
+    return "; ".join(messages) or "no reason given"
+
+
+def _parse_result(line: bytes, file_id: str) -> tuple[str, dict[str, Any], object]:
+    """(request key, response or {}, error) of a line of a result file. Raises InputError."""
+    try:
+        entry = json.loads(line)
+        key = str(entry["custom_id"])
+        bytes.fromhex(key)
+        return key, entry.get("response") or {}, entry.get("error")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        shown = line[:80].decode(errors="replace")
+        raise InputError(
+            f"the batch file {file_id} holds a line that is no result: {shown}",
+            "check the server",
+        ) from None

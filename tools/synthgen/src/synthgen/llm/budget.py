@@ -1,41 +1,54 @@
-"""Tokens and money: what was spent, what is in flight, and the caps that neither may pass.
+"""Tokens and money: what is spent, what is reserved for requests in flight, and the caps.
 
-Answers of an earlier run count like those of this one: a cap is for the whole job, and a killed job that goes on
-ends at the same row. A request is admitted only when its worst case fits; what it does not use is given back.
+Completions of an earlier run count like those of this one: a cap is for the whole job, and a
+killed job that is resumed ends at the same row. A request is admitted only if its worst case
+fits; what it does not use is released.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fletching.errors import UsageError
-from synthgen.llm.journal import Answer
+from synthgen.llm.chat_request import Message
+from synthgen.llm.journal import Completion
 
 MILLION = 1_000_000
+MESSAGE_TOKENS = 4  # for the role and the separators of a message
+REPAIR_TOKENS = 200  # the messages that a repair adds, besides the first reply
+RECHECK_SECONDS = 0.5
+
+PriceTable = Mapping[str, Mapping[str, float]]
 
 
-@dataclass(frozen=True)
-class Price:
+@dataclass(frozen=True, kw_only=True)
+class ModelPrice:
     """Dollars for a million tokens."""
 
     input: float
     output: float
-    cached: float
+    cached: float  # input tokens that the server had cached
 
-    @staticmethod
-    def of(model: str, table: dict[str, dict[str, float]], batch: bool) -> Price | None:
-        """The price of a model, halved or so where a batch is cheaper; None where the table does not know it."""
+    @classmethod
+    def from_table(cls, table: PriceTable, model: str, *, batch: bool) -> ModelPrice | None:
+        """The price of a model, for batches with `batch`; None if the table lacks it.
+
+        Raises UsageError where the entry has no input or output price.
+        """
         entry = table.get(model)
         if entry is None:
             return None
         try:
-            share = float(entry.get("batch", 1)) if batch else 1.0
-            paid, made = float(entry["input"]) * share, float(entry["output"]) * share
-            return Price(paid, made, float(entry.get("cached", entry["input"])) * share)
+            factor = float(entry.get("batch", 1)) if batch else 1.0
+            cached = entry.get("cached", entry["input"])
+            return cls(
+                input=float(entry["input"]) * factor,
+                output=float(entry["output"]) * factor,
+                cached=float(cached) * factor,
+            )
         except (KeyError, TypeError, ValueError, AttributeError):
             raise UsageError(
                 f"the price table's entry of {model} is not complete",
@@ -43,130 +56,165 @@ class Price:
             ) from None
 
     def cost(self, prompt: int, completion: int, cached: int = 0) -> float:
-        return (
-            (prompt - cached) * self.input + cached * self.cached + completion * self.output
-        ) / MILLION
+        """Dollars for so many tokens; cached: how many of the prompt's were cached."""
+        uncached = (prompt - cached) * self.input
+        return (uncached + cached * self.cached + completion * self.output) / MILLION
 
 
-def tokens(text: str, safe: bool = False) -> int:
-    """About how many tokens a text has; `safe`: rather too many, for caps."""
+def estimate_tokens(text: str, *, at_most: bool = False) -> int:
+    """About how many tokens a text has, at 4 bytes each.
+
+    at_most: an upper estimate, at 3 bytes each.
+    """
     size = len(text.encode("utf-8", "surrogatepass"))
-    return size // (3 if safe else 4) + 1
+    return size // (3 if at_most else 4) + 1
 
 
-def prompt_tokens(messages: Sequence[dict[str, str]], safe: bool = False) -> int:
-    return sum(tokens(message["content"], safe) + 4 for message in messages)
+def estimate_prompt_tokens(messages: Sequence[Message], *, at_most: bool = False) -> int:
+    """About how many tokens these messages have; at_most: an upper estimate."""
+    return sum(
+        estimate_tokens(message["content"], at_most=at_most) + MESSAGE_TOKENS
+        for message in messages
+    )
 
 
-@dataclass(frozen=True)
-class Reserve:
+@dataclass(frozen=True, kw_only=True)
+class Reservation:
+    """The worst case of one or several requests: calls, tokens and dollars."""
+
     requests: int = 0
     tokens: int = 0
     cost: float = 0.0
 
-
-class Ledger:
-    def __init__(
-        self,
-        price: Price | None,
-        max_requests: float | None,
-        max_tokens: float | None,
-        max_cost: float | None,
-    ) -> None:
-        self.price = price
-        self.caps: dict[str, float | None] = {
-            "requests": max_requests,
-            "tokens": max_tokens,
-            "cost": max_cost,
-        }
-        self.counts: Counter[str] = Counter()
-        self.cost = 0.0
-        self.flight = Reserve()
-        self.reached: str | None = None  # the cap at which the run stopped
-        self.change = threading.Condition()
-
-    def worst(
-        self, messages: Sequence[dict[str, str]], answer_tokens: int, repair: bool
-    ) -> Reserve:
-        """What a request can cost at most; a repair sends the first reply back as well."""
-        sent = prompt_tokens(messages, safe=True)
-        prompt, completion, requests = sent, answer_tokens, 1
-        if repair:
-            prompt, completion, requests = 2 * sent + answer_tokens + 200, 2 * answer_tokens, 2
-        return Reserve(
-            requests,
-            prompt + completion,
-            self.price.cost(prompt, completion) if self.price else 0.0,
+    def __add__(self, other: Reservation) -> Reservation:
+        return Reservation(
+            requests=self.requests + other.requests,
+            tokens=self.tokens + other.tokens,
+            cost=self.cost + other.cost,
         )
 
-    def admit(self, worst: Reserve, wait: bool = True) -> bool:
-        """Reserve a request's worst case. Waits while others in flight may give something back; False: a cap is reached."""
+    def __sub__(self, other: Reservation) -> Reservation:
+        return Reservation(
+            requests=self.requests - other.requests,
+            tokens=self.tokens - other.tokens,
+            cost=self.cost - other.cost,
+        )
+
+
+class Budget:
+    """The account of a job, shared by all threads.
+
+    A cap of None is no cap; price None: cost is not counted.
+    """
+
+    def __init__(
+        self,
+        price: ModelPrice | None = None,
+        *,
+        max_requests: float | None = None,
+        max_tokens: float | None = None,
+        max_cost: float | None = None,
+    ) -> None:
+        self.price = price
+        self.caps = {"requests": max_requests, "tokens": max_tokens, "cost": max_cost}
+        self.counts: Counter[str] = Counter()
+        self.cost = 0.0
+        self.in_flight = Reservation()
+        self.reached: str | None = None  # the cap that stopped the run, as on the command line
+        self.change = threading.Condition()
+
+    def worst_case(
+        self, messages: Sequence[Message], *, answer_tokens: int, repair: bool
+    ) -> Reservation:
+        """What a request can cost at most; a repair sends the first reply back as well."""
+        sent = estimate_prompt_tokens(messages, at_most=True)
+        if repair:
+            requests = 2
+            prompt = 2 * sent + answer_tokens + REPAIR_TOKENS
+            completion = 2 * answer_tokens
+        else:
+            requests = 1
+            prompt = sent
+            completion = answer_tokens
+        cost = self.price.cost(prompt, completion) if self.price else 0.0
+        return Reservation(requests=requests, tokens=prompt + completion, cost=cost)
+
+    def admit(self, worst_case: Reservation, *, wait: bool = True) -> bool:
+        """Reserve a request's worst case. False: a cap is reached, and the run ends.
+
+        wait: while requests in flight may release something, wait for them.
+        """
         with self.change:
             while self.reached is None:
-                broken = self._broken(worst)
-                if broken is None:
-                    self.flight = Reserve(
-                        self.flight.requests + worst.requests,
-                        self.flight.tokens + worst.tokens,
-                        self.flight.cost + worst.cost,
-                    )
+                cap = self._exceeded_cap(worst_case)
+                if cap is None:
+                    self.in_flight += worst_case
                     return True
-                if self.flight.requests == 0 or not wait:
-                    self.reached = f"--max-{broken} {self.caps[broken]:g}"
+                if self.in_flight.requests == 0 or not wait:
+                    self.reached = f"--max-{cap} {self.caps[cap]:g}"
                 else:
-                    self.change.wait(0.5)
+                    self.change.wait(RECHECK_SECONDS)
             return False
 
-    def _broken(self, worst: Reserve) -> str | None:
-        """The cap that the request would break."""
-        spent = {
-            "requests": self.counts["requests"],
-            "tokens": self.counts["prompt_tokens"] + self.counts["completion_tokens"],
-            "cost": self.cost,
+    def _exceeded_cap(self, worst_case: Reservation) -> str | None:
+        """The cap that the request would exceed."""
+        counts = self.counts
+        reserved = self.in_flight + worst_case
+        totals = {
+            "requests": counts["requests"] + reserved.requests,
+            "tokens": counts["prompt_tokens"] + counts["completion_tokens"] + reserved.tokens,
+            "cost": self.cost + self.in_flight.cost + worst_case.cost,
         }
         for name, cap in self.caps.items():
-            if (
-                cap is not None
-                and spent[name] + getattr(self.flight, name) + getattr(worst, name) > cap
-            ):
+            if cap is not None and totals[name] > cap:
                 return name
         return None
 
-    def settle(self, worst: Reserve) -> None:
-        """The request is over: what it did not use is free again."""
+    def release(self, worst_case: Reservation) -> None:
+        """A request is over: what it did not use is free again."""
         with self.change:
-            self.flight = Reserve(
-                self.flight.requests - worst.requests,
-                self.flight.tokens - worst.tokens,
-                self.flight.cost - worst.cost,
-            )
+            self.in_flight -= worst_case
             self.change.notify_all()
 
-    def sketch(self) -> Ledger:
-        """A copy of what is spent, to plan a batch with."""
-        copy = Ledger(self.price, self.caps["requests"], self.caps["tokens"], self.caps["cost"])
-        copy.counts, copy.cost = Counter(self.counts), self.cost
+    def planning_copy(self) -> Budget:
+        """A copy of what is spent, with nothing in flight, to plan a batch with."""
+        copy = Budget(
+            self.price,
+            max_requests=self.caps["requests"],
+            max_tokens=self.caps["tokens"],
+            max_cost=self.caps["cost"],
+        )
+        copy.counts = Counter(self.counts)
+        copy.cost = self.cost
         return copy
 
-    def count(self, answer: Answer, asked_now: bool) -> None:
+    def count(self, completion: Completion, *, new: bool) -> None:
+        """Add a completion; new: paid for in this run, not read from the journal."""
         with self.change:
             self.counts["requests"] += 1
-            self.counts["asked_now" if asked_now else "from_journal"] += 1
-            self.counts["prompt_tokens"] += answer.prompt_tokens
-            self.counts["completion_tokens"] += answer.completion_tokens
-            self.counts["cached_tokens"] += answer.cached_tokens
-            self.counts["estimated_usage"] += answer.estimated
+            self.counts["asked_now" if new else "from_journal"] += 1
+            self.counts["prompt_tokens"] += completion.prompt_tokens
+            self.counts["completion_tokens"] += completion.completion_tokens
+            self.counts["cached_tokens"] += completion.cached_tokens
+            self.counts["estimated_usage"] += completion.estimated
             if self.price:
                 self.cost += self.price.cost(
-                    answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens
+                    completion.prompt_tokens,
+                    completion.completion_tokens,
+                    completion.cached_tokens,
                 )
 
-    def event(self, name: str) -> None:
-        """Something that is counted but not paid: a retry, a repair."""
+    def count_event(self, name: str) -> None:
+        """Count something that costs nothing by itself: a retry, a repair."""
         with self.change:
             self.counts[name] += 1
 
-    def totals(self) -> dict[str, Any]:
+    @property
+    def tokens(self) -> int:
+        """Tokens paid for, sent and received."""
+        return self.counts["prompt_tokens"] + self.counts["completion_tokens"]
+
+    def totals(self) -> dict[str, float]:
         """What the whole job took, the same with and without a kill."""
         names = (
             "requests",
@@ -176,9 +224,12 @@ class Ledger:
             "cached_tokens",
             "estimated_usage",
         )
-        return {name: self.counts[name] for name in names} | (
-            {"cost": round(self.cost, 6)} if self.price else {}
-        )
+        totals: dict[str, float] = {name: self.counts[name] for name in names}
+        if self.price:
+            totals["cost"] = round(self.cost, 6)
+        return totals
 
     def this_run(self) -> dict[str, int]:
-        return {name: self.counts[name] for name in ("asked_now", "from_journal", "retries")}
+        """What this run did: completions paid for and read, retries."""
+        names = ("asked_now", "from_journal", "retries")
+        return {name: self.counts[name] for name in names}

@@ -1,218 +1,255 @@
-"""From a request to its outcome: journal first, then the endpoint with pace and retries, one repair at most."""
+"""From a request to its response: the journal first, then the endpoint."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 from fletching.errors import InputError
-from synthgen.llm import budget, response_parsing
-from synthgen.llm.endpoint import RUNGS, Endpoint, Failed, Manner, probe
-from synthgen.llm.journal import Answer, Journal
-from synthgen.llm.rate_limiter import Pace, backoff
-from synthgen.llm.response_parsing import Unusable
-from synthgen.request_plan import Request, Setting
+from synthgen.llm.budget import Budget, estimate_prompt_tokens
+from synthgen.llm.chat_request import ChatRequest
+from synthgen.llm.endpoint import Endpoint, EndpointError
+from synthgen.llm.journal import Completion, Journal
+from synthgen.llm.rate_limiter import RateLimiter, backoff
+from synthgen.llm.response_parsing import RejectedResponseError, parse_response
+from synthgen.llm.structured_output import MODES, UNKNOWN_MODE, RequestFormat, probe
 
-ENOUGH = 10  # requests in a row that the server refuses, before the whole run is thought wrong
-GOES_ON = "what was answered is in the journal: the same command goes on from there"
+# Requests in a row that the server refuses before the whole run is taken for wrong.
+MOST_REFUSALS = 10
+RESUME = "all answers so far are in the journal: the same command goes on from there"
+SEED_DIGITS = 7  # of the request's key
+
+# (request, text of the response, what is wrong with it) → a request for the right form
+RepairRequest = Callable[[ChatRequest, str, str], ChatRequest]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a request: the reply, or the problem and the raw text that has it."""
+@dataclass(frozen=True, kw_only=True)
+class LLMResponse:
+    """A parsed response (`content`), or why there is none (`rejection`), with the raw text."""
 
-    reply: dict[str, Any] | None = None
-    problem: Unusable | None = None
-    raw: str = ""
+    content: dict[str, Any] | None = None
+    rejection: RejectedResponseError | None = None
+    raw_text: str = ""
     model: str = ""
 
 
-class Stopped(Exception):
-    """The run ends; this request was not asked."""
+class RunStoppedError(Exception):
+    """The run ends; this request was not sent."""
 
 
-class Asker:
-    """Asks requests, many threads at once. What it pays for is in the journal before it is used."""
+@dataclass(kw_only=True)
+class LLMClient:
+    """Sends requests, from many threads at once; journals what is paid for before it is used.
 
-    def __init__(
-        self,
-        setting: Setting,
-        endpoint: Endpoint,
-        journal: Journal,
-        book: budget.Ledger,
-        pace: Pace,
-        *,
-        retries: int,
-        longest_wait: float,
-        repair: bool,
-        rung: str | None,
-        online: bool = True,
-    ) -> None:
-        self.setting, self.endpoint, self.journal, self.book, self.pace = (
-            setting,
-            endpoint,
-            journal,
-            book,
-            pace,
-        )
-        self.retries, self.longest_wait, self.repair, self.rung, self.online = (
-            retries,
-            longest_wait,
-            repair,
-            rung,
-            online,
-        )
-        self.probing = threading.Lock()
-        self.found: Manner | None = None
-        self.last_success, self.refusals = 0.0, 0
+    sampling: parameters of each request (temperature, top_p, max_tokens, …).
+    repair_request: None where responses are not repaired.
+    longest_wait: seconds; the run stops where the server asks for a longer pause.
+    structured_output_mode: None to find the best one by a probe.
+    online: False where only journaled completions are used, as with the Batch API.
+    """
 
-    def outcome(self, request: Request) -> Outcome:
-        """The reply to a request, whoever paid for it and when."""
+    endpoint: Endpoint
+    journal: Journal
+    budget: Budget
+    rate_limiter: RateLimiter
+    sampling: Mapping[str, Any]
+    repair_request: RepairRequest | None
+    retries: int
+    longest_wait: float
+    structured_output_mode: str | None = None
+    online: bool = True
+
+    probing: threading.Lock = field(default_factory=threading.Lock, init=False)
+    cached_format: RequestFormat | None = field(default=None, init=False)
+    last_success: float = field(default=0.0, init=False)  # by the monotonic clock
+    refusals: int = field(default=0, init=False)  # in a row
+
+    def respond(self, request: ChatRequest) -> LLMResponse:
+        """The response to a request, whether paid for now or before.
+
+        Raises InputError where the run cannot go on, RunStoppedError where it ends.
+        """
         try:
-            answer = self._paid(request)
-        except Failed as failure:
-            reason = {"request": "refused by the server", "batch": "no answer in the batch"}.get(
-                failure.scope, "server failed"
-            )
-            return Outcome(problem=Unusable(reason, failure.words))
-        outcome = read(request, answer)
-        if outcome.problem and outcome.problem.mendable and self.repair:
-            self.book.event("repairs")
-            try:
-                mended = read(
-                    request,
-                    self._paid(
-                        self.setting.repair(request, outcome.raw, str(outcome.problem.detail))
-                    ),
-                )
-            except Failed:
-                return outcome
-            return mended if mended.reply else outcome
-        return outcome
+            completion = self._complete(request)
+        except EndpointError as error:
+            reasons = {"request": "refused by the server", "batch": "no answer in the batch"}
+            reason = reasons.get(error.scope, "server failed")
+            return LLMResponse(rejection=RejectedResponseError(reason, error.message))
+        response = parse_completion(request, completion)
+        repair = self.repair_of(request, response)
+        if repair is None:
+            return response
+        self.budget.count_event("repairs")
+        try:
+            repaired = parse_completion(request, self._complete(repair))
+        except EndpointError:
+            return response
+        return repaired if repaired.content else response
 
-    def manner(self) -> Manner:
-        """How the endpoint wants to be asked: found out once, and noted in the journal."""
+    def repair_of(self, request: ChatRequest, response: LLMResponse) -> ChatRequest | None:
+        """The one further request that a response without the right form is worth."""
+        rejection = response.rejection
+        if rejection is None or not rejection.repairable or self.repair_request is None:
+            return None
+        return self.repair_request(request, response.raw_text, rejection.detail)
+
+    def body(self, request: ChatRequest) -> dict[str, Any]:
+        """The body of a request.
+
+        Each has its own seed, so that equal prompts get different responses.
+        """
+        seed = int(request.key[:SEED_DIGITS], 16)
+        sampling = {"seed": seed, **self.sampling}
+        return self.request_format().body(request.messages, request.schema, sampling)
+
+    def request_format(self) -> RequestFormat:
+        """How the endpoint's requests are written: probed once, and noted in the journal."""
         with self.probing:
-            if self.found is None:
-                self.found = self._noted() or self._probed()
-            return self.found
+            if self.cached_format is None:
+                self.cached_format = self._noted_format() or self._probed_format()
+            return self.cached_format
 
-    def body(self, request: Request) -> dict[str, Any]:
-        """The body of a request. Its seed is its own, so that equal prompts do not get equal replies."""
-        sampling = {"seed": int(request.key[:7], 16), **self.setting.sampling}
-        return self.manner().body(request.messages, request.schema, sampling)
+    def _complete(self, request: ChatRequest) -> Completion:
+        """The completion of a request: the journal's, else the endpoint's, journaled."""
+        completion = self.journal.get(request.key)
+        if completion is not None:
+            self.budget.count(completion, new=False)
+            return completion
+        if not self.online:
+            raise EndpointError("batch", "it failed, expired or was not submitted")
+        completion = self._send(self.body(request), self._handle_failure)
+        self.journal.put(request.key, completion)
+        self.budget.count(completion, new=True)
+        return completion
 
-    def _paid(self, request: Request) -> Answer:
-        answer = self.journal.get(request.key)
-        if answer is None:
-            if not self.online:
-                raise Failed("batch", "it failed, expired or was not submitted")
-            answer = self._asked(self.body(request))
-            self.journal.put(request.key, answer)
-            self.book.count(answer, asked_now=True)
-        else:
-            self.book.count(answer, asked_now=False)
-        return answer
+    # The keys of a probe's note (`asked`, `rung`, `drop`, `limit`) are those of journals on disk.
 
-    def _noted(self) -> Manner | None:
+    def _noted_format(self) -> RequestFormat | None:
         for note in reversed(self.journal.notes):
-            if note.get("probe") == self.endpoint.name and note.get("asked") == self.rung:
-                return Manner(note["rung"], tuple(note["drop"]), note["limit"])
+            is_ours = note.get("probe") == self.endpoint.name
+            if is_ours and note.get("asked") == self.structured_output_mode:
+                return RequestFormat(
+                    structured_output_mode=note["rung"],
+                    dropped_parameters=tuple(note["drop"]),
+                    token_limit_name=note["limit"],
+                )
         return None
 
-    def _probed(self) -> Manner:
-        rungs = RUNGS if self.rung is None else (self.rung,)
+    def _probed_format(self) -> RequestFormat:
+        mode = self.structured_output_mode
+        modes = MODES if mode is None else (mode,)
         try:
-            found, spent = probe(
-                lambda body, last: self._asked(body, probing=True, last=last),
-                self.setting.sampling,
-                rungs,
-            )
-        except Failed as failure:
-            raise InputError(f"the server refuses: {failure.words}", _fix(failure)) from None
+            request_format, completions = probe(self._send_probe, self.sampling, modes)
+        except EndpointError as error:
+            _stop_run(error)
+        tokens = (entry.prompt_tokens + entry.completion_tokens for entry in completions)
         self.journal.note(
             probe=self.endpoint.name,
-            asked=self.rung,
-            rung=found.rung,
-            drop=list(found.drop),
-            limit=found.limit,
-            tokens=sum(a.prompt_tokens + a.completion_tokens for a in spent),
+            asked=mode,
+            rung=request_format.structured_output_mode,
+            drop=list(request_format.dropped_parameters),
+            limit=request_format.token_limit_name,
+            tokens=sum(tokens),
         )
-        return found
+        return request_format
 
-    def _asked(self, body: Mapping[str, Any], probing: bool = False, last: bool = False) -> Answer:
-        """One answer, over all retries. While probing, 500 may mean "I do not know this form": one retry, but for the last."""
-        started = time.monotonic()
-        size = budget.prompt_tokens(body["messages"])
+    def _send_probe(self, body: dict[str, Any], is_last: bool) -> Completion:
+        """One completion of a probe.
+
+        A 500 may mean an unknown mode: one retry, except for the last mode.
+        """
+
+        def handle(error: EndpointError, attempt: int, start: float) -> None:
+            """As `_handle_failure`, for a probe."""
+            may_be_unknown = error.status in UNKNOWN_MODE and not is_last
+            was_retried = attempt >= min(1, self.retries)
+            if error.scope == "request" or (may_be_unknown and was_retried):
+                raise error
+            self._handle_failure(error, attempt, start)
+
+        return self._send(body, handle)
+
+    def _send(
+        self, body: dict[str, Any], handle_failure: Callable[[EndpointError, int, float], None]
+    ) -> Completion:
+        """One completion, over all retries.
+
+        handle_failure(error, attempt, start) returns for another attempt, or raises.
+        """
+        start = time.monotonic()
+        size = estimate_prompt_tokens(body["messages"])
         for attempt in range(self.retries + 1):
-            if not self.pace.wait(self.pace.turn(size)):
-                raise Stopped
+            seconds = self.rate_limiter.reserve_turn(size)
+            if not self.rate_limiter.wait(seconds):
+                raise RunStoppedError
             try:
-                answer = self.endpoint.ask(dict(body))
-            except Failed as failure:
-                self._after(failure, attempt, started, probing, last)
-            else:
-                self.last_success, self.refusals = time.monotonic(), 0
-                self.pace.correct(answer.prompt_tokens + answer.completion_tokens - size)
-                return answer
+                completion = self.endpoint.complete(dict(body))
+            except EndpointError as error:
+                handle_failure(error, attempt, start)
+                continue
+            self.last_success = time.monotonic()
+            self.refusals = 0
+            used = completion.prompt_tokens + completion.completion_tokens
+            self.rate_limiter.correct(used - size)
+            return completion
         raise AssertionError("the last attempt returns or raises")
 
-    def _after(
-        self, failure: Failed, attempt: int, started: float, probing: bool, last: bool
-    ) -> None:
-        """Wait for another attempt, or raise: Failed for this request, InputError for the run."""
-        if probing and (
-            failure.scope == "request"
-            or (failure.status in (500, 501) and attempt >= min(1, self.retries) and not last)
-        ):
-            raise failure
-        if failure.scope == "request":
+    def _handle_failure(self, error: EndpointError, attempt: int, start: float) -> None:
+        """Wait for another attempt, or raise.
+
+        EndpointError: this request is refused. InputError: the run stops.
+        """
+        if error.scope == "request":
             self.refusals += 1
-            if self.refusals < ENOUGH:
-                raise failure
-        if failure.scope in ("run", "request"):
-            raise InputError(f"the server refuses: {failure.words}", _fix(failure)) from None
-        if failure.wait is not None and failure.wait > self.longest_wait:
+            if self.refusals < MOST_REFUSALS:
+                raise error
+        if error.scope in ("run", "request"):
+            _stop_run(error)
+        if error.wait is not None and error.wait > self.longest_wait:
             raise InputError(
-                f"the server wants a pause of {failure.wait:,.0f} s ({failure.words})",
-                f"wait and run again, or pass --longest-wait; {GOES_ON}",
+                f"the server wants a pause of {error.wait:,.0f} s ({error.message})",
+                f"wait and run again, or pass --longest-wait; {RESUME}",
             ) from None
         if attempt == self.retries:
-            if self.last_success > started:  # others get through: this one is the trouble
-                raise failure
+            others_succeed = self.last_success > start
+            if others_succeed:
+                raise error
             raise InputError(
-                f"the server does not answer after {attempt + 1} attempts: {failure.words}",
-                f"look at the server; {GOES_ON}",
+                f"the server does not answer after {attempt + 1} attempts: {error.message}",
+                f"check the server; {RESUME}",
             ) from None
-        self.book.event("retries")
-        if failure.wait is not None:
-            self.pace.pause(failure.wait)
-        elif not self.pace.wait(backoff(attempt)):
-            raise Stopped
+        self.budget.count_event("retries")
+        if error.wait is not None:
+            self.rate_limiter.pause(error.wait)
+        elif not self.rate_limiter.wait(backoff(attempt)):
+            raise RunStoppedError
 
 
-def read(request: Request, answer: Answer) -> Outcome:
+def parse_completion(request: ChatRequest, completion: Completion) -> LLMResponse:
+    """The response in a completion, parsed by the request's schema."""
+    text = completion.text or ""
     try:
-        return Outcome(
-            response_parsing.read(answer.text, answer.finish, request.schema),
-            None,
-            answer.text or "",
-            answer.model,
-        )
-    except Unusable as problem:
-        return Outcome(None, problem, answer.text or "", answer.model)
+        content = parse_response(completion.text, completion.finish, request.schema)
+    except RejectedResponseError as rejection:
+        return LLMResponse(rejection=rejection, raw_text=text, model=completion.model)
+    return LLMResponse(content=content, raw_text=text, model=completion.model)
 
 
-def _fix(failure: Failed) -> str:
-    if failure.status in (401, 403):
-        return "pass the key by --api-key-env NAME or --api-key-file FILE, and look at its rights"
-    if failure.status == 404:
-        return "check --base-url (it mostly ends in /v1) and --model"
-    if failure.status == 402 or any(
-        word in failure.words.lower() for word in ("quota", "billing", "credit")
-    ):
-        return f"top up the account; {GOES_ON}"
-    return f"correct what the server names; {GOES_ON}"
+def _stop_run(error: EndpointError) -> NoReturn:
+    """Raise InputError with the server's words and what to do."""
+    message = f"the server refuses: {error.message}"
+    raise InputError(message, _advice(error)) from None
+
+
+def _advice(error: EndpointError) -> str:
+    message = error.message.lower()
+    if error.status in (401, 403):
+        return "pass the key by --api-key-env NAME or --api-key-file FILE, and check its rights"
+    if error.status == 404:
+        return "check --base-url (it usually ends in /v1) and --model"
+    if error.status == 402 or any(word in message for word in ("quota", "billing", "credit")):
+        return f"top up the account; {RESUME}"
+    return f"correct what the server names; {RESUME}"

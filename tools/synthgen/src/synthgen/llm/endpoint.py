@@ -1,7 +1,7 @@
-"""One OpenAI-compatible endpoint: a call, what its failures mean, and which forms of structured output it takes.
+"""One OpenAI-compatible endpoint: a call, and what its failures mean.
 
-`chat.completions.create` is the call that every server has. The SDK neither retries nor parses here: its retries
-know no budget, and its parsing throws the paid text away when it does not fit.
+`chat.completions.create` is the call that every server has. The SDK neither retries nor parses
+here: its retries know no budget, and its parsing throws a paid text away where it does not fit.
 """
 
 from __future__ import annotations
@@ -11,292 +11,215 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import httpx2
 import openai
 
-from synthgen.llm import budget, rate_limiter, response_parsing
-from synthgen.llm.journal import Answer
+from synthgen.llm import budget, rate_limiter
+from synthgen.llm.chat_request import Message
+from synthgen.llm.journal import Completion
 
-RUNGS = ("json-schema", "json-object-schema", "json-object", "prompt")
-LARGEST = 16 << 20  # bytes of a response
-TRANSIENT = (408, 409, 425, 429)
-THIS_REQUEST = (400, 413, 414, 422)  # too long, or refused for its content
+MOST_BYTES = 16 << 20  # of a response
+CONNECT_SECONDS = 10.0
+TRANSIENT_STATUS = (408, 409, 425, 429)
+REQUEST_STATUS = (400, 413, 414, 422)  # this request is too long, or refused for its content
 NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
-KEYLIKE = re.compile(
-    r"\bsk-[\w*.-]{6,}"
-)  # in error texts, where a server may show a part of the key
+# In error texts, where a server may show a part of the key.
+KEY_PATTERN = re.compile(r"\bsk-[\w*.-]{6,}")
+# Parameters of the SDK's call; all others go into extra_body.
+SDK_PARAMETERS = (
+    "messages",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "max_completion_tokens",
+    "response_format",
+)
+
+Scope = Literal["transient", "request", "run", "batch"]
 
 
-class Failed(Exception):
-    """A call without an answer. scope: "transient" (ask again), "request" (this one never), "run" (none of them), "batch" (not in it)."""
+class EndpointError(Exception):
+    """A call that gave no completion.
+
+    scope: "transient" (try again), "request" (this request is refused), "run" (every request
+    will fail), "batch" (the batch holds no result of it). wait: seconds that the server asks to
+    wait.
+    parameter: the one that the server names as wrong.
+    """
 
     def __init__(
         self,
-        scope: str,
-        words: str,
+        scope: Scope,
+        message: str,
+        *,
         status: int = 0,
         wait: float | None = None,
-        param: str | None = None,
+        parameter: str | None = None,
     ) -> None:
-        super().__init__(words)
-        self.scope, self.words, self.status, self.wait, self.param = (
-            scope,
-            words,
-            status,
-            wait,
-            param,
-        )
+        super().__init__(message)
+        self.scope = scope
+        self.message = message
+        self.status = status
+        self.wait = wait
+        self.parameter = parameter
 
 
-@dataclass(frozen=True)
-class Manner:
-    """How an endpoint wants to be asked, as the probe found out."""
-
-    rung: str = "prompt"
-    drop: tuple[str, ...] = ()  # parameters that it refuses
-    limit: str = "max_tokens"  # or max_completion_tokens
-
-    def body(
-        self,
-        messages: Sequence[Mapping[str, str]],
-        schema: dict[str, Any],
-        sampling: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        """The body of a request, less the model."""
-        body: dict[str, Any] = {"messages": list(messages), **sampling}
-        body[self.limit] = body.pop("max_tokens")
-        form = response_format(self.rung, schema)
-        if form:
-            body["response_format"] = form
-        return {name: value for name, value in body.items() if name not in self.drop}
-
-
-def response_format(rung: str, schema: dict[str, Any]) -> dict[str, Any] | None:
-    if rung == "json-schema":
-        return {
-            "type": "json_schema",
-            "json_schema": {"name": "reply", "schema": schema, "strict": True},
-        }
-    if rung == "json-object-schema":
-        return {"type": "json_object", "schema": schema}
-    return {"type": "json_object"} if rung == "json-object" else None
-
-
-@dataclass
+@dataclass(kw_only=True)
 class Endpoint:
     """A server and a model. Threads share it: the connections are pooled."""
 
     base_url: str
     model: str
     key: str | None
-    timeout: float  # seconds for a whole answer
+    timeout: float  # seconds for a whole response
     connections: int
     client: openai.OpenAI = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        most_connections = self.connections + 2
         limits = httpx2.Limits(
-            max_connections=self.connections + 2, max_keepalive_connections=self.connections + 2
+            max_connections=most_connections, max_keepalive_connections=most_connections
         )
-        # A redirect would carry prompts, if not the key, to a host that the user did not name.
+        connect_seconds = min(CONNECT_SECONDS, self.timeout)
         transport = openai.DefaultHttpx2Client(
             limits=limits,
+            # A redirect would carry prompts, if not the key, to a host that the user did not name.
             follow_redirects=False,
-            timeout=httpx2.Timeout(self.timeout, connect=min(10.0, self.timeout)),
+            timeout=httpx2.Timeout(self.timeout, connect=connect_seconds),
         )
         self.client = openai.OpenAI(
-            base_url=self.base_url, api_key=self.key or "none", max_retries=0, http_client=transport
+            base_url=self.base_url,
+            api_key=self.key or "none",
+            max_retries=0,
+            http_client=transport,
         )
 
     @property
     def name(self) -> str:
-        """The endpoint in the journal: a hash, since an address may tell more than it should."""
+        """The endpoint in the journal: a hash, since an address may be confidential."""
         parts = urlsplit(self.base_url)
-        return hashlib.sha256(
-            f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path.rstrip('/')} {self.model}".encode()
-        ).hexdigest()[:16]
+        path = parts.path.rstrip("/")
+        address = f"{parts.scheme}://{parts.hostname}:{parts.port}{path} {self.model}"
+        return hashlib.sha256(address.encode()).hexdigest()[:16]
 
-    def redact(self, text: str) -> str:
-        """The text without the key, should a server say it back."""
+    def redact_key(self, text: str) -> str:
+        """The text without the key, should a server repeat it."""
         return text.replace(self.key, "[key]") if self.key else text
 
-    def told(self, text: str) -> str:
-        """What a server said of a failure, fit to be shown."""
-        return KEYLIKE.sub("[key]", self.redact(text))
+    def redact_error(self, text: str) -> str:
+        """An error text without the key and without anything that looks like one."""
+        return KEY_PATTERN.sub("[key]", self.redact_key(text))
 
-    def ask(self, body: dict[str, Any]) -> Answer:
-        """One answer, or Failed."""
+    def complete(self, body: dict[str, Any]) -> Completion:
+        """One chat completion. Raises EndpointError."""
         try:
-            return self._answer(self._exchange(body), body)
+            response = self._post(body)
         except openai.APIStatusError as error:
-            raise self.failure(error) from None
+            raise self.error_of_status(error) from None
         except (openai.APITimeoutError, httpx2.TimeoutException):
-            raise Failed("transient", f"no answer within {self.timeout:g} s") from None
+            raise EndpointError("transient", f"no answer within {self.timeout:g} s") from None
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            raise Failed(
-                "transient", self.told(f"no connection ({error.__cause__ or error})")
-            ) from None
+            cause = error.__cause__ or error
+            message = self.redact_error(f"no connection ({cause})")
+            raise EndpointError("transient", message) from None
+        return self._parse(response, body)
 
-    def _exchange(self, body: dict[str, Any]) -> bytes:
-        """The raw response. The time-out holds for the whole of it, however slowly it drips."""
-        known = {
-            name: body[name]
-            for name in (
-                "messages",
-                "temperature",
-                "top_p",
-                "max_tokens",
-                "max_completion_tokens",
-                "response_format",
-            )
-            if name in body
-        }
+    def _post(self, body: dict[str, Any]) -> bytes:
+        """The raw response. The time-out is for the whole of it, however slowly it arrives."""
+        known = {name: body[name] for name in SDK_PARAMETERS if name in body}
         extra = {name: value for name, value in body.items() if name not in known}
-        started = time.monotonic()
-        chunks, size = [], 0
+        start = time.monotonic()
+        chunks: list[bytes] = []
+        size = 0
         with self.client.chat.completions.with_streaming_response.create(
             model=self.model, **known, extra_body=extra or None
         ) as response:
             for chunk in response.iter_bytes():
                 chunks.append(chunk)
                 size += len(chunk)
-                if size > LARGEST:
-                    raise Failed("request", f"the response is larger than {LARGEST >> 20} MB")
-                if time.monotonic() - started > self.timeout:
-                    raise Failed("transient", f"no whole answer within {self.timeout:g} s")
+                if size > MOST_BYTES:
+                    message = f"the response is larger than {MOST_BYTES >> 20} MB"
+                    raise EndpointError("request", message)
+                if time.monotonic() - start > self.timeout:
+                    message = f"no whole answer within {self.timeout:g} s"
+                    raise EndpointError("transient", message)
         return b"".join(chunks)
 
-    def _answer(self, raw: bytes, body: dict[str, Any]) -> Answer:
+    def _parse(self, response: bytes, body: Mapping[str, Any]) -> Completion:
         try:
-            content = json.loads(raw)
-            choice = content["choices"][0]
-            text = choice["message"].get("content")
+            content = json.loads(response)
+            content["choices"][0]["message"].get("content")  # is it there?
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-            raise Failed(
-                "transient",
-                self.told(
-                    f"the response is no chat completion: {raw[:120].decode(errors='replace')!r}"
-                ),
-            ) from None
-        return self.counted(content, choice, text, body)
+            beginning = response[:120].decode(errors="replace")
+            message = self.redact_error(f"the response is no chat completion: {beginning!r}")
+            raise EndpointError("transient", message) from None
+        return self.completion_of(content, body["messages"])
 
-    def counted(
-        self, content: dict[str, Any], choice: dict[str, Any], text: Any, body: dict[str, Any]
-    ) -> Answer:
-        """The answer with its usage; where the server counted nothing, with an estimate."""
-        text = self.redact(text) if isinstance(text, str) else None
+    def completion_of(
+        self, content: Mapping[str, Any], messages: Sequence[Message] = ()
+    ) -> Completion:
+        """The completion in a response's JSON object, with its usage.
+
+        messages: what was sent, for an estimate of the tokens where the server counted none.
+        """
+        [choice, *_] = content.get("choices") or [{}]
+        message = choice.get("message") or {}
+        text = message.get("content")
+        text = self.redact_key(text) if isinstance(text, str) else None
         usage = content.get("usage") or {}
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        estimated = not isinstance(prompt, int) or not isinstance(completion, int)
-        if estimated:
-            prompt, completion = budget.prompt_tokens(body["messages"]), budget.tokens(text or "")
-        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        finish, model = choice.get("finish_reason"), content.get("model") or self.model
-        if (choice.get("message") or {}).get("refusal"):
-            finish = "content_filter"
-        return Answer(
-            text,
-            str(finish) if finish else None,
-            self.redact(str(model)),
-            int(prompt or 0),
-            int(completion or 0),
-            int(cached),
-            estimated,
+        prompt_tokens = usage.get("prompt_tokens")
+        completion_tokens = usage.get("completion_tokens")
+        is_counted = isinstance(prompt_tokens, int) and isinstance(completion_tokens, int)
+        if not is_counted:
+            prompt_tokens = budget.estimate_prompt_tokens(messages)
+            completion_tokens = budget.estimate_tokens(text or "")
+        details = usage.get("prompt_tokens_details") or {}
+        finish_reason = choice.get("finish_reason")
+        if message.get("refusal"):
+            finish_reason = "content_filter"
+        model = content.get("model") or self.model
+        return Completion(
+            text=text,
+            finish=str(finish_reason) if finish_reason else None,
+            model=self.redact_key(str(model)),
+            prompt_tokens=int(prompt_tokens or 0),
+            completion_tokens=int(completion_tokens or 0),
+            cached_tokens=int(details.get("cached_tokens") or 0),
+            estimated=not is_counted,
         )
 
-    def failure(self, error: openai.APIStatusError) -> Failed:
-        status, code = error.status_code, str(error.code or "")
-        words = self.told(f"HTTP {status}: {_words(error)}")
+    def error_of_status(self, error: openai.APIStatusError) -> EndpointError:
+        """What an HTTP status means for this request and the run."""
+        status = error.status_code
         if 300 <= status < 400:
-            return Failed("run", f"HTTP {status}: the server sends us elsewhere", status)
-        if status in TRANSIENT or status >= 500:
-            scope = "run" if code in NO_MONEY else "transient"
-            return Failed(
-                scope, words, status, rate_limiter.retry_after(error.response.headers), error.param
-            )
-        return Failed(
-            "request" if status in THIS_REQUEST else "run", words, status, None, error.param
-        )
+            message = f"HTTP {status}: the server sends us elsewhere"
+            return EndpointError("run", message, status=status)
+        message = self.redact_error(f"HTTP {status}: {_server_message(error)}")
+        wait: float | None = None
+        scope: Scope
+        if status in TRANSIENT_STATUS or status >= 500:
+            scope = "run" if str(error.code or "") in NO_MONEY else "transient"
+            wait = rate_limiter.retry_after(error.response.headers)
+        else:
+            scope = "request" if status in REQUEST_STATUS else "run"
+        return EndpointError(scope, message, status=status, wait=wait, parameter=error.param)
 
 
-def _words(error: openai.APIStatusError) -> str:
-    """What the server said of it, in one line."""
+def _server_message(error: openai.APIStatusError) -> str:
+    """What the server says about it, in one line."""
     body = error.body
     for name in ("message", "error", "detail"):
         if isinstance(body, dict) and body.get(name):
             body = body[name]
             break
-    text = (
-        body
-        if isinstance(body, str)
-        else json.dumps(body)
-        if body
-        else error.response.reason_phrase or "no reason given"
-    )
+    if isinstance(body, str):
+        text = body
+    elif body:
+        text = json.dumps(body)
+    else:
+        text = error.response.reason_phrase or "no reason given"
     return " ".join(text.split())[:300]
-
-
-PROBE = response_parsing.shape(
-    zorvel="string"
-)  # a name that no model hits on without being made to
-GREETING = ({"role": "user", "content": "Say hello. Reply in JSON."},)
-
-
-def probe(
-    ask: Any, sampling: Mapping[str, Any], rungs: Sequence[str] = RUNGS
-) -> tuple[Manner, list[Answer]]:
-    """Find out how an endpoint wants to be asked: at most a handful of calls of a few tokens.
-
-    The first form that is enforced is taken (its reply has a field that only the schema names), else the first
-    that is not refused. Servers refuse what they do not know by 400, 422, or 500; a parameter that is named in
-    the refusal is dropped and the same form asked again.
-    """
-    manner, accepted, spent = Manner(), None, []
-    for rung in rungs:
-        manner = replace(manner, rung=rung)
-        answer, manner = _try(ask, manner, sampling, last=rung == rungs[-1] and accepted is None)
-        if answer is None:
-            continue
-        spent.append(answer)
-        accepted = accepted or manner
-        try:
-            response_parsing.read(answer.text, answer.finish, PROBE)
-            if rung != "prompt":
-                return manner, spent
-        except response_parsing.Unusable:
-            continue
-    return replace(accepted or manner, drop=manner.drop, limit=manner.limit), spent
-
-
-def _try(
-    ask: Any, manner: Manner, sampling: Mapping[str, Any], last: bool
-) -> tuple[Answer | None, Manner]:
-    """The answer in this form, or None where it is refused, and the manner without refused parameters."""
-    for _ in range(4):
-        body = manner.body(GREETING, PROBE, {"seed": 0, **sampling, "max_tokens": 64})
-        try:
-            return ask(body, last), manner
-        except Failed as failure:
-            changed = _without(manner, failure, body)
-            if changed:
-                manner = changed
-            elif last or not (failure.scope == "request" or failure.status in (500, 501)):
-                raise
-            else:
-                return None, manner
-    return None, manner
-
-
-def _without(manner: Manner, failure: Failed, body: Mapping[str, Any]) -> Manner | None:
-    """The manner without the parameter that the failure names, or None where it names none that can go."""
-    if failure.scope != "request":
-        return None
-    if "max_completion_tokens" in failure.words and manner.limit == "max_tokens":
-        return replace(manner, limit="max_completion_tokens")
-    for name in ("seed", "temperature", "top_p"):
-        if name in body and (failure.param == name or re.search(rf"\b{name}\b", failure.words)):
-            return replace(manner, drop=(*manner.drop, name))
-    return None

@@ -1,12 +1,13 @@
-"""The journal: every answer paid for, on disk before anything is made of it.
+"""The journal: every completion paid for is on disk before it is used.
 
-One file of JSON lines, only ever appended to. A line is written by one system call as soon as its answer is
-there, so that kill -9 loses none, and synced before the answer is used, so that a power cut loses none. Memory:
-about 150 bytes an answer; the texts stay on disk.
+One file of JSON lines, only ever appended to. A line is written by one system call as soon as
+its completion arrives, so that kill -9 loses none, and synced before it is used, so that a
+power cut loses none. Memory: about 150 bytes a completion; the texts stay on disk.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -15,133 +16,153 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fletching.errors import InputError
+from fletching.table import atomic
 
-NAME = "answers.jsonl"
+JOURNAL_FILE = "answers.jsonl"
+READ_BYTES = 1 << 16  # of a line, at a time
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the server said to one request, and what it counted for it."""
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """What the server replied to one request, and the tokens that it counted.
+
+    The names of the fields are those of the journal on disk.
+    """
 
     text: str | None
-    finish: str | None
+    finish: str | None  # the finish reason: "stop", "length", "content_filter"
     model: str
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
-    estimated: bool = False  # the server counted nothing, so we did
+    estimated: bool = False  # the server counted no tokens, so these are estimates
 
 
 class Journal:
-    """Answers by request key. Used by many threads at once; by one process at a time."""
+    """Completions by request key. Used by many threads at once; by one process at a time.
+
+    folder: created with the first entry. Raises InputError where another process writes to it,
+    or a line is damaged; a torn last line is cut off.
+    """
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.path = os.path.join(folder, NAME)
-        self.places: dict[bytes, int] = {}
-        self.notes: list[dict[str, Any]] = []  # everything that is not an answer: probes, batches
-        self.file, self.closed = -1, False
-        self.end = self.synced = 0
-        self.writing, self.syncing = threading.Lock(), threading.Lock()
+        self.path = os.path.join(folder, JOURNAL_FILE)
+        self.line_starts: dict[bytes, int] = {}  # byte offsets by request key
+        self.notes: list[dict[str, Any]] = []  # everything that is no completion: probes, batches
+        self.file = -1
+        self.closed = False
+        self.size = 0  # bytes of whole lines
+        self.synced_size = 0
+        self.writing = threading.Lock()
+        self.syncing = threading.Lock()
         if os.path.exists(self.path):
             self._open()
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.line_starts)
 
     def __contains__(self, key: str) -> bool:
-        return bytes.fromhex(key) in self.places
+        return bytes.fromhex(key) in self.line_starts
 
-    def get(self, key: str) -> Answer | None:
-        place = self.places.get(bytes.fromhex(key))
-        if place is None:
+    def get(self, key: str) -> Completion | None:
+        """The completion of a request, where there is one."""
+        start = self.line_starts.get(bytes.fromhex(key))
+        if start is None:
             return None
-        return Answer(**json.loads(self._line(place))["answer"])
+        entry = json.loads(self._read_line(start))
+        return Completion(**entry["answer"])
 
-    def put(self, key: str, answer: Answer) -> None:
-        place = self._append({"key": key, "answer": asdict(answer)})
-        self.places[bytes.fromhex(key)] = place
+    def put(self, key: str, completion: Completion) -> None:
+        """Add a completion; it is on disk when this returns."""
+        start = self._append({"key": key, "answer": asdict(completion)})
+        self.line_starts[bytes.fromhex(key)] = start
 
-    def note(self, **content: Any) -> None:
+    def note(self, **content: object) -> None:
+        """Add an entry that is no completion; it is on disk when this returns."""
         self._append({"note": content})
         self.notes.append(content)
 
     def close(self) -> None:
-        """An answer that arrives later is refused: its thread must not write into whatever is opened next."""
+        """Close the file.
+
+        A completion that arrives later is refused: its descriptor may be another file's.
+        """
         with self.writing, self.syncing:
             self.closed = True
             if self.file >= 0:
                 os.close(self.file)
                 self.file = -1
 
-    def _line(self, place: int) -> bytes:
+    def _read_line(self, start: int) -> bytes:
         parts: list[bytes] = []
         while True:
-            part = os.pread(self.file, 1 << 16, place)
-            head, mark, _ = part.partition(b"\n")
+            block = os.pread(self.file, READ_BYTES, start)
+            head, newline, _ = block.partition(b"\n")
             parts.append(head)
-            if mark or not part:
+            if newline or not block:
                 return b"".join(parts)
-            place += len(part)
+            start += len(block)
 
     def _append(self, content: dict[str, Any]) -> int:
+        """Write one line and sync it; its byte offset. Raises OSError."""
         line = json.dumps(content, ensure_ascii=True).encode() + b"\n"
         with self.writing:
             if self.closed:
-                raise OSError(9, os.strerror(9), self.path)
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.path)
             if self.file < 0:
                 self._open()
-            place = self.end
+            start = self.size
             written = os.write(self.file, line)
-            self.end += written
-            if written < len(
-                line
-            ):  # a disk that is full: the torn line is cut off when it is opened again
-                raise OSError(28, os.strerror(28), self.path)
-            mine = self.end
-        with self.syncing:  # one sync does for all that were written before it
-            if self.synced < mine and not self.closed:
-                upto = self.end
+            self.size += written
+            end = self.size
+            if written < len(line):  # the disk is full; the next open cuts the torn line off
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
+        self._sync(end)
+        return start
+
+    def _sync(self, end: int) -> None:
+        """Flush the file up to `end`; one flush serves all threads that wrote before it."""
+        with self.syncing:
+            if self.synced_size < end and not self.closed:
+                size = self.size
                 os.fsync(self.file)
-                self.synced = upto
-        return place
+                self.synced_size = size
 
     def _open(self) -> None:
-        """Open or make the file, take the lock, cut off a torn last line and index the rest."""
+        """Open or create the file, lock it, index its lines, cut off a torn last one."""
         os.makedirs(self.folder, exist_ok=True)
-        new = not os.path.exists(self.path)
+        is_new = not os.path.exists(self.path)
         self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
                 f"another synthgen writes to the journal {self.folder}",
-                "wait for it, or give this one its own --journal DIR",
+                "wait for it, or pass another --journal DIR",
             ) from None
-        if new:
-            for folder in (self.folder, os.path.dirname(os.path.abspath(self.folder))):
-                handle = os.open(folder, os.O_RDONLY)
-                os.fsync(handle)
-                os.close(handle)
+        if is_new:
+            atomic.sync(self.folder)
+            atomic.sync(os.path.dirname(os.path.abspath(self.folder)))
         with open(self.path, "rb") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.endswith(b"\n"):
                     break
                 self._index(line, number)
-                self.end += len(line)
-        os.ftruncate(self.file, self.end)
-        self.synced = self.end
+                self.size += len(line)
+        os.ftruncate(self.file, self.size)
+        self.synced_size = self.size
 
     def _index(self, line: bytes, number: int) -> None:
         try:
-            content = json.loads(line)
-            if "key" in content:
-                Answer(**content["answer"])
-                self.places[bytes.fromhex(content["key"])] = self.end
+            entry = json.loads(line)
+            if "key" in entry:
+                Completion(**entry["answer"])  # does it have the fields?
+                self.line_starts[bytes.fromhex(entry["key"])] = self.size
             else:
-                self.notes.append(content["note"])
+                self.notes.append(entry["note"])
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 f"{self.path}, line {number:,} is damaged",
-                "delete that line: its request is asked again",
+                "delete that line: its request is sent again",
             ) from None

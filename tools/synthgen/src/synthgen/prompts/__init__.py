@@ -1,1 +1,5 @@
-"""Prompts, attribute values and the files that hold them."""
+"""What prompts are made of.
+
+attributes   seeded sampling of attributes, languages and seed tasks
+library      the files of `data/`, and the user's in their place
+"""

@@ -1,4 +1,7 @@
-"""Sampling of the axes: which query type, length, language … the k-th request of a task asks for."""
+"""Seeded sampling of what a request asks for: attributes, languages, seed tasks.
+
+A draw depends on (seed, slot) alone, where the slot is the place of the request in the plan.
+"""
 
 from __future__ import annotations
 
@@ -8,58 +11,72 @@ from collections.abc import Mapping, Sequence
 from fletching import seeded_random
 from synthgen.prompts.library import Language
 
-LENGTH = re.compile(
+WORD_RANGE = re.compile(
     r"(?:(less than|at least|at most|about) )?(\d+)(?: (?:to|-) (\d+))?(?: words)?", re.ASCII
 )
+UNBOUNDED = 10**9  # words
 
 
-def sample(axes: Mapping[str, Sequence[str]], seed: int, slot: str) -> dict[str, str]:
-    """One value of each axis, uniformly. Each axis has a draw of its own, so that adding one changes no other."""
-    return {
-        axis: values[next(seeded_random.numbers(seed, f"{slot}/{axis}")) % len(values)]
-        for axis, values in axes.items()
-    }
+def sample_attributes(
+    attributes: Mapping[str, Sequence[str]], seed: int, slot: str
+) -> dict[str, str]:
+    """One value of each attribute, uniformly.
 
-
-def language(table: Sequence[Language], seed: int, slot: str) -> Language:
-    """One language by weight."""
-    total = sum(entry.weight for entry in table)
-    point = next(seeded_random.numbers(seed, f"{slot}/language")) / 2**64 * total
-    for entry in table:
-        point -= entry.weight
-        if point < 0:
-            return entry
-    return table[-1]
-
-
-def pair(table: Sequence[Language], seed: int, slot: str) -> tuple[Language, Language]:
-    """Two different languages by weight."""
-    first = language(table, seed, slot)
-    return first, language(
-        [entry for entry in table if entry.code != first.code], seed, slot + "/target"
-    )
-
-
-def chosen(items: Sequence[str], count: int, seed: int, slot: str) -> list[str]:
-    """`count` different items in random order."""
-    order = seeded_random.permuted(seed, slot, len(items))
-    return [items[i] for _, i in zip(range(min(count, len(items))), order)]
-
-
-def words_asked(value: str) -> tuple[int, int] | None:
-    """The range of words that a value of a length axis stands for, or None where it names none.
-
-    >>> words_asked("less than 5 words"), words_asked("at least 10"), words_asked("200")
-    ((1, 4), (10, 1000000000), (200, 200))
+    Each attribute has its own random numbers, so that adding one changes no other's value.
     """
-    found = LENGTH.fullmatch(value)
-    if not found:
+    sampled: dict[str, str] = {}
+    for attribute, values in attributes.items():
+        number = next(seeded_random.numbers(seed, f"{slot}/{attribute}"))
+        sampled[attribute] = values[number % len(values)]
+    return sampled
+
+
+def sample_language(languages: Sequence[Language], seed: int, slot: str) -> Language:
+    """One language by weight."""
+    total = sum(language.weight for language in languages)
+    number = next(seeded_random.numbers(seed, f"{slot}/language"))
+    remaining = number / 2**64 * total
+    for language in languages:
+        remaining -= language.weight
+        if remaining < 0:
+            return language
+    return languages[-1]
+
+
+def sample_language_pair(
+    languages: Sequence[Language], seed: int, slot: str
+) -> tuple[Language, Language]:
+    """Two different languages by weight."""
+    first = sample_language(languages, seed, slot)
+    others = [language for language in languages if language.code != first.code]
+    return first, sample_language(others, seed, slot + "/target")
+
+
+def sample_items(items: Sequence[str], seed: int, slot: str, *, count: int) -> list[str]:
+    """`count` different items in random order; all of them where there are fewer."""
+    order = seeded_random.permuted(seed, slot, len(items))
+    positions = zip(range(min(count, len(items))), order)
+    return [items[position] for _, position in positions]
+
+
+def parse_word_range(value: str) -> tuple[int, int] | None:
+    """The smallest and largest number of words that a value of a length attribute allows.
+
+    None where it names no number.
+
+    >>> parse_word_range("less than 5 words"), parse_word_range("at least 10")
+    ((1, 4), (10, 1000000000))
+    >>> parse_word_range("200")
+    (200, 200)
+    """
+    match = WORD_RANGE.fullmatch(value)
+    if not match:
         return None
-    number = int(found[2])
-    if found[1] == "less than":
+    relation, number, upper = match[1], int(match[2]), match[3]
+    if relation == "less than":
         return 1, number - 1
-    if found[1] == "at most":
+    if relation == "at most":
         return 1, number
-    if found[1] == "at least":
-        return number, 10**9
-    return number, int(found[3] or number)
+    if relation == "at least":
+        return number, UNBOUNDED
+    return number, int(upper or number)

@@ -1,6 +1,6 @@
-"""The words that a run is made of: prompts, value sets of the axes, languages, seed tasks, prices.
+"""The prompt library: prompt templates, attribute values, languages, seed tasks, prices.
 
-All of them are plain files of the folder `data/`. A file of the same name in --prompts DIR stands in for ours.
+All are plain files in the folder `data/`. A file of the same name in --prompts DIR replaces ours.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import importlib.resources
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,132 +19,149 @@ import xxhash
 
 from fletching.errors import InputError, UsageError
 
-PLACE = re.compile(r"\{([a-z_]+)\}")
+PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+FORMAT = "format"  # the placeholder of every prompt for the form of the reply
 
 
 @dataclass(frozen=True)
 class Language:
+    """A language that texts can be asked for in."""
+
     code: str
     name: str
     scripts: tuple[str, ...]  # as Unicode names begin: LATIN, CJK
-    weight: float
+    weight: float  # in a draw
 
 
-def fill(template: str, values: Mapping[str, Any]) -> str:
-    """The template with each {name} replaced, in one pass: what is put in is never looked at again.
+def fill_template(template: str, values: Mapping[str, object]) -> str:
+    """The template with each {name} replaced, in one pass: values are not searched again.
 
-    >>> fill("{a} and {b}", {"a": "{b}", "b": 1})
+    >>> fill_template("{a} and {b}", {"a": "{b}", "b": 1})
     '{b} and 1'
     """
-    return PLACE.sub(lambda place: str(values[place[1]]), template)
+    return PLACEHOLDER.sub(lambda placeholder: str(values[placeholder[1]]), template)
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """A foreign text as a JSON string: it cannot end the quotation and speak as the prompt."""
     return json.dumps(text, ensure_ascii=False)
 
 
-class Materials:
-    """The files of the package, with those of `folder` in front."""
+def check_template(name: str, template: str, placeholders: Collection[str]) -> None:
+    """Raise InputError where a prompt names other placeholders than these, or lacks {format}."""
+    allowed = {*placeholders, FORMAT}
+    unknown = sorted(set(PLACEHOLDER.findall(template)) - allowed)
+    if unknown:
+        names = ", ".join(f"{{{placeholder}}}" for placeholder in sorted(allowed))
+        raise InputError(f"{name}.md names {{{unknown[0]}}}, which nothing fills", f"use {names}")
+    if "{format}" not in template:
+        raise InputError(
+            f"{name}.md has no {{format}}", "put {format} where the form of the reply is described"
+        )
+
+
+class PromptLibrary:
+    """The files of the package, with those of `folder` in their place.
+
+    Raises UsageError where `folder` is none, or holds a file that is none of ours.
+    """
 
     def __init__(self, folder: str | None = None) -> None:
-        self.own = importlib.resources.files("synthgen.prompts") / "data"
+        self.package = importlib.resources.files("synthgen.prompts") / "data"
         self.folder = Path(folder) if folder else None
-        known = {entry.name for entry in self.own.iterdir()}
-        if self.folder:
-            if not self.folder.is_dir():
-                raise UsageError(
-                    f"--prompts {folder} is no folder",
-                    "synthgen --export-prompts DIR makes one with all files to edit",
-                )
-            self.replaced = sorted(
-                entry.name for entry in self.folder.iterdir() if not entry.name.startswith(".")
+        self.replaced = self._user_files(self.folder) if self.folder else []
+
+    def _user_files(self, folder: Path) -> list[str]:
+        """Names of the user's files."""
+        if not folder.is_dir():
+            raise UsageError(
+                f"--prompts {folder} is no folder",
+                "synthgen --export-prompts DIR makes one with all files to edit",
             )
-            stray = [name for name in self.replaced if name not in known]
-            if stray:
-                raise UsageError(
-                    f"--prompts {folder} holds {stray[0]}, which is none of our files",
-                    "name it as one of " + ", ".join(sorted(known)),
-                )
-        else:
-            self.replaced = []
+        known = self._package_files()
+        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise UsageError(
+                f"--prompts {folder} holds {unknown[0]}, which is none of our files",
+                "name it as one of " + ", ".join(known),
+            )
+        return names
+
+    def _package_files(self) -> list[str]:
+        return sorted(entry.name for entry in self.package.iterdir())
 
     def text(self, name: str) -> str:
+        """The content of a file."""
         if name in self.replaced and self.folder:
             return (self.folder / name).read_text("utf-8")
-        return (self.own / name).read_text("utf-8")
+        return (self.package / name).read_text("utf-8")
 
     @property
     def digest(self) -> str | None:
-        """What stands in the lineage for replaced files; None where all are ours."""
+        """A hash of the replaced files, for the lineage; None where all are ours."""
         if not self.replaced:
             return None
-        return xxhash.xxh3_64_hexdigest(
-            json.dumps({name: self.text(name) for name in self.replaced}, sort_keys=True).encode()
-        )
+        content = {name: self.text(name) for name in self.replaced}
+        return xxhash.xxh3_64_hexdigest(json.dumps(content, sort_keys=True).encode())
 
-    def template(self, name: str, places: set[str]) -> str:
-        """A prompt, which may name these places and no others."""
-        text = self.text(name + ".md").strip()
-        wrong = sorted(set(PLACE.findall(text)) - places)
-        if wrong:
-            raise InputError(
-                f"{name}.md names {{{wrong[0]}}}, which nothing fills",
-                "use " + ", ".join(f"{{{place}}}" for place in sorted(places)),
-            )
-        if "{format}" not in text:
-            raise InputError(
-                f"{name}.md has no {{format}}", "put {format} where the form of the reply is told"
-            )
-        return text
+    def template(self, name: str, placeholders: Collection[str]) -> str:
+        """The prompt NAME.md.
+
+        Raises InputError unless it names only these placeholders and {format}.
+        """
+        template = self.text(name + ".md").strip()
+        check_template(name, template, placeholders)
+        return template
 
     def lines(self, name: str) -> list[str]:
-        found = [line.strip() for line in self.text(name).splitlines()]
-        found = [line for line in found if line and not line.startswith("#")]
-        if not found:
-            raise InputError(f"{name} is empty", "give it one item a line")
-        return found
+        """The lines of a file, without blank ones and comments.
+
+        Raises InputError if there are none.
+        """
+        stripped = (line.strip() for line in self.text(name).splitlines())
+        lines = [line for line in stripped if line and not line.startswith("#")]
+        if not lines:
+            raise InputError(f"{name} is empty", "write one item a line")
+        return lines
 
     @cached_property
-    def axes(self) -> dict[str, dict[str, list[str]]]:
-        """{group: {axis: its values}}."""
-        content = self._json("axes.json")
-        for group, axes in content.items():
-            for axis, values in axes.items():
-                if not re.fullmatch("[a-z_]+", axis):
-                    raise InputError(
-                        f"axes.json: {group} has the axis {axis!r}",
-                        "name it in lower case, with _ for blanks",
-                    )
-                if (
-                    not isinstance(values, list)
-                    or not values
-                    or not all(isinstance(value, str) and value for value in values)
-                ):
-                    raise InputError(
-                        f"axes.json: {group}.{axis} is no list of texts", 'write ["one", "two"]'
-                    )
+    def attributes(self) -> dict[str, dict[str, list[str]]]:
+        """{group: {attribute: its values}}, from axes.json. Raises InputError."""
+        content: dict[str, dict[str, list[str]]] = self._json("axes.json")
+        for group, attributes in content.items():
+            for attribute, values in attributes.items():
+                _check_attribute(group, attribute, values)
         return content
 
     def languages(self, name: str = "languages.tsv") -> list[Language]:
-        """The table of languages with their weights in a draw."""
-        found = []
+        """The languages of a table, with their weights in a draw. Raises InputError."""
+        languages: list[Language] = []
         for number, line in enumerate(self.text(name).splitlines()[1:], 2):
-            parts = line.split("\t")
             try:
-                code, full, scripts, weight = parts
-                found.append(Language(code, full, tuple(scripts.split(",")), float(weight)))
+                code, full_name, scripts, weight = line.split("\t")
+                language = Language(
+                    code=code,
+                    name=full_name,
+                    scripts=tuple(scripts.split(",")),
+                    weight=float(weight),
+                )
             except ValueError:
                 raise InputError(
                     f"{name}, line {number}: not code, name, scripts, weight",
                     "separate four columns by tabs",
                 ) from None
-        return found
+            languages.append(language)
+        return languages
 
     def prices(self, path: str | None) -> dict[str, dict[str, float]]:
-        """{model: dollars for a million tokens of input, cached, output; batch: factor}."""
+        """{model: dollars for a million tokens of input, cached, output; batch: factor}.
+
+        path: the user's table in place of ours. Raises UsageError where it is none.
+        """
         if path is None:
-            return self._json("prices.json")["models"]
+            prices: dict[str, dict[str, float]] = self._json("prices.json")["models"]
+            return prices
         try:
             content = json.loads(Path(path).read_text("utf-8"))
             return dict(content.get("models", content))
@@ -154,21 +171,38 @@ class Materials:
                 'write {"NAME": {"input": 0.15, "output": 0.6}} in dollars a million tokens',
             ) from None
 
-    def _json(self, name: str) -> Any:
+    def _json(self, name: str) -> dict[str, Any]:
         try:
-            return json.loads(self.text(name))
+            content: dict[str, Any] = json.loads(self.text(name))
         except ValueError as error:
             raise InputError(f"{name} is no JSON: {error}", "correct it") from None
+        return content
 
     def export(self, folder: str) -> list[str]:
-        """Copy every file to a folder, to be edited."""
+        """Copy every file to a folder for editing; their names.
+
+        Raises UsageError if one is there already.
+        """
         os.makedirs(folder, exist_ok=True)
-        names = sorted(entry.name for entry in self.own.iterdir())
-        taken = [name for name in names if os.path.exists(os.path.join(folder, name))]
-        if taken:
+        names = self._package_files()
+        existing = [name for name in names if os.path.exists(os.path.join(folder, name))]
+        if existing:
             raise UsageError(
-                f"--export-prompts: {folder} holds {taken[0]} already", "name a new folder"
+                f"--export-prompts: {folder} holds {existing[0]} already", "name a new folder"
             )
         for name in names:
             Path(folder, name).write_text(self.text(name), "utf-8")
         return names
+
+
+def _check_attribute(group: str, attribute: str, values: object) -> None:
+    if not re.fullmatch("[a-z_]+", attribute):
+        raise InputError(
+            f"axes.json: {group} has the axis {attribute!r}",
+            "name it in lower case, with _ for blanks",
+        )
+    is_list = isinstance(values, list) and len(values) > 0
+    if not is_list or not all(isinstance(value, str) and value for value in values):  # type: ignore[attr-defined]
+        raise InputError(
+            f"axes.json: {group}.{attribute} is no list of texts", 'write ["one", "two"]'
+        )

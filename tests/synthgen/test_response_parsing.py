@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen.llm import response_parsing
-from synthgen.llm.response_parsing import Unusable, read, shape
+from synthgen.llm.response_parsing import RejectedResponseError, object_schema, parse_response
 
-PAIR = shape(input="string", label="string")
-TASKS = shape(tasks=["string"])
-QUERIES = shape(queries=[{"query": "string", "evidence": "string"}])
+PAIR = object_schema(input="string", label="string")
+TASKS = object_schema(tasks=["string"])
+QUERIES = object_schema(queries=[{"query": "string", "evidence": "string"}])
 GOOD = {"input": "a text", "label": "b"}
 GOOD_TEXT = json.dumps(GOOD)
 
@@ -22,8 +22,8 @@ GOOD_TEXT = json.dumps(GOOD)
 def attempt(*reply: Any) -> Any:
     """What was read, or the reason why nothing was."""
     try:
-        return read(*reply)
-    except Unusable as problem:
+        return parse_response(*reply)
+    except RejectedResponseError as problem:
         return problem.reason
 
 
@@ -42,19 +42,22 @@ def attempt(*reply: Any) -> Any:
     ],
 )
 def test_an_object_is_found_whatever_stands_around_it(text: str) -> None:
-    assert read(text, "stop", PAIR) == GOOD
+    assert parse_response(text, "stop", PAIR) == GOOD
 
 
 def test_raw_control_characters_inside_strings_are_read() -> None:
-    assert read('{"input": "a\nb\tc\x01", "label": "x"}', "stop", PAIR)["input"] == "a\nb\tc\x01"
+    assert (
+        parse_response('{"input": "a\nb\tc\x01", "label": "x"}', "stop", PAIR)["input"]
+        == "a\nb\tc\x01"
+    )
 
 
 def test_a_bare_list_is_taken_for_the_only_field() -> None:
-    assert read('["one", "two"]', "stop", TASKS) == {"tasks": ["one", "two"]}
+    assert parse_response('["one", "two"]', "stop", TASKS) == {"tasks": ["one", "two"]}
 
 
 @pytest.mark.parametrize(
-    ("text", "finish", "reason", "mendable"),
+    ("text", "finish", "reason", "repairable"),
     [
         (None, "stop", "empty reply", False),
         ("  ", "stop", "empty reply", False),
@@ -72,22 +75,26 @@ def test_a_bare_list_is_taken_for_the_only_field() -> None:
     ],
 )
 def test_what_gives_no_row_has_a_reason(
-    text: str | None, finish: str, reason: str, mendable: bool
+    text: str | None, finish: str, reason: str, repairable: bool
 ) -> None:
-    with pytest.raises(Unusable) as caught:
-        read(text, finish, PAIR)
-    assert (caught.value.reason, caught.value.mendable) == (reason, mendable)
+    with pytest.raises(RejectedResponseError) as caught:
+        parse_response(text, finish, PAIR)
+    assert (caught.value.reason, caught.value.repairable) == (reason, repairable)
 
 
 def test_of_a_list_that_was_cut_off_the_whole_items_are_kept() -> None:
-    assert read('{"tasks": ["one", "two", "thr', "length", TASKS) == {"tasks": ["one", "two"]}
-    assert read(
+    assert parse_response('{"tasks": ["one", "two", "thr', "length", TASKS) == {
+        "tasks": ["one", "two"]
+    }
+    assert parse_response(
         '```json\n{"queries": [{"query": "a", "evidence": "b"}, {"query": "c"', "length", QUERIES
     ) == {"queries": [{"query": "a", "evidence": "b"}]}
-    with pytest.raises(Unusable):
-        read('{"tasks": ["on', "length", TASKS)
-    with pytest.raises(Unusable):
-        read('{"scores": [1', "length", shape(scores=["integer"]))  # it may have been 10
+    with pytest.raises(RejectedResponseError):
+        parse_response('{"tasks": ["on', "length", TASKS)
+    with pytest.raises(RejectedResponseError):
+        parse_response(
+            '{"scores": [1', "length", object_schema(scores=["integer"])
+        )  # it may have been 10
 
 
 @given(st.lists(st.text(), min_size=1, max_size=5), st.data())
@@ -96,8 +103,8 @@ def test_a_cut_anywhere_gives_a_prefix_of_the_items_or_a_reason(
 ) -> None:
     text = json.dumps({"tasks": items})
     cut = text[: data.draw(st.integers(0, len(text)))]
-    found = attempt(cut, "length", TASKS)
-    assert found == "cut off" or found["tasks"] == items[: len(found["tasks"])]
+    parsed = attempt(cut, "length", TASKS)
+    assert parsed == "cut off" or parsed["tasks"] == items[: len(parsed["tasks"])]
 
 
 @given(st.text())
@@ -107,12 +114,14 @@ def test_no_reply_makes_it_fall_over(text: str) -> None:
 
 @given(st.dictionaries(st.sampled_from(["input", "label"]), st.text(), min_size=2))
 def test_what_was_written_as_json_is_read_back(value: dict[str, str]) -> None:
-    assert read(f"Here:\n```json\n{json.dumps(value, indent=1)}\n```", "stop", PAIR) == value
+    assert (
+        parse_response(f"Here:\n```json\n{json.dumps(value, indent=1)}\n```", "stop", PAIR) == value
+    )
 
 
-def test_the_shape_is_strict_json_schema_and_is_told_in_words() -> None:
+def test_the_schema_is_strict_and_is_described_in_words() -> None:
     assert QUERIES["additionalProperties"] is False and QUERIES["required"] == ["queries"]
     assert QUERIES["properties"]["queries"]["items"]["required"] == ["query", "evidence"]
-    assert response_parsing.told(QUERIES).endswith(
+    assert response_parsing.format_instruction(QUERIES).endswith(
         '{"queries": [{"query": "...", "evidence": "..."}, ...]}'
     )

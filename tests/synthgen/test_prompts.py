@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from fletching.errors import InputError, UsageError
 from synthgen.prompts import attributes
-from synthgen.prompts.library import Materials, fill, quoted
+from synthgen.prompts.library import PromptLibrary, fill_template, quote
 
-OURS = Materials()
+OURS = PromptLibrary()
 PAPER = {  # tables 8 to 13 of arXiv 2401.00368
     ("short-long", "query_type"): ["extremely long-tail", "long-tail", "common"],
     ("short-long", "query_length"): ["less than 5 words", "5 to 15 words", "at least 10 words"],
@@ -42,14 +42,17 @@ PAPER = {  # tables 8 to 13 of arXiv 2401.00368
 
 @pytest.mark.parametrize(("group", "axis"), PAPER, ids=lambda name: name)
 def test_a_value_set_is_the_papers(group: str, axis: str) -> None:
-    assert OURS.axes[group][axis] == PAPER[group, axis]
+    assert OURS.attributes[group][axis] == PAPER[group, axis]
 
 
 def test_the_groups_have_no_other_axes() -> None:
     assert {
-        (group, axis) for group, found in OURS.axes.items() if group != "queries" for axis in found
+        (group, axis)
+        for group, values in OURS.attributes.items()
+        if group != "queries"
+        for axis in values
     } == set(PAPER)
-    assert OURS.axes["short-short"] == {}
+    assert OURS.attributes["short-short"] == {}
 
 
 def test_there_are_93_languages_and_english_has_its_share_of_the_draw() -> None:
@@ -63,35 +66,41 @@ def test_there_are_93_languages_and_english_has_its_share_of_the_draw() -> None:
 
 def test_languages_are_drawn_by_weight() -> None:
     table = OURS.languages()
-    drawn = Counter(attributes.language(table, 0, str(i)).code for i in range(4000))
+    drawn = Counter(attributes.sample_language(table, 0, str(i)).code for i in range(4000))
     total = sum(entry.weight for entry in table)
     assert abs(drawn["en"] / 4000 - 431 / total) < 0.03
     assert abs(drawn["de"] / 4000 - 29 / total) < 0.015
 
 
 def test_a_pair_of_languages_is_never_one_language() -> None:
-    pairs = [attributes.pair(OURS.languages("languages.bitext.tsv"), 0, str(i)) for i in range(500)]
+    pairs = [
+        attributes.sample_language_pair(OURS.languages("languages.bitext.tsv"), 0, str(i))
+        for i in range(500)
+    ]
     assert all(first.code != second.code for first, second in pairs)
     assert len({(first.code, second.code) for first, second in pairs}) > 150
 
 
 def test_every_value_of_an_axis_is_drawn_about_as_often() -> None:
     drawn = Counter(
-        attributes.sample(OURS.axes["short-long"], 0, str(i))["num_words"] for i in range(6000)
+        attributes.sample_attributes(OURS.attributes["short-long"], 0, str(i))["num_words"]
+        for i in range(6000)
     )
     assert set(drawn) == set(PAPER["short-long", "num_words"])
     assert all(850 < count < 1150 for count in drawn.values())
 
 
 def test_a_new_axis_changes_no_draw_of_the_others() -> None:
-    before = attributes.sample(OURS.axes["sts"], 5, "a")
-    after = attributes.sample({"mood": ["calm", "angry"], **OURS.axes["sts"]}, 5, "a")
+    before = attributes.sample_attributes(OURS.attributes["sts"], 5, "a")
+    after = attributes.sample_attributes(
+        {"mood": ["calm", "angry"], **OURS.attributes["sts"]}, 5, "a"
+    )
     assert {axis: after[axis] for axis in before} == before
 
 
 def test_seeds_and_slots_draw_apart() -> None:
     drawn = {
-        tuple(attributes.sample(OURS.axes["short-long"], seed, slot).values())
+        tuple(attributes.sample_attributes(OURS.attributes["short-long"], seed, slot).values())
         for seed in range(10)
         for slot in "abcdefghij"
     }
@@ -111,7 +120,7 @@ def test_seeds_and_slots_draw_apart() -> None:
     ],
 )
 def test_a_length_is_read_as_a_range_of_words(value: str, bounds: tuple[int, int] | None) -> None:
-    assert attributes.words_asked(value) == bounds
+    assert attributes.parse_word_range(value) == bounds
 
 
 @given(
@@ -122,31 +131,33 @@ def test_a_length_is_read_as_a_range_of_words(value: str, bounds: tuple[int, int
 def test_what_is_chosen_is_different_and_of_the_list(
     items: list[str], count: int, seed: int
 ) -> None:
-    found = attributes.chosen(items, count, seed, "slot")
-    assert len(found) == len(set(found)) == min(count, len(items)) and set(found) <= set(items)
+    chosen = attributes.sample_items(items, seed, "slot", count=count)
+    assert len(chosen) == len(set(chosen)) == min(count, len(items)) and set(chosen) <= set(items)
 
 
 @given(st.text(), st.text())
 def test_what_is_filled_in_is_never_filled_again(first: str, second: str) -> None:
-    assert fill("{a}|{b}", {"a": first + "{b}", "b": second}) == f"{first}{{b}}|{second}"
+    assert fill_template("{a}|{b}", {"a": first + "{b}", "b": second}) == f"{first}{{b}}|{second}"
 
 
 @given(st.text())
 def test_a_quoted_text_cannot_end_its_quotation(text: str) -> None:
     import json
 
-    assert json.loads(quoted(text)) == text and "\n" not in quoted(text)
+    assert json.loads(quote(text)) == text and "\n" not in quote(text)
 
 
 def test_a_users_file_stands_in_for_ours_and_the_rest_stays(tmp_path) -> None:
     (tmp_path / "axes.json").write_text('{"sts": {"unit": ["haiku"]}}')
-    mixed = Materials(str(tmp_path))
-    assert mixed.axes == {"sts": {"unit": ["haiku"]}} and mixed.languages() == OURS.languages()
+    mixed = PromptLibrary(str(tmp_path))
+    assert (
+        mixed.attributes == {"sts": {"unit": ["haiku"]}} and mixed.languages() == OURS.languages()
+    )
     assert mixed.digest and OURS.digest is None
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "problem"),
     [
         ("axes.json", "{", "no JSON"),
         ("axes.json", '{"sts": {"unit": []}}', "sts.unit"),
@@ -155,22 +166,22 @@ def test_a_users_file_stands_in_for_ours_and_the_rest_stays(tmp_path) -> None:
         ("seeds.sts.txt", "", "none of our files"),
     ],
 )
-def test_a_wrong_file_is_refused_by_name(name: str, content: str, told: str, tmp_path) -> None:
+def test_a_wrong_file_is_refused_by_name(name: str, content: str, problem: str, tmp_path) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=told):
-        found = Materials(str(tmp_path))
-        assert found.axes and found.languages()
+    with pytest.raises(InputError, match=problem):
+        library = PromptLibrary(str(tmp_path))
+        assert library.attributes and library.languages()
 
 
 def test_a_prompt_that_names_an_unknown_place_is_refused(tmp_path) -> None:
     (tmp_path / "judge.md").write_text("{query} {nonsense} {format}")
     with pytest.raises(InputError, match="nonsense"):
-        Materials(str(tmp_path)).template("judge", {"query", "format"})
+        PromptLibrary(str(tmp_path)).template("judge", {"query", "format"})
     (tmp_path / "judge.md").write_text("{query}")
     with pytest.raises(InputError, match="format"):
-        Materials(str(tmp_path)).template("judge", {"query", "format"})
+        PromptLibrary(str(tmp_path)).template("judge", {"query", "format"})
 
 
 def test_a_prompts_folder_that_is_none_is_wrong_usage(tmp_path) -> None:
     with pytest.raises(UsageError):
-        Materials(str(tmp_path / "no"))
+        PromptLibrary(str(tmp_path / "no"))

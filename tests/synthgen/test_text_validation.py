@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from synthgen import language_check, text_validation
-from synthgen.llm.response_parsing import Unusable
-from synthgen.prompts.library import Materials
+from synthgen.llm.response_parsing import RejectedResponseError
+from synthgen.prompts.library import PromptLibrary
 
-TABLE = {entry.code: entry for entry in Materials().languages()}
+TABLE = {entry.code: entry for entry in PromptLibrary().languages()}
 SPANISH = "El búho caza por la noche, cuando los ratones salen de sus agujeros y buscan comida en el prado."
 BOSNIAN = "Sova lovi noću, kada miševi izađu iz svojih rupa i traže hranu na livadi pored šume."
 INDONESIAN = (
@@ -18,10 +18,10 @@ GERMAN = "Die Eule jagt in der Nacht, wenn die Mäuse ihre Löcher verlassen und
 ENGLISH = "The owl hunts at night, when the mice leave their holes and look for food on the meadow."
 
 
-def reason(check, *words) -> str | None:
+def reason(check, *arguments, **settings) -> str | None:
     try:
-        check(*words)
-    except Unusable as problem:
+        check(*arguments, **settings)
+    except RejectedResponseError as problem:
         return problem.reason
     return None
 
@@ -42,11 +42,11 @@ def reason(check, *words) -> str | None:
     ],
 )
 def test_a_field_is_text(text: str, expected: str | None) -> None:
-    assert reason(text_validation.clean, text, "x") == expected
+    assert reason(text_validation.clean_text, text, "x") == expected
 
 
 def test_control_characters_become_blanks_and_line_feeds_stay() -> None:
-    assert text_validation.clean(" a\x00\x07b\r\nc\td ", "x") == "a b\nc\td"
+    assert text_validation.clean_text(" a\x00\x07b\r\nc\td ", "x") == "a b\nc\td"
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_control_characters_become_blanks_and_line_feeds_stay() -> None:
     ],
 )
 def test_words_are_counted_in_every_script(text: str, count: float) -> None:
-    assert text_validation.words(text) == pytest.approx(count)
+    assert text_validation.count_words(text) == pytest.approx(count)
 
 
 @pytest.mark.parametrize(
-    ("count", "asked", "slack", "fits"),
+    ("count", "requested", "slack", "fits"),
     [
         (4, "less than 5 words", 0, True),
         (5, "less than 5 words", 0, False),
@@ -80,11 +80,11 @@ def test_words_are_counted_in_every_script(text: str, count: float) -> None:
     ],
 )
 def test_lengths_are_held_to_what_was_asked_and_the_slack(
-    count: int, asked: str, slack: float, fits: bool
+    count: int, requested: str, slack: float, fits: bool
 ) -> None:
-    assert reason(text_validation.of_length, " ".join(["word"] * count), asked, slack, "x") == (
-        None if fits else "wrong length"
-    )
+    assert reason(
+        text_validation.check_length, " ".join(["word"] * count), requested, slack=slack, field="x"
+    ) == (None if fits else "wrong length")
 
 
 @pytest.mark.parametrize(
@@ -102,41 +102,39 @@ def test_lengths_are_held_to_what_was_asked_and_the_slack(
 def test_a_text_that_is_plainly_in_another_language_is_noticed(
     text: str, code: str, fits: bool
 ) -> None:
-    assert reason(language_check.in_language, text, TABLE[code], "x") == (
+    assert reason(language_check.check_language, text, TABLE[code], "x") == (
         None if fits else "wrong language"
     )
 
 
+def leak_reason(text: str, phrases, reply_fields=()) -> str | None:
+    return reason(
+        text_validation.check_no_leak, text, phrases, reply_fields=reply_fields, field="x"
+    )
+
+
 def test_a_text_that_repeats_the_prompt_or_names_its_fields_is_a_leak() -> None:
-    template = Materials().text("example.short-long.md")
-    leaks = text_validation.pieces(template)
+    template = PromptLibrary().text("example.short-long.md")
+    phrases = text_validation.prompt_phrases(template)
     fields = ("user_query", "positive_document")
-    said = "a document that looks as if it served the query, by its subject"
-    assert (
-        reason(text_validation.no_leak, f"Well: {said}.", leaks, fields, "x") == "instruction leak"
-    )
-    assert (
-        reason(text_validation.no_leak, "see positive_document above", leaks, fields, "x")
-        == "instruction leak"
-    )
-    assert reason(text_validation.no_leak, ENGLISH, leaks, fields, "x") is None
+    repeated = "a document that looks as if it served the query, by its subject"
+    assert leak_reason(f"Well: {repeated}.", phrases, fields) == "instruction leak"
+    assert leak_reason("see positive_document above", phrases, fields) == "instruction leak"
+    assert leak_reason(ENGLISH, phrases, fields) is None
 
 
-def test_what_is_filled_into_a_prompt_is_no_leak() -> None:
-    leaks = text_validation.pieces("Write about this: {text} now.")
-    assert (
-        reason(text_validation.no_leak, "one two three four five six seven eight", leaks, (), "x")
-        is None
-    )
+def test_what_fills_a_placeholder_is_no_leak() -> None:
+    phrases = text_validation.prompt_phrases("Write about this: {text} now.")
+    assert leak_reason("one two three four five six seven eight", phrases) is None
 
 
 def test_texts_that_differ_in_case_and_blanks_alone_are_the_same() -> None:
-    assert reason(text_validation.different, "The  Owl", "the owl", "same") == "same"
-    assert reason(text_validation.different, "The owl", "an owl", "same") is None
+    assert reason(text_validation.check_different, "The  Owl", "the owl", "same") == "same"
+    assert reason(text_validation.check_different, "The owl", "an owl", "same") is None
 
 
-def test_a_quotation_must_stand_in_the_passage() -> None:
-    assert text_validation.stands_in('"The OWL hunts..."', "At night the owl\nhunts mice")
-    assert not text_validation.stands_in(
-        "the owl sleeps", "the owl hunts"
-    ) and not text_validation.stands_in(".", "a . b")
+def test_a_quotation_must_be_in_the_passage() -> None:
+    contains_quote = text_validation.contains_quote
+    assert contains_quote("At night the owl\nhunts mice", '"The OWL hunts..."')
+    assert not contains_quote("the owl hunts", "the owl sleeps")
+    assert not contains_quote("a . b", ".")

@@ -20,26 +20,34 @@ def test_a_batch_gives_the_same_rows_as_live_asking(serve: Any, generate: Any, t
     live = generate(serve(), tasks, "--per-row", 4, "--no-language-check")
     server = serve()
     done = generate(
-        server, tasks, "--per-row", 4, "--no-language-check", "--batch", "--poll", 0.02, name="b"
+        server,
+        tasks,
+        "--per-row",
+        4,
+        "--no-language-check",
+        "--batch-api",
+        "--poll",
+        0.02,
+        name="b",
     )
     assert (
         done.rc == 0
         and done.rows == live.rows
-        and len(server.asked) == 24
+        and len(server.chat_requests) == 24
         and len(server.batches) == 1
     ), done.err
     lines = [json.loads(line) for line in server.files["file-0"].splitlines()]
     assert {line["url"] for line in lines} == {"/v1/chat/completions"} and all(
         line["body"]["model"] == "m" for line in lines
     )
-    again = generate(server, tasks, "--per-row", 4, "--no-language-check", "--batch", name="b")
+    again = generate(server, tasks, "--per-row", 4, "--no-language-check", "--batch-api", name="b")
     assert again.rows == done.rows and len(server.batches) == 1
 
 
 def test_a_brainstorm_goes_by_batch_in_rounds(serve: Any, generate: Any) -> None:
     server = serve(write=lambda body: {"tasks": author(body)["tasks"][:7]})
     done = generate(
-        server, None, "--brainstorm", 10, "--types", "short-long", "--batch", "--poll", 0.02
+        server, None, "--brainstorm", 10, "--types", "short-long", "--batch-api", "--poll", 0.02
     )
     assert done.rc == 0 and len(done.rows) == 10 and len(server.batches) == 2
 
@@ -52,12 +60,12 @@ def test_replies_without_form_are_repaired_by_a_second_batch(
             author(body) if len(body["messages"]) > 1 or body["seed"] % 2 else "no form"
         )
     )
-    done = generate(server, tasks[2:3], "--per-row", 12, "--batch", "--poll", 0.02)
+    done = generate(server, tasks[2:3], "--per-row", 12, "--batch-api", "--poll", 0.02)
     assert (
         done.rc == 0
         and len(done.rows) == 12
         and len(server.batches) == 2
-        and 12 < len(server.asked) < 24
+        and 12 < len(server.chat_requests) < 24
     )
 
 
@@ -69,7 +77,7 @@ def test_requests_that_failed_in_the_batch_are_asked_in_another_and_then_rejecte
             {"status": 500} if number >= 0 and body["seed"] % 3 == 0 else None
         )
     )
-    done = generate(server, tasks[2:3], "--per-row", 12, "--batch", "--poll", 0.02)
+    done = generate(server, tasks[2:3], "--per-row", 12, "--batch-api", "--poll", 0.02)
     lost = done.summary["dropped"]["no answer in the batch"]
     assert (
         done.rc == 0
@@ -83,19 +91,30 @@ def test_requests_that_failed_in_the_batch_are_asked_in_another_and_then_rejecte
 def test_big_waves_are_cut_into_several_batches(
     serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_api, "LARGEST_REQUESTS", 5)
+    monkeypatch.setattr(batch_api, "MOST_REQUESTS", 5)
     server = serve()
-    assert len(generate(server, tasks[2:3], "--per-row", 12, "--batch", "--poll", 0.02).rows) == 12
+    assert (
+        len(generate(server, tasks[2:3], "--per-row", 12, "--batch-api", "--poll", 0.02).rows) == 12
+    )
     assert [
         len(content.splitlines())
         for name, content in server.files.items()
         if name.startswith("file")
     ] == [5, 5, 2]
-    monkeypatch.setattr(batch_api, "LARGEST_BYTES", 3000)
+    monkeypatch.setattr(batch_api, "MOST_BYTES", 3000)
     assert (
         len(
             generate(
-                server, tasks[2:3], "--per-row", 4, "--batch", "--poll", 0.02, "--seed", 1, name="b"
+                server,
+                tasks[2:3],
+                "--per-row",
+                4,
+                "--batch-api",
+                "--poll",
+                0.02,
+                "--seed",
+                1,
+                name="b",
             ).rows
         )
         == 4
@@ -118,7 +137,7 @@ def test_a_run_killed_while_it_waits_collects_its_batch_and_pays_nothing_twice(
         server.url,
         "--per-row",
         5,
-        "--batch",
+        "--batch-api",
         "--poll",
         0.05,
         "-o",
@@ -134,7 +153,7 @@ def test_a_run_killed_while_it_waits_collects_its_batch_and_pays_nothing_twice(
         journal.write_bytes(b"".join(kept))
     server.polls_until_done = 0
     done = invoke(cli.main, *words)
-    assert done.rc == 0 and len(server.batches) == 1 and len(server.asked) == 5, done.err
+    assert done.rc == 0 and len(server.batches) == 1 and len(server.chat_requests) == 5, done.err
     assert len(out.read_text().splitlines()) == 5
 
 
@@ -152,12 +171,12 @@ def test_a_batch_that_the_server_fails_stops_with_its_words(
             },
         }
 
-    server.work_off = fail
-    done = generate(server, tasks[2:3], "--batch", "--poll", 0.02)
+    server.run_batch = fail
+    done = generate(server, tasks[2:3], "--batch-api", "--poll", 0.02)
     assert done.rc == 1 and "model m is not for batches" in done.err
 
 
-def test_a_server_without_batches_is_told(
+def test_a_server_without_batches_is_named_in_the_error(
     serve: Any, generate: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import llm_server
@@ -167,7 +186,7 @@ def test_a_server_without_batches_is_told(
         "upload",
         lambda self, raw: self.reply(404, {"error": {"message": "no files here"}}),
     )
-    done = generate(serve(), tasks[2:3], "--batch")
+    done = generate(serve(), tasks[2:3], "--batch-api")
     assert done.rc == 1 and "no files here" in done.err and "/v1/batches" in done.err
 
 
@@ -175,7 +194,7 @@ def test_a_batch_is_looked_at_as_often_as_poll_says(serve: Any, generate: Any, t
     server = serve()
     server.polls_until_done = 3
     started = time.monotonic()
-    done = generate(server, tasks[2:3], "--batch", "--poll", 0.4)
+    done = generate(server, tasks[2:3], "--batch-api", "--poll", 0.4)
     assert (
         done.rc == 0
         and time.monotonic() - started >= 0.8
@@ -190,11 +209,11 @@ def test_a_cap_holds_in_a_batch_too(serve: Any, generate: Any, tasks: Any) -> No
         tasks[2:3],
         "--per-row",
         20,
-        "--batch",
+        "--batch-api",
         "--poll",
         0.02,
         "--max-requests",
         6,
         "--no-repair",
     )
-    assert done.rc == 0 and len(done.rows) == len(server.asked) == 6
+    assert done.rc == 0 and len(done.rows) == len(server.chat_requests) == 6

@@ -1,0 +1,88 @@
+"""What a run took and gave, for the summary line, the user and --ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from fletching.report import Report
+from synthgen import columns
+from synthgen.llm.budget import Budget
+from synthgen.options import Options
+from synthgen.output import OutputAssembler
+
+UNITS = {
+    "cost": "USD",
+    "prompt_tokens": "tokens",
+    "completion_tokens": "tokens",
+    "cached_tokens": "tokens",
+}
+
+
+def spent(budget: Budget) -> str:
+    """Tokens and money so far, for people."""
+    cost = f", ${budget.cost:.2f}" if budget.price else ""
+    return f"{budget.tokens:,} tokens{cost}"
+
+
+def summarise(
+    report: Report, output: OutputAssembler, budget: Budget, *, journal: str, wanted_tasks: int
+) -> int:
+    """Add measures and notes to the report. The exit code: 1 if no paid response was usable.
+
+    journal: its folder. wanted_tasks: of a brainstorm, else 0.
+    """
+    totals = budget.totals()
+    report.measures |= {
+        "ledger": totals,
+        "this_run": budget.this_run(),
+        "rejected": dict(sorted(output.rejected.items())),
+        "diversity": _diversity(output),
+    }
+    if totals["requests"]:
+        report.note(f"{totals['requests']:,} requests, {spent(budget)}; journal: {journal}")
+    if budget.reached:
+        report.note(
+            f"stopped at {budget.reached}; run again with a higher cap, and it resumes from there"
+        )
+    if output.rejected and not output.job.adds_rows:
+        reasons = [f"{count:,} {reason}" for reason, count in sorted(output.rejected.items())]
+        report.note(f"rows left as they were, in full or in part: {', '.join(reasons)}")
+    if report.rows_out < wanted_tasks:
+        report.note(
+            f"asked for {wanted_tasks:,} tasks, got {report.rows_out:,}: "
+            "run again with another --seed and concatenate both files"
+        )
+    if output.rejected and not output.accepted:
+        report.note(_nothing_usable(output))
+        return 1
+    return 0
+
+
+def _nothing_usable(output: OutputAssembler) -> str:
+    reason = max(output.rejected, key=lambda name: (output.rejected[name], name))
+    detail = output.details.get(reason)
+    shown = f" ({detail})" if detail else ""
+    return f"no reply was usable: {reason}{shown}; --rejects FILE shows them all"
+
+
+def _diversity(output: OutputAssembler) -> dict[str, dict[str, float]]:
+    """{task: figures}, in order of the tasks."""
+    return {task: diversity.figures() for task, diversity in sorted(output.diversity.items())}
+
+
+def ledger_rows(options: Options, output: OutputAssembler, budget: Budget) -> pa.RecordBatch:
+    """The rows of --ledger: tokens, money, rejects and diversity as measures."""
+    rows: list[dict[str, Any]] = []
+    for name, value in budget.totals().items():
+        rows.append({"name": name, "value": float(value), "unit": UNITS.get(name)})
+    for reason, count in sorted(output.rejected.items()):
+        rows.append({"name": "rejected", "split": reason, "value": float(count)})
+    for task, figures in _diversity(output).items():
+        for name, value in figures.items():
+            rows.append({"task": task, "name": name, "value": float(value)})
+    rows = [{"run": options.model, **row} for row in rows]
+    schema = columns.measures()
+    arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
