@@ -49,13 +49,13 @@ def direct(student: Tensor, teacher: Tensor, rows: int = 0) -> tuple[float, Tens
     """rows: so many of the M rows at a time; 0: all."""
     student.requires_grad_()
     size = len(student)
-    place = torch.arange(size)
+    positions = torch.arange(size)
     total, pairs = 0.0, size * (size - 1) / 2
     for start in range(0, size, rows or size):
         stop = min(start + (rows or size), size)
         sign = torch.where(teacher[None, :] - teacher[start:stop, None] < 0, 1.0, -1.0)  # (rows, M)
         gap = torch.relu(sign * (student[None, :] - student[start:stop, None]) + MARGIN)
-        loss = (gap * (place[None, :] > place[start:stop, None])).sum() / pairs
+        loss = (gap * (positions[None, :] > positions[start:stop, None])).sum() / pairs
         loss.backward()
         total += loss.item()
     assert student.grad is not None
@@ -86,10 +86,10 @@ def measured(batch: int, way: str) -> dict[str, Any]:
             }
         )
 
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=child, args=(there,))
+    receiver, sender = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=child, args=(sender,))
     process.start()
-    result = here.recv()
+    result = receiver.recv()
     process.join()
     return result
 
@@ -106,15 +106,15 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for batch in map(int, filter(None, args.direct.split(","))):
-        theirs, mine = measured(batch, "direct"), measured(batch, "ours")
-        loss = abs(theirs["loss"] - mine["loss"]) / theirs["loss"]
-        a, b = (torch.from_numpy(found["gradient"]).double() for found in (theirs, mine))
+        theirs, fast = measured(batch, "direct"), measured(batch, "ours")
+        loss = abs(theirs["loss"] - fast["loss"]) / theirs["loss"]
+        a, b = (torch.from_numpy(result["gradient"]).double() for result in (theirs, fast))
         cells = [f"{theirs['wall']:.3f}", f"{theirs['cpu']:.3f}", f"{theirs['megabytes']:,.0f}"]
         cells += [
-            f"{mine['wall']:.3f}",
-            f"{mine['cpu']:.3f}",
-            f"{mine['megabytes']:,.0f}",
-            f"{theirs['cpu'] / mine['cpu']:.1f}",
+            f"{fast['wall']:.3f}",
+            f"{fast['cpu']:.3f}",
+            f"{fast['megabytes']:,.0f}",
+            f"{theirs['cpu'] / fast['cpu']:.1f}",
         ]
         print(
             f"| {batch} | {len(a):,} | "
@@ -123,9 +123,9 @@ def main() -> None:
             flush=True,
         )
     for batch in map(int, filter(None, args.alone.split(","))):
-        mine = measured(batch, "ours")
-        shown = f"{mine['wall']:.3f} | {mine['cpu']:.3f} | {mine['megabytes']:,.0f}"
-        print(f"| {batch} | {len(mine['gradient']):,} | | | | {shown} | | | |", flush=True)
+        fast = measured(batch, "ours")
+        shown = f"{fast['wall']:.3f} | {fast['cpu']:.3f} | {fast['megabytes']:,.0f}"
+        print(f"| {batch} | {len(fast['gradient']):,} | | | | {shown} | | | |", flush=True)
 
 
 if __name__ == "__main__":

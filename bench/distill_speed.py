@@ -50,24 +50,27 @@ def main() -> None:
 
     texts = texts_of(args.texts, args.count)
     models = [SentenceTransformer(name, device="cpu") for name in args.models]
-    given = [texts * args.repeat if is_static(model) else texts for model in models]
+    texts_of_model = [texts * args.repeat if is_static(model) else texts for model in models]
     for model in models:
         model.encode(texts[:8], show_progress_bar=False)
-    rounds = [[spent(model, own) for model, own in zip(models, given)] for _ in range(args.rounds)]
+    rounds = [
+        [spent(model, own_texts) for model, own_texts in zip(models, texts_of_model)]
+        for _ in range(args.rounds)
+    ]
 
     print(
         "| model | texts | CPU s, least | wall s, least | texts a CPU second | times the teacher |"
     )
     print("|---|---|---|---|---|---|")
     least = [
-        [min(found[place][clock] for found in rounds) for clock in (0, 1)]
-        for place in range(len(models))
+        [min(times[number][clock] for times in rounds) for clock in (0, 1)]
+        for number in range(len(models))
     ]
-    speeds = [len(own) / cpu for own, (cpu, _) in zip(given, least)]
-    for name, own, (cpu, wall), speed in zip(args.models, given, least, speeds):
+    speeds = [len(own_texts) / cpu for own_texts, (cpu, _) in zip(texts_of_model, least)]
+    for name, own_texts, (cpu, wall), speed in zip(args.models, texts_of_model, least, speeds):
         label = name.rstrip("/").rsplit("/", 1)[-1]
         print(
-            f"| {label} | {len(own):,} | {cpu:.2f} | {wall:.2f} | {speed:,.0f} | {speed / speeds[0]:.2f} |"
+            f"| {label} | {len(own_texts):,} | {cpu:.2f} | {wall:.2f} | {speed:,.0f} | {speed / speeds[0]:.2f} |"
         )
 
 

@@ -1,4 +1,4 @@
-"""What stands in the folder of a run and of a student, and what code of a model is never run unasked."""
+"""What is in the folder of a run and of a student; code of a model runs only where it is trusted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def learn(invoke: Any, tmp_path: Path, write: Any, corpus: list[dict[str, Any]])
 
 
 @pytest.mark.parametrize(
-    ("argv", "kept"), [((), [3, 4]), (("--keep", "1"), [4]), (("--keep", "3"), [2, 3, 4])]
+    ("argv", "kept"),
+    [((), [3, 4]), (("--keep-checkpoints", "1"), [4]), (("--keep-checkpoints", "3"), [2, 3, 4])],
 )
 def test_so_many_checkpoints_are_kept(
     learn: Any,
@@ -65,7 +66,7 @@ def test_so_many_checkpoints_are_kept(
         f"checkpoint-{step}" for step in kept
     ]
     again = learn(model, "--save-every", "1", *argv)
-    assert "going on from step 4 of 5" in again.err
+    assert "resuming from step 4 of 5" in again.err
     assert (tmp_path / "student" / "model.safetensors").exists()
 
 
@@ -117,14 +118,14 @@ def test_the_folder_knows_what_student_and_teacher_were_trained_on(
     before.save(str(tmp_path / "teacher"))
     done = learn(tmp_path / "teacher", "--epochs", "0.6", "--student-layers", "1")
     assert "12 in, 8 out (4 not reached by --steps)" in done.err
-    found = training_index.load(str(tmp_path / "student"))
-    assert found and len(found.whole) == 9
+    index = training_index.load(str(tmp_path / "student"))
+    assert index and len(index.whole) == 9
     assert set(text_keys.hash_texts(pa.array(["What the teacher saw."])).tolist()) < set(
-        found.whole.tolist()
+        index.whole.tolist()
     )
 
 
-def test_no_training_text_and_no_path_stands_in_the_folder(
+def test_no_training_text_and_no_path_is_in_the_folder(
     learn: Any, tmp_path: Path, model: str, corpus: list[dict[str, Any]]
 ) -> None:
     assert learn(model).rc == 0

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from distill.losses import Mixture
-from distill.ranking import below, ranking
+from distill.losses import DistillLoss
+from distill.ranking import count_below, ranking
 
 
 def direct(student: Tensor, teacher: Tensor, margin: float) -> Tensor:
@@ -64,12 +64,12 @@ def test_ranking_in_float32_at_192_texts() -> None:
     )
     ordered = student.detach()[teacher.argsort(stable=True)].double()
     total, counts, pairs = 0.0, torch.zeros(size, dtype=torch.float64), size * (size - 1) / 2
-    for place in range(0, size, 512):
-        gap = ordered[place : place + 512, None] - ordered[None, :] + 0.015
-        later = torch.arange(size)[None, :] > torch.arange(place, min(place + 512, size))[:, None]
+    for start in range(0, size, 512):
+        gap = ordered[start : start + 512, None] - ordered[None, :] + 0.015
+        later = torch.arange(size)[None, :] > torch.arange(start, min(start + 512, size))[:, None]
         violated = (gap > 0) & later
         total += float(gap[violated].sum())
-        counts[place : place + 512] += violated.sum(1)
+        counts[start : start + 512] += violated.sum(1)
         counts -= violated.sum(0)
     expected = torch.empty_like(counts)
     expected[teacher.argsort(stable=True)] = counts / pairs
@@ -98,40 +98,47 @@ def test_ranking_holds_with_ties_and_gaps_of_exactly_the_margin(
 
 
 @given(st.permutations(range(9)), st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
-def test_below_counts_ranks_in_a_range(ranks: list[int], left: int, right: int, bound: int) -> None:
+def test_count_below_counts_ranks_in_a_range(
+    ranks: list[int], left: int, right: int, bound: int
+) -> None:
     left, right = min(left, right), max(left, right)
-    found = below(
-        torch.tensor(ranks), torch.tensor([left]), torch.tensor([right]), torch.tensor([bound])
+    count = count_below(
+        torch.tensor(ranks),
+        start=torch.tensor([left]),
+        end=torch.tensor([right]),
+        bound=torch.tensor([bound]),
     )
-    assert found.tolist() == [sum(rank < bound for rank in ranks[left:right])]
+    assert count.tolist() == [sum(rank < bound for rank in ranks[left:right])]
 
 
 def one(name: str, student: Tensor, teacher: Tensor, **settings: Any) -> float:
-    return Mixture({name: 1.0}, **settings)(student, teacher)[0].item()
+    return DistillLoss({name: 1.0}, **settings)(student, teacher)[0].item()
 
 
 def test_each_loss_is_its_closed_form() -> None:
     raw, teacher = vectors(1, 5, 4), unit(vectors(2, 5, 4))
-    own = unit(raw)
+    student = unit(raw)
     assert one("cosine", raw, teacher) == pytest.approx(
-        sum(1 - float(own[i] @ teacher[i]) for i in range(5)) / 5, rel=1e-12
+        sum(1 - float(student[i] @ teacher[i]) for i in range(5)) / 5, rel=1e-12
     )
     assert one("mse", raw, teacher) == pytest.approx(
         float(((raw - teacher) ** 2).sum()) / 20, rel=1e-12
     )
     gaps = [
-        (float(own[i] @ own[j]) - float(teacher[i] @ teacher[j])) ** 2
+        (float(student[i] @ student[j]) - float(teacher[i] @ teacher[j])) ** 2
         for i in range(5)
         for j in range(5)
     ]
     assert one("similarity", raw, teacher) == pytest.approx(sum(gaps) / 25, rel=1e-12)
     rows, columns = torch.triu_indices(5, 5, 1)
-    expected = direct((own @ own.T)[rows, columns], (teacher @ teacher.T)[rows, columns], 0.3)
+    expected = direct(
+        (student @ student.T)[rows, columns], (teacher @ teacher.T)[rows, columns], 0.3
+    )
     assert one("ranking", raw, teacher, margin=0.3) == pytest.approx(expected.item(), rel=1e-12)
     total = 0.0
     for i in range(5):
         others = [j for j in range(5) if j != i]
-        p, q = ([math.exp(float(m[i] @ m[j]) / 0.2) for j in others] for m in (teacher, own))
+        p, q = ([math.exp(float(m[i] @ m[j]) / 0.2) for j in others] for m in (teacher, student))
         total += sum(x / sum(p) * math.log(x / sum(p) * sum(q) / y) for x, y in zip(p, q))
     assert one("kl", raw, teacher, temperature=0.2) == pytest.approx(total / 5, rel=1e-10)
 
@@ -139,14 +146,14 @@ def test_each_loss_is_its_closed_form() -> None:
 def test_the_mixture_is_the_weighted_sum_and_names_its_parts() -> None:
     raw, teacher = vectors(1, 6, 4), unit(vectors(2, 6, 4))
     weights = {"cosine": 10.0, "similarity": 200.0, "ranking": 20.0, "mse": 3.0, "kl": 0.5}
-    total, parts = Mixture(weights)(raw, teacher)
+    total, parts = DistillLoss(weights)(raw, teacher)
     assert {name: value.item() for name, value in parts.items()} == pytest.approx(
         {name: one(name, raw, teacher) for name in weights}
     )
     assert total.item() == pytest.approx(
         sum(weights[name] * part.item() for name, part in parts.items()), rel=1e-12
     )
-    assert Mixture({"cosine": 1.0, "kl": 0.0})(raw, teacher)[1].keys() == {"cosine"}
+    assert DistillLoss({"cosine": 1.0, "kl": 0.0})(raw, teacher)[1].keys() == {"cosine"}
 
 
 def test_matryoshka_is_the_mean_over_prefixes_normalised_anew() -> None:
@@ -163,7 +170,7 @@ def test_no_batch_is_too_small(rows: int, dims: tuple[int, ...]) -> None:
     raw = vectors(1, rows, 3).requires_grad_()
     weights = dict.fromkeys(("cosine", "similarity", "ranking", "mse", "kl"), 1.0)
     loss, gradient = loss_and_gradient(
-        Mixture(weights, dims)(raw, unit(vectors(2, rows, 3)))[0], raw
+        DistillLoss(weights, dims)(raw, unit(vectors(2, rows, 3)))[0], raw
     )
     assert torch.isfinite(loss) and torch.isfinite(gradient).all()
 
@@ -171,14 +178,14 @@ def test_no_batch_is_too_small(rows: int, dims: tuple[int, ...]) -> None:
 def test_a_zero_vector_and_equal_texts_give_finite_numbers() -> None:
     raw = torch.cat([torch.zeros(1, 3), torch.ones(3, 3)]).requires_grad_()
     weights = dict.fromkeys(("cosine", "similarity", "ranking", "mse", "kl"), 1.0)
-    loss, gradient = loss_and_gradient(Mixture(weights)(raw, unit(torch.ones(4, 3)))[0], raw)
+    loss, gradient = loss_and_gradient(DistillLoss(weights)(raw, unit(torch.ones(4, 3)))[0], raw)
     assert torch.isfinite(loss) and torch.isfinite(gradient).all()
 
 
 def test_halves_are_computed_in_float32() -> None:
     raw, teacher = vectors(1, 40, 8), unit(vectors(2, 40, 8))
     weights = {"cosine": 10.0, "similarity": 200.0, "ranking": 20.0}
-    low = Mixture(weights)(raw.bfloat16(), teacher.half())[0]
-    same = Mixture(weights)(raw.bfloat16().double(), teacher.half().double())[0]
+    low = DistillLoss(weights)(raw.bfloat16(), teacher.half())[0]
+    same = DistillLoss(weights)(raw.bfloat16().double(), teacher.half().double())[0]
     assert low.dtype == torch.float32
     assert low.item() == pytest.approx(same.item(), rel=1e-5)

@@ -1,4 +1,4 @@
-"""Several processes: the gradient of one, the command under torchrun, one voice."""
+"""Several processes: the gradient, the model and the log of one process."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import torch
 from suite import call_ranks
 from torch import nn
 
-from distill.losses import Mixture
-from distill.objective import Objective
+from distill.losses import DistillLoss
+from distill.objective import DistillObjective
 
 ALL = {"cosine": 10.0, "similarity": 200.0, "ranking": 20.0, "mse": 1.0, "kl": 1.0}
 ALONE = {"OMP_NUM_THREADS": "1"}  # as torchrun sets it
 
 
 class Case(NamedTuple):
-    """batch_tokens: of a micro-batch. keep: tokens whose activations stay."""
+    """batch_tokens: of a micro-batch. keep: tokens whose activations are kept."""
 
     texts: int
     batch_tokens: int
@@ -42,16 +42,17 @@ CASES = [
 ]
 
 
-class Toy(nn.Module):
-    """Token vectors through a layer, averaged, as a SentenceTransformer takes and gives them; and a head that no loss sees."""
+class ToyEncoder(nn.Module):
+    """Token embeddings through a layer, averaged, with the interface of a SentenceTransformer.
+
+    Its head is in no loss.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.tokens, self.layer, self.head = (
-            nn.Embedding(50, 12),
-            nn.Linear(12, 12),
-            nn.Linear(12, 12),
-        )
+        self.tokens = nn.Embedding(50, 12)
+        self.layer = nn.Linear(12, 12)
+        self.head = nn.Linear(12, 12)
 
     def forward(self, features: dict[str, Any]) -> dict[str, torch.Tensor]:
         mask = features["attention_mask"][..., None].float()
@@ -60,19 +61,19 @@ class Toy(nn.Module):
         return {"sentence_embedding": mixed.sum(1) / mask.sum(1)}
 
 
-def objective(case: Case) -> Objective:
+def objective(case: Case) -> DistillObjective:
     torch.manual_seed(0)
     student = SimpleNamespace(
-        model=Toy(),
+        model=ToyEncoder(),
         is_static=False,
         autocast=None,
         tokenizer=SimpleNamespace(padding_side="right", pad_token_id=0),
     )
-    loss = Mixture(ALL, case.dims)
-    return Objective(student, loss, batch_tokens=case.batch_tokens, keep_tokens=case.keep)  # type: ignore[arg-type]
+    loss = DistillLoss(ALL, case.dims)
+    return DistillObjective(student, loss, batch_tokens=case.batch_tokens, keep_tokens=case.keep)  # type: ignore[arg-type]
 
 
-def gradient(whole: Objective, wrapped: nn.Module, case: Case) -> torch.Tensor:
+def gradient(whole: DistillObjective, wrapped: nn.Module, case: Case) -> torch.Tensor:
     noise = torch.Generator().manual_seed(case.texts)
     lengths = torch.randint(1, 20, (case.texts,), generator=noise)
     tokens = torch.randint(1, 50, (int(lengths.sum()),), generator=noise)
@@ -101,7 +102,7 @@ def one_rank(rank: int, folder: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def gradients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     torch.multiprocessing.start_processes(
         one_rank, (str(folder),), nprocs=2, start_method="forkserver"
@@ -110,13 +111,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("number", range(len(CASES)))
-def test_two_processes_have_the_loss_and_the_gradient_of_one(found: Path, number: int) -> None:
+def test_two_processes_have_the_loss_and_the_gradient_of_one(gradients: Path, number: int) -> None:
     case = CASES[number]
     whole = objective(case._replace(batch_tokens=10**6, keep=10**6))
     expected = gradient(whole, whole, case)
     assert expected[1:].norm() > 0.1
     for rank in (0, 1):
-        got = torch.load(found / f"{number}-{rank}.pt", weights_only=True)
+        got = torch.load(gradients / f"{number}-{rank}.pt", weights_only=True)
         assert abs(got[0] - expected[0]) <= 1e-5 * expected[0]
         assert (got[1:] - expected[1:]).norm() <= 1e-5 * expected[1:].norm()
 
@@ -149,7 +150,7 @@ def test_processes_train_the_student_of_one(
     rows = write(tmp_path / "rows.parquet", examples)
     program = [rows, "--teacher", model, *kind, "--batch", "7", "--epochs", "2"]
     program += ["--lr", "1e-3", "--dtype", "float32"]
-    told = []
+    logs = []
     torchrun = [
         sys.executable,
         "-m",
@@ -166,8 +167,8 @@ def test_processes_train_the_student_of_one(
             else call_ranks(ranks, ["distill", *words])
         )
         assert done.rc == 0 and done.out == b"", done.err
-        told.append([line for line in done.err.splitlines() if line.startswith("distill: ")][:-1])
-    assert told[0] == told[1]
+        logs.append([line for line in done.err.splitlines() if line.startswith("distill: ")][:-1])
+    assert logs[0] == logs[1]
     one, two = (tmp_path / name for name in "12")
     assert np.allclose(logged(one, "grad_norm"), logged(two, "grad_norm"), rtol=1e-4)
     files = sorted(path.relative_to(one) for path in one.rglob("*.safetensors"))

@@ -141,9 +141,9 @@ def test_the_projection_to_a_wider_teacher_is_kept_or_dropped(
         "--teacher", model, "--projection", projection, "--steps", "2"
     )  # twice the same: 64 dimensions
     assert done.rc == 0, done.err
-    found = encode(tmp_path / "student", ["owl", "bread"])
-    assert found.shape == (2, dimension)
-    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    vectors = encode(tmp_path / "student", ["owl", "bread"])
+    assert vectors.shape == (2, dimension)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
 def test_without_a_projection_only_similarities_can_be_learned(learn: Any, model: str) -> None:
@@ -154,37 +154,38 @@ def test_without_a_projection_only_similarities_can_be_learned(learn: Any, model
     )
 
 
-def test_teachers_stand_side_by_side_by_their_weights(
+def test_targets_concatenate_teachers_by_their_weights(
     invoke: Any, tmp_path: Path, model: str, write: Any, examples: list[dict[str, Any]]
 ) -> None:
     """Targets of weight 3 and 1: similarities are the weighted mean of the teachers'."""
-    from distill.targets import targets
-    from distill.teachers import Array
-    from distill.text_dataset import Texts, open_reader, spool
+    from distill.targets import write_targets
+    from distill.text_dataset import TextDataset, open_reader, write_distinct_texts
+    from distill.vector_files import ArrayTeacher
     from fletching.report import Report
 
     report = Report("test", quiet=True)
     path = write(tmp_path / "texts.jsonl", [{"text": row["query"]} for row in examples])
-    spooled = spool(open_reader(report, (path,), None), str(tmp_path / "spooled"), report)
+    rows_path = str(tmp_path / "rows.arrow")
+    summary = write_distinct_texts(open_reader(report, (path,), None), rows_path, report)
     noise = np.random.default_rng(0)
     arrays = [noise.normal(size=(12, dim)).astype(np.float32) for dim in (6, 4)]
     for number, array in enumerate(arrays):
         np.save(tmp_path / f"{number}.npy", array)
     teachers = [
-        Array(str(tmp_path / f"{number}.npy"), None, rows=spooled.rows, one_a_row=True)
+        ArrayTeacher(str(tmp_path / f"{number}.npy"), None, rows=summary.rows, is_row_aligned=True)
         for number in (0, 1)
     ]
-    found = targets(
-        Texts(str(tmp_path / "spooled")),
+    targets = write_targets(
+        str(tmp_path / "targets" / "f16"),
+        TextDataset(rows_path),
         teachers,
-        [3.0, 1.0],
-        report,
-        str(tmp_path / "aims" / "f16"),
+        weights=[3.0, 1.0],
+        report=report,
     ).astype(np.float32)
     units = [array / np.linalg.norm(array, axis=1, keepdims=True) for array in arrays]
     expected = 0.75 * units[0] @ units[0].T + 0.25 * units[1] @ units[1].T
-    assert found.shape == (12, 10)
-    assert np.allclose(found @ found.T, expected, atol=2e-3)
+    assert targets.shape == (12, 10)
+    assert np.allclose(targets @ targets.T, expected, atol=2e-3)
 
 
 def start(tmp_path: Path, model: str, *argv: str) -> subprocess.Popen[bytes]:
@@ -233,7 +234,7 @@ def test_a_killed_run_ends_in_the_same_weights(
     finally:
         torch.set_num_threads(threads)
     assert again.rc == 0, again.err
-    assert "going on from step" in again.err
+    assert "resuming from step" in again.err
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     assert values(tmp_path / "killed", "loss") == values(tmp_path / "whole", "loss")
     assert not (tmp_path / "killed.cache").exists()
@@ -245,7 +246,7 @@ def test_the_same_command_gives_the_same_weights(learn: Any, tmp_path: Path) -> 
     assert weights(tmp_path / "one") == weights(tmp_path / "two") != weights(tmp_path / "three")
 
 
-def test_the_gradient_does_not_depend_on_micro_batches_or_on_what_is_computed_twice(
+def test_the_gradient_does_not_depend_on_micro_batches_or_on_recomputed_activations(
     learn: Any, tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file
@@ -263,7 +264,7 @@ def test_the_gradient_does_not_depend_on_micro_batches_or_on_what_is_computed_tw
     assert all((tensor - three[name]).abs().max() < 1e-6 for name, tensor in two.items())
 
 
-def test_a_dry_run_tells_the_plan_and_trains_nothing(
+def test_a_dry_run_reports_the_plan_and_trains_nothing(
     learn: Any, invoke: Any, tmp_path: Path, model: str
 ) -> None:
     learn("--steps", "1")
@@ -282,7 +283,7 @@ def test_a_dry_run_tells_the_plan_and_trains_nothing(
     assert done.rc == 0, done.err
     assert "24 texts, teacher vectors of 32 dimensions, student of 32" in done.err
     assert "4 steps of up to 7 texts" in done.err
-    assert "50.0% of texts cut" in done.err
+    assert "50.0% of texts truncated" in done.err
     assert "minutes on" in done.err
     assert {path.name for path in tmp_path.iterdir()} == {"student", "texts.parquet"}
 
@@ -311,7 +312,7 @@ OPTIONS = """
 --mse-weight 1
 --kl-weight 5
 --matryoshka 8,32
---margin 0.3
+--ranking-margin 0.3
 --kl-weight 5 --temperature 0.5
 --projection keep
 --epochs 0.2

@@ -77,8 +77,10 @@ def weights(folder: Path) -> bytes:
 def test_vectors_are_joined_by_hash_whatever_their_order(
     learn: Any, tmp_path: Path, texts: list[str]
 ) -> None:
-    straight, turned = put(tmp_path / "a.parquet", texts), put(tmp_path / "b.parquet", texts[::-1])
-    assert learn("--vectors", straight, out="a").rc == learn("--vectors", turned, out="b").rc == 0
+    straight = put(tmp_path / "a.parquet", texts)
+    reversed_rows = put(tmp_path / "b.parquet", texts[::-1])
+    assert learn("--vectors", straight, out="a").rc == 0
+    assert learn("--vectors", reversed_rows, out="b").rc == 0
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
     other = put(tmp_path / "c.parquet", texts, half=True)
     assert learn("--vectors", other, out="c").rc == 0
@@ -123,7 +125,7 @@ def test_another_prompt_is_refused_with_counts(
     assert done.rc == 1
     assert (
         "no vector for 12 of 12 texts" in done.err
-        and "12 of them stand there by id, with another text or prompt" in done.err
+        and "12 of them are there by id, with another text or prompt" in done.err
     )
     assert "--teacher-doc-prompt" in done.err
     assert learn("--vectors", prompted, "--teacher-doc-prompt", "passage: ").rc == 0
@@ -243,7 +245,7 @@ def test_encoded_vectors_are_kept_as_float16_and_used_again(
         shard.stat().st_mtime_ns for shard in sorted((tmp_path / "cache").rglob("*.arrow"))
     ] == before
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
-    given = invoke(
+    by_hash = invoke(
         cli.main,
         path,
         "--vectors",
@@ -254,38 +256,38 @@ def test_encoded_vectors_are_kept_as_float16_and_used_again(
         "-o",
         tmp_path / "c",
     )
-    assert given.rc == 0, given.err
+    assert by_hash.rc == 0, by_hash.err
     assert weights(tmp_path / "a") == weights(tmp_path / "c")
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "message"),
     [
         (("--teacher", "/none"), "--teacher /none is no folder"),
         (("--teacher-length", "999"), "--teacher-length 999 is above"),
     ],
 )
 def test_what_is_wrong_with_a_teacher_names_its_option(
-    learn: Any, model: str, argv: tuple[str, ...], told: str
+    learn: Any, model: str, argv: tuple[str, ...], message: str
 ) -> None:
     done = learn(*(("--teacher", model) if "--teacher" not in argv else ()), *argv)
     assert done.rc in (1, 2)
-    assert told in done.err
+    assert message in done.err
 
 
 # --- servers -------------------------------------------------------------------------------------
 
 
-class Embeddings(BaseHTTPRequestHandler):
+class EmbeddingHandler(BaseHTTPRequestHandler):
     """POST /v1/embeddings as OpenAI defines it, answers in reverse order; `faults` are taken one a request."""
 
     faults: list[str] = []
-    asked: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
     keys: list[str | None] = []
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        type(self).asked.append(body)
+        type(self).requests.append(body)
         type(self).keys.append(self.headers["Authorization"])
         fault = self.faults.pop(0) if self.faults else ""
         if fault.isdigit():
@@ -318,9 +320,9 @@ class Embeddings(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    Embeddings.faults, Embeddings.asked, Embeddings.keys = [], [], []
+    EmbeddingHandler.faults, EmbeddingHandler.requests, EmbeddingHandler.keys = [], [], []
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Embeddings)
+    running = ThreadingHTTPServer(("127.0.0.1", 0), EmbeddingHandler)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{running.server_port}/v1"
     running.shutdown()
@@ -330,21 +332,21 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_server_teaches_what_its_vectors_teach(
     learn: Any, tmp_path: Path, texts: list[str], server: str
 ) -> None:
-    Embeddings.faults = ["", "503"]  # the first request asks for the dimension
+    EmbeddingHandler.faults = ["", "503"]  # the first request asks for the dimension
     done = learn("--teacher", "big", "--base-url", server, out="a")
     assert done.rc == 0, done.err
-    assert Embeddings.asked[-1]["model"] == "big"
+    assert EmbeddingHandler.requests[-1]["model"] == "big"
     halves = put(tmp_path / "v.parquet", texts, half=True)
     assert learn("--vectors", halves, out="b").rc == 0
     assert (
         learn("--teacher", "big", "--base-url", server, "--teacher-doc-prompt", "p: ", out="c").rc
         == 0
     )
-    assert all(text.startswith("p: ") for text in Embeddings.asked[-1]["input"])
+    assert all(text.startswith("p: ") for text in EmbeddingHandler.requests[-1]["input"])
     assert weights(tmp_path / "b") != weights(tmp_path / "c")
 
 
-def test_the_key_comes_from_the_environment_and_stands_nowhere(
+def test_the_key_comes_from_the_environment_and_is_stored_nowhere(
     learn: Any, tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     argv = (
@@ -361,37 +363,37 @@ def test_the_key_comes_from_the_environment_and_stands_nowhere(
     monkeypatch.setenv("MY_KEY", "sk-secret-1234567")
     done = learn(*argv)
     assert done.rc == 0, done.err
-    assert set(Embeddings.keys) == {"Bearer sk-secret-1234567"}
-    Embeddings.faults = ["401"]
+    assert set(EmbeddingHandler.keys) == {"Bearer sk-secret-1234567"}
+    EmbeddingHandler.faults = ["401"]
     refused = learn(*argv, out="other").err
     assert "401" in refused and "sk-secret" not in refused
     for path in [*(tmp_path / "student").rglob("*"), *(tmp_path / "cache").rglob("*")]:
         assert not path.is_file() or b"sk-secret" not in path.read_bytes()
 
 
-def test_what_a_server_gave_is_not_asked_again(
+def test_vectors_of_a_server_are_not_requested_again(
     learn: Any, tmp_path: Path, server: str, corpus: list[dict[str, Any]]
 ) -> None:
     rows = [
         {"id": str(i), "text": f"{row['text']} {i}"} for i, row in enumerate(corpus * 11)
     ]  # three requests
     argv = ("--teacher", "big", "--base-url", server)
-    Embeddings.faults = ["", "", "", "400"]
+    EmbeddingHandler.faults = ["", "", "", "400"]
     done = learn(*argv, rows=rows)
     assert done.rc == 1
-    assert "what it gave is kept" in done.err
-    before = len(Embeddings.asked)
+    assert "the vectors that it sent are kept" in done.err
+    before = len(EmbeddingHandler.requests)
     assert learn(*argv, rows=rows).rc == 0
-    assert [len(body["input"]) for body in Embeddings.asked[before:]] == [1, 4]
+    assert [len(body["input"]) for body in EmbeddingHandler.requests[before:]] == [1, 4]
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"), [("short", "one vector a text"), ("wide", "expected 6 finite numbers")]
+    ("fault", "message"), [("short", "one vector a text"), ("wide", "expected 6 finite numbers")]
 )
 def test_answers_that_do_not_fit_are_refused(
-    learn: Any, server: str, fault: str, told: str
+    learn: Any, server: str, fault: str, message: str
 ) -> None:
-    Embeddings.faults = ["", fault]
+    EmbeddingHandler.faults = ["", fault]
     done = learn("--teacher", "big", "--base-url", server)
     assert done.rc == 1
-    assert told in done.err
+    assert message in done.err

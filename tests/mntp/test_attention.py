@@ -1,4 +1,4 @@
-"""Every architecture by every attention kernel: a later token moves an earlier state, padding and neighbours move nothing."""
+"""Every architecture by every kernel: a later token changes an earlier state, padding and neighbours do not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as t
-from decoders import STAY, TURN
+from decoders import CONVERTIBLE, PARTLY_CAUSAL
 
 from fletching.errors import InputError
 from mntp import attention
@@ -26,7 +26,7 @@ def build(config: Any, kernel: str, dtype: torch.dtype = torch.float32) -> Any:
 
 
 def first_state(model: Any, last: int, padding: int = 0) -> torch.Tensor:
-    """What the first of eight tokens is, when the eighth is `last`; measured without the module under test."""
+    """State of the first of eight tokens, the eighth being `last`; without the module under test."""
     ids = torch.tensor([[11, 12, 13, 14, 15, 16, 17, last] + [0] * padding])
     mask = (torch.arange(8 + padding) < 8).long()[None]
     with torch.no_grad():
@@ -35,7 +35,8 @@ def first_state(model: Any, last: int, padding: int = 0) -> torch.Tensor:
 
 @pytest.fixture
 def uncompiled() -> Iterator[None]:
-    """Flex attention as written: compiled for a CPU, it writes beyond its memory on texts this short (torch 2.13)."""
+    """Flex attention without compilation, which on a CPU writes beyond its memory on texts this short
+    (torch 2.13)."""
     with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -46,13 +47,15 @@ KERNELS = ["eager", "sdpa", "flex_attention"]
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("name", TURN)
-def test_a_later_token_moves_an_earlier_state_and_padding_does_not(name: str, kernel: str) -> None:
-    model = build(TURN[name](), kernel)
+@pytest.mark.parametrize("name", CONVERTIBLE)
+def test_a_later_token_changes_an_earlier_state_and_padding_does_not(
+    name: str, kernel: str
+) -> None:
+    model = build(CONVERTIBLE[name](), kernel)
     assert torch.equal(first_state(model, 18), first_state(model, 19)), (
         "the model is not causal to begin with"
     )
-    attention.turn(model)
+    attention.make_bidirectional(model)
     for padding in (0, 4):
         assert (
             first_state(model, 18, padding) - first_state(model, 19, padding)
@@ -62,40 +65,41 @@ def test_a_later_token_moves_an_earlier_state_and_padding_does_not(name: str, ke
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("name", TURN)
-def test_texts_that_share_a_block_do_not_move_each_other(name: str, kernel: str) -> None:
-    model = build(TURN[name](), kernel)
-    attention.turn(model)
-    assert attention.packing_moves(model) < 1e-5
+@pytest.mark.parametrize("name", CONVERTIBLE)
+def test_texts_that_share_a_block_do_not_change_each_other(name: str, kernel: str) -> None:
+    model = build(CONVERTIBLE[name](), kernel)
+    attention.make_bidirectional(model)
+    assert attention.change_by_packing(model) < 1e-5
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("kernel", ["eager", "sdpa"])
-@pytest.mark.parametrize("name", TURN)
-def test_the_check_passes_what_turns_and_refuses_what_was_not_turned(
+@pytest.mark.parametrize("name", CONVERTIBLE)
+def test_the_check_passes_bidirectional_models_and_refuses_causal_ones(
     name: str, kernel: str, dtype: torch.dtype
 ) -> None:
-    model = build(TURN[name](), kernel, dtype)
+    model = build(CONVERTIBLE[name](), kernel, dtype)
     with pytest.raises(InputError, match="stays causal"):
         attention.check(model)
-    attention.turn(model)
+    attention.make_bidirectional(model)
     attention.check(model)
-    assert attention.packing_moves(model) < attention.tolerance(model)
+    assert attention.change_by_packing(model) < attention.tolerance(model)
 
 
-@pytest.mark.parametrize("name", STAY)
+@pytest.mark.parametrize("name", PARTLY_CAUSAL)
 def test_what_stays_causal_in_any_part_is_refused(name: str) -> None:
-    kernel, config = STAY[name]
+    kernel, config = PARTLY_CAUSAL[name]
     model = build(config(), kernel)
-    attention.turn(model)
+    attention.make_bidirectional(model)
     with pytest.raises(InputError, match=f"{name} stays causal"):
         attention.check(model)
 
 
 def test_a_causal_layer_in_the_middle_is_found_and_named() -> None:
-    """Its neighbours tell earlier tokens of later ones, so that the states of the whole model would not show it."""
-    model = build(TURN["llama"](), "eager")
-    attention.turn(model)
+    """The layers beside it attend to later tokens, so that the states of the whole model do not
+    show it."""
+    model = build(CONVERTIBLE["llama"](), "eager")
+    attention.make_bidirectional(model)
     inner = model.model.layers[1].self_attn
     forward = inner.forward
 
@@ -105,15 +109,15 @@ def test_a_causal_layer_in_the_middle_is_found_and_named() -> None:
         return forward(*args, attention_mask=mask, **kwargs)
 
     inner.forward = causal
-    assert attention.causal_part(model, padded=False) == "layer 1"
+    assert attention.causal_part(model, is_padded=False) == "layer 1"
 
 
 def test_positions_that_start_anew_alone_would_leak_between_texts() -> None:
-    """Why a block mask is needed: the control of `packing_moves`."""
-    model = build(TURN["qwen3"](), "sdpa")
-    attention.turn(model)
-    ids = attention.probe(model)
+    """Why a block mask is needed: the control of `change_by_packing`."""
+    model = build(CONVERTIBLE["qwen3"](), "sdpa")
+    attention.make_bidirectional(model)
+    ids = attention.probe_ids(model)
     positions = torch.tensor([[0, 1, 2, 3, *range(8)]])
-    leaking = attention.states(model, ids, torch.ones_like(ids), positions)[0]
+    leaking = attention.states(model, ids, torch.ones_like(ids), positions=positions)[0]
     alone = attention.states(model, ids[:, :4], torch.ones(1, 4, dtype=torch.long))[0]
     assert attention.distance(leaking[:4], alone) > 0.01

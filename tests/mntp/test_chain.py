@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 from conftest import SUBJECTS
-from decoders import TURN
+from decoders import CONVERTIBLE
 from suite import ROOT
 
 import contrast_train.cli
@@ -31,12 +31,12 @@ def sees_ahead(folder: Path) -> bool:
 
 
 @pytest.fixture
-def turned(invoke: Any, write: Any, tmp_path: Path) -> Any:
-    """turned("llama"): the folder of an encoder that two steps of mntp made of a causal decoder."""
+def trained(invoke: Any, write: Any, tmp_path: Path) -> Any:
+    """trained("llama"): the folder of an encoder that two steps of mntp made of a causal decoder."""
 
-    def turned(name: str) -> Path:
+    def trained(name: str) -> Path:
         torch.manual_seed(0)
-        config = TURN[name]()
+        config = CONVERTIBLE[name]()
         config.max_position_embeddings = 128
         transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "decoder")
         bare_models.tokenizer().save_pretrained(tmp_path / "decoder")
@@ -57,7 +57,7 @@ def turned(invoke: Any, write: Any, tmp_path: Path) -> Any:
         assert sees_ahead(tmp_path / "encoder")
         return tmp_path / "encoder"
 
-    return turned
+    return trained
 
 
 def texts(write: Any, folder: Path) -> str:
@@ -69,9 +69,9 @@ def texts(write: Any, folder: Path) -> str:
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "gemma3"])
 def test_an_encoder_stays_bidirectional_along_the_chain(
-    name: str, turned: Any, invoke: Any, write: Any, examples: Any, tmp_path: Path
+    name: str, trained: Any, invoke: Any, write: Any, examples: Any, tmp_path: Path
 ) -> None:
-    encoder, rows = turned(name), write(tmp_path / "train.jsonl", examples)
+    encoder, rows = trained(name), write(tmp_path / "train.jsonl", examples)
     for lora, out in ((("--lora",), "tuned"), (("--lora", "--no-lora-merge"), "adapter")):
         steps = ("--batch", "4", "--steps", "2", "--dtype", "float32")
         done = invoke(
@@ -86,22 +86,19 @@ def test_an_encoder_stays_bidirectional_along_the_chain(
 
 @pytest.mark.parametrize("lora", [(), ("--lora",)], ids=["full", "lora"])
 def test_simcse_on_texts_is_the_third_step(
-    lora: Any, turned: Any, invoke: Any, write: Any, examples: Any, tmp_path: Path
+    lora: Any, trained: Any, invoke: Any, write: Any, examples: Any, tmp_path: Path
 ) -> None:
     """A decoder drops nothing of its own: the two views of a text need --dropout, and with it the model learns."""
-    encoder, own, rows = (
-        turned("llama"),
-        texts(write, tmp_path),
-        write(tmp_path / "test.jsonl", examples),
-    )
+    encoder, path = trained("llama"), texts(write, tmp_path)
+    rows = write(tmp_path / "test.jsonl", examples)
     steps = ("--batch", "6", "--steps", "4", "--lr", "3e-3", "--dtype", "float32", *lora)
     done = invoke(
-        contrast_train.cli.main, own, "--model", encoder, "-o", tmp_path / "simcse", *steps
+        contrast_train.cli.main, path, "--model", encoder, "-o", tmp_path / "simcse", *steps
     )
     assert done.rc == 1 and "--dropout" in done.err, done.err
     done = invoke(
         contrast_train.cli.main,
-        own,
+        path,
         "--model",
         encoder,
         "-o",
@@ -124,14 +121,14 @@ def test_simcse_on_texts_is_the_third_step(
         tmp_path / "measures.jsonl",
     )
     assert done.rc == 0, done.err
-    told = [json.loads(line) for line in (tmp_path / "measures.jsonl").read_text().splitlines()]
-    assert {row["run"] for row in told} == {"encoder", "simcse"}
+    measures = [json.loads(line) for line in (tmp_path / "measures.jsonl").read_text().splitlines()]
+    assert {row["run"] for row in measures} == {"encoder", "simcse"}
 
 
 def test_a_block_longer_than_the_attention_window_is_refused(
     invoke: Any, write: Any, tmp_path: Path
 ) -> None:
-    transformers.AutoModelForCausalLM.from_config(TURN["gemma3"]()).save_pretrained(
+    transformers.AutoModelForCausalLM.from_config(CONVERTIBLE["gemma3"]()).save_pretrained(
         tmp_path / "decoder"
     )
     bare_models.tokenizer().save_pretrained(tmp_path / "decoder")
@@ -169,8 +166,9 @@ def test_a_recipe_runs_on_a_tiny_model(
     small = ("--model", decoder, "--steps", 1, "--batch", 2, "--length", 64, "--dtype", "float32")
     done = invoke(mntp.cli.main, texts, "--config", recipe, *small, "-o", tmp_path / "encoder")
     assert done.rc == 0, done.err
-    told = json.loads((tmp_path / "encoder" / "fletching.json").read_text())["step"]["options"]
-    assert told["masking"] == ("all" if "mistral" in recipe.stem else "mlm") and told["seed"] == 42
+    options = json.loads((tmp_path / "encoder" / "fletching.json").read_text())["step"]["options"]
+    assert options["masking"] == ("all" if "mistral" in recipe.stem else "mlm")
+    assert options["seed"] == 42
 
 
 def test_the_recipes_are_those_of_the_published_models() -> None:

@@ -1,4 +1,4 @@
-"""The command under torchrun: the model of one process, and one voice."""
+"""The command under torchrun: the model and the log of one process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_processes_train_the_model_of_one(run: Any, write: Any, tmp_path: Path) 
         "fsdp": ["--fsdp"],
         "zero": ["--deepspeed", shared],
     }
-    told = []
+    logs = []
     torchrun = [
         sys.executable,
         "-m",
@@ -61,8 +61,8 @@ def test_processes_train_the_model_of_one(run: Any, write: Any, tmp_path: Path) 
             else call_ranks(ranks, ["mntp", *words])
         )
         assert done.rc == 0 and done.out == b"", done.err
-        told.append(plain(done.err, "mntp"))
-    assert told == [told[0]] * len(runs)
+        logs.append(plain(done.err, "mntp"))
+    assert logs == [logs[0]] * len(runs)
     one, *others = (load_file(tmp_path / name / "model.safetensors") for name in runs)
     for other in others:
         assert max(float((tensor - other[name]).abs().max()) for name, tensor in one.items()) < 1e-5

@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(120)
+        process.join(300)
         assert process.exitcode == 0
     return folder
 
@@ -40,9 +40,9 @@ def test_the_gradient_is_that_of_one_process(
     kind: str, wrapper: str, budget: int, folder: Path
 ) -> None:
     one = objective(kind)
-    backward(one, one, batch(packed=False), 10**6, torch.device("cpu"))
+    backward(one, one, batch(packed=False), budget=10**6, device=torch.device("cpu"))
     expected = flat(one)
     assert expected.norm() > 1e-3
     for rank in range(2):
-        found = torch.load(folder / f"{kind}-{wrapper}-{budget}-{rank}.pt")
-        assert (found - expected).norm() < 1e-6 * expected.norm()
+        gradient = torch.load(folder / f"{kind}-{wrapper}-{budget}-{rank}.pt")
+        assert (gradient - expected).norm() < 1e-6 * expected.norm()

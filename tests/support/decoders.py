@@ -1,4 +1,4 @@
-"""Tiny configurations of real decoder classes: those that turn bidirectional, and those of which a part stays causal."""
+"""Tiny configurations of real decoder classes: fully convertible ones, and partly causal ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUPED = SIZES | dict(num_key_value_heads=2)
 HEADED = GROUPED | dict(head_dim=8)
 WINDOWED = HEADED | dict(sliding_window=8, layer_types=["sliding_attention", "full_attention"])
 
-TURN = {
+CONVERTIBLE = {
     "llama": lambda: t.LlamaConfig(**HEADED),
     "mistral": lambda: t.MistralConfig(**HEADED, sliding_window=None),
     "mistral, window": lambda: t.MistralConfig(**HEADED, sliding_window=8),
@@ -28,8 +28,8 @@ TURN = {
     "gemma3": lambda: t.Gemma3TextConfig(**WINDOWED),
     "phi3": lambda: t.Phi3Config(**GROUPED),
 }
-STAY = {
-    "nemotron": ("sdpa", lambda: t.NemotronConfig(**GROUPED)),  # turns with padding only
+PARTLY_CAUSAL = {
+    "nemotron": ("sdpa", lambda: t.NemotronConfig(**GROUPED)),  # bidirectional only with padding
     "stablelm": ("sdpa", lambda: t.StableLmConfig(**GROUPED)),
     "mamba": (
         "eager",
@@ -38,5 +38,5 @@ STAY = {
     "lfm2": (
         "sdpa",
         lambda: t.Lfm2Config(**GROUPED, layer_types=["full_attention", "conv"]),
-    ),  # convolutions stay
+    ),  # convolutions stay causal
 }

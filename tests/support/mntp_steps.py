@@ -14,9 +14,9 @@ from decoders import GROUPED, HEADED, WINDOWED
 
 from fletching.train.distributed import fsdp
 from mntp import attention, lora
-from mntp.block_plan import Plan
-from mntp.masking import Masking
-from mntp.objective import Collator, Objective
+from mntp.block_plan import BlockPlan
+from mntp.masking import TokenMasking
+from mntp.objective import MntpCollator, MntpObjective
 from mntp.trainer import backward
 
 CONFIGS = {
@@ -38,36 +38,46 @@ def network(name: str, kernel: str = "eager") -> Any:
     )
     for parameter in model.parameters():  # wide enough that a wrong shift would show
         torch.nn.init.normal_(parameter, std=0.2)
-    attention.turn(model)
+    attention.make_bidirectional(model)
     return model
 
 
-class Numbers:
+class NumberPieces:
     """Pieces that are lists of numbers."""
 
     def __init__(self, sizes: list[int]) -> None:
-        self.sizes, self.first = np.array(sizes), np.cumsum([0, *sizes])
+        self.sizes, self.positions = np.array(sizes), np.cumsum([0, *sizes])
 
     def __getitem__(self, number: int) -> np.ndarray:
-        return np.arange(self.first[number], self.first[number + 1]) % 290 + 5
+        return np.arange(self.positions[number], self.positions[number + 1]) % 290 + 5
 
 
 def batch(packed: bool = True) -> dict[str, torch.Tensor]:
-    pieces: Any = Numbers([9, 3, 16, 5, 7, 12, 2, 4, 1])
-    blocks = Plan(pieces.sizes, 16, 9, 0, 1, packed).epoch(0)[0]
-    return Collator(pieces, Masking(0.3, (0.8, 0.1), 99, 300, np.array([0, 1, 2]), 0))(
-        [(0, block) for block in blocks]
+    """A global batch of nine pieces."""
+    pieces: Any = NumberPieces([9, 3, 16, 5, 7, 12, 2, 4, 1])
+    plan = BlockPlan(sizes=pieces.sizes, length=16, batch=9, seed=0, steps=1, packed=packed)
+    masking = TokenMasking(
+        probability=0.3,
+        replaced=(0.8, 0.1),
+        mask_id=99,
+        vocabulary=300,
+        special=np.array([0, 1, 2]),
+        seed=0,
     )
+    return MntpCollator(pieces, masking)([(0, block) for block in plan.epoch(0)[0]])
 
 
 def flat(objective: torch.nn.Module) -> torch.Tensor:
     """The whole gradient, of all parameters that train."""
-    each = ((torch.zeros_like(p) if p.grad is None else p.grad) for _, p in fsdp.trained_parameters(objective))
-    return torch.cat([fsdp.full_tensor(gradient).flatten() for gradient in each])
+    gradients = [
+        torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        for _, parameter in fsdp.trained_parameters(objective)
+    ]
+    return torch.cat([fsdp.full_tensor(gradient).flatten() for gradient in gradients])
 
 
-def objective(kind: str) -> Objective:
-    """Of kind full, or lora: then all but the adapters is frozen, in a number type of its own."""
+def objective(kind: str) -> MntpObjective:
+    """kind: full, or lora, where all but the adapters is frozen, in another number type."""
     model = network("llama", "sdpa")
     if kind == "lora":
         model.requires_grad_(False)
@@ -80,7 +90,7 @@ def objective(kind: str) -> Objective:
                 parameter.data = torch.nn.init.normal_(parameter.data.float(), std=0.1)
     else:
         model.lm_head.requires_grad_(False)
-    return Objective(model)
+    return MntpObjective(model)
 
 
 def one_rank(rank: int, ranks: int, folder: str, cases: list[tuple[str, str, int]]) -> None:
@@ -94,16 +104,19 @@ def one_rank(rank: int, ranks: int, folder: str, cases: list[tuple[str, str, int
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=ranks
     )
     for kind, wrapper, budget in cases:
-        made, model = objective(kind), None
+        rank_objective = objective(kind)
+        model: torch.nn.Module = rank_objective
         if wrapper == "fsdp":
-            fsdp.shard(made, torch.device("cpu"))
-            assert fsdp.is_sharded(made)
+            fsdp.shard(rank_objective, torch.device("cpu"))
+            assert fsdp.is_sharded(rank_objective)
         else:
             model = torch.nn.parallel.DistributedDataParallel(
-                made, find_unused_parameters=True, broadcast_buffers=False
+                rank_objective, find_unused_parameters=True, broadcast_buffers=False
             )
-        backward(made, model or made, batch(packed=False), budget, torch.device("cpu"))
-        torch.save(flat(made), f"{folder}/{kind}-{wrapper}-{budget}-{rank}.pt")
+        backward(
+            rank_objective, model, batch(packed=False), budget=budget, device=torch.device("cpu")
+        )
+        torch.save(flat(rank_objective), f"{folder}/{kind}-{wrapper}-{budget}-{rank}.pt")
     torch.distributed.barrier()
     os._exit(
         0

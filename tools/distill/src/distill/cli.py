@@ -58,21 +58,21 @@ def check(options: Options) -> None:
 def run(options: Options, report: Report) -> None:
     """Train a student, or say what training would do."""
     check(options)
-    launch.run(options, report, TOOL, _resolve)
+    launch.run(options, report, TOOL, job=_resolve)
 
 
 def _resolve(options: Options, report: Report, tool: cli.Tool, run_path: str) -> DistillRun:
     from distill.run import DistillRun
 
-    return DistillRun(options, report, tool, run_path)
+    return DistillRun(options, report, tool, run_path=run_path)
 
 
 TOOL = cli.Tool(
-    "distill",
-    Options,
-    run,
-    __doc__,
-    "distill [TEXTS...] --teacher M,M | --vectors FILE,FILE --model STUDENT -o DIR",
+    name="distill",
+    options=Options,
+    run=run,
+    doc=__doc__,
+    usage="distill [TEXTS...] --teacher M,M | --vectors FILE,FILE --model STUDENT -o DIR",
 )
 
 

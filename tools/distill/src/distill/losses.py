@@ -94,7 +94,8 @@ def kl_divergence(similarities: Tensor, target: Tensor, temperature: float) -> T
     is_other = ~torch.eye(batch, dtype=torch.bool, device=similarities.device)
 
     def log_distribution(scores: Tensor) -> Tensor:
-        others = (scores / temperature)[is_other].view(batch, -1)  # (B, B-1)
+        """Log softmax over the other texts of the batch, (B, B-1)."""
+        others = (scores / temperature)[is_other].view(batch, -1)
         return others.log_softmax(1)
 
     return functional.kl_div(

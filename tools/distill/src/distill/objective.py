@@ -85,14 +85,14 @@ class DistillObjective(nn.Module):
         if self.student.is_static:  # so cheap that every rank embeds all
             return self._vectors({"input_ids": input_ids, "offsets": starts})
         parts, is_idle = parts_of_rank(micro_batches(lengths, self.batch_tokens))
-        vectors = torch.cat(self._embed_parts(parts, input_ids, starts, lengths))
+        vectors = torch.cat(self._embed_parts(parts, input_ids, starts=starts, lengths=lengths))
         numbers = torch.cat(parts)
         if process_group.world_size() == 1:
             return vectors[numbers.argsort()]
         return gather_vectors(vectors, numbers, texts=len(lengths), is_idle=is_idle)
 
     def _embed_parts(
-        self, parts: list[Tensor], input_ids: Tensor, starts: Tensor, lengths: Tensor
+        self, parts: list[Tensor], input_ids: Tensor, *, starts: Tensor, lengths: Tensor
     ) -> list[Tensor]:
         """Vectors of each micro-batch, with activations kept or to be recomputed."""
         tokens_so_far = 0
@@ -100,7 +100,12 @@ class DistillObjective(nn.Module):
         for part in parts:
             tokens_so_far += len(part) * int(lengths[part].max())
             recomputes = tokens_so_far > self.keep_tokens and torch.is_grad_enabled()
-            padded = pad(input_ids, starts[part], lengths[part], self.student.tokenizer)
+            padded = pad(
+                input_ids,
+                self.student.tokenizer,
+                starts=starts[part],
+                lengths=lengths[part],
+            )
             if recomputes:
                 vectors.append(checkpoint(self._embed_padded, *padded, use_reentrant=False))
             else:
@@ -166,7 +171,7 @@ def gather_vectors(vectors: Tensor, numbers: Tensor, *, texts: int, is_idle: boo
 
 
 def pad(
-    input_ids: Tensor, starts: Tensor, lengths: Tensor, tokenizer: PreTrainedTokenizerBase
+    input_ids: Tensor, tokenizer: PreTrainedTokenizerBase, *, starts: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
     """(ids, attention mask), both (n, width), of the texts that begin at `starts`."""
     counts = lengths[:, None]

@@ -6,28 +6,35 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 
-from distill import model_card, static_embeddings, student
-from distill.losses import LOSSES, DistillLoss
+from distill import model_card, publishing, static_embeddings, student
+from distill.losses import DistillLoss
 from distill.objective import DistillCollator, DistillObjective
 from distill.options import Options
+from distill.resolved_options import (
+    describe_loss,
+    learning_rate,
+    loss_weights,
+    softmax_temperature,
+    temporary_cache,
+    weight_decay,
+)
 from distill.student import Student
 from distill.targets import write_targets
 from distill.teacher import Teacher
 from distill.teachers import load_teachers
 from distill.text_dataset import DatasetSummary, TextDataset, open_reader, write_distinct_texts
-from fletching import cli, lineage, training_index
+from fletching import cli, lineage
 from fletching.encode import model as models
 from fletching.io import Reader
 from fletching.protocols import Lineage
 from fletching.report import Report
-from fletching.train import hardware, metrics_log, publish
+from fletching.train import hardware, publish
 from fletching.train.batch_order import BatchOrder, plan_batches
 from fletching.train.distributed import process_group
 from fletching.train.metrics_log import MetricsLog
@@ -38,14 +45,12 @@ if TYPE_CHECKING:
 
 SAMPLE = 2_000  # texts whose lengths are measured
 NO_LIMIT = 1 << 20  # tokens
-DEFAULT_LR = {"transformer": 1e-4, "static": 5e-3}
-DEFAULT_WEIGHT_DECAY = {"transformer": 0.01, "static": 0.0}
 
 
 class DistillRun:
     """Resolved inputs of a run: texts, teachers' vectors, student, loss. `train` does the work."""
 
-    def __init__(self, options: Options, report: Report, tool: cli.Tool, run_path: str) -> None:
+    def __init__(self, options: Options, report: Report, tool: cli.Tool, *, run_path: str) -> None:
         self.options, self.report, self.tool = options, report, tool
         self.reader: Reader | None = None
         self.temporary_cache = temporary_cache(options)
@@ -111,7 +116,10 @@ class DistillRun:
         if options.student == "static":
             student.check_transformer(model, self.base_model)
             static, axes = static_embeddings.static_model(
-                model.float(), self._plain_texts(), options.student_dim, self.report
+                model.float(),
+                self._plain_texts(),
+                dimension=options.student_dim,
+                report=self.report,
             )
             return student.prepare(
                 options, static, self.target_dimension, is_static=True, axes=axes
@@ -277,7 +285,9 @@ class DistillRun:
             self.student, built, trust_remote_code=self.options.trust_remote_code
         )
         settings = self._settings
-        node = lineage.step(self.tool.name, self.tool.version, settings, self.reader.steps)
+        node = lineage.make_node(
+            self.tool.name, self.tool.version, options=settings, sources=self.reader.steps
+        )
         publication = publish.Publication(
             run_dir=folder,
             folder=built,
@@ -287,19 +297,22 @@ class DistillRun:
         )
         publication.write_measures(log, [self.reader])
         texts, order = len(self.texts), self.order
+        prompts: Any = self.student.model.prompts
         card = model_card.card(
             name=os.path.basename(folder.output),
-            origin=self._origin(),
+            origin=publishing.describe_origin(self.options, self.teachers),
             dimension=dimension,
             dims=self.options.matryoshka,
             step=node,
             plan=f"{texts:,} texts in {order.steps:,} batches of up to {order.batch:,}",
-            prompts=self.student.model.prompts,
+            prompts=prompts,
             loss=describe_loss(self.options),
-            losses=first_and_last(log),
+            losses=publishing.first_and_last(log),
         )
         is_trained = order.row_counts() > 0
-        self._training_index(is_trained).save(built)
+        models_used = {self.options.model, *self.options.teacher} - {None}
+        index = publishing.index_texts(self.texts, is_trained, map(str, models_used))
+        index.save(built)
         publication.publish(
             lineage_node=node,
             end={"texts": texts, "digest": self.summary.digest, "steps": order.steps},
@@ -307,87 +320,3 @@ class DistillRun:
             rows=texts,
             rows_trained=int(is_trained.sum()),
         )
-
-    def _training_index(self, is_trained: npt.NDArray[np.bool_]) -> training_index.TrainingIndex:
-        """Keys of the texts that were trained on (texts,), here and in base model and teachers."""
-        index = training_index.TrainingIndex()
-        table = self.texts.table
-        for start, batch in zip(table.offsets, table):
-            is_trained_in_batch = pa.array(is_trained[start : start + len(batch)])
-            index.add(batch["text"].filter(is_trained_in_batch))
-        for name in {self.options.model, *self.options.teacher} - {None}:
-            before = training_index.load(str(name))
-            if before:
-                index.include(before)
-        return index
-
-    def _origin(self) -> str:
-        """What the student is, for the card."""
-        names = [os.path.basename(teacher.name.rstrip("/")) for teacher in self.teachers]
-        teachers = ", ".join(f"`{name}`" for name in names)
-        kind = "static token embeddings" if self.student.is_static else "a transformer"
-        if self.options.student_layers:
-            kind += f" of {self.options.student_layers} of its layers"
-        return f"{kind} trained on the vectors of {teachers}"
-
-
-def temporary_cache(options: Options) -> str | None:
-    """Where vectors are kept until the run succeeds, unless --cache names a folder."""
-    if options.cache or options.dry_run or options.output is None:
-        return None
-    return f"{options.output.rstrip('/')}.cache"
-
-
-def learning_rate(options: Options) -> float:
-    """--lr, or the default of the student's kind."""
-    return options.lr or DEFAULT_LR[options.student]
-
-
-def weight_decay(options: Options) -> float:
-    """--weight-decay, or the default of the student's kind.
-
-    The embeddings of tokens that no text has would only shrink in a static student.
-    """
-    decay: float | None = options.weight_decay
-    return DEFAULT_WEIGHT_DECAY[options.student] if decay is None else decay
-
-
-def softmax_temperature(options: Options) -> float:
-    """--temperature, which has a default in distill."""
-    assert options.temperature is not None
-    return options.temperature
-
-
-def loss_weights(options: Options) -> dict[str, float]:
-    """The weight of each loss by its name."""
-    return {name: getattr(options, f"{name}_weight") for name in LOSSES}
-
-
-def describe_loss(options: Options) -> str:
-    """The weighted sum of losses, for the card.
-
-    >>> describe_loss(Options(similarity_weight=0.0, ranking_weight=2.5))
-    '10 cosine + 2.5 ranking (margin 0.015)'
-    """
-    terms = [f"{weight:g} {name}" for name, weight in loss_weights(options).items() if weight]
-    description = " + ".join(terms)
-    if options.ranking_weight:
-        description += f" (margin {options.ranking_margin:g})"
-    if options.matryoshka:
-        dims = ", ".join(map(str, options.matryoshka))
-        description += f"; those of similarities are means over the first {dims} dimensions"
-    return description
-
-
-def first_and_last(log: str) -> list[tuple[str, float, float]]:
-    """(loss, its mean over the first tenth of the steps, over the last tenth)."""
-    values_by_loss: dict[str, list[float]] = {}
-    for line in metrics_log.read(log):
-        if line["name"].startswith("loss"):
-            name = line["name"].removeprefix("loss_")
-            values_by_loss.setdefault(name, []).append(line["value"])
-    means = []
-    for name, values in values_by_loss.items():
-        tenth = -(-len(values) // 10)
-        means.append((name, float(np.mean(values[:tenth])), float(np.mean(values[-tenth:]))))
-    return means

@@ -29,6 +29,7 @@ TOKENS = 1024  # one-token texts in a forward pass
 def static_model(
     teacher: SentenceTransformer,
     texts: Iterable[list[str]],
+    *,
     dimension: int | None,
     report: Report,
 ) -> tuple[SentenceTransformer, Tensor | None]:
@@ -46,7 +47,7 @@ def static_model(
     module = StaticEmbedding(
         tokenizer, embedding_weights=(embeddings * weights[:, None]).contiguous()
     )
-    prompts = dict(teacher.prompts or {})
+    prompts: Any = dict(teacher.prompts or {})
     return SentenceTransformer(modules=[module], device="cpu", prompts=prompts), axes
 
 

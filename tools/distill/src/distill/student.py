@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from distill.options import Options
 from fletching.encode import model as models
 from fletching.errors import InputError, UsageError
-from fletching.protocols import Role
 from fletching.train import hardware, publish
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ class Student:
     fingerprint: str
     device: torch.device
     autocast: torch.dtype | None
-    prompts: dict[Role, str]
-    lengths: dict[Role, int]
+    prompts: dict[str, str]
+    lengths: dict[str, int]
     is_static: bool
     saved_modules: int
 
@@ -87,20 +86,19 @@ def prepare(
     fingerprint = models.fingerprint(model)
     device = hardware.resolve_device(options.device)
     dtype = models.resolve_dtype(options.dtype, device)
-    prompts: dict[Role, str] = {
+    prompts = {
         "query": models.role_prompt(model, "query", options.query_prompt),
         "document": models.role_prompt(model, "document", options.doc_prompt),
     }
-    lengths: dict[Role, int] = {
+    lengths = {
         "query": models.role_length(model, "query", options.query_length),
         "document": models.role_length(model, "document", options.doc_length),
     }
-    saved_prompts = dict(model.prompts or {})
-    saved_prompts |= {role: prompt for role, prompt in prompts.items() if prompt}
-    model.prompts = saved_prompts
+    chosen_prompts = {role: prompt for role, prompt in prompts.items() if prompt}
+    model.prompts = {**(model.prompts or {}), **chosen_prompts}
     while type(model[-1]).__name__ == "Normalize":
         del model[-1]
-    saved_modules = add_projection(model, options, teacher_dimension, axes)
+    saved_modules = add_projection(model, options, teacher_dimension, axes=axes)
     return Student(
         model=model.float(),  # master weights are float32, whatever the products are computed in
         fingerprint=fingerprint,
@@ -134,7 +132,7 @@ def check_transformer(model: SentenceTransformer, name: str) -> None:
 
 
 def add_projection(
-    model: SentenceTransformer, options: Options, teacher_dimension: int, axes: Tensor | None
+    model: SentenceTransformer, options: Options, teacher_dimension: int, *, axes: Tensor | None
 ) -> int:
     """Append the projection to the teacher's dimension, if any; how many modules are saved.
 
@@ -240,8 +238,9 @@ def save(student: Student, folder: str, *, trust_remote_code: bool) -> int:
 
     trained = student.model.eval().to("cpu")
     modules = [*list(trained)[: student.saved_modules], Normalize()]
+    prompts: Any = trained.prompts
     model = SentenceTransformer(
-        modules=modules, device="cpu", prompts=trained.prompts, similarity_fn_name="cosine"
+        modules=modules, device="cpu", prompts=prompts, similarity_fn_name="cosine"
     )
     if not student.is_static:
         model.max_seq_length = max(model.max_seq_length or 0, *student.lengths.values())

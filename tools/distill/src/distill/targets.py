@@ -65,4 +65,6 @@ def unit_vectors(vectors: Floats) -> npt.NDArray[np.float32]:
     """Rows of length 1; a zero vector stays zero."""
     vectors = vectors.astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    units = np.zeros_like(vectors)
+    np.divide(vectors, lengths, out=units, where=lengths > 0)
+    return units

@@ -19,11 +19,11 @@ def load_teachers(
     options: Options, report: Report, *, texts: DatasetSummary, cache: str | None
 ) -> list[Teacher]:
     """Raises InputError or UsageError for a teacher that cannot be had, or is of other texts."""
-    teachers = [named_teacher(name, options, report, cache) for name in options.teacher]
+    teachers = [named_teacher(name, options, report, cache=cache) for name in options.teacher]
     return teachers + [vectors_teacher(path, options, texts) for path in options.vectors]
 
 
-def named_teacher(name: str, options: Options, report: Report, cache: str | None) -> Teacher:
+def named_teacher(name: str, options: Options, report: Report, *, cache: str | None) -> Teacher:
     """A model behind --base-url, else one that is run locally."""
     if options.base_url is None:
         return ModelTeacher(name, encoding_options(name, options, cache), report)

@@ -175,5 +175,5 @@ def texts_of_examples(batch: pa.RecordBatch, first_row: int) -> Iterator[Student
 
 def _documents(texts: list[str], ids: list[str] | None, row: int) -> Iterator[StudentText]:
     """Documents of a row, with their ids where they have any."""
-    for text, text_id in zip(texts, ids or [None] * len(texts)):
+    for text, text_id in zip(texts, ids or [""] * len(texts)):
         yield StudentText(id=text_id or "", role="document", prompt=None, text=text, row=row)

@@ -57,6 +57,23 @@ def check(model: PreTrainedModel) -> None:
     model.train(was_training)
 
 
+def check_packing(model: PreTrainedModel, length: int) -> None:
+    """Raise InputError where texts that share a block of `length` tokens change each other."""
+    change = change_by_packing(model)
+    if change > tolerance(model):
+        raise InputError(
+            f"{model.config.model_type} gives texts that share a block other states "
+            f"(by {change:.2g})",
+            "pass --no-pack",
+        )
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    if window and window < length:
+        raise InputError(
+            f"--length {length} is above the window of the model's attention, {window}",
+            "pass --no-pack",
+        )
+
+
 def causal_part(model: PreTrainedModel, *, is_padded: bool) -> str | None:
     """The first part of the model whose output at a token does not depend on its input at the next.
 
@@ -105,6 +122,7 @@ class Recording:
             kwargs: dict[str, Tensor],
             output: Tensor | tuple[Tensor, ...],
         ) -> None:
+            """Hook of the layer."""
             layer_input = args[0] if args else kwargs["hidden_states"]
             layer_output = output[0] if isinstance(output, tuple) else output
             self.parts[name] = (layer_input, layer_output)
@@ -149,7 +167,7 @@ def probe_ids(model: PreTrainedModel) -> Tensor:
 
 @torch.no_grad()
 def states(
-    model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor | None = None
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, *, positions: Tensor | None = None
 ) -> Tensor:
     """Last hidden states, float32 (rows, tokens, width)."""
     more = {} if positions is None else {"position_ids": positions}
@@ -181,7 +199,7 @@ def change_by_packing(model: PreTrainedModel) -> float:
     texts = (torch.arange(TOKENS, device=ids.device) >= first).long()[None]
     positions = torch.cat([torch.arange(first), torch.arange(TOKENS - first)])
     mask = block_mask(model, texts)
-    packed = states(model, ids, mask, positions.to(ids.device)[None])[0]
+    packed = states(model, ids, mask, positions=positions.to(ids.device)[None])[0]
     return max(
         distance(packed[:first], states_of_text(model, ids[:, :first])),
         distance(packed[first:], states_of_text(model, ids[:, first:])),

@@ -50,16 +50,22 @@ def check(options: Options) -> None:
 def run(options: Options, report: Report) -> None:
     """Train an encoder, or say what training would do."""
     check(options)
-    launch.run(options, report, TOOL, _resolve)
+    launch.run(options, report, TOOL, job=_resolve)
 
 
 def _resolve(options: Options, report: Report, tool: cli.Tool, run_path: str) -> MntpRun:
     from mntp.run import MntpRun
 
-    return MntpRun(options, report, tool, run_path)
+    return MntpRun(options, report, tool, run_path=run_path)
 
 
-TOOL = cli.Tool("mntp", Options, run, __doc__, "mntp [TEXTS...] --model M -o DIR")
+TOOL = cli.Tool(
+    name="mntp",
+    options=Options,
+    run=run,
+    doc=__doc__,
+    usage="mntp [TEXTS...] --model M -o DIR",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -84,7 +84,7 @@ def load(options: Options, report: Report) -> Decoder:
     untyped.float()
     attention.check(network)
 
-    mask_id = prepare_mask_token(network, tokenizer, options.mask_token, report)
+    mask_id = prepare_mask_token(network, tokenizer, options.mask_token, report=report)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     tokenizer.padding_side = "right"
@@ -93,7 +93,9 @@ def load(options: Options, report: Report) -> Decoder:
     return Decoder(
         network=network,
         tokenizer=tokenizer,
-        fingerprint=models.hash_model(network.state_dict(), [], network.config, backend),
+        fingerprint=models.hash_model(
+            network.state_dict(), [], config=network.config, tokenizer=backend
+        ),
         device=torch.device(device),
         autocast=None if dtype == torch.float32 else dtype,
         stored=stored,
@@ -126,6 +128,7 @@ def load_network(path: str, device: str, options: Options) -> PreTrainedModel:
     settings: dict[str, Any] = {"attn_implementation": kernel} if kernel else {}
 
     def from_pretrained() -> tuple[PreTrainedModel, dict[str, Any]]:
+        """(network, which keys were missing)."""
         network_and_info: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype="auto",
@@ -191,6 +194,7 @@ def prepare_mask_token(
     network: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     mask_token: str | None,
+    *,
     report: Report,
 ) -> int:
     """The id of the mask token: --mask-token, else the tokenizer's own, else `_`, else end of text.

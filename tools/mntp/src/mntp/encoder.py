@@ -45,7 +45,7 @@ def save(decoder: Decoder, folder: str, options: Options, *, output: str) -> Sen
     decoder.tokenizer.save_pretrained(bare)
     add_pooling(bare, folder, options)
     shutil.rmtree(bare)
-    model = load_and_compare(folder, before, decoder.stored, options)
+    model = load_and_compare(folder, before, options, stored=decoder.stored)
     if is_adapter:
         set_base(folder, os.path.join(os.path.abspath(output), BASE))
     return model
@@ -116,9 +116,12 @@ def needs_remote_code(folder: str) -> bool:
 
 
 def load_and_compare(
-    folder: str, before: torch.Tensor, stored: torch.dtype, options: Options
+    folder: str, before: torch.Tensor, options: Options, *, stored: torch.dtype
 ) -> SentenceTransformer:
-    """The folder as anyone loads it. Raises InputError where its states are not those in memory."""
+    """The folder as anyone loads it. Raises InputError where its states are not those in memory.
+
+    stored: number type of the weights.
+    """
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(

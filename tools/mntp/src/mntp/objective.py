@@ -138,6 +138,7 @@ class MntpObjective(nn.Module):
         """
 
         def select(head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+            """Hook before the head."""
             return (args[0][selected][None],)
 
         network: Any = self.network
@@ -162,8 +163,8 @@ def micro_batches(
     groups_of_rank = [
         _group(order[start::ranks], lengths.tolist(), budget) for start in range(ranks)
     ]
-    padded = [_pad(batch, group, spans, pad_id) for group in groups_of_rank[rank]]
-    shortest = _pad(batch, order[:1], spans, pad_id)
+    padded = [_pad(batch, group, spans, pad_id=pad_id) for group in groups_of_rank[rank]]
+    shortest = _pad(batch, order[:1], spans, pad_id=pad_id)
     idle = shortest._replace(labels=torch.full_like(shortest.labels, NOT_PREDICTED))
     passes = max(map(len, groups_of_rank))
     return padded + [idle] * (passes - len(padded))
@@ -192,7 +193,7 @@ def _group(order: list[int], lengths: list[int], budget: int) -> list[list[int]]
 
 
 def _pad(
-    batch: dict[str, Tensor], group: list[int], spans: list[slice], pad_id: int
+    batch: dict[str, Tensor], group: list[int], spans: list[slice], *, pad_id: int
 ) -> PaddedBlocks:
     width = max(spans[block].stop - spans[block].start for block in group)
     shape = (len(group), width)

@@ -49,7 +49,7 @@ NOT_IN_LINEAGE = ("model", "eval", "adapters")  # paths; the fingerprint says wh
 class MntpRun:
     """Resolved inputs of a run: model, texts as tokens, plan and loss. `train` does the work."""
 
-    def __init__(self, options: Options, report: Report, tool: cli.Tool, run_path: str) -> None:
+    def __init__(self, options: Options, report: Report, tool: cli.Tool, *, run_path: str) -> None:
         self.options, self.report, self.tool = options, report, tool
         self.documents: Documents | None = None
         if self.trains and process_group.is_main():
@@ -78,7 +78,7 @@ class MntpRun:
         """(digest of the texts, rows), on the first process."""
         if self.documents is None:
             return "", 0
-        return tokenize_to_disk(self.documents, self.decoder.tokenizer, path, self.report)
+        return tokenize_to_disk(self.documents, self.decoder.tokenizer, path, report=self.report)
 
     def _prepare_training(self, path: str) -> None:
         options = self.options
@@ -88,7 +88,7 @@ class MntpRun:
                 "there is no text to train on", "look at what the program before this one dropped"
             )
         if options.pack:
-            self._check_packing()
+            attention.check_packing(self.decoder.network, options.length)
         self.plan = self._block_plan()
         self.collator = MntpCollator(self.pieces, self._masking(self.pieces))
         decoder.prepare_training(self.decoder, options)
@@ -101,24 +101,6 @@ class MntpRun:
         )
         if options.fsdp:
             fsdp.shard(self.objective, self.decoder.device)
-
-    def _check_packing(self) -> None:
-        """Raise InputError where texts that share a block would change each other's states."""
-        network = self.decoder.network
-        change = attention.change_by_packing(network)
-        if change > attention.tolerance(network):
-            kind = network.config.model_type
-            raise InputError(
-                f"{kind} gives texts that share a block other states (by {change:.2g})",
-                "pass --no-pack",
-            )
-        window = getattr(network.config.get_text_config(), "sliding_window", None)
-        if window and window < self.options.length:
-            raise InputError(
-                f"--length {self.options.length} is above the window of the model's attention, "
-                f"{window}",
-                "pass --no-pack",
-            )
 
     def _block_plan(self) -> BlockPlan:
         options = self.options
@@ -149,7 +131,9 @@ class MntpRun:
             documents = Documents(
                 self.report, [str(options.eval)], lines=options.lines, count=False
             )
-            tokenize_to_disk(documents, self.decoder.tokenizer, path, self.report, count=False)
+            tokenize_to_disk(
+                documents, self.decoder.tokenizer, path, report=self.report, count=False
+            )
         process_group.barrier()
         pieces = TokenPieces(path, self.decoder.tokenizer, options.length)
         process_group.barrier()  # the first process cleans the folder next; mapped files survive
@@ -313,7 +297,9 @@ class MntpRun:
             reader = self.documents.reader if self.documents else None
             publication.write_measures(log, [reader] if reader else [])
         inputs = self.documents.lineage if self.documents else []
-        node = lineage.step(self.tool.name, self.tool.version, self._settings, inputs)
+        node = lineage.make_node(
+            self.tool.name, self.tool.version, options=self._settings, sources=inputs
+        )
         card = model_card.card(
             name=os.path.basename(folder.output),
             base=self.options.model,

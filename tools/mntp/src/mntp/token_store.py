@@ -35,8 +35,8 @@ def tokenize_to_disk(
     batches: Iterable[list[list[str]]],
     tokenizer: PreTrainedTokenizerBase,
     path: str,
-    report: Report,
     *,
+    report: Report,
     count: bool = True,
 ) -> tuple[str, int]:
     """Write the tokens of all texts; (digest of the texts, rows kept).
