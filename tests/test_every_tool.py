@@ -118,7 +118,7 @@ def test_no_rows_give_no_rows_or_a_refusal(
     reader = Reader(Report("test"), [str(target)], "examples")
     assert reader.read_all().num_rows == 0
     assert {"id", "query", "pos"} <= set(reader.columns.names)
-    assert lineage.tools(reader.steps[0]) == [command.name]
+    assert lineage.tools(reader.lineage_nodes[0]) == [command.name]
 
 
 @every_tool
@@ -211,7 +211,9 @@ def test_a_null_query_is_refused_with_its_row(
 def test_a_file_of_another_schema_is_refused_even_where_its_columns_fit(
     command: Command, tmp_path: Path, out: Path, model: str
 ) -> None:
-    stamp = lineage.stamp("measures", "1.0", lineage.step("maker", "1", {}, []))
+    stamp = lineage.stamp(
+        "measures", "1.0", lineage.make_node("maker", "1", options={}, sources=[])
+    )
     path = put(
         tmp_path / "in.parquet", rows_for(command), types_for(command, rows_for(command)), stamp
     )
@@ -225,7 +227,9 @@ def test_a_file_of_another_schema_is_refused_even_where_its_columns_fit(
 def test_an_unknown_major_version_is_refused(
     command: Command, tmp_path: Path, out: Path, model: str
 ) -> None:
-    stamp = lineage.stamp("examples", "2.0", lineage.step("maker", "1", {}, []))
+    stamp = lineage.stamp(
+        "examples", "2.0", lineage.make_node("maker", "1", options={}, sources=[])
+    )
     path = put(
         tmp_path / "in.parquet", rows_for(command), types_for(command, rows_for(command)), stamp
     )
@@ -239,7 +243,9 @@ def test_an_unknown_major_version_is_refused(
 def test_a_newer_minor_version_is_accepted(
     command: Command, tmp_path: Path, out: Path, model: str
 ) -> None:
-    stamp = lineage.stamp("examples", "1.7", lineage.step("maker", "1", {}, []))
+    stamp = lineage.stamp(
+        "examples", "1.7", lineage.make_node("maker", "1", options={}, sources=[])
+    )
     columns = types_for(command, rows_for(command)).append(pa.field("field_of_1_7", pa.int64()))
     path = put(
         tmp_path / "in.parquet",

@@ -85,7 +85,7 @@ CSV2PAIRS = "csv2pairs table.csv --query question --pos answer"
 
 
 def steps(path: Path) -> list[str]:
-    return lineage.tools(Reader(Report("test"), [str(path)], "examples").steps[0])
+    return lineage.tools(Reader(Report("test"), [str(path)], "examples").lineage_nodes[0])
 
 
 def short_rows(folder: Path) -> int:

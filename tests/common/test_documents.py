@@ -88,7 +88,7 @@ def test_the_scripts_of_the_readme_work_in_the_middle_of_a_pipe(
     assert run(f"python {name} < in.arrows > out.arrows", cwd=tmp_path).err == ""
     kept = Reader(Report("reader", quiet=True), [str(tmp_path / "out.arrows")], "examples")
     assert kept.read_all().to_pylist() == examples
-    assert lineage.tools(kept.steps[0]) == ["maker", "unknown program"]
+    assert lineage.tools(kept.lineage_nodes[0]) == ["maker", "unknown program"]
 
 
 def test_the_verifier_of_the_readme_tells_complete_cut_and_changed_streams_apart(

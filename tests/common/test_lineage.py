@@ -18,11 +18,11 @@ def stage(tool: str, inputs: list[str], output: str, **options) -> list[dict]:
     ) as out:
         for batch in rows:
             out.write(batch)
-    return rows.steps
+    return rows.lineage_nodes
 
 
 def steps_of(path) -> list[dict]:
-    return Reader(Report("last", quiet=True), [str(path)], "examples").steps
+    return Reader(Report("last", quiet=True), [str(path)], "examples").lineage_nodes
 
 
 def test_a_stage_nests_what_it_read(tmp_path, write, examples):

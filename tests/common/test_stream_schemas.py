@@ -37,7 +37,7 @@ def test_the_columns_tell_the_schema_under_all_their_names(
 
 def test_the_stamp_wins_over_the_columns(tmp_path: Path) -> None:
     table = pa.table({"text": ["t"], "type": ["sts"]})
-    stamp = lineage.stamp("texts", "1.0", lineage.step("maker", "1", {}, []))
+    stamp = lineage.stamp("texts", "1.0", lineage.make_node("maker", "1", options={}, sources=[]))
     pq.write_table(table.replace_schema_metadata(stamp), tmp_path / "in.parquet")
     assert Reader(Report("test"), [str(tmp_path / "in.parquet")], ALL).schema.name == "texts"
 
@@ -50,7 +50,9 @@ def test_where_nothing_fits_the_first_schema_is_the_one_that_is_missed(
 
 
 def test_a_stamp_of_none_of_them_is_refused(tmp_path: Path) -> None:
-    stamp = lineage.stamp("measures", "1.0", lineage.step("maker", "1", {}, []))
+    stamp = lineage.stamp(
+        "measures", "1.0", lineage.make_node("maker", "1", options={}, sources=[])
+    )
     pq.write_table(
         pa.table({"text": ["t"]}).replace_schema_metadata(stamp), tmp_path / "in.parquet"
     )

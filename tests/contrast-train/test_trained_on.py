@@ -11,6 +11,7 @@ import pytest
 
 from contrast_train import cli
 from fletching import text_keys, training_index
+from fletching.table.key_set import contains_sorted
 
 FAST = (
     "--batch",
@@ -48,7 +49,7 @@ def train(invoke: Any, model: str, tmp_path: Path, write: Any) -> Any:
 def known(folder: Path, texts: list[str]) -> list[bool]:
     found = training_index.load(str(folder))
     assert found is not None
-    return text_keys.among(text_keys.hash_texts(pa.array(texts)), found.whole).tolist()
+    return contains_sorted(found.whole, text_keys.hash_texts(pa.array(texts))).tolist()
 
 
 def test_the_folder_knows_the_texts_that_were_trained_on_and_no_others(

@@ -9,35 +9,48 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as is_type
+from pyarrow.types import (
+    is_binary_view,
+    is_dictionary,
+    is_fixed_size_list,
+    is_large_binary,
+    is_large_list,
+    is_large_list_view,
+    is_large_string,
+    is_list,
+    is_list_view,
+    is_run_end_encoded,
+    is_string_view,
+    is_struct,
+)
 
 from fletching.table.ragged_array import offsets_of
 
 
 def canonical(kind: pa.DataType) -> pa.DataType:
     """The one type we write for all the encodings of a value."""
-    if is_type.is_dictionary(kind) or is_type.is_run_end_encoded(kind):
+    if is_dictionary(kind) or is_run_end_encoded(kind):
         return canonical(kind.value_type)
-    if is_type.is_large_string(kind) or is_type.is_string_view(kind):
+    if is_large_string(kind) or is_string_view(kind):
         return pa.string()
-    if is_type.is_large_binary(kind) or is_type.is_binary_view(kind):
+    if is_large_binary(kind) or is_binary_view(kind):
         return pa.binary()
-    if is_type.is_fixed_size_list(kind):
+    if is_fixed_size_list(kind):
         return pa.list_(canonical(kind.value_type), kind.list_size)
-    if is_list(kind):
+    if is_any_list(kind):
         return pa.list_(canonical(kind.value_type))
-    if is_type.is_struct(kind):
+    if is_struct(kind):
         return pa.struct([pa.field(f.name, canonical(f.type), f.nullable) for f in kind])
     if isinstance(kind, pa.BaseExtensionType):
         return canonical(kind.storage_type)
     return kind
 
 
-def is_list(kind: pa.DataType) -> bool:
+def is_any_list(kind: pa.DataType) -> bool:
     """Is it a list of any encoding: list, large, view, fixed size?"""
-    is_view = is_type.is_list_view(kind) or is_type.is_large_list_view(kind)
-    is_plain = is_type.is_list(kind) or is_type.is_large_list(kind)
-    return bool(is_plain or is_view or is_type.is_fixed_size_list(kind))
+    is_view = is_list_view(kind) or is_large_list_view(kind)
+    is_plain = is_list(kind) or is_large_list(kind)
+    return bool(is_plain or is_view or is_fixed_size_list(kind))
 
 
 def cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -49,9 +62,9 @@ def cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
     array = _decode(array)
     if array.type == kind:
         return array
-    if is_type.is_list(kind):
+    if is_list(kind):
         return _cast_to_list(array, kind)
-    if is_type.is_struct(kind) and is_type.is_struct(array.type):
+    if is_struct(kind) and is_struct(array.type):
         children = [cast(child, field.type) for child, field in zip(array.flatten(), kind)]
         return pa.StructArray.from_arrays(children, fields=list(kind), mask=array.is_null())
     return array.cast(kind)
@@ -64,13 +77,13 @@ def _decode(array: pa.Array) -> pa.Array:
     if isinstance(array, pa.DictionaryArray):
         dictionary = cast(array.dictionary, canonical(array.type.value_type))
         array = dictionary.take(array.indices)
-    if is_type.is_run_end_encoded(array.type):
+    if is_run_end_encoded(array.type):
         array = pc.run_end_decode(array)
     return array
 
 
 def _cast_to_list(array: pa.Array, kind: pa.ListType) -> pa.ListArray:
-    if is_list(array.type):
+    if is_any_list(array.type):
         items = cast(array.flatten(), kind.value_type)
         lengths_or_zero = pc.if_else(array.is_valid(), pc.list_value_length(array), 0)
         lengths = lengths_or_zero.to_numpy(zero_copy_only=False)

@@ -14,9 +14,18 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as is_type
+from pyarrow.types import (
+    is_fixed_size_list,
+    is_float16,
+    is_float32,
+    is_floating,
+    is_integer,
+    is_list,
+    is_null,
+    is_string,
+)
 
-from fletching.arrow_types import canonical, cast, is_list
+from fletching.arrow_types import canonical, cast, is_any_list
 from fletching.errors import InputError
 from fletching.schema import Field, Schema, column
 from fletching.text import content_id
@@ -46,11 +55,7 @@ class ColumnMapping:
                 raise self._missing(field, arrow)
             elif field.filled:
                 self.sources[field.name] = ""
-        used = set(self.sources.values())
-        unknown = [pa.field(f.name, canonical(f.type)) for f in arrow if f.name not in used]
-        mapped = [field for field in schema.fields if field.name in self.sources]
-        known = [pa.field(f.name, self._type(f, arrow), f.nullable) for f in mapped]
-        self.columns = pa.schema([*known, *unknown])
+        self.columns = pa.schema([*self._known_columns(arrow), *self._unknown_columns(arrow)])
 
     @property
     def renamed(self) -> dict[str, str]:
@@ -75,8 +80,20 @@ class ColumnMapping:
         check(self.schema, filled, self.where, first_row=first_row)
         return filled
 
-    def _type(self, field: Field, arrow: pa.Schema) -> pa.DataType:
-        return field.arrow or canonical(arrow.field(self.sources[field.name]).type)
+    def _known_columns(self, arrow: pa.Schema) -> Iterator[pa.Field]:
+        for field in self.schema.fields:
+            if field.name not in self.sources:
+                continue
+            kind = field.arrow
+            if kind is None:  # a vector keeps its dimension and width
+                kind = canonical(arrow.field(self.sources[field.name]).type)
+            yield pa.field(field.name, kind, field.nullable)
+
+    def _unknown_columns(self, arrow: pa.Schema) -> Iterator[pa.Field]:
+        used = set(self.sources.values())
+        for field in arrow:
+            if field.name not in used:
+                yield pa.field(field.name, canonical(field.type))
 
     def _check_distinct(self, arrow: pa.Schema) -> None:
         duplicates = sorted({name for name in arrow.names if arrow.names.count(name) > 1})
@@ -107,21 +124,21 @@ def _list_names(arrow: pa.Schema) -> str:
 
 def _can_be_read_as(field: Field, kind: pa.DataType) -> bool:
     """Can a column of this canonical type hold the field?"""
-    if is_type.is_null(kind):
+    if is_null(kind):
         return field.nullable or bool(field.filled)
     if field.type.startswith("fixed_size_list"):
-        return is_type.is_fixed_size_list(kind) and _is_single_or_half(kind.value_type)
-    if field.type.startswith("list") and is_list(kind):
+        return is_fixed_size_list(kind) and _is_single_or_half(kind.value_type)
+    if field.type.startswith("list") and is_any_list(kind):
         kind = kind.value_type
-    if is_type.is_null(kind):
+    if is_null(kind):
         return True
     if "string" in field.type:
-        return is_type.is_string(kind) or (field.is_id and is_type.is_integer(kind))
-    return is_type.is_integer(kind) or (is_type.is_floating(kind) and "float" in field.type)
+        return is_string(kind) or (field.is_id and is_integer(kind))
+    return is_integer(kind) or (is_floating(kind) and "float" in field.type)
 
 
 def _is_single_or_half(kind: pa.DataType) -> bool:
-    return bool(is_type.is_float32(kind) or is_type.is_float16(kind))
+    return bool(is_float32(kind) or is_float16(kind))
 
 
 def fill_ids(schema: Schema, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -165,24 +182,29 @@ def check(schema: Schema, batch: pa.RecordBatch, where: str, *, first_row: int =
             if not pc.any(violation.rows).as_py():
                 continue
             row = pc.index(violation.rows, True).as_py()
-            value = _shorten(json.dumps(array[row].as_py(), ensure_ascii=False, default=str))
+            value = _shown(array[row].as_py())
             location = f"{where}, row {first_row + row:,}"
-            raise InputError(
-                f"{location}: `{field.name}` {violation.what} ({value})", violation.fix
-            )
+            what = f"{location}: `{field.name}` {violation.what} ({value})"
+            raise InputError(what, violation.fix)
 
 
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_VALUE_SHOWN else text[: MAX_VALUE_SHOWN - 3] + "..."
+def _shown(value: object) -> str:
+    """A value as JSON, shortened."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    if len(text) <= MAX_VALUE_SHOWN:
+        return text
+    return text[: MAX_VALUE_SHOWN - 3] + "..."
 
 
 def _violations(field: Field, array: pa.Array, batch: pa.RecordBatch) -> Iterator[Violation]:
     if not field.nullable:
-        yield Violation(array.is_null(), "is null", "fill it or drop the row before this tool")
-    if is_type.is_list(array.type) or is_type.is_fixed_size_list(array.type):
+        fix = "fill it or drop the row before this tool"
+        yield Violation(array.is_null(), "is null", fix)
+    if is_list(array.type) or is_fixed_size_list(array.type):
         yield from _violations_in_items(field, array)
     elif field.finite:
-        yield Violation(pc.invert(pc.is_finite(array)), "is not finite", "drop the row")
+        infinite = pc.invert(pc.is_finite(array))
+        yield Violation(infinite, "is not finite", "drop the row")
     if field.min_items:
         too_few = pc.less(pc.list_value_length(array), field.min_items)
         fix = f"give at least {field.min_items} item, or drop the row"
@@ -190,10 +212,10 @@ def _violations(field: Field, array: pa.Array, batch: pa.RecordBatch) -> Iterato
     if field.aligned_with:
         yield _misaligned(field, array, column(batch, field.aligned_with, array.type))
     if field.values:
-        known = pc.is_in(array, pa.array([*field.values, None], pa.string()))
-        yield Violation(
-            pc.invert(known), "is none of " + ", ".join(field.values), "use one of these"
-        )
+        allowed = pa.array([*field.values, None], pa.string())
+        unknown = pc.invert(pc.is_in(array, allowed))
+        what = "is none of " + ", ".join(field.values)
+        yield Violation(unknown, what, "use one of these")
     if field.pattern:
         matches = pc.match_substring_regex(array, f"^(?:{field.pattern})$")
         what = f"is not of the form {field.pattern}"
@@ -206,7 +228,7 @@ def _violations_in_items(field: Field, lists: pa.Array) -> Iterator[Violation]:
         rows = _rows_holding(lists, items.is_null())
         yield Violation(rows, "holds a null", "drop the nulls from the list")
     if field.finite:
-        if is_type.is_float16(items.type):
+        if is_float16(items.type):
             items = items.cast(pa.float32())
         rows = _rows_holding(lists, pc.invert(pc.is_finite(items)))
         what = "holds a number that is not finite"

@@ -27,7 +27,7 @@ def load(
         name = key.replace("-", "_")
         if name not in options or name == "config":
             known = [opt.flag[2:] for opt in options.values()]
-            reject_unknown_option(key, known, f"{path}: ", foreign)
+            reject_unknown_option(key, known, where=f"{path}: ", foreign=foreign)
         try:
             values[name] = _convert(options[name], raw)
         except UsageError as error:

@@ -13,8 +13,17 @@ from collections import defaultdict
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as is_type
 import xxhash
+from pyarrow.types import (
+    is_binary,
+    is_boolean,
+    is_fixed_size_list,
+    is_list,
+    is_map,
+    is_null,
+    is_string,
+    is_struct,
+)
 
 from fletching.arrow_types import canonical, cast
 
@@ -54,24 +63,26 @@ class RowDigest:
         """Hash validity, lengths and values of a column or of a part of a nested one."""
         self._update_hash(path + "?", _bytes(array.is_valid().cast(pa.uint8())))
         array = array.drop_null()
-        if is_type.is_map(array.type):
+        if is_map(array.type):
             listed = array.cast(_as_list(array.type))
             array = cast(listed, canonical(listed.type))  # keys and values are not canonical yet
         kind = array.type
-        if is_type.is_null(kind):
+        if is_null(kind):
             return
-        if is_type.is_string(kind) or is_type.is_binary(kind):
-            self._update_hash(path + "#", _bytes(pc.binary_length(array)))
+        if is_string(kind) or is_binary(kind):
+            lengths = pc.binary_length(array)
+            self._update_hash(path + "#", _bytes(lengths))
             self._update_hash(f"{path}:{kind}", _characters(array))
-        elif is_type.is_list(kind):
-            self._update_hash(path + "#", _bytes(pc.list_value_length(array)))
+        elif is_list(kind):
+            lengths = pc.list_value_length(array)
+            self._update_hash(path + "#", _bytes(lengths))
             self._feed(path + "[]", array.flatten())
-        elif is_type.is_fixed_size_list(kind):
+        elif is_fixed_size_list(kind):
             self._feed(path + "[]", array.flatten())
-        elif is_type.is_struct(kind):
+        elif is_struct(kind):
             for field, child in zip(kind, array.flatten()):
                 self._feed(f"{path}.{field.name}", child)
-        elif is_type.is_boolean(kind):
+        elif is_boolean(kind):
             self._update_hash(f"{path}:{kind}", _bytes(array.cast(pa.uint8())))
         else:
             self._update_hash(f"{path}:{kind}", _bytes(array))

@@ -38,7 +38,7 @@ class RowSource(Protocol):
         """`lineage_node` under its old name."""
 
     @property
-    def ends(self) -> Sequence[Lineage]:
+    def ends(self) -> list[Lineage]:
         """What is known at the end (rows, digest, drops), one for each stream read so far."""
 
     def batches(self) -> Iterator[tuple[pa.Schema, pa.RecordBatch]]:

@@ -164,7 +164,7 @@ def _new_bar(progress: Progress) -> tqdm[NoReturn]:
     """A bar behind the line of progress, clipped to the terminal's width and erased at the end."""
     from tqdm import tqdm
 
-    class Bar(tqdm):  # type: ignore[misc]
+    class ClippedBar(tqdm):  # type: ignore[misc]
         monitor_interval = 0  # no thread that wakes idle bars
 
         @property
@@ -173,8 +173,8 @@ def _new_bar(progress: Progress) -> tqdm[NoReturn]:
             line = progress.line(time.monotonic())
             return {**super().format_dict, "ncols": _terminal_width() - 1, "line": line}
 
-    Bar.set_lock(threading.RLock())  # one process draws: tqdm's own lock would hold a semaphore
-    return Bar(
+    ClippedBar.set_lock(threading.RLock())  # one process draws: tqdm's own lock would hold a semaphore
+    return ClippedBar(
         total=progress.total or None,
         bar_format="{line}{postfix} {bar}",  # the bar is blank where the total is not known
         leave=False,

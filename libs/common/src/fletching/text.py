@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import xxhash
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+
+class Tokenizer(Protocol):
+    """What transformers' tokenizers do."""
+
+    def __call__(self, text: str, /, *, add_special_tokens: bool = True) -> Mapping[str, Any]:
+        """The `input_ids` of a text."""
 
 
 def normalise(text: str) -> str:
@@ -37,7 +42,7 @@ def content_id(*parts: str) -> str:
     return xxhash.xxh3_64_hexdigest(content)
 
 
-def surrounding_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+def surrounding_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """The ids of the special tokens that a tokenizer puts before and after a text, often none."""
     framed: list[int] = tokenizer("a")["input_ids"]
     bare: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
@@ -46,6 +51,6 @@ def surrounding_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], l
     return framed[:start], framed[start + len(bare) :]
 
 
-def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+def frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """`surrounding_tokens` under its old name."""
     return surrounding_tokens(tokenizer)

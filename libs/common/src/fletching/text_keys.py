@@ -92,8 +92,8 @@ def _normalise(texts: pa.StringArray) -> list[bytes]:
     """UTF-8 of each normalised text."""
     if not len(texts):
         return []
-    _, offsets, values = texts.buffers()
-    ends = np.frombuffer(offsets, np.int32, len(texts) + 1, texts.offset * 4).astype(np.int64)
+    values = texts.buffers()[-1]
+    ends = _offsets(texts).astype(np.int64)
     content = bytes(memoryview(values)[ends[0] : ends[-1]]) if values is not None else b""
     squeezed, starts, stops = _squeeze_blanks(content.translate(_NORMALISE_ASCII), ends - ends[0])
     normalised = [squeezed[start:stop] for start, stop in zip(starts.tolist(), stops.tolist())]
@@ -102,6 +102,12 @@ def _normalise(texts: pa.StringArray) -> list[bytes]:
         for row in other_rows.tolist():
             normalised[row] = normalise(texts[row].as_py()).encode()
     return normalised
+
+
+def _offsets(texts: pa.StringArray) -> npt.NDArray[np.int32]:
+    """Where each text starts among the characters, and where the last one stops: (n + 1,)."""
+    _, offsets, _ = texts.buffers()
+    return np.frombuffer(offsets, np.int32, count=len(texts) + 1, offset=texts.offset * 4)
 
 
 def _squeeze_blanks(content: bytes, offsets: Integers) -> tuple[bytes, Integers, Integers]:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,6 @@ import pyarrow.parquet as pq
 from fletching import text_keys
 from fletching.errors import InputError
 from fletching.table.key_set import Keys
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 NAME = "trained-on.parquet"
 VERSION = "1.0"
@@ -133,18 +130,19 @@ def _read(path: str) -> TrainingIndex:
 
 
 def describe_training(
-    model: SentenceTransformer, prompts: Mapping[str, Sequence[str]], lengths: Mapping[str, int]
+    model: Iterable[object], prompts: Mapping[str, Sequence[str]], lengths: Mapping[str, int]
 ) -> dict[str, Any]:
     """How a model is trained, for its lineage: prompts, tokens and pooling.
 
-    prompts: of all rows, by role; the distinct ones are kept, at most 20. lengths: tokens by role.
+    model: a SentenceTransformer, which is a sequence of modules. prompts: of all rows, by role;
+    the distinct ones are kept, at most 20. lengths: tokens by role.
     """
     distinct = {role: sorted(set(texts))[:MOST_PROMPTS] for role, texts in prompts.items()}
     return {"prompts": distinct, "lengths": dict(lengths), "pooling": pooling_mode(model)}
 
 
-def pooling_mode(model: SentenceTransformer) -> str | None:
-    """`mean`, `cls`, `lasttoken` …, several joined by +; None without a pooling module."""
+def pooling_mode(model: Iterable[object]) -> str | None:
+    """Of a SentenceTransformer: `mean`, `cls`, `lasttoken` …, several joined by +, or None."""
     for module in model:
         modes: Any = getattr(module, "pooling_mode", None)
         if modes is not None:

@@ -11,7 +11,14 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
-import pyarrow.types as is_type
+from pyarrow.types import (
+    is_fixed_size_list,
+    is_float32,
+    is_floating,
+    is_list,
+    is_null,
+    is_string,
+)
 
 from fletching.errors import InputError
 from fletching.io.formats import INPUT_FORMATS, OUTPUT_FORMATS, InputFormat, OutputFormat
@@ -124,7 +131,7 @@ class JsonlFile:
         is_listed = bool(values) and isinstance(values[0], list)
         if field.is_id and isinstance(_first_item(values, is_listed), int):
             return self._guess(name, values)
-        if values and not is_listed and is_type.is_list(field.arrow):
+        if values and not is_listed and is_list(field.arrow):
             return field.arrow.value_type  # one positive instead of a list
         return field.arrow
 
@@ -133,10 +140,10 @@ class JsonlFile:
             kind = pa.array(values).type
         except (pa.ArrowException, UnicodeEncodeError, OverflowError):
             return pa.string()  # refused with its line when the batch is built
-        is_vector = self.known.field(name) is not None and is_type.is_list(kind)
+        is_vector = self.known.field(name) is not None and is_list(kind)
         if is_vector and values:
             return pa.list_(pa.float32(), len(values[0]))
-        return pa.string() if is_type.is_null(kind) else kind
+        return pa.string() if is_null(kind) else kind
 
     # --- batches ---------------------------------------------------------------------------------
 
@@ -158,7 +165,7 @@ class JsonlFile:
             raise InputError(what, "give the column to an earlier row too (null will do)")
 
     def _column(self, field: pa.Field, values: list[tuple[int, JsonValue]]) -> pa.Array:
-        if is_type.is_list(field.type):  # pyarrow would take a string for a list of characters
+        if is_list(field.type):  # pyarrow would take a string for a list of characters
             values = [
                 (number, [value] if isinstance(value, str) else value) for number, value in values
             ]
@@ -193,9 +200,9 @@ def _exact_array(values: list[JsonValue], kind: pa.DataType) -> pa.Array:
     takes a string for a list of characters.
     """
     array = pa.array(values, kind)
-    is_list = is_type.is_list(kind) or is_type.is_fixed_size_list(kind)
-    leaf = kind.value_type if is_list else kind
-    is_safe = is_type.is_string(leaf) or is_type.is_floating(leaf)
+    has_items = is_list(kind) or is_fixed_size_list(kind)
+    leaf = kind.value_type if has_items else kind
+    is_safe = is_string(leaf) or is_floating(leaf)
     if not is_safe and not _is_kept(values, array.to_pylist()):
         raise ValueError("a value would change")
     return array
@@ -219,9 +226,13 @@ def _is_kept(original: object, stored: object) -> bool:
 
 
 class _ByteSink(Protocol):
-    def write(self, content: bytes, /) -> object: ...
+    """A file, or a compressor in front of it."""
 
-    def close(self) -> None: ...
+    def write(self, content: bytes, /) -> object:
+        """Append bytes."""
+
+    def close(self) -> None:
+        """Flush and finish."""
 
 
 class JsonlSink:
@@ -267,9 +278,9 @@ def _with_shortest_digits(column: pa.Array) -> pa.Array:
     0.7, not 0.699999988079071.
     """
     kind = column.type
-    if is_type.is_float32(kind):
+    if is_float32(kind):
         return column.cast(pa.string()).cast(pa.float64())
-    if is_type.is_list(kind) and is_type.is_float32(kind.value_type):
+    if is_list(kind) and is_float32(kind.value_type):
         return column.cast(pa.list_(pa.string())).cast(pa.list_(pa.float64()))
     return column
 
@@ -283,6 +294,7 @@ class _KeptOpen:
         self.write, self.flush = file.write, file.flush
 
     def close(self) -> None:
+        """Flush; the file stays open."""
         self.flush()
 
 

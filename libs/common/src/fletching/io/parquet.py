@@ -8,7 +8,10 @@ from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pyarrow.types as is_type
+from pyarrow.types import (
+    is_fixed_size_list,
+    is_list,
+)
 
 from fletching import lineage
 from fletching.digest import RowDigest
@@ -86,7 +89,7 @@ class ParquetSink:
     """One row group for each batch: text compressed, vectors plain."""
 
     def __init__(self, file: BinaryIO, columns: pa.Schema) -> None:
-        vectors = {_leaf(field) for field in columns if is_type.is_fixed_size_list(field.type)}
+        vectors = {_leaf(field) for field in columns if is_fixed_size_list(field.type)}
         leaves = [_leaf(field) for field in columns]
         compression = {leaf: "NONE" if leaf in vectors else "ZSTD" for leaf in leaves}
         others = [leaf for leaf in leaves if leaf not in vectors]
@@ -115,8 +118,8 @@ class ParquetSink:
 
 def _leaf(field: pa.Field) -> str:
     """The Parquet path of a column's leaf, as compression and dictionary settings name it."""
-    is_list = is_type.is_list(field.type) or is_type.is_fixed_size_list(field.type)
-    return f"{field.name}.list.element" if is_list else field.name
+    has_items = is_list(field.type) or is_fixed_size_list(field.type)
+    return f"{field.name}.list.element" if has_items else field.name
 
 
 def _open(file: pa.NativeFile | BinaryIO, where: str, schema: Schema) -> ParquetFile:

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, cast
 
 import pyarrow as pa
-import pyarrow.types as is_type
+from pyarrow.types import (
+    is_null,
+)
 
 from fletching import lineage
 from fletching import schema as contract
@@ -142,9 +144,9 @@ class Reader:
         for source, schema in zip(self.sources, schemas):
             for field in schema:
                 earlier = columns.setdefault(field.name, field)
-                if is_type.is_null(earlier.type):
+                if is_null(earlier.type):
                     columns[field.name] = field
-                elif not is_type.is_null(field.type) and field.type != earlier.type:
+                elif not is_null(field.type) and field.type != earlier.type:
                     types = f"is {field.type}, but {earlier.type} in an input before"
                     what = f"{source.where}: column `{field.name}` {types}"
                     raise InputError(what, "give the column one type in all inputs")

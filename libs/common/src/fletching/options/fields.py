@@ -242,7 +242,11 @@ def _choices(field: dataclasses.Field[FieldValue], hint: type) -> tuple[str, ...
 
 
 def reject_unknown_option(
-    word: str, known: Sequence[str], where: str = "", foreign: Mapping[str, str] | None = None
+    word: str,
+    known: Sequence[str],
+    *,
+    where: str = "",
+    foreign: Mapping[str, str] | None = None,
 ) -> NoReturn:
     """Raise UsageError with the nearest known option.
 
@@ -250,6 +254,6 @@ def reject_unknown_option(
     foreign: names (with _) that other programs give our options, and what to write instead.
     """
     translated = (foreign or {}).get(word.lstrip("-").replace("-", "_"))
-    similar = difflib.get_close_matches(word, known, 1, 0.6)
+    similar = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     nearest = f"did you mean {similar[0]}?" if similar else "--help-all lists every option"
     raise UsageError(f"{where}unknown option {word}", translated or nearest)

@@ -54,7 +54,7 @@ class DiskTexts:
     Its offsets have 64 bits: Arrow joins the chunks of a column before it takes rows of it, and
     chunks with 32-bit offsets cannot be joined above 2 GiB of text. Memory held is one bit a row.
 
-    path: the file of the bytes; offsets and validity lie beside it: `path.offsets` and
+    path: the file of the bytes; the offsets and the validity are in `path.offsets` and
     `path.valid`.
     """
 
@@ -71,10 +71,11 @@ class DiskTexts:
             return
         present = texts.fill_null("")
         _, offsets, values = present.buffers()
-        ends = np.frombuffer(offsets, np.int32, len(present) + 1, present.offset * 4)
+        ends = np.frombuffer(offsets, np.int32, count=len(present) + 1, offset=present.offset * 4)
         first, last = int(ends[0]), int(ends[-1])
         if last > first:
-            self._content.append(np.frombuffer(values, np.uint8, last - first, first))
+            content = np.frombuffer(values, np.uint8, count=last - first, offset=first)
+            self._content.append(content)
         self._offsets.append(ends[1:].astype(np.int64) + (self._bytes - first))
         self._is_valid.append(np.asarray(pc.is_valid(texts)))
         self._bytes += last - first
@@ -88,5 +89,8 @@ class DiskTexts:
         if not is_valid.all():
             validity = pa.py_buffer(np.packbits(is_valid, bitorder="little"))
         return pa.LargeStringArray.from_buffers(
-            len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(content), validity
+            len(offsets) - 1,
+            value_offsets=pa.py_buffer(offsets),
+            data=pa.py_buffer(content),
+            null_bitmap=validity,
         )

@@ -30,9 +30,8 @@ class DiskTable:
     def __init__(self, columns: pa.Schema, path: str | None = None) -> None:
         self.columns = columns
         self.batches: list[pa.RecordBatch] = []
-        self.offsets: list[int] = [
-            0
-        ]  # the number of each batch's first row; last, the number of rows
+        # The number of each batch's first row; last, the number of rows.
+        self.offsets: list[int] = [0]
         self._temporary = path is None
         if path is None:
             handle, path = tempfile.mkstemp(prefix="fletching-", suffix=".arrow")
@@ -42,7 +41,7 @@ class DiskTable:
         self._writer = pa.ipc.new_file(self._file, columns)
 
     @classmethod
-    def of(cls, columns: pa.Schema, batches: Iterable[pa.RecordBatch]) -> DiskTable:
+    def from_batches(cls, columns: pa.Schema, batches: Iterable[pa.RecordBatch]) -> DiskTable:
         """A finished temporary table of these batches."""
         table = cls(columns)
         try:
@@ -52,6 +51,8 @@ class DiskTable:
             table.close()
             raise
         return table.finish()
+
+    of = from_batches  # its old name
 
     @classmethod
     def open(cls, path: str) -> DiskTable:
