@@ -295,7 +295,7 @@ def by_fletching(folder: Path, vectors: str) -> Any:
     import sentence_transformers  # noqa: F401
 
     import hnmine.mine  # noqa: F401
-    from hnmine import cli
+    from hnmine import cli, models
 
     given = (
         ["--vectors", f"{folder}/vectors.parquet"]
@@ -315,15 +315,15 @@ def by_fletching(folder: Path, vectors: str) -> Any:
         "--quiet",
     ]
     if vectors == "stub":
-        cli._models = lambda *_: (Encoder(folder), None)
+        models.open_encoder = lambda *_: LookUpEncoder(folder)
     return lambda: (
         cli.main([f"{folder}/rows.jsonl", *line, "-o", f"{folder}/fletching.jsonl"])
         and sys.exit("hnmine failed")
     )
 
 
-class Encoder:
-    """What hnmine asks of an encoder; encoding is a look-up that costs little."""
+class LookUpEncoder:
+    """What hnmine needs of an encoder; encoding is a look-up that costs little."""
 
     devices = ("cpu",)
     settings: dict[str, str] = {}
@@ -340,6 +340,12 @@ class Encoder:
             json.loads(line)["query"]: i
             for i, line in enumerate((folder / "rows.jsonl").open(encoding="utf-8"))
         }
+
+    def __enter__(self) -> LookUpEncoder:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        pass
 
     def encode(
         self, texts: list[str], role: str, prompts: Any = None, progress: Any = None

@@ -14,17 +14,17 @@ from hnmine import cli
 
 
 @pytest.fixture
-def mine(invoke: Callable, write: Callable, tmp_path: Path) -> Callable[..., Any]:
-    """mine(rows, vectors, "--negatives", 2): the rows written and the JSON summary."""
+def run_hnmine(invoke: Callable, write: Callable, tmp_path: Path) -> Callable[..., Any]:
+    """run_hnmine(rows, vectors, "--negatives", 2): the rows written and the JSON summary."""
 
-    def mine(
+    def run_hnmine(
         rows: list[dict],
         vectors: dict[str, Any] | None,
         *options: Any,
         corpus: list[dict] | None = None,
         name: str = "out",
     ) -> tuple[list[dict], dict]:
-        given = (
+        arguments = (
             ["--vectors", write_vectors(tmp_path / f"{name}.vectors.jsonl", vectors)]
             if vectors is not None
             else []
@@ -33,7 +33,7 @@ def mine(invoke: Callable, write: Callable, tmp_path: Path) -> Callable[..., Any
         out, summary = tmp_path / f"{name}.jsonl", tmp_path / f"{name}.summary.json"
         line = [
             write(tmp_path / f"{name}.in.jsonl", rows),
-            *given,
+            *arguments,
             *texts,
             *options,
             "--json-summary",
@@ -45,7 +45,7 @@ def mine(invoke: Callable, write: Callable, tmp_path: Path) -> Callable[..., Any
         assert ran.rc == 0, ran.err
         return read(out), json.loads(summary.read_text()) | {"err": ran.err}
 
-    return mine
+    return run_hnmine
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pairwise import cosine, random_units
+from pairwise import cosine, random_units, write_vectors
 
 from fletching.text import normalise
+from hnmine import cli, guards
 
 ALL = ("--max-ratio", 0, "--near-copy", 1.01, "--sample", "top", "--negatives", 10)
 CIRCLE = {
@@ -23,133 +25,180 @@ ROW = [{"id": "r", "query": "q", "pos": ["p"]}]
 OTHERS = [{"id": name, "text": name} for name in CIRCLE if name not in "qp"]
 
 
-def negatives(mine, *options, rows=ROW, vectors=CIRCLE, corpus=OTHERS):
-    found, summary = mine(rows, vectors, *ALL, *options, corpus=corpus)
-    return found[0]["neg"], summary["measures"]["removed_by_guard"]
+def negatives(run_hnmine, *options, rows=ROW, vectors=CIRCLE, corpus=OTHERS):
+    mined, summary = run_hnmine(rows, vectors, *ALL, *options, corpus=corpus)
+    return mined[0]["neg"], summary["measures"]["removed_by_guard"]
 
 
-def test_without_guards_every_other_text_comes_by_rank(mine):
-    assert negatives(mine) == (["above", "near", "middle", "far", "away"], {"positive or copy": 1})
+def test_without_guards_every_other_text_comes_by_rank(run_hnmine):
+    assert negatives(run_hnmine) == (
+        ["above", "near", "middle", "far", "away"],
+        {"positive or copy": 1},
+    )
 
 
 @pytest.mark.parametrize(
     "options, left, reason, count",
     [
         (("--max-ratio", 0.9), ["middle", "far", "away"], "above --max-ratio", 2),
-        (("--margin", 0.4), ["far", "away"], "above --margin", 3),
-        (("--max-sim", 0.4), ["far", "away"], "above --max-sim", 3),
-        (("--min-sim", 0.0), ["above", "near", "middle"], "below --min-sim", 2),
+        (("--score-margin", 0.4), ["far", "away"], "above --score-margin", 3),
+        (("--max-score", 0.4), ["far", "away"], "above --max-score", 3),
+        (("--min-score", 0.0), ["above", "near", "middle"], "below --min-score", 2),
         (("--near-copy", 0.99), ["above", "middle", "far", "away"], "near copy of a positive", 1),
     ],
 )
-def test_each_guard_takes_out_its_own_and_counts_it(mine, options, left, reason, count):
-    found, removed = negatives(mine, *options)
-    assert found == left
+def test_each_guard_takes_out_its_own_and_counts_it(run_hnmine, options, left, reason, count):
+    mined, removed = negatives(run_hnmine, *options)
+    assert mined == left
     assert removed == {"positive or copy": 1, reason: count}
 
 
-def test_guards_are_on_by_default(mine):
-    found, summary = mine(ROW, CIRCLE, "--sample", "top", corpus=OTHERS)
-    assert found[0]["neg"] == ["middle", "far", "away"]
+def test_guards_are_on_by_default(run_hnmine):
+    mined, summary = run_hnmine(ROW, CIRCLE, "--sample", "top", corpus=OTHERS)
+    assert mined[0]["neg"] == ["middle", "far", "away"]
     assert summary["measures"]["removed_by_guard"]["above --max-ratio"] == 2
 
 
-def test_the_ratio_moves_a_negative_bound_down(mine):
+def test_the_ratio_moves_a_negative_bound_down(run_hnmine):
     vectors = {
         "q": [1, 0],
         "p": [-0.5, 0.86],
         "a": [-0.51, 0.86],
         "b": [-0.6, 0.8],
     }  # cosines -0.503, -0.510, -0.6
-    found, _ = negatives(
-        mine, "--max-ratio", 0.95, vectors=vectors, corpus=[{"text": "a"}, {"text": "b"}]
+    mined, _ = negatives(
+        run_hnmine, "--max-ratio", 0.95, vectors=vectors, corpus=[{"text": "a"}, {"text": "b"}]
     )
-    assert found == ["b"]
+    assert mined == ["b"]
 
 
-def test_positives_of_the_same_query_in_other_rows_are_no_negatives(mine):
+def test_positives_of_the_same_query_in_other_rows_are_no_negatives(run_hnmine):
     rows = [
         {"query": "q", "pos": ["p"]},
         {"query": " Q ", "pos": ["near"]},
         {"query": "other", "pos": ["far"]},
     ]
     vectors = CIRCLE | {" Q ": [1, 0], "other": [0, 1]}
-    found, _ = mine(rows, vectors, *ALL)
-    assert [row["neg"] for row in found] == [["far"], ["far"], ["p", "near"]]
+    mined, _ = run_hnmine(rows, vectors, *ALL)
+    assert [row["neg"] for row in mined] == [["far"], ["far"], ["p", "near"]]
 
 
-def test_the_lowest_positive_of_the_query_in_any_row_sets_the_bound(mine):
+def test_the_lowest_positive_of_the_query_in_any_row_sets_the_bound(run_hnmine):
     rows = [{"query": "q", "pos": ["p"]}, {"query": "q", "pos": ["far"]}]
-    found, _ = mine(rows, CIRCLE, *ALL, "--max-ratio", 0.95, corpus=OTHERS)
-    assert [row["neg"] for row in found] == [["away"], ["away"]]
+    mined, _ = run_hnmine(rows, CIRCLE, *ALL, "--max-ratio", 0.95, corpus=OTHERS)
+    assert [row["neg"] for row in mined] == [["away"], ["away"]]
 
 
-def test_a_near_copy_of_a_positive_of_another_row_of_the_query_goes(mine):
+def test_a_near_copy_of_a_positive_of_another_row_of_the_query_goes(run_hnmine):
     rows = [{"query": "q", "pos": ["middle"]}, {"query": "q", "pos": ["p"]}]
-    found, _ = mine(rows, CIRCLE, *ALL, "--near-copy", 0.99, corpus=OTHERS)
-    assert "near" not in found[0]["neg"]
+    mined, _ = run_hnmine(rows, CIRCLE, *ALL, "--near-copy", 0.99, corpus=OTHERS)
+    assert "near" not in mined[0]["neg"]
 
 
-def test_the_query_and_what_equals_a_positive_are_no_negatives(mine):
+def test_the_query_and_what_equals_a_positive_are_no_negatives(run_hnmine):
     vectors = {"q": [1, 0], "P one": [0.8, 0.6], "p  ONE": [0.8, 0.6], "Ｑ": [1, 0.1], "n": [0, 1]}
-    found, _ = mine(
+    mined, _ = run_hnmine(
         [{"query": "q", "pos": ["P one"]}],
         vectors,
         *ALL,
         corpus=[{"text": text} for text in ("p  ONE", "Ｑ", "n")],
     )
-    assert found[0]["neg"] == ["n"]
+    assert mined[0]["neg"] == ["n"]
 
 
-def test_a_positive_keeps_the_score_of_its_own_spelling(mine):
+def test_a_positive_keeps_the_score_of_its_own_spelling(run_hnmine):
     vectors = {"q": [1, 0], "P": [0.8, 0.6], "p": [0.6, 0.8], "r": [0, 1]}
-    found, _ = mine([{"query": "q", "pos": ["P"]}, {"query": "r", "pos": ["p"]}], vectors, *ALL)
-    assert [row["pos_scores"][0] for row in found] == pytest.approx([0.8, 0.8])
+    mined, _ = run_hnmine(
+        [{"query": "q", "pos": ["P"]}, {"query": "r", "pos": ["p"]}], vectors, *ALL
+    )
+    assert [row["pos_scores"][0] for row in mined] == pytest.approx([0.8, 0.8])
 
 
-def test_a_document_with_the_id_of_a_positive_is_no_negative(mine):
+def test_a_document_with_the_id_of_a_positive_is_no_negative(run_hnmine):
     rows = [{"query": "q", "pos": ["p"], "pos_ids": ["middle"]}]
-    found, _ = negatives(mine, rows=rows)
-    assert found == ["above", "near", "far", "away"]
+    mined, _ = negatives(run_hnmine, rows=rows)
+    assert mined == ["above", "near", "far", "away"]
 
 
-def test_a_document_judged_relevant_is_no_negative(mine, tmp_path):
+def test_a_document_judged_relevant_is_no_negative(run_hnmine, tmp_path):
     qrels = tmp_path / "test.tsv"
     qrels.write_text("query-id\tcorpus-id\tscore\nr\tmiddle\t1\nr\tfar\t0\nother\taway\t1\n")
-    found, _ = negatives(mine, "--exclude-qrels", qrels)
-    assert found == ["above", "near", "far", "away"]
+    mined, _ = negatives(run_hnmine, "--exclude-qrels", qrels)
+    assert mined == ["above", "near", "far", "away"]
 
 
-def test_qrels_of_another_form_are_refused_with_their_line(run, write, tmp_path):
-    (tmp_path / "bad.tsv").write_text("q\td\t1\nq d 1\n")
-    vectors = tmp_path / "v.jsonl"
-    from pairwise import write_vectors
+def test_qrels_of_another_form_are_refused_with_their_line(invoke, write, tmp_path):
+    qrels = tmp_path / "bad.tsv"
+    qrels.write_text("q\td\t1\nq d 1\n")
+    output = tmp_path / "o.jsonl"
+    vectors = write_vectors(tmp_path / "v.jsonl", CIRCLE)
+    examples = write(tmp_path / "in.jsonl", ROW)
+    line = [examples, "--vectors", vectors, "--exclude-qrels", qrels, "-o", output]
+    ran = invoke(cli.main, *line)
+    assert ran.rc == 1
+    assert "--exclude-qrels: " in ran.err and "bad.tsv, line 2" in ran.err
+    assert not output.exists()
 
-    write_vectors(vectors, CIRCLE)
-    ran = run(
-        [
-            "hnmine",
-            write(tmp_path / "in.jsonl", ROW),
-            "--vectors",
-            vectors,
-            "--exclude-qrels",
-            tmp_path / "bad.tsv",
-            "--corpus",
-            write(tmp_path / "c.jsonl", OTHERS),
-            "-o",
-            tmp_path / "o.jsonl",
-        ]
+
+def test_qrels_that_are_missing_are_refused_by_the_name_of_their_option(invoke, write, tmp_path):
+    vectors = write_vectors(tmp_path / "v.jsonl", CIRCLE)
+    examples = write(tmp_path / "in.jsonl", ROW)
+    qrels = tmp_path / "none.tsv"
+    line = [examples, "--vectors", vectors, "--exclude-qrels", qrels, "-o", tmp_path / "o.jsonl"]
+    ran = invoke(cli.main, *line)
+    assert ran.rc == 1
+    assert "--exclude-qrels: " in ran.err and "none.tsv" in ran.err
+
+
+@pytest.mark.parametrize("stage", ["ranking", "range", "draw"])
+def test_a_guard_is_one_entry_of_the_registry(run_hnmine, monkeypatch, stage):
+    """Registered here alone, it runs in its stage, and its count is in the account."""
+    monkeypatch.setattr(guards.GUARDS, "_entries", dict(guards.GUARDS._entries))
+
+    @guards.guard("long text", stage=stage)
+    def long_text(candidates, evidence):
+        texts = evidence.pool.texts(candidates.numbers.ravel()).to_pylist()
+        is_long = np.array([len(text) > 4 for text in texts], bool)
+        return is_long.reshape(candidates.numbers.shape)
+
+    assert negatives(run_hnmine) == (
+        ["near", "far", "away"],
+        {"long text": 2, "positive or copy": 1},
     )
-    assert ran.rc == 1 and "bad.tsv, line 2" in ran.err and not (tmp_path / "o.jsonl").exists()
 
 
-def test_negatives_do_not_cross_domains(mine):
+@pytest.mark.parametrize(
+    ("stage", "left"),
+    [("ranking", ["near", "middle"]), ("range", ["near"]), ("draw", ["near"])],
+)
+def test_a_guard_of_the_ranking_stage_takes_its_candidates_out_of_the_ranks(
+    run_hnmine, monkeypatch, stage, left
+):
+    monkeypatch.setattr(guards.GUARDS, "_entries", dict(guards.GUARDS._entries))
+
+    @guards.guard("the nearest", stage=stage)
+    def nearest(candidates, evidence):
+        return candidates.scores > 0.9
+
+    options = ("--range", "1-2", "--negatives", 2)
+    assert negatives(run_hnmine, *options) == (left, {"positive or copy": 1, "the nearest": 1})
+
+
+def test_a_guard_that_the_options_turn_off_is_not_counted(run_hnmine, monkeypatch):
+    monkeypatch.setattr(guards.GUARDS, "_entries", dict(guards.GUARDS._entries))
+    guards.guard("never", stage="range")(lambda candidates, evidence: None)
+    assert negatives(run_hnmine)[1] == {"positive or copy": 1}
+
+
+def test_negatives_do_not_cross_domains(run_hnmine):
     corpus = [
         {"text": text, "domain": domain}
         for text, domain in (("near", "a"), ("middle", "b"), ("far", "a"), ("above", None))
     ]
-    found, _ = mine([{"query": "q", "pos": ["p"], "domain": "a"}], CIRCLE, *ALL, corpus=corpus)
-    assert found[0]["neg"] == ["near", "far"]
+    mined, _ = run_hnmine(
+        [{"query": "q", "pos": ["p"], "domain": "a"}], CIRCLE, *ALL, corpus=corpus
+    )
+    assert mined[0]["neg"] == ["near", "far"]
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -165,22 +214,24 @@ def test_negatives_do_not_cross_domains(mine):
     ),
     seed=st.integers(0, 9),
 )
-def test_a_mined_negative_is_never_a_positive_an_equal_the_query_or_twice_there(mine, rows, seed):
+def test_a_mined_negative_is_never_a_positive_an_equal_the_query_or_twice_there(
+    run_hnmine, rows, seed
+):
     names = ["q", "r", "s", "a", "A", "b", "c ", "c", "d"]
     vectors = dict(zip(names, random_units(len(names), seed=seed)))
     examples = [
         {"id": str(i), "query": query, "pos": pos} | ({"domain": domain} if domain else {})
         for i, (query, pos, domain) in enumerate(rows)
     ]
-    found, summary = mine(
+    mined_rows, summary = run_hnmine(
         examples, vectors, "--seed", seed, "--negatives", 3, "--range", "1-4", "--pad"
     )
-    assert [{name: row[name] for name in ("id", "query", "pos")} for row in found] == [
+    assert [{name: row[name] for name in ("id", "query", "pos")} for row in mined_rows] == [
         {name: row[name] for name in ("id", "query", "pos")} for row in examples
     ]
-    for row in found:
+    for row in mined_rows:
         mates = [other for other in examples if other.get("domain") == row.get("domain")]
-        own = {
+        known_answers = {
             normalise(text)
             for other in mates
             if other["query"] == row["query"]
@@ -189,7 +240,7 @@ def test_a_mined_negative_is_never_a_positive_an_equal_the_query_or_twice_there(
         known = {normalise(text) for other in mates for text in other["pos"]}
         mined = [normalise(text) for text in row["neg"]]
         assert (
-            not own & set(mined)
+            not known_answers & set(mined)
             and set(mined) <= known
             and len(set(mined)) == len(mined) == len(row["neg_scores"])
         )
@@ -201,5 +252,5 @@ def test_a_mined_negative_is_never_a_positive_an_equal_the_query_or_twice_there(
         )
         assert all(score <= floor - 0.05 * abs(floor) + 1e-6 for score in row["neg_scores"])
     assert summary["measures"]["rows_short_of_negatives"] == sum(
-        len(row["neg"]) - row["neg_padded"] < 3 for row in found
+        len(row["neg"]) - row["neg_padded"] < 3 for row in mined_rows
     )

@@ -35,8 +35,8 @@ def reference(
         inside = [text for other in rows if other.get("domain") == domain for text in other["pos"]]
         inside += [document["text"] for document in corpus if document.get("domain") == domain]
         texts = list({normalise(text): text for text in reversed(inside)}.values())
-        own = {normalise(row["query"])}
-        own |= {
+        known_answers = {normalise(row["query"])}
+        known_answers |= {
             normalise(text)
             for other in rows
             if normalise(other["query"]) == normalise(row["query"])
@@ -51,7 +51,7 @@ def reference(
                 ties[text],
             ),
         )
-        ranked.append([text for text in order if raw or normalise(text) not in own])
+        ranked.append([text for text in order if raw or normalise(text) not in known_answers])
     return ranked
 
 
@@ -92,9 +92,9 @@ OPEN = ("--max-ratio", 0, "--near-copy", 1.01, "--sample", "top")
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1000), low=st.integers(1, 6), width=st.integers(2, 9))
-def test_the_range_counts_ranks_as_a_full_sort_does_ties_by_content(mine, seed, low, width):
+def test_the_range_counts_ranks_as_a_full_sort_does_ties_by_content(run_hnmine, seed, low, width):
     rows, vectors, corpus = world(seed, domains=("a", "b"))
-    found, _ = mine(
+    mined, _ = run_hnmine(
         rows,
         vectors,
         *OPEN,
@@ -105,8 +105,8 @@ def test_the_range_counts_ranks_as_a_full_sort_does_ties_by_content(mine, seed, 
         corpus=corpus,
     )
     expected = [ranked[low - 1 : low - 1 + width] for ranked in reference(rows, vectors, corpus)]
-    assert [row["neg"] for row in found] == expected
-    for row in found:
+    assert [row["neg"] for row in mined] == expected
+    for row in mined:
         assert row["neg_scores"] == pytest.approx(
             [cosine(vectors[row["query"]], vectors[text]) for text in row["neg"]], abs=1e-6
         )
@@ -115,26 +115,26 @@ def test_the_range_counts_ranks_as_a_full_sort_does_ties_by_content(mine, seed, 
         )
 
 
-def test_raw_range_is_flagembeddings_slice_of_the_ranking_with_positives_in_it(mine):
+def test_raw_range_is_flagembeddings_slice_of_the_ranking_with_positives_in_it(run_hnmine):
     rows, vectors, corpus = world(7)
-    found, _ = mine(
+    mined, _ = run_hnmine(
         rows, vectors, *OPEN, "--raw-range", "--range", "2-8", "--negatives", 6, corpus=corpus
     )
     expected = [
         [text for text in ranked[2:8] if text not in row["pos"]]
         for row, ranked in zip(rows, reference(rows, vectors, corpus, raw=True))
     ]
-    assert [row["neg"] for row in found] == expected
+    assert [row["neg"] for row in mined] == expected
 
 
-def test_many_positives_before_the_window_do_not_shorten_it(mine):
+def test_many_positives_before_the_window_do_not_shorten_it(run_hnmine):
     texts = (
         {f"p{i}": [1, 0.001 * i] for i in range(60)}
         | {f"n{i}": [0.5, 1 + i] for i in range(5)}
         | {"q": [1, 0]}
     )
     rows = [{"query": "q", "pos": [f"p{i}"]} for i in range(60)]
-    found, _ = mine(
+    mined, _ = run_hnmine(
         rows,
         texts,
         *OPEN,
@@ -144,23 +144,23 @@ def test_many_positives_before_the_window_do_not_shorten_it(mine):
         5,
         corpus=[{"text": f"n{i}"} for i in range(5)],
     )
-    assert all(row["neg"] == ["n0", "n1", "n2", "n3", "n4"] for row in found)
+    assert all(row["neg"] == ["n0", "n1", "n2", "n3", "n4"] for row in mined)
 
 
-def test_the_corpus_alone_can_hold_the_negatives_and_its_ids_are_written(mine):
+def test_the_corpus_alone_can_hold_the_negatives_and_its_ids_are_written(run_hnmine):
     rows, vectors, corpus = world(3)
     for row in rows:
         row["pos_ids"] = ["p" + row["id"]]
-    found, _ = mine(rows, vectors, *OPEN, "--negatives", 3, corpus=corpus)
+    mined, _ = run_hnmine(rows, vectors, *OPEN, "--negatives", 3, corpus=corpus)
     named = {document["text"]: document["id"] for document in corpus} | {
         row["pos"][0]: row["pos_ids"][0] for row in rows
     }
-    assert all(row["neg_ids"] == [named[text] for text in row["neg"]] for row in found)
+    assert all(row["neg_ids"] == [named[text] for text in row["neg"]] for row in mined)
 
 
-def test_titles_stand_before_the_text(mine):
+def test_titles_stand_before_the_text(run_hnmine):
     vectors = {"q": [1, 0], "p": [1, 0.1], "A title a text": [0, 1]}
-    found, _ = mine(
+    mined, _ = run_hnmine(
         [{"query": "q", "pos": ["p"]}],
         vectors,
         *OPEN,
@@ -168,16 +168,16 @@ def test_titles_stand_before_the_text(mine):
         1,
         corpus=[{"title": "A title", "text": "a text"}],
     )
-    assert found[0]["neg"] == ["A title a text"]
+    assert mined[0]["neg"] == ["A title a text"]
 
 
-def test_blocks_of_documents_change_nothing(mine, monkeypatch):
+def test_blocks_of_documents_change_nothing(run_hnmine, monkeypatch):
     rows, vectors, corpus = world(5)
-    whole, _ = mine(rows, vectors, *OPEN, "--negatives", 8, corpus=corpus)
+    whole, _ = run_hnmine(rows, vectors, *OPEN, "--negatives", 8, corpus=corpus)
     monkeypatch.setattr(bf16_topk, "available", lambda: False)
     monkeypatch.setattr(search, "DOCUMENT_BLOCK", 7)
     monkeypatch.setattr(search, "QUERY_BLOCK", 5)
-    assert mine(rows, vectors, *OPEN, "--negatives", 8, corpus=corpus)[0] == whole
+    assert run_hnmine(rows, vectors, *OPEN, "--negatives", 8, corpus=corpus)[0] == whole
 
 
 @pytest.fixture(params=["tiles", "faiss", "torch"])
@@ -193,7 +193,7 @@ def way(request, monkeypatch):
 @given(seed=st.integers(0, 99), count=st.integers(3, 900), k=st.integers(1, 60))
 def test_every_way_to_search_finds_the_exact_best(way, seed, count, k):
     queries, documents = random_units(9, 24, seed), random_units(count, 24, seed + 1)
-    numbers, cosines = search.dense(queries, documents, "cpu")(np.arange(9), k)
+    numbers, cosines = search.exact_finder(queries, documents, "cpu")(np.arange(9), k)
     exact = memmap_buffer.block_dot(queries, documents, np.tile(np.arange(count), (9, 1)))
     order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
     assert (numbers == order).all() and (cosines == np.take_along_axis(exact, order, 1)).all()
@@ -212,11 +212,11 @@ def test_blocks_of_tiles_change_nothing_and_rising_scores_are_all_seen(monkeypat
         (1, 64, 32, 1),
         (3, 1000, 16, 1),
     ):
-        monkeypatch.setattr(bf16_topk, "QUERIES", queries)
-        monkeypatch.setattr(bf16_topk, "DOCUMENTS", size)
-        monkeypatch.setattr(bf16_topk, "PIECE", piece)
-        monkeypatch.setattr(bf16_topk, "KEYS", keys_held)
-        numbers, _ = search.dense(documents[-3:], documents, "cpu")(np.arange(3), 20)
+        monkeypatch.setattr(bf16_topk, "QUERY_BLOCK", queries)
+        monkeypatch.setattr(bf16_topk, "DOCUMENT_BLOCK", size)
+        monkeypatch.setattr(bf16_topk, "TILE", piece)
+        monkeypatch.setattr(bf16_topk, "SELECTION_KEYS", keys_held)
+        numbers, _ = search.exact_finder(documents[-3:], documents, "cpu")(np.arange(3), 20)
         assert (numbers[2] == expected).all()
 
 
@@ -229,7 +229,7 @@ def test_what_tiles_do_not_find_stays_below_their_bound():
 
 
 def test_scores_below_zero_keep_their_order(monkeypatch):
-    monkeypatch.setattr(bf16_topk, "PIECE", 32)
+    monkeypatch.setattr(bf16_topk, "TILE", 32)
     documents = random_units(400, 24, seed=6)
     queries = -documents[:2] - documents.mean(0)
     chosen = documents[(queries @ documents.T < -0.01).all(0)]
@@ -244,12 +244,12 @@ def test_scores_below_zero_keep_their_order(monkeypatch):
 def test_a_block_of_queries_shrinks_with_what_is_kept_of_each():
     assert (
         search.block_size(100) == search.QUERY_BLOCK
-        and search.block_size(2000) == search.FOUND // 2000
+        and search.block_size(2000) == search.BLOCK_RESULTS // 2000
     )
     assert search.block_size(10**6) == 1024
 
 
 def test_more_ties_than_are_searched_for_still_go_by_content():
     documents = np.repeat(random_units(3, seed=4), 200, axis=0)
-    numbers, _ = search.dense(documents[:1], documents, "cpu")(np.arange(1), 10)
+    numbers, _ = search.exact_finder(documents[:1], documents, "cpu")(np.arange(1), 10)
     assert numbers[0].tolist() == list(range(10))

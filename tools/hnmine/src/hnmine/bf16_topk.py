@@ -1,141 +1,199 @@
-"""The best k inner products on a CPU that multiplies bf16 in tiles, with a proven bound on what was missed.
+"""The best k inner products on a CPU with bf16 tiles, with a proven bound on what was missed.
 
-Products are taken in bf16, two to three times as fast as in float32. Then selecting costs more than multiplying, so scores
-are compared with the k-th best so far as 16-bit integers, which is as fast as reading them.
+Products are taken in bf16, two to three times as fast as in float32. Then selecting costs more
+than multiplying, so scores are compared with the k-th best so far as 16-bit integers, which is as
+fast as reading them.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fletching.encode import memmap_buffer
+from fletching.table import RaggedArray
+from hnmine.arrays import Numbers, Scores, Vectors
 
-QUERIES, DOCUMENTS = 1024, 32_768  # one part of the queries against one block of documents
-PIECE = 4096  # documents of one product: its scores, 8 MB, stay in the processor's cache
+QUERY_BLOCK = 1024  # queries of one product
+DOCUMENT_BLOCK = 32_768  # documents rounded to bf16 at a time
+TILE = 4096  # documents of one product: its scores, 8 MB, stay in the processor's cache
 NOISE = 1e-5  # of adding up in float32
-# A key is a score, as an integer of the same order, above the number of its document: one sort moves both.
-BITS = 40
+# A key is a score, as an integer of the same order, above the number of its document: one sort
+# moves both.
+NUMBER_BITS = 40
 EMPTY = np.iinfo(np.int64).min
-KEYS = 1 << 20  # held at a time when selecting, three times over
+SELECTION_KEYS = 1 << 20  # partitioned at a time, three times over in memory
+
+SortKeys = npt.NDArray[np.int64]
+ScoreBits = npt.NDArray[np.int16]  # of bf16 scores
+
+
+class Survivors(NamedTuple):
+    """Keys that may belong to the best k of their rows."""
+
+    rows: Numbers  # (n,)
+    keys: SortKeys  # (n,)
+
+
+class NormBounds(NamedTuple):
+    """Largest norms among vectors that were rounded to bf16."""
+
+    error: float  # of a rounding error
+    vector: float  # of a vector, rounded or not
 
 
 def available() -> bool:
-    return torch.cpu._is_amx_tile_supported()
+    """Does this CPU multiply bf16 in tiles (AMX)?"""
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
-def top(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(a bound (w,) above the exact score of every document that was not found, numbers (w, k) in any order).
+def top(queries: Vectors, documents: Vectors, k: int) -> tuple[Scores, Numbers]:
+    """(bound (w,), numbers (w, k) in any order); no other document scores the bound or more.
 
-    queries: float32 (w, D). documents: float32 (n, D), n ≥ k; mapped from disk, it is read block by block.
+    queries: (w, D). documents: (n, D), n >= k; mapped from disk, they are read block by block.
     """
-    asked = torch.from_numpy(queries)
-    short = asked.bfloat16()
-    asked_lost, asked_long = _lost_and_long(asked, short)
+    exact_queries = torch.from_numpy(queries)
+    rounded_queries = exact_queries.bfloat16()
+    query_norms = _norm_bounds(exact_queries, rounded_queries)
     best = np.full((len(queries), k), EMPTY)
-    room = torch.empty(min(QUERIES, len(queries)) * PIECE, dtype=torch.bfloat16)
+    buffer = torch.empty(min(QUERY_BLOCK, len(queries)) * TILE, dtype=torch.bfloat16)
     error = 0.0
-    for start in range(0, len(documents), DOCUMENTS):
-        held = torch.from_numpy(np.asarray(documents[start : start + DOCUMENTS]))
-        block = held.bfloat16()
-        lost, longest = _lost_and_long(held, block)
+    for start in range(0, len(documents), DOCUMENT_BLOCK):
+        exact = torch.from_numpy(np.asarray(documents[start : start + DOCUMENT_BLOCK]))
+        rounded = exact.bfloat16()
+        norms = _norm_bounds(exact, rounded)
         # q·d - q'·d' = (q - q')·d + q'·(d - d') for the rounded q', d'.
-        error = max(error, asked_lost * longest + asked_long * lost + NOISE)
-        for first in range(0, len(queries), QUERIES):
-            part = slice(first, first + QUERIES)
-            best[part] = _search(best[part], short[part], block, start, room)
+        by_query = query_norms.error * norms.vector
+        by_document = query_norms.vector * norms.error
+        error = max(error, by_query + by_document + NOISE)
+        for first in range(0, len(queries), QUERY_BLOCK):
+            part = slice(first, first + QUERY_BLOCK)
+            scorer = _TileScores(rounded_queries[part], rounded, buffer)
+            best[part] = _search(best[part], scorer, start)
         memmap_buffer.release_pages(documents)
-    lowest = torch.from_numpy(_ordered(_bound(best))).view(torch.bfloat16).float().numpy()
-    # The product is rounded to bf16: what is not above `lowest` was at most half a step, 2^-8 of it, above.
-    return lowest + np.abs(lowest) * np.float32(2**-8) + np.float32(error), best & ((1 << BITS) - 1)
+    bits = _ordered(_kth_best(best))
+    lowest = torch.from_numpy(bits).view(torch.bfloat16).float().numpy()
+    # The product is rounded to bf16: what is not above `lowest` was at most half a step, 2^-8 of
+    # it, above.
+    bound = lowest + np.abs(lowest) * np.float32(2**-8) + np.float32(error)
+    return bound, best & ((1 << NUMBER_BITS) - 1)
 
 
-def _lost_and_long(exact: torch.Tensor, short: torch.Tensor) -> tuple[float, float]:
-    """The largest length of a rounding error, and of a vector."""
-    pieces = [
-        (exact[start : start + 4096], short[start : min(start + 4096, len(exact))].float())
-        for start in range(0, len(exact), 4096)
-    ]
-    lost = max(float((whole - rounded).norm(dim=1).max()) for whole, rounded in pieces)
-    return lost, max(
-        float(torch.maximum(whole.norm(dim=1), rounded.norm(dim=1)).max())
-        for whole, rounded in pieces
-    )
+def _norm_bounds(exact: torch.Tensor, rounded: torch.Tensor) -> NormBounds:
+    """Bounds over vectors (n, D), float32, and the same in bf16."""
+    error = vector = 0.0
+    for start in range(0, len(exact), 4096):
+        whole = exact[start : start + 4096]
+        approximate = rounded[start : start + 4096].float()
+        longest = torch.maximum(whole.norm(dim=1), approximate.norm(dim=1)).max()
+        error = max(error, float((whole - approximate).norm(dim=1).max()))
+        vector = max(vector, float(longest))
+    return NormBounds(error, vector)
 
 
-def _ordered(bits: np.ndarray) -> np.ndarray:
+def _ordered(bits: ScoreBits) -> ScoreBits:
     """bf16 bits as int16 that order like the numbers, and back."""
     return bits ^ ((bits >> 15) & 0x7FFF)
 
 
-def _bound(best: np.ndarray) -> np.ndarray:
-    """The k-th best score of each row, int16 (q,): selecting leaves its key in the first column."""
-    return (best[:, 0] >> BITS).astype(np.int16)
+def _kth_best(best: SortKeys) -> ScoreBits:
+    """The k-th best score of each row, (q,): np.partition leaves its key in the first column."""
+    return (best[:, 0] >> NUMBER_BITS).astype(np.int16)
 
 
-def _search(
-    best: np.ndarray, queries: torch.Tensor, block: torch.Tensor, start: int, room: torch.Tensor
-) -> np.ndarray:
-    """The best keys (q, k) of those held and of a block of documents."""
-    k = best.shape[1]
-    waiting: list[tuple[np.ndarray, np.ndarray]] = []
-    bound = _bound(best)
-    for first in range(0, len(block), PIECE):
-        piece = block[first : first + PIECE]
-        scores = room[: len(queries) * len(piece)].view(len(queries), len(piece))
-        torch.mm(queries, piece.T, out=scores)
-        bits = scores.view(torch.int16).numpy()
+class _TileScores:
+    """Products of queries (q, D) with tiles of documents (n, D), in one reused buffer."""
+
+    def __init__(
+        self, queries: torch.Tensor, documents: torch.Tensor, buffer: torch.Tensor
+    ) -> None:
+        self.queries = queries
+        self.documents = documents
+        self.buffer = buffer
+
+    def bits(self, first: int) -> ScoreBits:
+        """Scores (q, up to TILE) of the documents from `first` on; valid until the next call."""
+        tile = self.documents[first : first + TILE]
+        shape = len(self.queries), len(tile)
+        scores = self.buffer[: shape[0] * shape[1]].view(shape)
+        torch.mm(self.queries, tile.T, out=scores)
+        bits: ScoreBits = scores.view(torch.int16).numpy()
+        return bits
+
+
+def _search(best: SortKeys, scorer: _TileScores, start: int) -> SortKeys:
+    """The best keys (q, k) of `best` and of the scorer's documents, numbered from `start`."""
+    rows, k = best.shape
+    pending: list[Survivors] = []
+    bound = _kth_best(best)
+    for first in range(0, len(scorer.documents), TILE):
+        bits = scorer.bits(first)
         if best[:, 0].min() == EMPTY:
-            best = _all(best, bits, start + first)
-        else:
-            waiting.append(_above(bits, bound, start + first))
-        if sum(len(rows) for rows, _ in waiting) > len(best) * k or not waiting:
-            best, waiting = _merged(best, waiting), []
-            bound = _bound(best)
-    return _merged(best, waiting)
+            best = _merge_all(best, bits, start + first)
+            bound = _kth_best(best)
+            continue
+        pending.append(_above(bits, bound, start + first))
+        if sum(len(survivors.rows) for survivors in pending) > rows * k:
+            best, pending = _merge_survivors(best, pending), []
+            bound = _kth_best(best)
+    return _merge_survivors(best, pending)
 
 
-def _above(bits: np.ndarray, bound: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, keys) of the scores (q, n), given as bits, above the bound (q,)."""
-    if (
-        bound.min() <= 0
-    ):  # else the bits are in order where it matters: those of negative numbers are negative
+def _above(bits: ScoreBits, bound: ScoreBits, start: int) -> Survivors:
+    """The scores (q, n), as bits, above the bound (q,)."""
+    # Above zero the bits are in order: those of negative scores are negative.
+    if bound.min() <= 0:
         bits = _ordered(bits)
-    places = np.flatnonzero(bits > bound[:, None])
-    rows, columns = np.divmod(places, bits.shape[1])
-    return rows, (bits.reshape(-1)[places].astype(np.int64) << BITS) + (start + columns)
+    positions = np.flatnonzero(bits > bound[:, None])
+    rows, columns = np.divmod(positions, bits.shape[1])
+    scores = bits.reshape(-1)[positions].astype(np.int64)
+    return Survivors(rows, (scores << NUMBER_BITS) + (start + columns))
 
 
-def _all(best: np.ndarray, bits: np.ndarray, start: int) -> np.ndarray:
-    """The best keys (q, k) of those held and of all scores (q, n)."""
+def _merge_all(best: SortKeys, bits: ScoreBits, start: int) -> SortKeys:
+    """The best keys (q, k) of `best` and of all scores (q, n)."""
     k = best.shape[1]
-    found = np.empty_like(best)
-    step = max(KEYS // (k + bits.shape[1]), 1)
+    numbers = start + np.arange(bits.shape[1])
+    merged = np.empty_like(best)
+    step = max(SELECTION_KEYS // (k + bits.shape[1]), 1)
     for first in range(0, len(best), step):
         part = slice(first, first + step)
-        keys = (_ordered(bits[part]).astype(np.int64) << BITS) + (start + np.arange(bits.shape[1]))
-        found[part] = np.partition(np.concatenate([best[part], keys], 1), -k, axis=1)[:, -k:]
-    return found
+        keys = (_ordered(bits[part]).astype(np.int64) << NUMBER_BITS) + numbers
+        candidates = np.concatenate([best[part], keys], 1)
+        merged[part] = np.partition(candidates, -k, axis=1)[:, -k:]
+    return merged
 
 
-def _merged(best: np.ndarray, waiting: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The best keys (q, k) of those held and of (rows, keys) in any order."""
-    if not waiting:
+def _merge_survivors(best: SortKeys, pending: list[Survivors]) -> SortKeys:
+    """The best keys (q, k) of `best` and of the survivors.
+
+    Each row becomes k + m columns wide, m the most survivors of a row, and is partitioned. With k
+    = 2 and the survivors 7, 8 of row 0 and 9 of row 2, for `best` = [[5, 6], [3, 4], [1, 2]]:
+
+        5 6 7 8      survivors.owners        0 0 2   the row of each key
+        3 4 . .      survivors.ranks_within  0 1 0   its column, behind the first k
+        1 2 9 .      .: EMPTY, below every key
+    """
+    if not pending:
         return best
-    rows, keys = (np.concatenate(each) for each in zip(*waiting))
-    order = np.argsort(rows.astype(np.int16), kind="stable")
-    rows, keys = rows[order], keys[order]
-    k, counts = best.shape[1], np.bincount(rows, minlength=len(best))
-    starts = np.concatenate([[0], counts.cumsum()])
-    found = np.empty_like(best)
-    step = max(KEYS // (k + int(counts.max())), 1)
+    rows = np.concatenate([survivors.rows for survivors in pending])
+    keys = np.concatenate([survivors.keys for survivors in pending])
+    order = np.argsort(rows.astype(np.int16), kind="stable")  # a radix sort, for 16 bits alone
+    counts = np.bincount(rows, minlength=len(best))
+    survivors = RaggedArray.from_lengths(keys[order], counts)
+    owners = rows[order]
+    k = best.shape[1]
+    columns = k + survivors.ranks_within
+    merged = np.empty_like(best)
+    step = max(SELECTION_KEYS // (k + int(counts.max())), 1)
     for first in range(0, len(best), step):
-        part, last = slice(first, first + step), min(first + step, len(best))
-        mine = slice(starts[first], starts[last])
-        every = np.full((last - first, k + int(counts[part].max())), EMPTY)
-        every[:, :k] = best[part]
-        every[rows[mine] - first, k + np.arange(mine.start, mine.stop) - starts[rows[mine]]] = keys[
-            mine
-        ]
-        found[part] = np.partition(every, -k, axis=1)[:, -k:]
-    return found
+        last = min(first + step, len(best))
+        part = slice(survivors.offsets[first], survivors.offsets[last])
+        candidates = np.full((last - first, k + int(counts[first:last].max())), EMPTY)
+        candidates[:, :k] = best[first:last]
+        candidates[owners[part] - first, columns[part]] = survivors.values[part]
+        merged[first:last] = np.partition(candidates, -k, axis=1)[:, -k:]
+    return merged

@@ -1,232 +1,182 @@
-"""The whole of mining: encode, search, choose; the result as flat arrays, never as lists of rows."""
+"""One mining run: encode, search, select; the result as flat arrays, never as lists of rows."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 
-from fletching import text_keys
-from fletching.encode import Encoder, memmap_buffer
+from fletching.encode import memmap_buffer
 from fletching.encode.encoder import WINDOW
 from fletching.encode.reranker import Reranker
+from fletching.protocols import TextEncoder
 from fletching.report import Report
-from hnmine import search
+from fletching.table import RaggedArray
+from hnmine.arrays import Scores, Vectors
+from hnmine.domain_search import DomainSearch
+from hnmine.guards import Evidence, GuardChain
+from hnmine.mining_rows import MiningRows
+from hnmine.models import search_device
 from hnmine.options import Options
-from hnmine.pool import Pool, Spool
-from hnmine.queries import Lists, Queries, queries_of
-from hnmine.reranker_guard import Verdict
-from hnmine.selection import Chooser
-
-RECALL_SAMPLE = 256  # queries that --index ivf is measured on
-
-
-@dataclass
-class Mined:
-    """Negatives of r rows, and the scores of their positives."""
-
-    negatives: Lists
-    neg_scores: np.ndarray  # float32, aligned with negatives.numbers
-    pos_scores: np.ndarray  # float32, aligned with the rows' positives
-    positives: Lists
-    padded: np.ndarray  # int32 (r,): how many at the end of a row's negatives are padding
-    kind: str  # of the scores
+from hnmine.padding import pad
+from hnmine.pool import DocumentPool
+from hnmine.queries import build_queries
+from hnmine.rank_range import RankRange
+from hnmine.reranker_guard import RerankerGuard
+from hnmine.selection import ChosenNegatives, NegativeKind, NegativeSelector
 
 
-def mine(
-    spool: Spool,
-    pool: Pool,
-    encoder: Encoder,
+@dataclass(frozen=True, kw_only=True)
+class MinedNegatives:
+    """The negatives of r rows, and the scores of their positives."""
+
+    negatives: RaggedArray  # pool numbers, a list for each row
+    negative_scores: Scores  # aligned with negatives.values
+    positives: RaggedArray
+    positive_scores: Scores  # aligned with positives.values
+    padded: npt.NDArray[np.int32]  # (r,): how many at the end of a row's negatives are padding
+    score_kind: str
+
+
+def mine_negatives(
+    rows: MiningRows,
+    pool: DocumentPool,
+    *,
+    encoder: TextEncoder,
     reranker: Reranker | None,
-    window: tuple[int, int],
+    ranks: RankRange,
     options: Options,
     report: Report,
-) -> Mined:
-    """Negatives for the rows of the spool's shard."""
-    vectors = _encoded(pool, encoder, report)
-    queries = queries_of(
-        spool, pool, vectors, encoder, options.keep_neg, options.exclude_qrels, options.seed, report
+) -> MinedNegatives:
+    """Negatives for the rows of this shard."""
+    vectors = _encoded_pool(pool, encoder, report)
+    queries = build_queries(rows, pool, vectors, encoder=encoder, options=options, report=report)
+    reranker_guard = None
+    if reranker is not None:
+        reranker_guard = RerankerGuard(
+            reranker,
+            queries=queries,
+            pool=pool,
+            query_texts=rows.query_texts,
+            margin=options.reranker_margin,
+        )
+    evidence = Evidence(
+        options=options, queries=queries, pool=pool, vectors=vectors, reranker=reranker_guard
     )
-    verdict = (
-        Verdict(reranker, queries, pool, asker(spool), options.reranker_margin)
-        if reranker
-        else None
-    )
-    chooser = Chooser(queries, pool, vectors, verdict, window, options)
-    parts: list[
-        tuple[np.ndarray, np.ndarray, np.ndarray, int]
-    ] = []  # (row, number, cosine, padding?)
-    with report.progress("mining", len(queries.names)) as progress:
-        for domain, first, last in pool.domains_of():
-            rows = np.flatnonzero(queries.domains == domain)
-            if len(rows):
-                parts += _mined_of_domain(
-                    rows,
-                    first,
-                    last,
-                    queries,
-                    pool,
-                    vectors,
-                    chooser,
-                    encoder,
-                    spool,
-                    options,
-                    report,
-                    progress,
-                )
-    mined = _gathered(parts, queries, vectors, verdict)
-    _tell(mined, chooser, pool, queries, options, report)
+    guards = GuardChain(evidence)
+    chosen = [_old_negatives(evidence)]
+    with report.progress("mining", len(queries)) as progress:
+        for domain in pool.domains:
+            domain_search = DomainSearch(
+                domain=domain,
+                rows=np.flatnonzero(queries.domains == domain.key),
+                guards=guards,
+                ranks=ranks,
+                query_texts=rows.query_texts,
+                device=search_device(encoder),
+            )
+            for rows_done, part in _negatives_of_domain(domain_search, report):
+                chosen += part
+                progress.advance(rows_done)
+    mined = _gathered(chosen, evidence)
+    _account(mined, guards, report)
     return mined
 
 
-def _encoded(pool: Pool, encoder: Encoder, report: Report) -> np.ndarray:
-    """Vectors of the pool and of its variants, float32 (pool.vectors_needed, D), mapped from disk."""
+def _encoded_pool(pool: DocumentPool, encoder: TextEncoder, report: Report) -> Vectors:
+    """Vectors of the pool and of its variants, (pool.vectors_needed, D), mapped from disk."""
     vectors = memmap_buffer.allocate(pool.vectors_needed, encoder.dimension)
     with report.progress("encoding the pool", len(vectors), "texts") as progress:
         for start in range(0, len(vectors), WINDOW):
             numbers = np.arange(start, min(start + WINDOW, len(vectors)))
-            vectors[start : start + len(numbers)] = encoder.encode(
-                pool.texts(numbers).to_pylist(), "document", progress=progress
-            )
+            texts = pool.texts(numbers).to_pylist()
+            block = encoder.encode(texts, "document", progress=progress)
+            vectors[start : start + len(numbers)] = block
             memmap_buffer.release_pages(vectors)
     return vectors
 
 
-def asker(spool: Spool) -> Any:
-    """A function from rows to their query texts."""
-    queries = pa.chunked_array([unit["query"] for unit in spool.units], pa.string())
-    return lambda rows: queries.take(pa.array(rows)).to_pylist()
-
-
-def _mined_of_domain(
-    rows: np.ndarray,
-    first: int,
-    last: int,
-    queries: Queries,
-    pool: Pool,
-    vectors: np.ndarray,
-    chooser: Chooser,
-    encoder: Encoder,
-    spool: Spool,
-    options: Options,
-    report: Report,
-    progress: Any,
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
-    documents = vectors[first:last]
-    texts = lambda: pool.texts(np.arange(first, last)).to_pylist()  # noqa: E731
-    find = search.finder(
-        options, queries.vectors, documents, encoder.devices[0], texts, asker(spool)
-    )
+def _negatives_of_domain(
+    domain_search: DomainSearch, report: Report
+) -> Iterator[tuple[int, list[ChosenNegatives]]]:
+    """(how many rows are done, their negatives), block by block."""
+    if not len(domain_search.rows):
+        return
+    options = domain_search.options
+    find = domain_search.finder()
     if options.index == "ivf" and options.bm25 != "alone":
-        _measure_recall(
-            rows, queries, documents, chooser.window[1], options, encoder.devices[0], report
-        )
-    parts = []
-    size = search.block_size(chooser.window[1])
-    for start in range(0, len(rows), size):
-        block = rows[start : start + size]
-        for some, numbers, cosines in _ranked(block, find, first, chooser, last - first):
-            i, number, cosine = chooser.choose(some, numbers, cosines)
-            parts.append((some[i], number, cosine, 0))
+        domain_search.measure_recall(report)
+    guards = domain_search.guards
+    selector = NegativeSelector(guards, domain_search.ranks)
+    for block in domain_search.blocks():
+        chosen = []
+        for ranked in domain_search.ranked(block, find):
+            negatives = selector.select(ranked)
+            chosen.append(negatives)
             if options.pad:
-                missing = options.negatives - np.bincount(i, minlength=len(some))
-                item, old = queries.old.of(some)
-                taken = np.unique(
-                    text_keys.mix(
-                        np.concatenate([some[i], some[item]]), np.concatenate([number, old])
-                    )
-                )
-                i, number = chooser.pad(some, first, last, missing, taken)
-                parts.append(
-                    (
-                        some[i],
-                        number,
-                        memmap_buffer.pairwise_dot(queries.vectors, some[i], vectors, number),
-                        1,
-                    )
-                )
-        progress.advance(len(block))
-        memmap_buffer.release_pages(vectors)
-    return parts
+                rows = ranked.candidates.rows[:, 0]
+                chosen.append(pad(rows, negatives, guards=guards, domain=domain_search.domain))
+        yield len(block), chosen
+        memmap_buffer.release_pages(guards.evidence.vectors)
 
 
-def _ranked(block: np.ndarray, find: search.Finder, first: int, chooser: Chooser, size: int) -> Any:
-    """(rows, numbers, cosines) in which each row sees its whole window of ranks, as far as the domain has one."""
-    k = min(chooser.window[1] + search.SLACK, size)
-    while len(block):
-        numbers, cosines = find(block, k)
-        numbers = np.where(numbers < 0, -1, numbers + first)
-        seen = chooser.enough(block, numbers) | (k == size)
-        if seen.any():
-            yield block[seen], numbers[seen], cosines[seen]
-        # Many positives and copies stood before the window: look further for these queries.
-        block, k = block[~seen], min(k * 2, size)
+def _old_negatives(evidence: Evidence) -> ChosenNegatives:
+    """The negatives of the input that are kept, with their scores."""
+    rows = evidence.queries.old_negatives.owners
+    numbers = evidence.queries.old_negatives.values
+    scores = evidence.cosines(rows, numbers)
+    return ChosenNegatives(kind=NegativeKind.OLD, rows=rows, numbers=numbers, scores=scores)
 
 
-def _measure_recall(
-    rows: np.ndarray,
-    queries: Queries,
-    documents: np.ndarray,
-    k: int,
-    options: Options,
-    device: str,
-    report: Report,
-) -> None:
-    sample = rows[:: max(len(rows) // RECALL_SAMPLE, 1)][:RECALL_SAMPLE]
-    approximate, exact = (
-        search.ivf(queries.vectors, documents, options.probes),
-        search.dense(queries.vectors, documents, device),
-    )
-    share = search.recall(approximate, exact, sample, k)
-    report.measures.setdefault("ivf_recall", []).append(
-        {"recall": round(share, 4), "at": k, "queries": len(sample), "pool": len(documents)}
-    )
-    report.note(
-        f"--index ivf finds {share:.1%} of the nearest {k} of {len(documents):,} texts (on {len(sample)} queries); raise --probes for more"
-    )
-
-
-def _gathered(
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]],
-    queries: Queries,
-    vectors: np.ndarray,
-    verdict: Verdict | None,
-) -> Mined:
+def _gathered(chosen: list[ChosenNegatives], evidence: Evidence) -> MinedNegatives:
     """Old negatives first, then the mined ones, then padding, row by row."""
-    rows, old = queries.old.rows, queries.old.numbers
-    parts = [
-        (rows, old, memmap_buffer.pairwise_dot(queries.vectors, rows, vectors, old), -1),
-        *parts,
-    ]
-    row, number, cosine = (np.concatenate([part[i] for part in parts]) for i in range(3))
-    rank = np.concatenate([np.full(len(part[0]), part[3], np.int8) for part in parts])
-    order = np.lexsort((rank, row))  # stable: within a row as they were chosen
-    row, number, cosine, rank = row[order], number[order], cosine[order], rank[order]
-    offsets = np.searchsorted(row, np.arange(len(queries.names) + 1))
-    padded = np.bincount(row[rank == 1], minlength=len(queries.names)).astype(np.int32)
-    pos_scores, kind = queries.pos_scores, "cosine"
-    if verdict is not None:
-        cosine, kind = verdict.score(row, number), "reranker"
-        pos_scores = verdict.score(queries.positives.rows, queries.positives.numbers)
-    return Mined(Lists(number, offsets), cosine, pos_scores, queries.positives, padded, kind)
+    queries = evidence.queries
+    rows = np.concatenate([part.rows for part in chosen])
+    numbers = np.concatenate([part.numbers for part in chosen])
+    scores = np.concatenate([part.scores for part in chosen])
+    kinds = np.concatenate([np.full(len(part.rows), part.kind, np.int8) for part in chosen])
+    padded = np.bincount(rows[kinds == NegativeKind.PADDING], minlength=len(queries))
+    order = np.lexsort((kinds, rows))  # stable: within a row and kind as they were chosen
+    rows = rows[order]
+    numbers = numbers[order]
+    scores = scores[order]
+    positive_scores = queries.positive_scores
+    score_kind = "cosine"
+    if evidence.reranker is not None:
+        positives = queries.positives
+        scores = evidence.reranker.score(rows, numbers)
+        positive_scores = evidence.reranker.score(positives.owners, positives.values)
+        score_kind = "reranker"
+    lengths = np.bincount(rows, minlength=len(queries))
+    return MinedNegatives(
+        negatives=RaggedArray.from_lengths(numbers, lengths),
+        negative_scores=scores,
+        positives=queries.positives,
+        positive_scores=positive_scores,
+        padded=padded.astype(np.int32),
+        score_kind=score_kind,
+    )
 
 
-def _tell(
-    mined: Mined, chooser: Chooser, pool: Pool, queries: Queries, options: Options, report: Report
-) -> None:
-    found = np.diff(mined.negatives.offsets) - np.diff(queries.old.offsets) - mined.padded
-    short = int((found < options.negatives).sum())
-    removed = {reason: count for reason, count in sorted(chooser.removed.items()) if count}
+def _account(mined: MinedNegatives, guards: GuardChain, report: Report) -> None:
+    """What the guards removed and which rows are short, for the summary and the user."""
+    evidence = guards.evidence
+    wanted = evidence.options.wanted
+    lengths = mined.negatives.lengths - evidence.queries.old_negatives.lengths - mined.padded
+    short = int(np.count_nonzero(lengths < wanted))
+    removed = {name: count for name, count in sorted(guards.removed.items()) if count}
     report.measures |= {
         "removed_by_guard": removed,
         "rows_short_of_negatives": short,
-        "pool": len(pool),
+        "pool": len(evidence.pool),
         "padded": int(mined.padded.sum()),
     }
     if short:
-        padded = f", of which {int((mined.padded > 0).sum()):,} are padded" if options.pad else ""
+        padded_rows = np.count_nonzero(mined.padded)
+        padding = f", of which {padded_rows:,} are padded" if evidence.options.pad else ""
         report.note(
-            f"{short:,} rows have fewer than {options.negatives} negatives{padded}; widen --range, loosen a guard or add a --corpus"
+            f"{short:,} rows have fewer than {wanted} negatives{padding}; "
+            "widen --range, loosen a guard or add a --corpus"
         )

@@ -6,114 +6,121 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fletching.options import (
-    IO,
-    MODEL,
-    RUN,
+    CorpusOptions,
     EncodingOptions,
     ExamplesOptions,
+    NegativesOptions,
     OutputOptions,
+    ScoreWritingOptions,
     SeedOptions,
+    ShardOptions,
     StandardOptions,
+    VectorsOptions,
     option,
+    override,
 )
 
-CHOICE = "which negatives"
+SELECTION = "which negatives"
 GUARDS = "guards against false negatives (they combine)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(OutputOptions, ExamplesOptions, EncodingOptions, SeedOptions, StandardOptions):
-    model: str | None = option(
-        None, "sentence-transformers model: a folder or a hub name", metavar="M", group=MODEL
-    )  # type: ignore[assignment]
-    vectors: tuple[str, ...] = option(
-        (),
-        "`vectors` of all queries and texts, in place of --model",
-        metavar="FILE",
-        group=MODEL,
-        advanced=True,
-        rows=False,
-    )
-    negatives: int = option(5, "hard negatives of a row", metavar="K", low=1, group=CHOICE)
+@override(
+    "negatives",
+    5,
+    because="at least one: a row without negatives needs no mining",
+    low=1,
+    group=SELECTION,
+)
+class Options(
+    OutputOptions,
+    ExamplesOptions,
+    EncodingOptions,
+    VectorsOptions,
+    NegativesOptions,
+    CorpusOptions,
+    ScoreWritingOptions,
+    ShardOptions,
+    SeedOptions,
+    StandardOptions,
+):
+    """One command line of hnmine."""
+
     range: str = option(
         "1-100",
-        "ranks to choose from, 1 the nearest, after the query's own positives and their copies are taken out",
+        "ranks to choose from, 1 the nearest; positives of the query and their copies have no rank",
         metavar="LO-HI",
-        group=CHOICE,
+        group=SELECTION,
     )
     raw_range: bool = option(
         False,
-        "--range as FlagEmbedding has it: LO ranks are skipped, positives count as ranks",
-        group=CHOICE,
+        "--range as in FlagEmbedding: LO ranks are skipped, and positives take ranks",
+        group=SELECTION,
         advanced=True,
     )
     sample: Literal["random", "top", "weighted"] = option(
         "random",
-        "choose in the range at random (seeded by row), the nearest first, or at random by score",
-        group=CHOICE,
+        "choose in the range at random (seeded by row), nearest first, or at random by score",
+        group=SELECTION,
     )
     sample_temperature: float = option(
         0.05,
-        "with --sample weighted, chances go as exp(score / T)",
+        "with --sample weighted, the probability is proportional to exp(score / T)",
         metavar="T",
         low=0.001,
         high=100,
-        group=CHOICE,
+        group=SELECTION,
         advanced=True,
     )
-    corpus: tuple[str, ...] = option(
-        (),
-        "`texts` that join the pool of the input's positives",
-        metavar="TEXTS",
-        group=CHOICE,
-        rows=False,
-    )
     keep_neg: bool = option(
-        False, "old negatives stay, in front, and join the pool", group=CHOICE, advanced=True
+        False,
+        "keep the negatives of the input in front of the mined ones, and add them to the pool",
+        group=SELECTION,
+        advanced=True,
     )
     pad: bool = option(
         False,
-        "fill rows that are short with random texts of the pool; `neg_padded` says how many",
-        group=CHOICE,
+        "fill rows that are short with random texts of the pool; `neg_padded` counts them",
+        group=SELECTION,
         advanced=True,
     )
     bm25: Literal["alone", "fused"] | None = option(
         None,
         "rank by words instead of vectors, or by both (rank fusion); the scores stay cosines",
-        group=CHOICE,
+        group=SELECTION,
         advanced=True,
     )
     index: Literal["exact", "ivf"] = option(
         "exact",
-        "ivf: FAISS's inverted lists, faster on millions of texts; its recall is measured and printed",
-        group=CHOICE,
+        "ivf: FAISS's inverted lists, faster on millions of texts; their recall is printed",
+        group=SELECTION,
         advanced=True,
     )
     probes: int = option(
         32,
-        "lists that --index ivf searches for a query",
+        "inverted lists that --index ivf searches for a query",
         metavar="N",
         low=1,
-        group=CHOICE,
+        group=SELECTION,
         advanced=True,
     )
     max_ratio: float | None = option(
         0.95,
-        "score at most p - (1-R)|p|, p the lowest score of a positive; 0 turns it off",
+        "score at most p - (1-R)|p|, p the lowest score of a positive; 0: off",
         metavar="R",
         low=0,
         high=1,
         group=GUARDS,
     )
-    margin: float | None = option(
+    score_margin: float | None = option(
         None, "score at most p - X", metavar="X", low=0, high=2, group=GUARDS, advanced=True
     )
-    max_sim: float | None = option(
+    max_score: float | None = option(
         None, "score at most X", metavar="X", low=-1, high=1, group=GUARDS, advanced=True
     )
-    min_sim: float | None = option(
+    min_score: float | None = option(
         None,
-        "score at least X: nearer than random",
+        "score at least X: harder than random texts",
         metavar="X",
         low=-1,
         high=1,
@@ -144,7 +151,7 @@ class Options(OutputOptions, ExamplesOptions, EncodingOptions, SeedOptions, Stan
     )
     reranker_margin: float = option(
         0.0,
-        "reject what scores above p - X, p the lowest positive's reranker score",
+        "reject what scores above p - X, p the lowest reranker score of a positive",
         metavar="X",
         low=-100,
         high=100,
@@ -153,17 +160,12 @@ class Options(OutputOptions, ExamplesOptions, EncodingOptions, SeedOptions, Stan
     )
     score_all: bool = option(
         False,
-        "mine nothing: write --reranker's score of every pos and neg there is",
+        "mine nothing: write the --reranker's score of every pos and neg of the input",
         group=GUARDS,
         advanced=True,
     )
-    replace_scores: bool = option(
-        False, "overwrite scores of a reranker, label or judge", group=IO, advanced=True
-    )
-    shard: str | None = option(
-        None,
-        "mine part I of N (0/4 ... 3/4) of the rows, from the whole pool; the parts in order are the whole",
-        metavar="I/N",
-        group=RUN,
-        advanced=True,
-    )
+
+    @property
+    def wanted(self) -> int:
+        """--negatives as a number, which it always is in this tool."""
+        return self.negatives or 0

@@ -1,200 +1,222 @@
-"""What is mined for and what is mined from: the rows on disk, the pool of distinct texts."""
+"""The pool of distinct texts that negatives are chosen from."""
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from fletching import schema, text_keys
 from fletching.errors import InputError
 from fletching.io import Reader
-from fletching.report import Report
-
-UNIT = 1024  # rows encoded together; shards are whole units, so that a shard's vectors are the whole run's
-
-
-class Spool:
-    """All input rows in a temporary Arrow file, mapped into memory, and the part of them that is mined for.
-
-    shard: (i, n) takes the i-th of n runs of units; the pool is made of all rows either way.
-    """
-
-    def __init__(
-        self,
-        rows: Reader,
-        report: Report,
-        stack: contextlib.ExitStack,
-        shard: tuple[int, int] = (0, 1),
-    ) -> None:
-        file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="hnmine-", suffix=".arrow"))
-        writer = pa.ipc.new_file(file, rows.columns)
-        with report.progress("reading") as progress:
-            for batch in rows:
-                writer.write_batch(batch)
-                progress.advance(len(batch))
-        writer.close()
-        file.flush()
-        reader = pa.ipc.open_file(pa.memory_map(file.name))
-        self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        pieces = [
-            batch.slice(start, UNIT)
-            for batch in self.batches
-            for start in range(0, len(batch), UNIT)
-        ]
-        number, count = shard
-        self.units = pieces[number * len(pieces) // count : (number + 1) * len(pieces) // count]
-        self.starts = np.cumsum([0, *(len(unit) for unit in self.units)])
-        report.drop("in other shards", sum(map(len, self.batches)) - int(self.starts[-1]))
+from fletching.table import RaggedArray
+from fletching.table.key_set import find_sorted
+from hnmine.arrays import Keys, Numbers
+from hnmine.mining_rows import MiningRows, domain_keys, hash_bytes, list_lengths
 
 
-def domain_keys(batch: pa.RecordBatch) -> np.ndarray:
-    """A key of each row's domain, uint64 (n,); rows without one share a domain of their own."""
-    return text_keys.hash_texts(schema.column(batch, "domain", pa.string()).cast(pa.string()))
+class Origin(IntEnum):
+    """Where a text of the pool comes from; of equal texts, the first origin is chosen."""
+
+    POSITIVE = 0
+    OLD_NEGATIVE = 1
+    CORPUS = 2
 
 
-def hashes(values: pa.Array) -> np.ndarray:
-    """xxh3-64 of each string as it stands, uint64 (n,); 0 for nulls."""
-    digest = xxhash.xxh3_64_intdigest
-    found = values.cast(pa.binary()).to_pylist()
-    if values.null_count:
-        return np.fromiter(
-            (0 if value is None else digest(value) for value in found), np.uint64, len(values)
+@dataclass(frozen=True, kw_only=True)
+class _TextBatch:
+    """n texts on their way into the pool."""
+
+    texts: pa.Array  # large_string
+    ids: pa.Array  # large_string; null where a text has none
+    domains: Keys
+    keys: Keys  # of the normalised texts
+    spellings: Keys  # of the texts as they are written
+    id_hashes: Keys
+    origins: np.ndarray  # uint8
+
+    @classmethod
+    def from_texts(
+        cls, texts: pa.Array, ids: pa.Array, domains: Keys, *, origin: Origin
+    ) -> _TextBatch:
+        return cls(
+            texts=texts.cast(pa.large_string()),
+            ids=ids.cast(pa.large_string()),
+            domains=domains,
+            keys=text_keys.hash_texts(texts),
+            spellings=hash_bytes(texts),
+            id_hashes=hash_bytes(ids),
+            origins=np.full(len(texts), origin, np.uint8),
         )
-    return np.fromiter(map(digest, found), np.uint64, len(values))
+
+    @classmethod
+    def from_lists(cls, rows: pa.RecordBatch, name: str, *, origin: Origin) -> _TextBatch:
+        """The items of a list column, with the ids of `<name>_ids`."""
+        lists = schema.column(rows, name, rows["pos"].type)
+        ids = schema.column(rows, name + "_ids", lists.type)
+        lengths = list_lengths(lists)
+        if ids.null_count:  # rows without ids give a null for each text
+            nulls = pa.array([[None] * length for length in lengths.tolist()], lists.type)
+            ids = pc.if_else(ids.is_valid(), ids, nulls)
+            ids = ids.filter(lists.is_valid()) if lists.null_count else ids
+        domains = np.repeat(domain_keys(rows), lengths)
+        return cls.from_texts(lists.flatten(), ids.flatten(), domains, origin=origin)
 
 
-class Pool:
-    """Distinct (domain, text) pairs, n of them: the positives of the input, old negatives where asked, the corpus.
+def _concatenated(batches: list[_TextBatch]) -> _TextBatch:
+    """One batch of all; empties the list, so that the texts are not held twice."""
+    texts = pa.chunked_array([batch.texts for batch in batches], pa.large_string())
+    ids = pa.chunked_array([batch.ids for batch in batches], pa.large_string())
+    joined = _TextBatch(
+        texts=texts.combine_chunks(),
+        ids=ids.combine_chunks(),
+        domains=np.concatenate([batch.domains for batch in batches]),
+        keys=np.concatenate([batch.keys for batch in batches]),
+        spellings=np.concatenate([batch.spellings for batch in batches]),
+        id_hashes=np.concatenate([batch.id_hashes for batch in batches]),
+        origins=np.concatenate([batch.origins for batch in batches]),
+    )
+    batches.clear()
+    return joined
 
-    Texts that are equal after normalisation are one; the text and id that stand for them are chosen by content, and
-    the pool is sorted by content, so that neither the order of the corpus nor that of the rows changes anything.
-    Texts are held in memory, and 60 bytes for each.
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """The texts of one domain: the numbers from `first` up to `stop`."""
+
+    key: int
+    first: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.first
+
+    @property
+    def numbers(self) -> Numbers:
+        """The pool numbers of its texts."""
+        return np.arange(self.first, self.stop)
+
+
+class DocumentPool:
+    """Distinct (domain, text) pairs of the input's positives, kept negatives and the corpus.
+
+    Texts that are equal after normalisation are one; which spelling and id represents them is
+    decided by content, and the pool is sorted by content, so that neither the order of the corpus
+    nor that of the rows matters. The numbers from `len(pool)` on are variants: other spellings of
+    positives and old negatives, kept for their scores alone. Held in memory: the texts, and 64
+    bytes for each.
+
+    Raises InputError where there are rows but no texts.
     """
 
-    def __init__(self, spool: Spool, corpus: Reader | None, keep_neg: bool) -> None:
-        self._parts: list[tuple[np.ndarray, ...]] = []
-        self._texts: list[pa.Array] = []
-        self._ids: list[pa.Array] = []
-        for batch in spool.batches:
-            domains = domain_keys(batch)
-            self._add_lists(batch, "pos", domains, 0)
-            if keep_neg:
-                self._add_lists(batch, "neg", domains, 1)
-        for batch in corpus or ():
-            self._add(_titled(batch), batch["id"], domain_keys(batch), 2)
-        if not self._texts or not sum(map(len, self._texts)):
-            self._add(
-                pa.array([], pa.string()), pa.array([], pa.string()), np.zeros(0, np.uint64), 0
+    def __init__(self, rows: MiningRows, corpus: Reader | None, *, keep_neg: bool) -> None:
+        batches = _text_batches(rows, corpus, keep_neg=keep_neg)
+        if not any(len(batch.texts) for batch in batches):
+            if len(rows.table):
+                raise InputError("the pool is empty: there is nothing to mine from", "add --corpus")
+            empty = pa.array([], pa.string())
+            batches.append(
+                _TextBatch.from_texts(empty, empty, np.zeros(0, np.uint64), origin=Origin.CORPUS)
             )
-            if spool.batches:
-                raise InputError(
-                    "the pool is empty: there is nothing to mine from", "give a --corpus"
-                )
-        self._settle()
+        every = _concatenated(batches)
+        self._texts = every.texts
+        self._ids = every.ids
+        # Sorted by content; of equal texts the first one represents them.
+        keys = text_keys.mix(every.domains, every.keys)
+        order = np.lexsort((every.id_hashes, every.spellings, every.origins, keys, every.domains))
+        is_first = np.ones(len(order), bool)
+        is_first[1:] = keys[order][1:] != keys[order][:-1]
+        chosen = order[is_first]
+        self.size = len(chosen)
+        self.text_keys = every.keys[chosen]
+        self.domains = _domains(every.domains[chosen])
+        spellings = text_keys.mix(every.domains, every.spellings)
+        variants = _variants(every, spellings, chosen, others=order[~is_first])
+        self._rows = np.concatenate([chosen, variants])
+        self._by_spelling = np.argsort(spellings[self._rows], kind="stable")
+        self._spellings = spellings[self._rows][self._by_spelling]
+        self._index_ids(every)
+
+    def _index_ids(self, every: _TextBatch) -> None:
+        by_id = np.argsort(every.id_hashes, kind="stable")
+        by_id = by_id[np.count_nonzero(every.id_hashes == 0) :]
+        self._known_ids, counts = np.unique(every.id_hashes[by_id], return_counts=True)
+        # One list for each id, and an empty one behind them for unknown ids.
+        self._keys_of_ids = RaggedArray.from_lengths(every.keys[by_id], [*counts.tolist(), 0])
 
     def __len__(self) -> int:
         return self.size
 
-    def texts(self, numbers: np.ndarray) -> pa.Array:
-        """The texts of these numbers, strings (len(numbers),); numbers from `size` on are variants."""
-        return self._texts_at(self._rows[numbers])
-
-    def ids(self, numbers: np.ndarray) -> pa.Array:
-        return self._all_ids.take(pa.array(self._rows[numbers])).cast(pa.string())
-
-    @property
-    def named(self) -> bool:
-        """Does every text of the pool have an id?"""
-        return not self._all_ids.null_count and self.size > 0
-
-    def find(self, texts: pa.Array, domains: np.ndarray) -> np.ndarray:
-        """The numbers of texts that went into the pool, as they are written, int64 (len(texts),)."""
-        return self._by_spelling[
-            np.searchsorted(self._spellings, text_keys.mix(domains, hashes(texts)))
-        ]
-
-    def with_id(self, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-        """(i, text key) of every text of the pool that came in under ids[i]."""
-        wanted = hashes(ids)
-        first, last = (
-            np.searchsorted(self._id_hashes, wanted, "left"),
-            np.searchsorted(self._id_hashes, wanted, "right"),
-        )
-        last[wanted == 0] = first[wanted == 0]
-        count = last - first
-        places = np.repeat(first - (count.cumsum() - count), count) + np.arange(count.sum())
-        return np.repeat(np.arange(len(ids)), count), self._id_keys[places]
-
-    def domains_of(self) -> Iterator[tuple[int, int, int]]:
-        """(domain key, first number, last number + 1) of each domain."""
-        names, starts = np.unique(self.domains, return_index=True)
-        yield from zip(names.tolist(), starts.tolist(), [*starts[1:].tolist(), self.size])
-
-    def _add_lists(
-        self, batch: pa.RecordBatch, name: str, domains: np.ndarray, source: int
-    ) -> None:
-        lists = schema.column(batch, name, batch["pos"].type)
-        ids = schema.column(batch, name + "_ids", lists.type)
-        counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-        if ids.null_count:  # rows without ids give a null for each text
-            placed = pc.if_else(
-                ids.is_valid(), ids, pa.array([[None] * count for count in counts], lists.type)
-            )
-            ids = placed.filter(lists.is_valid()) if lists.null_count else placed
-        self._add(lists.flatten(), ids.flatten(), np.repeat(domains, counts), source)
-
-    def _add(self, texts: pa.Array, ids: pa.Array, domains: np.ndarray, source: int) -> None:
-        self._texts.append(texts.cast(pa.large_string()))
-        self._ids.append(ids.cast(pa.large_string()))
-        sources = np.full(len(texts), source, np.uint8)
-        self._parts.append(
-            (domains, text_keys.hash_texts(texts), hashes(texts), hashes(ids), sources)
-        )
-
-    def _settle(self) -> None:
-        """Sort, and choose one text for each key."""
-        domains, texts, spellings, ids, sources = (
-            np.concatenate(part) for part in zip(*self._parts)
-        )
-        self._all_texts = pa.chunked_array(self._texts, pa.large_string()).combine_chunks()
-        self._all_ids = pa.chunked_array(self._ids, pa.large_string()).combine_chunks()
-        del self._parts, self._texts, self._ids
-        mixed = text_keys.mix(domains, texts)
-        order = np.lexsort((ids, spellings, sources, mixed, domains))
-        fresh = np.ones(len(order), bool)
-        fresh[1:] = mixed[order][1:] != mixed[order][:-1]
-        chosen = order[fresh]
-        self.size = len(chosen)
-        self.domains, self.text_keys = domains[chosen], texts[chosen]
-        # Positives and old negatives written in another way than the text chosen: only for their own scores.
-        written = text_keys.mix(domains, spellings)
-        others = order[~fresh & (sources[order] < 2)]
-        others = others[~np.isin(written[others], written[chosen])]
-        _, once = np.unique(written[others], return_index=True)
-        self._rows = np.concatenate([chosen, others[np.sort(once)]])
-        by_spelling = np.argsort(written[self._rows], kind="stable")
-        self._spellings, self._by_spelling = written[self._rows][by_spelling], by_spelling
-        by_id = np.argsort(ids, kind="stable")
-        self._id_hashes, self._id_keys = ids[by_id], texts[by_id]
-
     @property
     def vectors_needed(self) -> int:
-        """The texts of the pool and the variants behind them."""
+        """How many texts have a vector: those of the pool, and the variants behind them."""
         return len(self._rows)
 
-    def _texts_at(self, rows: np.ndarray) -> pa.Array:
-        return self._all_texts.take(pa.array(rows)).cast(pa.string())
+    @property
+    def has_ids(self) -> bool:
+        """Does every text have an id?"""
+        return not self._ids.null_count and self.size > 0
+
+    def texts(self, numbers: Numbers) -> pa.Array:
+        """The texts of these numbers, strings (len(numbers),)."""
+        return self._texts.take(pa.array(self._rows[numbers])).cast(pa.string())
+
+    def ids(self, numbers: Numbers) -> pa.Array:
+        """The ids of these numbers, strings (len(numbers),); null where a text has none."""
+        if not self.size:
+            return pa.array([], pa.string())
+        return self._ids.take(pa.array(self._rows[numbers])).cast(pa.string())
+
+    def numbers_of(self, texts: pa.Array, domains: Keys) -> Numbers:
+        """The numbers of texts of the pool, (len(texts),), in the spelling they came in."""
+        keys = text_keys.mix(domains, hash_bytes(texts))
+        return self._by_spelling[np.searchsorted(self._spellings, keys)]
+
+    def keys_with_ids(self, ids: pa.Array) -> RaggedArray:
+        """The text keys of all texts that came in under ids[i], as list i."""
+        hashes = hash_bytes(ids)
+        lists = find_sorted(self._known_ids, hashes)
+        lists[lists < 0] = len(self._known_ids)  # the empty list
+        return self._keys_of_ids.take(lists)
 
 
-def _titled(batch: pa.RecordBatch) -> pa.StringArray:
+def _text_batches(rows: MiningRows, corpus: Reader | None, *, keep_neg: bool) -> list[_TextBatch]:
+    batches = []
+    for batch in rows.table:
+        batches.append(_TextBatch.from_lists(batch, "pos", origin=Origin.POSITIVE))
+        if keep_neg:
+            batches.append(_TextBatch.from_lists(batch, "neg", origin=Origin.OLD_NEGATIVE))
+    for batch in corpus or ():
+        texts = _titled_texts(batch)
+        batches.append(
+            _TextBatch.from_texts(texts, batch["id"], domain_keys(batch), origin=Origin.CORPUS)
+        )
+    return batches
+
+
+def _titled_texts(batch: pa.RecordBatch) -> pa.StringArray:
     """The title, one blank and the text."""
     titles = schema.column(batch, "title", pa.string()).cast(pa.string())
-    return pc.binary_join_element_wise(
-        pc.if_else(pc.equal(titles, ""), None, titles), batch["text"], " ", null_handling="skip"
-    )
+    titles = pc.if_else(pc.equal(titles, ""), None, titles)
+    return pc.binary_join_element_wise(titles, batch["text"], " ", null_handling="skip")
+
+
+def _domains(keys: Keys) -> list[Domain]:
+    """The domains of texts that are sorted by domain."""
+    distinct, starts = np.unique(keys, return_index=True)
+    stops = [*starts[1:].tolist(), len(keys)]
+    return [
+        Domain(key=key, first=first, stop=stop)
+        for key, first, stop in zip(distinct.tolist(), starts.tolist(), stops)
+    ]
+
+
+def _variants(every: _TextBatch, spellings: Keys, chosen: Numbers, *, others: Numbers) -> Numbers:
+    """Positives and old negatives in another spelling than the chosen text, each spelling once."""
+    others = others[every.origins[others] < Origin.CORPUS]
+    others = others[~np.isin(spellings[others], spellings[chosen])]
+    _, first_position = np.unique(spellings[others], return_index=True)
+    return others[np.sort(first_position)]

@@ -1,192 +1,184 @@
-"""The rows seen as queries: their vectors, what each must not be given, and the scores of its positives."""
+"""The rows as queries: vectors, known answers, scores of their positives."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fletching import schema, text_keys
-from fletching.encode import Encoder, memmap_buffer
+from fletching.encode import memmap_buffer
 from fletching.errors import InputError
+from fletching.protocols import TextEncoder
+from fletching.qrels import read_qrels
 from fletching.report import Report
-from hnmine.pool import Pool, Spool, domain_keys
+from fletching.table import KeySet, RaggedArray
+from fletching.table.key_set import find_sorted
+from hnmine.arrays import Keys, Mask, Numbers, Scores, Vectors
+from hnmine.mining_rows import MiningRows, domain_keys, list_lengths, list_owners, query_keys
+from hnmine.options import Options
+from hnmine.pool import DocumentPool
 
 
-@dataclass
-class Lists:
-    """A list of pool numbers for each of r rows, end to end."""
+@dataclass(frozen=True, kw_only=True)
+class MinedQueries:
+    """r rows in g groups: rows of one domain whose queries are equal after normalisation."""
 
-    numbers: np.ndarray  # int64 (sum of lengths,)
-    offsets: np.ndarray  # int64 (r + 1,)
+    vectors: Vectors  # (r, D)
+    domains: Keys  # (r,)
+    keys: Keys  # (r,): of the query in its domain
+    groups: Numbers  # (r,)
+    draw_seeds: Keys  # (r,): hash of seed and row id
+    known_answers: KeySet  # mix(query key, text key) of each positive, and of the query itself
+    positives: RaggedArray  # pool numbers, a list for each row
+    positive_scores: Scores  # aligned with positives.values
+    old_negatives: RaggedArray  # pool numbers of negatives that are kept, a list for each row
+    group_positives: RaggedArray  # pool numbers: the positives of all rows of the input, by group
+    lowest_positive_scores: Scores  # (g,)
 
-    @property
-    def rows(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+    def __len__(self) -> int:
+        return len(self.keys)
 
-    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(i, number) of every item of rows[i]."""
-        first, count = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        places = np.repeat(first - (count.cumsum() - count), count) + np.arange(count.sum())
-        return np.repeat(np.arange(len(rows)), count), self.numbers[places]
-
-
-@dataclass
-class Queries:
-    """r rows in g groups; a group is the rows of one domain whose queries are equal after normalisation."""
-
-    vectors: np.ndarray  # float32 (r, D)
-    domains: np.ndarray  # uint64 (r,)
-    draws: np.ndarray  # uint64 (r,): hash of (seed, row id)
-    names: np.ndarray  # uint64 (r,): key of query and domain, to ask `own`
-    group: np.ndarray  # int64 (r,)
-    own: (
-        np.ndarray
-    )  # uint64, sorted: mix(name, text key) of each known positive and of the query itself
-    positives: Lists  # of the rows, in their order
-    merged: Lists  # of the groups: the positives of every row of the input with this query
-    old: Lists  # negatives that stay, of the rows
-    pos_scores: np.ndarray  # float32, aligned with positives.numbers
-    floor: np.ndarray  # float32 (g,): the lowest score of a positive
-
-    def knows(self, rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        """Is each text (len(rows), k) a positive of the row's query, or the query itself?"""
-        asked = text_keys.mix(self.names[rows][:, None], keys)
-        places = np.searchsorted(self.own, asked)
-        return self.own[np.minimum(places, len(self.own) - 1)] == asked
+    def are_known_answers(self, rows: Numbers, keys: Keys) -> Mask:
+        """Is each text a positive of the row's query, or the query? `rows` and `keys` broadcast."""
+        return self.known_answers.contains(text_keys.mix(self.keys[rows], keys))
 
 
-def queries_of(
-    spool: Spool,
-    pool: Pool,
-    vectors: np.ndarray,
-    encoder: Encoder,
-    keep_neg: bool,
-    qrels: tuple[str, ...],
-    seed: int,
+def build_queries(
+    rows: MiningRows,
+    pool: DocumentPool,
+    vectors: Vectors,
+    *,
+    encoder: TextEncoder,
+    options: Options,
     report: Report,
-) -> Queries:
-    """The rows of the shard as queries; positives are merged over all rows of the input."""
-    held = memmap_buffer.allocate(int(spool.starts[-1]), encoder.dimension)
-    with report.progress("encoding queries", len(held)) as progress:
-        for unit, start in zip(spool.units, spool.starts.tolist()):
+) -> MinedQueries:
+    """The shard's rows as queries; what is known of a query is gathered over all rows of the input.
+
+    vectors: of the pool, (pool.vectors_needed, D).
+    """
+    query_vectors = _encoded_queries(rows, encoder, report)
+    keys = _joined([query_keys(unit) for unit in rows.units])
+    group_keys, first_rows, groups = np.unique(keys, return_index=True, return_inverse=True)
+    positives = _pool_lists(rows.units, pool, "pos")
+    if options.keep_neg:
+        old_negatives = _pool_lists(rows.units, pool, "neg")
+    else:
+        old_negatives = RaggedArray.from_lengths(np.zeros(0, np.int64), np.zeros(len(rows), int))
+    group_positives = _positives_of_groups(rows, pool, group_keys)
+    owners = group_positives.owners
+    lowest = np.full(len(group_keys), np.inf, np.float32)
+    group_scores = memmap_buffer.pairwise_dot(
+        left=query_vectors,
+        left_rows=first_rows[owners],
+        right=vectors,
+        right_rows=group_positives.values,
+    )
+    np.minimum.at(lowest, owners, group_scores)
+    row_ids = [text_keys.hash_texts(unit["id"]) for unit in rows.units]
+    return MinedQueries(
+        vectors=query_vectors,
+        domains=_joined([domain_keys(unit) for unit in rows.units]),
+        keys=keys,
+        groups=groups,
+        draw_seeds=text_keys.mix(options.seed, _joined(row_ids)),
+        known_answers=_known_answers(rows, pool, options.exclude_qrels),
+        positives=positives,
+        positive_scores=memmap_buffer.pairwise_dot(
+            left=query_vectors,
+            left_rows=positives.owners,
+            right=vectors,
+            right_rows=positives.values,
+        ),
+        old_negatives=old_negatives,
+        group_positives=group_positives,
+        lowest_positive_scores=lowest,
+    )
+
+
+def _encoded_queries(rows: MiningRows, encoder: TextEncoder, report: Report) -> Vectors:
+    """Unit vectors of the shard's queries, (r, D), mapped from disk."""
+    vectors = memmap_buffer.allocate(len(rows), encoder.dimension)
+    with report.progress("encoding queries", len(rows)) as progress:
+        for start, unit in rows.numbered_units():
             prompts = schema.column(unit, "prompt", pa.string()).to_pylist()
-            held[start : start + len(unit)] = encoder.encode(
-                unit["query"].to_pylist(), "query", prompts
-            )
+            texts = unit["query"].to_pylist()
+            vectors[start : start + len(unit)] = encoder.encode(texts, "query", prompts)
             progress.advance(len(unit))
-    domains = _joined([domain_keys(unit) for unit in spool.units])
-    names = _joined(
-        [
-            text_keys.mix(text_keys.hash_texts(unit["query"]), domain_keys(unit))
-            for unit in spool.units
-        ]
-    )
-    _, first, group = np.unique(names, return_index=True, return_inverse=True)
-    positives = _lists(spool.units, pool, "pos")
-    old = _lists(spool.units if keep_neg else [], pool, "neg", len(names))
-    pos_scores = memmap_buffer.pairwise_dot(held, positives.rows, vectors, positives.numbers)
-    merged = _merged(spool, pool, names[first])
-    floor = np.full(len(first), np.inf, np.float32)
-    owners = merged.rows
-    np.minimum.at(
-        floor, owners, memmap_buffer.pairwise_dot(held, first[owners], vectors, merged.numbers)
-    )
-    draws = _joined([text_keys.mix(seed, text_keys.hash_texts(unit["id"])) for unit in spool.units])
-    own = _own(spool, pool, qrels)
-    return Queries(
-        held, domains, draws, names, group, own, positives, merged, old, pos_scores, floor
-    )
+    return vectors
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(parts or [np.zeros(0, np.uint64)])
+def _joined(parts: list[Keys]) -> Keys:
+    return np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
-def _lists(batches: list[pa.RecordBatch], pool: Pool, name: str, rows: int = 0) -> Lists:
-    numbers, counts = [np.zeros(0, np.int64)], [np.zeros(rows if not batches else 0, np.int64)]
+def _pool_lists(batches: list[pa.RecordBatch], pool: DocumentPool, name: str) -> RaggedArray:
+    """The pool numbers of the texts in a list column."""
+    numbers = [np.zeros(0, np.int64)]
+    lengths = [np.zeros(0, np.int64)]
     for batch in batches:
         lists = schema.column(batch, name, batch["pos"].type)
-        counts.append(pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64))
-        numbers.append(pool.find(lists.flatten(), np.repeat(domain_keys(batch), counts[-1])))
-    return Lists(np.concatenate(numbers), np.concatenate([[0], np.concatenate(counts).cumsum()]))
+        lengths.append(list_lengths(lists))
+        domains = np.repeat(domain_keys(batch), lengths[-1])
+        numbers.append(pool.numbers_of(lists.flatten(), domains))
+    return RaggedArray.from_lengths(np.concatenate(numbers), np.concatenate(lengths))
 
 
-def _merged(spool: Spool, pool: Pool, wanted: np.ndarray) -> Lists:
-    """The distinct positives of each name of `wanted` (sorted), gathered over all rows."""
-    groups, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for batch in spool.batches:
-        domains, row = domain_keys(batch), pc.list_parent_indices(batch["pos"]).to_numpy()
-        names = text_keys.mix(text_keys.hash_texts(batch["query"]), domains)
-        place = np.minimum(np.searchsorted(wanted, names), max(len(wanted) - 1, 0))
-        mine = (wanted[place] == names if len(wanted) else np.zeros(len(names), bool))[row]
-        groups.append(place[row][mine])
-        numbers.append(pool.find(batch["pos"].flatten(), domains[row])[mine])
-    pairs = np.unique(np.stack([np.concatenate(groups), np.concatenate(numbers)], 1), axis=0)
-    return Lists(pairs[:, 1], np.searchsorted(pairs[:, 0], np.arange(len(wanted) + 1)))
+def _positives_of_groups(rows: MiningRows, pool: DocumentPool, group_keys: Keys) -> RaggedArray:
+    """The distinct positives of each group, by number, gathered over all rows of the input."""
+    groups = [np.zeros(0, np.int64)]
+    numbers = [np.zeros(0, np.int64)]
+    for batch in rows.table:
+        owners = list_owners(batch["pos"])
+        owning_groups = find_sorted(group_keys, query_keys(batch))[owners]
+        batch_numbers = pool.numbers_of(batch["pos"].flatten(), domain_keys(batch)[owners])
+        is_known = owning_groups >= 0
+        groups.append(owning_groups[is_known])
+        numbers.append(batch_numbers[is_known])
+    pairs = np.stack([np.concatenate(groups), np.concatenate(numbers)], 1)
+    distinct = np.unique(pairs, axis=0)
+    return RaggedArray.from_pairs(distinct[:, 0], distinct[:, 1], len(group_keys))
 
 
-def _own(spool: Spool, pool: Pool, qrels: tuple[str, ...]) -> np.ndarray:
-    """mix(name, text key) of what is positive for a query: by text, by `pos_ids`, by a judgement."""
-    found = []
-    judged = _judgements(qrels)
-    for batch in spool.batches:
-        query = text_keys.hash_texts(batch["query"])
-        names, row = (
-            text_keys.mix(query, domain_keys(batch)),
-            pc.list_parent_indices(batch["pos"]).to_numpy(),
-        )
-        found += [
-            text_keys.mix(names, query),
-            text_keys.mix(names[row], text_keys.hash_texts(batch["pos"].flatten())),
-        ]
-        ids = schema.column(batch, "pos_ids", batch["pos"].type)
-        if ids.null_count < len(ids):
-            item, keys = pool.with_id(ids.flatten())
-            found.append(text_keys.mix(names[pc.list_parent_indices(ids).to_numpy()[item]], keys))
-        if judged:
-            pairs = [
-                (i, document)
-                for i, name in enumerate(batch["id"].to_pylist())
-                for document in judged.get(name, ())
-            ]
-            item, keys = pool.with_id(pa.array([document for _, document in pairs], pa.string()))
-            found.append(
-                text_keys.mix(names[np.array([i for i, _ in pairs], np.int64)[item]], keys)
-            )
-    return np.unique(_joined(found))
+def _known_answers(rows: MiningRows, pool: DocumentPool, qrels: tuple[str, ...]) -> KeySet:
+    """mix(query key, text key) of queries and positives: by text, by `pos_ids`, by qrels."""
+    relevant = _relevant_documents(qrels)
+    answers = [np.zeros(0, np.uint64)]
+    for batch in rows.table:
+        keys = query_keys(batch)
+        positives = text_keys.hash_texts(batch["pos"].flatten())
+        answers.append(text_keys.mix(keys, text_keys.hash_texts(batch["query"])))
+        answers.append(text_keys.mix(keys[list_owners(batch["pos"])], positives))
+        for owners, ids in _positive_ids(batch, relevant):
+            texts = pool.keys_with_ids(ids)
+            answers.append(text_keys.mix(keys[owners][texts.owners], texts.values))
+    return KeySet(np.concatenate(answers))
 
 
-def _judgements(files: tuple[str, ...]) -> dict[str, list[str]]:
-    """The documents that BEIR's qrels (query-id, corpus-id, score; tabs) call relevant: score above 0."""
+def _positive_ids(
+    batch: pa.RecordBatch, relevant: dict[str, list[str]]
+) -> Iterator[tuple[Numbers, pa.Array]]:
+    """(row of each id, ids of documents that answer its query)."""
+    ids = schema.column(batch, "pos_ids", batch["pos"].type)
+    if ids.null_count < len(ids):
+        yield list_owners(ids), ids.flatten()
+    if relevant:
+        judged = [relevant.get(name, []) for name in batch["id"].to_pylist()]
+        lists = pa.array(judged, pa.list_(pa.string()))
+        yield list_owners(lists), lists.flatten()
+
+
+def _relevant_documents(files: tuple[str, ...]) -> dict[str, list[str]]:
+    """The document ids that qrels files judge relevant (grade above 0), by query id."""
     relevant: dict[str, list[str]] = {}
     for path in files:
         try:
-            with open(path, encoding="utf-8") as file:
-                for number, line in enumerate(file, 1):
-                    cells = line.rstrip("\r\n").split("\t")
-                    if number == 1 and len(cells) == 3 and not _is_number(cells[2]):
-                        continue  # the header
-                    if len(cells) != 3 or not _is_number(cells[2]):
-                        raise InputError(
-                            f"--exclude-qrels {path}, line {number:,}: no `query-id<TAB>corpus-id<TAB>score`: {line.rstrip()[:60]!r}",
-                            "give BEIR's qrels/*.tsv",
-                        )
-                    if float(cells[2]) > 0:
-                        relevant.setdefault(cells[0], []).append(cells[1])
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"--exclude-qrels {path} cannot be read: {getattr(error, 'strerror', None) or error}",
-                "check the path",
-            ) from None
+            grades = read_qrels(path)
+        except InputError as error:
+            raise InputError(f"--exclude-qrels: {error.what}", error.fix) from None
+        for query, documents in grades.items():
+            positive = [document for document, grade in documents.items() if grade > 0]
+            relevant.setdefault(query, []).extend(positive)
     return relevant
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

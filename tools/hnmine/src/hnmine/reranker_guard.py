@@ -1,4 +1,4 @@
-"""What a cross-encoder says of the pairs: which candidates are positives after all, and the scores it gives."""
+"""A cross-encoder's scores of (query, text) pairs, and which candidates it takes for positives."""
 
 from __future__ import annotations
 
@@ -8,63 +8,67 @@ import numpy as np
 
 from fletching import text_keys
 from fletching.encode.reranker import Reranker
-from hnmine.pool import Pool
-from hnmine.queries import Queries
+from fletching.table import KeySet
+from hnmine.arrays import Mask, Numbers, Scores
+from hnmine.pool import DocumentPool
+from hnmine.queries import MinedQueries
 
 
-class Verdict:
-    """A candidate is a positive when it scores above the lowest positive of its query less `margin`.
+class RerankerGuard:
+    """Scores of a cross-encoder, each pair once: 16 bytes a pair.
 
-    asked: the query texts of rows. Scores are kept: 16 bytes a pair.
+    query_texts: the query texts of rows. margin: a candidate is a positive when it scores above
+    the lowest positive of its query less this.
     """
 
     def __init__(
         self,
         reranker: Reranker,
-        queries: Queries,
-        pool: Pool,
-        asked: Callable[[np.ndarray], list[str]],
+        *,
+        queries: MinedQueries,
+        pool: DocumentPool,
+        query_texts: Callable[[Numbers], list[str]],
         margin: float,
     ) -> None:
-        self.reranker, self.queries, self.pool, self.asked, self.margin = (
-            reranker,
-            queries,
-            pool,
-            asked,
-            margin,
-        )
-        self.known = np.zeros(0, np.uint64)  # sorted: mix(row, number)
-        self.scores = np.zeros(0, np.float32)
-        self.floor = np.full(len(queries.floor), np.nan, np.float32)  # of a group
+        self.reranker = reranker
+        self.queries = queries
+        self.pool = pool
+        self.query_texts = query_texts
+        self.margin = margin
+        self.scored = KeySet(np.zeros(0, np.uint64))  # mix(row, number)
+        self.scores = np.zeros(0, np.float32)  # aligned with scored.keys
+        self.lowest = np.full(len(queries.lowest_positive_scores), np.nan, np.float32)  # (g,)
 
-    def positive(self, rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """Which pairs (row, number) the reranker takes for positives, bool (n,)."""
-        return self.score(rows, numbers) > self._floor(rows) - self.margin
+    def are_positives(self, rows: Numbers, numbers: Numbers) -> Mask:
+        """Which pairs (row, number) the reranker takes for positives, (n,)."""
+        is_above: Mask = self.score(rows, numbers) > self._lowest_positive(rows) - self.margin
+        return is_above
 
-    def score(self, rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """The score of each pair, float32 (n,); each pair is scored once."""
-        asked = text_keys.mix(rows, numbers)
-        _, fresh = np.unique(asked, return_index=True)
-        fresh = fresh[~np.isin(asked[fresh], self.known)]
+    def score(self, rows: Numbers, numbers: Numbers) -> Scores:
+        """The score of each pair (row, number), (n,)."""
+        pairs = text_keys.mix(rows, numbers)
+        _, first_position = np.unique(pairs, return_index=True)
+        fresh = first_position[~self.scored.contains(pairs[first_position])]
         if len(fresh):
-            found = self.reranker.score(
-                self.asked(rows[fresh]), self.pool.texts(numbers[fresh]).to_pylist()
-            )
-            known, scores = (
-                np.concatenate([self.known, asked[fresh]]),
-                np.concatenate([self.scores, found]),
-            )
-            order = np.argsort(known)
-            self.known, self.scores = known[order], scores[order]
-        return self.scores[np.searchsorted(self.known, asked)]
+            texts = self.pool.texts(numbers[fresh]).to_pylist()
+            fresh_scores = self.reranker.score(self.query_texts(rows[fresh]), texts)
+            keys = np.concatenate([self.scored.keys, pairs[fresh]])
+            scores = np.concatenate([self.scores, fresh_scores])
+            self.scores = scores[np.argsort(keys)]
+            self.scored = KeySet(keys)
+        return self.scores[self.scored.positions(pairs)]
 
-    def _floor(self, rows: np.ndarray) -> np.ndarray:
-        groups, first = np.unique(self.queries.group[rows], return_index=True)
-        missing = np.isnan(self.floor[groups])
-        groups, first = groups[missing], first[missing]
+    def _lowest_positive(self, rows: Numbers) -> Scores:
+        """The lowest score of a positive of each row's query, (n,)."""
+        groups, first_rows = np.unique(self.queries.groups[rows], return_index=True)
+        is_missing = np.isnan(self.lowest[groups])
+        groups = groups[is_missing]
+        first_rows = first_rows[is_missing]
         if len(groups):
-            item, positive = self.queries.merged.of(groups)
+            positives = self.queries.group_positives.take(groups)
+            owners = positives.owners
             lowest = np.full(len(groups), np.inf, np.float32)
-            np.minimum.at(lowest, item, self.score(rows[first][item], positive))
-            self.floor[groups] = lowest
-        return self.floor[self.queries.group[rows]]
+            scores = self.score(rows[first_rows][owners], positives.values)
+            np.minimum.at(lowest, owners, scores)
+            self.lowest[groups] = lowest
+        return self.lowest[self.queries.groups[rows]]

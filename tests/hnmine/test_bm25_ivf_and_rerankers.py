@@ -1,4 +1,4 @@
-"""BM25, inverted lists, and a cross-encoder's verdict and scores."""
+"""BM25, inverted lists, and a cross-encoder as a guard and as a scorer."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ def words():
     return rows, vectors, [{"text": text} for text in TEXTS]
 
 
-def test_bm25_alone_ranks_by_words_and_writes_cosines(mine, words):
+def test_bm25_alone_ranks_by_words_and_writes_cosines(run_hnmine, words):
     rows, vectors, corpus = words
-    found, _ = mine(rows, vectors, *FLAT, "--bm25", "alone", corpus=corpus)
-    assert set(found[0]["neg"]) == {TEXTS[1], TEXTS[4]}  # the others share no word with the query
-    assert found[0]["neg_score_kind"] == "cosine" and min(found[0]["neg_scores"]) == pytest.approx(
+    mined, _ = run_hnmine(rows, vectors, *FLAT, "--bm25", "alone", corpus=corpus)
+    assert set(mined[0]["neg"]) == {TEXTS[1], TEXTS[4]}  # the others share no word with the query
+    assert mined[0]["neg_score_kind"] == "cosine" and min(mined[0]["neg_scores"]) == pytest.approx(
         -0.894, abs=1e-3
     )
 
 
-def test_fusion_ranks_by_the_sum_of_reciprocal_ranks(mine, words):
+def test_fusion_ranks_by_the_sum_of_reciprocal_ranks(run_hnmine, words):
     rows, vectors, corpus = words
     by_words = [
         TEXTS.index(text)
-        for text in mine(rows, vectors, *FLAT, "--bm25", "alone", corpus=corpus)[0][0]["neg"]
+        for text in run_hnmine(rows, vectors, *FLAT, "--bm25", "alone", corpus=corpus)[0][0]["neg"]
     ]
     by_vectors = [
-        TEXTS.index(text) for text in mine(rows, vectors, *FLAT, corpus=corpus)[0][0]["neg"]
+        TEXTS.index(text) for text in run_hnmine(rows, vectors, *FLAT, corpus=corpus)[0][0]["neg"]
     ]
     worth = np.zeros(5)
     for ranking in ([0, *by_words], [0, *by_vectors]):  # the positive stands first in both
         for rank, number in enumerate(ranking, 1):
             worth[number] += 1 / (60 + rank)
     expected = sorted(range(1, 5), key=lambda number: -worth[number])
-    found, _ = mine(rows, vectors, *FLAT, "--bm25", "fused", corpus=corpus)
-    assert [TEXTS.index(text) for text in found[0]["neg"]] == expected
+    mined, _ = run_hnmine(rows, vectors, *FLAT, "--bm25", "fused", corpus=corpus)
+    assert [TEXTS.index(text) for text in mined[0]["neg"]] == expected
 
 
 def test_without_bm25s_the_error_says_what_to_install(invoke, write, words, tmp_path, monkeypatch):
@@ -79,17 +79,17 @@ def test_without_bm25s_the_error_says_what_to_install(invoke, write, words, tmp_
     assert ran.rc == 2 and "bm25s" in ran.err and "pip install" in ran.err
 
 
-def test_inverted_lists_print_their_recall_and_more_probes_find_more(mine):
+def test_inverted_lists_print_their_recall_and_more_probes_find_more(run_hnmine):
     names = (
         [f"q{i}" for i in range(30)] + [f"p{i}" for i in range(30)] + [f"d{i}" for i in range(2000)]
     )
     vectors = dict(zip(names, random_units(len(names))))
     rows = [{"id": str(i), "query": f"q{i}", "pos": [f"p{i}"]} for i in range(30)]
     corpus = [{"text": f"d{i}"} for i in range(2000)]
-    exact, _ = mine(rows, vectors, *FLAT, "--range", "1-10", corpus=corpus)
+    exact, _ = run_hnmine(rows, vectors, *FLAT, "--range", "1-10", corpus=corpus)
     shares = []
     for probes in (1, 10_000):
-        found, summary = mine(
+        mined, summary = run_hnmine(
             rows,
             vectors,
             *FLAT,
@@ -104,12 +104,12 @@ def test_inverted_lists_print_their_recall_and_more_probes_find_more(mine):
         shares.append(summary["measures"]["ivf_recall"][0]["recall"])
         assert f"finds {shares[-1]:.1%} of the nearest 10" in summary["err"]
     assert shares[0] < 0.9 and shares[1] == 1
-    assert found == exact
+    assert mined == exact
 
 
 @pytest.fixture
 def ranked(model, cross_encoder, examples):
-    """The cross-encoder's own score of every query with every answer."""
+    """The cross-encoder's score of every query with every answer."""
     from sentence_transformers import CrossEncoder
     from torch.nn import Identity
 
@@ -119,7 +119,7 @@ def ranked(model, cross_encoder, examples):
 
 
 def test_the_reranker_rejects_what_it_scores_above_the_positive_and_its_scores_are_kept(
-    mine, examples, model, cross_encoder, ranked
+    run_hnmine, examples, model, cross_encoder, ranked
 ):
     options = (
         "--model",
@@ -132,9 +132,9 @@ def test_the_reranker_rejects_what_it_scores_above_the_positive_and_its_scores_a
         "--reranker",
         cross_encoder,
     )
-    found, summary = mine(examples, None, *options)
+    mined, summary = run_hnmine(examples, None, *options)
     texts = [row["pos"][0] for row in examples]
-    for i, row in enumerate(found):
+    for i, row in enumerate(mined):
         assert row["pos_score_kind"] == row["neg_score_kind"] == "reranker"
         assert row["pos_scores"] == pytest.approx([ranked[i, i]], abs=1e-4)
         assert {texts.index(text) for text in row["neg"]} == {
@@ -147,26 +147,26 @@ def test_the_reranker_rejects_what_it_scores_above_the_positive_and_its_scores_a
     assert summary["measures"]["removed_by_guard"]["positive to --reranker"] == rejected > 0
 
 
-def test_a_reranker_margin_rejects_more(mine, examples, model, cross_encoder):
+def test_a_reranker_margin_rejects_more(run_hnmine, examples, model, cross_encoder):
     options = ("--model", model, *FLAT, "--negatives", 11, "--reranker", cross_encoder)
     counts = [
         sum(
             len(row["neg"])
-            for row in mine(examples, None, *options, "--reranker-margin", margin)[0]
+            for row in run_hnmine(examples, None, *options, "--reranker-margin", margin)[0]
         )
         for margin in (-100, 0, 1)
     ]
     assert counts[0] == 12 * 11 > counts[1] > counts[2]
 
 
-def test_score_all_scores_every_pair_and_mines_nothing(mine, examples, cross_encoder, ranked):
+def test_score_all_scores_every_pair_and_mines_nothing(run_hnmine, examples, cross_encoder, ranked):
     rows = [row | {"neg": [examples[0]["pos"][0]] * (i % 2 + 1)} for i, row in enumerate(examples)]
     rows[3]["neg"] = None
     rows[4] |= {"pos_scores": [0.5], "pos_score_kind": "judge"}
     options = ("--score-all", "--reranker", cross_encoder, "--dtype", "float32")
-    found, summary = mine(rows, None, *options)
-    assert [row.get("neg") for row in found] == [row["neg"] for row in rows]
-    for i, row in enumerate(found):
+    mined, summary = run_hnmine(rows, None, *options)
+    assert [row.get("neg") for row in mined] == [row["neg"] for row in rows]
+    for i, row in enumerate(mined):
         if i != 4:
             assert (
                 row["pos_scores"] == pytest.approx([ranked[i, i]], abs=1e-4)
@@ -174,11 +174,11 @@ def test_score_all_scores_every_pair_and_mines_nothing(mine, examples, cross_enc
             )
         if i != 3:
             assert row["neg_scores"] == pytest.approx([ranked[i, 0]] * len(row["neg"]), abs=1e-4)
-    assert (found[4]["pos_scores"], found[4]["pos_score_kind"]) == ([0.5], "judge") and summary[
+    assert (mined[4]["pos_scores"], mined[4]["pos_score_kind"]) == ([0.5], "judge") and summary[
         "measures"
     ]["pos_scores_kept"] == 1
-    assert "neg_score_kind" not in found[3]
-    replaced, _ = mine(rows, None, *options, "--replace-scores")
+    assert "neg_score_kind" not in mined[3]
+    replaced, _ = run_hnmine(rows, None, *options, "--replace-scores")
     assert replaced[4]["pos_scores"] == pytest.approx([ranked[4, 4]], abs=1e-4)
 
 
@@ -197,5 +197,5 @@ def test_a_folder_that_is_no_cross_encoder_is_refused(invoke, write, examples, t
 
 def test_finders_of_a_domain_smaller_than_the_range_give_what_there_is():
     documents = random_units(3, seed=2)
-    numbers, cosines = search.dense(documents, documents, "cpu")(np.arange(3), 50)
+    numbers, cosines = search.exact_finder(documents, documents, "cpu")(np.arange(3), 50)
     assert numbers.shape == cosines.shape == (3, 3)

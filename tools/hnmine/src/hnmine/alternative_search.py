@@ -1,0 +1,126 @@
+"""Finders that one opts in to: FAISS's inverted lists, BM25, and the fusion of two rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fletching.encode import memmap_buffer
+from fletching.errors import UsageError
+from hnmine.arrays import Numbers, Vectors
+from hnmine.search import DOCUMENT_BLOCK, SLACK, Finder, Ranking, rank, take
+
+if TYPE_CHECKING:
+    from faiss import IndexIVFFlat
+
+RANK_OFFSET = 60  # of reciprocal rank fusion (Cormack et al., SIGIR 2009)
+TEXTS_PER_LIST = 39  # FAISS warns below so many
+
+QueryTexts = Callable[[Numbers], list[str]]  # of rows
+
+
+def ivf_finder(queries: Vectors, documents: Vectors, probes: int) -> Finder:
+    """FAISS's inverted lists, 4√n of them, of which `probes` are searched: fast and not exact."""
+    index = _ivf_index(documents)
+    index.nprobe = min(probes, index.nlist)
+
+    def find(rows: Numbers, k: int) -> Ranking:
+        """The best k texts of the queries in these rows."""
+        block = np.ascontiguousarray(queries[rows])
+        _, numbers = index.search(block, min(k + SLACK, len(documents)))
+        ranking = rank(block, documents, numbers)
+        return Ranking(ranking.numbers[:, :k], ranking.scores[:, :k])
+
+    return find
+
+
+def _ivf_index(documents: Vectors) -> IndexIVFFlat:
+    import faiss
+
+    size, dimension = documents.shape
+    lists = max(min(int(4 * size**0.5), size // TEXTS_PER_LIST), 1)
+    quantizer = faiss.IndexFlatIP(dimension)
+    index = faiss.IndexIVFFlat(quantizer, dimension, lists, faiss.METRIC_INNER_PRODUCT)
+    step = max(size // max(lists * 64, 1), 1)
+    index.train(np.ascontiguousarray(documents[::step]))
+    for start in range(0, size, DOCUMENT_BLOCK):
+        index.add(np.ascontiguousarray(documents[start : start + DOCUMENT_BLOCK]))
+    return index
+
+
+def recall(approximate: Finder, exact: Finder, rows: Numbers, *, k: int) -> float:
+    """The mean share of the exact best k that the approximate finder returns too."""
+    approximate_numbers = approximate(rows, k).numbers
+    exact_numbers = exact(rows, k).numbers
+    shares = [
+        np.isin(expected[expected >= 0], returned).mean()
+        for returned, expected in zip(approximate_numbers, exact_numbers)
+    ]
+    return float(np.mean(shares))
+
+
+def bm25_finder(
+    queries: Vectors, documents: Vectors, *, texts: list[str], query_texts: QueryTexts
+) -> Finder:
+    """BM25 (Robertson's, as in bm25s: k1 1.5, b 0.75) over lower-cased words.
+
+    The ranking is by words, the scores are cosines.
+    Raises UsageError where bm25s is not installed.
+    """
+    try:
+        import bm25s
+    except ImportError:
+        raise UsageError(
+            "--bm25 needs the package bm25s, which is not installed",
+            "pip install 'fletching-hnmine[bm25]'",
+        ) from None
+
+    settings: dict[str, Any] = {"stopwords": None, "show_progress": False}
+    index = bm25s.BM25()
+    index.index(bm25s.tokenize(texts, **settings), show_progress=False)
+
+    def find(rows: Numbers, k: int) -> Ranking:
+        """The best k texts of the queries in these rows."""
+        k = min(k, len(texts))
+        tokens: Any = bm25s.tokenize(query_texts(rows), **settings, return_ids=False)
+        numbers, relevance = index.retrieve(tokens, k=k, show_progress=False, sorted=True)
+        numbers = np.where(relevance > 0, numbers, -1).astype(np.int64)
+        order = np.lexsort((numbers, -relevance), axis=1)
+        numbers = np.take_along_axis(numbers, order, 1)
+        return Ranking(numbers, memmap_buffer.block_dot(queries[rows], documents, numbers))
+
+    return find
+
+
+def fused_finder(first: Finder, second: Finder) -> Finder:
+    """Two rankings as one, by the sum of 1 / (60 + rank)."""
+
+    def find(rows: Numbers, k: int) -> Ranking:
+        """The best k texts of the queries in these rows."""
+        rankings = [first(rows, k), second(rows, k)]
+        # Side by side, (w, 2k), by number: a text of both rankings is in adjacent columns.
+        both = Ranking(
+            np.concatenate([ranking.numbers for ranking in rankings], 1),
+            np.concatenate([ranking.scores for ranking in rankings], 1),
+        )
+        weights = np.concatenate([_rank_weights(ranking) for ranking in rankings], 1)
+        order = np.argsort(both.numbers, axis=1, kind="stable")
+        both = take(both, order)
+        weights = np.take_along_axis(weights, order, 1)
+        is_same = both.numbers[:, 1:] == both.numbers[:, :-1]
+        weights[:, 1:] += np.where(is_same, weights[:, :-1], 0)
+        both.numbers[:, :-1][is_same] = -1
+        weights[both.numbers < 0] = -1
+        best = np.lexsort((both.numbers, -weights), axis=1)[:, :k]
+        return take(both, best)
+
+    return find
+
+
+def _rank_weights(ranking: Ranking) -> npt.NDArray[np.float64]:
+    """1 / (60 + rank) of each column, (w, k)."""
+    ranks = 1 + np.arange(ranking.numbers.shape[1])
+    return np.broadcast_to(1 / (RANK_OFFSET + ranks), ranking.numbers.shape)
