@@ -2,7 +2,7 @@
 
   python bench/distill_ranking.py [--direct 64,96,128,192,256] [--alone 512,1024]
 
-One dimension of one batch of B texts, forward and backward, in float32, each in a process of its own that also reports
+One dimension of one batch of B texts, forward and backward, in float32, each in a new process that also reports
 how far its memory grew. Up to 128 texts the direct form is one expression over M x M pairs, M = B (B-1) / 2, as it was
 published. Above that it would not fit, so it is taken in blocks of rows, each with its own backward pass.
 """

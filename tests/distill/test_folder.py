@@ -73,7 +73,7 @@ def test_so_many_checkpoints_are_kept(
 def test_code_of_a_model_runs_only_where_it_is_trusted(
     learn: Any, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder names a class of its own as last module. Without the option no line of it is imported."""
+    """The last module is a class from the folder. Without the option no line of it is imported."""
     monkeypatch.setattr(
         "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
     )

@@ -162,7 +162,7 @@ def test_plain_arrays_go_by_row_and_give_what_vectors_files_give(
 def test_rows_that_are_dropped_keep_the_others_aligned(
     learn: Any, tmp_path: Path, texts: list[str]
 ) -> None:
-    """A blank and a repeated text stand in the text file and in the array; no later row moves."""
+    """A blank and a repeated text are in the text file and in the array; no later row moves."""
     gapped = [texts[0], " ", texts[1], texts[0], *texts[2:]]
     np.save(tmp_path / "gapped.npy", np.array([vector(text) for text in gapped], np.float32))
     rows = [{"id": f"r{i}", "text": text} for i, text in enumerate(gapped)]

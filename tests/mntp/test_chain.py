@@ -88,7 +88,7 @@ def test_an_encoder_stays_bidirectional_along_the_chain(
 def test_simcse_on_texts_is_the_third_step(
     lora: Any, trained: Any, invoke: Any, write: Any, examples: Any, tmp_path: Path
 ) -> None:
-    """A decoder drops nothing of its own: the two views of a text need --dropout, and with it the model learns."""
+    """A decoder has no dropout by default: the two views of a text need --dropout to differ."""
     encoder, path = trained("llama"), texts(write, tmp_path)
     rows = write(tmp_path / "test.jsonl", examples)
     steps = ("--batch", "6", "--steps", "4", "--lr", "3e-3", "--dtype", "float32", *lora)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distill.options import Options
+from distill.resolved_options import loss_weights
 from fletching import cli
 from fletching.errors import UsageError
 from fletching.report import Report
@@ -42,14 +43,7 @@ def check(options: Options) -> None:
         raise UsageError(
             "--student-dim is for --student static", "leave it out, or pass --projection keep"
         )
-    has_loss = (
-        options.cosine_weight
-        or options.similarity_weight
-        or options.ranking_weight
-        or options.mse_weight
-        or options.kl_weight
-    )
-    if not has_loss:
+    if not any(loss_weights(options).values()):
         raise UsageError(
             "all losses have weight 0", "give one of them a weight, e.g. --cosine-weight 10"
         )

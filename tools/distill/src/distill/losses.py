@@ -16,8 +16,6 @@ from torch.nn import functional
 
 from distill.ranking import ranking
 
-LOSSES = ("cosine", "similarity", "ranking", "mse", "kl")
-
 
 @dataclass(frozen=True)
 class DistillLoss:

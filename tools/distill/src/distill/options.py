@@ -50,7 +50,13 @@ LOSS = "loss"
     help="OpenAI-compatible server of the --teacher models, e.g. http://localhost:8000/v1",
     group=TEACHER,
 )
-@override("api_key_env", None, because="it belongs to --base-url", group=TEACHER)
+@override(
+    "api_key_env",
+    None,
+    because="only the server of --base-url has a key",
+    help="environment variable that holds the server's API key [OPENAI_API_KEY]",
+    group=TEACHER,
+)
 @override(
     "matryoshka",
     (),

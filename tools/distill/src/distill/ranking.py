@@ -68,7 +68,7 @@ def count_below(ranks: Tensor, *, start: Tensor, end: Tensor, bound: Tensor) -> 
         zeros = torch.cat([is_zero.new_zeros(1, dtype=torch.long), is_zero.cumsum(0)])
         zeros_before_start, zeros_before_end = zeros[start], zeros[end]
         bound_has_bit = (bound >> bit) & 1 == 1
-        # Ranks without the bit are below a bound with it; the search goes on among those with it.
+        # Ranks without the bit are below a bound with it; the search continues among those with it.
         count += torch.where(bound_has_bit, zeros_before_end - zeros_before_start, 0)
         start = torch.where(
             bound_has_bit, zeros[-1] + start - zeros_before_start, zeros_before_start

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from distill.losses import LOSSES
 from distill.options import Options
 
 DEFAULT_LR = {"transformer": 1e-4, "static": 5e-3}
@@ -38,7 +37,13 @@ def softmax_temperature(options: Options) -> float:
 
 def loss_weights(options: Options) -> dict[str, float]:
     """The weight of each loss by its name."""
-    return {name: getattr(options, f"{name}_weight") for name in LOSSES}
+    return {
+        "cosine": options.cosine_weight,
+        "similarity": options.similarity_weight,
+        "ranking": options.ranking_weight,
+        "mse": options.mse_weight,
+        "kl": options.kl_weight,
+    }
 
 
 def describe_loss(options: Options) -> str:

@@ -286,7 +286,7 @@ class DistillRun:
         )
         settings = self._settings
         node = lineage.make_node(
-            self.tool.name, self.tool.version, options=settings, sources=self.reader.steps
+            self.tool.name, self.tool.version, options=settings, sources=self.reader.lineage_nodes
         )
         publication = publish.Publication(
             run_dir=folder,

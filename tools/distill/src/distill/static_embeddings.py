@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fletching.report import Report
-from fletching.text import frame
+from fletching.text import surrounding_tokens
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -79,7 +79,7 @@ def sif_weights(tokenizer: Tokenizer, texts: Iterable[list[str]], size: int) -> 
 def token_vectors(teacher: SentenceTransformer, size: int, report: Report) -> Tensor:
     """The teacher's vector of each token of the vocabulary alone, float32 (size, D)."""
     first_module: Any = teacher[0]
-    before, after = frame(first_module.tokenizer)
+    before, after = surrounding_tokens(first_module.tokenizer)
     vectors = []
     with report.progress("token vectors", size, "tokens") as progress:
         for first in range(0, size, TOKENS):

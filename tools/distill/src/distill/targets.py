@@ -52,12 +52,12 @@ def normalised_weights(weights: Sequence[float], teachers: int) -> list[float]:
     if weights and len(weights) != teachers:
         raise UsageError(
             f"--teacher-weights has {len(weights)} numbers for {teachers} teachers",
-            "give one weight a teacher",
+            "pass one weight for each teacher",
         )
     weights = weights or [1.0] * teachers
     total = sum(weights)
     if not total:
-        raise UsageError("--teacher-weights are all zero", "give one of them a weight")
+        raise UsageError("--teacher-weights are all zero", "pass a positive weight")
     return [weight / total for weight in weights]
 
 

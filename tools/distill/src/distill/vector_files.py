@@ -100,7 +100,7 @@ class VectorFilesTeacher:
         if extra.count and not self.allow_extra:
             raise InputError(
                 f"{self.name} has {extra.count:,} vectors for no text of the input",
-                "give the texts that it was made of, or pass --allow-extra",
+                "pass the texts that it was made of, or --allow-extra",
             )
 
 
@@ -132,12 +132,12 @@ class ArrayTeacher:
         if not is_row_aligned:
             raise UsageError(
                 f"--vectors {path} goes by row, but the input is examples",
-                "give it the texts that it was made of, one a row",
+                "pass the texts that it was made of, one a row",
             )
         self.array = open_array(path, dimension)
         self.dimension: int = self.array.shape[1]
         if len(self.array) != rows:
-            fix = "give it the texts that it was made of"
+            fix = "pass the texts that it was made of"
             if dimension:
                 fix += "; check --teacher-dim"
             raise InputError(

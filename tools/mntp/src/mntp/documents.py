@@ -47,7 +47,7 @@ class Documents:
     @property
     def lineage(self) -> list[Lineage]:
         """The lineage of the rows, one node for each input; [] for plain files."""
-        return self.reader.steps if self.reader else []
+        return self.reader.lineage_nodes if self.reader else []
 
     def __iter__(self) -> Iterator[list[TextsOfRow]]:
         if self.reader:

@@ -325,7 +325,7 @@ class MntpRun:
             "digest": self.digest,
             "base_model": self.decoder.fingerprint,
             "steps": self.plan.steps if self.trains else 0,
-            "trained": training_index.manner(model, prompts, lengths),
+            "trained": training_index.describe_training(model, prompts, lengths),
         }
 
     def _rows_trained(self) -> int:

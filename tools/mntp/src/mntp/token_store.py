@@ -17,7 +17,7 @@ from fletching.digest import RowDigest
 from fletching.report import Report
 from fletching.table import DiskTable, RaggedArray
 from fletching.table.ragged_array import offsets_of
-from fletching.text import frame
+from fletching.text import surrounding_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -97,7 +97,7 @@ class TokenPieces:
 
     def __init__(self, path: str, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
         table = DiskTable.open(path)
-        before, after = frame(tokenizer)
+        before, after = surrounding_tokens(tokenizer)
         self.before, self.after = np.array(before, np.int64), np.array(after, np.int64)
         special = [*tokenizer.all_special_ids, *before, *after]
         self.special = np.unique(np.array(special, np.int64))
