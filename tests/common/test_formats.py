@@ -21,7 +21,7 @@ from fletching.io.formats import INPUT_FORMATS, OUTPUT_FORMATS, InputFormat, Out
 
 
 class BarFile:
-    lineage_node = step = {}
+    lineage_node = {}
     ends = [{}]
     schema = pa.schema(
         {"id": pa.string(), "query": pa.string(), "pos": pa.string(), "pos_scores": pa.float32()}
@@ -67,7 +67,7 @@ from fletching.io.formats import INPUT_FORMATS, InputFormat
 
 
 class ToyFile:
-    lineage_node = step = {}
+    lineage_node = {}
     ends = [{}]
 
     def __init__(self, file, where, schema):

@@ -30,13 +30,14 @@ def stream(tmp_path_factory) -> bytes:
 
 def boundaries(data: bytes) -> list[int]:
     """Where each message of a stream starts, and where the last ends."""
-    places, source = [0], pa.BufferReader(data)
+    offsets = [0]
+    source = pa.BufferReader(data)
     while True:
         try:
             pa.ipc.read_message(source)
         except (EOFError, pa.ArrowInvalid):
-            return places
-        places.append(source.tell())
+            return offsets
+        offsets.append(source.tell())
 
 
 def refusal(path) -> str:
@@ -56,18 +57,18 @@ def _is_whole(path) -> bool:
 @pytest.mark.parametrize("trailing", [b"", POISON, END_OF_STREAM], ids=["cut", "poison", "ended"])
 def test_a_stream_cut_at_or_near_any_boundary_is_refused(trailing, stream, tmp_path):
     path = tmp_path / "cut.arrows"
-    places = boundaries(stream)
-    assert len(places) == 1 + 1 + 1 + 3 + 1  # start, schema, announcement, batches, trailer
-    for place in places:
-        for off in (-8, -4, -1, 0, 1, 4, 8):
-            cut = stream[: max(place + off, 0)] + trailing
+    offsets = boundaries(stream)
+    assert len(offsets) == 1 + 1 + 1 + 3 + 1  # start, schema, announcement, batches, trailer
+    for offset in offsets:
+        for shift in (-8, -4, -1, 0, 1, 4, 8):
+            cut = stream[: max(offset + shift, 0)] + trailing
             path.write_bytes(cut)
             # What any program may write: a schema and no rows. What lacks nothing: the padding of the trailer.
-            if (cut == stream[: places[1]] + END_OF_STREAM) or (
-                place == places[-1] and off in (-4, 0, 8) and _is_whole(path)
+            if (cut == stream[: offsets[1]] + END_OF_STREAM) or (
+                offset == offsets[-1] and shift in (-4, 0, 8) and _is_whole(path)
             ):
                 continue
-            assert str(path) in refusal(path), (place, off)
+            assert str(path) in refusal(path), (offset, shift)
 
 
 def test_half_an_end_marker_is_none(stream, tmp_path):
@@ -165,12 +166,14 @@ def test_a_parquet_file_with_a_changed_byte_is_never_read_as_other_rows(tmp_path
     expected, data = read(path), path.read_bytes()
     chance, refused = random.Random(1), 0
     for _ in range(60):
-        place = chance.randrange(4, len(data))
+        position = chance.randrange(4, len(data))
         path.write_bytes(
-            data[:place] + bytes([data[place] ^ 1 << chance.randrange(8)]) + data[place + 1 :]
+            data[:position]
+            + bytes([data[position] ^ 1 << chance.randrange(8)])
+            + data[position + 1 :]
         )
         try:
-            assert read(path) == expected, place  # a byte that decides nothing
+            assert read(path) == expected, position  # a byte that decides nothing
         except InputError:
             refused += 1
     assert refused > 50
@@ -222,14 +225,14 @@ data, expected, chance = open(path, "rb").read(), read(path), random.Random(7)
 counts = {"same": 0, "refused": 0, "other": 0}
 for number in range(rounds):
     changed = bytearray(data)
-    kind, place = chance.random(), chance.randrange(len(data))
+    kind, position = chance.random(), chance.randrange(len(data))
     if kind < 0.75:
         for _ in range(chance.randint(1, 3)):
             changed[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
     elif kind < 0.9:
-        del changed[place:]
+        del changed[position:]
     else:
-        changed[place : place + 16] = b"\\xff" * len(changed[place : place + 16])
+        changed[position : position + 16] = b"\\xff" * len(changed[position : position + 16])
     open(path + ".mutated", "wb").write(changed)
     print(number, file=sys.stderr, flush=True)
     try:

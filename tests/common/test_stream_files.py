@@ -259,9 +259,9 @@ def test_parquet_has_page_checksums_compressed_text_and_plain_vectors(tmp_path):
     ) as out:
         out.write(pa.RecordBatch.from_pylist([row] * 10, columns))
     group = pq.read_metadata(tmp_path / "v.parquet").row_group(0)
-    found = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
-    vectors = found["vector.list.element"]
-    assert (vectors.compression, found["text_hash"].compression) == ("UNCOMPRESSED", "ZSTD")
+    chunks = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    vectors = chunks["vector.list.element"]
+    assert (vectors.compression, chunks["text_hash"].compression) == ("UNCOMPRESSED", "ZSTD")
     assert not any("DICTIONARY" in encoding for encoding in vectors.encodings)
     data = bytearray((tmp_path / "v.parquet").read_bytes())
     data[data.index(b"\x00\x00\x80\x3f\x00\x00\x00\x40")] ^= 1

@@ -47,7 +47,7 @@ number = st.floats(width=32, allow_nan=False, allow_infinity=False)
 @st.composite
 def rows(draw) -> list[dict]:
     """Rows of `examples` with all kinds of texts, lists, nulls and an unknown column."""
-    made = []
+    content = []
     for i in range(draw(st.integers(1, 5))):
         pos = draw(st.lists(text, min_size=1, max_size=3))
         neg = draw(st.none() | st.lists(text, max_size=2))
@@ -65,8 +65,8 @@ def rows(draw) -> list[dict]:
             if neg is None
             else draw(st.none() | st.lists(text, min_size=len(neg), max_size=len(neg)))
         )
-        made.append(row)
-    return made
+        content.append(row)
+    return content
 
 
 @pytest.mark.parametrize("ending", FORMATS)

@@ -88,17 +88,17 @@ def test_five_of_a_million_are_drawn_without_making_a_million():
     assert len(set(itertools.islice(seeded_random.permuted(0, "row", 10**15), 5))) == 5
 
 
-def test_every_place_gets_every_number_about_equally_often():
+def test_every_position_gets_every_number_about_equally_often():
     rounds, size = 6000, 6
     counts = Counter(
-        (place, number)
+        (position, number)
         for i in range(rounds)
-        for place, number in enumerate(seeded_random.permuted(1, f"row {i}", size))
+        for position, number in enumerate(seeded_random.permuted(1, f"row {i}", size))
     )
     expected = rounds / size
     chi_square = sum(
-        (counts[place, number] - expected) ** 2 / expected
-        for place in range(size)
+        (counts[position, number] - expected) ** 2 / expected
+        for position in range(size)
         for number in range(size)
     )
     assert chi_square < 60  # 25 degrees of freedom: above 60 by chance in one case of 10,000

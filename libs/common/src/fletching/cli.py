@@ -10,8 +10,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,6 +138,9 @@ def _explain(error: Exception) -> tuple[str, str]:
 
 def _save_traceback(error: Exception) -> str:
     """Write the traceback to a new file in the temporary folder; how to report it."""
+    import tempfile
+    import traceback
+
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="fletching-traceback-", suffix=".txt", delete=False, encoding="utf-8"

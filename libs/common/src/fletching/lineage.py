@@ -34,11 +34,6 @@ def make_node(
     return node
 
 
-def step(tool: str, version: str, options: dict[str, Any], sources: list[Node]) -> Node:
-    """`make_node` with positional arguments."""
-    return make_node(tool, version, options=options, sources=sources)
-
-
 def stamp(schema: str, version: str, node: Node) -> dict[bytes, bytes]:
     """The schema metadata of a file or stream of ours."""
     return {KEY: dump({"schema": schema, "version": version, "step": node})}

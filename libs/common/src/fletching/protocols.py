@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from fletching.lineage import Node
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from fletching.schema import Schema
 
 Role = Literal["query", "document"]
-Lineage = dict[str, Any]  # a node of the lineage tree, as JSON
+Lineage = Node  # a node of the lineage tree, as JSON
 
 
 class RowSource(Protocol):
@@ -32,10 +34,6 @@ class RowSource(Protocol):
     @property
     def lineage_node(self) -> Lineage:
         """The lineage of the rows; {} where none is known."""
-
-    @property
-    def step(self) -> Lineage:
-        """`lineage_node` under its old name."""
 
     @property
     def ends(self) -> list[Lineage]:

@@ -173,7 +173,9 @@ def _new_bar(progress: Progress) -> tqdm[NoReturn]:
             line = progress.line(time.monotonic())
             return {**super().format_dict, "ncols": _terminal_width() - 1, "line": line}
 
-    ClippedBar.set_lock(threading.RLock())  # one process draws: tqdm's own lock would hold a semaphore
+    ClippedBar.set_lock(
+        threading.RLock()
+    )  # one process draws: tqdm's own lock would hold a semaphore
     return ClippedBar(
         total=progress.total or None,
         bar_format="{line}{postfix} {bar}",  # the bar is blank where the total is not known

@@ -49,8 +49,3 @@ def surrounding_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     starts = range(len(framed) + 1)
     start = next(start for start in starts if framed[start : start + len(bare)] == bare)
     return framed[:start], framed[start + len(bare) :]
-
-
-def frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """`surrounding_tokens` under its old name."""
-    return surrounding_tokens(tokenizer)

@@ -148,6 +148,3 @@ def pooling_mode(model: Iterable[object]) -> str | None:
         if modes is not None:
             return modes if isinstance(modes, str) else "+".join(modes)
     return None
-
-
-manner, pooling = describe_training, pooling_mode

@@ -4,7 +4,9 @@
 in canonical types. `Writer` takes batches and makes a file appear complete or not at all, or a
 stream that a reader can tell from a cut one. `AtomicOutputs` makes several of them appear at once.
 
-sources   from what the user named to open inputs
+formats   the registries of input and output formats
+streams   byte streams: peeked into, decompressed
+sources   from the arguments to open inputs
 arrow     Arrow IPC streams and files, with their trailer
 parquet   Parquet with page checksums
 jsonl     JSON lines and JSON arrays

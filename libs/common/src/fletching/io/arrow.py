@@ -136,11 +136,6 @@ class ArrowStream:
         node = lineage.read_node(self.schema.metadata)
         return lineage.after_unknown_program(node) if node and not self.current.announced else node
 
-    @property
-    def step(self) -> Node:
-        """`lineage_node` under its old name."""
-        return self.lineage_node
-
     def batches(self) -> Iterator[tuple[pa.Schema, pa.RecordBatch]]:
         """Each batch with the schema under which it was written. Raises InputError on damage."""
         while True:
@@ -203,11 +198,6 @@ class ArrowFile:
         """Of the rows; a file without announcement passed through a foreign program."""
         node = lineage.read_node(self.schema.metadata)
         return lineage.after_unknown_program(node) if node and not self.announced else node
-
-    @property
-    def step(self) -> Node:
-        """`lineage_node` under its old name."""
-        return self.lineage_node
 
     @property
     def ends(self) -> list[Node]:

@@ -49,11 +49,6 @@ class JsonlFile:
         return {}
 
     @property
-    def step(self) -> Node:
-        """`lineage_node` under its old name."""
-        return {}
-
-    @property
     def ends(self) -> list[Node]:
         """Nothing is known."""
         return [{}]

@@ -47,11 +47,6 @@ class ParquetFile:
         return lineage.after_unknown_program(node) if node and self.end is None else node
 
     @property
-    def step(self) -> Node:
-        """`lineage_node` under its old name."""
-        return self.lineage_node
-
-    @property
     def ends(self) -> list[Node]:
         """What the footer states."""
         return [self.end or {}]

@@ -75,11 +75,6 @@ class Reader:
         for ours, theirs in self.renamed.items():
             report.note(f"reading column `{theirs}` as `{ours}`")
 
-    @property
-    def steps(self) -> list[Node]:
-        """`lineage_nodes` under its old name."""
-        return self.lineage_nodes
-
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Batches whose boundaries depend on the rows alone, not on files, chunks or timing."""
         for batch in rechunk(self._rows(), self.columns):

@@ -109,9 +109,3 @@ def sniff(raw: Readable, where: str = "the input") -> tuple[str, PeekableStream]
     while (decompressed := decompress(stream, where)) is not None:
         stream = decompressed
     return detect(stream.peek(MAGIC_BYTES)), stream
-
-
-def __getattr__(name: str) -> tuple[str, ...]:
-    if name == "EXTENSIONS":  # depends on the formats that are registered
-        return input_extensions()
-    raise AttributeError(name)

@@ -52,8 +52,6 @@ class DiskTable:
             raise
         return table.finish()
 
-    of = from_batches  # its old name
-
     @classmethod
     def open(cls, path: str) -> DiskTable:
         """A table that an earlier run finished; `close` leaves its file alone."""
