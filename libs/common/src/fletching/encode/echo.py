@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fletching.errors import UsageError
-from fletching.text import frame
+from fletching.text import surrounding_tokens
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -42,7 +42,7 @@ def build_inputs(
         raise UsageError(
             "--query-echo and --doc-echo need a fast tokenizer", "add the model's tokenizer.json"
         )
-    prefix, suffix = frame(tokenizer)
+    prefix, suffix = surrounding_tokens(tokenizer)
     first = _tokenize(tokenizer, [prompt + text for prompt, text in texts])
     second = _tokenize(tokenizer, [separator + text for _, text in texts])
     inputs: list[TokenRow] = []
