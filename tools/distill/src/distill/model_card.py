@@ -1,10 +1,13 @@
-"""The model card: whose student it is and how it was made."""
+"""The model card: whose student the model is and how it was made."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from fletching.protocols import Lineage
 from fletching.train import model_card as cards
+
+USAGE = "vectors = model.encode_query([...]), model.encode_document([...])"
 
 
 def card(
@@ -12,26 +15,33 @@ def card(
     name: str,
     origin: str,
     dimension: int,
-    dims: tuple[int, ...],
-    step: dict[str, Any],
+    dims: Sequence[int],
+    step: Lineage,
     plan: str,
-    prompts: dict[str, str],
+    prompts: Mapping[str, str],
     loss: str,
-    losses: list[tuple[str, float, float]],
+    losses: Sequence[tuple[str, float, float]],
 ) -> str:
-    """losses: (name, first, last)."""
-    cut = (
-        [f"Its vectors can be cut to their first {', '.join(map(str, dims))} numbers."]
-        if dims
-        else []
-    )
-    values = [[part, f"{first:.4g}", f"{last:.4g}"] for part, first, last in losses]
-    course = cards.table(["loss", "first steps", "last steps"], values)
-    return cards.card(
-        name,
-        f"A text-embedding model of {dimension} dimensions, made with distill: {origin}.",
-        [*cut, *cards.prompts(prompts), "## Training", f"{plan}. Loss: {loss}.", course],
-        step=step,
+    """The card as Markdown.
+
+    origin: what the student is and whose vectors it learned. dims: prefixes of the vectors that
+    can be used alone. step: the node of this tool in the lineage. losses: (name, mean over the
+    first steps, over the last).
+    """
+    sections = []
+    if dims:
+        prefixes = ", ".join(map(str, dims))
+        sections.append(f"Its vectors can be cut to their first {prefixes} numbers.")
+    sections += cards.prompts_section(prompts)
+    sections += ["## Training", f"{plan}. Loss: {loss}."]
+    rows = [[name, f"{first:.4g}", f"{last:.4g}"] for name, first, last in losses]
+    sections.append(cards.markdown_table(["loss", "first steps", "last steps"], rows))
+    content = cards.CardContent(
+        name=name,
+        summary=f"A text-embedding model of {dimension} dimensions, made with distill: {origin}.",
+        usage=USAGE,
+        sections=sections,
+        lineage_node=step,
         tags=("distillation",),
-        call="vectors = model.encode_query([...]), model.encode_document([...])",
     )
+    return content.render()

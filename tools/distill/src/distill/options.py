@@ -108,12 +108,12 @@ LOSS = "loss"
 )
 class Options(
     LimitOptions,
-    ModelOptions,
     CacheOptions,
-    VectorsOptions,
+    ModelOptions,
     ServerOptions,
-    MatryoshkaOptions,
+    VectorsOptions,
     SoftmaxOptions,
+    MatryoshkaOptions,
     RegularizationOptions,
     TrainingOptions,
     SeedOptions,

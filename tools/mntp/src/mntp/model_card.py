@@ -1,13 +1,16 @@
-"""The model card: what it was made of and how well it predicts."""
+"""The model card: what the encoder was made of and how well it predicts masked tokens."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from fletching.protocols import Lineage
 from fletching.train import model_card as cards
 
-TURNED = """Every token sees all others (`is_causal: false` in config.json, which transformers 5.2 and later obey). Its vectors are a
-start for contrastive training rather than an end."""
+USAGE = "vectors = model.encode([...])"
+ATTENTION = """\
+Every token attends to all others (`is_causal: false` in config.json, which transformers 5.2 and later obey).
+Its vectors are a start for contrastive training rather than an end."""
 
 
 def card(
@@ -15,20 +18,30 @@ def card(
     name: str,
     base: str,
     dimension: int,
-    step: dict[str, Any],
-    plan: list[str],
-    measures: dict[int, dict[str, float]],
+    step: Lineage,
+    plan: Sequence[str],
+    measures: Mapping[int, Mapping[str, float]],
 ) -> str:
-    """measures: of held-out texts, by step."""
-    sections = [TURNED, "## Training", cards.bullets(plan)]
-    return cards.card(
-        name,
-        f"A bidirectional text encoder of {dimension} dimensions, made from the decoder `{cards.short(base)}` with mntp.",
-        sections
-        + cards.measures(
-            "Held-out texts", {str(at): values for at, values in measures.items()}, "step"
+    """The card as Markdown.
+
+    step: the node of this tool in the lineage. plan: a phrase for each fact about the run.
+    measures: of held-out texts, by training step.
+    """
+    by_step = {str(number): values for number, values in measures.items()}
+    sections = [ATTENTION, "## Training", cards.bullet_list(plan)]
+    sections += cards.measures_section("Held-out texts", by_step, label="step")
+    final = measures[max(measures)] if measures else {}
+    base_name = cards.short_name(base)
+    content = cards.CardContent(
+        name=name,
+        summary=(
+            f"A bidirectional text encoder of {dimension} dimensions, "
+            f"made from the decoder `{base_name}` with mntp."
         ),
-        step=step,
+        usage=USAGE,
+        sections=sections,
+        lineage_node=step,
         base=base,
-        call="vectors = model.encode([...])",
+        results=cards.held_out_results(final, dataset="held-out texts", task="fill-mask"),
     )
+    return content.render()

@@ -72,12 +72,12 @@ MASKING = "masking"
 )
 class Options(
     LimitOptions,
-    EvaluationOptions,
-    TrainingOptions,
-    LoraOptions,
-    DistributedOptions,
     PoolingOptions,
     DeviceOptions,
+    LoraOptions,
+    DistributedOptions,
+    EvaluationOptions,
+    TrainingOptions,
     SeedOptions,
     StandardOptions,
 ):
