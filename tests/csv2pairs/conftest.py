@@ -6,8 +6,9 @@ import contextlib
 import csv
 import io
 import json
+import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 
 @dataclass(frozen=True)
-class Made:
+class PairsRun:
     """What one run wrote: rows by file name, the JSON summary, the exit code and stderr."""
 
     files: dict[str, list[dict[str, Any]]]
@@ -44,12 +45,24 @@ def as_csv(rows: list[dict[str, Any]], **dialect: Any) -> bytes:
     return text.getvalue().encode()
 
 
+def words(options: Iterable[Any]) -> Iterator[str]:
+    """The words of a command line: options that begin with -- are split as a shell does."""
+    for option in map(str, options):
+        yield from shlex.split(option) if option.startswith("--") else [option]
+
+
 @pytest.fixture(scope="session")
-def pairs() -> Callable[..., Made]:
-    """table: bytes of a file, rows for a CSV, or a dictionary of file name and bytes. out: the -o option."""
+def pairs() -> Callable[..., PairsRun]:
+    """pairs(table, *options, name=, out=): one run of csv2pairs and what it wrote.
+
+    table: bytes of a file, rows for a CSV, or a dictionary of file name and bytes. options: words of
+    the command line; one that begins with -- may hold several. out: the -o option.
+    """
     from csv2pairs.cli import main
 
-    def pairs(table: Any, *options: Any, name: str = "table.csv", out: str = "out.jsonl") -> Made:
+    def pairs(
+        table: Any, *options: Any, name: str = "table.csv", out: str = "out.jsonl"
+    ) -> PairsRun:
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             files = (
                 table
@@ -60,9 +73,9 @@ def pairs() -> Callable[..., Made]:
                 Path(path).parent.mkdir(exist_ok=True)
                 Path(path).write_bytes(content)
             before = set(Path().rglob("*"))
-            told = io.StringIO()
-            with contextlib.redirect_stderr(told):
-                rc = main([*files, *map(str, options), "-o", out, "--json-summary", "summary.json"])
+            stderr = io.StringIO()
+            with contextlib.redirect_stderr(stderr):
+                rc = main([*files, *words(options), "-o", out, "--json-summary", "summary.json"])
             written = sorted(
                 str(path)
                 for path in set(Path().rglob("*")) - before
@@ -72,14 +85,14 @@ def pairs() -> Callable[..., Made]:
             if rc == 0:
                 left = summary["rows_in"] + sum(summary["added"].values())
                 assert left == summary["rows_out"] + sum(summary["dropped"].values()), summary
-            return Made(
+            return PairsRun(
                 {
                     path: [json.loads(line) for line in Path(path).open(encoding="utf-8")]
                     for path in written
                 },
                 summary,
                 rc,
-                told.getvalue(),
+                stderr.getvalue(),
             )
 
     return pairs

@@ -30,17 +30,17 @@ def eligible(
         tables.append(
             (query, positives, {query if by_query else ""} - {""} or positives, {query, *positives})
         )
-    found = []
+    allowed = []
     for row, (query, positives, _, ties) in zip(rows, tables):
-        mine: set[str] = set()
+        pool: set[str] = set()
         for other, (_, _, texts, _) in zip(rows, tables):
             same = normalise(other["d"]) == normalise(row["d"]) and (
                 wide or normalise(other["c"]) == normalise(row["c"])
             )
-            mine |= texts if same else set()
+            pool |= texts if same else set()
         tied = {text for _, _, texts, theirs in tables if theirs & ties for text in texts}
-        found.append(mine - tied - positives - {query})
-    return found
+        allowed.append(pool - tied - positives - {query})
+    return allowed
 
 
 WORD = st.sampled_from(["a", "b", "c", "d", "e", "f", "A", " b", "ｃ", "g h", "g  h", ""])
@@ -57,37 +57,24 @@ TABLE = st.lists(
     min_size=1,
     max_size=14,
 )
-LIST = [
-    "--query",
-    "q",
-    "--pos",
-    "p,r",
-    "--mode",
-    "list",
-    "--category",
-    "c",
-    "--domain",
-    "d",
-    "--keep",
-    "c,n",
-]
+LIST = "--query q --pos p,r --mode list --category c --domain d --keep c,n".split()
 
 
-def distinct(rows: list[Row], made: Any) -> list[Row]:
+def distinct(rows: list[Row], result: Any) -> list[Row]:
     """The rows that became examples, in the order of the output."""
-    return [rows[int(row["n"])] for row in made.rows]
+    return [rows[int(row["n"])] for row in result.rows]
 
 
 @settings(max_examples=120, deadline=None)
 @given(TABLE, st.booleans())
 def test_more_negatives_than_the_pool_has_are_exactly_the_eligible_texts(pairs, rows, by_query):
     rows = [row | {"n": str(n)} for n, row in enumerate(rows)]
-    made = pairs(rows, *LIST, "--negatives", 40, "--negatives-from", "query" if by_query else "pos")
-    used = distinct(rows, made)
-    for row, allowed in zip(made.rows, eligible(used, ["p", "r"], by_query=by_query)):
-        found = [normalise(text) for text in row["neg"]]
-        assert len(found) == len(set(found))
-        assert set(found) == allowed
+    result = pairs(rows, *LIST, "--negatives 40 --negatives-from", "query" if by_query else "pos")
+    used = distinct(rows, result)
+    for row, allowed in zip(result.rows, eligible(used, ["p", "r"], by_query=by_query)):
+        negatives = [normalise(text) for text in row["neg"]]
+        assert len(negatives) == len(set(negatives))
+        assert set(negatives) == allowed
 
 
 @settings(max_examples=80, deadline=None)
@@ -101,26 +88,27 @@ def test_negatives_are_eligible_distinct_and_short_only_as_the_policy_says(
         dict(zip((row["n"] for row in everything), eligible(everything, ["p", "r"], wide=wide)))
         for wide in (False, True)
     )
-    made = pairs(rows, *LIST, "--negatives", k, "--shortfall", policy, "--seed", seed)
-    for row in made.rows:
-        found = [normalise(text) for text in row["neg"]]
-        assert len(set(found)) == len(found)
-        assert set(found) <= (far if policy == "widen" else near)[row["n"]]
-        assert len(set(found) & near[row["n"]]) == min(k, len(near[row["n"]]))  # hard ones first
-        assert len(found) == min(k, len((far if policy == "widen" else near)[row["n"]]))
+    result = pairs(rows, *LIST, "--negatives", k, "--shortfall", policy, "--seed", seed)
+    for row in result.rows:
+        negatives = [normalise(text) for text in row["neg"]]
+        assert len(set(negatives)) == len(negatives)
+        assert set(negatives) <= (far if policy == "widen" else near)[row["n"]]
+        hard = near[row["n"]]
+        assert len(set(negatives) & hard) == min(k, len(hard))  # hard ones first
+        assert len(negatives) == min(k, len((far if policy == "widen" else near)[row["n"]]))
     short = sum(len(allowed) < k for allowed in near.values())
     if policy == "drop":
         assert (
-            made.dropped.get(f"with fewer than {k} negatives", 0)
+            result.dropped.get(f"with fewer than {k} negatives", 0)
             == short
-            == len(everything) - len(made.rows)
+            == len(everything) - len(result.rows)
         )
     else:
-        assert len(made.rows) == len(everything)
+        assert len(result.rows) == len(everything)
     if policy == "keep":
-        assert made.summary["measures"].get("rows_short_of_negatives", 0) == short
+        assert result.summary["measures"].get("rows_short_of_negatives", 0) == short
     if policy == "widen":
-        assert made.summary["measures"].get("rows_widened_to_the_domain", 0) == sum(
+        assert result.summary["measures"].get("rows_widened_to_the_domain", 0) == sum(
             len(near[n]) < k and far[n] - near[n] != set() for n in near
         )
 
@@ -145,12 +133,12 @@ PLAIN = ["--query", "q", "--pos", "p", "--category", "c", "--id", "i"]
 @pytest.mark.parametrize("categories", [1, 30])
 def test_the_order_of_the_file_does_not_change_a_rows_negatives(pairs, categories):
     rows = shop(600, categories, shared=100)  # pools larger and smaller than what is permuted whole
-    made = pairs(rows, *PLAIN, "--negatives", 4)
-    expected = {row["id"]: row["neg"] for row in made.rows}
+    result = pairs(rows, *PLAIN, "--negatives 4")
+    expected = {row["id"]: row["neg"] for row in result.rows}
     for seed in range(2):
         random.Random(seed).shuffle(rows)
         assert {
-            row["id"]: row["neg"] for row in pairs(rows, *PLAIN, "--negatives", 4).rows
+            row["id"]: row["neg"] for row in pairs(rows, *PLAIN, "--negatives 4").rows
         } == expected
 
 
@@ -164,9 +152,9 @@ def test_equal_texts_of_other_spelling_give_the_same_negative_in_any_order(pairs
         }
         for n in range(12)
     ]
-    expected = {row["id"]: row["neg"] for row in pairs(rows, *PLAIN, "--negatives", 9).rows}
+    expected = {row["id"]: row["neg"] for row in pairs(rows, *PLAIN, "--negatives 9").rows}
     assert {
-        row["id"]: row["neg"] for row in pairs(rows[::-1], *PLAIN, "--negatives", 9).rows
+        row["id"]: row["neg"] for row in pairs(rows[::-1], *PLAIN, "--negatives 9").rows
     } == expected
 
 
@@ -195,9 +183,9 @@ def test_every_eligible_text_is_drawn_equally_often(pairs, size, k):
     runs = 2400 // size
     for seed in range(runs):
         for row in pairs(rows, *PLAIN, "--negatives", k, "--seed", seed).rows[:20]:
-            own = int(row["id"][1:])
+            number = int(row["id"][1:])
             counts.update(
-                str((int(text[1:]) - own) % size) for text in row["neg"]
+                str((int(text[1:]) - number) % size) for text in row["neg"]
             )  # distance to the row: all alike
     drawn = counts.total()
     expected = drawn / (size - 1)
@@ -210,29 +198,27 @@ def test_every_eligible_text_is_drawn_equally_often(pairs, size, k):
 def test_a_large_pool_where_nearly_all_is_tied_to_a_row_is_still_searched_whole(pairs):
     rows = [{"i": f"i{n}", "q": "the same query", "p": f"p{n}", "c": "c"} for n in range(400)]
     rows += [{"i": f"j{n}", "q": f"other {n}", "p": f"r{n}", "c": "c"} for n in range(3)]
-    made = pairs(rows, *PLAIN, "--negatives", 5)
-    assert all(sorted(row["neg"]) == ["r0", "r1", "r2"] for row in made.rows if row["id"][0] == "i")
-    assert all(len(row["neg"]) == 5 for row in made.rows if row["id"][0] == "j")
+    result = pairs(rows, *PLAIN, "--negatives 5")
+    assert all(
+        sorted(row["neg"]) == ["r0", "r1", "r2"] for row in result.rows if row["id"][0] == "i"
+    )
+    assert all(len(row["neg"]) == 5 for row in result.rows if row["id"][0] == "j")
 
 
 def test_in_mode_each_a_negative_comes_from_the_column_of_the_positive(pairs):
     rows = [{"q": f"q{n}", "t": f"title {n}", "b": f"body {n}", "c": "c"} for n in range(9)]
-    for row in pairs(
-        rows, "--query", "q", "--pos", "t,b", "--category", "c", "--negatives", 3
-    ).rows:
+    for row in pairs(rows, "--query q --pos t,b --category c --negatives 3").rows:
         assert {text.split()[0] for text in row["neg"]} == {row["pos"][0].split()[0]}
         assert len(row["neg"]) == 3
 
 
 def test_without_negatives_the_column_is_absent_and_with_none_found_it_is_empty(pairs):
     rows = [{"q": "a", "p": "b", "c": "1"}, {"q": "c", "p": "d", "c": "2"}]
-    assert "neg" not in pairs(rows, "--query", "q", "--pos", "p").rows[0]
+    assert "neg" not in pairs(rows, "--query q --pos p").rows[0]
     assert [
-        row["neg"]
-        for row in pairs(
-            rows, "--query", "q", "--pos", "p", "--category", "c", "--negatives", 2
-        ).rows
+        row["neg"] for row in pairs(rows, "--query q --pos p --category c --negatives 2").rows
     ] == [[], []]
-    assert [
-        row["neg"] for row in pairs(rows, "--query", "q", "--pos", "p", "--negatives", 2).rows
-    ] == [["d"], ["b"]]
+    assert [row["neg"] for row in pairs(rows, "--query q --pos p --negatives 2").rows] == [
+        ["d"],
+        ["b"],
+    ]

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csv2pairs.cli import main
-from csv2pairs.key_set import Seen
 from csv2pairs.partition import file_name
-from csv2pairs.splitting import components
+from csv2pairs.splitting import component_labels
+from fletching.table import GrowingKeySet
 from fletching.text import normalise
 
 HALVES = ["--split", "one=0.5,two=0.5"]
@@ -59,25 +59,27 @@ def test_no_text_id_or_group_stands_in_two_splits_and_negatives_come_from_the_ow
         "--negatives",
         2,
     ]
-    made = pairs(rows, *options, *HALVES, "--texts-out", "texts.{split}.jsonl", out="{split}.jsonl")
+    result = pairs(
+        rows, *options, *HALVES, "--texts-out 'texts.{split}.jsonl'", out="{split}.jsonl"
+    )
     sides: dict[str, list[Any]] = {
-        name: made.files.get(f"{name}.jsonl", []) for name in ("one", "two")
+        name: result.files.get(f"{name}.jsonl", []) for name in ("one", "two")
     }
-    held = {
+    texts = {
         name: {normalise(text) for row in side for text in (row["query"], *row["pos"])}
         for name, side in sides.items()
     }
     for what in (
-        held,
+        texts,
         {name: {row["id"] for row in side} for name, side in sides.items()},
         {name: {row["g"] for row in side} - {""} for name, side in sides.items()},
     ):
         assert not what["one"] & what["two"]
     for name, side in sides.items():
-        assert {normalise(text) for row in side for text in row["neg"]} <= held[name]
+        assert {normalise(text) for row in side for text in row["neg"]} <= texts[name]
         assert {
-            normalise(row["text"]) for row in made.files.get(f"texts.{name}.jsonl", [])
-        } == held[name]
+            normalise(row["text"]) for row in result.files.get(f"texts.{name}.jsonl", [])
+        } == texts[name]
 
 
 @given(st.lists(st.lists(st.integers(0, 12), min_size=2, max_size=4), max_size=30))
@@ -88,50 +90,49 @@ def test_components_are_what_hangs_together_through_any_chain(links):
     )
     groups: list[set[int]] = []
     for row in links:
-        mine = {key for key in row if key}
-        touching = [group for group in groups if group & mine]
-        groups = [group for group in groups if not group & mine] + (
-            [mine.union(*touching)] if mine else []
+        keys_of_row = {key for key in row if key}
+        touching = [group for group in groups if group & keys_of_row]
+        groups = [group for group in groups if not group & keys_of_row] + (
+            [keys_of_row.union(*touching)] if keys_of_row else []
         )
-    found = components(table)
-    for row, label in zip(links, found.tolist()):
+    labels = component_labels(table)
+    for row, label in zip(links, labels.tolist()):
         keys = [key for key in row if key]
         assert label == (min(next(group for group in groups if keys[0] in group)) if keys else 0)
 
 
 def test_a_chain_of_a_hundred_thousand_rows_is_one_component():
     chain = np.stack([np.arange(1, 100_001), np.arange(2, 100_002)], 1).astype(np.uint64)
-    assert set(components(chain[np.random.default_rng(0).permutation(len(chain))]).tolist()) == {1}
+    assert set(
+        component_labels(chain[np.random.default_rng(0).permutation(len(chain))]).tolist()
+    ) == {1}
 
 
 def test_shares_are_met_rows_keep_their_order_and_more_rows_do_not_move_old_ones(pairs):
     rows = [{"q": f"q{n}", "a": f"a{n}"} for n in range(3000)]
     options = ["--query", "q", "--pos", "a", "--split", "train=0.8,dev=0.1,test=0.1"]
-    made = pairs(rows, *options, out="{split}.jsonl")
-    sizes = {name: len(side) for name, side in made.files.items()}
+    result = pairs(rows, *options, out="{split}.jsonl")
+    sizes = {name: len(side) for name, side in result.files.items()}
     assert abs(sizes["train.jsonl"] - 2400) < 110  # 5 sigma
     assert abs(sizes["dev.jsonl"] - 300) < 82
-    for side in made.files.values():
+    for side in result.files.values():
         numbers = [int(row["query"][1:]) for row in side]
         assert numbers == sorted(numbers)
     fewer = pairs(rows[:500], *options, out="{split}.jsonl")
     assert {row["query"] for row in fewer.files["test.jsonl"]} <= {
-        row["query"] for row in made.files["test.jsonl"]
+        row["query"] for row in result.files["test.jsonl"]
     }
-    assert pairs(rows[:500], *options, "--seed", 1, out="{split}.jsonl").files != fewer.files
+    assert pairs(rows[:500], *options, "--seed 1", out="{split}.jsonl").files != fewer.files
 
 
 def test_rows_that_hang_together_and_miss_the_shares_are_told(pairs):
-    made = pairs(
+    result = pairs(
         [{"q": f"q{n}", "a": "the same"} for n in range(40)],
-        "--query",
-        "q",
-        "--pos",
-        "a",
+        "--query q --pos a",
         *HALVES,
         out="{split}.jsonl",
     )
-    assert "40 of 40 rows hang together" in made.err
+    assert "40 of 40 rows hang together" in result.err
 
 
 @pytest.mark.parametrize(
@@ -140,16 +141,7 @@ def test_rows_that_hang_together_and_miss_the_shares_are_told(pairs):
 )
 def test_splits_that_make_no_sense_are_usage_errors(pairs, split):
     assert (
-        pairs(
-            [{"q": "a", "a": "b"}],
-            "--query",
-            "q",
-            "--pos",
-            "a",
-            "--split",
-            split,
-            out="{split}.jsonl",
-        ).rc
+        pairs([{"q": "a", "a": "b"}], "--query q --pos a --split", split, out="{split}.jsonl").rc
         == 2
     )
 
@@ -157,26 +149,17 @@ def test_splits_that_make_no_sense_are_usage_errors(pairs, split):
 def test_a_file_for_each_domain_whatever_its_name_and_none_overwrites_another(pairs):
     domains = ["a/b", "a_b", "a%2Fb", "Books", "books ", "", "_", "../x", "日本"]
     rows = [{"q": f"q{n}", "a": f"a{n}", "d": domains[n % 9]} for n in range(45)]
-    made = pairs(
+    result = pairs(
         rows,
-        "--query",
-        "q",
-        "--pos",
-        "a",
-        "--domain",
-        "d",
-        "--partition-by",
-        "domain",
-        "--negatives",
-        20,
+        "--query q --pos a --domain d --partition-by domain --negatives 20",
         out="out.{domain}.jsonl",
     )
-    assert sorted(made.files) == sorted(
+    assert sorted(result.files) == sorted(
         f"out.{name}.jsonl"
         for name in ["a%2Fb", "a_b", "a%252Fb", "Books", "_", "%5F", "%2E.%2Fx", "日本"]
     )
-    assert sum(map(len, made.files.values())) == 45
-    for side in made.files.values():
+    assert sum(map(len, result.files.values())) == 45
+    for side in result.files.values():
         texts = {row["pos"][0] for row in side}
         assert len({normalise(row.get("domain", "")) for row in side}) == 1
         assert all(set(row["neg"]) == texts - set(row["pos"]) for row in side)
@@ -184,28 +167,18 @@ def test_a_file_for_each_domain_whatever_its_name_and_none_overwrites_another(pa
 
 def test_partitions_by_category_and_splits_combine(pairs):
     rows = [{"q": f"q{n}", "a": f"a{n}", "c": "xy"[n % 2]} for n in range(60)]
-    made = pairs(
+    result = pairs(
         rows,
-        "--query",
-        "q",
-        "--pos",
-        "a",
-        "--category",
-        "c",
-        "--partition-by",
-        "category",
+        "--query q --pos a --category c --partition-by category",
         *HALVES,
-        "--negatives",
-        1,
-        "--shortfall",
-        "drop",
+        "--negatives 1 --shortfall drop",
         out="{category}.{split}.jsonl",
     )
-    assert sorted(made.files) == ["x.one.jsonl", "x.two.jsonl", "y.one.jsonl", "y.two.jsonl"]
-    assert sum(map(len, made.files.values())) == 60
+    assert sorted(result.files) == ["x.one.jsonl", "x.two.jsonl", "y.one.jsonl", "y.two.jsonl"]
+    assert sum(map(len, result.files.values())) == 60
     for wrong in (["--partition-by", "domain"], ["--partition-by", "category"], []):
         out = "x.jsonl" if wrong else "{category}.jsonl"
-        assert pairs(rows, "--query", "q", "--pos", "a", "--category", "c", *wrong, out=out).rc == 2
+        assert pairs(rows, "--query q --pos a --category c", *wrong, out=out).rc == 2
 
 
 @given(st.lists(st.text(min_size=1, max_size=5), min_size=2, max_size=2, unique=True))
@@ -217,31 +190,24 @@ def test_two_values_never_share_a_file_name(values):
 
 
 def test_a_value_too_long_for_a_file_name_is_refused(pairs):
-    made = pairs(
+    result = pairs(
         [{"q": "a", "a": "b", "d": "x" * 300}],
-        "--query",
-        "q",
-        "--pos",
-        "a",
-        "--domain",
-        "d",
-        "--partition-by",
-        "domain",
+        "--query q --pos a --domain d --partition-by domain",
         out="{domain}.jsonl",
     )
-    assert made.rc == 1
-    assert made.files == {}
+    assert result.rc == 1
+    assert result.files == {}
 
 
 @given(st.lists(st.lists(st.integers(0, 30), max_size=12), max_size=12))
 def test_a_key_is_seen_for_the_first_time_once(batches):
-    seen, known = Seen(), set()
+    seen, known = GrowingKeySet(), set()
     for batch in batches:
         expected = []
         for key in batch:
             expected.append(key not in known)
             known.add(key)
-        assert seen.first(np.array(batch, np.uint64)).tolist() == expected
+        assert seen.add_new(np.array(batch, np.uint64)).tolist() == expected
 
 
 def test_either_all_outputs_appear_or_none(tmp_path, monkeypatch, capsys):

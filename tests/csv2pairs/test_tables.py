@@ -23,8 +23,8 @@ CELL = st.text(
 QA = ["--query", "q", "--pos", "a"]
 
 
-def cells(made) -> list[tuple[str, str]]:
-    return [(row["b"], row["c"]) for row in made.rows]
+def cells(result) -> list[tuple[str, str]]:
+    return [(row["b"], row["c"]) for row in result.rows]
 
 
 @settings(max_examples=60, deadline=None)
@@ -42,18 +42,10 @@ def test_any_dialect_gives_every_cell_exactly_as_written(
     writer = csv.writer(text, delimiter=delimiter, lineterminator=line_end, quoting=quoting)
     writer.writerow(["n", "a", "b", "c"])
     writer.writerows([[f"k{n}", f"v{n}", b, c] for n, (b, c) in enumerate(rows)])
-    made = pairs(
-        text.getvalue().encode(encoding),
-        "--query",
-        "n",
-        "--pos",
-        "a",
-        "--keep",
-        "b,c",
-        "--encoding",
-        encoding,
+    result = pairs(
+        text.getvalue().encode(encoding), "--query n --pos a --keep b,c --encoding", encoding
     )
-    assert cells(made) == rows
+    assert cells(result) == rows
 
 
 @pytest.mark.parametrize("delimiter", ["||", "¦", "<tab>", "\\t;"])
@@ -65,29 +57,29 @@ def test_a_delimiter_of_several_bytes_may_stand_inside_quotes(pairs, delimiter):
 
 def test_a_long_delimiter_on_the_edge_of_two_chunks_is_found(pairs):
     rows = [f"q{n}||{'x' * (n % 7)}y{n}" for n in range(150_000)]
-    made = pairs(("q||a\n" + "\n".join(rows) + "\n").encode(), *QA, "--delimiter", "||")
-    assert len(made.rows) == len(rows)
-    assert made.rows[-1]["query"] == "q149999"
+    result = pairs(("q||a\n" + "\n".join(rows) + "\n").encode(), *QA, "--delimiter '||'")
+    assert len(result.rows) == len(rows)
+    assert result.rows[-1]["query"] == "q149999"
 
 
 def test_quotes_are_letters_and_backslashes_escape_where_asked(pairs):
-    assert pairs(b'q\ta\nthe 5" disk\t"open\n', *QA, "--quote", "none").rows[0] | {"id": ""} == {
+    assert pairs(b'q\ta\nthe 5" disk\t"open\n', *QA, "--quote none").rows[0] | {"id": ""} == {
         "id": "",
         "query": 'the 5" disk',
         "pos": ['"open'],
     }
-    assert pairs(b"q,a\n'x, y',z\n", *QA, "--quote", "'").rows[0]["query"] == "x, y"
-    assert pairs(b"q,a\nx\\, y,z\n", *QA, "--escape", "\\").rows[0]["query"] == "x, y"
-    assert pairs(b"q,a\n", *QA, "--quote", "||").rc == 2
+    assert pairs(b"q,a\n'x, y',z\n", *QA, "--quote ''\"'\"''").rows[0]["query"] == "x, y"
+    assert pairs(b"q,a\nx\\, y,z\n", *QA, "--escape '\\'").rows[0]["query"] == "x, y"
+    assert pairs(b"q,a\n", *QA, "--quote '||'").rc == 2
 
 
 @pytest.mark.parametrize("end", ["\n", ""])
 def test_a_quote_that_never_closes_is_refused_not_taken_for_one_cell(pairs, end):
-    made = pairs(f'q,a\n1,x\n2,"y\n3,z\n4,w{end}'.encode(), *QA)
-    assert made.rc == 1
-    assert "never closes" in made.err
-    made = pairs(f'q,a\n1,x\n"2,y\n3,z\n4,w{end}'.encode(), *QA, "--bad-rows", "drop")
-    assert made.rc == 1
+    result = pairs(f'q,a\n1,x\n2,"y\n3,z\n4,w{end}'.encode(), *QA)
+    assert result.rc == 1
+    assert "never closes" in result.err
+    result = pairs(f'q,a\n1,x\n"2,y\n3,z\n4,w{end}'.encode(), *QA, "--bad-rows drop")
+    assert result.rc == 1
     assert pairs(f'q,a\n1,5" disk\n2,y{end}'.encode(), *QA).rows[0]["pos"] == ['5" disk']
 
 
@@ -98,8 +90,8 @@ def test_cells_that_look_like_numbers_or_nulls_stay_text(pairs):
         ("NA", "null"),
         ("1e5", "True"),
     ]
-    made = pairs(table, *QA, "--null", "NA,null")
-    assert made.dropped == {"with an empty query": 1}
+    result = pairs(table, *QA, "--null NA,null")
+    assert result.dropped == {"with an empty query": 1}
 
 
 KOREAN, JAPANESE, CHINESE, FRENCH = (
@@ -140,44 +132,44 @@ def test_an_encoding_that_is_named_is_used(pairs, text, codec, name):
     ],
 )
 def test_an_encoding_that_alone_fits_is_used_and_told(pairs, text, codec):
-    made = pairs(f'q,a\n"{text}",b\n'.encode(codec), *QA)
-    assert made.rows[0]["query"] == text
-    assert codec == "utf-8" or f"read as {codec}" in made.err
+    result = pairs(f'q,a\n"{text}",b\n'.encode(codec), *QA)
+    assert result.rows[0]["query"] == text
+    assert codec == "utf-8" or f"read as {codec}" in result.err
 
 
 def test_an_encoding_in_doubt_is_refused_and_the_candidates_are_named(pairs):
-    made = pairs(f"q,a\n{KOREAN},b\n".encode("cp949"), *QA)
-    assert made.rc == 1
-    assert "could be" in made.err
-    assert "cp949" in made.err
-    assert "gb18030" in made.err
+    result = pairs(f"q,a\n{KOREAN},b\n".encode("cp949"), *QA)
+    assert result.rc == 1
+    assert "could be" in result.err
+    assert "cp949" in result.err
+    assert "gb18030" in result.err
     assert pairs(b"q,a\n\x81 x,b\n", *QA).rc == 1
-    assert pairs(b"q,a\n", *QA, "--encoding", "rot13").rc == 2
+    assert pairs(b"q,a\n", *QA, "--encoding rot13").rc == 2
 
 
 def test_a_line_that_does_not_decode_is_refused_with_its_number_or_dropped_by_name(pairs):
     table = b'q,a\ngood,1\nb\xffd,2\n"two\nlines \xfe",3\nfine,4\n'
-    made = pairs(table, *QA, "--encoding", "utf-8")
-    assert made.rc == 1
-    assert "line 3: not utf-8 (bytes ff 64" in made.err
-    made = pairs(table, *QA, "--encoding", "utf-8", "--bad-rows", "drop")
-    assert [row["query"] for row in made.rows] == ["good", "fine"]
-    assert made.dropped == {"undecodable": 2}
-    assert made.summary["measures"]["undecodable_lines"] == {"table.csv": [3, 5]}
+    result = pairs(table, *QA, "--encoding utf-8")
+    assert result.rc == 1
+    assert "line 3: not utf-8 (bytes ff 64" in result.err
+    result = pairs(table, *QA, "--encoding utf-8 --bad-rows drop")
+    assert [row["query"] for row in result.rows] == ["good", "fine"]
+    assert result.dropped == {"undecodable": 2}
+    assert result.summary["measures"]["undecodable_lines"] == {"table.csv": [3, 5]}
 
 
 def test_rows_with_the_wrong_number_of_cells_are_refused_or_dropped_by_name(pairs):
     table = b"q,a\n1,x\n2\n3,y,z\n4,w\n"
     assert "row 2: 1 cells instead of 2: 2" in pairs(table, *QA).err
-    made = pairs(table, *QA, "--bad-rows", "drop")
-    assert [row["query"] for row in made.rows] == ["1", "4"]
-    assert made.dropped == {"with the wrong number of cells": 2}
+    result = pairs(table, *QA, "--bad-rows drop")
+    assert [row["query"] for row in result.rows] == ["1", "4"]
+    assert result.dropped == {"with the wrong number of cells": 2}
 
 
 def test_json_lines_keep_numbers_as_written_and_join_lists(pairs):
     lines = b'{"q": ["a", "b"], "a": 1.10, "n": 12345678901234567890123}\n\n{"a": "x", "q": "y", "new": 1}\n'
-    made = pairs(lines, *QA, "--keep", "n", name="t.jsonl")
-    assert [(row["query"], row["pos"], row.get("n")) for row in made.rows] == [
+    result = pairs(lines, *QA, "--keep n", name="t.jsonl")
+    assert [(row["query"], row["pos"], row.get("n")) for row in result.rows] == [
         ("a b", ["1.10"], "12345678901234567890123"),
         ("y", ["x"], None),
     ]
@@ -185,17 +177,17 @@ def test_json_lines_keep_numbers_as_written_and_join_lists(pairs):
 
 def test_json_arrays_are_read_item_by_item_and_a_cut_one_is_refused(pairs):
     items = [{"q": f"q{n}", "a": "x" * 500 + str(n)} for n in range(5000)]  # more than one chunk
-    made = pairs(json.dumps(items, indent=1).encode(), *QA, name="t.json")
-    assert [row["query"] for row in made.rows] == [item["q"] for item in items]
+    result = pairs(json.dumps(items, indent=1).encode(), *QA, name="t.json")
+    assert [row["query"] for row in result.rows] == [item["q"] for item in items]
     assert pairs(json.dumps(items).encode()[:-20], *QA, name="t.json").rc == 1
 
 
 def test_lines_that_are_no_json_objects_are_refused_with_their_number_or_dropped(pairs):
     lines = b'{"q": "1", "a": "x"}\n{"q": "2"\n[1]\n{"q": {"no": 1}, "a": "z"}\n{"q": "\\ud800", "a": "z"}\n{"q": "b\xff", "a": "z"}\n{"q": "3", "a": "y"}\n'
     assert "t.jsonl, line 2: no JSON" in pairs(lines.replace(b"\xff", b""), *QA, name="t.jsonl").err
-    made = pairs(lines, *QA, "--encoding", "utf-8", "--bad-rows", "drop", name="t.jsonl")
-    assert [row["query"] for row in made.rows] == ["1", "3"]
-    assert made.dropped == {"that are no JSON object": 4, "undecodable": 1}
+    result = pairs(lines, *QA, "--encoding utf-8 --bad-rows drop", name="t.jsonl")
+    assert [row["query"] for row in result.rows] == ["1", "3"]
+    assert result.dropped == {"that are no JSON object": 4, "undecodable": 1}
 
 
 def test_a_folder_of_tables_is_read_by_name_each_with_its_own_columns(pairs, tmp_path):
@@ -207,8 +199,8 @@ def test_a_folder_of_tables_is_read_by_name_each_with_its_own_columns(pairs, tmp
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    made = pairs({}, tmp_path, *QA, "--keep", "k")
-    assert [(row["query"], row.get("k")) for row in made.rows] == [
+    result = pairs({}, tmp_path, *QA, "--keep k")
+    assert [(row["query"], row.get("k")) for row in result.rows] == [
         ("1", "kept"),
         ("2", None),
         ("3", None),
@@ -217,10 +209,10 @@ def test_a_folder_of_tables_is_read_by_name_each_with_its_own_columns(pairs, tmp
 
 def test_a_missing_column_is_a_usage_error_that_lists_the_others(pairs):
     for table, name in [(b"x,a\n1,2\n", "t.csv"), (b'{"x": 1, "a": 2}\n', "t.jsonl")]:
-        made = pairs(table, *QA, name=name)
-        assert made.rc == 2
-        assert "has no column `q`; it has `x`, `a`" in made.err
-    assert pairs(b"q,a\n1,2\n", *QA, "--keep", "nowhere").rc == 2
+        result = pairs(table, *QA, name=name)
+        assert result.rc == 2
+        assert "has no column `q`; it has `x`, `a`" in result.err
+    assert pairs(b"q,a\n1,2\n", *QA, "--keep nowhere").rc == 2
 
 
 def test_parquet_numbers_lists_and_dictionaries_become_text(pairs):
@@ -233,8 +225,8 @@ def test_parquet_numbers_lists_and_dictionaries_become_text(pairs):
     )
     sink = io.BytesIO()
     pq.write_table(table, sink)
-    made = pairs(sink.getvalue(), *QA, "--keep", "n", name="t.parquet")
-    assert [(row["query"], row["pos"], row.get("n")) for row in made.rows] == [
+    result = pairs(sink.getvalue(), *QA, "--keep n", name="t.parquet")
+    assert [(row["query"], row["pos"], row.get("n")) for row in result.rows] == [
         ("1 2", ["x"], "1.5"),
         ("3", ["y"], None),
     ]
@@ -250,15 +242,15 @@ def test_lists_that_become_one_text_are_told_and_examples_are_known_again(pairs,
     sink = io.BytesIO("\n".join(map(json.dumps, rows)).encode())
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), sink)
-    made = pairs(sink.getvalue(), "--query", "query", "--pos", "pos", name=f"t.{kind}")
-    assert [row["pos"] for row in made.rows] == [["a b"], ["c"], ["d e"]]
-    (note,) = made.summary["notes"]
+    result = pairs(sink.getvalue(), "--query query --pos pos", name=f"t.{kind}")
+    assert [row["pos"] for row in result.rows] == [["a b"], ["c"], ["d e"]]
+    (note,) = result.summary["notes"]
     assert note.startswith(
         "column `pos` holds lists in 2 rows; each became one text; rows of `query` and `pos` are examples already"
     )
-    (note,) = pairs(
-        sink.getvalue(), "--query", "pos", "--pos", "query", "--limit", "1", name=f"t.{kind}"
-    ).summary["notes"]
+    (note,) = pairs(sink.getvalue(), "--query pos --pos query --limit 1", name=f"t.{kind}").summary[
+        "notes"
+    ]
     assert note.startswith("column `pos` holds lists in")
     assert not pairs(b'{"q": ["a"], "a": "b"}\n', *QA, name="t.jsonl").summary["notes"]
 
@@ -277,14 +269,14 @@ def test_tables_are_read_from_pipes_and_compressed_files_in_any_encoding(run, tm
 
 
 def test_a_table_without_a_header_takes_its_names_from_columns(pairs):
-    made = pairs(b"007,x\n008,y\n", *QA, "--columns", "q,a")
-    assert [row["query"] for row in made.rows] == ["007", "008"]
+    result = pairs(b"007,x\n008,y\n", *QA, "--columns q,a")
+    assert [row["query"] for row in result.rows] == ["007", "008"]
 
 
 def test_the_first_rows_alone_are_read_on_request_also_with_splits(pairs):
     table = [{"q": f"q{n}", "a": f"a{n}"} for n in range(50)]
-    assert [row["query"] for row in pairs(table, *QA, "--limit", 3).rows] == ["q0", "q1", "q2"]
-    made = pairs(table, *QA, "--limit", 20, "--split", "train=0.5,test=0.5", out="{split}.jsonl")
-    assert sorted(row["query"] for rows in made.files.values() for row in rows) == sorted(
+    assert [row["query"] for row in pairs(table, *QA, "--limit 3").rows] == ["q0", "q1", "q2"]
+    result = pairs(table, *QA, "--limit 20 --split train=0.5,test=0.5", out="{split}.jsonl")
+    assert sorted(row["query"] for rows in result.files.values() for row in rows) == sorted(
         f"q{n}" for n in range(20)
     )

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fletching.options import IO, OutputOptions, SeedOptions, StandardOptions, option, positional
+from fletching.options import (
+    IO,
+    LimitOptions,
+    NegativesOptions,
+    OutputOptions,
+    SeedOptions,
+    StandardOptions,
+    option,
+    override,
+    positional,
+)
 
 TABLE = "the table"
 PAIRS = "pairs"
@@ -13,7 +23,16 @@ NEGATIVES = "hard negatives"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(OutputOptions, SeedOptions, StandardOptions):
+@override(
+    "negatives",
+    0,
+    because="negatives are drawn on request: every row has to be read before the first draw",
+    help="hard negatives per row, drawn without replacement",
+    group=NEGATIVES,
+)
+class Options(LimitOptions, NegativesOptions, OutputOptions, SeedOptions, StandardOptions):
+    """What the command line of csv2pairs takes."""
+
     query: str | None = option(
         None,
         "column of the query, or a template of columns: '{name} by {brand}'",
@@ -25,25 +44,28 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
     mode: Literal["each", "list", "fused", "group", "texts"] = option(
         "each",
-        "each: a pair for every positive; list: all in one row; fused: all in one text; group: rows of one --category are each other's positives; texts: `texts` without queries",
+        "each: one pair per positive; list: all positives in one row; fused: all in one text; "
+        "group: rows with the same --category are each other's positives; "
+        "texts: `texts` without queries",
         group=PAIRS,
     )
     template: str | None = option(
         None,
-        "text of any columns, '{title}: {body}': the text of --mode fused, group or texts, one more positive of the others ['col: value, col: value']",
+        "text from any columns, '{title}: {body}': the text of --mode fused, group and texts, "
+        "an additional positive in the other modes ['col: value, col: value']",
         metavar="TEXT",
         group=PAIRS,
     )
-    positives: int = option(
+    group_positives: int = option(
         3,
-        "positives of a row in --mode group; 0 is every other row of the category",
+        "positives per row in --mode group; 0: every other row of the category",
         metavar="N",
         low=0,
         group=PAIRS,
         advanced=True,
     )
     category_positive: bool = option(
-        False, "the category is a positive too", group=PAIRS, advanced=True
+        False, "add the name of the category as a positive", group=PAIRS, advanced=True
     )
     id: str | None = option(
         None,
@@ -53,41 +75,45 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
         advanced=True,
     )
     keep: tuple[str, ...] = option(
-        (), "columns to pass through", metavar="COL[,COL]", group=PAIRS, advanced=True
-    )
-    negatives: int = option(
-        0, "hard negatives of a row, drawn without replacement", metavar="K", low=0, group=NEGATIVES
+        (), "columns to copy to the output", metavar="COL[,COL]", group=PAIRS, advanced=True
     )
     category: str | None = option(
-        None, "draw them from the same value of this column", metavar="COL", group=NEGATIVES
+        None,
+        "draw negatives from rows with the same value in this column",
+        metavar="COL",
+        group=NEGATIVES,
     )
     domain: str | None = option(
-        None, "never draw them across values of this column", metavar="COL", group=NEGATIVES
+        None, "never draw negatives across values of this column", metavar="COL", group=NEGATIVES
     )
     shortfall: Literal["keep", "drop", "widen"] = option(
         "keep",
-        "fewer than K there: keep what there is, drop the row, or widen to the domain",
+        "rows with fewer than K candidates: keep, drop, or widen the pool to the domain",
         group=NEGATIVES,
     )
     negatives_from: Literal["pos", "query"] = option(
-        "pos", "what of another row becomes a negative", group=NEGATIVES, advanced=True
+        "pos",
+        "which text of another row becomes a negative",
+        group=NEGATIVES,
+        advanced=True,
     )
     split: tuple[str, ...] = option(
         (),
-        "e.g. train=0.8,dev=0.1,test=0.1; rows with a text in common never part; -o needs {split}",
+        "e.g. train=0.8,dev=0.1,test=0.1; rows that share a text stay in one split; "
+        "-o needs {split}",
         metavar="NAME=SHARE",
         group=IO,
     )
     split_by: tuple[str, ...] = option(
         (),
-        "rows with one value in such a column stay in one split",
+        "rows with the same value in one of these columns stay in one split",
         metavar="COL[,COL]",
         group=IO,
         advanced=True,
     )
     partition_by: Literal["domain", "category"] | None = option(
         None,
-        "a file for each; -o needs {domain} or {category}",
+        "one file per value; -o needs {domain} or {category}",
         group=IO,
         advanced=True,
         rows=False,
@@ -97,7 +123,7 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
     texts_out: str | None = option(
         None,
-        "write every text of the pairs once, as `texts`",
+        "also write the distinct texts of the pairs as `texts`",
         metavar="FILE",
         group=IO,
         advanced=True,
@@ -105,56 +131,59 @@ class Options(OutputOptions, SeedOptions, StandardOptions):
     )
     texts_template: str | None = option(
         None,
-        "one text a row for --texts-out, e.g. '{title} {body}'",
+        "template of one text per row for --texts-out, e.g. '{title} {body}'",
         metavar="TEXT",
         group=IO,
         advanced=True,
         rows=False,
     )
-    limit: int | None = option(
-        None, "read the first N rows only", metavar="N", low=1, group=IO, advanced=True
-    )
     encoding: str | None = option(
         None,
-        "of text, e.g. cp949, shift-jis, cp1252, utf-16 [UTF-8, else the only one that fits]",
+        "character encoding, e.g. cp949, shift-jis, cp1252, utf-16 "
+        "[UTF-8, else the only one that decodes the file]",
         metavar="E",
         group=TABLE,
         advanced=True,
     )
     delimiter: str | None = option(
         None,
-        r"between the cells of CSV, one or more characters; \t is a tab [found in the first line]",
+        r"CSV delimiter, one or more characters; \t is a tab [detected in the first line]",
         metavar="C",
         group=TABLE,
         advanced=True,
     )
     quote: str = option(
         '"',
-        "around cells of CSV that hold a delimiter or a line end; none: quotes are letters",
+        "CSV quote character; none: quotes are ordinary characters",
         metavar="C",
         group=TABLE,
         advanced=True,
     )
     escape: str | None = option(
         None,
-        "makes the next character of CSV a plain one, e.g. a backslash",
+        "CSV escape character, e.g. a backslash",
         metavar="C",
         group=TABLE,
         advanced=True,
     )
     columns: tuple[str, ...] = option(
         (),
-        "names of the columns of a CSV without a header line",
+        "column names of a CSV without a header line",
         metavar="COL,COL",
         group=TABLE,
         advanced=True,
     )
     null: tuple[str, ...] = option(
-        (), "cells with this text are empty", metavar="TEXT", group=TABLE, advanced=True
+        (), "cells with this text count as empty", metavar="TEXT", group=TABLE, advanced=True
     )
     bad_rows: Literal["refuse", "drop"] = option(
         "refuse",
-        "rows that do not decode, are no JSON, or have too few or too many cells",
+        "rows that do not decode, are not JSON objects, or have the wrong number of cells",
         group=TABLE,
         advanced=True,
     )
+
+    @property
+    def negatives_per_row(self) -> int:
+        """--negatives as a number; None, which only a config file could say, is 0."""
+        return self.negatives or 0

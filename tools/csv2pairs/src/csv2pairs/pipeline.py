@@ -1,356 +1,231 @@
-"""From table to files: drafts straight through, or spooled, split, partitioned and given negatives."""
+"""One run, from table to files: pairs straight through, or by way of the disk.
+
+Pairs alone stream. Negatives, splits, partitions and --mode group need every pair before the first
+can be written: they are stored, then sampled and written a block at a time.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+import tempfile
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-import pyarrow as pa
 
-from csv2pairs import splitting, templates
-from csv2pairs.key_set import Seen
+from csv2pairs import partition, splitting
+from csv2pairs.array_types import Integers, Keys
 from csv2pairs.options import Options
-from csv2pairs.pairing.pair_builder import Drafting, Drafts
-from csv2pairs.pairing.sampling import Drawn, Draws
-from csv2pairs.partition import Part, parts
+from csv2pairs.pairing.pair_batch import PairBatch
+from csv2pairs.pairing.pair_builder import PairBuilder
+from csv2pairs.pairing.sampling import BLOCK, PairSampler, SampledBlock
+from csv2pairs.pairing.sampling_account import SamplingAccount
+from csv2pairs.pairing.stored_pairs import StoredPairs, take_texts
+from csv2pairs.partition import PartitionColumn
 from csv2pairs.readers.table import Table
-from csv2pairs.spool import Spool, take
-from fletching import schema, text_keys
-from fletching.io import AtomicOutputs, Writer
+from csv2pairs.writing.background_writer import BackgroundWriter
+from csv2pairs.writing.example_rows import ExampleRows
+from csv2pairs.writing.output_writers import OutputWriters
+from csv2pairs.writing.unique_texts import PairTexts, RowTexts
+from fletching.io import AtomicOutputs
 from fletching.report import Report
-from fletching.text import content_id
+from fletching.table import GrowingKeySet
 
-STRINGS = pa.list_(pa.string())
-KNOWN = {"id": pa.string(), "query": pa.string(), "pos": STRINGS, "neg": STRINGS}
-BLOCK = 8192
+REPEATED_IDS = "rows_with_an_id_seen_before"
+LARGE_SHARE = 0.05  # of all rows in one component: from here on splits may miss their shares
+FEW_ROWS = 20  # with fewer, shares are missed anyway
 
 
-class Outputs:
-    """One run: where its rows go. `lineage` holds what every Writer is told."""
+def write_texts(table: Table, options: Options, report: Report, writers: OutputWriters) -> None:
+    """--mode texts: one text for each row of the table, as `texts`."""
+    row_texts = RowTexts(options, report)
+    with (
+        writers.texts(options.output, row_texts.columns) as writer,
+        report.progress("reading") as progress,
+    ):
+        for batch in table:
+            writer.write(row_texts.rows(batch))
+            progress.advance(len(batch))
+
+
+class PairPipeline:
+    """The other modes: the table's rows as `examples`, and with --texts-out their texts.
+
+    shares: of the splits, by name; {} without --split.
+    """
 
     def __init__(
         self,
         table: Table,
         options: Options,
-        shares: dict[str, float],
         report: Report,
-        lineage: dict[str, Any],
+        *,
+        shares: Mapping[str, float],
+        writers: OutputWriters,
     ) -> None:
-        self.table, self.options, self.shares, self.report = table, options, shares, report
-        self.lineage = lineage | {"sources": [table]}
-        self.texts_written = Seen()
+        self.table = table
+        self.options = options
+        self.report = report
+        self.shares = shares
+        self.writers = writers
+        self.builder = PairBuilder(options, report)
+        self.example_rows = ExampleRows(options)
 
     def write(self) -> None:
-        if self.options.mode == "texts":
-            self._write_texts()
-            return
-        self.drafting = Drafting(self.options, self.report)
-        self.columns = self._example_columns()
-        with contextlib.ExitStack() as stack:
-            drafts = self._drafts()
-            options = self.options
-            if options.negatives or self.shares or options.partition_by or options.mode == "group":
-                self._write_spooled(Spool(drafts, stack))
-            else:
-                self._write_straight(drafts)
-
-    # --- texts ---
-
-    def _write_texts(self) -> None:
-        options, report = self.options, self.report
-        template = templates.parse(options.template) if options.template else None
-        pos = [templates.parse(text, "--pos", column=True) for text in options.pos]
-        passed = [*([options.domain] if options.domain else []), *options.keep]
-        fields = [pa.field(name, pa.string()) for name in options.keep]
-        columns = schema.load("texts").arrow(
-            ["id", "text", *(["domain"] if options.domain else [])], fields
-        )
-        with (
-            Writer(report, options.output, "texts", columns, **self.lineage) as out,
-            report.progress("reading") as progress,
-        ):
-            for batch in self.table:
-                texts = template.fill(batch) if template else templates.fuse(pos, batch)
-                found = text_keys.hash_texts(texts)
-                empty = found == text_keys.ABSENT
-                fresh = self.texts_written.first(found) & ~empty
-                report.drop("empty", int(empty.sum()))
-                report.drop("duplicate", int((~fresh & ~empty).sum()))
-                kept, texts = batch.filter(pa.array(fresh)), texts.filter(pa.array(fresh))
-                ids = _text_ids(texts, kept[options.id] if options.id else None)
-                by_name = {
-                    "id": ids,
-                    "text": texts,
-                    **dict(zip(columns.names[2:], (kept[name] for name in passed))),
-                }
-                out.write(
-                    pa.RecordBatch.from_arrays(
-                        [by_name[name] for name in columns.names], schema=columns
-                    )
-                )
-                progress.advance(len(batch))
-
-    def _texts_beside(
-        self, out: Writer, query: pa.StringArray, items: pa.StringArray, text: pa.StringArray | None
-    ) -> None:
-        """Write each text once: of the template where there is one, else queries and positives."""
-        texts = text if text is not None else pa.concat_arrays([query, items])
-        found = text_keys.hash_texts(texts)
-        texts = texts.filter(
-            pa.array(self.texts_written.first(found) & (found != text_keys.ABSENT))
-        )
-        out.write(pa.RecordBatch.from_arrays([_text_ids(texts, None), texts], schema=out.columns))
-
-    # --- examples ---
-
-    def _example_columns(self) -> pa.Schema:
+        """Write all outputs; they appear together or not at all."""
         options = self.options
-        names = [
-            "id",
-            "query",
-            "pos",
-            *(["neg"] if options.negatives else []),
-            *(["domain"] if options.domain else []),
-        ]
-        known = [name for name in options.keep if schema.load("examples").field(name)]
-        passed = [pa.field(name, pa.string()) for name in options.keep if name not in known]
-        return schema.load("examples").arrow([*names, *known], passed)
+        needs_every_pair = (
+            options.negatives_per_row
+            or self.shares
+            or options.partition_by
+            or options.mode == "group"
+        )
+        if not needs_every_pair:
+            self._write_straight()
+            return
+        with tempfile.TemporaryDirectory(prefix="csv2pairs-") as folder:
+            self._write_stored(StoredPairs(self._pairs(), folder, self.builder.passed))
 
-    def _drafts(self) -> Iterator[Drafts]:
-        """Drafts of every batch without repetitions."""
-        seen, ids, repeated = Seen(), Seen(), 0
+    def _pairs(self) -> Iterator[PairBatch]:
+        """The pairs of every batch of rows, without repetitions."""
+        contents = GrowingKeySet()
+        ids = GrowingKeySet()
+        repeated_ids = 0
         with self.report.progress("reading") as progress:
             for batch in self.table:
-                draft = self.drafting.drafts(batch)
-                fresh = seen.first(draft.content)
-                self.report.drop("duplicate", int((~fresh).sum()))
-                draft = draft.filter(fresh)
+                pairs = self.builder.pairs(batch)
+                is_new = contents.add_new(pairs.content)
+                self.report.drop("duplicate", int((~is_new).sum()))
+                pairs = pairs.filter(is_new)
                 if self.options.id:
-                    repeated += self._repeated_ids(draft, ids)
-                yield draft
+                    repeated_ids += count_repeated_ids(pairs, ids)
+                yield pairs
                 progress.advance(len(batch))
-        if repeated:
-            self.report.measures["rows_with_an_id_seen_before"] = repeated
+        if repeated_ids:
+            self.report.measures[REPEATED_IDS] = repeated_ids
             self.report.note(
-                f"{repeated:,} rows have an id that came up before; they stay, tied to each other: one split, never each other's negatives"
+                f"{repeated_ids:,} rows repeat the id of an earlier row; they are kept, "
+                "in one split with it, and never become each other's negatives"
             )
 
-    @staticmethod
-    def _repeated_ids(draft: Drafts, ids: Seen) -> int:
-        """How many rows of the table repeat an id. Examples of one row stand side by side and count once."""
-        own, query = draft.id_links, draft.query_keys
-        head = np.ones(len(own), bool)
-        head[1:] = (own[1:] != own[:-1]) | (query[1:] != query[:-1])
-        return int((~ids.first(own[head])).sum())
+    # --- pairs alone ---
 
-    def _row(
-        self,
-        ids: pa.StringArray,
-        query: pa.StringArray,
-        pos: pa.ListArray,
-        neg: pa.ListArray | None,
-        passed: pa.RecordBatch,
-    ) -> pa.RecordBatch:
-        arrays: dict[str, Any] = {name: passed[name] for name in passed.schema.names}
-        if self.options.domain:
-            arrays["domain"] = passed[self.options.domain]
-        arrays |= {"id": ids, "query": query, "pos": pos, "neg": neg}
-        return pa.RecordBatch.from_arrays(
-            [arrays[name] for name in self.columns.names], schema=self.columns
+    def _write_straight(self) -> None:
+        options = self.options
+        writer = self.writers.examples(options.output, self.example_rows.columns)
+        with AtomicOutputs(writer) as outputs:
+            texts = None
+            if options.texts_out:
+                texts = PairTexts(outputs.add(self.writers.side_texts(options.texts_out)))
+            for pairs in self._pairs():
+                writer.write(self.example_rows.of_batch(pairs))
+                if texts is not None:
+                    texts.write(pairs.query, pairs.positives.texts, pairs.row_texts)
+
+    # --- with negatives, splits or partitions ---
+
+    def _write_stored(self, pairs: StoredPairs) -> None:
+        options = self.options
+        splits = self._splits(pairs)
+        ids_repeat = REPEATED_IDS in self.report.measures
+        sampler = PairSampler(pairs, splits, options, ids_repeat=ids_repeat)
+        account = SamplingAccount(options, self.report)
+        files = partition.plan_outputs(
+            options.output,
+            splits,
+            split_names=list(self.shares),
+            column=self._partition_column(pairs),
         )
+        drops_rows = options.mode == "group" or options.shortfall == "drop"
+        counts_first = len(files) > 1 and drops_rows
+        if counts_first:  # a footer states the drops of the whole run: count before a file ends
+            for file in files:
+                for _, sampled in sampled_blocks(sampler, file.rows):
+                    account.count(sampled)
+        with AtomicOutputs() as outputs, self.report.progress("writing", len(pairs)) as progress:
+            for file in files:
+                writer = outputs.add(self.writers.examples(file.path, self.example_rows.columns))
+                with BackgroundWriter(writer) as background:
+                    for rows, sampled in sampled_blocks(sampler, file.rows):
+                        if not counts_first:
+                            account.count(sampled)
+                        background.write(self.example_rows.of_block(pairs, rows, sampled))
+                        progress.advance(len(rows))
+                if len(files) > 1:
+                    self.report.note(f"{file.label}: {writer.rows:,} rows in {file.path}")
+                    writer.complete()
+            self._write_stored_texts(pairs, splits, outputs)
+        account.note_shortfall()
 
-    def _writer(self, path: str | None) -> Writer:
-        return Writer(self.report, path, "examples", self.columns, **self.lineage)
+    def _splits(self, pairs: StoredPairs) -> Integers:
+        """The number of each pair's split, (n,)."""
+        if not self.shares:
+            return np.zeros(len(pairs), np.int64)
+        keys = pairs.keys
+        links = [keys.links, keys.id_links, keys.split_links]
+        if self.options.mode == "group":  # where a row has one text
+            links.append(pairs.positive_keys.values)
+        labels = splitting.component_labels(np.column_stack(links))
+        self._measure_largest_component(labels)
+        return splitting.assign_splits(labels, self.shares, self.options.seed)
 
-    def _texts_writer(self, path: str) -> Writer:
-        return Writer(
-            self.report,
-            path,
-            "texts",
-            schema.load("texts").arrow(["id", "text"]),
-            count=False,
-            **self.lineage,
-        )
-
-    def _write_straight(self, drafts: Iterator[Drafts]) -> None:
-        with AtomicOutputs(self._writer(self.options.output)) as outputs:
-            out = outputs.writers[0]
-            texts = (
-                outputs.add(self._texts_writer(self.options.texts_out))
-                if self.options.texts_out
-                else None
-            )
-            for draft in drafts:
-                pos = pa.ListArray.from_arrays(_offsets(draft.counts), draft.items)
-                out.write(self._row(draft.ids, draft.query, pos, None, draft.passed))
-                if texts:
-                    self._texts_beside(texts, draft.query, draft.items, draft.text)
-
-    # --- spooled: negatives, splits, partitions ---
-
-    def _write_spooled(self, spool: Spool) -> None:
-        options, shares = self.options, self.shares
-        splits = np.zeros(spool.rows, np.int64)
-        if shares:
-            items = [spool.item_keys] if options.mode == "group" else []  # one a row there
-            groups = splitting.components(
-                np.column_stack([spool.links, spool.id_links, spool.apart, *items])
-            )
-            splits = splitting.assign(groups, shares, options.seed)
-            self._tell_large_group(groups)
-        draws = Draws(spool, splits, options, "rows_with_an_id_seen_before" in self.report.measures)
-        outs = parts(spool, splits, list(shares), options)
-        counted = len(outs) > 1 and (options.mode == "group" or options.shortfall == "drop")
-        if counted:  # a file's footer tells the drops of the whole run, so they are known before the first ends
-            for part in outs:
-                for rows in _blocks(part.rows, draws.block):
-                    self._count(draws.draw(rows))
-        with AtomicOutputs() as outputs, self.report.progress("writing", spool.rows) as progress:
-            for part in outs:
-                out = outputs.add(self._writer(part.path))
-                self._write_part(spool, draws, part, out, not counted, progress)
-                if len(outs) > 1:
-                    self.report.note(f"{part.name}: {out.rows:,} rows in {part.path}")
-                    out.complete()
-            self._write_spooled_texts(spool, splits, outputs)
-        self._tell_shortfall()
-
-    def _tell_large_group(self, groups: np.ndarray) -> None:
-        """Why the splits may not have their shares: many rows hang together by common texts."""
-        largest = int(np.unique(groups, return_counts=True)[1].max()) if len(groups) else 0
+    def _measure_largest_component(self, labels: Keys) -> None:
+        """Why the splits may not have their shares: many rows are linked by common texts."""
+        rows = len(labels)
+        sizes = np.unique(labels, return_counts=True)[1]
+        largest = int(sizes.max()) if rows else 0
         self.report.measures["largest_group_of_tied_rows"] = largest
-        if largest > max(1, 0.05 * len(groups)) and len(groups) >= 20:
+        if largest > max(1, LARGE_SHARE * rows) and rows >= FEW_ROWS:
             self.report.note(
-                f"{largest:,} of {len(groups):,} rows hang together by texts in common and stay in one split; shares may be missed"
+                f"{largest:,} of {rows:,} rows hang together by texts in common "
+                "and stay in one split; shares may be missed"
             )
 
-    def _write_part(
-        self, spool: Spool, draws: Draws, part: Part, out: Writer, count: bool, progress: Any
-    ) -> None:
-        with _Behind(out) as behind:
-            for rows in _blocks(part.rows, draws.block):
-                drawn = draws.draw(rows)
-                if count:
-                    self._count(drawn)
-                examples = self._examples(spool, rows, drawn, draws.by_query)
-                behind.write(
-                    examples if drawn.keep.all() else examples.filter(pa.array(drawn.keep))
-                )
-                progress.advance(len(rows))
+    def _partition_column(self, pairs: StoredPairs) -> PartitionColumn | None:
+        options = self.options
+        if options.partition_by == "domain":
+            texts = pairs.passed[options.domain or ""]
+            return PartitionColumn("domain", texts, pairs.keys.domain)
+        if options.partition_by == "category":
+            texts = pairs.passed[options.category or ""]
+            return PartitionColumn("category", texts, pairs.keys.category)
+        return None
 
-    def _examples(
-        self, spool: Spool, rows: np.ndarray, drawn: Drawn, by_query: bool
-    ) -> pa.RecordBatch:
-        ids, query = take(spool.ids, rows), take(spool.queries, rows)
-        if drawn.positives is not None:
-            pos = _lists(spool.items, drawn.positives)
-        else:
-            pos = pa.ListArray.from_arrays(
-                _offsets(spool.counts[rows]), take(spool.items, spool.places(rows))
-            )
-        neg = (
-            _lists(spool.queries if by_query else spool.items, drawn.negatives)
-            if drawn.negatives is not None
-            else None
-        )
-        passed = (
-            spool.passed.take(pa.array(rows)).combine_chunks().to_batches()
-            if spool.passed.num_columns
-            else []
-        )
-        return self._row(
-            ids, query, pos, neg, passed[0] if passed else pa.RecordBatch.from_pydict({})
-        )
-
-    def _count(self, drawn: Drawn) -> None:
-        for reason, rows in drawn.dropped.items():
-            self.report.drop(reason, int(rows.sum()))
-        for name, rows in (
-            ("rows_short_of_negatives", drawn.short),
-            ("rows_widened_to_the_domain", drawn.widened),
-        ):
-            if self.options.negatives:
-                self.report.measures[name] = self.report.measures.get(name, 0) + int(
-                    (rows & drawn.keep).sum()
-                )
-
-    def _tell_shortfall(self) -> None:
-        short = self.report.measures.get("rows_short_of_negatives")
-        if short:
-            self.report.note(
-                f"{short:,} rows have fewer than {self.options.negatives} negatives; --shortfall widen fills them, drop leaves them out"
-            )
-        widened = self.report.measures.get("rows_widened_to_the_domain")
-        if widened:
-            self.report.note(f"{widened:,} rows have negatives from outside their category")
-
-    def _write_spooled_texts(
-        self, spool: Spool, splits: np.ndarray, outputs: AtomicOutputs
+    def _write_stored_texts(
+        self, pairs: StoredPairs, splits: Integers, outputs: AtomicOutputs
     ) -> None:
         if not self.options.texts_out:
             return
         for number, name in enumerate(self.shares or [""]):
-            out = outputs.add(self._texts_writer(self.options.texts_out.replace("{split}", name)))
-            self.texts_written = Seen()
-            for rows in _blocks(np.flatnonzero(splits == number), BLOCK):
-                text = take(spool.text, rows) if self.drafting.text else None
-                self._texts_beside(
-                    out, take(spool.queries, rows), take(spool.items, spool.places(rows)), text
-                )
+            path = self.options.texts_out.replace("{split}", name)
+            texts = PairTexts(outputs.add(self.writers.side_texts(path)))
+            for rows in blocks_of(np.flatnonzero(splits == number), BLOCK):
+                row_texts = None
+                if self.builder.row_template is not None:
+                    row_texts = take_texts(pairs.row_texts, rows)
+                positives = pairs.take_positives(rows).values
+                texts.write(take_texts(pairs.queries, rows), positives, row_texts)
 
 
-class _Behind:
-    """A writer one step behind: a file is encoded while the next rows are drawn.
+def count_repeated_ids(pairs: PairBatch, ids: GrowingKeySet) -> int:
+    """How many rows of the table repeat an id; the pairs of one row count once.
 
-    A stream is written at once: a thread that waits for its reader could not be interrupted.
+    pairs: those of one row are neighbours. ids: of earlier batches; the ones of this are added.
     """
-
-    def __init__(self, out: Writer) -> None:
-        self.out = out
-        self.thread = ThreadPoolExecutor(1)
-        self.last: Future | None = None
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        if self.out.temporary is None:
-            self.out.write(batch)
-            return
-        if self.last:
-            self.last.result()
-        self.last = self.thread.submit(self.out.write, batch)
-
-    def __enter__(self) -> _Behind:
-        return self
-
-    def __exit__(self, kind: Any, failure: BaseException | None, trace: Any) -> None:
-        self.thread.shutdown()
-        if failure is None and self.last:
-            self.last.result()
+    id_keys = pairs.keys.id_links
+    query_keys = pairs.keys.query
+    starts_row = np.ones(len(pairs), bool)
+    starts_row[1:] = id_keys[1:] != id_keys[:-1]
+    starts_row[1:] |= query_keys[1:] != query_keys[:-1]
+    is_new = ids.add_new(id_keys[starts_row])
+    return int((~is_new).sum())
 
 
-def _blocks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+def sampled_blocks(sampler: PairSampler, rows: Integers) -> Iterator[tuple[Integers, SampledBlock]]:
+    """Blocks of rows, each with what it draws."""
+    for block in blocks_of(rows, sampler.block):
+        yield block, sampler.draw(block)
 
 
-def _offsets(counts: np.ndarray) -> pa.Array:
-    return pa.array(np.concatenate([[0], counts.cumsum()]), pa.int32())
-
-
-def _lists(texts: pa.LargeStringArray, places: np.ndarray) -> pa.ListArray:
-    """The texts at int64 (m, k) places as lists; -1 stands for none."""
-    return pa.ListArray.from_arrays(
-        _offsets((places >= 0).sum(1)), take(texts, places[places >= 0])
-    )
-
-
-def _text_ids(texts: pa.StringArray, given: pa.StringArray | None) -> pa.StringArray:
-    own = given.to_pylist() if given is not None else [None] * len(texts)
-    return pa.array(
-        [
-            cell if cell and cell.strip() else content_id(text)
-            for cell, text in zip(own, texts.to_pylist())
-        ],
-        pa.string(),
-    )
+def blocks_of(rows: Integers, size: int) -> Iterator[Integers]:
+    """Consecutive parts of at most so many rows."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

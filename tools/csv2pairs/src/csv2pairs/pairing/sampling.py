@@ -1,172 +1,208 @@
-"""What each example is given from others: hard negatives, and in --mode group its positives."""
+"""What each pair draws from the others: hard negatives, and in --mode group its positives."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from csv2pairs.negatives import Holders, Pools, Rows
+from csv2pairs.array_types import Integers, Keys, Mask, SmallIntegers
+from csv2pairs.key_space import KeySpace
+from csv2pairs.negatives import NONE, Candidates, DrawRequests, SharedTexts, TextPools
 from csv2pairs.options import Options
-from csv2pairs.pairing.pair_builder import CATEGORY
-from csv2pairs.spool import Spool
+from csv2pairs.pairing.pair_batch import CATEGORY_POOL
+from csv2pairs.pairing.stored_pairs import StoredPairs
 from fletching import text_keys
 
-BLOCK = 8192
-PLACES = 1 << 22  # places drawn at once
-POSITIVES = 0x905  # the draws of positives and negatives of a row are independent
+BLOCK = 8192  # rows
+DRAWS_AT_ONCE = 1 << 22
+ALONE = "alone in its category"
 
 
-@dataclass
-class Drawn:
-    """Numbers of items (or of queries) for m rows, -1 behind the last; None where nothing is drawn."""
+@dataclass(kw_only=True)
+class SampledBlock:
+    """What m rows draw: numbers of texts, NONE behind the last; None where nothing is drawn."""
 
-    positives: np.ndarray | None  # int64 (m, p)
-    negatives: np.ndarray | None  # int64 (m, k)
-    widened: np.ndarray  # bool (m,): some negatives come from outside the category
-    dropped: dict[str, np.ndarray]  # reason: bool (m,); at most one reason a row
-    short: np.ndarray  # bool (m,): fewer negatives than asked for
+    positives: Integers | None = None  # (m, p)
+    negatives: Integers | None = None  # (m, k)
+    is_short: Mask  # (m,): fewer negatives than requested
+    is_widened: Mask  # (m,): some negatives come from outside the category
+    dropped: dict[str, Mask] = field(default_factory=dict)  # (m,) by reason, at most one a row
 
     @property
-    def keep(self) -> np.ndarray:
-        return ~np.logical_or.reduce([self.short & False, *self.dropped.values()])
+    def keep(self) -> Mask:
+        """The rows that are written, (m,)."""
+        dropped = np.zeros(len(self.is_short), bool)
+        for rows in self.dropped.values():
+            dropped |= rows
+        return ~dropped
 
 
-class Draws:
-    """All pools of a spool. splits: int64 (n,); negatives and positives come from the row's own split."""
+class PairSampler:
+    """The pools of all stored pairs, and what rows draw from them.
+
+    splits: int64 (n,); negatives and positives come from the row's own split.
+    ids_repeat: does an id of the user's come up twice? Only then do ids link rows.
+    """
 
     def __init__(
-        self, spool: Spool, splits: np.ndarray, options: Options, ids_repeat: bool
+        self, pairs: StoredPairs, splits: Integers, options: Options, *, ids_repeat: bool
     ) -> None:
-        self.spool, self.options = spool, options
-        # Ids tie rows together only where one comes up again.
-        self.links = np.column_stack([spool.links, spool.id_links]) if ids_repeat else spool.links
-        self.group = options.mode == "group"
-        self.by_query = options.negatives_from == "query"
-        rows = np.arange(spool.rows)
-        if self.group:
-            self.category = text_keys.mix(splits, spool.domains, spool.categories)
-            ties = np.ascontiguousarray(spool.links[:, :1])
-            holders = Holders(spool.item_keys, rows, ties)
-            self.positives = Pools(
-                self.category, spool.item_keys, rows, spool.row_keys, ties, holders
-            )
-        if options.negatives:
-            self._negatives(splits, rows)
-
-    def _negatives(self, splits: np.ndarray, rows: np.ndarray) -> None:
-        spool, options = self.spool, self.options
-        text = spool.query_keys if self.by_query else spool.item_keys
-        owner = rows if self.by_query else spool.owners()
-        # A negative answers to the same column as the positive: no title among the descriptions.
-        column = np.zeros(len(text), np.uint8) if self.by_query or self.group else spool.item_pools
-        # What holds the texts: an item of a row is a positive even where negatives are queries.
-        holders = Holders(text, owner, self.links)
-        wide = text_keys.mix(splits[owner], spool.domains[owner], column)
-        self.first_item = (
-            column[spool.starts[:-1]]
-            if len(column) and not self.by_query
-            else np.zeros(spool.rows, np.uint8)
-        )
-        self.wide = text_keys.mix(splits, spool.domains, self.first_item)
-        # In mode group the category holds the positives, so negatives come from the domain at once; so
-        # do the names of other categories.
-        self.hard = bool(options.category) and not self.group
-        narrow = (
-            np.where(column == CATEGORY, wide, text_keys.mix(wide, spool.categories[owner]))
-            if self.hard
-            else wide
-        )
-        self.narrow = (
-            np.where(
-                self.first_item == CATEGORY, self.wide, text_keys.mix(self.wide, spool.categories)
-            )
-            if self.hard
-            else self.wide
-        )
-        self.near = Pools(narrow, text, owner, spool.row_keys, self.links, holders)
-        widen = options.shortfall == "widen" and self.hard
-        self.far = Pools(wide, text, owner, spool.row_keys, self.links, holders) if widen else None
+        self.pairs = pairs
+        self.options = options
+        self.group_sampler = None
+        if options.mode == "group":
+            self.group_sampler = GroupSampler(pairs, splits, options)
+        self.negative_sampler = None
+        if options.negatives_per_row:
+            links = pairs.keys.links
+            if ids_repeat:
+                links = np.column_stack([links, pairs.keys.id_links])
+            self.negative_sampler = NegativeSampler(pairs, splits, links, options)
 
     @property
     def block(self) -> int:
-        """How many rows are drawn for at once."""
-        return max(1, min(BLOCK, PLACES // max(1, self.options.negatives, self._most_positives())))
+        """How many rows draw at once."""
+        most_positives = self.group_sampler.most if self.group_sampler else 0
+        draws = max(1, self.options.negatives_per_row, most_positives)
+        return max(1, min(BLOCK, DRAWS_AT_ONCE // draws))
 
-    def _most_positives(self) -> int:
-        if not self.group:
-            return 0
-        return self.options.positives or int(
-            self.positives.size.max() if len(self.positives.size) else 1
-        )
+    def draw(self, rows: Integers) -> SampledBlock:
+        """What these examples draw; rows: (m,), their numbers."""
+        nobody = np.zeros(len(rows), bool)
+        block = SampledBlock(is_short=nobody, is_widened=nobody)
+        is_alone = nobody
+        if self.group_sampler is not None:
+            block.positives = self.group_sampler.draw(rows)
+            is_alone = block.positives[:, 0] == NONE
+            block.dropped[ALONE] = is_alone
+        if self.negative_sampler is not None:
+            block.negatives, block.is_widened = self.negative_sampler.draw(rows)
+            block.is_short = block.negatives[:, -1] == NONE
+            if self.options.shortfall == "drop":
+                reason = f"with fewer than {self.options.negatives_per_row} negatives"
+                block.dropped[reason] = block.is_short & ~is_alone
+        return block
 
-    def draw(self, rows: np.ndarray) -> Drawn:
-        """rows: int64 (m,), numbers of examples."""
-        spool, options, dropped = self.spool, self.options, {}
-        links, query = self.links[rows], spool.query_keys[rows, None]
-        short, widened, positives, negatives = (
-            np.zeros(len(rows), bool),
-            np.zeros(len(rows), bool),
-            None,
-            None,
+
+class GroupSampler:
+    """The positives of --mode group: other rows of the same category, domain and split."""
+
+    def __init__(self, pairs: StoredPairs, splits: Integers, options: Options) -> None:
+        keys = pairs.keys
+        self.keys = keys
+        self.options = options
+        self.pool = text_keys.mix(splits, keys.domain, keys.category)
+        rows = np.arange(len(pairs))
+        query_links = np.ascontiguousarray(keys.links[:, :1])
+        texts = pairs.positive_keys.values
+        candidates = Candidates(
+            pool=self.pool, text=texts, owner=rows, owner_seeds=keys.seeds, links=query_links
         )
-        if self.group:
-            asked = Rows(links[:, :1], query, text_keys.mix(POSITIVES, spool.row_keys[rows]))
-            positives = _candidates(
-                self.positives,
-                self.positives.draw(
-                    self.category[rows], asked, self._most_positives(), options.seed
-                ),
+        self.pools = TextPools(candidates, SharedTexts(texts, rows, query_links))
+
+    @property
+    def most(self) -> int:
+        """The most positives that a row may draw."""
+        if self.options.group_positives:
+            return self.options.group_positives
+        return int(self.pools.sizes.max()) if len(self.pools.sizes) else 1
+
+    def draw(self, rows: Integers) -> Integers:
+        """Numbers of positives for these examples, (m, most)."""
+        keys = self.keys
+        requests = DrawRequests(
+            links=keys.links[rows, :1],
+            excluded=keys.query[rows, None],
+            seeds=text_keys.mix(KeySpace.GROUP_POSITIVES, keys.seeds[rows]),
+        )
+        positions = self.pools.draw(self.pool[rows], requests, k=self.most, seed=self.options.seed)
+        return self.pools.candidates_at(positions)
+
+
+class NegativeSampler:
+    """Hard negatives from the row's category, and with --shortfall widen from its domain.
+
+    A negative comes from the same column as the positive: no title among the descriptions. Where
+    the positive is the name of a category, and in --mode group, whose categories hold the
+    positives, negatives come from the domain at once.
+    """
+
+    def __init__(self, pairs: StoredPairs, splits: Integers, links: Keys, options: Options) -> None:
+        self.keys = pairs.keys
+        self.links = links
+        self.k = options.negatives_per_row
+        self.seed = options.seed
+        by_query = options.negatives_from == "query"
+        text = pairs.keys.query if by_query else pairs.positive_keys.values
+        rows = np.arange(len(pairs))
+        owner = rows if by_query else pairs.positive_keys.owners
+        if by_query or options.mode == "group":
+            column: SmallIntegers = np.zeros(len(text), np.uint8)
+        else:
+            column = pairs.pools
+        first = rows if by_query else pairs.positive_keys.offsets[:-1]
+        shared_texts = SharedTexts(text, owner, links)
+        far_pool = self._domain_pools(splits, owner, column)
+        near_pool = far_pool
+        self.far_pool = self._domain_pools(splits, rows, column[first])
+        self.near_pool = self.far_pool
+        by_category = bool(options.category) and options.mode != "group"
+        if by_category:
+            near_pool = self._category_pools(far_pool, owner, column)
+            self.near_pool = self._category_pools(self.far_pool, rows, column[first])
+        near = self._candidates(near_pool, text, owner)
+        self.near = TextPools(near, shared_texts)
+        self.far = None
+        if by_category and options.shortfall == "widen":
+            far = self._candidates(far_pool, text, owner)
+            self.far = TextPools(far, shared_texts)
+
+    def _domain_pools(self, splits: Integers, owner: Integers, column: SmallIntegers) -> Keys:
+        """The pool of texts (c,) of these owners and columns within domain and split."""
+        return text_keys.mix(splits[owner], self.keys.domain[owner], column)
+
+    def _category_pools(self, pools: Keys, owner: Integers, column: SmallIntegers) -> Keys:
+        """The pools within the category; the names of categories stay in those of the domain."""
+        narrower = text_keys.mix(pools, self.keys.category[owner])
+        return np.where(column == CATEGORY_POOL, pools, narrower)
+
+    def _candidates(self, pool: Keys, text: Keys, owner: Integers) -> Candidates:
+        seeds = self.keys.seeds
+        return Candidates(pool=pool, text=text, owner=owner, owner_seeds=seeds, links=self.links)
+
+    def draw(self, rows: Integers) -> tuple[Integers, Mask]:
+        """Numbers of negatives for these examples (m, k), and which were widened (m,)."""
+        query = self.keys.query[rows, None]
+        category_positive = self.keys.category_positive[rows, None]
+        requests = DrawRequests(
+            links=self.links[rows],
+            excluded=np.concatenate([query, category_positive], axis=1),
+            seeds=self.keys.seeds[rows],
+        )
+        positions = self.near.draw(self.near_pool[rows], requests, k=self.k, seed=self.seed)
+        negatives = self.near.candidates_at(positions)
+        is_widened = np.zeros(len(rows), bool)
+        if self.far is not None:
+            short = np.flatnonzero(positions[:, -1] == NONE)
+            excluded = np.concatenate(
+                [requests.excluded[short], self.near.texts_at(positions[short])], axis=1
             )
-            dropped["alone in its category"] = positives[:, 0] < 0
-        if options.negatives:
-            asked = Rows(
-                links,
-                np.concatenate([query, spool.own_category[rows, None]], 1),
-                spool.row_keys[rows],
-            )
-            places = self.near.draw(self.narrow[rows], asked, options.negatives, options.seed)
-            negatives = _candidates(self.near, places)
-            if self.far is not None:
-                widened = self._widen(rows, asked, places, negatives)
-            short = negatives[:, -1] < 0
-        if options.shortfall == "drop" and options.negatives:
-            alone = dropped.get("alone in its category", short & False)
-            dropped[f"with fewer than {options.negatives} negatives"] = short & ~alone
-        return Drawn(positives, negatives, widened, dropped, short)
-
-    def _widen(
-        self, rows: np.ndarray, asked: Rows, places: np.ndarray, negatives: np.ndarray
-    ) -> np.ndarray:
-        """Fill the rows that are short from the domain; which were."""
-        assert self.far is not None
-        short = np.flatnonzero(places[:, -1] < 0)
-        have = np.where(
-            places[short] >= 0, self.near.text[places[short].clip(min=0)], text_keys.ABSENT
-        )
-        mine = asked[short]
-        barred = np.concatenate([mine.barred, have], 1)
-        more = _candidates(
-            self.far,
-            self.far.draw(
-                self.wide[rows[short]],
-                Rows(mine.links, barred, mine.keys),
-                places.shape[1],
-                self.options.seed,
-            ),
-        )
-        joined = np.concatenate([negatives[short], more], 1)
-        negatives[short] = np.take_along_axis(
-            joined, np.argsort(joined < 0, axis=1, kind="stable"), 1
-        )[:, : places.shape[1]]
-        widened = np.zeros(len(rows), bool)
-        widened[short] = more[:, 0] >= 0
-        return widened
+            wider = DrawRequests(requests.links[short], excluded, requests.seeds[short])
+            pools = self.far_pool[rows[short]]
+            far_positions = self.far.draw(pools, wider, k=self.k, seed=self.seed)
+            more = self.far.candidates_at(far_positions)
+            negatives[short] = _first_numbers(negatives[short], more)
+            is_widened[short] = more[:, 0] != NONE
+        return negatives, is_widened
 
 
-def _candidates(pools: Pools, places: np.ndarray) -> np.ndarray:
-    return (
-        np.where(places >= 0, pools.candidate[places.clip(min=0)], -1)
-        if len(pools.candidate)
-        else places
-    )
+def _first_numbers(numbers: Integers, more: Integers) -> Integers:
+    """The first k of two draws (m, k) end to end, without the NONE between them.
+
+    [[4, NONE]] and [[7, 9]] give [[4, 7]].
+    """
+    both = np.concatenate([numbers, more], axis=1)
+    numbers_first = np.argsort(both == NONE, axis=1, kind="stable")
+    joined = np.take_along_axis(both, numbers_first, axis=1)
+    return joined[:, : numbers.shape[1]]

@@ -2,113 +2,103 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from csv2pairs.options import Options
-from csv2pairs.readers.encoding import BAD, Utf8
-from fletching.errors import InputError, UsageError
-from fletching.report import Report
+from csv2pairs.readers.bad_rows import NAMED, BadRows
+from csv2pairs.readers.dialect import ONE_BYTE_DELIMITER, Dialect
+from csv2pairs.readers.registry import TABLE_FORMATS, DetectedBy, TableFormat
+from csv2pairs.readers.table_input import TableInput
+from csv2pairs.readers.utf8_stream import UNDECODABLE, Substitution, Utf8Stream
+from fletching.errors import InputError
+from fletching.protocols import Lineage
 
-BLOCK = 8 << 20  # no row of a CSV may be longer than this
-DELIMITERS = ",;\t|"
-STAND_IN = "\x1f"  # for a delimiter of several bytes while Arrow parses; put back in the cells
-NAMED_LINES = 5  # how many dropped lines are told one by one
-
-
-class Dialect:
-    """How the cells of a table are told apart."""
-
-    def __init__(self, options: Options) -> None:
-        given = options.delimiter.replace("\\t", "\t") if options.delimiter else None
-        self.long = given if given and len(given.encode()) > 1 else None
-        self.delimiter = STAND_IN if self.long else given
-        self.quote = "" if options.quote == "none" else options.quote
-        self.escape = options.escape
-        for name, value in (("--quote", self.quote), ("--escape", self.escape or "")):
-            if len(value.encode()) > 1:
-                raise UsageError(
-                    f"{name} {value} is not one ASCII character",
-                    "pass one character, or --quote none",
-                )
-        if given is not None and (
-            given == "" or given in (self.quote, self.escape) or "\n" in given or "\r" in given
-        ):
-            raise UsageError(
-                f"--delimiter {given!r} cannot tell cells apart",
-                r"pass a character or a short text, e.g. --delimiter ';' or --delimiter '\t'",
-            )
+EXTENSIONS = (".csv", ".tsv", ".tab")
+BLOCK = 8 << 20  # bytes; no row of a CSV may be longer than this
 
 
-class Cells:
+class DelimitedTable:
     """The rows of one CSV: batches of the columns `wanted`, as far as the file has them."""
 
-    def __init__(
-        self, utf8: Utf8, dialect: Dialect, wanted: Sequence[str], options: Options, report: Report
-    ) -> None:
-        self.utf8, self.where, self.options, self.report = utf8, utf8.where, options, report
-        self.file = io.BufferedReader(utf8, BLOCK)
+    lineage_node = None
+
+    def __init__(self, table: TableInput, dialect: Dialect) -> None:
+        self.options = table.options
+        self.report = table.report
+        self.where = table.where
         self.dialect = dialect
-        self.delimiter = dialect.delimiter or self._delimiter()
-        self.names = list(options.columns) or self._header()
-        last = self.names[-1:]  # a quote that never closes ends in the last column
-        self.read = (
-            self.names if utf8.mark else [name for name in self.names if name in {*wanted, *last}]
-        )
-        self.wanted = [name for name in self.names if name in wanted]
-        self.bad: list[arrow_csv.InvalidRow] = []
-        self.told = 0
+        self.utf8 = _open_utf8(table, dialect)
+        self.file = io.BufferedReader(self.utf8, BLOCK)
+        head = self.file.peek(1).decode(errors="ignore")
+        self.delimiter = dialect.delimiter or dialect.detect_delimiter(head)
+        self.names = list(self.options.columns) or dialect.header(head, self.delimiter)
+        if not self.options.columns:
+            self._check_header()
+        self.wanted = [name for name in self.names if name in table.wanted]
+        self.parsed = self._columns_to_parse()
+        self.bad_rows = BadRows(self.options, self.report)
+        self.invalid_rows: list[arrow_csv.InvalidRow] = []
+
+    @property
+    def columns(self) -> list[str] | None:
+        """The names of the header, or of --columns."""
+        return self.names
+
+    @property
+    def ends(self) -> list[Lineage]:
+        """The digest of the file."""
+        return [self.utf8.end]
 
     def batches(self) -> Iterator[pa.RecordBatch]:
+        """The wanted columns of all rows. Raises InputError on rows that cannot be read."""
         reader = self._reader()
-        seen, last = 0, None
+        rejected = 0
+        last_batch = None
         while True:
             try:
                 batch = reader.read_next_batch()
             except StopIteration:
                 break
             except pa.ArrowInvalid as error:
-                raise self._invalid(error) from None
-            self._refuse_bad_rows(seen)
-            seen = len(self.bad)
-            last = batch if batch.num_rows else last
-            yield self._put_back(self._decodable(batch).select(self.wanted))
-        self._refuse_bad_rows(seen)
-        self._refuse_open_quote(last)
-        if self.utf8.bad_lines:
-            shown = ", ".join(f"{line:,}" for line in self.utf8.bad_lines[:NAMED_LINES])
-            more = (
-                f" and {len(self.utf8.bad_lines) - NAMED_LINES:,} more"
-                if len(self.utf8.bad_lines) > NAMED_LINES
-                else ""
-            )
-            self.report.note(
-                f"{self.where}: not {self.utf8.name.removesuffix('-sig')} in line {shown}{more}; dropped"
-            )
-            self.report.measures.setdefault("undecodable_lines", {})[self.where] = (
-                self.utf8.bad_lines
+                raise self._explained(error) from None
+            self._reject(self.invalid_rows[rejected:])
+            rejected = len(self.invalid_rows)
+            if batch.num_rows:
+                last_batch = batch
+            yield self._restored(self._without_undecodable(batch).select(self.wanted))
+        self._reject(self.invalid_rows[rejected:])
+        self._refuse_open_quote(last_batch)
+        self._report_undecodable_lines()
+
+    # --- parsing ---
+
+    def _check_header(self) -> None:
+        repeated = next((name for name in self.names if self.names.count(name) > 1), None)
+        if repeated is not None:
+            raise InputError(
+                f"{self.where}: the header has the column `{repeated}` twice",
+                "rename one of them, or name all columns by --columns",
             )
 
-    def _reader(self) -> Any:
-        def invalid(row: arrow_csv.InvalidRow) -> str:
-            self.bad.append(row)
-            return "skip"
+    def _columns_to_parse(self) -> list[str]:
+        if self.utf8.marks_undecodable:  # marks may lie in any column
+            return self.names
+        last = self.names[-1:]  # an open quote swallows the rest of the file into the last column
+        return [name for name in self.names if name in {*self.wanted, *last}]
 
-        skipped = 0 if self.options.columns else 1
-        quote, escape = self.dialect.quote or False, self.dialect.escape or False
+    def _reader(self) -> pa.RecordBatchReader:
+        quote = self.dialect.quote or False
+        escape = self.dialect.escape or False
         try:
             return arrow_csv.open_csv(
                 self.file,
                 read_options=arrow_csv.ReadOptions(
                     block_size=BLOCK,
-                    skip_rows_after_names=skipped,
+                    skip_rows_after_names=0 if self.options.columns else 1,
                     column_names=self.names,
                     use_threads=False,
                 ),
@@ -117,115 +107,141 @@ class Cells:
                     quote_char=quote,
                     escape_char=escape,
                     newlines_in_values=bool(quote or escape),
-                    invalid_row_handler=invalid,
+                    invalid_row_handler=self._collect_invalid,
                 ),
                 convert_options=arrow_csv.ConvertOptions(
                     column_types={name: pa.string() for name in self.names},
-                    include_columns=self.read,
+                    include_columns=self.parsed,
                     strings_can_be_null=False,
                 ),
             )
         except pa.ArrowInvalid as error:
             if "Empty CSV" in str(error):  # a header and nothing else
-                return pa.RecordBatchReader.from_batches(
-                    pa.schema([(name, pa.string()) for name in self.read]), []
-                )
-            raise self._invalid(error) from None
+                columns = pa.schema([(name, pa.string()) for name in self.parsed])
+                return pa.RecordBatchReader.from_batches(columns, [])
+            raise self._explained(error) from None
 
-    def _invalid(self, error: Exception) -> InputError:
+    def _collect_invalid(self, row: arrow_csv.InvalidRow) -> str:
+        self.invalid_rows.append(row)
+        return "skip"
+
+    def _explained(self, error: pa.ArrowInvalid) -> InputError:
         if "straddling" in str(error):
             return InputError(
                 f"{self.where}: a row is longer than {BLOCK >> 20} MB, or a quote never closes",
                 "correct the quotes, or read them as letters: --quote none",
             )
         return InputError(
-            f"{self.where}: no valid CSV ({error})", "check --delimiter, --quote and --encoding"
+            f"{self.where}: not a valid CSV ({error})",
+            "check --delimiter, --quote and --encoding",
         )
 
-    def _decodable(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        if not self.utf8.bad_lines:
-            return batch
-        wrong = [pc.match_substring(column, BAD) for column in batch.columns]
-        keep = pc.invert(wrong[0])
-        for other in wrong[1:]:
-            keep = pc.and_not(keep, other)
-        kept = batch.filter(keep)
-        self.report.rows_in += batch.num_rows - kept.num_rows
-        self.report.drop("undecodable", batch.num_rows - kept.num_rows)
-        return kept
-
-    def _put_back(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        if not self.dialect.long:
+    def _restored(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch with a delimiter of several bytes back in its cells."""
+        delimiter = self.dialect.long_delimiter
+        if delimiter is None:
             return batch
         cells = [
-            pc.replace_substring(column, STAND_IN, self.dialect.long) for column in batch.columns
+            pc.replace_substring(column, ONE_BYTE_DELIMITER, delimiter) for column in batch.columns
         ]
         return pa.RecordBatch.from_arrays(cells, schema=batch.schema)
 
-    def _refuse_bad_rows(self, seen: int) -> None:
-        for row in self.bad[seen:]:
-            what = f"{self.where}, row {row.number - (not self.options.columns):,}: {row.actual_columns} cells instead of {row.expected_columns}: {row.text[:60]}"
-            if self.options.bad_rows == "refuse":
-                raise InputError(what, "quote the cell, or leave such rows out by --bad-rows drop")
-            self.report.rows_in += 1
-            self.report.drop("undecodable" if BAD in row.text else "with the wrong number of cells")
-            self.told += 1
-            if self.told <= NAMED_LINES:
-                self.report.note(f"dropped {what}")
+    # --- rows that cannot be read ---
 
-    def _refuse_open_quote(self, last: pa.RecordBatch | None) -> None:
-        """A quote without its end swallows the rest of the file, which Arrow takes for one cell."""
-        quote = self.dialect.quote
-        if not quote or self.dialect.escape or self.utf8.quotes % 2 == 0:
+    def _reject(self, rows: Sequence[arrow_csv.InvalidRow]) -> None:
+        """Rows with the wrong number of cells."""
+        header_lines = 0 if self.options.columns else 1
+        for row in rows:
+            what = (
+                f"{self.where}, row {row.number - header_lines:,}: {row.actual_columns} cells "
+                f"instead of {row.expected_columns}: {row.text[:60]}"
+            )
+            undecodable = UNDECODABLE in row.text
+            reason = "undecodable" if undecodable else "with the wrong number of cells"
+            self.bad_rows.reject(what, reason, fix="quote the cell")
+
+    def _without_undecodable(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if not self.utf8.undecodable_lines:
+            return batch
+        first, *others = (pc.match_substring(column, UNDECODABLE) for column in batch.columns)
+        keep = pc.invert(first)
+        for is_marked in others:
+            keep = pc.and_not(keep, is_marked)
+        kept = batch.filter(keep)
+        dropped = batch.num_rows - kept.num_rows
+        self.report.rows_in += dropped
+        self.report.drop("undecodable", dropped)
+        return kept
+
+    def _report_undecodable_lines(self) -> None:
+        lines = self.utf8.undecodable_lines
+        if not lines:
             return
-        swallowed = [row.text for row in self.bad[-1:]]
-        if last is not None and last.schema.names[-1] == self.names[-1]:
-            cell = last.column(last.num_columns - 1)[-1].as_py()
-            swallowed.append(quote + cell.replace(quote, quote * 2) if cell else "")
-        ends = [text.rstrip("\r\n").encode()[-len(self.utf8.tail) // 2 :] for text in swallowed]
-        if any(
-            end and quote.encode() in text.encode() and self.utf8.tail.rstrip(b"\r\n").endswith(end)
-            for end, text in zip(ends, swallowed)
-        ):
-            raise InputError(
-                f"{self.where}: a quote near the end of the file never closes",
-                "close it, or read quotes as letters: --quote none",
-            )
+        shown = ", ".join(f"{line:,}" for line in lines[:NAMED])
+        more = f" and {len(lines) - NAMED:,} more" if len(lines) > NAMED else ""
+        self.report.note(f"{self.where}: not {self.utf8.encoding} in line {shown}{more}; dropped")
+        by_file = self.report.measures.setdefault("undecodable_lines", {})
+        by_file[self.where] = lines
 
-    def _head(self) -> str:
-        return self.file.peek(1).decode(errors="ignore")
+    def _refuse_open_quote(self, last_batch: pa.RecordBatch | None) -> None:
+        """A quote that never closes swallows the rest of the file, which Arrow takes for a cell.
 
-    def _delimiter(self) -> str:
-        """The delimiter that stands most often in the first row, outside quotes."""
-        quote = self.dialect.quote or "\n"
-        outside, inside = [], False
-        for number, piece in enumerate(self._head().split(quote)):
-            inside = bool(number % 2)
-            if not inside:
-                line = re.split(r"[\r\n]", piece, maxsplit=1)
-                outside.append(line[0])
-                if len(line) > 1 or not self.dialect.quote:
-                    break
-        first = "".join(outside)
-        return max(DELIMITERS, key=first.count)
+        The number of quotes is odd then, and the last cell or the last bad row, which holds a
+        quote, ends as the file does.
+        """
+        quote = self.dialect.quote
+        if not quote or self.dialect.escape or self.utf8.quote_count % 2 == 0:
+            return
+        file_end = self.utf8.tail.rstrip(b"\r\n")
+        for text in self._last_texts(last_batch):
+            content = text.encode()
+            end = text.rstrip("\r\n").encode()[-len(self.utf8.tail) // 2 :]
+            if end and quote.encode() in content and file_end.endswith(end):
+                raise InputError(
+                    f"{self.where}: a quote near the end of the file never closes",
+                    "close it, or read quotes as letters: --quote none",
+                )
 
-    def _header(self) -> list[str]:
-        """The names of the header line, left unread."""
-        quoting: Any = csv.QUOTE_MINIMAL if self.dialect.quote else csv.QUOTE_NONE
-        rows = csv.reader(
-            io.StringIO(self._head(), newline=""),
-            delimiter=self.delimiter,
-            quotechar=self.dialect.quote or None,
-            escapechar=self.dialect.escape,
-            quoting=quoting,
-        )
-        names = next((row for row in rows if row), [])
-        if self.dialect.long:
-            names = [name.replace(STAND_IN, self.dialect.long) for name in names]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise InputError(
-                f"{self.where}: the header has the column `{twice}` twice",
-                "rename one of them, or name all columns by --columns",
-            )
-        return names
+    def _last_texts(self, last_batch: pa.RecordBatch | None) -> list[str]:
+        """What may have swallowed the rest of the file, as it was written."""
+        texts = [row.text for row in self.invalid_rows[-1:]]
+        if last_batch is not None and last_batch.schema.names[-1] == self.names[-1]:
+            cell = last_batch.column(last_batch.num_columns - 1)[-1].as_py()
+            if cell:
+                quote = self.dialect.quote
+                texts.append(quote + cell.replace(quote, quote * 2))
+        return texts
+
+
+def _open_utf8(table: TableInput, dialect: Dialect) -> Utf8Stream:
+    substitution = None
+    if dialect.long_delimiter is not None:
+        substitution = Substitution(dialect.long_delimiter, ONE_BYTE_DELIMITER)
+    return table.utf8(substitution=substitution, quote=dialect.quote)
+
+
+def is_declared(table: TableInput) -> bool:
+    """Do its name or the options say that it is a CSV, whatever it begins with?"""
+    options = table.options
+    return table.is_named(EXTENSIONS) or bool(options.columns) or bool(options.delimiter)
+
+
+def is_text(table: TableInput) -> bool:
+    """Any text may be a CSV."""
+    return not table.is_empty
+
+
+def open_delimited(table: TableInput) -> DelimitedTable:
+    """A CSV in the dialect of the options."""
+    return DelimitedTable(table, Dialect.from_options(table.options))
+
+
+TABLE_FORMATS.register(
+    "CSV",
+    TableFormat(
+        extensions=EXTENSIONS,
+        detected_by=DetectedBy.DEFAULT,
+        matches=is_text,
+        open=open_delimited,
+    ),
+)

@@ -5,86 +5,95 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Callable
-from typing import Any
-
-import xxhash
+from typing import Protocol
 
 from fletching.errors import InputError, UsageError
 
-# Asked when a file is not UTF-8. Exactly one must decode it without an error.
+UTF8 = "utf-8-sig"
+# Tried on a file that is not UTF-8. Exactly one of them must decode it without an error.
 CANDIDATES = ("cp932", "cp949", "gb18030", "big5", "euc_jp", "cp1252")
-WITHOUT_MARK = (
-    "utf-16-le",
-    "utf-16-be",
-)  # asked where zero bytes stand: no text in another encoding has any
-MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
+# Tried instead on a file with zero bytes: text in no other encoding has any.
+UTF16_WITHOUT_MARK = ("utf-16-le", "utf-16-be")
+BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, UTF8),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# What people mean by a name. Microsoft's Shift-JIS has NEC and IBM letters that shift_jis lacks.
+SUPERSETS = {
+    "utf-8": UTF8,
+    "shift_jis": "cp932",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "euc_kr": "cp949",
+}
 CHUNK = 1 << 20
-BAD = "\ufdd0"  # a character that Unicode keeps out of text, in the place of what does not decode
-TAIL = 1 << 16
 
 
-def named(name: str) -> str:
-    """The codec of this name, or Usage."""
+class ByteStream(Protocol):
+    """What can be read from its first byte on, and closed."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes; b"" at the end."""
+
+    def close(self) -> None:
+        """No more is read."""
+
+
+def codec_named(name: str) -> str:
+    """The codec of this name. Raises UsageError."""
     try:
-        info = codecs.lookup(name)
-        io.TextIOWrapper(
-            io.BytesIO(), encoding=name
-        )  # refuses rot13, hex and other codecs that are no text encoding
+        canonical = codecs.lookup(name).name
+        # Refuses rot13, hex and other codecs that are not text encodings.
+        io.TextIOWrapper(io.BytesIO(), encoding=name)
     except LookupError:
         raise UsageError(
             f"--encoding {name} is not known",
             "try utf-8, utf-16, cp1252, cp949, shift-jis, gb18030, big5",
         ) from None
-    # What Windows calls Shift-JIS has the NEC and IBM letters that plain shift_jis lacks.
-    return {
-        "utf-8": "utf-8-sig",
-        "shift_jis": "cp932",
-        "gb2312": "gb18030",
-        "gbk": "gb18030",
-        "euc_kr": "cp949",
-    }.get(info.name, info.name)
+    return SUPERSETS.get(canonical, canonical)
 
 
-def detect(head: bytes, again: Callable[[], Any], where: str) -> str:
+def detect(head: bytes, reopen: Callable[[], ByteStream], where: str) -> str:
     """By byte-order mark, else UTF-8, else the one candidate that decodes everything.
 
-    head: the first bytes. again: opens the table once more.
+    head: the first bytes. reopen: opens the table once more. Raises InputError where none or
+    several candidates decode it: a wrong guess would go unnoticed.
     """
-    for mark, name in MARKS:
+    for mark, codec in BYTE_ORDER_MARKS:
         if head.startswith(mark):
-            return name
+            return codec
     if b"\0" in head:
-        fitting = [
-            name for name in WITHOUT_MARK if _has_line_end(head, name) and _decodes(again(), name)
-        ]
-    elif _decodes(again(), "utf-8"):
-        return "utf-8-sig"
+        likely = [codec for codec in UTF16_WITHOUT_MARK if _has_line_end(head, codec)]
+        fitting = [codec for codec in likely if _decodes(reopen(), codec)]
+    elif _decodes(reopen(), "utf-8"):
+        return UTF8
     else:
-        fitting = [name for name in CANDIDATES if _decodes(again(), name)]
+        fitting = [codec for codec in CANDIDATES if _decodes(reopen(), codec)]
     if len(fitting) == 1:
         return fitting[0]
-    told = f"could be {', '.join(fitting)}" if fitting else "is none of the usual encodings"
-    fix = f"name it, e.g. --encoding {fitting[0] if fitting else 'latin-1'}"
+    if fitting:
+        raise InputError(
+            f"{where} is not UTF-8 and could be {', '.join(fitting)}",
+            f"name it, e.g. --encoding {fitting[0]}",
+        )
     raise InputError(
-        f"{where} is not UTF-8 and {told}",
-        fix
-        + ("" if fitting else ", or drop what does not decode: --encoding utf-8 --bad-rows drop"),
+        f"{where} is not UTF-8 and is none of the usual encodings",
+        "name it, e.g. --encoding latin-1, "
+        "or drop what does not decode: --encoding utf-8 --bad-rows drop",
     )
 
 
-def _has_line_end(head: bytes, name: str) -> bool:
-    """Of the wrong byte order, a line end is U+0A00, which is no character."""
-    return "\n" in head[: len(head) // 2 * 2].decode(name, errors="replace")
+def _has_line_end(head: bytes, codec: str) -> bool:
+    """In the wrong byte order, a line end is U+0A00, which is not a character."""
+    whole_characters = head[: len(head) // 2 * 2]
+    return "\n" in whole_characters.decode(codec, errors="replace")
 
 
-def _decodes(file: Any, name: str) -> bool:
-    decoder = codecs.getincrementaldecoder(name)()
+def _decodes(file: ByteStream, codec: str) -> bool:
+    decoder = codecs.getincrementaldecoder(codec)()
     try:
         while chunk := file.read(CHUNK):
             decoder.decode(chunk)
@@ -94,111 +103,3 @@ def _decodes(file: Any, name: str) -> bool:
     finally:
         file.close()
     return True
-
-
-def _mark_bad(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeDecodeError)
-    return BAD, error.end
-
-
-codecs.register_error("csv2pairs.mark", _mark_bad)
-
-
-class Utf8(io.RawIOBase):
-    """A file in any encoding as UTF-8 without a mark.
-
-    What does not decode is refused with its line; with `mark` it becomes BAD and is told in `bad_lines`.
-    swap: (text, replacement) of every occurrence, for delimiters of more than one byte.
-    quote: the character whose occurrences are counted, to see at the end whether one is left open.
-    """
-
-    def __init__(
-        self,
-        file: Any,
-        name: str,
-        where: str,
-        *,
-        mark: bool = False,
-        swap: tuple[str, str] | None = None,
-        quote: str = "",
-    ) -> None:
-        self.file, self.name, self.where, self.mark, self.swap, self.quote = (
-            file,
-            name,
-            where,
-            mark,
-            swap,
-            quote,
-        )
-        self.decoder = codecs.getincrementaldecoder(name)("csv2pairs.mark" if mark else "strict")
-        self.plain = name == "utf-8-sig" and swap is None  # bytes are passed on as they are
-        self.lines = 1
-        self.quotes = 0
-        self.bad_lines: list[int] = []
-        self.digest = xxhash.xxh3_128()
-        self.tail = b""
-        self.carry = ""
-        self.ready = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self.ready:
-            chunk = self.file.read(CHUNK)
-            content = self._utf8(chunk)
-            if content and self.quote:
-                self.quotes += content.count(self.quote.encode())
-            self.tail = content[-TAIL:] if len(content) >= TAIL else (self.tail + content)[-TAIL:]
-            self.ready = memoryview(content)
-            if not chunk:
-                break
-        size = min(len(self.ready), len(buffer))
-        buffer[:size] = self.ready[:size]
-        self.ready = self.ready[size:]
-        return size
-
-    def _utf8(self, chunk: bytes) -> bytes:
-        self.digest.update(chunk)
-        if self.plain and self.lines > 1 and chunk.isascii() and not self.decoder.getstate()[0]:
-            self.lines += chunk.count(b"\n")
-            return chunk
-        text = self._decode(chunk)
-        if not self.swap:
-            return text.encode()
-        return self._swapped(text, final=not chunk).encode()
-
-    def _decode(self, chunk: bytes) -> str:
-        try:
-            text = self.decoder.decode(chunk, final=not chunk)
-        except UnicodeDecodeError as error:
-            line = self.lines + error.object[: error.start].count(b"\n")
-            shown = error.object[error.start : error.start + 4].hex(" ")
-            fix = "name the encoding of the file, --encoding E, or leave such rows out by --bad-rows drop"
-            raise InputError(
-                f"{self.where}, line {line:,}: not {self.name.removesuffix('-sig')} (bytes {shown})",
-                fix,
-            ) from None
-        if self.mark and BAD in text:
-            self.bad_lines += [
-                self.lines + number for number, line in enumerate(text.split("\n")) if BAD in line
-            ]
-        self.lines += text.count("\n")
-        return text
-
-    def _swapped(self, text: str, final: bool) -> str:
-        """Text with the delimiter replaced, also where it falls on the edge of two chunks."""
-        assert self.swap
-        delimiter, replacement = self.swap
-        if replacement in text:
-            raise InputError(
-                f"{self.where}: the text holds the control character {replacement!r}, which stands in for {delimiter!r}",
-                "use a delimiter of one byte",
-            )
-        text = self.carry + text
-        keep = 0 if final else len(delimiter) - 1
-        pieces = text.split(delimiter)
-        held = min(keep, len(pieces[-1]))
-        self.carry = pieces[-1][len(pieces[-1]) - held :]
-        pieces[-1] = pieces[-1][: len(pieces[-1]) - held]
-        return replacement.join(pieces)

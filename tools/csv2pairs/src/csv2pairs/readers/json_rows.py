@@ -6,155 +6,168 @@ import io
 import itertools
 import json
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import TextIO, TypeAlias
 
 import pyarrow as pa
 
-from csv2pairs.options import Options
-from csv2pairs.readers.encoding import BAD, Utf8
-from fletching.errors import InputError, UsageError
-from fletching.report import Report
+from csv2pairs.readers import delimited
+from csv2pairs.readers.bad_rows import BadRows
+from csv2pairs.readers.registry import TABLE_FORMATS, DetectedBy, TableFormat
+from csv2pairs.readers.table_input import TableInput
+from csv2pairs.readers.utf8_stream import UNDECODABLE
+from fletching.errors import InputError
+from fletching.protocols import Lineage
 
 ROWS = 8192
 LONGEST = 64 << 20  # characters of one object in an array
-BETWEEN = re.compile(r"[\s,]*")
+PIECE = 1 << 20  # characters read at once
+SEPARATORS = re.compile(r"[\s,]*")
 # Numbers stay as they are written: 1.10 is not 1.1, and an id of 20 digits is no float.
 DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+NO_OBJECT = "that are no JSON object"
+
+Json: TypeAlias = "bool | str | list[Json] | dict[str, Json] | None"  # numbers are texts
 
 
-class Objects:
-    """The rows of one file of objects: batches of the columns `wanted`, null where an object has none.
+class JsonTable:
+    """The rows of one file of objects: batches of the columns `wanted`, null where one lacks it."""
 
-    joined: counts, by column, the cells that were lists of several items.
-    """
+    lineage_node = None
 
-    def __init__(
-        self,
-        utf8: Utf8,
-        wanted: Sequence[str],
-        options: Options,
-        report: Report,
-        joined: Counter[str],
-    ) -> None:
-        self.utf8, self.where, self.options, self.report = utf8, utf8.where, options, report
-        self.wanted = list(wanted)
-        self.names: dict[str, None] = {}  # all keys seen, in order
-        self.joined = joined
-        self.told = 0
+    def __init__(self, table: TableInput) -> None:
+        self.where = table.where
+        self.wanted = table.wanted
+        self.list_cells = table.list_cells
+        self.utf8 = table.utf8()
+        self.bad_rows = BadRows(table.options, table.report)
+        self.names: dict[str, None] = {}  # all keys read so far, in order
+
+    @property
+    def columns(self) -> list[str] | None:
+        """All keys of the objects; None before the first one, since each object may have others."""
+        return list(self.names) or None
+
+    @property
+    def ends(self) -> list[Lineage]:
+        """The digest of the file."""
+        return [self.utf8.end]
 
     def batches(self) -> Iterator[pa.RecordBatch]:
+        """The wanted columns. Raises InputError on what is not an object of texts and numbers."""
         schema = pa.schema([(name, pa.string()) for name in self.wanted])
         rows = self._rows()
         while block := list(itertools.islice(rows, ROWS)):
             columns = list(zip(*block)) if self.wanted else []
-            yield pa.RecordBatch.from_arrays(
-                [pa.array(column, pa.string()) for column in columns], schema=schema
-            )
+            arrays = [pa.array(column, pa.string()) for column in columns]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def _rows(self) -> Iterator[list[str | None]]:
-        text = io.TextIOWrapper(io.BufferedReader(self.utf8, 1 << 20), "utf-8", newline="\n")
-        start = text.read(1)
-        while start.isspace():
-            start = text.read(1)
-        values = self._items(text) if start == "[" else self._lines(text, start)
-        for where, value in values:
-            if not isinstance(value, dict):
-                self._bad(
-                    f"{self.where}, {where}: no JSON object: {str(value)[:60]}",
-                    "that are no JSON object",
-                )
-                continue
-            self.names.update(dict.fromkeys(value))
-            try:
-                row = [_text(value.get(name)) for name in self.wanted]
-            except (TypeError, UnicodeEncodeError) as error:
-                self._bad(f"{self.where}, {where}: {error}", "that are no JSON object")
-                continue
-            self.joined.update(
-                name
-                for name in self.wanted
-                if isinstance(cell := value.get(name), list) and len(cell) > 1
-            )
-            yield row
+        text = io.TextIOWrapper(io.BufferedReader(self.utf8, PIECE), "utf-8", newline="\n")
+        first = text.read(1)
+        while first.isspace():
+            first = text.read(1)
+        values = self._array_items(text) if first == "[" else self._lines(text, first)
+        for position, value in values:
+            row = self._row(position, value)
+            if row is not None:
+                yield row
 
-    def _lines(self, text: Any, start: str) -> Iterator[tuple[str, Any]]:
-        first = (start + text.readline(),) if start else ()
-        for number, line in enumerate(itertools.chain(first, text), 1):
+    def _row(self, position: str, value: Json) -> list[str | None] | None:
+        """The wanted cells of an object; None for one that is dropped."""
+        if not isinstance(value, dict):
+            self._reject(f"{position}: not a JSON object: {str(value)[:60]}", NO_OBJECT)
+            return None
+        self.names.update(dict.fromkeys(value))
+        cells = [value.get(name) for name in self.wanted]
+        try:
+            row = [_as_text(cell) for cell in cells]
+        except (TypeError, UnicodeEncodeError) as error:
+            self._reject(f"{position}: {error}", NO_OBJECT)
+            return None
+        for name, cell in zip(self.wanted, cells):
+            if isinstance(cell, list) and len(cell) > 1:
+                self.list_cells[name] += 1
+        return row
+
+    def _lines(self, text: TextIO, first: str) -> Iterator[tuple[str, Json]]:
+        """(position in the file, value) of each line. first: the character read already."""
+        first_line = [first + text.readline()] if first else []
+        for number, line in enumerate(itertools.chain(first_line, text), 1):
             if not line or line.isspace():
                 continue
-            if BAD in line:
-                self._bad(
-                    f"{self.where}, line {number:,}: not {self.utf8.name.removesuffix('-sig')}",
-                    "undecodable",
-                )
+            position = f"line {number:,}"
+            if UNDECODABLE in line:
+                self._reject(f"{position}: not {self.utf8.encoding}", "undecodable")
                 continue
             try:
-                yield f"line {number:,}", DECODER.decode(line)
+                yield position, DECODER.decode(line)
             except (ValueError, RecursionError) as error:
-                self._bad(
-                    f"{self.where}, line {number:,}: no JSON ({error}): {line[:60].rstrip()}",
-                    "that are no JSON object",
-                )
+                shown = line[:60].rstrip()
+                self._reject(f"{position}: no JSON ({error}): {shown}", NO_OBJECT)
 
-    def _items(self, text: Any) -> Iterator[tuple[str, Any]]:
+    def _array_items(self, text: TextIO) -> Iterator[tuple[str, Json]]:
         """The items of an array, one after the other: the file need not fit into memory."""
-        buffer, at, number, ended = "", 0, 0, False
+        buffer = ""
+        position = 0  # in the buffer
+        number = 0
+        is_complete = False
         while True:
-            at = BETWEEN.match(buffer, at).end()  # type: ignore[union-attr]
-            if buffer[at : at + 1] == "]":
+            separators = SEPARATORS.match(buffer, position)
+            assert separators is not None  # it matches the empty text too
+            position = separators.end()
+            if buffer[position : position + 1] == "]":
                 return
             try:
-                value, at = DECODER.raw_decode(buffer, at)
+                value, position = DECODER.raw_decode(buffer, position)
             except (ValueError, RecursionError) as error:
-                if ended or len(buffer) - at > LONGEST:
+                unread = len(buffer) - position
+                if is_complete or unread > LONGEST:
                     raise InputError(
                         f"{self.where}, item {number + 1:,}: no JSON ({error})",
                         "correct the array, or write one object a line",
                     ) from None
-                more = text.read(max(1 << 20, len(buffer) - at))
-                buffer, at, ended = buffer[at:] + more, 0, not more
+                more = text.read(max(PIECE, unread))
+                buffer = buffer[position:] + more
+                position = 0
+                is_complete = not more
                 continue
             number += 1
             yield f"item {number:,}", value
 
-    def _bad(self, what: str, reason: str) -> None:
-        if self.options.bad_rows == "refuse":
-            raise InputError(what, "correct the row, or leave such rows out by --bad-rows drop")
-        self.report.rows_in += 1
-        self.report.drop(reason)
-        self.told += 1
-        if self.told <= 5:
-            self.report.note(f"dropped {what}")
-
-    def check_names(self, needed: Sequence[str]) -> None:
-        """Usage where a column stands in no object of the file."""
-        missing = [name for name in needed if name not in self.names]
-        if self.names and missing:
-            raise UsageError(*no_column(self.where, missing[0], list(self.names)))
+    def _reject(self, what: str, reason: str) -> None:
+        self.bad_rows.reject(f"{self.where}, {what}", reason, fix="correct the row")
 
 
-def no_column(where: str, missing: str, names: list[str]) -> tuple[str, str]:
-    shown = ", ".join(f"`{name}`" for name in names[:12]) + (
-        f" and {len(names) - 12} more" if len(names) > 12 else ""
-    )
-    return (
-        f"{where} has no column `{missing}`; it has {shown}",
-        "name one of these, or name the columns of a table without header by --columns",
-    )
-
-
-def _text(value: Any) -> str | None:
+def _as_text(value: Json) -> str | None:
     """A cell as text; TypeError for an object, UnicodeEncodeError for half a surrogate pair."""
+    cell: str | None
     if value is None or isinstance(value, str):
         cell = value
     elif isinstance(value, bool):
         cell = "true" if value else "false"
     elif isinstance(value, list):
-        cell = " ".join(text for text in map(_text, value) if text is not None)
+        cell = " ".join(text for text in map(_as_text, value) if text is not None)
     else:
         raise TypeError(f"a cell holds an object: {json.dumps(value)[:60]}")
     if cell is not None and not cell.isascii():
         cell.encode()
     return cell
+
+
+def is_json(table: TableInput) -> bool:
+    """Does the text begin with an object or an array, and nothing says that it is a CSV?"""
+    if delimited.is_declared(table):
+        return False
+    return table.text_head()[:1] in ("{", "[")
+
+
+TABLE_FORMATS.register(
+    "JSON",
+    TableFormat(
+        extensions=(".jsonl", ".ndjson", ".json"),
+        detected_by=DetectedBy.TEXT,
+        matches=is_json,
+        open=JsonTable,
+    ),
+)
