@@ -31,12 +31,15 @@ Stage = Callable[[Tensor, Tensor], tuple[float, Tensor, Tensor]]
 
 def ours(tile: int) -> Stage:
     from contrast_train import losses
-    from contrast_train.losses import Structure
+    from contrast_train.losses import PairStructure
 
     def stage(q: Tensor, d: Tensor) -> tuple[float, Tensor, Tensor]:
         terms = torch.arange(len(q))[:, None].repeat(1, 2)
-        structure = Structure(
-            terms, torch.full((len(q),), 1 / len(q)), torch.empty(0, 2, dtype=torch.long), terms
+        structure = PairStructure(
+            positive_pairs=terms,
+            weights=torch.full((len(q),), 1 / len(q)),
+            hard_negative_pairs=torch.empty(0, 2, dtype=torch.long),
+            masked_pairs=terms,
         )
         with torch.no_grad():
             found = losses.infonce(q, d, structure, temperature=0.05, tile=tile)

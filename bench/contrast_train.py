@@ -180,7 +180,7 @@ def timed(trainer: Any) -> Any:
 
 def ours(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
     from contrast_train import cli
-    from contrast_train.run import Job
+    from contrast_train.run import ContrastRun
     from fletching.report import Report
     from fletching.train.metrics_log import MetricsLog
     from fletching.train.run_dir import RunDir
@@ -196,10 +196,9 @@ def ours(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
         query_length=args.length, doc_length=args.length, dropout=args.dropout, dtype="bfloat16", save_every=10**6, **memory,
     )  # fmt: skip
     report, run = Report("bench", quiet=True), RunDir(f"{folder}/tuned")
-    job = Job(options, report, cli.TOOL, run.path)
-    return job._trainer(
-        run, MetricsLog(run.path_to("measures.jsonl"), report.progress("training"), 0), None
-    ), {}
+    job = ContrastRun(options, report, cli.TOOL, run_path=run.path)
+    log = MetricsLog(run.path_to("measures.jsonl"), report.progress("training"), 0)
+    return job.trainer(run, log), {}
 
 
 def theirs(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
@@ -213,7 +212,7 @@ def theirs(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
     from sentence_transformers.sentence_transformer import losses
     from torch.utils.data import BatchSampler, SequentialSampler
 
-    from contrast_train.data.batch_sampler import plan
+    from contrast_train.data.batch_sampler import PlanSettings, plan
 
     model = SentenceTransformer(args.model, device="cpu")
     model.max_seq_length = args.length
@@ -223,7 +222,7 @@ def theirs(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
     rows = [json.loads(line) for line in Path(args.pairs).read_text("utf-8").splitlines()]
     order = [
         row
-        for batch in plan([None] * len(rows), batch=args.batch, seed=0, epochs=1, steps=None)
+        for batch in plan([None] * len(rows), PlanSettings(batch=args.batch))
         for _, row in batch
     ]
     pairs = Dataset.from_list(

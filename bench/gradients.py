@@ -40,7 +40,15 @@ def matrix(ranks: list[int], wrappers: list[str]) -> list[Case]:
         (wrapper, count) for count in ranks if count > 1 for wrapper in wrappers
     ]
     return [
-        Case(loss, wrapper, count, batch_tokens, keep, accumulate, rows)
+        Case(
+            loss=loss,
+            wrapper=wrapper,
+            ranks=count,
+            batch_tokens=batch_tokens,
+            keep=keep,
+            accumulate=accumulate,
+            rows=rows,
+        )
         for (wrapper, count), loss, (batch_tokens, keep), (accumulate, rows) in itertools.product(
             groups, LOSSES, SPLITS, UPDATES
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from contrast_train import cli
 from contrast_train.losses.registry import LOSSES, Loss, loss
-from contrast_train.losses.requirements import Positives, ScoredLists
+from contrast_train.losses.requirements import PositivePairs, ScoredLists
 from contrast_train.losses.structure import Gradients, PairStructure, by_autograd
 from contrast_train.options import Options
 from fletching.options import describe, option
@@ -115,14 +115,14 @@ def test_a_loss_that_declares_no_needs_is_an_error() -> None:
 
 def test_a_loss_name_is_registered_once(losses: dict[str, Loss]) -> None:
     with pytest.raises(ValueError, match="kl"):
-        loss("kl", needs=Positives())(toy_formula)
+        loss("kl", needs=PositivePairs())(toy_formula)
 
 
 def test_a_loss_that_reads_scores_and_does_not_say_so_is_an_error(
     losses: dict[str, Loss], train: Any, rows: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     """Never a zero gradient, and a model that was trained on nothing."""
-    loss("toy", needs=Positives())(toy_formula)
+    loss("toy", needs=PositivePairs())(toy_formula)
     done = train(rows, "--loss", "toy")
     assert done.rc == 1
     assert "the batch carries no scores" in done.err

@@ -250,7 +250,9 @@ def test_texts_become_queries_with_their_title(tmp_path: Path) -> None:
         }
     )
     requirements = LossRequirements(need=Texts(), loss="simcse")
-    examples_table.write(table.to_batches(), str(tmp_path / "rows.arrow"), report, requirements)
+    examples_table.write(
+        table.to_batches(), str(tmp_path / "rows.arrow"), report, requirements=requirements
+    )
     rows = sampled(TrainingDataset(str(tmp_path / "rows.arrow")))
     assert [(row.query, row.prompt, row.positives) for row in rows] == [
         ("Head body", None, ()),

@@ -16,7 +16,7 @@ import itertools
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -33,7 +33,6 @@ from fletching.encode import model as models
 from fletching.errors import InputError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from sentence_transformers import SentenceTransformer
 
 QUERY = ("query", "anchor", "question")
@@ -184,6 +183,14 @@ def _shuffled(texts: list[str]) -> list[str]:
     return [texts[position] for position in torch.randperm(len(texts)).tolist()]
 
 
+class ColumnDataset(Protocol):
+    """What is needed of a datasets.Dataset."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, column: str) -> Sequence[str | None]: ...
+
+
 class PlannedBatches:
     """The plan as a batch sampler: `args.batch_sampler = PlannedBatches.by("task")` keeps one
     task a batch.
@@ -200,7 +207,7 @@ class PlannedBatches:
         """A sampler of whole epochs for any dataset. mixed, sizes: as in `plan`."""
 
         def _make_sampler(
-            dataset: Dataset,
+            dataset: ColumnDataset,
             batch_size: int,
             drop_last: bool = False,
             seed: int = 0,

@@ -33,13 +33,13 @@ def check(options: Options) -> None:
 def run(options: Options, report: Report) -> None:
     """Train a model and write its folder."""
     check(options)
-    launch.run(options, report, TOOL, _start)
+    launch.run(options, report, TOOL, job=_start)
 
 
 def _start(options: Options, report: Report, tool: cli.Tool, run_path: str) -> ContrastRun:
     from contrast_train.run import ContrastRun
 
-    return ContrastRun(options, report, tool, run_path)
+    return ContrastRun(options, report, tool, run_path=run_path)
 
 
 TOOL = cli.Tool(

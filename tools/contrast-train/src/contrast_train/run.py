@@ -49,7 +49,7 @@ class ContrastRun:
     run_path: the folder of its working files.
     """
 
-    def __init__(self, options: Options, report: Report, tool: cli.Tool, run_path: str) -> None:
+    def __init__(self, options: Options, report: Report, tool: cli.Tool, *, run_path: str) -> None:
         self.options = options
         self.report = report
         self.tool = tool
@@ -327,7 +327,10 @@ class ContrastRun:
             rows_by_prompt=self.rows_by_prompt,
             loss=self.loss,
             loss_description=selection.describe_loss(
-                self.options, self.loss, self.similarity, self.objective.temperature
+                self.options,
+                self.loss,
+                self.similarity,
+                learned_temperature=self.objective.temperature,
             ),
             updates=self.updates,
             best_step=best_step,

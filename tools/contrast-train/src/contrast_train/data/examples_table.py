@@ -40,8 +40,8 @@ def write(
     batches: Iterable[pa.RecordBatch],
     path: str,
     report: Report,
-    requirements: LossRequirements | None = None,
     *,
+    requirements: LossRequirements | None = None,
     prompt_template: str | None = None,
 ) -> tuple[str, DatasetStats]:
     """Write the rows that can be trained to `path`; gives their digest and what they carry.
@@ -56,26 +56,18 @@ def write(
     with DiskTable(COLUMNS, path) as table:
         for batch in batches:
             examples = _fill_template(_as_examples(batch), prompt_template)
-            kept = _keep(examples, requirements, report, stats)
+            rows = examples.to_pylist()
+            reasons = [requirements.missing(row) for row in rows]
+            for row, reason in zip(rows, reasons):
+                if reason:
+                    report.drop(reason)
+                else:
+                    stats.count(row)
+            kept = examples.filter(pa.array([not reason for reason in reasons], pa.bool_()))
             digest.update(kept)
             table.append(kept)
         table.finish()
     return digest.hexdigest(), stats
-
-
-def _keep(
-    batch: pa.RecordBatch, requirements: LossRequirements, report: Report, stats: DatasetStats
-) -> pa.RecordBatch:
-    """The rows that lack nothing; the others are reported."""
-    is_kept = []
-    for row in batch.to_pylist():
-        reason = requirements.missing(row)
-        if reason:
-            report.drop(reason)
-        else:
-            stats.count(row)
-        is_kept.append(not reason)
-    return batch.filter(pa.array(is_kept, pa.bool_()))
 
 
 def _as_examples(batch: pa.RecordBatch) -> pa.RecordBatch:

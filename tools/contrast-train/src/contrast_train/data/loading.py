@@ -25,7 +25,11 @@ def write_rows(options: Options, report: Report, path: str) -> tuple[TrainingInp
     schema = inputs.schema.name
     requirements = selection.requirements(options.loss, schema, options.min_pos_score)
     digest, stats = examples_table.write(
-        inputs, path, report, requirements, prompt_template=options.prompt_template
+        inputs,
+        path,
+        report,
+        requirements=requirements,
+        prompt_template=options.prompt_template,
     )
     loss, reason = selection.choose(options.loss, schema, stats)
     report.note(f"loss {loss}: {reason}")

@@ -83,7 +83,7 @@ class TrainingInputs:
     @property
     def steps(self) -> list[Lineage]:
         """The lineage of the inputs."""
-        return [step for reader in self.readers for step in reader.steps]
+        return [step for reader in self.readers for step in reader.lineage_nodes]
 
 
 def fill_task(batch: pa.RecordBatch, task: str | None) -> pa.RecordBatch:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from contrast_train.losses.registry import Setting, loss
-from contrast_train.losses.requirements import Positives, Texts
+from contrast_train.losses.requirements import PositivePairs, Texts
 from contrast_train.losses.structure import Gradients, PairStructure, RaggedTensor
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class ContrastSettings:
 
 @loss(
     "infonce",
-    needs=Positives(),
+    needs=PositivePairs(),
     options=("symmetric", "candidates", "query_negatives", *GUIDE_OPTIONS),
     data_options=("guide", "min_pos_score"),
     default_for="pairs",

@@ -42,4 +42,9 @@ def matryoshka(
         query_gradient[:, :dim] += part.queries * share
         document_gradient[:, :dim] += part.documents * share
         log_temperature += part.log_temperature * share
-    return LossResult(value, query_gradient, document_gradient, log_temperature)
+    return LossResult(
+        value=value,
+        queries=query_gradient,
+        documents=document_gradient,
+        log_temperature=log_temperature,
+    )

@@ -80,11 +80,11 @@ class Need:
         return ""
 
 
-class Positives(Need):
+class PositivePairs(Need):
     """A query and a positive."""
 
 
-POSITIVES = Positives()
+POSITIVE_PAIRS = PositivePairs()
 
 
 class Texts(Need):
@@ -147,7 +147,7 @@ class LossRequirements:
     --min-pos-score.
     """
 
-    need: Need = POSITIVES
+    need: Need = POSITIVE_PAIRS
     loss: str = ""
     min_pos_score: float | None = None
 

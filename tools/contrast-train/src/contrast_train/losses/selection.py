@@ -132,10 +132,17 @@ def configure(options: Options, name: str, similarity: str) -> LossFunction:
 
 
 def describe_loss(
-    options: Options, name: str, similarity: str, learned_temperature: float | None = None
+    options: Options,
+    name: str,
+    similarity: str,
+    *,
+    learned_temperature: float | None = None,
 ) -> str:
     """The loss in words, for the model card. learned_temperature: its value after training."""
-    parts = _describe_temperature(options, name, similarity, learned_temperature)
+    parts = []
+    if LOSSES[name].temperature is not None:
+        initial = temperature(options, name, similarity)
+        parts.append(_describe_temperature(initial, learned_temperature))
     parts += _describe_settings(options, LOSSES[name])
     if options.guide:
         parts.append("false negatives masked by a guide model")
@@ -146,15 +153,10 @@ def describe_loss(
     return f"{name} over {compared}{details}{prefixes}"
 
 
-def _describe_temperature(
-    options: Options, name: str, similarity: str, learned: float | None
-) -> list[str]:
-    if LOSSES[name].temperature is None:
-        return []
-    start = f"{temperature(options, name, similarity):g}"
+def _describe_temperature(initial: float, learned: float | None) -> str:
     if learned is None:
-        return [f"temperature {start}"]
-    return [f"temperature learned, {start} at the start, {learned:.4f} at the end"]
+        return f"temperature {initial:g}"
+    return f"temperature learned, {initial:g} at the start, {learned:.4f} at the end"
 
 
 def _describe_settings(options: Options, loss: Loss) -> list[str]:

@@ -147,7 +147,12 @@ def differentiate(
     if similarity == "dot":
         q, d = at_least_float32(queries), at_least_float32(documents)
         value, q_gradient, d_gradient = compute(q, d)
-        return LossResult(value, q_gradient, d_gradient, -(q * q_gradient).sum())
+        return LossResult(
+            value=value,
+            queries=q_gradient,
+            documents=d_gradient,
+            log_temperature=-(q * q_gradient).sum(),
+        )
     q, q_norm = normalise(queries)
     d, d_norm = normalise(documents)
     value, q_gradient, d_gradient = compute(q, d)
@@ -157,7 +162,12 @@ def differentiate(
     # by |x|.
     raw_queries = q_gradient.addcmul_(q, q_radial, value=-1).div_(q_norm)
     raw_documents = d_gradient.addcmul_(d, d_radial, value=-1).div_(d_norm)
-    return LossResult(value, raw_queries, raw_documents, -q_radial.sum())
+    return LossResult(
+        value=value,
+        queries=raw_queries,
+        documents=raw_documents,
+        log_temperature=-q_radial.sum(),
+    )
 
 
 def at_least_float32(vectors: Tensor) -> Tensor:

@@ -1,39 +1,56 @@
-"""The model card: what it was made of and how well it does."""
+"""The model card: what the model was made of and how well it does."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from fletching.protocols import Lineage
 from fletching.train import model_card as cards
 
+USAGE = "vectors = model.encode_query([...]), model.encode_document([...])"
 
-def card(
-    *,
-    name: str,
-    base: str,
-    dimension: int,
-    step: dict[str, Any],
-    plan: list[str],
-    lengths: dict[str, int],
-    prompts: dict[str, str],
-    measures: dict[str, dict[str, float]],
-    loss: str,
-) -> str:
-    """measures: held-out quality of the base model and of this one."""
-    cut = f"Trained on queries of up to {lengths['query']} tokens and documents of up to {lengths['document']}."
-    sections = [
-        "## Texts",
-        cut,
-        *cards.prompts(prompts),
-        "## Training",
-        f"Loss: {loss}.",
-        cards.bullets(plan),
-    ]
-    return cards.card(
-        name,
-        f"A text-embedding model of {dimension} dimensions, tuned from `{cards.short(base)}` with contrast-train.",
-        sections + cards.measures("Held-out quality", measures, "model"),
-        step=step,
-        base=base,
-        call="vectors = model.encode_query([...]), model.encode_document([...])",
-    )
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastCard:
+    """What the card of a tuned model says.
+
+    step: the node of this tool in the lineage. plan: a phrase for each fact about the batches.
+    measures: held-out quality by model, `base` and `tuned`.
+    """
+
+    name: str
+    base: str
+    dimension: int
+    step: Lineage
+    plan: Sequence[str]
+    lengths: Mapping[str, int]
+    prompts: Mapping[str, str]
+    measures: Mapping[str, Mapping[str, float]]
+    loss: str
+
+    def render(self) -> str:
+        """The card as Markdown."""
+        query_length, document_length = self.lengths["query"], self.lengths["document"]
+        truncation = (
+            f"Trained on queries of up to {query_length} tokens "
+            f"and documents of up to {document_length}."
+        )
+        sections = ["## Texts", truncation, *cards.prompts_section(self.prompts)]
+        sections += ["## Training", f"Loss: {self.loss}.", cards.bullet_list(self.plan)]
+        sections += cards.measures_section("Held-out quality", self.measures, label="model")
+        base_name = cards.short_name(self.base)
+        tuned = self.measures.get("tuned", {})
+        content = cards.CardContent(
+            name=self.name,
+            summary=(
+                f"A text-embedding model of {self.dimension} dimensions, "
+                f"tuned from `{base_name}` with contrast-train."
+            ),
+            usage=USAGE,
+            sections=sections,
+            lineage_node=self.step,
+            base=self.base,
+            results=cards.held_out_results(tuned, dataset="held-out examples"),
+        )
+        return content.render()

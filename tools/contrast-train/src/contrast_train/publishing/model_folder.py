@@ -61,7 +61,9 @@ class TrainedModel:
         folder = run_dir.path_to("model")
         os.makedirs(folder, exist_ok=True)
         backbones.save(self.backbone, folder, self.options)
-        node = lineage.step(tool.name, tool.version, self._settings, self.inputs.steps)
+        node = lineage.make_node(
+            tool.name, tool.version, options=self._settings, sources=self.inputs.steps
+        )
         publication = Publication(
             run_dir=run_dir, folder=folder, report=report, tool=tool, settings=self._settings
         )
@@ -117,7 +119,7 @@ class TrainedModel:
         }
 
     def _card(self, name: str, node: Lineage) -> str:
-        return model_card.card(
+        return model_card.ContrastCard(
             name=name,
             base=self.options.model,
             dimension=head.dimension_of(self.backbone.model),
@@ -127,7 +129,7 @@ class TrainedModel:
             prompts={role: text or "" for role, text in self.backbone.model.prompts.items()},
             measures={model: dict(values) for model, values in self.quality.items()},
             loss=self.loss_description,
-        )
+        ).render()
 
 
 def tasks_as_json(tasks: Mapping[str, TaskSettings]) -> Lineage:
