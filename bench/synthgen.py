@@ -1,4 +1,4 @@
-"""synthgen: is the server the only thing that is waited for, is memory bounded, are rows of a real grammar accepted?
+"""synthgen: does it keep the server busy, is memory bounded, are rows of a real grammar accepted?
 
   python bench/synthgen.py                 throughput and memory (about 5 minutes on 2 cores)
   python bench/synthgen.py throughput      64 in flight against a server of fixed latency
@@ -33,7 +33,7 @@ BIAS = {str(token): -100 for token in range(259)} | {str(259 + ASCII.index('"'))
 TASK = {"id": "t", "text": "Given a proverb, find another one.", "type": "short-short"}
 
 
-# --- a server of fixed latency -----------------------------------------------------------------------
+# --- a server of fixed latency ---
 
 
 def wait_and_reply(port: int, latency: float) -> None:
@@ -48,11 +48,11 @@ def wait_and_reply(port: int, latency: float) -> None:
                 for line in head.lower().split(b"\r\n")
                 if line.startswith(b"content-length")
             )
-            asked = await reader.readexactly(length)
+            request = await reader.readexactly(length)
             count += 1
             reply = (
                 {"zorvel": "hello"}
-                if b"zorvel" in asked
+                if b"zorvel" in request
                 else {
                     "input": f"the owl number {count}",
                     "positive_document": f"the mouse number {count}",
@@ -152,8 +152,8 @@ def synthgen(folder: Path, rows: list[dict[str, Any]], url: str, *words: Any) ->
     if done.returncode:
         print(done.stderr)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = json.loads(summary.read_text()) if summary.exists() else {}
-    return found | {
+    figures = json.loads(summary.read_text()) if summary.exists() else {}
+    return figures | {
         "code": done.returncode,
         "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "rss": after.ru_maxrss / 1024,
@@ -161,38 +161,39 @@ def synthgen(folder: Path, rows: list[dict[str, Any]], url: str, *words: Any) ->
     }
 
 
-# --- the claims --------------------------------------------------------------------------------------
+# --- the claims ---
 
 
-def throughput(latency: float = 2.0, flying: int = 64, rounds: int = 12) -> None:
-    """Requests a second between the first round and the end: starting Python and finding the server out is no throughput."""
+def throughput(latency: float = 2.0, in_flight: int = 64, rounds: int = 12) -> None:
+    """Requests a second between the first round and the end: without the start of Python and the probe."""
     with tempfile.TemporaryDirectory() as name, Waiting(latency) as url:
         folder = Path(name)
         seconds = {}
-        for count in (flying, flying * rounds):
+        for count in (in_flight, in_flight * rounds):
             (folder / str(count)).mkdir()
             seconds[count] = synthgen(
-                folder / str(count), [TASK], url, "--per-row", count, "--concurrency", flying
+                folder / str(count), [TASK], url, "--per-row", count, "--concurrency", in_flight
             )["seconds"]
-    rate = (flying * rounds - flying) / (seconds[flying * rounds] - seconds[flying])
-    ideal = flying / latency
+    requests = in_flight * rounds - in_flight
+    rate = requests / (seconds[in_flight * rounds] - seconds[in_flight])
+    ideal = in_flight / latency
     print(
-        f"throughput: {flying} in flight, latency {latency:g} s: {rate:.1f} requests/s of {ideal:.1f} ideal = {rate / ideal:.1%} (claim: 95 %), load {os.getloadavg()[0]:.1f}"
+        f"throughput: {in_flight} in flight, latency {latency:g} s: {rate:.1f} requests/s of {ideal:.1f} ideal = {rate / ideal:.1%} (claim: 95 %), load {os.getloadavg()[0]:.1f}"
     )
 
 
 def memory(rows: int = 100_000) -> None:
-    found = {}
+    peaks = {}
     for count in (rows // 10, rows):
         with tempfile.TemporaryDirectory() as name, Waiting(0.0) as url:
             tasks = [TASK | {"id": f"t{i}"} for i in range(100)]
             done = synthgen(Path(name), tasks, url, "--per-row", count // 100, "--concurrency", 64)
-            found[count] = done["rss"]
+            peaks[count] = done["rss"]
             rate = count / done["seconds"]
             print(
                 f"memory: {done['rows_out']:,} rows, {done['rss']:.0f} MB, {rate:,.0f} requests/s, {1e6 * done['cpu'] / count:.0f} us of CPU a request"
             )
-    small, large = found.values()
+    small, large = peaks.values()
     print(f"memory: {1e6 * (large - small) / (rows - rows // 10):.0f} bytes more for each row more")
 
 
@@ -213,11 +214,11 @@ def grammar(rows: int = 20) -> None:
         folder = Path(name)
         random_gguf(folder / "tiny.gguf")
         port = free_port()
-        place = ["--host", "127.0.0.1", "--port", str(port), "--model", str(folder / "tiny.gguf")]
+        address = ["--host", "127.0.0.1", "--port", str(port), "--model", str(folder / "tiny.gguf")]
         command = (
-            [program, *place, "--ctx-size", "8192"]
+            [program, *address, "--ctx-size", "8192"]
             if program
-            else [sys.executable, "-m", "llama_cpp.server", *place, "--n_ctx", "4096"]
+            else [sys.executable, "-m", "llama_cpp.server", *address, "--n_ctx", "4096"]
         )
         with open(folder / "log", "wb") as log:
             server = subprocess.Popen(command, stdout=log, stderr=log)
@@ -235,12 +236,12 @@ def grammar(rows: int = 20) -> None:
                 folder / "rejects.jsonl",
             )
             lines = (folder / "out.parquet.journal" / "answers.jsonl").read_text().splitlines()
-            forms = [json.loads(line)["note"]["rung"] for line in lines if '"probe"' in line]
+            modes = [json.loads(line)["note"]["rung"] for line in lines if '"probe"' in line]
         finally:
             server.terminate()
             server.wait(10)
     print(
-        f"grammar: form found {forms}, {done.get('rows_out', 0)} of {rows} random replies are rows; rejected: {done.get('measures', {}).get('rejected')}"
+        f"grammar: mode {modes}, {done.get('rows_out', 0)} of {rows} random replies are rows; rejected: {done.get('measures', {}).get('rejected')}"
     )
 
 

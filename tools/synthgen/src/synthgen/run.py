@@ -230,7 +230,7 @@ class GenerationRun:
         if source is None:
             yield lambda: ()
         elif self.options.batch_api:
-            with DiskTable.of(source.columns, source) as table:
+            with DiskTable.from_batches(source.columns, source) as table:
                 yield lambda: table
         else:
             yield lambda: source
