@@ -48,18 +48,15 @@ def lines(folder: Path, stem: str) -> dict[str, str]:
     }
 
 
-def judged(folder: Path) -> dict[str, dict[str, int]]:
+def judgements(folder: Path) -> dict[str, dict[str, int]]:
+    """Grades of the queries with a relevant document; read here, so that nothing of Fletching is shared."""
     grades: dict[str, dict[str, int]] = defaultdict(dict)
     with open(folder / "qrels" / "test.tsv", encoding="utf-8", newline="") as file:
-        for query, document, grade in list(
-            csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        )[1:]:
+        rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        next(rows)
+        for query, document, grade in rows:
             grades[query][document] = int(grade)
-    return {
-        query: found
-        for query, found in grades.items()
-        if any(grade > 0 for grade in found.values())
-    }
+    return {query: judged for query, judged in grades.items() if max(judged.values()) > 0}
 
 
 def rankings(
@@ -71,7 +68,7 @@ def rankings(
     for scores in queries @ documents[by_id].T:
         order = np.argsort(-scores, kind="stable")[:1000]
         tied += bool((np.diff(scores[order[:11]]) == 0).any())
-        orders.append([names[by_id[place]] for place in order])
+        orders.append([names[by_id[row]] for row in order])
     return orders, tied / len(orders)
 
 
@@ -84,7 +81,7 @@ def by_hand(grades: dict[str, int], ranking: Ranking) -> list[float]:
         return sum(value / math.log2(rank + 1) for rank, value in enumerate(values[:10], 1))
 
     hits = [rank for rank, gain in enumerate(gains[:100], 1) if gain]
-    precision = sum(found / rank for found, rank in enumerate(hits, 1)) / len(relevant)
+    precision = sum(number / rank for number, rank in enumerate(hits, 1)) / len(relevant)
     return [
         dcg(gains) / dcg(relevant),
         1 / hits[0] if hits and hits[0] <= 10 else 0.0,
@@ -112,48 +109,54 @@ def mteb_eval(*words: Any) -> dict[tuple[str, str, str], float]:
 
 
 def compare_retrieval(model: Any, path: str, folder: Path) -> tuple[bool, dict[str, float]]:
-    from ranx import Qrels, Run, evaluate
-
+    """(do all figures agree, those of mteb-eval): one BEIR folder, whole and binary vectors."""
+    metrics = ",".join(METRICS)
     ours = mteb_eval(
-        f"m={path}", "--beir", f"t={folder}", "--quantise", "binary", "--metrics", ",".join(METRICS)
+        f"m={path}", "--beir", f"t={folder}", "--quantise", "binary", "--metrics", metrics
     )
-    grades, documents = judged(folder), lines(folder, "corpus")
+    grades, documents = judgements(folder), lines(folder, "corpus")
     queries = {name: text for name, text in lines(folder, "queries").items() if name in grades}
     vectors = [
         model.encode(list(texts.values()), batch_size=64, normalize_embeddings=True)
         for texts in (queries, documents)
     ]
+    binary = [np.where(part > 0, 1.0, -1.0) for part in vectors]
     good = True
-    for run, (asked, found) in {
-        "m": vectors,
-        "m@binary": [np.where(part > 0, 1.0, -1.0) for part in vectors],
-    }.items():
-        orders, tied = rankings(asked, found, list(documents))
-        scored = {
-            query: {name: 1.0 / rank for rank, name in enumerate(order, 1)}
-            for query, order in zip(queries, orders)
-        }
-        positive = {
-            query: {name: grade for name, grade in grades[query].items() if grade > 0}
-            for query in queries
-        }
-        theirs = evaluate(Qrels(positive), Run(scored), list(METRICS.values()))
-        formulas = np.mean(
-            [by_hand(grades[query], order) for query, order in zip(queries, orders)], axis=0
-        )
+    for run, (query_vectors, document_vectors) in {"m": vectors, "m@binary": binary}.items():
+        orders, tied = rankings(query_vectors, document_vectors, list(documents))
+        kind = "whole" if run == "m" else "binary"
         print(
-            f"\n{folder.name}, {'whole' if run == 'm' else 'binary'} vectors: {len(queries):,} queries, {len(documents):,} documents, "
+            f"\n{folder.name}, {kind} vectors: {len(queries):,} queries, {len(documents):,} documents, "
             f"a tie among the first 11 of {tied:.0%}"
         )
         print(f"  {'':<14}{'mteb-eval':>10}{'ranx':>10}{'by hand':>10}{'largest difference':>21}")
-        for (name, other), hand in zip(METRICS.items(), formulas):
-            mine, theirs_is = ours[run, "t", name], float(theirs[other])
-            difference = max(abs(mine - theirs_is), abs(mine - hand))
+        by_ranx = scores_of_ranx(grades, dict(zip(queries, orders)))
+        rows = [by_hand(grades[query], order) for query, order in zip(queries, orders)]
+        for name, ranx, hand in zip(METRICS, by_ranx, np.mean(rows, axis=0)):
+            value = ours[run, "t", name]
+            difference = max(abs(value - ranx), abs(value - hand))
             good &= difference <= NEAR
+            verdict = "" if difference <= NEAR else "  NO"
             print(
-                f"  {name:<14}{mine:>10.5f}{theirs_is:>10.5f}{hand:>10.5f}{difference:>21.5f}{'' if difference <= NEAR else '  NO'}"
+                f"  {name:<14}{value:>10.5f}{ranx:>10.5f}{hand:>10.5f}{difference:>21.5f}{verdict}"
             )
     return good, {name: ours["m", "t", name] for name in METRICS}
+
+
+def scores_of_ranx(grades: dict[str, dict[str, int]], orders: dict[str, Ranking]) -> list[float]:
+    """The figures of METRICS by ranx, for documents in the order of each query."""
+    from ranx import Qrels, Run, evaluate
+
+    scores = {
+        query: {name: 1.0 / rank for rank, name in enumerate(order, 1)}
+        for query, order in orders.items()
+    }
+    positive = {
+        query: {name: grade for name, grade in grades[query].items() if grade > 0}
+        for query in orders
+    }
+    figures = evaluate(Qrels(positive), Run(scores), list(METRICS.values()))
+    return [float(figures[name]) for name in METRICS.values()]
 
 
 def compare_pairs(model: Any, path: str, file: Path) -> tuple[bool, dict[str, float]]:
@@ -174,7 +177,7 @@ def compare_pairs(model: Any, path: str, file: Path) -> tuple[bool, dict[str, fl
 
 
 def static(model: Any, folder: str) -> str:
-    """A model that is the mean of the token embeddings: quick, and good enough that rankings mean something."""
+    """A model that averages its token embeddings: quick, and good enough for rankings to mean something."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 

@@ -84,6 +84,7 @@ def hub():
     server.shutdown()
 
 
+@pytest.mark.slow
 def test_data_are_fetched_once_without_code_and_then_read_offline(hub, run, model, tmp_path):
     online = {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
     ran = run(

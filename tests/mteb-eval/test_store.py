@@ -158,6 +158,7 @@ def test_a_damaged_result_is_refused_with_its_name(model, evaluate, examples, wr
     assert "delete it" in ran.err
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_the_tasks_it_had_finished(
     model, evaluate, examples, write, tmp_path
 ):

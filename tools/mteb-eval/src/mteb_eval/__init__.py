@@ -3,7 +3,7 @@
 Layers, each importing only what is named after it:
 
     cli
-    run                    the run: tasks, models, comparison, output
+    run                    tasks, models, comparison, output
     evaluation             every model on every task, through mteb
     result_store · prompt_consistency
     encoder                a model as mteb calls it

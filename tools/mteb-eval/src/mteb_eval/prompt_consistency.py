@@ -17,7 +17,7 @@ from fletching.encode.model import role_prompt
 from fletching.errors import InputError
 from fletching.protocols import Role
 from fletching.report import Report
-from fletching.training_index import pooling
+from fletching.training_index import pooling_mode
 from mteb_eval.options import Options
 
 ROLES: tuple[Role, ...] = ("query", "document")
@@ -85,7 +85,7 @@ def _mismatches(
             yield from _prompt_mismatches(use, role, manner.prompts[role][0], data_prompts)
     for role in ROLES:
         yield from _length_mismatches(use, role, manner.lengths[role])
-    current = pooling(use.encoder.model)
+    current = pooling_mode(use.encoder.model)
     if current != manner.pooling:
         trained = f"{use.name} was trained with {manner.pooling} pooling"
         yield f"{trained}, its folder now has {current}", COPY

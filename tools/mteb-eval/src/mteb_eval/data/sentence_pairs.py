@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import xxhash
 
 from fletching.errors import InputError
+from fletching.io.formats import INPUT_FORMATS, TEXT, without_compression
 from fletching.io.reader import open_rows
 from fletching.io.sources import Source, sniff
 from fletching.report import Report
@@ -25,7 +26,6 @@ from fletching.schema import Schema
 FIRST = ("sentence1", "text1", "query")
 SECOND = ("sentence2", "text2", "document")
 LABEL = ("score", "label", "labels", "similarity_score", "cos_sim")
-JSON_LINES = (".jsonl", ".ndjson", ".json")
 ANY_COLUMNS = Schema("sentence pairs", "1.0", "Any table.", ())  # no column has a fixed type
 
 
@@ -97,12 +97,11 @@ def _parse_label(label: str | float | None, where: str, *, labelled: bool) -> fl
 
 
 def _read_rows(path: str) -> Iterator[PairRow]:
-    """The rows of a file of any format, told by its content, and of text by its extension."""
+    """The rows of a file: its format is known by its content, of text by its extension."""
     source = Source(path, path)
     kind, stream = sniff(source.open(), path)
-    stem = path.removesuffix(".gz").removesuffix(".zst")
-    is_delimited = kind == "text" and not stem.endswith(JSON_LINES)
-    if not is_delimited:
+    stem = without_compression(path)
+    if kind != TEXT or _is_registered(stem):
         stream.close()
         yield from _read_table(source)
         return
@@ -113,6 +112,12 @@ def _read_rows(path: str) -> Iterator[PairRow]:
     finally:
         stream.close()
     yield from _parse_delimited(path, text, "\t" if stem.endswith(".tsv") else ",")
+
+
+def _is_registered(path: str) -> bool:
+    """Is it a text format of fletching.io, by its extension?"""
+    formats = [entry for entry in INPUT_FORMATS.values() if not entry.magic]
+    return any(path.endswith(entry.extensions) for entry in formats)
 
 
 def _read_table(source: Source) -> Iterator[PairRow]:

@@ -36,7 +36,9 @@ class Metric:
 
     key: its name in options and results, without the depth. spelling: as papers write it.
     per_query: (query, depth) to its value; None where this task has none. The depth is 0 for a
-    metric without depths. of_pairs: (labels, cosines), both (pairs,), to its value.
+    metric without depths.
+    of_pairs: (labels, cosines), both (pairs,), to its value. kinds: mteb's types of the tasks on
+    pairs that it is meant for; empty: all of them.
     """
 
     key: str
@@ -44,6 +46,7 @@ class Metric:
     per_query: Callable[[RankedQuery, int], float | None] | None = None
     has_depths: bool = False
     of_pairs: Callable[[Floats, Floats], float] | None = None
+    kinds: tuple[str, ...] = ()
     higher_is_better: bool = True
 
     @property
@@ -133,9 +136,16 @@ register(
         per_query=pessimistic_reciprocal_rank,
     )
 )
-register(Metric(key="cosine_spearman", spelling="Spearman", of_pairs=spearman))
-register(Metric(key="cosine_pearson", spelling="Pearson", of_pairs=pearson))
-register(Metric(key="cosine_ap", spelling="AP", of_pairs=average_precision))
+register(Metric(key="cosine_spearman", spelling="Spearman", of_pairs=spearman, kinds=("STS",)))
+register(Metric(key="cosine_pearson", spelling="Pearson", of_pairs=pearson, kinds=("STS",)))
+register(
+    Metric(
+        key="cosine_ap",
+        spelling="AP",
+        of_pairs=average_precision,
+        kinds=("PairClassification",),
+    )
+)
 register(Metric(key="max_ap", spelling="AP (best)"))
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mteb_eval.data.names import subset_label
-from mteb_eval.scoring.metrics import find_metric
+from mteb_eval.scoring.metrics import METRICS, find_metric
 
 Floats = npt.NDArray[np.float64]
 
@@ -85,8 +85,11 @@ class TaskResult:
     def with_computed_scores(self) -> TaskResult:
         """The same with the scores of registered metrics that mteb does not compute."""
         computed = {}
-        for metric in self.observed.column_names:
-            value = None if find_metric(metric) is None else self.recompute(metric)
-            if value is not None:
-                computed[metric] = value
+        for metric in METRICS.values():
+            if metric.kinds and self.kind not in metric.kinds:
+                continue
+            for name in metric.names:
+                value = self.recompute(name)
+                if value is not None:
+                    computed[name] = value
         return replace(self, scores=computed | self.scores)
