@@ -205,6 +205,7 @@ def start(tmp_path: Path, model: str, *argv: str) -> subprocess.Popen[bytes]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [("--student-layers", "1", "--dropout", "0.2"), ("--student", "static")]
 )

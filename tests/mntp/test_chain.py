@@ -30,32 +30,30 @@ def sees_ahead(folder: Path) -> bool:
     return bool((one[0] - other[0]).abs().max() > 1e-6)
 
 
-@pytest.fixture
-def trained(invoke: Any, write: Any, tmp_path: Path) -> Any:
-    """trained("llama"): the folder of an encoder that two steps of mntp made of a causal decoder."""
+@pytest.fixture(scope="module")
+def trained(write: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """trained("llama"): the folder of an encoder that two steps of mntp made of a causal decoder.
+
+    Each is trained once.
+    """
+    root = tmp_path_factory.mktemp("encoders")
 
     def trained(name: str) -> Path:
+        folder = root / name
+        if folder.exists():
+            return folder / "encoder"
         torch.manual_seed(0)
         config = CONVERTIBLE[name]()
         config.max_position_embeddings = 128
-        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "decoder")
-        bare_models.tokenizer().save_pretrained(tmp_path / "decoder")
-        assert not sees_ahead(tmp_path / "decoder")
-        window = ("--no-pack",) if name == "gemma3" else ()
-        sizes = ("--length", "64", "--batch", "4", "--steps", "2", "--dtype", "float32")
-        done = invoke(
-            mntp.cli.main,
-            texts(write, tmp_path),
-            "--model",
-            tmp_path / "decoder",
-            "-o",
-            tmp_path / "encoder",
-            *sizes,
-            *window,
-        )
-        assert done.rc == 0, done.err
-        assert sees_ahead(tmp_path / "encoder")
-        return tmp_path / "encoder"
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder / "decoder")
+        bare_models.tokenizer().save_pretrained(folder / "decoder")
+        assert not sees_ahead(folder / "decoder")
+        argv = [texts(write, folder), "--model", str(folder / "decoder")]
+        argv += ["--length", "64", "--batch", "4", "--steps", "2", "--dtype", "float32"]
+        argv += ["--no-pack"] if name == "gemma3" else []  # its window is shorter
+        assert mntp.cli.main([*argv, "-o", str(folder / "encoder")]) == 0
+        assert sees_ahead(folder / "encoder")
+        return folder / "encoder"
 
     return trained
 
@@ -67,6 +65,7 @@ def texts(write: Any, folder: Path) -> str:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "gemma3"])
 def test_an_encoder_stays_bidirectional_along_the_chain(
     name: str, trained: Any, invoke: Any, write: Any, examples: Any, tmp_path: Path

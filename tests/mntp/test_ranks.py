@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import bare_models
+import pytest
 from conftest import SUBJECTS
 from several import plain
 from suite import call_ranks
 
 
+@pytest.mark.slow
 def test_processes_train_the_model_of_one(run: Any, write: Any, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

@@ -432,6 +432,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_rows(
     assert "at step 2; rows of the batch: " in done.err and "lower --lr" in done.err
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_weights(train: Any, bare: Any, tmp_path: Path) -> None:
     import torch
 
