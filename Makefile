@@ -37,7 +37,7 @@ test: install ## run all tests
 
 check: install ## what CI runs: style, types, generated docs, tests, docs site
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@for package in $(SOURCES); do $(BIN)/mypy $$package || exit 1; done
+	@$(BIN)/mypy $(SOURCES)
 	@$(BIN)/python scripts/build_docs.py --check
 	@$(MAKE) --no-print-directory docs-site
 	@$(BIN)/python -m pytest -n auto

@@ -1,11 +1,17 @@
-"""synthgen in layers; a module imports only from layers below its own:
+"""synthgen: training data from an LLM.
 
-cli               the command line run               one run from options to output files;
-run_summary, dry_run output            from responses to batches of rows; request_pool,
-diversity jobs              one module a job: its requests, and the rows that its responses give
-settings          the server, sampling and languages that the options name request_plan
-requests as data, fixed by input, options and seed; columns text_validation   is a text fit for
-training?; language_check prompts           prompt templates, attributes to sample, languages,
-prices llm               client, endpoint, rate limiter, budget, journal, batch API; knows
-nothing of rows options           the options of the command line
+In layers; a module imports only from those below its own:
+
+cli                             the command line
+run                             one run from options to output files
+run_summary  dry_run            what a run tells at its end, or before it starts
+output                          from responses to batches of rows
+request_pool  diversity         requests in flight; near duplicates of what was generated
+jobs                            one module a job: its requests, and the rows of its responses
+settings                        the server, sampling and languages that the options name
+request_plan  columns           requests as data, fixed by input, options and seed
+text_validation  language_check is a text fit for training?
+prompts                         prompt templates, attributes to sample, languages, prices
+llm                             client, endpoint, rate limiter, budget, journal, batch API
+options                         the options of the command line
 """
