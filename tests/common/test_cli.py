@@ -364,7 +364,7 @@ def run(options, report):
         out.write(batch)
         WORK
 
-sys.exit(cli.main(cli.Tool("simfilter", Options, run, "doc", "usage")))
+sys.exit(cli.main(cli.Tool(name="simfilter", options=Options, run=run, doc="doc", usage="usage")))
 """
 
 

@@ -25,7 +25,7 @@ from fletching.report import Report
 __all__ = ["Tool", "help_text", "main", "row_options"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tool:
     """One command.
 
@@ -173,6 +173,7 @@ def _termination_as_exception() -> Iterator[None]:
     """SIGTERM unwinds like Ctrl-C, so that outputs are withdrawn; a second one kills at once."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
+        """Raise, and leave the next signal to the system."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         raise TerminationSignal
 

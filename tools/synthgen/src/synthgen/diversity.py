@@ -12,7 +12,7 @@ SAMPLE_ROWS = 1000  # rows that are looked at; memory does not grow with the res
 OPENING_WORDS = 3
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Diversity:
     """Counts of words, word pairs and openings over the first thousand rows of a task."""
 

@@ -122,8 +122,12 @@ class GenerationRun:
             out = outputs.enter_context(
                 self._writer(self.options.output, self.job.writes, schema, count=True)
             )
-            rejects = self._side_output(outputs, self.options.rejects, "texts", columns.rejects())
-            ledger = self._side_output(outputs, self.options.ledger, "measures", columns.measures())
+            rejects = self._side_output(
+                outputs, self.options.rejects, name="texts", schema=columns.rejects()
+            )
+            ledger = self._side_output(
+                outputs, self.options.ledger, name="measures", schema=columns.measures()
+            )
             for batch in self._batches(journal, assembler):
                 if batch.rows is not None:
                     out.write(batch.rows)
@@ -151,7 +155,7 @@ class GenerationRun:
         )
 
     def _side_output(
-        self, outputs: contextlib.ExitStack, path: str | None, name: str, schema: pa.Schema
+        self, outputs: contextlib.ExitStack, path: str | None, *, name: str, schema: pa.Schema
     ) -> Writer | None:
         if not path:
             return None

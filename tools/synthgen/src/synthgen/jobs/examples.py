@@ -188,21 +188,21 @@ class ExamplesJob(RowwiseJob):
                 )
                 is_label = name == "long-short" and field != group.query
                 if self.settings.check_language and not is_label:  # a label may be a code
-                    self._check_language(text, field, group, requested)
-                self._check_length(text, field, group, requested)
+                    self._check_language(text, field, group=group, requested=requested)
+                self._check_length(text, field, group=group, requested=requested)
             _check_all_different(texts, group)
         except RejectedResponseError as rejection:
             return [rejection]
         return [_example(request, group, texts)]
 
     def _check_language(
-        self, text: str, field: str, group: ExampleGroup, requested: Attributes
+        self, text: str, field: str, *, group: ExampleGroup, requested: Attributes
     ) -> None:
         attribute = "language" if field == group.query else "target_language"
         language_check.check_language(text, requested[attribute], field)
 
     def _check_length(
-        self, text: str, field: str, group: ExampleGroup, requested: Attributes
+        self, text: str, field: str, *, group: ExampleGroup, requested: Attributes
     ) -> None:
         attribute = group.query_length if field == group.query else group.document_length
         if attribute in requested:
