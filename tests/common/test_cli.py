@@ -35,11 +35,11 @@ class Options(StandardOptions):
 
 def tool(run=lambda options, report: None) -> cli.Tool:
     return cli.Tool(
-        "simfilter",
-        Options,
-        run,
-        "simfilter: a test.\n\n    Reads nothing.\n",
-        "simfilter [FILES...] --model M",
+        name="simfilter",
+        options=Options,
+        run=run,
+        doc="simfilter: a test.\n\n    Reads nothing.\n",
+        usage="simfilter [FILES...] --model M",
     )
 
 

@@ -24,9 +24,9 @@ def check(options: Options) -> RankRange:
     """The range of ranks. Raises UsageError for options that contradict each other."""
     ranks = RankRange.parse(options.range)
     width = ranks.high - ranks.low + (not options.raw_range)
-    if width < options.wanted:
+    if width < options.negative_count:
         raise UsageError(
-            f"--range {options.range} has fewer ranks than --negatives {options.wanted}",
+            f"--range {options.range} has fewer ranks than --negatives {options.negative_count}",
             "widen the range",
         )
     low = options.min_score
@@ -109,9 +109,9 @@ def run(options: Options, report: Report) -> None:
 
 
 TOOL = cli.Tool(
-    "hnmine",
-    Options,
-    run,
+    name="hnmine",
+    options=Options,
+    run=run,
     doc=__doc__,
     usage="hnmine [EXAMPLES...] --model M [--corpus TEXTS] [--negatives K] [--range LO-HI]"
     " [-o OUT]",

@@ -12,173 +12,157 @@ Holds    8,192 rows; --keep-top: 12 bytes a positive; --rank-within: 40 bytes a 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+import dataclasses
 
 from fletching import cli
 from fletching.errors import UsageError
+from fletching.options import Shard
 from fletching.report import Report
 from simfilter.options import Options
-
-if TYPE_CHECKING:
-    from simfilter.criteria import Criteria
 
 DEFAULT_RANK = 50  # chosen by bench/simfilter_noise.py
 
 
-def check(options: Options) -> Criteria:
-    from simfilter.criteria import Criteria
+def check(options: Options) -> Options:
+    """The options with the default criterion filled in. Raises UsageError for contradictions."""
+    Shard.parse(options.shard)
+    options = _with_criterion(options)
+    _check_bounds(options)
+    _check_companions(options)
+    _check_scorer(options)
+    return options
 
-    low, high, top, rank = options.min_sim, options.max_sim, options.keep_top, options.rank_within
-    judged = any(bound is not None for bound in (low, high, top, rank))
-    if options.score_only and judged:
+
+def _with_criterion(options: Options) -> Options:
+    bounds = (options.min_sim, options.max_sim, options.keep_top, options.rank_within)
+    has_bound = any(bound is not None for bound in bounds)
+    if options.score_only and has_bound:
         raise UsageError(
-            "--score-only judges nothing, but a criterion stands beside it", "leave one of them out"
+            "--score-only drops nothing, but there is a criterion", "leave one of them out"
         )
-    if not judged and not options.score_only and not options.decontaminate:
-        if options.use_scores or options.reranker or options.shard:
-            raise UsageError(
-                "no criterion is given",
-                "pass --min-sim X or --keep-top Q, or --score-only to look at the scores first",
-            )
-        rank = DEFAULT_RANK
+    if has_bound or options.score_only or options.decontaminate:
+        return options
+    if options.use_scores or options.cross_encoder or options.shard:
+        raise UsageError(
+            "there is no criterion",
+            "pass --min-sim X or --keep-top Q, or --score-only to look at the scores first",
+        )
+    return dataclasses.replace(options, rank_within=DEFAULT_RANK)
+
+
+def _check_bounds(options: Options) -> None:
+    low = options.min_sim
+    high = options.max_sim
     if low is not None and high is not None and low > high:
         raise UsageError(
             f"--min-sim {low} is above --max-sim {high}: nothing can pass", "swap them"
         )
-    if not (options.reranker or options.use_scores):
-        for flag, bound in (("--min-sim", low), ("--max-sim", high)):
-            if bound is not None and abs(bound) > 1:
-                raise UsageError(
-                    f"{flag} {bound:g} is {'above 1' if bound > 1 else 'below -1'}",
-                    "pass a value from -1 to 1",
-                )
-    if options.shard and top is not None:
+    if options.cross_encoder or options.use_scores:
+        return
+    for flag, bound in (("--min-sim", low), ("--max-sim", high)):
+        if bound is not None and abs(bound) > 1:
+            side = "above 1" if bound > 1 else "below -1"
+            raise UsageError(f"{flag} {bound:g} is {side}", "pass a value from -1 to 1")
+
+
+def _check_companions(options: Options) -> None:
+    if options.shard and options.keep_top is not None:
         raise UsageError(
             "--keep-top needs all scores, but --shard sees a part",
             "score the shards with --score-only, then run --use-scores --keep-top on all of them",
         )
-    if options.corpus and rank is None:
+    if options.corpus and options.rank_within is None:
         raise UsageError(
-            "--corpus is the pool of --rank-within, which is not given", "add --rank-within K"
+            "--corpus is the pool of --rank-within, which is missing", "add --rank-within K"
         )
     if options.ngram and not options.decontaminate:
         raise UsageError(
-            "--ngram belongs to --decontaminate, which is not given", "add --decontaminate FILE"
+            "--ngram belongs to --decontaminate, which is missing", "add --decontaminate FILE"
         )
-    _check_scorer(options)
-    return Criteria(low, high, rank, top, options.keep_top_by)
 
 
 def _check_scorer(options: Options) -> None:
-    if options.use_scores and (options.reranker or options.replace_scores):
+    if options.use_scores and (options.cross_encoder or options.replace_scores):
         raise UsageError(
-            "--use-scores takes the scores as they are, but --reranker or --replace-scores makes new ones",
+            "--use-scores keeps the scores of the input, "
+            "but --cross-encoder or --replace-scores makes new ones",
             "leave one of them out",
         )
     if options.model and options.vectors:
-        raise UsageError("--model and --vectors are both given", "leave one of them out")
+        raise UsageError("--model and --vectors exclude each other", "leave one of them out")
     if options.vectors and (options.query_echo, options.doc_echo) != (None, None):
         raise UsageError(
-            "--vectors are taken as they are, an echo would make others",
+            "--vectors are used as they are; an echo needs a model",
             "leave --query-echo and --doc-echo out, or pass --model",
         )
-    alone = options.rank_within is None and (options.use_scores or options.reranker)
-    if not alone and not (options.model or options.vectors):
+    scored_otherwise = options.use_scores or options.cross_encoder
+    needs_vectors = options.rank_within is not None or not scored_otherwise
+    if needs_vectors and not (options.model or options.vectors):
         raise UsageError(
             "--model is missing", "pass --model M: a sentence-transformers folder or hub name"
         )
-    if options.as_pairs and (options.reranker or options.use_scores):
+    if options.as_pairs and scored_otherwise:
         raise UsageError(
             "--as-pairs writes cosines as `cos_sim`, but the scores are not cosines",
             "leave --as-pairs out; `pos_scores` holds the scores",
         )
 
 
-def part(shard: str | None) -> tuple[int, int]:
-    """`I/N` as numbers."""
-    if shard is None:
-        return 0, 1
-    number, slash, count = shard.partition("/")
-    if not (slash and number.isdigit() and count.isdigit() and int(number) < int(count)):
-        raise UsageError(f"--shard {shard} is no I/N", "write 0/4, 1/4, 2/4 and 3/4 for four parts")
-    return int(number), int(count)
-
-
 def run(options: Options, report: Report) -> None:
-    criteria, shard = check(options), part(options.shard)
+    """Score the rows, and write those that meet the criteria."""
+    stated = options
+    options = check(stated)
 
-    from fletching.io import AtomicOutputs, Reader, Writer, check_output
+    from fletching.io import AtomicOutputs, Reader, check_output
 
     check_output(options.output, report.tool)  # before torch and a model are loaded
 
-    from simfilter import criteria as criterion
-    from simfilter import pair_scores, positive_units
-    from simfilter.scoring import Work, models
+    from simfilter import models, outputs, score_columns
+    from simfilter.row_filter import filter_rows
+    from simfilter.scoring import RowScorer
 
     reader = Reader(report, options.inputs, "examples", limit=options.limit)
     corpus = Reader(report, options.corpus, "texts", count=False) if options.corpus else None
-    columns = pair_scores.scored_columns(reader.columns)
+    columns = score_columns.scored_columns(reader.columns)
     with contextlib.ExitStack() as stack:
-        encoder, reranker = models(options, criteria.rank, report, stack)
-        settings = {"model": encoder.settings} if encoder else {}
-        settings |= {"reranker": reranker.settings} if reranker else {}
-        lineage: dict[str, Any] = dict(
+        loaded = stack.enter_context(models.load(options, report))
+        together = stack.enter_context(AtomicOutputs())
+        out = outputs.FilterOutputs(
+            together,
+            columns=columns,
+            options=options,
+            report=report,
             version=TOOL.version,
-            options=cli.row_options(options) | settings,
-            sources=[reader, *([corpus] if corpus else [])],
+            lineage_options=cli.row_options(stated) | loaded.settings,
+            sources=[reader] if corpus is None else [reader, corpus],
         )
-        outputs = stack.enter_context(AtomicOutputs())
-        out = outputs.add(
-            Writer(
-                report,
-                options.output,
-                "examples",
-                positive_units.PAIRS if options.as_pairs else columns,
-                **lineage,
-            )
-        )
-        rejects = None
-        if options.rejects:
-            rejects = outputs.add(
-                Writer(
-                    report,
-                    options.rejects,
-                    "examples",
-                    columns.append(positive_units.REASON),
-                    count=False,
-                    **lineage,
-                )
-            )
-        by_default = criteria.rank != options.rank_within
+        by_default = options.rank_within != stated.rank_within
         if by_default:
-            report.note(f"no criterion is given: --rank-within {criteria.rank}")
-        judged = left = 0
-        work = Work(options, criteria.rank, shard, columns, encoder, reranker, rejects, report)
-        for kept, dropped in criterion.decide(
-            work.scored(reader, corpus, stack), criteria, work.kind, columns, report
-        ):
-            judged, left = judged + len(kept) + len(dropped), left + len(kept)
-            if options.as_pairs:
-                pairs = positive_units.as_pairs(kept)
-                report.add("further positives of a row", len(pairs) - len(kept))
-                kept = pairs
-            out.write(kept)
-            if rejects:
-                rejects.write(dropped)
-        if by_default and 2 * left < judged:
-            report.note(
-                f"{1 - left / judged:.0%} of the rows are dropped: does the model know their language? --score-only looks first"
-            )
+            report.note(f"there is no criterion: --rank-within {options.rank_within} is used")
+        scorer = RowScorer(options, loaded, columns=columns, rejects=out.rejects, report=report)
+        filtered = filter_rows(
+            scorer.score(reader, corpus),
+            columns,
+            options=options,
+            score_kind=scorer.score_kind,
+            report=report,
+        )
+        for rows in filtered:
+            out.write(rows)
+        if by_default:
+            out.warn_if_most_are_dropped()
 
 
 TOOL = cli.Tool(
-    "simfilter",
-    Options,
-    run,
-    __doc__,
-    "simfilter [EXAMPLES...] --model M [--rank-within K] [--min-sim X] [--keep-top Q] [-o OUT]",
+    name="simfilter",
+    options=Options,
+    run=run,
+    doc=__doc__,
+    usage="simfilter [EXAMPLES...] --model M [--rank-within K] [--min-sim X] [--keep-top Q]"
+    " [-o OUT]",
 )
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run simfilter as a program: the exit code."""
     return cli.main(TOOL, argv)
