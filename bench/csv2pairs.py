@@ -165,8 +165,8 @@ done, used = now()
 print("both", done - wall, used - cpu)
 """
 
-# The same loop with our rule: equal after normalisation, own positives and rows that share a text are no
-# negatives. Texts are normalised once. It is linear in the rows looped over, so every 20th stands for all.
+# The same loop with our rule: equal after normalisation, a row's positives and rows that share a text are
+# no negatives. Texts are normalised once. It is linear in the rows looped over, so every 20th stands for all.
 RULE_LOOP = """
 import random, sys, unicodedata
 import pandas as pd
@@ -205,21 +205,24 @@ def against_polars(folder: Path) -> None:
     )
     make_table(table, 1_000_000, 500)
     command = ["csv2pairs", table, *OPTIONS, "-o", ours]
-    mine, peer = [measure(command)], []
-    for turn in range(RUNS):
-        peer.append(measure([sys.executable, "-c", POLARS, table, ours, theirs], "both"))
-        if turn:
-            mine.append(measure(command))
-    tell(
+    our_costs = [measure(command)]  # polars reads what this run wrote
+    peer_costs = []
+    for number in range(RUNS):
+        peer_costs.append(measure([sys.executable, "-c", POLARS, table, ours, theirs], "both"))
+        if number:
+            our_costs.append(measure(command))
+    our = median(our_costs)
+    peer = median(peer_costs)
+    report(
         "1,000,000 rows x 5 columns, 5 hard negatives each",
-        median(mine),
-        "polars: read and write alone",
-        median(peer),
+        our,
+        against="polars: read and write alone",
+        peer=peer,
     )
     print(
-        f"times polars: {median(mine).wall / median(peer).wall:.2f} wall, {median(mine).cpu / median(peer).cpu:.2f} CPU (at most 3)"
+        f"times polars: {our.wall / peer.wall:.2f} wall, {our.cpu / peer.cpu:.2f} CPU (at most 3)"
     )
-    print(f"peak memory: {median(mine).peak / 2**30:.2f} GiB (at most 2)")
+    print(f"peak memory: {our.peak / 2**30:.2f} GiB (at most 2)")
 
 
 def against_loop(folder: Path) -> None:
@@ -231,38 +234,28 @@ def against_loop(folder: Path) -> None:
         ("1 negative by the seed's rule, 3 columns", SEED_LOOP, seed_rule),
     ):
         arguments = [table, "--query", "question", "--category", "topic", *options.split()]
-        mine, started, peer = [], [], []
+        our_costs, command_costs, peer_costs = [], [], []
+        by_loop = [sys.executable, "-c", NOW + loop, table, str(folder / "theirs.csv")]
+        inside = [sys.executable, "-c", NOW + INSIDE, *arguments]
         for _ in range(RUNS):
-            peer.append(
-                measure(
-                    [sys.executable, "-c", NOW + loop, table, str(folder / "theirs.csv")], "both"
-                )
-            )
-            mine.append(
-                measure(
-                    [
-                        sys.executable,
-                        "-c",
-                        NOW + INSIDE,
-                        *arguments,
-                        "-o",
-                        str(folder / "inside.parquet"),
-                    ],
-                    "both",
-                )
-            )
-            started.append(measure(["csv2pairs", *arguments, "-o", str(folder / "ours.parquet")]))
-        tell(
+            peer_costs.append(measure(by_loop, "both"))
+            our_costs.append(measure([*inside, "-o", str(folder / "inside.parquet")], "both"))
+            out = str(folder / "ours.parquet")
+            command_costs.append(measure(["csv2pairs", *arguments, "-o", out]))
+        our = median(our_costs)
+        peer = median(peer_costs)
+        command = median(command_costs)
+        report(
             f"20,000 rows, {what}, imports not counted",
-            median(mine),
-            "row loop in pandas",
-            median(peer),
+            our,
+            against="row loop in pandas",
+            peer=peer,
         )
         print(
-            f"times faster: {median(peer).wall / median(mine).wall:.0f} wall, {median(peer).cpu / median(mine).cpu:.0f} CPU (wanted: 100)"
+            f"times faster: {peer.wall / our.wall:.0f} wall, {peer.cpu / our.cpu:.0f} CPU (wanted: 100)"
         )
         print(
-            f"the whole command, from its start: {median(started).wall:.2f} s wall, {median(started).cpu:.2f} s CPU"
+            f"the whole command, from its start: {command.wall:.2f} s wall, {command.cpu:.2f} s CPU"
         )
 
 
@@ -302,14 +295,15 @@ def large(folder: Path) -> None:
     )
 
 
-def tell(what: str, mine: Cost, whom: str, peer: Cost) -> None:
+def report(what: str, our: Cost, *, against: str, peer: Cost) -> None:
     import polars
     import pyarrow
 
     print(
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, pyarrow {pyarrow.__version__}, polars {polars.__version__}"
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, "
+        f"pyarrow {pyarrow.__version__}, polars {polars.__version__}"
     )
-    for label, cost in ((f"csv2pairs: {what}", mine), (whom, peer)):
+    for label, cost in ((f"csv2pairs: {what}", our), (against, peer)):
         print(
             f"{label:<62} {cost.wall:8.2f} s wall {cost.cpu:8.2f} s CPU {cost.peak / 2**20:8.0f} MiB"
         )

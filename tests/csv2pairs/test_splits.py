@@ -132,7 +132,7 @@ def test_rows_that_hang_together_and_miss_the_shares_are_told(pairs):
         *HALVES,
         out="{split}.jsonl",
     )
-    assert "40 of 40 rows hang together" in result.err
+    assert "40 of 40 rows are connected" in result.err
 
 
 @pytest.mark.parametrize(

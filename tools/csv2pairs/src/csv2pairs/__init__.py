@@ -1,6 +1,6 @@
 """csv2pairs: tables to query-positive pairs with hard negatives by category.
 
-A module imports what lies below it in this list, or stands on the same line, and nothing above:
+Imports go downward only; modules on one line may import each other, without a circle:
 
     cli, option_checks          the command line
     pipeline                    one run: straight through, or by way of the disk

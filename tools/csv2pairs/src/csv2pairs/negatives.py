@@ -21,7 +21,7 @@ from fletching.text_keys import ABSENT, mix
 SMALL = 64  # pools up to this size (or 4 k) are permuted whole; others are sampled until k fit
 ROUNDS = 8
 SPARE = 3  # proposals more than k in each round
-CELLS = 1 << 21  # numbers of a permutation held at once
+CELLS = 1 << 21  # numbers in the permutations of one block of rows
 NONE = -1  # where a row has no more negatives
 
 

@@ -175,7 +175,7 @@ class PairPipeline:
         self.report.measures["largest_group_of_tied_rows"] = largest
         if largest > max(1, LARGE_SHARE * rows) and rows >= FEW_ROWS:
             self.report.note(
-                f"{largest:,} of {rows:,} rows hang together by texts in common "
+                f"{largest:,} of {rows:,} rows are connected by shared texts "
                 "and stay in one split; shares may be missed"
             )
 

@@ -38,7 +38,7 @@ class Positives:
 
 @dataclass(frozen=True, kw_only=True)
 class PairKeys:
-    """What identifies n examples and ties them to each other. ABSENT stands for none."""
+    """What identifies n examples and links them to each other; ABSENT for none."""
 
     query: Keys  # (n,)
     links: Keys  # (n, L): examples with one in common are never each other's negatives

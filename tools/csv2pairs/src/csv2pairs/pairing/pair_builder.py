@@ -202,7 +202,7 @@ class PairBuilder:
             column_keys = np.where(is_category, text_keys.ABSENT, column_keys)
         domain = self._column_keys(rows, options.domain)
         group = category if options.mode == "group" else category_positive
-        # In mode each, a positive is an example of its own.
+        # In mode each, every positive is one example.
         texts = [positives.keys] if options.mode == "each" else column_keys.T
         content = text_keys.mix(rows.query_keys, *texts, domain, group)
         id_keys = text_keys.hash_texts(ids)

@@ -58,7 +58,7 @@ class PairSampler:
             links = pairs.keys.links
             if ids_repeat:
                 links = np.column_stack([links, pairs.keys.id_links])
-            self.negative_sampler = NegativeSampler(pairs, splits, links, options)
+            self.negative_sampler = NegativeSampler(pairs, splits, options, links=links)
 
     @property
     def block(self) -> int:
@@ -126,9 +126,13 @@ class NegativeSampler:
     A negative comes from the same column as the positive: no title among the descriptions. Where
     the positive is the name of a category, and in --mode group, whose categories hold the
     positives, negatives come from the domain at once.
+
+    links: (n, L); examples with one in common are never each other's negatives.
     """
 
-    def __init__(self, pairs: StoredPairs, splits: Integers, links: Keys, options: Options) -> None:
+    def __init__(
+        self, pairs: StoredPairs, splits: Integers, options: Options, *, links: Keys
+    ) -> None:
         self.keys = pairs.keys
         self.links = links
         self.k = options.negatives_per_row

@@ -1,7 +1,7 @@
 """Tables of text cells from every supported format.
 
 table        all inputs of a run as one sequence of batches
-registry     the formats; each registers itself in a file of its own
+registry     the formats; each module registers its format
 table_input  one input, decompressed and decoded on demand
 delimited    CSV, in a `dialect`
 json_rows    JSON lines and arrays

@@ -1,4 +1,4 @@
-"""How the cells of a CSV are told apart: delimiter, quotes, escapes, and the header line."""
+"""CSV dialects: delimiter, quotes, escapes, and the header line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ONE_BYTE_DELIMITER = "\x1f"
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """The dialect that the options name.
+    """The dialect that the options select.
 
     delimiter: one byte; None: to be detected. long_delimiter: the one of several bytes that
     `delimiter` replaces. quote: "" for none.

@@ -5,9 +5,12 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from fletching.errors import InputError, UsageError
+
+if TYPE_CHECKING:  # pyarrow comes with it, which --help must not wait for
+    from fletching.io.streams import Readable
 
 UTF8 = "utf-8-sig"
 # Tried on a file that is not UTF-8. Exactly one of them must decode it without an error.
@@ -32,16 +35,6 @@ SUPERSETS = {
 CHUNK = 1 << 20
 
 
-class ByteStream(Protocol):
-    """What can be read from its first byte on, and closed."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """At most `size` bytes; b"" at the end."""
-
-    def close(self) -> None:
-        """No more is read."""
-
-
 def codec_named(name: str) -> str:
     """The codec of this name. Raises UsageError."""
     try:
@@ -56,7 +49,7 @@ def codec_named(name: str) -> str:
     return SUPERSETS.get(canonical, canonical)
 
 
-def detect(head: bytes, reopen: Callable[[], ByteStream], where: str) -> str:
+def detect(head: bytes, reopen: Callable[[], Readable], where: str) -> str:
     """By byte-order mark, else UTF-8, else the one candidate that decodes everything.
 
     head: the first bytes. reopen: opens the table once more. Raises InputError where none or
@@ -92,7 +85,7 @@ def _has_line_end(head: bytes, codec: str) -> bool:
     return "\n" in whole_characters.decode(codec, errors="replace")
 
 
-def _decodes(file: ByteStream, codec: str) -> bool:
+def _decodes(file: Readable, codec: str) -> bool:
     decoder = codecs.getincrementaldecoder(codec)()
     try:
         while chunk := file.read(CHUNK):

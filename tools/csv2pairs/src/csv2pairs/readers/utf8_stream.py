@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import xxhash
 
-from csv2pairs.readers.encoding import CHUNK, UTF8, ByteStream
+from csv2pairs.readers.encoding import CHUNK, UTF8
 from fletching.errors import InputError
+from fletching.io.streams import Readable
 from fletching.protocols import Lineage
 
 # Replaces bytes that do not decode: a code point that Unicode reserves as "not a character".
@@ -43,7 +44,7 @@ class Utf8Stream(io.RawIOBase):
 
     def __init__(
         self,
-        file: ByteStream,
+        file: Readable,
         codec: str,
         where: str,
         *,

@@ -11,7 +11,7 @@ from fletching.io import Writer
 
 
 class BackgroundWriter:
-    """Writes batches to a file on a thread of its own; leaving the block waits for the last one.
+    """Writes batches to a file on a second thread; leaving the block waits for the last one.
 
     A stream is written at once: a thread that waits for its reader could not be interrupted.
     """
