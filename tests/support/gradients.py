@@ -196,9 +196,9 @@ def engine(toy: nn.Module, optimizer: torch.optim.Optimizer, stage: int) -> Any:
     return deepspeed_engine.DeepSpeedEngine(
         toy,
         optimizer,
-        settings,
-        deepspeed_engine.reachable_parameters(toy, value),
-        lambda norm: norm,
+        settings=settings,
+        reachable=deepspeed_engine.reachable_parameters(toy, value),
+        on_norm=lambda norm: norm,
     )
 
 

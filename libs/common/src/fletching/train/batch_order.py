@@ -1,4 +1,7 @@
-"""The order of the rows: global batches as a pure function of (rows, batch, seed, epoch). Needs numpy alone."""
+"""The order of the rows: global batches as a pure function of (rows, batch, seed, epoch).
+
+Needs numpy alone.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from fletching import seeded_random
 
+RowNumbers = npt.NDArray[np.int64]
+RandomBits = npt.NDArray[np.uint64]
 
-@dataclass(frozen=True)
+# splitmix64 (Steele et al. 2014): the increment of its counter, the two multipliers of its
+# mixer.
+GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+FIRST_MULTIPLIER = np.uint64(0xBF58476D1CE4E5B9)
+SECOND_MULTIPLIER = np.uint64(0x94D049BB133111EB)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchOrder:
     """Batches of row numbers for `steps` steps: the batch sampler of a DataLoader.
 
-    Every row stands once in every epoch; its last batch may be smaller, and the last epoch may be cut short.
+    Every epoch has every row once; its last batch may be smaller, and the last epoch may be cut
+    short.
     """
 
     rows: int
@@ -25,45 +39,57 @@ class BatchOrder:
 
     @property
     def epoch_steps(self) -> int:
+        """Batches in one epoch."""
         return -(-self.rows // self.batch)
 
-    def epoch(self, epoch: int) -> list[np.ndarray]:
-        shuffled = random_permutation(self.rows, self.seed, str(epoch))
-        return [shuffled[start : start + self.batch] for start in range(0, self.rows, self.batch)]
+    def epoch(self, epoch: int) -> list[RowNumbers]:
+        """All batches of one epoch."""
+        rows = random_permutation(self.rows, self.seed, str(epoch))
+        return [rows[start : start + self.batch] for start in range(0, self.rows, self.batch)]
 
     def __iter__(self) -> Iterator[list[int]]:
-        for epoch in range(math.ceil(self.steps / self.epoch_steps)):
-            for batch in self.epoch(epoch)[: self.steps - epoch * self.epoch_steps]:
+        epochs = math.ceil(self.steps / self.epoch_steps)
+        for epoch in range(epochs):
+            remaining_steps = self.steps - epoch * self.epoch_steps
+            for batch in self.epoch(epoch)[:remaining_steps]:
                 yield batch.tolist()
 
     def __len__(self) -> int:
         return self.steps
 
-    def row_counts(self) -> np.ndarray:
-        """How many times each row stands in the plan (rows,)."""
-        whole, rest = divmod(self.steps, self.epoch_steps)
-        seen = np.full(self.rows, whole)
-        for batch in self.epoch(whole)[:rest]:
-            seen[batch] += 1
-        return seen
+    def row_counts(self) -> RowNumbers:
+        """How many of the batches each row is in, (rows,)."""
+        whole_epochs, remaining_steps = divmod(self.steps, self.epoch_steps)
+        counts = np.full(self.rows, whole_epochs)
+        for batch in self.epoch(whole_epochs)[:remaining_steps]:
+            counts[batch] += 1
+        return counts
 
 
-def plan_batches(rows: int, *, batch: int, seed: int, epochs: float | None, steps: int | None) -> BatchOrder:
-    """The order of a run of `steps` batches, or of `epochs` passes over the rows."""
-    whole = BatchOrder(rows, batch, seed, 0)
-    return BatchOrder(rows, batch, seed, steps or math.ceil((epochs or 1) * whole.epoch_steps))
+def plan_batches(
+    rows: int, *, batch: int, seed: int, epochs: float | None, steps: int | None
+) -> BatchOrder:
+    """The order of a run of `steps` batches, or of `epochs` (1) passes over the rows."""
+    epoch_steps = -(-rows // batch)
+    return BatchOrder(
+        rows=rows,
+        batch=batch,
+        seed=seed,
+        steps=steps or math.ceil((epochs or 1) * epoch_steps),
+    )
 
 
-def random_permutation(size: int, seed: int, key: str) -> np.ndarray:
-    """A random order of 0 … size-1 that depends on seed and key alone, on every numpy version."""
-    return np.argsort(random_bits(seed, key, np.arange(size, dtype=np.uint64)), kind="stable")
+def random_permutation(size: int, seed: int, key: str) -> RowNumbers:
+    """0 … size-1 in an order that depends on seed and key alone, on every numpy version."""
+    bits = random_bits(seed, key, np.arange(size, dtype=np.uint64))
+    return np.argsort(bits, kind="stable")
 
 
-def random_bits(seed: int, key: str, places: np.ndarray) -> np.ndarray:
-    """64 random bits for each place (n,), by splitmix64 (Steele et al. 2014)."""
+def random_bits(seed: int, key: str, counters: npt.NDArray[np.integer]) -> RandomBits:
+    """64 random bits for each counter (n,), by splitmix64 (Steele et al. 2014)."""
     start = np.uint64(next(seeded_random.numbers(seed, key)))
     with np.errstate(over="ignore"):
-        z = start + (places.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
+        bits = start + (counters.astype(np.uint64) + np.uint64(1)) * GOLDEN_GAMMA
+        bits = (bits ^ (bits >> np.uint64(30))) * FIRST_MULTIPLIER
+        bits = (bits ^ (bits >> np.uint64(27))) * SECOND_MULTIPLIER
+        return bits ^ (bits >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""Services that get the measures of a run while it goes on: what transformers integrates, such as tensorboard or wandb."""
+"""Experiment loggers of --report-to: those that transformers integrates, such as wandb."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from fletching.errors import UsageError
 
 
 def check(names: Sequence[str], output: str) -> None:
-    """Raises Usage where a service of --report-to is unknown or not installed. output: the folder of the model."""
+    """Raise UsageError where a logger is unknown or missing. output: the model folder."""
     for name in names:
         if name not in INTEGRATION_TO_CALLBACK:
-            raise UsageError(
-                f"--report-to {name} is unknown",
-                "choose from " + ", ".join(sorted(INTEGRATION_TO_CALLBACK)),
-            )
+            known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+            raise UsageError(f"--report-to {name} is unknown", f"choose from {known}")
         try:
             INTEGRATION_TO_CALLBACK[name]()
-        except Exception as error:  # each raises its own
+        except Exception as error:  # each logger raises its own
             raise UsageError(
                 f"--report-to {name}: {str(error).splitlines()[0]}",
                 "install it, or leave --report-to out",
             ) from None
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", f"{output}.logs")  # not in DIR.run, which goes
+    # Beside DIR: the run folder is removed at the end.
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", f"{output}.logs")

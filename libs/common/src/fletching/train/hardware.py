@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -13,27 +13,39 @@ from fletching.encode import model as models
 from fletching.errors import UsageError
 from fletching.train.distributed import process_group
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # mallopt(3)
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+# Parameters of glibc's mallopt(3), and the values that keep freed memory in the process.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+NEVER_TRIM = 2**31 - 1
+TOP_PAD_BYTES = 64 << 20
+
+ACTIVATION_BYTES = 80  # for each layer and hidden unit of a token, measured
 
 
-def resolve_device(wanted: str | None) -> str:
-    """This process's device: under torchrun each has a GPU of its own, or all compute on the CPU."""
-    names = models.resolve_devices(wanted)
-    if process_group.world_size() == 1 or not names[0].startswith("cuda"):
-        return names[0]
-    if process_group.local_rank() >= len(names):
+def resolve_device(names: str | None) -> str:
+    """This process's device: under torchrun each has its own GPU, or all compute on the CPU.
+
+    names: the value of --device. Raises UsageError where there are fewer GPUs than processes.
+    """
+    devices = models.resolve_devices(names)
+    if process_group.world_size() == 1 or not devices[0].startswith("cuda"):
+        return devices[0]
+    local_rank = process_group.local_rank()
+    if local_rank >= len(devices):
         raise UsageError(
-            f"process {process_group.local_rank() + 1} of this machine has no GPU",
-            f"torchrun --nproc-per-node {len(names)}, or --device cpu",
+            f"process {local_rank + 1} of this machine has no GPU",
+            f"torchrun --nproc-per-node {len(devices)}, or --device cpu",
         )
-    return names[process_group.local_rank()]
+    return devices[local_rank]
 
 
-def prepare_cpu(model: Any) -> None:
-    """Attention as plain products, and memory that stays with the process.
+def prepare_cpu(model: SentenceTransformer) -> None:
+    """Use attention as plain products, and keep freed memory in the process.
 
-    On CPUs the backward pass of fused attention takes 40 % of a MiniLM step in bfloat16 (torch 2.13); as
-    plain products it takes under a quarter of that.
+    On CPUs the backward pass of fused attention takes 40 % of a MiniLM step in bfloat16 (torch
+    2.13); as plain products it takes under a quarter of that.
     """
     transformer: Any = getattr(model[0], "model", None)
     if hasattr(transformer, "set_attn_implementation"):
@@ -42,42 +54,50 @@ def prepare_cpu(model: Any) -> None:
 
 
 def keep_freed_memory() -> None:
-    """glibc hands each large block back to the system, which then fills it with zeros again at the next step:
-    10 to 15 % of the time."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "gnu_get_libc_version"):
-            libc.mallopt(M_MMAP_MAX, 0)
-            libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-            libc.mallopt(M_TOP_PAD, 64 << 20)
+    """Make glibc keep large blocks that are freed.
+
+    It returns them to the system, which fills them with zeros again at the next step: 10 to 15
+    % of the time.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, NEVER_TRIM)
+        libc.mallopt(M_TOP_PAD, TOP_PAD_BYTES)
 
 
 def silence_libraries() -> None:
-    """DeepSpeed, where it is installed, warns on stdout that there is no GPU."""
+    """Drop DeepSpeed's warnings: it prints to stdout that there is no GPU."""
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
-def set_dropout(model: nn.Module, share: float) -> None:
-    """The share of activations dropped while training, in every layer that drops any."""
+def set_dropout(model: nn.Module, probability: float) -> None:
+    """Set the dropout probability in every layer that has one."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
-            module.p = share
-        for name in (
-            "attention_dropout",
-            "dropout",
-        ):  # layers that keep the share as a plain number
+            module.p = probability
+        # Layers that keep the probability as a plain number.
+        for name in ("attention_dropout", "dropout"):
             if isinstance(getattr(module, name, None), float):
-                setattr(module, name, share)
+                setattr(module, name, probability)
 
 
 def has_dropout(model: nn.Module) -> bool:
-    """Is any activation dropped while training?"""
-    shares = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
-    shares += [getattr(module, "attention_dropout", 0.0) for module in model.modules()]
-    return any(isinstance(share, float) and share > 0 for share in shares)
+    """Does any layer drop activations while training?"""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout) and module.p > 0:
+            return True
+        probability = getattr(module, "attention_dropout", 0.0)
+        if isinstance(probability, float) and probability > 0:
+            return True
+    return False
 
 
-def tokens_that_fit(gigabytes: float, model: Any) -> int:
-    """How many tokens' activations fit, by the model's layers and width (80 bytes a number, measured)."""
-    config = model[0].model.config.get_text_config()
-    return int(gigabytes * 1e9 / (80 * max(config.num_hidden_layers, 1) * config.hidden_size))
+def tokens_that_fit(gigabytes: float, model: SentenceTransformer) -> int:
+    """How many tokens' activations fit into so much memory, by the model's layers and width."""
+    transformer: Any = model[0]
+    config = transformer.model.config.get_text_config()
+    bytes_per_token = ACTIVATION_BYTES * max(config.num_hidden_layers, 1) * config.hidden_size
+    return int(gigabytes * 1e9 / bytes_per_token)

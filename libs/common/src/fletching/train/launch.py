@@ -1,36 +1,55 @@
-"""The command line of a tool that trains: what each of them refuses, and one run in one process or in several."""
+"""The command line of a tool that trains: its checks, and its run in one or more processes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any, Protocol
+import tempfile
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 from fletching import cli
 from fletching.errors import UsageError
+from fletching.options import TrainingOptions
 from fletching.report import Report
 from fletching.train.distributed import process_group
-from fletching.train.run_dir import RunDir
+from fletching.train.run_dir import Manifest, RunDir
+
+ENGINES_OF_ACCELERATE = ("DEEPSPEED", "FSDP", "MEGATRON_LM")
+
+OptionsOfTool = TypeVar("OptionsOfTool", bound=TrainingOptions)
+OptionsTaken = TypeVar("OptionsTaken", bound=TrainingOptions, contravariant=True)
 
 
 class TrainingJob(Protocol):
-    """What a run stands on, made once from the options."""
+    """The resolved inputs of a run, made once from the options."""
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """What must be equal for a run to go on from a checkpoint."""
+    def manifest(self) -> Manifest:
+        """What must be equal for a run to resume from a checkpoint."""
 
-    def dry_run(self) -> None: ...
+    def dry_run(self) -> None:
+        """Report what training would do."""
 
-    def train(self, folder: RunDir, newest: str | None) -> None: ...
+    def train(self, folder: RunDir, newest: str | None, /) -> None:
+        """Train, from the checkpoint `newest` where there is one, and publish the model."""
 
 
-def check(options: Any) -> None:
-    """Raises Usage where options that all of these tools have contradict each other."""
-    for engine in ("DEEPSPEED", "FSDP", "MEGATRON_LM"):
+class JobFactory(Protocol[OptionsTaken]):
+    """Makes the job of a tool. run_path: the folder of its files."""
+
+    def __call__(
+        self, options: OptionsTaken, report: Report, tool: cli.Tool, run_path: str
+    ) -> TrainingJob:
+        """The job of these options."""
+
+
+def check(options: TrainingOptions) -> None:
+    """Raise UsageError where options that every training tool has contradict each other."""
+    for engine in ENGINES_OF_ACCELERATE:
         if os.environ.get(f"ACCELERATE_USE_{engine}", "").lower() in ("1", "true"):
             raise UsageError(
-                f"ACCELERATE_USE_{engine} is set, and {engine} of accelerate does not carry the gradient of a global batch in parts",
+                f"ACCELERATE_USE_{engine} is set, and {engine} of accelerate does not carry "
+                "the gradient of a global batch in parts",
                 "put torchrun --nproc-per-node N before the command, and leave accelerate out",
             )
     if process_group.world_size() > 1 and options.dry_run:
@@ -42,46 +61,40 @@ def check(options: Any) -> None:
 
 
 def run(
-    options: Any,
-    report: Report,
-    tool: cli.Tool,
-    job: Callable[[Any, Report, cli.Tool, str], TrainingJob],
+    options: OptionsOfTool, report: Report, tool: cli.Tool, *, job: JobFactory[OptionsOfTool]
 ) -> None:
-    """Train, or say what training would do. job: makes the Job whose files lie in the given folder."""
-    # Threads that wait sleep: on a busy machine, spinning ones make a step several times as slow.
+    """Train, or report what training would do (--dry-run)."""
+    # Threads that wait sleep: on a busy machine, spinning ones make a step several times as
+    # slow.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if options.dry_run:
-        dry_run(options, report, tool, job)
+        dry_run(options, report, tool, job=job)
         return
     if not process_group.is_main():
-        report.quiet, report.json_summary = True, None
+        report.quiet = True
+        report.json_summary = None
     with process_group.join_group():
-        folder = RunDir(options.output)
+        run_dir = RunDir(options.output or "")
         try:
-            made = job(options, report, tool, folder.path)
-            newest = folder.resume_or_start(made.manifest)
+            training_job = job(options, report, tool, run_path=run_dir.path)
+            newest = run_dir.resume_or_start(training_job.manifest)
         except BaseException:
-            folder.abandon()
+            run_dir.abandon()
             raise
-        made.train(folder, newest)
+        training_job.train(run_dir, newest)
 
 
 def dry_run(
-    options: Any,
-    report: Report,
-    tool: cli.Tool,
-    job: Callable[[Any, Report, cli.Tool, str], TrainingJob],
+    options: OptionsOfTool, report: Report, tool: cli.Tool, *, job: JobFactory[OptionsOfTool]
 ) -> None:
-    import tempfile
-
+    """Report what training would do; every row that was read counts as dropped."""
     with tempfile.TemporaryDirectory(prefix=f"{tool.name}-") as scratch:
-        job(options, report, tool, scratch).dry_run()
-    report.drop(
-        "not trained: dry run", report.rows_in + report.added.total() - report.dropped.total()
-    )
+        job(options, report, tool, run_path=scratch).dry_run()
+    rows = report.rows_in + report.added.total() - report.dropped.total()
+    report.drop("not trained: dry run", rows)
 
 
-def main(tool: cli.Tool, argv: list[str] | None) -> int:
+def main(tool: cli.Tool, argv: Sequence[str] | None) -> int:
     """The exit code; one of several processes ends here."""
     with process_group.rank_zero_output():
         try:

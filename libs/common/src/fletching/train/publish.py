@@ -20,7 +20,6 @@ from fletching.train.run_dir import RunDir
 if TYPE_CHECKING:
     from fletching.cli import Tool
 
-MEASURES = ("run", "step", "split", "name", "value", "unit")  # columns of measures.parquet
 EXTENSIONS = "transformers_modules."  # where transformers imports a model's own code from
 
 
@@ -38,12 +37,12 @@ class Publication:
     settings: Lineage
 
     def write_measures(self, log: str, sources: Sequence[Reader]) -> None:
-        """`measures.parquet` in the model folder: the metrics log as rows. sources: what the run read."""
+        """Write the metrics log as `measures.parquet`. sources: what the run read."""
         with Writer(
             self.report,
             os.path.join(self.folder, "measures.parquet"),
             "measures",
-            schema.load("measures").arrow(MEASURES),
+            columns=schema.load("measures").arrow(metrics_log.COLUMNS),
             version=self.tool.version,
             options=self.settings,
             sources=list(sources),
@@ -65,8 +64,8 @@ class Publication:
     ) -> None:
         """Write lineage and card into the model folder, count its rows, rename it to DIR.
 
-        end: what is known once the run is over (digest, best step). rows: of the input; those beyond
-        `rows_trained` are reported as dropped, with the reason.
+        end: what is known once the run is over (digest, best step). rows: of the input; those
+        beyond `rows_trained` are reported as dropped, with the reason.
         """
         document = lineage.dump({"step": lineage_node, "end": end})
         pathlib.Path(self.folder, "fletching.json").write_bytes(document)
@@ -87,8 +86,10 @@ def evaluations(log: str) -> dict[int, dict[str, float]]:
 
 
 def save_code(modules: Iterable[object], folder: str) -> None:
-    """Copy the Python files of a model's trusted custom classes beside it: their names alone are saved
-    by sentence-transformers."""
+    """Copy the Python files of a model's trusted custom classes beside it.
+
+    sentence-transformers saves their names alone.
+    """
     for module in modules:
         cls = type(module)
         if not cls.__module__.startswith(EXTENSIONS):

@@ -1,11 +1,11 @@
-"""The folder of a run in the making, `DIR.run`: who works there, on what, and the whole checkpoints.
+"""The folder of a run in the making, `DIR.run`: lock, manifest and whole checkpoints.
 
 lock            held while a run is alive
 manifest.json   fingerprint of data, model and options
 rows.arrow      the rows
-measures.jsonl  one line a step
-vectors/        vectors of another model that the run learns from, where there is one
-checkpoint-N/   weights, optimiser, schedule, random state, position; whole or not there at all
+measures.jsonl  the metrics log
+vectors/        vectors of another model that the run learns from, if there is one
+checkpoint-N/   weights, optimiser, schedule, random state, position; whole or not at all
 """
 
 from __future__ import annotations
@@ -14,21 +14,31 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fletching.errors import InputError, UsageError
+from fletching.table import atomic
 from fletching.train.distributed import process_group
 
 PREFIX = "checkpoint-"
+LOCK = "lock"
+MANIFEST = "manifest.json"
 ROWS = "rows.arrow"
 VECTORS = "vectors"
+BUILDING = "building"  # a checkpoint that is being written
+REMOVING = "dropped"  # a checkpoint that is being removed
+LONGEST_VALUE = 40  # characters of a text in a description of changes
+
+Manifest = dict[str, Any]
+FillFolder = Callable[[str], None]  # writes into the folder of this path
 
 
 class RunDir:
-    """Claims `DIR.run` for this run. Raises InputError where DIR exists or another run is alive.
+    """Claims `DIR.run`. Raises InputError where DIR exists or another run is alive.
 
-    Of several processes the first one claims, writes and removes; the others wait for it where they must.
+    Of several processes the first one claims, writes and removes; the others wait for it where
+    they must.
     """
 
     def __init__(self, output: str) -> None:
@@ -44,9 +54,8 @@ class RunDir:
             )
 
     def _claim(self) -> None:
-        if os.path.exists(self.output) and not (
-            os.path.isdir(self.output) and not os.listdir(self.output)
-        ):
+        is_empty_folder = os.path.isdir(self.output) and not os.listdir(self.output)
+        if os.path.exists(self.output) and not is_empty_folder:
             raise InputError(
                 f"-o {self.output} exists already",
                 f"name another folder, or remove it: rm -r {self.output}",
@@ -58,7 +67,7 @@ class RunDir:
                 f"mkdir -p {os.path.dirname(self.output)}",
             )
         os.makedirs(self.path, exist_ok=True)
-        self.lock = open(self.path_to("lock"), "w")
+        self.lock = open(self.path_to(LOCK), "w")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -67,38 +76,42 @@ class RunDir:
             ) from None
 
     def path_to(self, *names: str) -> str:
+        """The path of something in this folder."""
         return os.path.join(self.path, *names)
 
-    def resume_or_start(self, manifest: dict[str, Any]) -> str | None:
-        """Write the manifest; the newest checkpoint to go on from, where there is one.
+    def resume_or_start(self, manifest: Manifest) -> str | None:
+        """Write the manifest; the newest checkpoint to resume from, None where there is none.
 
-        Raises InputError, with the differences, where checkpoints of other data or options stand here.
+        Raises InputError, with the differences, where there are checkpoints of other data or
+        options.
         """
-        return process_group.broadcast(
-            self._resume_or_start(manifest) if process_group.is_main() else None
-        )
+        newest = self._resume_or_start(manifest) if process_group.is_main() else None
+        return process_group.broadcast(newest)
 
-    def _resume_or_start(self, manifest: dict[str, Any]) -> str | None:
+    def _resume_or_start(self, manifest: Manifest) -> str | None:
         newest = self.newest_checkpoint()
-        before = read_json(self.path_to("manifest.json"))
-        if newest and before != manifest:
-            changes = "; ".join(describe_changes(before or {}, manifest)) or "the manifest is damaged"
+        earlier = read_json(self.path_to(MANIFEST))
+        if newest is None:
+            self._remove_leftovers()
+        elif earlier != manifest:
+            changes = "; ".join(describe_changes(earlier or {}, manifest))
             raise InputError(
-                f"{self.path} holds a run of other data or options: {changes}",
+                f"{self.path} holds a run of other data or options: "
+                + (changes or "the manifest is damaged"),
                 f"run the earlier command again, or start anew: rm -r {self.path}",
             )
-        if not newest:
-            for name in os.listdir(self.path):
-                if name not in ("lock", ROWS, VECTORS):
-                    remove(self.path_to(name))
-        write_whole(
-            self.path_to("manifest.json"),
-            json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode(),
-        )
+        content = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
+        atomic.write_text(self.path_to(MANIFEST), content)
         return newest
 
+    def _remove_leftovers(self) -> None:
+        """Remove what a run without a checkpoint left, except its rows and vectors."""
+        for name in os.listdir(self.path):
+            if name not in (LOCK, ROWS, VECTORS):
+                atomic.remove(self.path_to(name))
+
     def abandon(self) -> None:
-        """Nothing was begun: without a checkpoint to go on from, no trace stays."""
+        """Leave before training: without a checkpoint to resume from, no trace stays."""
         if not process_group.is_main():
             return
         if not self.checkpoint_steps():
@@ -106,25 +119,27 @@ class RunDir:
         self.lock.close()
 
     def checkpoint_steps(self) -> list[int]:
+        """The steps of the checkpoints, ascending."""
         names = [name for name in os.listdir(self.path) if name.startswith(PREFIX)]
         return sorted(int(name.removeprefix(PREFIX)) for name in names)
 
     def checkpoint_path(self, step: int) -> str:
+        """The folder of one checkpoint."""
         return self.path_to(f"{PREFIX}{step}")
 
     def newest_checkpoint(self) -> str | None:
+        """The folder of the newest checkpoint; None where there is none."""
         steps = self.checkpoint_steps()
         return self.checkpoint_path(steps[-1]) if steps else None
 
-    def save(self, step: int, fill: Callable[[str], None], *, keep: int, best: int | None
-    ) -> None:
-        """A checkpoint that appears by one rename; older ones beyond `keep` go, the best one stays.
+    def save(self, step: int, fill: FillFolder, *, keep: int, best: int | None) -> None:
+        """Make a checkpoint appear whole; remove older ones beyond `keep`, except the best.
 
-        `fill` runs in every process, with the same folder.
+        fill: writes into a folder; it runs in every process, with the same one.
         """
-        building = self.path_to("building")
+        building = self.path_to(BUILDING)
         if process_group.is_main():
-            remove(building)
+            atomic.remove(building)
             os.makedirs(building)
         process_group.barrier()
         fill(building)
@@ -134,106 +149,73 @@ class RunDir:
             self._prune(keep, best)
 
     def _commit(self, building: str, step: int) -> None:
-        sync_tree(building)
-        remove(self.checkpoint_path(step))
-        os.rename(building, self.checkpoint_path(step))
-        sync(self.path)
+        atomic.sync_tree(building)  # first: an earlier checkpoint of this step goes late
+        atomic.remove(self.checkpoint_path(step))
+        atomic.move_folder(building, self.checkpoint_path(step))
 
     def _prune(self, keep: int, best: int | None) -> None:
-        for old in self.checkpoint_steps()[:-keep]:
-            if old != best:
+        for step in self.checkpoint_steps()[:-keep]:
+            if step != best:
                 # Renamed first, so that a kill in mid-removal leaves no half checkpoint.
-                remove(self.path_to("dropped"))
-                os.rename(self.checkpoint_path(old), self.path_to("dropped"))
-                remove(self.path_to("dropped"))
+                removing = self.path_to(REMOVING)
+                atomic.remove(removing)
+                atomic.replace(self.checkpoint_path(step), removing)
+                atomic.remove(removing)
 
     def publish(self, built: str) -> None:
-        """The finished folder takes its place by one rename, and the run folder goes."""
+        """Rename the finished folder to DIR, and remove the run folder."""
         apply_umask(built)
-        sync_tree(built)
-        if os.path.isdir(self.output):
-            os.rmdir(self.output)
-        os.rename(built, self.output)
-        sync(os.path.dirname(os.path.abspath(self.output)))
+        atomic.move_folder(built, self.output)
         shutil.rmtree(self.path)
         self.lock.close()
 
 
 def checkpoint_step(checkpoint: str | None) -> int:
-    """The step that a run goes on from."""
-    state = read_json(os.path.join(checkpoint, "trainer_state.json")) if checkpoint else None
-    return (state or {}).get("global_step", 0)
+    """The step that a run resumes from; 0 where it starts."""
+    if checkpoint is None:
+        return 0
+    state = read_json(os.path.join(checkpoint, "trainer_state.json")) or {}
+    return int(state.get("global_step", 0))
 
 
 def apply_umask(folder: str) -> None:
-    """Give every file the rights that the user's umask asks for: safetensors writes 0600."""
-    mask = os.umask(0)
-    os.umask(mask)
+    """Give every file the mode that the user's umask asks for: safetensors writes 0600."""
+    umask = os.umask(0)
+    os.umask(umask)
     for path, _, names in os.walk(folder):
         for name in names:
-            os.chmod(os.path.join(path, name), 0o666 & ~mask)
+            os.chmod(os.path.join(path, name), 0o666 & ~umask)
 
 
-def describe_changes(before: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
-    """What changed, one phrase each.
+def describe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What differs between two manifests, one phrase each.
 
     >>> describe_changes({"options": {"lr": 1}}, {"options": {"lr": 2, "batch": 8}})
     ['batch was unset, now 8', 'lr was 1, now 2']
     """
-    found = []
-    for key in sorted({*before, *now}):
-        old, new = before.get(key), now.get(key)
+    changes: list[str] = []
+    for key in sorted({*before, *after}):
+        old, new = before.get(key), after.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            found += describe_changes(old, new)
+            changes += describe_changes(old, new)
         elif old != new:
-            found.append(f"{key} was {_display(old)}, now {_display(new)}")
-    return found
+            changes.append(f"{key} was {_display(old)}, now {_display(new)}")
+    return changes
 
 
-def _display(value: Any) -> str:
-    return (
-        "unset"
-        if value is None
-        else json.dumps(value, ensure_ascii=False)
-        if not isinstance(value, str)
-        else value[-40:]
-    )
+def _display(value: object) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, str):
+        return value[-LONGEST_VALUE:]
+    return json.dumps(value, ensure_ascii=False)
 
 
 def read_json(path: str) -> dict[str, Any] | None:
+    """The object of a JSON file; None where there is none that can be read."""
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def write_whole(path: str, content: bytes) -> None:
-    with open(path + ".tmp", "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(path + ".tmp", path)
-
-
-def remove(path: str) -> None:
-    if os.path.isdir(path):
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
-        os.unlink(path)
-
-
-def sync(path: str) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_tree(path: str) -> None:
-    for folder, _, names in os.walk(path):
-        for name in names:
-            sync(os.path.join(folder, name))
-        sync(folder)

@@ -1,218 +1,308 @@
-"""transformers' Trainer, led by a plan: our data path, schedule, checkpoints and watching. Needs transformers.
+"""transformers' Trainer, led by a plan: our data path, schedule, checkpoints and log.
 
-A plain loop would be as short, but devices, fused optimisers, DDP and what accelerate brings come with the Trainer.
-What it overrides, and why: the dataloader (whole global batches on every rank, and resuming is a skip), the schedule
-(the Trainer's own warmup gives the first step a rate of zero), the gradient norm (a non-finite one stops the run),
-log (no prints), evaluation, saving and loading (atomic, weights as safetensors, no pickled arguments).
+Needs transformers. A plain loop would be as short, but devices, fused optimisers, DDP and what
+accelerate brings come with the Trainer. What it overrides, and why: the dataloader (whole
+global batches on every rank, and resuming is a skip), the schedule (the Trainer's own warmup
+gives the first step a rate of zero), the gradient norm (a non-finite one stops the run), log
+(no prints), evaluation, saving and loading (atomic, weights as safetensors, no pickled
+arguments).
 """
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from fletching.errors import InputError
-from fletching.train import experiment_loggers, schedule
+from fletching.train import experiment_loggers
+from fletching.train.arguments import training_arguments
 from fletching.train.distributed import deepspeed_engine, fsdp, process_group
+from fletching.train.intervals import IntervalCallback
 from fletching.train.metrics_log import MetricsLog
 from fletching.train.run_dir import RunDir
 
+if TYPE_CHECKING:
+    from fletching.train.distributed.deepspeed_config import Config
+
+__all__ = ["IntervalCallback", "PlannedTrainer", "TrainingSetup", "training_arguments"]
+
 WEIGHTS = "weights.safetensors"
-SEVERAL_TIMES = 10  # checkpoints of a run whose --save-every is not given
+TRAINER_STATE = "trainer_state.json"
+ROWS_SHOWN = 20  # in an error
+
+Batch = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingSetup:
-    """What a run walks through. rows: a data set; plan: its batch sampler, the whole run long; collate: a batch to tensors.
+    """What a run trains on, and what watches it.
 
-    measure: the held-out quality of the model as it stands, or None. names: row numbers to what the user calls them.
-    zero: DeepSpeed's settings, where it shares the model out.
+    rows: a data set. plan: its batch sampler, for the whole run. collate: a batch of rows to
+    tensors. row_names: what the user calls rows, by their numbers. evaluate: the held-out
+    quality of the model as it is now. deepspeed_config: of deepspeed_config.resolve, where
+    DeepSpeed shards the model.
     """
 
     rows: Any
-    plan: Iterable[Any]
-    collate: Callable[[list[Any]], dict[str, torch.Tensor]]
+    plan: Iterable[Sequence[Any]]
+    collate: Callable[[list[Any]], Batch]
     run_dir: RunDir
     metrics_log: MetricsLog
     intervals: IntervalCallback
     row_names: Callable[[list[int]], list[str]]
     evaluate: Callable[[], dict[str, float]] | None = None
-    deepspeed_config: dict[str, Any] | None = None
+    deepspeed_config: Config | None = None
 
 
 class PlannedTrainer(Trainer):
-    """One run along a TrainingSetup. A tool derives from it, says what of a batch was seen, and may make the step itself."""
+    """One run of a TrainingSetup.
+
+    A tool derives from it, says which rows and tokens a batch has, and may compute the step
+    itself.
+    """
 
     advice = "look at these rows; try a lower --lr or --dtype float32"
 
-    def __init__(self, setup: TrainingSetup, **given: Any) -> None:
-        self.setup, self.metrics_log = setup, setup.metrics_log
-        self.current: list[int] = []
-        experiment_loggers.check(given["args"].report_to, setup.run_dir.output)
+    def __init__(self, setup: TrainingSetup, **trainer_arguments: Any) -> None:  # noqa: ANN401
+        self.setup = setup
+        self.metrics_log = setup.metrics_log
+        self.current_rows: list[int] = []
         self.engine: deepspeed_engine.DeepSpeedEngine | None = None
-        super().__init__(data_collator=setup.collate, callbacks=[setup.intervals], **given)
+        experiment_loggers.check(trainer_arguments["args"].report_to, setup.run_dir.output)
+        super().__init__(
+            data_collator=setup.collate, callbacks=[setup.intervals], **trainer_arguments
+        )
         self.remove_callback(PrinterCallback)
-        if self.accelerator.num_processes != process_group.world_size():
+        processes = self.accelerator.num_processes
+        if processes != process_group.world_size():
             raise InputError(
-                f"{self.accelerator.num_processes} processes train, {process_group.world_size()} were started",
+                f"{processes} processes train, {process_group.world_size()} were started",
                 "start all of them by one torchrun",
             )
 
-    def rows_and_tokens(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
-        """(the numbers of the rows of this batch, its tokens)"""
+    # --- what a tool overrides
+    # -------------------------------------------------------------------
+
+    def rows_and_tokens(self, inputs: Batch) -> tuple[list[int], int]:
+        """(the numbers of the rows of this batch, its tokens)."""
         raise NotImplementedError
 
     def step_loss(
-        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any
-    ) -> torch.Tensor:
+        self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | int | None
+    ) -> Tensor:
         """The loss of a global batch, whose gradient is then in the parameters."""
         return super().training_step(model, inputs, num_items_in_batch)
 
-    def probe_output(self) -> torch.Tensor:
-        """Some output of the model that stands on every parameter which the loss stands on."""
+    def probe_output(self) -> Tensor:
+        """Some output of the model that depends on every parameter that the loss depends on."""
         raise NotImplementedError
 
     def trained_module(self) -> nn.Module:
         """What a checkpoint holds: its parameters that train."""
-        return self.model  # type: ignore[return-value]
+        return self._bare_model
 
     def step_measures(self) -> dict[str, float]:
         """What else to log of a step."""
         return {}
 
     def after_evaluation(self, values: dict[str, float]) -> None:
-        """After an evaluation."""
+        """Called with the measures of each evaluation."""
 
-    def get_train_dataloader(self) -> DataLoader:
-        # The whole run is one epoch to the Trainer: the plan knows the real ones, and resuming is a skip.
+    # --- data, optimiser, schedule
+    # ---------------------------------------------------------------
+
+    @property
+    def _bare_model(self) -> nn.Module:
+        """The model without wrappers."""
+        assert self.model is not None
+        model: nn.Module = self.model
+        return model
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """All batches of the run: one epoch to the Trainer, so that resuming is a skip.
+
+        The plan knows the real epochs.
+        """
         return DataLoader(
-            self.setup.rows, batch_sampler=self.setup.plan, collate_fn=self.setup.collate
-        )  # type: ignore[arg-type]
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        made: torch.optim.Optimizer = super().create_optimizer(model)
-        if self.setup.deepspeed_config and not self.engine:
-            bare: nn.Module = self.model  # type: ignore[assignment]
-            bare.eval()  # no dropout: no random number is drawn
-            reached = deepspeed_engine.reachable_parameters(bare, self.probe_output())
-            self.engine = deepspeed_engine.DeepSpeedEngine(
-                bare.train(), made, self.setup.deepspeed_config, reached, self._finite
-            )
-            self.optimizer = self.engine.updates
-        return self.optimizer  # type: ignore[return-value]
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
-        intervals = self.setup.intervals
-        share = functools.partial(
-            schedule.learning_rate_factor, steps=intervals.steps, warmup=intervals.warmup, kind=intervals.schedule
+            self.setup.rows,
+            batch_sampler=self.setup.plan,  # type: ignore[arg-type]  # any iterable of batches
+            collate_fn=self.setup.collate,
         )
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW; under DeepSpeed, the engine's update over it."""
+        plain: torch.optim.Optimizer = super().create_optimizer(model)
+        if self.setup.deepspeed_config and self.engine is None:
+            self.engine = self._create_engine(plain)
+            self.optimizer = self.engine.updates
+        assert self.optimizer is not None
+        return self.optimizer
+
+    def _create_engine(self, plain: torch.optim.Optimizer) -> deepspeed_engine.DeepSpeedEngine:
+        model = self._bare_model
+        model.eval()  # no dropout: no random number is drawn
+        reachable = deepspeed_engine.reachable_parameters(model, self.probe_output())
+        return deepspeed_engine.DeepSpeedEngine(
+            model.train(),
+            plain,
+            settings=self.setup.deepspeed_config or {},
+            reachable=reachable,
+            on_norm=self._check_norm,
+        )
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> LambdaLR:
+        """The learning rates of the setup's intervals."""
         if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: share(step))  # type: ignore[arg-type]
+            optimizer = optimizer or self.optimizer
+            assert optimizer is not None
+            self.lr_scheduler = self.setup.intervals.scheduler(optimizer)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    # --- a step
+    # ----------------------------------------------------------------------------------
+
     def training_step(
-        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
-    ) -> torch.Tensor:
-        self.current, tokens = self.rows_and_tokens(inputs)
+        self,
+        model: nn.Module,
+        inputs: Batch,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """The loss of a global batch. Raises InputError where it is not finite."""
+        self.current_rows, tokens = self.rows_and_tokens(inputs)
         self.metrics_log.tokens += tokens
         loss = self.step_loss(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             self._stop(f"the loss is {loss.item()}")
         return loss
 
-    def _clip_grad_norm(self, model: Any) -> Any:
-        return None if self.engine else super()._clip_grad_norm(model)
+    def _clip_grad_norm(self, model: nn.Module) -> Any:  # noqa: ANN401
+        if self.engine is not None:
+            return None  # its update clips
+        return super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
 
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        if self.engine:
-            return (
-                self.engine.updates.norm
-            )  # the update that comes now clips, and says what there was
-        return self._finite(float(fsdp.full_tensor(super()._get_grad_norm(model, grad_norm))))
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:  # noqa: ANN401
+        if self.engine is not None:
+            return self.engine.updates.norm  # of the update that comes now, which fills it in
+        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        if isinstance(norm, Tensor):
+            norm = fsdp.full_tensor(norm)
+        return self._check_norm(float(norm))
 
-    def _finite(self, norm: float) -> float:
-        if norm - norm != 0.0:
+    def _check_norm(self, norm: float) -> float:
+        is_finite = norm - norm == 0.0
+        if not is_finite:
             self._stop(f"the gradient norm is {norm}")
         return norm
 
-    def _stop(self, what: str) -> None:
-        names = self.setup.row_names(self.current)
-        shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-        raise InputError(
-            f"{what} at step {self.state.global_step + 1}; rows of the batch: {shown}", self.advice
-        )
+    def _stop(self, reason: str) -> NoReturn:
+        """Raise InputError, which names the rows of the current batch."""
+        names = self.setup.row_names(self.current_rows)
+        shown = ", ".join(names[:ROWS_SHOWN])
+        if len(names) > ROWS_SHOWN:
+            shown += f" and {len(names) - ROWS_SHOWN} more"
+        step = self.state.global_step + 1
+        raise InputError(f"{reason} at step {step}; rows of the batch: {shown}", self.advice)
+
+    # --- log and evaluation
+    # ----------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "grad_norm" in logs:
-            values = self.step_measures()
-            self.metrics_log.log_values(self.state.global_step, None, values)
-            self.metrics_log.log_step(
-                self.state.global_step, logs["loss"], logs["learning_rate"], logs["grad_norm"]
-            )
-            self._report_to(logs | values)
+        """Log the measures of a step; nothing is printed."""
+        if "grad_norm" not in logs:
+            return
+        values = self.step_measures()
+        step = self.state.global_step
+        self.metrics_log.log_values(step, values)
+        self.metrics_log.log_step(
+            step,
+            loss=logs["loss"],
+            learning_rate=logs["learning_rate"],
+            gradient_norm=logs["grad_norm"],
+        )
+        self._report_to(logs | values)
 
     def _report_to(self, logs: dict[str, float]) -> None:
-        """To the services of --report-to."""
+        """Send measures to the experiment loggers of --report-to."""
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
     def _evaluate(
-        self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False
+        self,
+        trial: object,
+        ignore_keys_for_eval: list[str] | None,
+        skip_scheduler: bool = False,
     ) -> dict[str, float]:
-        assert self.setup.evaluate
-        self.control.should_evaluate = False  # the Trainer asks again at the end of its one epoch
+        assert self.setup.evaluate is not None
+        # The Trainer asks again at the end of its one epoch.
+        self.control.should_evaluate = False
         values = self.setup.evaluate()
         self.metrics_log.log_evaluation(self.state.global_step, values)
         self._report_to({f"eval_{name}": value for name, value in values.items()})
         self.after_evaluation(values)
         return values
 
-    def _prepare_for_training(self, *arguments: Any) -> Any:
-        """Raises InputError where several processes would each train a model of its own."""
-        # The Trainer's word for a model that places itself and reduces its own gradients: no DDP around it.
-        self.is_distributed_loading_by_transformers = bool(
-            self.setup.deepspeed_config
-        ) or fsdp.is_sharded(self.model)  # type: ignore[arg-type]
-        prepared = super()._prepare_for_training(*arguments)
-        self.is_distributed_loading_by_transformers = False
-        if self.engine:
+    # --- several processes
+    # -----------------------------------------------------------------------
+
+    def _prepare_for_training(self, *arguments: Any) -> Any:  # noqa: ANN401
+        """Raises InputError where each of several processes would train its own model."""
+        is_sharded = fsdp.is_sharded(self._bare_model)
+        self._skip_ddp(skip=is_sharded or bool(self.setup.deepspeed_config))
+        prepared = super()._prepare_for_training(*arguments)  # type: ignore[no-untyped-call]
+        self._skip_ddp(skip=False)
+        if self.engine is not None:
             self.model_wrapped = self.engine
             return self.engine, *prepared[1:]
-        if process_group.world_size() > 1 and not (
-            fsdp.is_sharded(prepared[0]) or hasattr(prepared[0], "no_sync")
-        ):
+        shares_gradients = fsdp.is_sharded(prepared[0]) or hasattr(prepared[0], "no_sync")
+        if process_group.world_size() > 1 and not shares_gradients:
             raise InputError(
                 "the processes share no gradients", "report this; start one process meanwhile"
             )
         return prepared
 
-    def _sync_replicated_trainable_parameters(self, model: Any) -> None:
-        if not self.engine:  # it reduces all of them itself; the Trainer would do it again
+    def _skip_ddp(self, *, skip: bool) -> None:
+        """Should the Trainer leave the model without DDP around it?
+
+        It has no option for that. It does so for a model that transformers loaded in parts,
+        which places itself and reduces its own gradients, as FSDP2 and DeepSpeed do; this
+        attribute is how it knows. It is set while the model is wrapped and at no other time,
+        since it means more than that.
+        """
+        self.is_distributed_loading_by_transformers = skip
+
+    def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
+        if self.engine is None:  # which reduces all of them itself
             super()._sync_replicated_trainable_parameters(model)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        assert self.optimizer and self.lr_scheduler
+    # --- checkpoints
+    # -----------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
         weights = fsdp.full_weights(self.trained_module())
-        optimizer, rates = fsdp.full_optimizer_state(self.optimizer), self.lr_scheduler.state_dict()
+        optimizer_state = fsdp.full_optimizer_state(self.optimizer)
+        scheduler_state = self.lr_scheduler.state_dict()
 
         def fill(folder: str) -> None:
             self._save_rng_state(folder)
             if process_group.is_main():
                 save_file(weights, os.path.join(folder, WEIGHTS))
-                torch.save(optimizer, os.path.join(folder, OPTIMIZER_NAME))
-                torch.save(rates, os.path.join(folder, SCHEDULER_NAME))
-                self.state.save_to_json(os.path.join(folder, "trainer_state.json"))
+                torch.save(optimizer_state, os.path.join(folder, OPTIMIZER_NAME))
+                torch.save(scheduler_state, os.path.join(folder, SCHEDULER_NAME))
+                self.state.save_to_json(os.path.join(folder, TRAINER_STATE))
 
         self.setup.run_dir.save(
             self.state.global_step,
@@ -221,105 +311,22 @@ class PlannedTrainer(Trainer):
             best=self.state.best_global_step,
         )
 
-    def _load_from_checkpoint(self, checkpoint_path: str, model: Any = None) -> None:
-        fsdp.load_full_weights(self.trained_module(), load_file(os.path.join(checkpoint_path, WEIGHTS)))
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        weights = load_file(os.path.join(resume_from_checkpoint, WEIGHTS))
+        fsdp.load_full_weights(self.trained_module(), weights)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            assert self.optimizer and self.lr_scheduler
-            states = (
-                torch.load(os.path.join(checkpoint, name), weights_only=True)
-                for name in (OPTIMIZER_NAME, SCHEDULER_NAME)
-            )
-            if self.engine:
-                self.optimizer.load_state_dict(next(states))
-            else:
-                fsdp.load_full_optimizer_state(self.optimizer, next(states))
-            self.lr_scheduler.load_state_dict(next(states))
-
-
-class IntervalCallback(TrainerCallback):
-    """When to evaluate and to save, and at which learning rate to step.
-
-    eval_every: None for never; else the last step is evaluated too. warmup: steps.
-    """
-
-    def __init__(
-        self,
-        steps: int,
-        *,
-        save_every: int,
-        eval_every: int | None,
-        keep: int,
-        warmup: int,
-        schedule: schedule.Kind,
-    ) -> None:
-        self.steps, self.save_every, self.eval_every, self.keep = (
-            steps,
-            save_every,
-            eval_every,
-            keep,
-        )
-        self.warmup, self.schedule = warmup, schedule
-
-    @classmethod
-    def from_options(cls, options: Any, steps: int, *, evaluates: bool) -> IntervalCallback:
-        """By the options that every training tool has; a warmup below 1 is a share of the run."""
-        return cls(
-            steps,
-            save_every=options.save_every or max(-(-steps // SEVERAL_TIMES), 1),
-            eval_every=(options.eval_every or max(-(-steps // 4), 1)) if evaluates else None,
-            keep=options.keep_checkpoints,
-            warmup=int(options.warmup) if options.warmup >= 1 else round(options.warmup * steps),
-            schedule=options.schedule,
-        )
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        last = state.global_step == self.steps
-        control.should_log = True
-        control.should_evaluate = self.eval_every is not None and (
-            last or state.global_step % self.eval_every == 0
-        )
-        control.should_save = not last and state.global_step % self.save_every == 0
-        control.should_training_stop = last
-
-
-def training_arguments(
-    options: Any,
-    *,
-    steps: int,
-    folder: str,
-    device: torch.device,
-    kind: type[TrainingArguments] = TrainingArguments,
-    **more: Any,
-) -> Any:
-    """Our options as the Trainer wants them; it neither prints nor decides when to save."""
-    given = dict(
-        output_dir=folder,
-        use_cpu=device.type == "cpu",
-        max_steps=steps,
-        num_train_epochs=1,
-        per_device_train_batch_size=options.batch,
-        ddp_backend=("nccl" if device.type == "cuda" else "gloo")
-        if process_group.world_size() > 1
-        else None,
-        ddp_find_unused_parameters=True,  # poolers and heads that no loss sees
-        ddp_broadcast_buffers=False,  # a collective in every forward pass, and no buffer changes
-        learning_rate=options.lr,
-        weight_decay=options.weight_decay,
-        max_grad_norm=options.clip,
-        optim="adamw_torch_fused",
-        seed=options.seed,
-        logging_strategy="no",
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        eval_strategy="no",
-        report_to=list(options.report_to),
-        disable_tqdm=True,
-        remove_unused_columns=False,
-    )
-    args = kind(**given | more)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        args._n_gpu = 1  # several GPUs are for torchrun; in one process the Trainer would fall back to DataParallel
-    return args
+        if checkpoint is None:
+            return
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
+        optimizer_path = os.path.join(checkpoint, OPTIMIZER_NAME)
+        optimizer_state = torch.load(optimizer_path, weights_only=True)
+        if self.engine is not None:
+            self.engine.updates.load_state_dict(optimizer_state)
+        else:
+            fsdp.load_full_optimizer_state(self.optimizer, optimizer_state)
+        scheduler_path = os.path.join(checkpoint, SCHEDULER_NAME)
+        self.lr_scheduler.load_state_dict(torch.load(scheduler_path, weights_only=True))

@@ -1,72 +1,83 @@
-"""Weights shared out among processes by FSDP2, and whole again for checkpoints (also those of ZeRO-3). Needs torch alone.
+"""Weights sharded by FSDP2, and whole states of them for checkpoints (also of ZeRO-3).
 
-A state that is saved is always whole and under the names of the bare model, so that a run may go on with
-another number of processes, and a model loads anywhere.
+Needs torch alone. A state that is saved is always whole and under the names of the bare model,
+so that a run may resume with another number of processes, and a model loads anywhere. torch's
+own `get_model_state_dict` is not used: it gives whole tensors to the first rank alone, knows
+nothing of ZeRO-3, and names optimiser states by parameter where ours have plain AdamW's
+numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+ChangeValue = Callable[[int, object], object]  # (number of the parameter, value) to a value
+OptimizerState = dict[str, Any]  # as torch's optimizers give it: state by number, param_groups
+
 
 def shard(model: nn.Module, device: torch.device) -> None:
-    """FSDP2 in place: each layer is gathered when it computes, the rest with the whole model.
+    """Apply FSDP2 in place: layers are gathered when they compute, the rest with the model.
 
-    The whole SentenceTransformer is the root, not the transformer in it: it is what gets called.
+    The whole SentenceTransformer is the root, not the transformer in it: it is what gets
+    called.
     """
-    mesh = torch.distributed.init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     for layer in repeated_layers(model):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 
 def repeated_layers(model: nn.Module) -> list[nn.Module]:
-    """The repeated blocks of a transformer: members of the outermost lists of one class."""
-    found: list[nn.Module] = []
+    """The blocks of a transformer: members of the outermost module lists of one class."""
+    layers: list[nn.Module] = []
     for child in model.children():
         members = list(child) if isinstance(child, nn.ModuleList) else []
-        if len(members) > 1 and len({type(member) for member in members}) == 1:
-            found += members
+        classes = {type(member) for member in members}
+        if len(members) > 1 and len(classes) == 1:
+            layers += members
         else:
-            found += repeated_layers(child)
-    return found
+            layers += repeated_layers(child)
+    return layers
 
 
 def is_sharded(model: nn.Module) -> bool:
-    return any(
-        isinstance(parameter, DTensor) or is_zero3(parameter) for parameter in model.parameters()
-    )
+    """Are weights of this model in parts, by FSDP2 or ZeRO-3?"""
+    for parameter in model.parameters():
+        if isinstance(parameter, DTensor) or is_zero3(parameter):
+            return True
+    return False
 
 
-def is_zero3(value: Any) -> bool:
+def is_zero3(value: object) -> TypeGuard[nn.Parameter]:
     """Is this a parameter that DeepSpeed keeps in parts?"""
     return hasattr(value, "ds_id")
 
 
-def full_tensor(value: Any) -> Any:
+def full_tensor(value: Tensor) -> Tensor:
     """The tensor of all ranks, on the CPU. Every rank must call it: it is a collective."""
     if is_zero3(value):
-        return _of_zero3(value)
+        return _gather_zero3(value)
     if isinstance(value, DTensor):
         value = value.full_tensor()
-    return value.detach().cpu() if isinstance(value, Tensor) else value
+    return value.detach().cpu()
 
 
-def _of_zero3(parameter: nn.Parameter) -> Tensor:
+def _gather_zero3(parameter: nn.Parameter) -> Tensor:
     from deepspeed.runtime.zero import GatheredParameters
 
     with GatheredParameters([parameter]):
         return parameter.detach().cpu().clone()
 
 
-def _put_zero3(parameter: nn.Parameter, value: Tensor) -> None:
-    """The masters that an update starts from keep their values: for after the training only."""
+def _load_zero3(parameter: nn.Parameter, value: Tensor) -> None:
+    """Load a value after training: the masters that updates start from keep theirs."""
     from deepspeed.runtime.zero import GatheredParameters
 
     with GatheredParameters([parameter], modifier_rank=0):
@@ -74,56 +85,70 @@ def _put_zero3(parameter: nn.Parameter, value: Tensor) -> None:
 
 
 def shard_like(value: Tensor, template: Tensor) -> Tensor:
-    """This rank's share of a whole tensor, placed as `template` is."""
+    """This rank's part of a whole tensor, sharded and placed as `template` is."""
     if not isinstance(template, DTensor):
         return value.to(template.device)
     value = value.to(template.device_mesh.device_type)
-    return distribute_tensor(value, template.device_mesh, template.placements, src_data_rank=None)
+    mesh, placements = template.device_mesh, template.placements
+    return distribute_tensor(value, mesh, placements, src_data_rank=None)
 
 
 def trained_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Parameters that training changes; of tied ones the first name."""
-    return (
-        (name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad
-    )
+    """(name, parameter) of all that training changes; of tied ones the first name."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            yield name, parameter
 
 
 def full_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Every trained parameter, whole. Frozen ones are those of the base model."""
-    return {name: full_tensor(parameter).contiguous() for name, parameter in trained_parameters(model)}
+    """Every trained parameter, whole, by name. Frozen ones are those of the base model."""
+    weights = {}
+    for name, parameter in trained_parameters(model):
+        weights[name] = full_tensor(parameter).contiguous()
+    return weights
 
 
 @torch.no_grad()
-def load_full_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Raises KeyError where trained parameters and the state have not the same names."""
-    if missing := {name for name, _ in trained_parameters(model)} ^ set(state):
-        raise KeyError(f"weights of another model: {', '.join(sorted(missing)[:3])}")
+def load_full_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load whole weights. Raises KeyError where they are not the trained parameters."""
+    names = {name for name, _ in trained_parameters(model)}
+    mismatched = names ^ set(state)
+    if mismatched:
+        raise KeyError(f"weights of another model: {', '.join(sorted(mismatched)[:3])}")
     for name, parameter in trained_parameters(model):
         if is_zero3(parameter):
-            _put_zero3(parameter, state[name])
+            _load_zero3(parameter, state[name])
         else:
             parameter.copy_(shard_like(state[name], parameter))
 
 
-def full_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    return _mapped(optimizer.state_dict(), lambda number, value: full_tensor(value))
+def full_optimizer_state(optimizer: torch.optim.Optimizer) -> OptimizerState:
+    """The optimiser's state with whole tensors, on the CPU: a collective."""
+
+    def gather(number: int, value: object) -> object:
+        return full_tensor(value) if isinstance(value, Tensor) else value
+
+    return _map_state(optimizer.state_dict(), gather)
 
 
-def load_full_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+def load_full_optimizer_state(optimizer: torch.optim.Optimizer, state: OptimizerState) -> None:
+    """Load a whole state; moments are sharded as their parameters are."""
+    parameters: list[nn.Parameter] = []
+    for group in optimizer.param_groups:
+        parameters += group["params"]
 
-    def placed(number: int, value: Any) -> Any:
-        moment = (
-            isinstance(value, Tensor) and value.shape == parameters[number].shape and value.dim()
-        )
-        return shard_like(value, parameters[number]) if moment else value
+    def place(number: int, value: object) -> object:
+        parameter = parameters[number]
+        is_moment = isinstance(value, Tensor) and value.dim() and value.shape == parameter.shape
+        return shard_like(value, parameter) if is_moment else value  # type: ignore[arg-type]
 
-    optimizer.load_state_dict(_mapped(state, placed))
+    optimizer.load_state_dict(_map_state(state, place))
 
 
-def _mapped(state: dict[str, Any], change: Callable[[int, Any], Any]) -> dict[str, Any]:
-    kept = {
+def _map_state(state: OptimizerState, change: ChangeValue) -> OptimizerState:
+    """The state with `change` (number of the parameter, value) applied to every value."""
+    changed = {
         number: {name: change(number, value) for name, value in values.items()}
         for number, values in state["state"].items()
     }
-    return {**state, "state": kept}
+    return {**state, "state": changed}
