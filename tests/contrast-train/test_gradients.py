@@ -12,6 +12,7 @@ import gradients
 import pytest
 from gradients import LOSSES, Case
 
+pytestmark = pytest.mark.slow
 SPLITS = [(1, 0), (16, 0), (40, 90), (10**6, 0)]  # (tokens of a micro-batch, tokens kept)
 
 

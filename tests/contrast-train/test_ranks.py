@@ -12,10 +12,11 @@ from several import ALONE, furthest, plain, said, tensors
 from suite import start
 
 
+@pytest.mark.slow
 def test_processes_train_the_model_of_one(
     command: Any, forked: Any, copied: Any, run: Any, tmp_path: Path, data: str
 ) -> None:
-    own = (
+    layer = (
         "--matryoshka",
         "8,48",
         "--matryoshka-layer",
@@ -32,7 +33,7 @@ def test_processes_train_the_model_of_one(
         data,
         "--eval-every",
         3,
-        *own,
+        *layer,
     )
     one, two = forked(1, "one", *argv), run(command(2, "ddp", *argv), env=ALONE)
     assert one.rc == two.rc == 0, two.err
@@ -55,6 +56,7 @@ def test_processes_train_the_model_of_one(
     assert furthest(tmp_path / "one", tmp_path / "fsdp-copy") < 1e-5
 
 
+@pytest.mark.slow
 def test_a_run_of_two_that_goes_on_ends_in_the_same_weights(
     forked: Any, copied: Any, tmp_path: Path
 ) -> None:
@@ -68,20 +70,21 @@ def test_a_run_of_two_that_goes_on_ends_in_the_same_weights(
     ).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("argv", "row", "told"),
+    ("argv", "row", "message"),
     [
         (("--batsch", "3"), None, "--batsch"),  # before the processes meet
         ((), {"query": " ", "pos": ["p"]}, "no row to train on"),  # in all at once
     ],
 )
 def test_a_failure_is_told_once(
-    command: Any, run: Any, write: Any, tmp_path: Path, data: str, argv: Any, row: Any, told: str
+    command: Any, run: Any, write: Any, tmp_path: Path, data: str, argv: Any, row: Any, message: str
 ) -> None:
     rows = write(tmp_path / "bad.jsonl", [row]) if row else data
     done = run(command(2, "tuned", *argv, rows=rows), env=ALONE)
     assert done.rc == 1  # torchrun's own, whatever the exit code of its processes
-    assert [told in line for line in said(done.err)].count(True) == 1, done.err
+    assert [message in line for line in said(done.err)].count(True) == 1, done.err
     assert done.err.count("fix:") == 1
     assert not (tmp_path / "tuned").exists()
 

@@ -78,6 +78,7 @@ def test_training_lowers_the_loss_and_leaves_a_plain_folder(
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
 
 
+@pytest.mark.slow
 def test_the_folder_loads_without_fletching_and_gives_the_same_vectors(
     train: Any, run: Any, tmp_path: Path
 ) -> None:
@@ -160,10 +161,11 @@ def killed(tmp_path: Path, model: str, train: Any) -> Any:
     return killed
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_weights(train: Any, killed: Any, tmp_path: Path) -> None:
     import torch
 
-    long = ("--epochs", "60", "--negatives", "1")
+    long = ("--epochs", "20", "--negatives", "1")
     killed(*long)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the child
@@ -184,17 +186,18 @@ def test_a_killed_run_ends_in_the_same_weights(train: Any, killed: Any, tmp_path
         for out in ("killed", "whole")
     ]
     assert logs[0] == logs[1]
-    assert len(logs[0]) == 4 * 180  # loss, rate, gradient norm, mean cosine
+    assert len(logs[0]) == 4 * 60  # loss, rate, gradient norm, mean cosine
 
 
+@pytest.mark.slow
 def test_other_options_on_a_killed_run_are_refused_with_the_difference(
     train: Any, killed: Any, tmp_path: Path
 ) -> None:
-    killed("--epochs", "2000")
-    done = train("--epochs", "2000", "--lr", "2e-3", out="killed")
+    killed("--epochs", "60")
+    done = train("--epochs", "60", "--lr", "2e-3", out="killed")
     assert done.rc == 1
     assert "lr was 0.001, now 0.002" in done.err
-    done = train("--epochs", "2000", out="killed", rows=[{"query": "other", "pos": ["data"]}])
+    done = train("--epochs", "60", out="killed", rows=[{"query": "other", "pos": ["data"]}])
     assert done.rc == 1
     assert "data was" in done.err
     assert "rm -r" in done.err
@@ -340,6 +343,9 @@ OPTIONS = """
 """
 
 
+PLAIN: dict[str, bytes] = {}  # the weights without any of these options, trained once
+
+
 @pytest.mark.parametrize("option", OPTIONS.strip().splitlines())
 def test_each_option_changes_the_weights(
     train: Any, tmp_path: Path, examples: list[dict[str, Any]], option: str
@@ -352,10 +358,12 @@ def test_each_option_changes_the_weights(
         }
         for i, row in enumerate(examples)
     ]
-    assert train("--steps", "3", rows=rows, out="plain").rc == 0
+    if "weights" not in PLAIN:
+        assert train("--steps", "3", rows=rows, out="plain").rc == 0
+        PLAIN["weights"] = weights(tmp_path / "plain")
     done = train("--steps", "3", *shlex.split(option), rows=rows, out="other")
     assert done.rc == 0, done.err
-    assert weights(tmp_path / "plain") != weights(tmp_path / "other")
+    assert weights(tmp_path / "other") != PLAIN["weights"]
 
 
 def test_triplet_takes_its_margin(train: Any, tmp_path: Path) -> None:
