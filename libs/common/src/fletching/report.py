@@ -165,6 +165,8 @@ def _new_bar(progress: Progress) -> tqdm[NoReturn]:
     from tqdm import tqdm
 
     class ClippedBar(tqdm):  # type: ignore[misc]
+        """tqdm with our line in front of the bar."""
+
         monitor_interval = 0  # no thread that wakes idle bars
 
         @property

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from fletching.table.key_set import Keys, contains_sorted
+from fletching.table.key_set import Keys
 from fletching.table.ragged_array import Integers, RaggedArray
 from fletching.text import normalise
 
@@ -63,11 +63,6 @@ def hash_word_runs(texts: pa.StringArray, size: int) -> tuple[Integers, Keys]:
     within_one_text = owners[:runs] == owners[size - 1 :]
     shifted = (hashed[start : start + runs] for start in range(size))
     return owners[:runs][within_one_text], mix(*shifted)[within_one_text]
-
-
-def among(keys: Keys, sorted_keys: Keys) -> npt.NDArray[np.bool_]:
-    """`fletching.table.key_set.contains_sorted` with its arguments exchanged."""
-    return contains_sorted(sorted_keys, keys)
 
 
 def mix(*parts: npt.NDArray[np.integer] | np.integer | int) -> Keys:

@@ -1,7 +1,8 @@
 """Options of a command line: how one is declared, and the groups that several tools share.
 
 fields    `option`, `required`, `positional`, `override`; `describe` resolves a dataclass of them
-groups    the dataclasses that tools inherit: input, output, model, training, LoRA, shards
+*_groups  the dataclasses that tools inherit: of rows, of models, of training
+headings  the headings of --help
 
 A tool's `options.py` imports this package and nothing else. `fletching.parsing` turns a command
 line into an instance.
@@ -17,43 +18,51 @@ from fletching.options.fields import (
     reject_unknown_option,
     required,
 )
-from fletching.options.groups import (
+from fletching.options.headings import (
     IO,
     LORA,
+    LOSS,
     MODEL,
     RUN,
     TRAINING,
+)
+from fletching.options.model_groups import (
     CacheOptions,
-    CorpusOptions,
     DeviceOptions,
-    DistributedOptions,
     EncodingOptions,
-    EvaluationOptions,
+    ModelOptions,
+    PoolingOptions,
+    RequiredModelOptions,
+    ServerOptions,
+    VectorsOptions,
+)
+from fletching.options.row_groups import (
+    CorpusOptions,
     ExamplesOptions,
     LimitOptions,
-    LoraOptions,
-    MatryoshkaOptions,
-    ModelOptions,
-    NegativesOptions,
     OutputOptions,
-    PoolingOptions,
-    RegularizationOptions,
     RejectsOptions,
-    RequiredModelOptions,
     ScoreWritingOptions,
     SeedOptions,
-    ServerOptions,
     Shard,
     ShardOptions,
-    SoftmaxOptions,
     StandardOptions,
+)
+from fletching.options.training_groups import (
+    DistributedOptions,
+    EvaluationOptions,
+    LoraOptions,
+    MatryoshkaOptions,
+    NegativesOptions,
+    RegularizationOptions,
+    SoftmaxOptions,
     TrainingOptions,
-    VectorsOptions,
 )
 
 __all__ = [
     "IO",
     "LORA",
+    "LOSS",
     "MODEL",
     "REQUIRED",
     "RUN",

@@ -99,6 +99,7 @@ def override(
     """
 
     def decorate(cls: OptionsClass) -> OptionsClass:
+        """Add the field to the class, with the details of the inherited one."""
         inherited = _inherited_field(cls, name)
         metadata = {**inherited.metadata, **details, "because": because}
         setattr(cls, name, dataclasses.field(default=default, metadata=metadata))

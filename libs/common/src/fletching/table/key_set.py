@@ -71,7 +71,7 @@ class GrowingKeySet:
 
 
 def contains_sorted(sorted_keys: Keys, keys: Keys) -> npt.NDArray[np.bool_]:
-    """Which of the keys (any shape) stand in `sorted_keys`: bool of the same shape."""
+    """Which of the keys (any shape) are in `sorted_keys`: bool of the same shape."""
     if not len(sorted_keys):
         return np.zeros(np.shape(keys), bool)
     positions = np.searchsorted(sorted_keys, keys)
