@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from fletching.options import (
     LORA,
+    LOSS,
     MODEL,
     TRAINING,
     DistributedOptions,
@@ -25,8 +26,6 @@ from fletching.options import (
     option,
     positional,
 )
-
-LOSS = "loss"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fletching.options import (
+    LOSS,
     CacheOptions,
     LimitOptions,
     MatryoshkaOptions,
@@ -24,7 +25,6 @@ from fletching.options import (
 
 STUDENT = "student"
 TEACHER = "teacher"
-LOSS = "loss"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -137,12 +137,12 @@ def load_full_optimizer_state(optimizer: torch.optim.Optimizer, state: Optimizer
     for group in optimizer.param_groups:
         parameters += group["params"]
 
-    def place(number: int, value: object) -> object:
+    def shard_moment(number: int, value: object) -> object:
         parameter = parameters[number]
         is_moment = isinstance(value, Tensor) and value.dim() and value.shape == parameter.shape
         return shard_like(value, parameter) if is_moment else value  # type: ignore[arg-type]
 
-    optimizer.load_state_dict(_map_state(state, place))
+    optimizer.load_state_dict(_map_state(state, shard_moment))
 
 
 def _map_state(state: OptimizerState, change: ChangeValue) -> OptimizerState:
