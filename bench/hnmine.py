@@ -75,7 +75,7 @@ def main() -> None:
         size = (
             synthetic(folder, args.synthetic, args.queries)
             if args.synthetic
-            else given(folder, args)
+            else of_the_user(folder, args)
         )
         print(f"{size}, K {K}, ranks {LOW}-{HIGH}, {args.rounds} rounds, {args.threads} threads\n")
         ways = args.ways.split(";") if args.ways else [*(END_TO_END if args.end_to_end else WAYS)]
@@ -157,7 +157,7 @@ def synthetic(folder: Path, pool: int, queries: int) -> str:
     return f"synthetic: {queries:,} queries, {pool:,} texts x {DIMENSION}"
 
 
-def given(folder: Path, args: argparse.Namespace) -> str:
+def of_the_user(folder: Path, args: argparse.Namespace) -> str:
     """The user's rows and texts; encoded here when mining alone is measured."""
     rows, texts = of_beir(args.beir) if args.beir else of_examples(args.pairs, args.corpus)
     if args.pairs and args.queries < len(rows):
@@ -297,7 +297,7 @@ def by_fletching(folder: Path, vectors: str) -> Any:
     import hnmine.mine  # noqa: F401
     from hnmine import cli, models
 
-    given = (
+    vector_options = (
         ["--vectors", f"{folder}/vectors.parquet"]
         if vectors == "file"
         else ["--model", (folder / "model").read_text()]
@@ -305,7 +305,7 @@ def by_fletching(folder: Path, vectors: str) -> Any:
     line = [
         "--corpus",
         f"{folder}/corpus.parquet",
-        *given,
+        *vector_options,
         "--negatives",
         str(K),
         "--range",
@@ -432,11 +432,11 @@ def by_flagembedding(folder: Path, model: str | None = None) -> Any:
             documents, queries = np.load(folder / "documents.npy"), np.load(folder / "queries.npy")
         index = faiss.IndexFlatIP(documents.shape[1])
         index.add(documents)
-        found: list[list[int]] = []
+        ranked: list[list[int]] = []
         for start in range(0, len(queries), 64):
-            found.extend(index.search(queries[start : start + 64], HIGH)[1].tolist())
+            ranked.extend(index.search(queries[start : start + 64], HIGH)[1].tolist())
         with open(folder / "peer.jsonl", "w", encoding="utf-8") as file:
-            for row, numbers in zip(rows, found):
+            for row, numbers in zip(rows, ranked):
                 inside = [corpus[number] for number in numbers[LOW:HIGH] if number != -1]
                 inside = [
                     text for text in inside if text not in row["pos"] and text != row["query"]

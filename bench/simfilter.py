@@ -37,10 +37,10 @@ def main() -> None:
     encode, start, loaded = Encoder.encode, Encoder.__init__, [0.0, 0.0]
 
     def timed(into: list[float], function):
-        def call(*given, **named):
+        def call(*args, **kwargs):
             wall, cpu = time.perf_counter(), time.process_time()
             try:
-                return function(*given, **named)
+                return function(*args, **kwargs)
             finally:
                 into[0] += time.perf_counter() - wall
                 into[1] += time.process_time() - cpu

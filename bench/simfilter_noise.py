@@ -45,7 +45,7 @@ def main() -> None:
         noise = {row["id"]: row["noise"] for row in csv.DictReader(file, delimiter="\t")}
     with tempfile.TemporaryDirectory() as folder:
         pairs = Path(folder) / "pairs.jsonl"
-        given = write_pairs(args.data / "pairs_noisy.jsonl.gz", pairs)
+        ids = write_pairs(args.data / "pairs_noisy.jsonl.gz", pairs)
         cache = args.cache or f"{folder}/cache"
         print(
             "| criterion | rows dropped | precision | recall | near swaps found | far swaps found | good pairs lost |\n|---|---|---|---|---|---|---|"
@@ -67,7 +67,7 @@ def main() -> None:
             )
             assert code == 0
             kept = {json.loads(line)["id"] for line in open(out, encoding="utf-8")}
-            print(line_of(criterion, given, kept, noise), flush=True)
+            print(line_of(criterion, ids, kept, noise), flush=True)
 
 
 def write_pairs(source: Path, target: Path) -> list[str]:
@@ -90,24 +90,24 @@ def write_pairs(source: Path, target: Path) -> list[str]:
     return [str(row["id"]) for row in rows]
 
 
-def line_of(criterion: list[str], given: list[str], kept: set[str], noise: dict[str, str]) -> str:
+def line_of(criterion: list[str], ids: list[str], kept: set[str], noise: dict[str, str]) -> str:
     """Precision: dropped rows that are swapped; recall: swapped rows that are dropped; lost: untouched rows dropped."""
     by_kind = {
-        kind: [name for name in given if noise[name] == kind]
+        kind: [name for name in ids if noise[name] == kind]
         for kind in ("ok", "swap_near", "swap_far")
     }
     gone = {kind: sum(name not in kept for name in names) for kind, names in by_kind.items()}
-    swaps, found = (
+    swaps, detected = (
         len(by_kind["swap_near"]) + len(by_kind["swap_far"]),
         gone["swap_near"] + gone["swap_far"],
     )
     share = {kind: gone[kind] / len(names) for kind, names in by_kind.items()}
-    precision = found / max(found + gone["ok"], 1)
+    precision = detected / max(detected + gone["ok"], 1)
     cells = [
         f"`{' '.join(criterion)}`",
-        str(len(given) - len(kept)),
+        str(len(ids) - len(kept)),
         f"{precision:.3f}",
-        f"{found / swaps:.3f}",
+        f"{detected / swaps:.3f}",
     ]
     return (
         "| "

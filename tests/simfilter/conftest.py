@@ -20,7 +20,7 @@ def sift(invoke: Callable, write: Callable, tmp_path: Path) -> Callable[..., Any
     def sift(
         rows: list[dict], vectors: dict[str, Any] | None, *options: Any, name: str = "out"
     ) -> tuple[list[dict], list[dict], dict]:
-        given = (
+        arguments = (
             ["--vectors", write_vectors(tmp_path / f"{name}.vectors.jsonl", vectors)]
             if vectors is not None
             else []
@@ -30,7 +30,7 @@ def sift(invoke: Callable, write: Callable, tmp_path: Path) -> Callable[..., Any
         )
         line = [
             write(tmp_path / f"{name}.in.jsonl", rows),
-            *given,
+            *arguments,
             *options,
             "--rejects",
             rejects,

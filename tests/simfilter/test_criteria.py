@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pairwise import cosine, random_units
 
-from simfilter import cli
+from simfilter import cli, criteria, scorers
 
 PLANE = {"q": [1, 0]} | {
     f"c{int(100 * c)}": [c, (1 - c * c) ** 0.5] for c in (1.0, 0.9, 0.6, 0.3, 0.0, -0.5)
@@ -125,11 +125,13 @@ def test_output_is_part_of_the_input_in_order_and_a_higher_threshold_keeps_less(
     ]
     low, gone, _ = sift(rows, vectors, f"--min-sim={bound}")
     high, _, _ = sift(rows, vectors, f"--min-sim={bound + step}")
-    places = {row["id"]: i for i, row in enumerate(rows)}
-    for found in (low, high):
-        assert [places[row["id"]] for row in found] == sorted(places[row["id"]] for row in found)
-        for row in found:
-            source = rows[places[row["id"]]]
+    positions = {row["id"]: i for i, row in enumerate(rows)}
+    for outcome in (low, high):
+        assert [positions[row["id"]] for row in outcome] == sorted(
+            positions[row["id"]] for row in outcome
+        )
+        for row in outcome:
+            source = rows[positions[row["id"]]]
             assert (row["query"], row["note"]) == (source["query"], source["note"])
             assert row["pos"] == [text for text in source["pos"] if text in row["pos"]] and len(
                 row["pos"]
@@ -144,6 +146,40 @@ def test_output_is_part_of_the_input_in_order_and_a_higher_threshold_keeps_less(
     assert len(low) + len(gone) == len(rows)
 
 
+# --- registries ----------------------------------------------------------------------------------
+
+
+def test_a_criterion_is_one_entry_of_the_registry(sift, monkeypatch):
+    """Registered here alone, its reason is in the account and in the rejects."""
+    monkeypatch.setattr(criteria.CRITERIA, "_entries", dict(criteria.CRITERIA._entries))
+
+    @criteria.criterion("short", reason=lambda options: "a short positive")
+    def short(unit, options):
+        return np.array([len(text) < 3 for text in unit.rows["pos"].flatten().to_pylist()])
+
+    rows = [row("c90"), row("c0"), row("c0", "c90")]
+    kept, gone, summary = sift(rows, PLANE, "--min-sim", -1)
+    assert kept_texts(kept) == [["c90"], ["c90"]]
+    assert [row["reject_reason"] for row in gone] == ["a short positive"]
+    assert summary["dropped"] == {"a short positive": 1}
+
+
+def test_a_scorer_is_one_entry_of_the_registry(sift, monkeypatch):
+    """It replaces the cosine, under the kind of score that it is registered for."""
+    monkeypatch.setattr(scorers.SCORERS, "_entries", dict(scorers.SCORERS._entries))
+    del scorers.SCORERS._entries["cosine"]
+
+    @scorers.scorer("cosine")
+    def by_length(models):
+        def score(rows):
+            return np.array([len(text) for text in rows["pos"].flatten().to_pylist()], np.float32)
+
+        return score
+
+    kept, _, _ = sift([row("c90"), row("c0")], PLANE, "--score-only")
+    assert [row["pos_scores"] for row in kept] == [[3.0], [2.0]]
+
+
 # --- ranks ---------------------------------------------------------------------------------------
 
 
@@ -151,15 +187,16 @@ def reference_rank(rows: list[dict], vectors: dict, row: dict, text: str, corpus
     pool = {
         other for each in rows if each.get("domain") == row.get("domain") for other in each["pos"]
     } | set(corpus)
-    own = {
+    known_answers = {
         other
         for each in rows
         if each["query"] == row["query"] and each.get("domain") == row.get("domain")
         for other in each["pos"]
     } | {row["query"]}
-    mine = cosine(vectors[row["query"]], vectors[text])
+    score = cosine(vectors[row["query"]], vectors[text])
     return 1 + sum(
-        cosine(vectors[row["query"]], vectors[other]) > mine + 1e-5 for other in pool - own
+        cosine(vectors[row["query"]], vectors[other]) > score + 1e-5
+        for other in pool - known_answers
     )
 
 
@@ -207,27 +244,27 @@ def test_a_corpus_joins_the_pool_and_copies_of_a_positive_do_not_count(sift, wri
 
 
 @pytest.mark.parametrize(
-    "options, told",
+    "options, message",
     [
-        (("--score-only", "--min-sim", "0.5"), "--score-only judges nothing"),
-        (("--score-only", "--rank-within", "5"), "--score-only judges nothing"),
+        (("--score-only", "--min-sim", "0.5"), "--score-only drops nothing"),
+        (("--score-only", "--rank-within", "5"), "--score-only drops nothing"),
         (("--min-sim", "0.5", "--max-sim", "0.2"), "nothing can pass"),
         (("--min-sim", "5"), "--min-sim 5 is above 1"),
         (("--keep-top", "0.5", "--shard", "0/2"), "--keep-top needs all scores"),
-        (("--min-sim", "0.5", "--shard", "2/2"), "--shard 2/2 is no I/N"),
-        (("--min-sim", "0.5", "--corpus", "c.jsonl"), "--rank-within, which is not given"),
-        (("--min-sim", "0.5", "--ngram", "3"), "--decontaminate, which is not given"),
+        (("--min-sim", "0.5", "--shard", "2/2"), "--shard 2/2 is no part of a whole"),
+        (("--min-sim", "0.5", "--corpus", "c.jsonl"), "--rank-within, which is missing"),
+        (("--min-sim", "0.5", "--ngram", "3"), "--decontaminate, which is missing"),
         (
             ("--use-scores", "--min-sim", "0.5", "--replace-scores"),
-            "--use-scores takes the scores as they are",
+            "--use-scores keeps the scores",
         ),
-        (("--reranker", "ce", "--min-sim", "0.5", "--as-pairs"), "the scores are not cosines"),
-        (("--vectors", "v", "--min-sim", "0.5"), "both given"),
+        (("--cross-encoder", "ce", "--min-sim", "0.5", "--as-pairs"), "the scores are not cosines"),
+        (("--vectors", "v", "--min-sim", "0.5"), "exclude each other"),
     ],
 )
-def test_options_that_cannot_work_are_refused_as_usage(invoke, options, told):
+def test_options_that_cannot_work_are_refused_as_usage(invoke, options, message):
     ran = invoke(cli.main, "in.jsonl", "--model", "m", *options, "-o", "out.jsonl")
-    assert ran.rc == 2 and told in ran.err
+    assert ran.rc == 2 and message in ran.err
 
 
 def test_no_model_is_a_wrong_usage(invoke):
@@ -243,7 +280,7 @@ def test_without_a_criterion_the_default_is_said_and_used(sift):
         *({"id": name, "query": name, "pos": [name]} for name in names if name != "t50"),
     ]
     _, gone, summary = sift(rows, vectors)
-    assert "no criterion is given: --rank-within 50" in summary["err"]
+    assert "there is no criterion: --rank-within 50 is used" in summary["err"]
     assert "of the rows are dropped" not in summary["err"]
     assert (
         "r" in [row["id"] for row in gone]
@@ -265,10 +302,10 @@ def test_the_default_says_when_it_drops_most_rows(sift):
     )
     assert (
         "of the rows are dropped"
-        not in sift(rows, vectors, "--rank-within", 50, name="asked")[2]["err"]
+        not in sift(rows, vectors, "--rank-within", 50, name="chosen")[2]["err"]
     )
 
 
 def test_scores_without_a_criterion_are_a_wrong_usage(invoke):
     ran = invoke(cli.main, "in.jsonl", "--use-scores", "-o", "out.jsonl")
-    assert ran.rc == 2 and "no criterion is given" in ran.err
+    assert ran.rc == 2 and "there is no criterion" in ran.err

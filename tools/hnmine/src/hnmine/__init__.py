@@ -2,18 +2,20 @@
 
 Layers, each of which imports those below it alone:
 
-cli                 the command: checks, inputs, output
-output_rows         `neg`, scores and their kinds as columns of the rows
-mine                one run: encode, search, select; the result as flat arrays
-domain_search       candidates of one domain by rank, for blocks of queries
-selection padding   which candidates become negatives; random texts for rows that are short
-guards              what may not become a negative: a registry, one entry for each guard
-reranker_guard      scores of a cross-encoder, each pair once
-queries             the rows as queries: vectors, known answers, scores of positives
-pool                the distinct texts to choose from
-mining_rows         the rows on disk, by units and shards
-search              rankings: exact, by inverted lists, by BM25, fused
-bf16_topk           the kernel of the exact search on a CPU with bf16 tiles
-models rank_range   what encodes and reranks; the ranks to choose from
-options arrays      the command line; array types
+cli                    the command: checks, inputs, output
+output_rows            `neg`, scores and their kinds as columns of the rows
+mine                   one run: encode, search, select; the result as flat arrays
+domain_search padding  candidates of a domain by rank; random texts for rows that are short
+selection              which candidates become negatives: range, guards, draw
+guards                 what may not become a negative: a registry, one entry for each guard
+reranker_guard         scores of a cross-encoder, each pair once
+queries                the rows as queries: vectors, known answers, scores of positives
+pool                   the distinct texts to choose from
+mining_rows            the rows on disk, by units and shards
+alternative_search     rankings by inverted lists, by BM25, fused
+search                 the exact ranking
+bf16_topk              the kernel of the exact search on a CPU with bf16 tiles
+models                 what encodes and what reranks
+options rank_range     the command line; the ranks to choose from
+arrays                 array types
 """

@@ -17,7 +17,7 @@ from hnmine.alternative_search import (
     recall,
 )
 from hnmine.arrays import Numbers, Vectors
-from hnmine.guards import Candidates, GuardChain
+from hnmine.guards import GuardChain, NegativeCandidates
 from hnmine.options import Options
 from hnmine.pool import DocumentPool, Domain
 from hnmine.queries import MinedQueries
@@ -104,7 +104,7 @@ class DomainSearch:
         """The nearest `width` texts of each row."""
         ranking = find(rows, width)
         lowest = self.queries.lowest_positive_scores[self.queries.groups[rows]]
-        candidates = Candidates(
+        candidates = NegativeCandidates(
             rows=rows[:, None],
             numbers=np.where(ranking.numbers < 0, -1, ranking.numbers + self.domain.first),
             scores=ranking.scores,

@@ -37,7 +37,7 @@ Stage = Literal["ranking", "range", "draw"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidates:
+class NegativeCandidates:
     """Texts that may become negatives of rows: (w, k) of w rows, or n pairs in the stage `draw`."""
 
     rows: Numbers  # (w, 1) or (n,)
@@ -45,9 +45,9 @@ class Candidates:
     scores: Scores  # the same shape: cosines to the query
     positive_scores: Scores  # (w, 1) or (n,): the lowest of a positive of the row's query
 
-    def where(self, mask: Mask) -> Candidates:
+    def where(self, mask: Mask) -> NegativeCandidates:
         """The rows, or pairs, that the mask (w,) or (n,) marks."""
-        return Candidates(
+        return NegativeCandidates(
             rows=self.rows[mask],
             numbers=self.numbers[mask],
             scores=self.scores[mask],
@@ -72,7 +72,7 @@ class Evidence:
         )
 
 
-Rejection = Callable[[Candidates, Evidence], Mask | None]
+Rejection = Callable[[NegativeCandidates, Evidence], Mask | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +98,14 @@ def guard(name: str, *, stage: Stage) -> Callable[[Rejection], Rejection]:
 
 
 @guard("positive or copy", stage="ranking")
-def known_answer(candidates: Candidates, evidence: Evidence) -> Mask:
+def known_answer(candidates: NegativeCandidates, evidence: Evidence) -> Mask:
     """The query itself, its positives, texts that equal one, documents judged relevant."""
     keys = evidence.pool.text_keys[candidates.numbers]
     return evidence.queries.are_known_answers(candidates.rows, keys)
 
 
 @guard("above --max-ratio", stage="range")
-def above_ratio(candidates: Candidates, evidence: Evidence) -> Mask | None:
+def above_ratio(candidates: NegativeCandidates, evidence: Evidence) -> Mask | None:
     """Too near to the positive, relative to its score (NV-Retriever, arXiv 2407.15831)."""
     ratio = evidence.options.max_ratio
     if not ratio:
@@ -116,28 +116,28 @@ def above_ratio(candidates: Candidates, evidence: Evidence) -> Mask | None:
 
 
 @guard("above --score-margin", stage="range")
-def above_margin(candidates: Candidates, evidence: Evidence) -> Mask | None:
+def above_margin(candidates: NegativeCandidates, evidence: Evidence) -> Mask | None:
     """Too near to the positive, by an absolute margin."""
     margin = evidence.options.score_margin
     return None if margin is None else candidates.scores > candidates.positive_scores - margin
 
 
 @guard("above --max-score", stage="range")
-def above_score(candidates: Candidates, evidence: Evidence) -> Mask | None:
+def above_score(candidates: NegativeCandidates, evidence: Evidence) -> Mask | None:
     """Too near to the query."""
     bound = evidence.options.max_score
     return None if bound is None else candidates.scores > bound
 
 
 @guard("below --min-score", stage="range")
-def below_score(candidates: Candidates, evidence: Evidence) -> Mask | None:
+def below_score(candidates: NegativeCandidates, evidence: Evidence) -> Mask | None:
     """Too far from the query to be hard."""
     bound = evidence.options.min_score
     return None if bound is None else candidates.scores < bound
 
 
 @guard("near copy of a positive", stage="draw")
-def near_copy(candidates: Candidates, evidence: Evidence) -> Mask:
+def near_copy(candidates: NegativeCandidates, evidence: Evidence) -> Mask:
     """As near to a positive of the query as --near-copy."""
     groups = evidence.queries.groups[candidates.rows]
     positives = evidence.queries.group_positives.take(groups)
@@ -154,7 +154,7 @@ def near_copy(candidates: Candidates, evidence: Evidence) -> Mask:
 
 
 @guard("positive to --reranker", stage="draw")
-def positive_to_reranker(candidates: Candidates, evidence: Evidence) -> Mask | None:
+def positive_to_reranker(candidates: NegativeCandidates, evidence: Evidence) -> Mask | None:
     """Scored by the cross-encoder like a positive."""
     if evidence.reranker is None:
         return None
@@ -171,21 +171,21 @@ class GuardChain:
         self.evidence = evidence
         self.removed: Counter[str] = Counter()
 
-    def without_rank(self, candidates: Candidates) -> Mask:
+    def without_rank(self, candidates: NegativeCandidates) -> Mask:
         """What takes no rank: rejected in the stage `ranking`, or no candidate at all."""
         is_out: Mask = candidates.numbers < 0
         for _, rejected in self._rejections("ranking", candidates):
             is_out = is_out | rejected
         return is_out
 
-    def count_without_rank(self, candidates: Candidates, seen: Mask) -> None:
+    def count_without_rank(self, candidates: NegativeCandidates, seen: Mask) -> None:
         """Count what takes no rank among the candidates that were seen (w, k)."""
         remaining = seen & (candidates.numbers >= 0)
         for name, rejected in self._rejections("ranking", candidates):
             self._count(name, remaining & rejected)
             remaining &= ~rejected
 
-    def in_range(self, candidates: Candidates, eligible: Mask) -> Mask:
+    def in_range(self, candidates: NegativeCandidates, eligible: Mask) -> Mask:
         """Those of the eligible candidates that no guard of the stage `range` rejects."""
         remaining = eligible.copy()
         for name, rejected in self._rejections("range", candidates):
@@ -193,7 +193,7 @@ class GuardChain:
             remaining &= ~rejected
         return remaining
 
-    def drawn(self, pairs: Candidates) -> Mask:
+    def drawn(self, pairs: NegativeCandidates) -> Mask:
         """Which pairs (n,) no guard of the stage `draw` rejects.
 
         Each guard sees only what those before it left.
@@ -208,7 +208,9 @@ class GuardChain:
                 is_left[is_left] = ~rejected
         return is_left
 
-    def _rejections(self, stage: Stage, candidates: Candidates) -> Iterator[tuple[str, Mask]]:
+    def _rejections(
+        self, stage: Stage, candidates: NegativeCandidates
+    ) -> Iterator[tuple[str, Mask]]:
         for name, entry in GUARDS.items():
             if entry.stage == stage:
                 rejected = entry.rejects(candidates, self.evidence)

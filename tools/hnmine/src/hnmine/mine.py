@@ -163,7 +163,7 @@ def _gathered(chosen: list[ChosenNegatives], evidence: Evidence) -> MinedNegativ
 def _account(mined: MinedNegatives, guards: GuardChain, report: Report) -> None:
     """What the guards removed and which rows are short, for the summary and the user."""
     evidence = guards.evidence
-    wanted = evidence.options.wanted
+    wanted = evidence.options.negative_count
     lengths = mined.negatives.lengths - evidence.queries.old_negatives.lengths - mined.padded
     short = int(np.count_nonzero(lengths < wanted))
     removed = {name: count for name, count in sorted(guards.removed.items()) if count}

@@ -166,6 +166,6 @@ class Options(
     )
 
     @property
-    def wanted(self) -> int:
+    def negative_count(self) -> int:
         """--negatives as a number, which it always is in this tool."""
         return self.negatives or 0

@@ -7,7 +7,7 @@ import numpy as np
 from fletching import text_keys
 from fletching.table import KeySet
 from hnmine.arrays import Numbers
-from hnmine.guards import Candidates, GuardChain
+from hnmine.guards import GuardChain, NegativeCandidates
 from hnmine.pool import Domain
 from hnmine.selection import ChosenNegatives, NegativeKind
 
@@ -22,8 +22,8 @@ def pad(
     rows: (w,), rising. mined: their negatives.
     """
     queries = guards.evidence.queries
-    mined_positions = np.searchsorted(rows, mined.rows)
-    missing = guards.evidence.options.wanted - np.bincount(mined_positions, minlength=len(rows))
+    mined_counts = np.bincount(np.searchsorted(rows, mined.rows), minlength=len(rows))
+    missing = guards.evidence.options.negative_count - mined_counts
     old = queries.old_negatives.take(rows)
     taken = KeySet(
         text_keys.mix(
@@ -52,13 +52,15 @@ def pad(
     )
 
 
-def _random_texts(rows: Numbers, attempt: int, *, guards: GuardChain, domain: Domain) -> Candidates:
+def _random_texts(
+    rows: Numbers, attempt: int, *, guards: GuardChain, domain: Domain
+) -> NegativeCandidates:
     """A text of the domain for each row; it depends on the row's seed and the attempt alone."""
     evidence = guards.evidence
     queries = evidence.queries
     hashes = text_keys.mix(queries.draw_seeds[rows], attempt)
     numbers = domain.first + (hashes % np.uint64(len(domain))).astype(np.int64)
-    return Candidates(
+    return NegativeCandidates(
         rows=rows,
         numbers=numbers,
         scores=evidence.cosines(rows, numbers),

@@ -145,7 +145,7 @@ class DocumentPool:
         by_id = by_id[np.count_nonzero(every.id_hashes == 0) :]
         self._known_ids, counts = np.unique(every.id_hashes[by_id], return_counts=True)
         # One list for each id, and an empty one behind them for unknown ids.
-        self._keys_of_ids = RaggedArray.from_lengths(every.keys[by_id], [*counts.tolist(), 0])
+        self._keys_of_ids = RaggedArray.from_lengths(every.keys[by_id], np.append(counts, 0))
 
     def __len__(self) -> int:
         return self.size

@@ -12,7 +12,7 @@ from fletching import text_keys
 from fletching.table import KeySet
 from fletching.table.ragged_array import ranks_within
 from hnmine.arrays import Keys, Mask, Numbers, Scores
-from hnmine.guards import Candidates, GuardChain
+from hnmine.guards import GuardChain, NegativeCandidates
 from hnmine.rank_range import RankRange
 
 Uniform = npt.NDArray[np.float64]
@@ -40,7 +40,7 @@ class ChosenNegatives:
 class RankedCandidates:
     """The candidates of w rows by rank, as far as a search looked."""
 
-    candidates: Candidates  # (w, k), best first
+    candidates: NegativeCandidates  # (w, k), best first
     without_rank: Mask  # (w, k)
 
     def sees(self, ranks: RankRange, *, raw: bool) -> Mask:
@@ -102,7 +102,7 @@ class NegativeSelector:
         eligible = is_seen & (ranks >= self.ranks.low) & ~ranked.without_rank
         return eligible & ~self._are_old_negatives(candidates)
 
-    def _are_old_negatives(self, candidates: Candidates) -> Mask:
+    def _are_old_negatives(self, candidates: NegativeCandidates) -> Mask:
         old = self.evidence.queries.old_negatives.take(candidates.rows[:, 0])
         if not len(old.values):
             return np.zeros(candidates.numbers.shape, bool)
@@ -110,7 +110,7 @@ class NegativeSelector:
         rows = np.arange(len(candidates.rows))[:, None]
         return known.contains(text_keys.mix(rows, candidates.numbers))
 
-    def _priority(self, candidates: Candidates) -> Uniform:
+    def _priority(self, candidates: NegativeCandidates) -> Uniform:
         """The smallest are drawn first, (w, k)."""
         shape = candidates.numbers.shape
         if self.options.sample == "top":
@@ -124,7 +124,7 @@ class NegativeSelector:
         return -(candidates.scores.astype(float) / self.options.sample_temperature + gumbel)
 
     def _draw(
-        self, candidates: Candidates, order: Numbers, eligible: Numbers
+        self, candidates: NegativeCandidates, order: Numbers, eligible: Numbers
     ) -> tuple[Numbers, Numbers]:
         """(row in the block, column) of what is drawn: up to --negatives of each row, in any order.
 
@@ -138,14 +138,14 @@ class NegativeSelector:
         owners = [np.zeros(0, np.int64)]
         columns = [np.zeros(0, np.int64)]
         while True:
-            wanted = np.minimum(self.options.wanted - accepted, eligible - looked_at)
+            wanted = np.minimum(self.options.negative_count - accepted, eligible - looked_at)
             if not wanted.any():
                 break
             # With wanted [2, 0, 1] and looked_at [5, 9, 3]: positions 5, 6 of row 0 and 3 of row 2.
             row = np.repeat(np.arange(rows), wanted)
             column = order[row, looked_at[row] + ranks_within(wanted)]
             is_accepted = self.guards.drawn(
-                Candidates(
+                NegativeCandidates(
                     rows=candidates.rows[row, 0],
                     numbers=candidates.numbers[row, column],
                     scores=candidates.scores[row, column],

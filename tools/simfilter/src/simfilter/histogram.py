@@ -9,49 +9,63 @@ import numpy as np
 import pyarrow as pa
 
 from fletching import schema
-from simfilter.positive_units import lengths
+from simfilter.arrays import Numbers, Scores
+from simfilter.positive_lists import positive_counts
 
-DOMAINS = 1000  # with a histogram of their own; the rest share one
+MOST_DOMAINS = 1000  # with a histogram each; the others share one
+OTHER_DOMAINS = "(other domains)"
 
 
 class Histogram:
-    """Bins of 0.1 for cosines and of 1 for other scores; only bins that hold something are kept."""
+    """Bins of 0.1 for cosines and of 1 for other scores; empty bins are left out."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind, self.per_unit = kind, 10 if kind == "cosine" else 1
+    def __init__(self, score_kind: str) -> None:
+        self.score_kind = score_kind
+        self.bins_per_unit = 10 if score_kind == "cosine" else 1
         self.all: Counter[int] = Counter()
         self.by_domain: dict[str | None, Counter[int]] = {}
 
-    def add(self, rows: pa.RecordBatch, scores: np.ndarray) -> None:
-        bins = np.floor(np.round(scores.astype(float) * self.per_unit, 4)).astype(int)
-        if self.kind == "cosine":
-            bins = bins.clip(-10, 9)  # 1.0 belongs to the last bin
-        self._count(self.all, bins)
-        domains = schema.column(rows, "domain", pa.string()).cast(pa.string()).dictionary_encode()
-        if len(domains.dictionary):
-            codes = np.repeat(
-                domains.indices.fill_null(-1).to_numpy(zero_copy_only=False), lengths(rows)
-            )
-            for code in np.unique(codes):
-                name = None if code < 0 else domains.dictionary[int(code)].as_py()
-                if name not in self.by_domain and len(self.by_domain) >= DOMAINS:
-                    name = "(other domains)"
-                self._count(self.by_domain.setdefault(name, Counter()), bins[codes == code])
+    def add(self, rows: pa.RecordBatch, scores: Scores) -> None:
+        """Count the scores (p,) of the positives of these rows."""
+        bins = self._bins(scores)
+        _count(self.all, bins)
+        names = schema.column(rows, "domain", pa.string()).cast(pa.string()).dictionary_encode()
+        if not len(names.dictionary):
+            return
+        codes = names.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        codes = np.repeat(codes, positive_counts(rows))
+        for code in np.unique(codes):
+            name = None if code < 0 else names.dictionary[int(code)].as_py()
+            _count(self._counter_of(name), bins[codes == code])
 
-    def _count(self, counter: Counter[int], bins: np.ndarray) -> None:
-        values, counts = np.unique(bins, return_counts=True)
-        counter.update(dict(zip(values.tolist(), counts.tolist())))
+    def _bins(self, scores: Scores) -> Numbers:
+        bins = np.floor(np.round(scores.astype(float) * self.bins_per_unit, 4)).astype(int)
+        if self.score_kind == "cosine":
+            return bins.clip(-10, 9)  # 1.0 belongs to the last bin
+        return bins
+
+    def _counter_of(self, domain: str | None) -> Counter[int]:
+        if domain not in self.by_domain and len(self.by_domain) >= MOST_DOMAINS:
+            domain = OTHER_DOMAINS
+        return self.by_domain.setdefault(domain, Counter())
 
     def measures(self) -> dict[str, Any]:
-        """{lower edge of the bin: positives}, lowest first."""
-
-        def edges(counter: Counter[int]) -> dict[str, int]:
-            return {f"{value / self.per_unit:g}": counter[value] for value in sorted(counter)}
-
-        found: dict[str, Any] = {"score_kind": self.kind, "score_histogram": edges(self.all)}
+        """{lower edge of the bin: positives}, lowest first, of all rows and of each domain."""
+        measures: dict[str, Any] = {
+            "score_kind": self.score_kind,
+            "score_histogram": self._by_edge(self.all),
+        }
         if self.by_domain:
             ordered = sorted(self.by_domain, key=lambda name: name or "")
-            found["score_histogram_by_domain"] = {
-                name or "(none)": edges(self.by_domain[name]) for name in ordered
+            measures["score_histogram_by_domain"] = {
+                name or "(none)": self._by_edge(self.by_domain[name]) for name in ordered
             }
-        return found
+        return measures
+
+    def _by_edge(self, counter: Counter[int]) -> dict[str, int]:
+        return {f"{number / self.bins_per_unit:g}": counter[number] for number in sorted(counter)}
+
+
+def _count(counter: Counter[int], bins: Numbers) -> None:
+    numbers, counts = np.unique(bins, return_counts=True)
+    counter.update(dict(zip(numbers.tolist(), counts.tolist())))

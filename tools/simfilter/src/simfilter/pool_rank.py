@@ -1,12 +1,16 @@
-"""The rank of each positive among a pool, for its query: the consistency filter of E5 (arXiv 2212.03533).
+"""The rank of each positive among a pool, for its query.
 
-A rank is 1 + the number of texts of the pool, in the row's domain, that score above the positive. The query's
-own positives (of all rows) and the query itself do not count, equal texts count once, a tie is for the positive.
+This is the consistency filter of E5 (arXiv 2212.03533).
+
+A rank is 1 + the number of texts of the pool, in the row's domain, that score above the positive.
+The query's positives (of all rows) and the query itself do not count, equal texts count once, a
+tie is for the positive.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -14,111 +18,145 @@ import pyarrow.compute as pc
 import torch
 
 from fletching import schema, text_keys
-from fletching.encode import Encoder, memmap_buffer
+from fletching.encode import memmap_buffer
 from fletching.encode.encoder import WINDOW
+from fletching.protocols import TextEncoder
 from fletching.report import Report
-from simfilter.pair_scores import queries_of
+from fletching.table import KeySet
+from simfilter.arrays import Keys, Mask, Numbers
+from simfilter.positive_lists import positive_owners
+from simfilter.scorers import encode_queries, positive_cosines
 
 BLOCK = 4096  # texts compared with the queries of a unit at a time
-NOISE = 1e-6  # a matrix product differs from a pair's own product by less
+NOISE = 1e-6  # a matrix product differs from the product of a single pair by less
+
+Ranker = Callable[[pa.RecordBatch], Numbers]  # rows with p positives -> (p,)
 
 
-class Pool:
-    """n distinct texts with their vectors on disk. In memory: 40 bytes for each, and the texts while they are encoded."""
+@dataclass(frozen=True, kw_only=True)
+class _PoolTexts:
+    """n texts on their way into the pool."""
+
+    texts: pa.ChunkedArray
+    domains: Keys
+    keys: Keys
+
+    @classmethod
+    def concatenate(cls, parts: list[_PoolTexts]) -> _PoolTexts:
+        """One of all."""
+        chunks = [chunk for part in parts for chunk in part.texts.chunks]
+        return cls(
+            texts=pa.chunked_array(chunks, pa.string()),
+            domains=np.concatenate([np.zeros(0, np.uint64), *(part.domains for part in parts)]),
+            keys=np.concatenate([np.zeros(0, np.uint64), *(part.keys for part in parts)]),
+        )
+
+
+class RankPool:
+    """Distinct (domain, text) pairs with their vectors on disk.
+
+    In memory: 40 bytes for each, and the texts while they are encoded.
+    """
 
     def __init__(
         self,
         batches: Iterable[pa.RecordBatch],
         corpus: Iterable[pa.RecordBatch],
-        encoder: Encoder,
+        *,
+        encoder: TextEncoder,
         report: Report,
     ) -> None:
-        parts: list[tuple[pa.Array, np.ndarray, np.ndarray]] = []  # texts, domain of each, own keys
-        own = [np.zeros(0, np.uint64)]
+        parts = []
+        known_answers = [np.zeros(0, np.uint64)]
         for batch in batches:
-            domains, query = domain_keys(batch), text_keys.hash_texts(batch["query"])
-            row, texts = pc.list_parent_indices(batch["pos"]).to_numpy(), batch["pos"].flatten()
-            keys = text_keys.hash_texts(texts)
-            parts.append((texts, domains[row], keys))
-            names = text_keys.mix(query, domains)
-            own += [text_keys.mix(names, query), text_keys.mix(names[row], keys)]
+            owners = positive_owners(batch)
+            positives = _pool_texts(batch["pos"].flatten(), domain_keys(batch)[owners])
+            parts.append(positives)
+            queries = query_keys(batch)
+            known_answers.append(text_keys.mix(queries, text_keys.hash_texts(batch["query"])))
+            known_answers.append(text_keys.mix(queries[owners], positives.keys))
         for batch in corpus:
-            texts = _titled(batch)
-            parts.append((texts, domain_keys(batch), text_keys.hash_texts(texts)))
-        self.own = np.unique(np.concatenate(own))
-        texts, domains, keys = (
-            np.concatenate([part[i] for part in parts])
-            if i
-            else pa.chunked_array([part[0] for part in parts], pa.string())
-            for i in range(3)
-        )
-        order = np.lexsort((keys, domains))
-        fresh = np.ones(len(order), bool)
-        fresh[1:] = (keys[order][1:] != keys[order][:-1]) | (
-            domains[order][1:] != domains[order][:-1]
-        )
-        chosen = order[fresh]
-        self.domains, self.text_keys = domains[chosen], keys[chosen]
+            parts.append(_pool_texts(_titled_texts(batch), domain_keys(batch)))
+        self.known_answers = KeySet(np.concatenate(known_answers))  # mix(query key, text key)
+        every = _PoolTexts.concatenate(parts)
+        chosen = _distinct(every)
+        self.domains = every.domains[chosen]
+        self.text_keys = every.keys[chosen]
         self.vectors = memmap_buffer.allocate(len(chosen), encoder.dimension)
         with report.progress("encoding the pool", len(chosen), "texts") as progress:
             for start in range(0, len(chosen), WINDOW):
-                some = texts.take(pa.array(chosen[start : start + WINDOW])).to_pylist()
-                self.vectors[start : start + len(some)] = encoder.encode(
-                    some, "document", progress=progress
-                )
+                numbers = pa.array(chosen[start : start + WINDOW])
+                texts = every.texts.take(numbers).to_pylist()
+                vectors = encoder.encode(texts, "document", progress=progress)
+                self.vectors[start : start + len(texts)] = vectors
 
-    def blocks(self, domain: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    def are_known_answers(self, queries: Keys, keys: Keys) -> Mask:
+        """Is a text a positive of the query, or the query itself? (len(queries), len(keys))."""
+        return self.known_answers.contains(text_keys.mix(queries[:, None], keys))
+
+    def blocks(self, domain: np.uint64) -> Iterator[tuple[Keys, torch.Tensor]]:
         """(text keys, vectors) of the texts of a domain, block by block."""
-        first, last = (
-            np.searchsorted(self.domains, domain, "left"),
-            np.searchsorted(self.domains, domain, "right"),
-        )
+        first = int(np.searchsorted(self.domains, domain, "left"))
+        last = int(np.searchsorted(self.domains, domain, "right"))
         for start in range(first, last, BLOCK):
-            stop = min(start + BLOCK, last)
-            yield self.text_keys[start:stop], torch.from_numpy(np.array(self.vectors[start:stop]))
+            block = slice(start, min(start + BLOCK, last))
+            yield self.text_keys[block], torch.from_numpy(np.array(self.vectors[block]))
 
 
-def ranker(pool: Pool, encoder: Encoder) -> Callable[[pa.RecordBatch], np.ndarray]:
-    """A function from rows to the rank of each positive, int64 [sum of len(pos)]."""
+def make_ranker(pool: RankPool, encoder: TextEncoder) -> Ranker:
+    """A function from rows to the rank of each positive, (p,)."""
 
-    def rank(batch: pa.RecordBatch) -> np.ndarray:
-        queries = queries_of(batch, encoder)
-        parents = pc.list_parent_indices(batch["pos"]).to_numpy()
-        positives = encoder.encode(batch["pos"].flatten().to_pylist(), "document")
-        bound = torch.from_numpy(
-            np.einsum("pd,pd->p", queries[parents], positives) + np.float32(NOISE)
-        )
-        domains = domain_keys(batch)
-        names = text_keys.mix(text_keys.hash_texts(batch["query"]), domains)
-        above = np.zeros(len(parents), np.int64)
+    def rank(rows: pa.RecordBatch) -> Numbers:
+        """1 + the number of texts above each positive."""
+        vectors = encode_queries(rows, encoder)
+        bounds = positive_cosines(rows, vectors, encoder) + np.float32(NOISE)
+        domains = domain_keys(rows)
+        queries = query_keys(rows)
+        owners = positive_owners(rows)
+        above = np.zeros(len(owners), np.int64)
         for domain in np.unique(domains):
-            rows = np.flatnonzero(domains == domain)
-            pairs = np.flatnonzero(domains[parents] == domain)
-            place = np.searchsorted(rows, parents[pairs])
-            for keys, vectors in pool.blocks(domain):
-                scores = torch.from_numpy(queries[rows]) @ vectors.T  # (rows, block)
-                scores[torch.from_numpy(_is_own(pool.own, names[rows], keys))] = -torch.inf
-                above[pairs] += (scores[place] > bound[pairs, None]).sum(1).numpy()
+            domain_rows = np.flatnonzero(domains == domain)
+            positives = np.flatnonzero(domains[owners] == domain)
+            positions = np.searchsorted(domain_rows, owners[positives])
+            bound = torch.from_numpy(bounds[positives])[:, None]
+            for keys, texts in pool.blocks(domain):
+                scores = torch.from_numpy(vectors[domain_rows]) @ texts.T  # (rows, block)
+                is_known = pool.are_known_answers(queries[domain_rows], keys)
+                scores[torch.from_numpy(is_known)] = -torch.inf
+                above[positives] += (scores[positions] > bound).sum(1).numpy()
         memmap_buffer.release_pages(pool.vectors)
         return above + 1
 
     return rank
 
 
-def _is_own(own: np.ndarray, names: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Is a text a positive of the query, or the query? bool (len(names), len(keys))."""
-    asked = text_keys.mix(names[:, None], keys)
-    return own[np.minimum(np.searchsorted(own, asked), len(own) - 1)] == asked
+def _pool_texts(texts: pa.Array, domains: Keys) -> _PoolTexts:
+    chunked = pa.chunked_array([texts], pa.string())
+    return _PoolTexts(texts=chunked, domains=domains, keys=text_keys.hash_texts(texts))
 
 
-def domain_keys(batch: pa.RecordBatch) -> np.ndarray:
-    """A key of each row's domain, uint64 (n,); rows without one share a domain of their own."""
+def _distinct(every: _PoolTexts) -> Numbers:
+    """The first of each (domain, text), by domain and key."""
+    order = np.lexsort((every.keys, every.domains))
+    keys = every.keys[order]
+    domains = every.domains[order]
+    is_first = np.ones(len(order), bool)
+    is_first[1:] = (keys[1:] != keys[:-1]) | (domains[1:] != domains[:-1])
+    return order[is_first]
+
+
+def domain_keys(batch: pa.RecordBatch) -> Keys:
+    """A key of each row's domain, (n,); rows without one share a key."""
     return text_keys.hash_texts(schema.column(batch, "domain", pa.string()).cast(pa.string()))
 
 
-def _titled(batch: pa.RecordBatch) -> pa.Array:
+def query_keys(batch: pa.RecordBatch) -> Keys:
+    """A key of each row's query in its domain, (n,)."""
+    return text_keys.mix(text_keys.hash_texts(batch["query"]), domain_keys(batch))
+
+
+def _titled_texts(batch: pa.RecordBatch) -> pa.StringArray:
     """The title, one blank and the text."""
     titles = schema.column(batch, "title", pa.string()).cast(pa.string())
-    return pc.binary_join_element_wise(
-        pc.if_else(pc.equal(titles, ""), None, titles), batch["text"], " ", null_handling="skip"
-    )
+    titles = pc.if_else(pc.equal(titles, ""), None, titles)
+    return pc.binary_join_element_wise(titles, batch["text"], " ", null_handling="skip")

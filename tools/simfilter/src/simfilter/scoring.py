@@ -4,113 +4,102 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
-from fletching import schema
 from fletching.io import Reader, Writer
+from fletching.options import Shard
 from fletching.report import Report
-from simfilter import decontaminate, pair_scores, positive_units
-from simfilter.criteria import Scored
+from fletching.table import DiskTable
+from simfilter.arrays import Scores
+from simfilter.criteria import ScoredUnit
+from simfilter.decontaminate import EvaluationSets
+from simfilter.models import ScoringModels
 from simfilter.options import Options
+from simfilter.positive_lists import rejected_rows
+from simfilter.row_units import shard_units, split_units
+from simfilter.score_columns import in_columns, with_scores
+from simfilter.scorers import OF_THE_INPUT, SCORERS, scorer_name
+
+if TYPE_CHECKING:
+    from simfilter.pool_rank import Ranker
 
 
-def models(
-    options: Options, rank: int | None, report: Report, stack: contextlib.ExitStack
-) -> tuple[Any, Any]:
-    """What encodes and what reranks; None for what is not needed."""
-    encoder: Any = None
-    reranker: Any = None
-    if options.vectors:
-        from fletching.encode.precomputed import PrecomputedEmbeddings
+class RowScorer:
+    """The scoring of one run.
 
-        encoder = stack.enter_context(
-            PrecomputedEmbeddings(options.vectors, report, options.query_prompt, options.doc_prompt)
-        )
-    elif options.model and (rank is not None or not (options.use_scores or options.reranker)):
-        from fletching.encode import Encoder
-
-        encoder = stack.enter_context(Encoder(options, report))
-    if options.reranker:
-        from fletching.encode.reranker import Reranker
-
-        reranker = stack.enter_context(Reranker(options.reranker, options))
-    return encoder, reranker
-
-
-class Work:
-    """The scoring of one run. `kind` names what the scores measure."""
+    columns: of the rows written. rejects: where contaminated rows are written.
+    """
 
     def __init__(
         self,
         options: Options,
-        rank: int | None,
-        shard: tuple[int, int],
+        models: ScoringModels,
+        *,
         columns: pa.Schema,
-        encoder: Any,
-        reranker: Any,
         rejects: Writer | None,
         report: Report,
     ) -> None:
-        self.options, self.shard, self.columns, self.report, self.rejects = (
-            options,
-            shard,
-            columns,
-            report,
-            rejects,
-        )
-        self.encoder, self.rank = encoder, rank
-        self.scorer: Any
-        if options.use_scores:
-            self.kind, self.scorer = "given", pair_scores.given
-        elif reranker:
-            self.kind, self.scorer = "reranker", pair_scores.by_reranker(reranker)
-        else:
-            self.kind, self.scorer = "cosine", pair_scores.by_cosine(encoder)
+        self.options = options
+        self.models = models
+        self.columns = columns
+        self.rejects = rejects
+        self.report = report
+        self.score_kind = scorer_name(options)
 
-    def scored(
-        self, reader: Reader, corpus: Reader | None, stack: contextlib.ExitStack
-    ) -> Iterator[Scored]:
-        """Units with scores, and with ranks where they are asked for."""
-        batches: Iterable[pa.RecordBatch] = reader
-        ranks = None
-        if self.shard != (0, 1) or self.rank is not None:
-            batches = positive_units.spooled(reader, reader.columns, stack)
-        if self.rank is not None:
-            from simfilter.pool_rank import Pool, ranker
-
-            ranks = ranker(Pool(batches, corpus or (), self.encoder, self.report), self.encoder)
-        pieces: Iterable[pa.RecordBatch] = positive_units.units(batches)
-        if self.shard != (0, 1):
-            pieces = positive_units.shard(list(pieces), self.shard, self.report)
-        with self.report.progress("scoring", unit="rows") as progress:
-            for unit in self._clean(pieces):
-                scores = self.scorer(unit)
-                yield Scored(self._made(unit, scores), scores, ranks(unit) if ranks else None)
+    def score(self, reader: Reader, corpus: Reader | None) -> Iterator[ScoredUnit]:
+        """Units with scores, and with ranks where --rank-within asks for them."""
+        shard = Shard.parse(self.options.shard)
+        scorer = SCORERS[self.score_kind](self.models)
+        with contextlib.ExitStack() as stack:
+            batches: Iterable[pa.RecordBatch] = reader
+            if shard is not None or self.options.rank_within is not None:
+                batches = stack.enter_context(DiskTable.from_batches(reader.columns, reader))
+            ranker = self._ranker(batches, corpus)
+            if shard is not None and isinstance(batches, DiskTable):
+                units: Iterable[pa.RecordBatch] = shard_units(batches, shard, self.report)
+            else:
+                units = split_units(batches)
+            progress = stack.enter_context(self.report.progress("scoring", unit="rows"))
+            for unit in self._clean(units):
+                scores = scorer(unit)
+                ranks = ranker(unit) if ranker is not None else None
+                yield ScoredUnit(rows=self._written(unit, scores), scores=scores, ranks=ranks)
                 progress.advance(len(unit))
 
-    def _made(self, unit: pa.RecordBatch, scores: np.ndarray) -> pa.RecordBatch:
-        if self.kind != "given":
-            return pair_scores.with_scores(
-                unit, self.columns, scores, self.kind, self.options.replace_scores
-            )
-        return pa.RecordBatch.from_arrays(
-            [schema.column(unit, field.name, field.type) for field in self.columns],
-            schema=self.columns,
+    def _ranker(self, batches: Iterable[pa.RecordBatch], corpus: Reader | None) -> Ranker | None:
+        """Ranks among all positives of the input and the corpus."""
+        encoder = self.models.encoder
+        if self.options.rank_within is None or encoder is None:
+            return None
+        from simfilter.pool_rank import RankPool, make_ranker  # torch
+
+        pool = RankPool(batches, corpus or (), encoder=encoder, report=self.report)
+        return make_ranker(pool, encoder)
+
+    def _written(self, unit: pa.RecordBatch, scores: Scores) -> pa.RecordBatch:
+        if self.score_kind == OF_THE_INPUT:
+            return in_columns(unit, self.columns)
+        return with_scores(
+            unit,
+            self.columns,
+            scores,
+            kind=self.score_kind,
+            replace_scores=self.options.replace_scores,
         )
 
-    def _clean(self, pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The rows that stand in no evaluation set."""
+    def _clean(self, units: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The rows that share nothing with an evaluation set."""
         if not self.options.decontaminate:
-            yield from pieces
+            yield from units
             return
-        evaluation = decontaminate.Evaluation(self.options.decontaminate, self.options.ngram)
-        for unit in pieces:
-            clean, wrong, reasons = decontaminate.split(unit, evaluation, self.report)
-            if self.rejects and len(wrong):
-                self.rejects.write(positive_units.rejected(wrong, self.columns, reasons))
-            if len(clean):
-                yield clean
-        evaluation.tell(self.report)
+        evaluation = EvaluationSets(self.options.decontaminate, self.options.ngram)
+        for unit in units:
+            rows = evaluation.split(unit, self.report)
+            if self.rejects is not None and len(rows.contaminated):
+                rejected = rejected_rows(rows.contaminated, self.columns, rows.reasons)
+                self.rejects.write(rejected)
+            if len(rows.clean):
+                yield rows.clean
+        evaluation.report_rows(self.report)
