@@ -298,7 +298,7 @@ class DistillRun:
         publication.write_measures(log, [self.reader])
         texts, order = len(self.texts), self.order
         prompts: Any = self.student.model.prompts
-        card = model_card.card(
+        card = model_card.StudentCard(
             name=os.path.basename(folder.output),
             origin=publishing.describe_origin(self.options, self.teachers),
             dimension=dimension,
@@ -308,7 +308,7 @@ class DistillRun:
             prompts=prompts,
             loss=describe_loss(self.options),
             losses=publishing.first_and_last(log),
-        )
+        ).render()
         is_trained = order.row_counts() > 0
         models_used = {self.options.model, *self.options.teacher} - {None}
         index = publishing.index_texts(self.texts, is_trained, map(str, models_used))

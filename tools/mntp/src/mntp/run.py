@@ -300,14 +300,14 @@ class MntpRun:
         node = lineage.make_node(
             self.tool.name, self.tool.version, options=self._settings, sources=inputs
         )
-        card = model_card.card(
+        card = model_card.MntpCard(
             name=os.path.basename(folder.output),
             base=self.options.model,
             dimension=model.get_embedding_dimension() or 0,
             step=node,
             plan=plan,
             measures=self._report_evaluations(log),
-        )
+        ).render()
         publication.publish(
             lineage_node=node,
             end=self._lineage_end(model),
