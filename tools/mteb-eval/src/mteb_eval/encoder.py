@@ -74,7 +74,9 @@ class EvaluatedModel:
     prompts_used: by kind of text, what `encode` prepended last. texts: how many it encoded.
     """
 
-    def __init__(self, name: str, encoder: Encoder, variant: VectorVariant, report: Report) -> None:
+    def __init__(
+        self, name: str, encoder: Encoder, *, variant: VectorVariant, report: Report
+    ) -> None:
         self.name = name + variant.suffix
         self.encoder, self.variant, self.report = encoder, variant, report
         self.role_prompts = dict(encoder.prompts)
@@ -145,7 +147,7 @@ class EvaluatedModel:
         self.texts += len(texts)
         doing = f"{self.name}, {task_metadata.name}: encoding"
         with self.report.progress(doing, len(texts), "texts") as progress:
-            vectors = self.encoder.encode(texts, role, prompts, progress)
+            vectors = self.encoder.encode(texts, role, prompts=prompts, progress=progress)
         for cache in self.encoder.caches.values():
             cache.flush()  # for the next task or variant
         return self.variant.apply(vectors)

@@ -56,7 +56,7 @@ def silence_libraries() -> None:
 
 
 def evaluate_all(
-    options: Options, report: Report, models: Mapping[str, str], tasks: Sequence[AbsTask]
+    options: Options, report: Report, *, models: Mapping[str, str], tasks: Sequence[AbsTask]
 ) -> ResultsByTask:
     """The results by task and run, one model in memory at a time. models: paths by name."""
     store = ResultStore(_results_folder(options))
@@ -72,9 +72,9 @@ def evaluate_all(
                 prompt_consistency.require_consistency(
                     options, name, encoder, data_prompts=data_prompts, report=report
                 )
-                note_lost_lengths(name, encoder, tasks, report)
+                note_lost_lengths(name, encoder, tasks, report=report)
                 for task, variant in itertools.product(tasks, list_variants(options, encoder)):
-                    model = EvaluatedModel(name, encoder, variant, report)
+                    model = EvaluatedModel(name, encoder, variant=variant, report=report)
                     digest = digests[task.metadata.name]
                     for result in evaluate(model, task, data_digest=digest, store=store):
                         by_run = results.setdefault((result.label, result.split), {})
@@ -116,7 +116,7 @@ def vector_cache(options: Options) -> Iterator[str]:
 
 
 def note_lost_lengths(
-    name: str, encoder: Encoder, tasks: Sequence[AbsTask], report: Report
+    name: str, encoder: Encoder, tasks: Sequence[AbsTask], *, report: Report
 ) -> None:
     """Say where unit length changes what a classifier or k-means sees of a model's vectors."""
     is_normalised = any(type(module).__name__ == "Normalize" for module in encoder.model)

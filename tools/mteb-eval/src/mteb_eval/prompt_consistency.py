@@ -82,7 +82,8 @@ def _mismatches(
     for role in ROLES:
         # A model of many instructions may meet new ones.
         if len(manner.prompts[role]) == 1:
-            yield from _prompt_mismatches(use, role, manner.prompts[role][0], data_prompts)
+            (prompt,) = manner.prompts[role]
+            yield from _prompt_mismatches(use, role, trained=prompt, data_prompts=data_prompts)
     for role in ROLES:
         yield from _length_mismatches(use, role, manner.lengths[role])
     current = pooling_mode(use.encoder.model)
@@ -103,7 +104,7 @@ def _saved_prompt_mismatches(use: ModelUse) -> Iterator[Mismatch]:
 
 
 def _prompt_mismatches(
-    use: ModelUse, role: Role, trained: str, data_prompts: set[str]
+    use: ModelUse, role: Role, *, trained: str, data_prompts: set[str]
 ) -> Iterator[Mismatch]:
     """Of a model that was trained with the same prompt, or none, before all texts of a role."""
     history = f"{use.name} was trained without a {role} prompt"

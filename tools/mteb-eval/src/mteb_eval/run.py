@@ -49,9 +49,9 @@ def compare_models(options: Options, report: Report, *, version: str, out: TextI
     # Whatever may be missing, damaged or mistyped is refused before the work.
     require_baseline_model(options.baseline, models)
     gate.check([parse_metric(name) for name in options.metrics], main_metrics)
-    overlaps = find_overlaps(options, report, models, tasks)
+    overlaps = find_overlaps(options, report, models=models, tasks=tasks)
 
-    results = evaluation.evaluate_all(options, report, models, tasks)
+    results = evaluation.evaluate_all(options, report, models=models, tasks=tasks)
     note_unknown_metrics(options, results, report)
     baseline = find_baseline(options.baseline, models, next(iter(results.values())))
     figures = list(compute_figures(options, results, baseline))
@@ -152,7 +152,7 @@ def shown_metrics(result: TaskResult, requested: Sequence[str]) -> list[str]:
 
 
 def find_overlaps(
-    options: Options, report: Report, models: Mapping[str, str], tasks: Sequence[AbsTask]
+    options: Options, report: Report, *, models: Mapping[str, str], tasks: Sequence[AbsTask]
 ) -> Overlaps:
     """Test texts that a model may have seen, of each model whose training data are known."""
     indexes = {name: training_index.load(path) for name, path in models.items()}

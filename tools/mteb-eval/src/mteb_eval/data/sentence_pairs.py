@@ -26,7 +26,9 @@ from fletching.schema import Schema
 FIRST = ("sentence1", "text1", "query")
 SECOND = ("sentence2", "text2", "document")
 LABEL = ("score", "label", "labels", "similarity_score", "cos_sim")
-ANY_COLUMNS = Schema("sentence pairs", "1.0", "Any table.", ())  # no column has a fixed type
+ANY_COLUMNS = Schema(
+    name="sentence pairs", version="1.0", description="Any table.", fields=()
+)  # no column has a fixed type
 
 
 class PairRow(NamedTuple):
@@ -131,7 +133,7 @@ def _read_table(source: Source) -> Iterator[PairRow]:
         columns = [batch[name].to_pylist() for name in names]
         for first, second, label in zip(*columns):
             number += 1
-            yield PairRow(f"row {number:,}", first, second, label)
+            yield PairRow(where=f"row {number:,}", first=first, second=second, label=label)
 
 
 def _parse_delimited(path: str, text: str, delimiter: str) -> Iterator[PairRow]:
@@ -150,7 +152,7 @@ def _parse_delimited(path: str, text: str, delimiter: str) -> Iterator[PairRow]:
                 "check the delimiter: .csv is comma, .tsv is tab",
             )
         first, second, label = (cells[position] for position in positions)
-        yield PairRow(f"row {number:,}", first, second, label)
+        yield PairRow(where=f"row {number:,}", first=first, second=second, label=label)
 
 
 def _split_cells(text: str, delimiter: str) -> Iterator[list[str]]:

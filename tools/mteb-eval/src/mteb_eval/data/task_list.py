@@ -40,7 +40,7 @@ def load_tasks(options: Options, report: Report) -> list[AbsTask]:
 
 def _own_tasks(options: Options, report: Report) -> Iterator[AbsTask]:
     for name, path in name_paths(options.examples, "data set").items():
-        yield LocalRetrieval(_read_examples(options, report, task_name(name), path))
+        yield LocalRetrieval(_read_examples(options, report, name=task_name(name), path=path))
     for name, folder in name_paths(options.beir, "data set").items():
         collection = read_beir_folder(
             report, name=task_name(name), folder=folder, split=options.beir_split
@@ -52,7 +52,9 @@ def _own_tasks(options: Options, report: Report) -> Iterator[AbsTask]:
         yield LocalPairClassification(read_pairs(report, task_name(name), path, labelled=True))
 
 
-def _read_examples(options: Options, report: Report, name: str, path: str) -> RetrievalCollection:
+def _read_examples(
+    options: Options, report: Report, *, name: str, path: str
+) -> RetrievalCollection:
     if options.mrr_candidates:
         return read_in_blocks(
             report,

@@ -165,7 +165,7 @@ def randomisation_test(differences: Floats, seed: int) -> float:
     extreme, done = 0, 0
     while done < PERMUTATIONS:
         count = min(PERMUTATIONS - done, max(BLOCK // size, 1))
-        coins = generator.integers(0, 2, (count, size), np.int8)
+        coins = generator.integers(2, size=(count, size), dtype=np.int8)
         signs = coins.astype(np.float64) * 2 - 1
         extreme += int((np.abs(signs @ differences) >= observed).sum())
         done += count

@@ -52,11 +52,11 @@ class ObservationRecorder:
         """Call the listener with the arguments of the method, then the method."""
         original = getattr(self.task, method)
 
-        def wrapped(*arguments: object, **keywords: object) -> object:
+        def _call_both(*arguments: object, **keywords: object) -> object:
             listener(*arguments, **keywords)
             return original(*arguments, **keywords)
 
-        setattr(self.task, method, wrapped)
+        setattr(self.task, method, _call_both)
 
     def _on_subset(
         self, model: object, data: Mapping[str, Any], *, hf_subset: str, **_: object
