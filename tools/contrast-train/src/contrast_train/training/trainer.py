@@ -115,4 +115,4 @@ def training_arguments(
         gradient_accumulation_steps=options.accumulate,
         learning_rate_mapping=rates,
     )
-    return cast(SentenceTransformerTrainingArguments, arguments)
+    return arguments
