@@ -42,6 +42,7 @@ class _TextBatch:
     def from_texts(
         cls, texts: pa.Array, ids: pa.Array, domains: Keys, *, origin: Origin
     ) -> _TextBatch:
+        """Texts (n,) with their ids and domains, hashed."""
         return cls(
             texts=texts.cast(pa.large_string()),
             ids=ids.cast(pa.large_string()),
