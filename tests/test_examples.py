@@ -195,7 +195,9 @@ def test_scifact_is_mined_trained_and_compared(run, tmp_path, claims, model):
         run, "scifact", *settings, "test", "dev", "-n"
     ).text  # the test split is done; dev has rows and a split of its own
     assert (
-        "all.mined" not in planned and "part.mined.parquet" in planned and "--split dev" in planned
+        "all.mined" not in planned
+        and "part.mined.parquet" in planned
+        and "--beir-split dev" in planned
     )
 
 

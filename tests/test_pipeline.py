@@ -136,7 +136,7 @@ def test_from_a_table_to_a_tuned_model_and_its_figures(folder: Path, run: Any) -
     assert {row["run"]: row["value"] for row in figures if row["name"] == "queries_seen"} == {
         "tuned": 1.0
     }
-    assert "queries stand in the training data of tuned word for word" in judged.text
+    assert "queries are in the training data of tuned word for word" in judged.text
     assert ndcg["tuned"] > ndcg["base"]
 
 

@@ -55,7 +55,14 @@ def toy_metric():
 
 
 def test_a_metric_that_is_registered_goes_through_the_whole_command(
-    toy_metric, model, destroyed, evaluate, measures, examples, write
+    toy_metric,
+    model,
+    destroyed,
+    evaluate,
+    measures,
+    examples,
+    write,
+    monkeypatch,
 ):
     command = [
         f"base={model}",
@@ -71,6 +78,7 @@ def test_a_metric_that_is_registered_goes_through_the_whole_command(
         "--html",
         "page.html",
     ]
+    monkeypatch.setenv("COLUMNS", "200")  # a narrower table leaves intervals out
     ran = evaluate(*command)
     assert ran.rc == 0, ran.err
     (line,) = (line for line in ran.text.splitlines() if line.startswith("  Rank"))

@@ -5,7 +5,6 @@ Standard library and argparse-dataclass alone: `--help` must not wait for pyarro
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shutil
 import signal
@@ -42,7 +41,14 @@ class Tool:
     @property
     def version(self) -> str:
         """The version of the installed package."""
-        return importlib.metadata.version(f"fletching-{self.name}")
+        return _installed_version(f"fletching-{self.name}")
+
+
+def _installed_version(distribution: str) -> str:
+    """The version of an installed package; its import costs --help a third of its time."""
+    import importlib.metadata
+
+    return importlib.metadata.version(distribution)
 
 
 def help_text(tool: Tool, everything: bool = False, width: int = 100) -> str:
@@ -54,7 +60,8 @@ def _information(tool: Tool, argv: Sequence[str]) -> str | None:
     """The text for --help, --help-all or --version anywhere on the line; else None."""
     words = argv[: argv.index("--")] if "--" in argv else argv
     if "--version" in words:
-        return f"{tool.name} {tool.version} (fletching {importlib.metadata.version('fletching')})\n"
+        common = _installed_version("fletching")
+        return f"{tool.name} {tool.version} (fletching {common})\n"
     if {"--help-all", "--help", "-h"}.isdisjoint(words):
         return None
     width = min(100, shutil.get_terminal_size((100, 24)).columns)
