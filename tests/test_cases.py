@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 CASES = sorted(path.parent for path in Path(__file__).with_name("cases").glob("*/*/cmd"))
 
 

@@ -17,6 +17,8 @@ from fletching import lineage
 from fletching.io import Reader
 from fletching.report import Report
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 every_tool = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 every_writer = pytest.mark.parametrize("command", [COMMANDS[name] for name in WRITERS], ids=WRITERS)
 readers_of_examples = [command for command in COMMANDS.values() if command.reads == "examples"]

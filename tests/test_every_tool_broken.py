@@ -20,6 +20,8 @@ from test_every_tool import every_tool, every_writer, left, put, refused, types_
 
 from fletching.io.arrow import END_OF_STREAM, POISON
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 ROWS = 20_000  # three batches of a stream
 csv2pairs = COMMANDS["csv2pairs"]
 

@@ -11,6 +11,8 @@ import pytest
 from suite import COMMANDS, TRAINED, Command, call, output_of, rows_for
 from test_every_tool import every_tool, every_writer, put, types_for
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 SURROUNDINGS = {
     "plain": {"PYTHONHASHSEED": "0", "TZ": "UTC"},
     "another place": {

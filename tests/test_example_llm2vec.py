@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from conftest import SUBJECTS
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 

@@ -15,6 +15,8 @@ from pairwise import build_cross_encoder
 
 from fletching.text import normalise
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "dev", "test", "test-masked")
 

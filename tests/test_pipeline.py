@@ -23,6 +23,8 @@ from fletching import lineage
 from fletching.io import Reader
 from fletching.report import Report
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 PYTHON = shlex.quote(sys.executable)
 BY_PYARROW = """
 import sys, pyarrow as pa, pyarrow.compute as pc

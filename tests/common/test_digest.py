@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 
 import pyarrow as pa
+import pytest
 import xxhash
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fletching.digest import RowDigest
 from fletching.schema import canonical, cast
+
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
 
 COLUMNS = pa.schema(
     {

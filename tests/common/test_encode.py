@@ -18,6 +18,8 @@ from fletching.options import EncodingOptions
 from fletching.report import Report
 from fletching.text import text_hash
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 LONG = (
     "why does the glacier move and the tide follow the moon " * 8
 )  # more than the model's 64 tokens

@@ -18,6 +18,8 @@ from fletching.errors import UsageError
 from fletching.options import EncodingOptions
 from fletching.report import Report
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 TEXTS = [
     "owls fly at night",
     "a",

@@ -19,6 +19,8 @@ from fletching.errors import InputError, UsageError
 from fletching.options import EncodingOptions
 from fletching.report import Report
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 TEXTS = [
     f"{word} " * (1 + 7 * i % 40) + "of honey"
     for i, word in enumerate(

@@ -126,6 +126,7 @@ def conformed(batch: pa.RecordBatch) -> list[dict]:
     return mapping.apply(batch, mapping.columns, 1).to_pylist()
 
 
+@pytest.mark.slow
 @settings(max_examples=120)
 @given(st.data(), strings, strings, listings)
 def test_all_encodings_of_the_same_values_give_the_same_rows(data, text, item, listing):

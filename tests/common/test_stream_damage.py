@@ -20,6 +20,8 @@ from fletching.io.arrow import END_OF_STREAM, POISON
 sys.path.insert(0, os.path.dirname(__file__))
 from streams import numbered, read, write
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 ROWS = numbered(20_000)  # three batches
 
 

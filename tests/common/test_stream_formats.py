@@ -24,6 +24,8 @@ from fletching.report import Report
 sys.path.insert(0, os.path.dirname(__file__))
 from streams import FORMATS, columns_of, numbered, read, write
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 ODD = [
     "\x00",
     "\u202e abc",

@@ -16,6 +16,8 @@ from fletching.errors import UsageError
 from fletching.parsing import parse
 from fletching.train.distributed import deepspeed_config
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 OURS = SimpleNamespace(batch=128, clip=1.0, lr=1e-4, weight_decay=0.01, accumulate=1)
 
 

@@ -19,6 +19,8 @@ from contrast_train.losses import PairStructure
 from contrast_train.training.gradcache import pad_texts, split_micro_batches
 from contrast_train.training.objective import ContrastObjective, EmbeddingSettings
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 
 class Toy(nn.Module):
     """Mean of token vectors through two layers with dropout, as a SentenceTransformer takes and gives it."""

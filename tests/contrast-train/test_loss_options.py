@@ -17,6 +17,8 @@ from contrast_train.losses import PairStructure, selection
 from contrast_train.losses.requirements import DatasetStats
 from fletching.cli import parse
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 FAST = (
     "--batch",
     "4",

@@ -14,6 +14,8 @@ from contrast_train.api import PlannedBatches, collator_for, loss_for
 from contrast_train.losses import PairStructure
 from fletching.errors import InputError
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 SCRIPT = """
 import sys
 from datasets import load_dataset

@@ -11,6 +11,8 @@ import pytest
 from several import ALONE, furthest, plain, said, tensors
 from suite import start
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 
 @pytest.mark.slow
 def test_processes_train_the_model_of_one(

@@ -20,6 +20,8 @@ from fletching.options import describe, option
 from fletching.pooling import POOLINGS, Pooling
 from fletching.train import launch
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 FAST = (
     *("--batch", "4", "--batch-tokens", "64", "--lr", "1e-3", "--dtype", "float32"),
     *("--activations", "0", "--steps", "2", "--dropout", "0"),

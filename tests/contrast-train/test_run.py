@@ -18,6 +18,8 @@ import pytest
 
 from contrast_train import cli
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 FAST = (
     "--batch",
     "4",

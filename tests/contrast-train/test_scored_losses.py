@@ -15,6 +15,8 @@ from torch import Tensor
 from contrast_train import losses
 from contrast_train.losses import PairStructure
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 seeds = st.integers(0, 10**6)
 
 

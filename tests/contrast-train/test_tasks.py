@@ -15,6 +15,8 @@ from contrast_train.data.task_mixing import TaskSettings
 from fletching.cli import parse
 from fletching.errors import UsageError
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 ROOT = Path(__file__).resolve().parents[2]
 FAST = (
     "--batch",

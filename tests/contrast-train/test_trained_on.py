@@ -13,6 +13,8 @@ from contrast_train import cli
 from fletching import text_keys, training_index
 from fletching.table.key_set import contains_sorted
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 FAST = (
     "--batch",
     "4",

@@ -15,6 +15,8 @@ from contrast_train import cli
 from contrast_train.model import weight_interpolation
 from contrast_train.training import collapse_monitor
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 FAST = (
     "--batch",
     "4",

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from fletching.text import normalise
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 Row = dict[str, str]
 
 

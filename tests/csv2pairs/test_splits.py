@@ -37,6 +37,7 @@ TABLE = st.lists(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(TABLE, st.sampled_from(["each", "list", "fused"]), st.integers(0, 4))
 def test_no_text_id_or_group_stands_in_two_splits_and_negatives_come_from_the_own_one(

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 CELL = st.text(
     st.one_of(
         st.sampled_from("ab\",;\t|\r\n \\'0é漢NA"),

@@ -14,6 +14,8 @@ from distill import cli
 from fletching import text_keys, training_index
 from fletching.errors import InputError
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 FAST = ("--batch", "4", "--dtype", "float32")
 CODE = """
 from sentence_transformers.sentence_transformer.modules import Normalize

@@ -14,6 +14,8 @@ from torch import Tensor
 from distill.losses import DistillLoss
 from distill.ranking import count_below, ranking
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 
 def direct(student: Tensor, teacher: Tensor, margin: float) -> Tensor:
     """The published form: every pair of similarities, M x M."""

@@ -20,6 +20,8 @@ from torch import nn
 from distill.losses import DistillLoss
 from distill.objective import DistillObjective
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 ALL = {"cosine": 10.0, "similarity": 200.0, "ranking": 20.0, "mse": 1.0, "kl": 1.0}
 ALONE = {"OMP_NUM_THREADS": "1"}  # as torchrun sets it
 

@@ -18,6 +18,8 @@ import pytest
 
 from distill import cli
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 FAST = ("--batch", "5", "--lr", "3e-3", "--dtype", "float32")
 
 

@@ -18,6 +18,8 @@ import pytest
 from distill import cli
 from fletching.text import text_hash
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 FAST = ("--batch", "5", "--steps", "2", "--dtype", "float32")
 DIM = 6
 

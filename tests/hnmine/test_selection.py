@@ -10,6 +10,8 @@ from pairwise import random_units, read, write_vectors
 
 from hnmine import cli
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 OPEN = ("--max-ratio", 0, "--near-copy", 1.01)
 
 

@@ -70,6 +70,7 @@ def cpu_seconds(*argv: str) -> float:
     return user + after.children_system - before.children_system
 
 
+@pytest.mark.slow
 @every_tool
 def test_help_comes_within_150_ms_of_bare_python(command: Command) -> None:
     bare, helped = [], []

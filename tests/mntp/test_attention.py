@@ -14,6 +14,8 @@ from decoders import CONVERTIBLE, PARTLY_CAUSAL
 from fletching.errors import InputError
 from mntp import attention
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 
 def build(config: Any, kernel: str, dtype: torch.dtype = torch.float32) -> Any:
     torch.manual_seed(0)

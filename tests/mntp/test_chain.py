@@ -18,6 +18,8 @@ import contrast_train.cli
 import mntp.cli
 import mteb_eval.cli
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 
 def sees_ahead(folder: Path) -> bool:
     from sentence_transformers import SentenceTransformer

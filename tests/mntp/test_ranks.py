@@ -12,6 +12,8 @@ from conftest import SUBJECTS
 from several import plain
 from suite import call_ranks
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 
 @pytest.mark.slow
 def test_processes_train_the_model_of_one(run: Any, write: Any, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from conftest import SUBJECTS, environment
 
 from mntp import cli
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 FAST = (
     "--batch",
     "4",

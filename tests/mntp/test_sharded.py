@@ -11,6 +11,8 @@ from mntp_steps import batch, flat, objective
 
 from mntp.trainer import backward
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 CASES = [
     (kind, wrapper, budget)
     for kind in ("full", "lora")

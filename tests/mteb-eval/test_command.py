@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 import pyarrow.parquet as pq
 import pytest
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 
 @pytest.fixture(autouse=True)
 def wide_terminal(monkeypatch):

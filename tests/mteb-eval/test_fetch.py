@@ -11,6 +11,8 @@ from typing import ClassVar
 
 import pytest
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 REVISION = "d3fb88f8f02e40887cd149695127462bbcf29b4a"  # the one that mteb names for BIOSSES
 ROWS = [
     ("The owl hunts.", "An owl is hunting.", 4.5),

@@ -16,6 +16,8 @@ from mteb_eval.encoder import VectorVariant
 from mteb_eval.scoring import metrics
 from mteb_eval.scoring.observation import query_table
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 
 def scored(qrels, results):
     """The observations that come out of mteb's own scoring."""

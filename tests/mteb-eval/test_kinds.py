@@ -18,6 +18,8 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, v_measure_score
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 CITIES = ("Oslo", "Lima", "Cairo", "Quito", "Hanoi", "Accra", "Riga", "Sofia", "Dakar", "Minsk")
 THEMES = (
     "The owl hunts mice near {}.",

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 
 def ndcg(measures, path, task="test"):
     return {

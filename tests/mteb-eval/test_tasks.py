@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 PAIRS = [
     ("The owl hunts.", "An owl is hunting.", 4.5),
     ('He said "bread", twice.', "Bread, he said.", 3.0),

@@ -13,6 +13,8 @@ import pytest
 
 from fletching import training_index
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 LONG = "one two three four five six seven eight nine ten?"
 MANNER = {
     "prompts": {"query": [""], "document": [""]},

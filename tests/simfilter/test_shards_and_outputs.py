@@ -10,6 +10,8 @@ from pairwise import write_vectors
 from fletching.io import parquet
 from simfilter import cli
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 # A run that dies by its own hand after 90 % of the forward passes, as a machine does: no handler runs.
 KILLED = """
 import os, signal, sys

@@ -15,6 +15,8 @@ from llm_server import author
 from synthgen import cli
 from synthgen.llm import batch_api
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 
 def test_a_batch_gives_the_same_rows_as_live_asking(serve: Any, generate: Any, tasks: Any) -> None:
     live = generate(serve(), tasks, "--per-row", 4, "--no-language-check")

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from synthgen.llm import rate_limiter
 from synthgen.llm.rate_limiter import RateLimiter
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 MENDED = {
     "429 with Retry-After": {"status": 429, "headers": {"retry-after": "0.2"}},
     "429 with a date": {

@@ -22,6 +22,8 @@ from fletching.errors import InputError
 from synthgen import cli
 from synthgen.llm.journal import JOURNAL_FILE, Completion, Journal
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 COMPLETION = Completion(text="text", finish="stop", model="m", prompt_tokens=1, completion_tokens=2)
 
 

@@ -23,6 +23,8 @@ from suite import call
 
 from fletching import lineage
 
+pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
 MISSING = [
     name
     for name in ("fastapi", "uvicorn", "torch", "transformers")
