@@ -188,7 +188,7 @@ def test_one_request_that_stands_in_the_plan_twice_is_asked_once(
 def test_an_interrupted_run_leaves_no_output_and_goes_on(
     serve: Any, invoke: Any, write: Any, tmp_path: Path, tasks: Any
 ) -> None:
-    server = serve(latency=0.05)
+    server = serve(latency=0.2)
     words = [
         write(tmp_path / "in.jsonl", tasks[2:3]),
         "--model",
