@@ -50,7 +50,7 @@ docs-site: install ## build the documentation site into build/site, without a ne
 	@echo "docs: build/site/index.html"
 
 release: check ## build the wheels of all packages into build/wheels; CONTRIBUTING says the rest
-	@rm -rf build/wheels
+	@rm -rf build/wheels $(PACKAGES:%=%/build) # files of an earlier layout would be shipped
 	@$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheels $(PACKAGES:%=./%)
 	@ls build/wheels
 
@@ -58,7 +58,7 @@ bench: install ## the figures of bench/results anew: make bench [DATA=folder] [O
 	@$(MAKE) --no-print-directory -f bench/Makefile
 
 clean: ## remove what was built, but not .venv
-	@rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	@rm -rf build $(PACKAGES:%=%/build) .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 help: ## this list
 	@awk -F ' ## ' '/^[a-z-]+:.* ## / {sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2}' Makefile

@@ -51,7 +51,7 @@ def test_the_stages_train_the_model_of_one_process(
     assert furthest(tmp_path / "one", tmp_path / "zero3") < 1e-5
     # Weights and optimiser stand whole in its checkpoint: one process goes on from it.
     again = forked(1, "zero3-copy", *argv)
-    assert "going on from step 2" in again.err
+    assert "resuming from step 2" in again.err
     assert furthest(tmp_path / "one", tmp_path / "zero3-copy") < 1e-5
 
 
@@ -63,7 +63,7 @@ def test_a_run_that_goes_on_ends_in_the_same_weights(
     whole = copied(2, "whole", *argv)
     again = run(command(2, "whole-copy", *argv), env=ALONE)
     assert whole.rc == again.rc == 0 and again.out == whole.out == b"", whole.err + again.err
-    assert "going on from step 2" in again.err
+    assert "resuming from step 2" in again.err
     assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (
         tmp_path / "whole-copy" / "model.safetensors"
     ).read_bytes()

@@ -198,7 +198,7 @@ def test_lora_goes_on_from_checkpoints_of_adapters_alone(
         patch.setattr(RunDir, "save", stop)
         assert train(bare("llama"), "--lora", "--save-every", 2).rc == 130
     assert all("lora_" in name for name in sizes[0])
-    assert "going on from step 4" in train(bare("llama"), "--lora", "--save-every", 2).err
+    assert "resuming from step 4" in train(bare("llama"), "--lora", "--save-every", 2).err
     assert train(bare("llama"), "--lora", out="whole").rc == 0
     assert not changed(tensors(tmp_path / "tuned"), tensors(tmp_path / "whole"))
 

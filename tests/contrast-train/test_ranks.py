@@ -54,7 +54,7 @@ def test_processes_train_the_model_of_one(
     ).read_text()
     # Weights and optimiser stand whole in a checkpoint of sharded processes: one process can go on from it.
     again = forked(1, "fsdp-copy", *argv)
-    assert "going on from step 2" in again.err
+    assert "resuming from step 2" in again.err
     assert furthest(tmp_path / "one", tmp_path / "fsdp-copy") < 1e-5
 
 
@@ -66,7 +66,7 @@ def test_a_run_of_two_that_goes_on_ends_in_the_same_weights(
     whole = copied(2, "whole", *argv)
     again = forked(2, "whole-copy", *argv)
     assert whole.rc == again.rc == 0, whole.err + again.err
-    assert "going on from step 2" in again.err
+    assert "resuming from step 2" in again.err
     assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (
         tmp_path / "whole-copy" / "model.safetensors"
     ).read_bytes()

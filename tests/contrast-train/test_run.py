@@ -174,7 +174,7 @@ def test_a_killed_run_ends_in_the_same_weights(train: Any, killed: Any, tmp_path
     try:
         again = train(*long, "--save-every", "50", out="killed")
         assert again.rc == 0, again.err
-        assert "going on from step" in again.err
+        assert "resuming from step" in again.err
         assert train(*long, out="whole").rc == 0
     finally:
         torch.set_num_threads(threads)

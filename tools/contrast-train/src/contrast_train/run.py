@@ -194,7 +194,7 @@ class ContrastRun:
         """Train, from the newest checkpoint where there is one, and publish the model."""
         step = checkpoint_step(checkpoint)
         if checkpoint:
-            self.report.note(f"going on from step {step:,} of {self.updates:,}")
+            self.report.note(f"resuming from step {step:,} of {self.updates:,}")
         else:
             self._forecast().describe()
         log_path = run_dir.path_to("measures.jsonl")
