@@ -68,6 +68,12 @@ class ColumnMapping:
         first_row: the number of the batch's first row in the file, from 1, for errors.
         Raises InputError for a row that breaks a promise of the schema.
         """
+        filled = self.convert(batch, columns)
+        check(self.schema, filled, self.where, first_row=first_row)
+        return filled
+
+    def convert(self, batch: pa.RecordBatch, columns: pa.Schema) -> pa.RecordBatch:
+        """`apply` without the check of the schema's promises: for tools that look at rows."""
         arrays = []
         for field in columns:
             source = self.sources.get(field.name, field.name)
@@ -76,9 +82,7 @@ class ColumnMapping:
                 arrays.append(pa.nulls(batch.num_rows, field.type))
             else:
                 arrays.append(cast(batch.column(index), field.type))
-        filled = fill_ids(self.schema, pa.RecordBatch.from_arrays(arrays, schema=columns))
-        check(self.schema, filled, self.where, first_row=first_row)
-        return filled
+        return fill_ids(self.schema, pa.RecordBatch.from_arrays(arrays, schema=columns))
 
     def _known_columns(self, arrow: pa.Schema) -> Iterator[pa.Field]:
         for field in self.schema.fields:
@@ -173,22 +177,26 @@ class Violation(NamedTuple):
 
 def check(schema: Schema, batch: pa.RecordBatch, where: str, *, first_row: int = 1) -> None:
     """Raise InputError for the first row that breaks a promise. Cost: a few passes over lengths."""
+    for field, violation in violations(schema, batch):
+        row = pc.index(violation.rows, True).as_py()
+        value = shown_value(batch[field.name][row].as_py())
+        location = f"{where}, row {first_row + row:,}"
+        what = f"{location}: `{field.name}` {violation.what} ({value})"
+        raise InputError(what, violation.fix)
+
+
+def violations(schema: Schema, batch: pa.RecordBatch) -> Iterator[tuple[Field, Violation]]:
+    """The promises that rows of this batch break, each with its field, in the schema's order."""
     for field in schema.fields:
         index = batch.schema.get_field_index(field.name)
         if index < 0:
             continue
-        array = batch.column(index)
-        for violation in _violations(field, array, batch):
-            if not pc.any(violation.rows).as_py():
-                continue
-            row = pc.index(violation.rows, True).as_py()
-            value = _shown(array[row].as_py())
-            location = f"{where}, row {first_row + row:,}"
-            what = f"{location}: `{field.name}` {violation.what} ({value})"
-            raise InputError(what, violation.fix)
+        for violation in _violations(field, batch.column(index), batch):
+            if pc.any(violation.rows).as_py():
+                yield field, violation
 
 
-def _shown(value: object) -> str:
+def shown_value(value: object) -> str:
     """A value as JSON, shortened."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     if len(text) <= MAX_VALUE_SHOWN:

@@ -29,7 +29,8 @@ def check_output(path: str | None, tool: str) -> None:
         if sys.stdout.isatty():
             raise UsageError(
                 f"{tool} writes an Arrow stream, which a terminal cannot show",
-                "pipe it into the next tool, or name a file: -o OUT.parquet or -o OUT.jsonl",
+                f"look at it with `{tool} … | arrowcat`, pipe it into the next tool, "
+                "or name a file: -o OUT.parquet or -o OUT.jsonl",
             )
         return
     folder = os.path.dirname(path)
