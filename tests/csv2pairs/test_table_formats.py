@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from csv2pairs.readers.registry import TABLE_FORMATS, DetectedBy, TableFormat
-from csv2pairs.readers.table_input import TableInput
+from fletching.io.tables.registry import TABLE_FORMATS, DetectedBy, TableFormat
+from fletching.io.tables.table_input import TableInput
 from fletching.protocols import Lineage
 
 QA = ["--query", "q", "--pos", "a"]

@@ -50,7 +50,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"writing"},
         {"pairing"},
         {"negatives", "partition", "splitting"},
-        {"readers"},
+        {"table"},
         {"templates", "key_space", "array_types", "options"},
     ],
     "simfilter": [

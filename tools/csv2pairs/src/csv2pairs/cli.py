@@ -30,10 +30,10 @@ def run(options: Options, report: Report) -> None:
     shares = check(options)
 
     from csv2pairs.pipeline import PairPipeline, write_texts
-    from csv2pairs.readers.table import Table
+    from csv2pairs.table import open_inputs
     from csv2pairs.writing.output_writers import OutputWriters
 
-    table = Table(options, report)
+    table = open_inputs(options, report)
     row_options = cli.row_options(options)
     writers = OutputWriters(table, report, version=TOOL.version, row_options=row_options)
     if options.mode == "texts":

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from csv2pairs.options import Options
-from csv2pairs.readers import encoding
-from csv2pairs.readers.dialect import Dialect
 from fletching.errors import UsageError
 
 # The columns that the tool writes itself, and those of `examples` that are no text.
@@ -34,10 +32,19 @@ def check_options(options: Options) -> dict[str, float]:
     _check_partition(options)
     shares = split_shares(options)
     _check_split_paths(options, shares)
-    Dialect.from_options(options)
+    _check_dialect(options)
+    return shares
+
+
+def _check_dialect(options: Options) -> None:
+    """Imports the readers, which --help must not wait for."""
+    from csv2pairs.table import table_options
+    from fletching.io.tables import encoding
+    from fletching.io.tables.dialect import Dialect
+
+    Dialect.from_options(table_options(options))
     if options.encoding:
         encoding.codec_named(options.encoding)
-    return shares
 
 
 def _check_texts_of_mode(options: Options) -> None:

@@ -20,12 +20,13 @@ from csv2pairs.pairing.sampling import BLOCK, PairSampler, SampledBlock
 from csv2pairs.pairing.sampling_account import SamplingAccount
 from csv2pairs.pairing.stored_pairs import StoredPairs, take_texts
 from csv2pairs.partition import PartitionColumn
-from csv2pairs.readers.table import Table
+from csv2pairs.table import note_joined_lists
 from csv2pairs.writing.background_writer import BackgroundWriter
 from csv2pairs.writing.example_rows import ExampleRows
 from csv2pairs.writing.output_writers import OutputWriters
 from csv2pairs.writing.unique_texts import PairTexts, RowTexts
 from fletching.io import AtomicOutputs
+from fletching.io.tables import TableReader
 from fletching.report import Report
 from fletching.table import GrowingKeySet
 
@@ -34,7 +35,9 @@ LARGE_SHARE = 0.05  # of all rows in one component: from here on splits may miss
 FEW_ROWS = 20  # with fewer, shares are missed anyway
 
 
-def write_texts(table: Table, options: Options, report: Report, writers: OutputWriters) -> None:
+def write_texts(
+    table: TableReader, options: Options, report: Report, writers: OutputWriters
+) -> None:
     """--mode texts: one text for each row of the table, as `texts`."""
     row_texts = RowTexts(options, report)
     with (
@@ -44,6 +47,7 @@ def write_texts(table: Table, options: Options, report: Report, writers: OutputW
         for batch in table:
             writer.write(row_texts.rows(batch))
             progress.advance(len(batch))
+        note_joined_lists(table, report)
 
 
 class PairPipeline:
@@ -54,7 +58,7 @@ class PairPipeline:
 
     def __init__(
         self,
-        table: Table,
+        table: TableReader,
         options: Options,
         report: Report,
         *,
@@ -99,6 +103,7 @@ class PairPipeline:
                     repeated_ids += count_repeated_ids(pairs, ids)
                 yield pairs
                 progress.advance(len(batch))
+        note_joined_lists(self.table, self.report)
         if repeated_ids:
             self.report.measures[REPEATED_IDS] = repeated_ids
             self.report.note(

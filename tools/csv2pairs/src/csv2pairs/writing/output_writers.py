@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from csv2pairs.readers.table import Table
 from csv2pairs.writing.unique_texts import plain_columns
 from fletching.io import Writer
+from fletching.io.tables import TableReader
 from fletching.report import Report
 
 
@@ -20,7 +20,7 @@ class OutputWriters:
     """
 
     def __init__(
-        self, table: Table, report: Report, *, version: str, row_options: Mapping[str, Any]
+        self, table: TableReader, report: Report, *, version: str, row_options: Mapping[str, Any]
     ) -> None:
         self.report = report
         self.lineage: dict[str, Any] = {

@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from csv2pairs.options import Options
 from fletching.errors import UsageError
+from fletching.io.tables.table_options import TableOptions
 
 DELIMITERS = ",;\t|"
 # Replaces a delimiter of several bytes while Arrow parses; in the cells it is replaced back.
@@ -30,7 +30,7 @@ class Dialect:
     escape: str | None
 
     @classmethod
-    def from_options(cls, options: Options) -> Dialect:
+    def from_options(cls, options: TableOptions) -> Dialect:
         """Raises UsageError where the options cannot tell cells apart."""
         quote = "" if options.quote == "none" else options.quote
         _check_one_byte("--quote", quote)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import xxhash
 
-from csv2pairs.readers.encoding import CHUNK, UTF8
 from fletching.errors import InputError
 from fletching.io.streams import Readable
+from fletching.io.tables.encoding import CHUNK, UTF8
 from fletching.protocols import Lineage
 
 # Replaces bytes that do not decode: a code point that Unicode reserves as "not a character".
@@ -30,7 +30,7 @@ def _mark_undecodable(error: UnicodeError) -> tuple[str, int]:
     return UNDECODABLE, error.end
 
 
-codecs.register_error("csv2pairs.mark", _mark_undecodable)
+codecs.register_error("fletching.mark", _mark_undecodable)
 
 
 class Utf8Stream(io.RawIOBase):
@@ -63,7 +63,7 @@ class Utf8Stream(io.RawIOBase):
         self.tail = b""  # the last bytes passed on, at most TAIL
         self._digest = xxhash.xxh3_128()
         self._decoder = codecs.getincrementaldecoder(codec)(
-            "csv2pairs.mark" if mark_undecodable else "strict"
+            "fletching.mark" if mark_undecodable else "strict"
         )
         self._passes_bytes_on = codec == UTF8 and substitution is None
         self._line = 1

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from csv2pairs.readers.bad_rows import NAMED, BadRows
-from csv2pairs.readers.dialect import ONE_BYTE_DELIMITER, Dialect
-from csv2pairs.readers.registry import TABLE_FORMATS, DetectedBy, TableFormat
-from csv2pairs.readers.table_input import TableInput
-from csv2pairs.readers.utf8_stream import UNDECODABLE, Substitution, Utf8Stream
 from fletching.errors import InputError
+from fletching.io.tables.bad_rows import NAMED, BadRows
+from fletching.io.tables.dialect import ONE_BYTE_DELIMITER, Dialect
+from fletching.io.tables.registry import TABLE_FORMATS, DetectedBy, TableFormat
+from fletching.io.tables.table_input import TableInput
+from fletching.io.tables.utf8_stream import UNDECODABLE, Substitution, Utf8Stream
 from fletching.protocols import Lineage
 
 EXTENSIONS = (".csv", ".tsv", ".tab")
@@ -22,7 +22,7 @@ BLOCK = 8 << 20  # bytes; no row of a CSV may be longer than this
 
 
 class DelimitedTable:
-    """The rows of one CSV: batches of the columns `wanted`, as far as the file has them."""
+    """The rows of one CSV: batches of the columns that are read, as far as the file has them."""
 
     lineage_node = None
 
@@ -38,7 +38,8 @@ class DelimitedTable:
         self.names = list(self.options.columns) or dialect.header(head, self.delimiter)
         if not self.options.columns:
             self._check_header()
-        self.wanted = [name for name in self.names if name in table.wanted]
+        columns = self.names if table.columns is None else table.columns
+        self.wanted = [name for name in self.names if name in columns]
         self.parsed = self._columns_to_parse()
         self.bad_rows = BadRows(self.options, self.report)
         self.invalid_rows: list[arrow_csv.InvalidRow] = []

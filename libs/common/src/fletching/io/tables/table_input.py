@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import BinaryIO
 
-from csv2pairs.options import Options
-from csv2pairs.readers import encoding
-from csv2pairs.readers.utf8_stream import Substitution, Utf8Stream
-from fletching.io.formats import EMPTY, without_compression
+from fletching.io.formats import EMPTY, MAGIC_BYTES, detect, without_compression
 from fletching.io.sources import PeekableStream, Source, sniff, spool
+from fletching.io.tables import encoding
+from fletching.io.tables.table_options import CellKind, TableOptions
+from fletching.io.tables.utf8_stream import Substitution, Utf8Stream
 from fletching.report import Report
 
 HEAD = 64  # bytes
 
 
 class TableInput:
-    """An input, decompressed and not yet read.
+    """An input, decompressed and not yet read: what a format looks at to recognise and open it.
 
-    wanted: the columns that the run uses; a format need not give others.
-    list_cells: counts, by column, the cells that were lists of several items and became one text.
+    columns: those that are read, each with what its cells become; None: all of them, as text.
+    stream: the source where it is open already, decompressed and unread.
     """
 
     def __init__(
         self,
         source: Source,
-        options: Options,
+        options: TableOptions,
         report: Report,
         *,
-        wanted: Sequence[str] = (),
-        list_cells: Counter[str] | None = None,
+        columns: Mapping[str, CellKind] | None = None,
+        stream: PeekableStream | None = None,
     ) -> None:
         self.source = source
         self.where = source.where
         self.options = options
         self.report = report
-        self.wanted = list(wanted)
-        self.list_cells: Counter[str] = Counter() if list_cells is None else list_cells
-        self.signature, self.stream = sniff(source.open())
+        self.columns = columns
+        if stream is None:
+            self.signature, self.stream = sniff(source.open(), source.where)
+        else:
+            self.signature, self.stream = detect(stream.peek(MAGIC_BYTES)), stream
 
     @property
     def is_empty(self) -> bool:
@@ -59,22 +60,24 @@ class TableInput:
         """The encoding of the text: the one named, else detected in the whole file."""
         if self.options.encoding:
             return encoding.codec_named(self.options.encoding)
-        codec = self._detect_codec()
-        if codec != encoding.UTF8:
-            has_mark = codec in ("utf-16", "utf-32")
-            reason = "" if has_mark else ", the only encoding that fits"
-            self.report.note(f"{self.where} is read as {codec}{reason}")
-        return codec
+        detected = self._detect_codec()
+        if detected.codec != encoding.UTF8:
+            self.report.note(f"{self.where} is read as {detected.codec}{detected.reason}")
+        return detected.codec
 
-    def _detect_codec(self) -> str:
+    def _detect_codec(self) -> encoding.DetectedEncoding:
         head = self.stream.peek(4096)
         source = self.source
         if source.path is not None:
             return encoding.detect(head, lambda: sniff(source.open())[1], self.where)
-        copy = spool(self.stream)  # a pipe is looked through once before it is read
-        codec = encoding.detect(head, lambda: _Replay(copy), self.where)
+        copy = self.spooled()  # a pipe is looked through once before it is read
+        return encoding.detect(head, lambda: _Replay(copy), self.where)
+
+    def spooled(self) -> BinaryIO:
+        """A seekable copy of the input, which can still be read afterwards."""
+        copy = spool(self.stream)
         self.stream = PeekableStream(_Replay(copy))
-        return codec
+        return copy
 
     def text_head(self) -> str:
         """The first characters, without a byte-order mark and leading blanks."""

@@ -9,15 +9,19 @@ It is discovered: nothing else has to name it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
-from csv2pairs.readers.table_input import TableInput
 from fletching.errors import InputError
+from fletching.io.sources import Source
+from fletching.io.streams import PeekableStream
+from fletching.io.tables.table_input import TableInput
+from fletching.io.tables.table_options import CellKind, TableOptions
 from fletching.protocols import Lineage
 from fletching.registry import Registry
+from fletching.report import Report
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +43,7 @@ class OpenTable(Protocol):
         """What is known at the end: rows, digest, drops."""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows, with at least those wanted columns that the table has; lists and numbers too.
+        """The rows with the columns read, as far as the table has them; lists and numbers too.
 
         Raises InputError on damage.
         """
@@ -58,16 +62,37 @@ class TableFormat:
     """One format: its file names, how it is recognised, how it is opened.
 
     extensions: which files of a folder are such tables.
-    matches: may look at the input, must not read from it.
+    matches: may look at the input, must not read from it. has_lineage: do its files carry lineage?
     """
 
     extensions: tuple[str, ...]
     detected_by: DetectedBy
     matches: Callable[[TableInput], bool]
     open: Callable[[TableInput], OpenTable]
+    has_lineage: bool = False
 
 
-TABLE_FORMATS: Registry[TableFormat] = Registry("table format", package="csv2pairs.readers")
+TABLE_FORMATS: Registry[TableFormat] = Registry("table format", package="fletching.io.tables")
+
+
+def open_table(
+    source: Source,
+    options: TableOptions,
+    report: Report,
+    *,
+    columns: Mapping[str, CellKind] | None = None,
+    stream: PeekableStream | None = None,
+) -> OpenTable:
+    """One input as a table, whatever its format.
+
+    columns: those to read, each with what its cells become; None: all of them, as text.
+    stream: the source where it is open already, decompressed and unread.
+    Raises InputError where it is empty, damaged or of no known format.
+    """
+    table_input = TableInput(source, options, report, columns=columns, stream=stream)
+    if table_input.is_empty:
+        raise InputError(f"{source.where} is empty (0 bytes)", "a table has at least a header line")
+    return detect_format(table_input).open(table_input)
 
 
 def formats_in_order() -> list[TableFormat]:

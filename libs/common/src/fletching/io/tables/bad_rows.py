@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from csv2pairs.options import Options
 from fletching.errors import InputError
+from fletching.io.tables.table_options import TableOptions
 from fletching.report import Report
 
 NAMED = 5  # how many dropped rows of a file the report names one by one
 
 
 class BadRows:
-    """The bad rows of one file, treated as --bad-rows says."""
+    """The bad rows of one file, treated as `TableOptions.bad_rows` says."""
 
-    def __init__(self, options: Options, report: Report) -> None:
+    def __init__(self, options: TableOptions, report: Report) -> None:
         self.refuse = options.bad_rows == "refuse"
         self.report = report
         self.named = 0
 
     def reject(self, what: str, reason: str, *, fix: str) -> None:
-        """Drop a row for this reason. Raises InputError with --bad-rows refuse.
+        """Drop a row for this reason. Raises InputError where bad rows are refused.
 
         what: names the file, the row and the value. fix: the first half of the advice.
         """

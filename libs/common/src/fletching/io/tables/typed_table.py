@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from csv2pairs.readers.registry import TABLE_FORMATS, DetectedBy, TableFormat
-from csv2pairs.readers.table_input import TableInput
 from fletching.io.formats import EMPTY, INPUT_FORMATS, TEXT
 from fletching.io.reader import open_sniffed
+from fletching.io.tables.registry import TABLE_FORMATS, DetectedBy, TableFormat
+from fletching.io.tables.table_input import TableInput
 from fletching.protocols import Lineage, RowSource
 from fletching.schema import Schema
 
@@ -67,5 +67,6 @@ TABLE_FORMATS.register(
         detected_by=DetectedBy.SIGNATURE,
         matches=has_signature,
         open=open_typed,
+        has_lineage=True,
     ),
 )

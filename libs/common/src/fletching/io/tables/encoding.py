@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fletching.errors import InputError, UsageError
 
@@ -33,15 +33,24 @@ SUPERSETS = {
     "euc_kr": "cp949",
 }
 CHUNK = 1 << 20
+ENOUGH_HANGUL = 16  # letters: that as many of a Chinese text become Hangul is below 1 in 1,000
+HANGUL_SHARE = 0.95
+
+
+class DetectedEncoding(NamedTuple):
+    """An encoding that was detected, and why, as the end of a sentence."""
+
+    codec: str
+    reason: str = ""
 
 
 def codec_named(name: str) -> str:
     """The codec of this name. Raises UsageError."""
     try:
         canonical = codecs.lookup(name).name
-        # Refuses rot13, hex and other codecs that are not text encodings.
-        io.TextIOWrapper(io.BytesIO(), encoding=name)
-    except LookupError:
+        # Refuses rot13 and other codecs that are not text encodings, and those that never decode.
+        io.TextIOWrapper(io.BytesIO("a,b\n".encode(name)), encoding=name).read()
+    except (LookupError, ValueError):
         raise UsageError(
             f"--encoding {name} is not known",
             "try utf-8, utf-16, cp1252, cp949, shift-jis, gb18030, big5",
@@ -49,24 +58,33 @@ def codec_named(name: str) -> str:
     return SUPERSETS.get(canonical, canonical)
 
 
-def detect(head: bytes, reopen: Callable[[], Readable], where: str) -> str:
+def detect(head: bytes, reopen: Callable[[], Readable], where: str) -> DetectedEncoding:
     """By byte-order mark, else UTF-8, else the one candidate that decodes everything.
 
+    Of several candidates, cp949 is chosen where its letters are Hangul. Other choices would be
+    guesses that go unnoticed.
+
     head: the first bytes. reopen: opens the table once more. Raises InputError where none or
-    several candidates decode it: a wrong guess would go unnoticed.
+    several candidates decode it, and for NUL characters.
     """
     for mark, codec in BYTE_ORDER_MARKS:
         if head.startswith(mark):
-            return codec
+            return DetectedEncoding(codec)
     if b"\0" in head:
         likely = [codec for codec in UTF16_WITHOUT_MARK if _has_line_end(head, codec)]
         fitting = [codec for codec in likely if _decodes(reopen(), codec)]
+        if not fitting:
+            raise _nul_error(head, where)
     elif _decodes(reopen(), "utf-8"):
-        return UTF8
+        return DetectedEncoding(UTF8)
     else:
         fitting = [codec for codec in CANDIDATES if _decodes(reopen(), codec)]
     if len(fitting) == 1:
-        return fitting[0]
+        return DetectedEncoding(fitting[0], ", the only encoding that fits")
+    if "cp949" in fitting and _is_hangul(reopen()):
+        others = ", ".join(codec for codec in fitting if codec != "cp949")
+        reason = f": its letters are Hangul ({others} would decode too; --encoding decides)"
+        return DetectedEncoding("cp949", reason)
     if fitting:
         raise InputError(
             f"{where} is not UTF-8 and could be {', '.join(fitting)}",
@@ -77,6 +95,28 @@ def detect(head: bytes, reopen: Callable[[], Readable], where: str) -> str:
         "name it, e.g. --encoding latin-1, "
         "or drop what does not decode: --encoding utf-8 --bad-rows drop",
     )
+
+
+def _nul_error(head: bytes, where: str) -> InputError:
+    line = head[: head.index(b"\0")].count(b"\n") + 1
+    return InputError(
+        f"{where}, line {line:,}: a NUL character (byte 00), which no text has",
+        f"remove it, e.g. tr -d '\\000' < {where}, or keep it by naming the encoding: "
+        "--encoding utf-8",
+    )
+
+
+def _is_hangul(file: Readable) -> bool:
+    """Are nearly all letters beyond ASCII Hangul, read as cp949?
+
+    Chinese text in GB 18030 or Big5 decodes as cp949 too, but half its letters become Hanja.
+    """
+    decoder = codecs.getincrementaldecoder("cp949")()
+    sample = decoder.decode(file.read(CHUNK))
+    file.close()
+    letters = [letter for letter in sample if letter > "\x7f" and letter.isalpha()]
+    hangul = sum("\uac00" <= letter <= "\ud7a3" for letter in letters)
+    return hangul >= ENOUGH_HANGUL and hangul >= HANGUL_SHARE * len(letters)
 
 
 def _has_line_end(head: bytes, codec: str) -> bool:
