@@ -37,7 +37,7 @@ MAX_VALUE_SHOWN = 80  # characters
 class ColumnMapping:
     """How batches with these columns become rows of this schema.
 
-    sources: the input's column for each of ours; "" where ours is filled. columns: the Arrow
+    sources: the input's column for each of ours; None where ours is filled. columns: the Arrow
     schema of the rows. where: the name of the input, for errors.
     Raises InputError for a column that is missing, of a wrong type or there twice.
     """
@@ -45,22 +45,26 @@ class ColumnMapping:
     def __init__(self, schema: Schema, arrow: pa.Schema, where: str) -> None:
         self.schema, self.where = schema, where
         self._check_distinct(arrow)
-        self.sources: dict[str, str] = {}
+        self.sources: dict[str, str | None] = {}
         for field in schema.fields:
             source = next((name for name in field.names if name in arrow.names), None)
-            if source:
+            if source is not None:
                 self._check_type(field, arrow.field(source))
                 self.sources[field.name] = source
             elif field.required:
                 raise self._missing(field, arrow)
             elif field.filled:
-                self.sources[field.name] = ""
+                self.sources[field.name] = None
         self.columns = pa.schema([*self._known_columns(arrow), *self._unknown_columns(arrow)])
 
     @property
     def renamed(self) -> dict[str, str]:
         """The input's column for each of ours that has another name there."""
-        return {ours: theirs for ours, theirs in self.sources.items() if theirs not in ("", ours)}
+        return {
+            ours: theirs
+            for ours, theirs in self.sources.items()
+            if theirs is not None and theirs != ours
+        }
 
     def apply(self, batch: pa.RecordBatch, columns: pa.Schema, first_row: int) -> pa.RecordBatch:
         """`batch` in canonical types, with `columns` (a superset of ours), filled and checked.
@@ -77,7 +81,7 @@ class ColumnMapping:
         arrays = []
         for field in columns:
             source = self.sources.get(field.name, field.name)
-            index = batch.schema.get_field_index(source) if source else -1
+            index = -1 if source is None else batch.schema.get_field_index(source)
             if index < 0:
                 arrays.append(pa.nulls(batch.num_rows, field.type))
             else:
@@ -90,7 +94,7 @@ class ColumnMapping:
                 continue
             kind = field.arrow
             if kind is None:  # a vector keeps its dimension and width
-                kind = canonical(arrow.field(self.sources[field.name]).type)
+                kind = canonical(arrow.field(self.sources[field.name] or field.name).type)
             yield pa.field(field.name, kind, field.nullable)
 
     def _unknown_columns(self, arrow: pa.Schema) -> Iterator[pa.Field]:
@@ -151,12 +155,18 @@ def fill_ids(schema: Schema, batch: pa.RecordBatch) -> pa.RecordBatch:
     field = schema.field("id")
     if index < 0 or not field or not field.filled or not batch.column(index).null_count:
         return batch
-    ids = batch.column(index).to_pylist()
-    required = [batch.column(f.name).to_pylist() for f in schema.fields if f.required]
-    for row, content in enumerate(zip(*required)):
-        if ids[row] is None:
-            ids[row] = content_id(*(text for value in content for text in _texts(value)))
+    present = batch.column(index).to_pylist()
+    computed = content_ids(schema, batch)
+    ids = [new if old is None else old for old, new in zip(present, computed)]
     return batch.set_column(index, batch.schema.field(index), pa.array(ids, pa.string()))
+
+
+def content_ids(schema: Schema, batch: pa.RecordBatch) -> list[str]:
+    """The id of each row that has none: a hash of its required columns."""
+    required = [batch.column(f.name).to_pylist() for f in schema.fields if f.required]
+    return [
+        content_id(*(text for value in row for text in _texts(value))) for row in zip(*required)
+    ]
 
 
 def _texts(value: str | list[str | None] | None) -> list[str]:

@@ -29,6 +29,8 @@ MAGIC_BYTES = 8  # the most that `detect` looks at
 TEXT = "text"
 EMPTY = "empty"
 
+STDOUT_JSONL = "-.jsonl"  # as an output: JSON lines on stdout
+
 
 @dataclass(frozen=True, kw_only=True)
 class InputFormat:

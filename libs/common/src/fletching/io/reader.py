@@ -18,6 +18,9 @@ from fletching.column_mapping import ColumnMapping
 from fletching.errors import InputError
 from fletching.io.arrow import REMAKE, UPSTREAM
 from fletching.io.formats import EMPTY, INPUT_FORMATS, TEXT, may_be_empty, text_format
+from fletching.io.lookalikes import refuse, unread_lookalikes
+from fletching.io.row_formats.formatted_rows import FormattedRows, in_examples
+from fletching.io.row_formats.row_format import RowFormat, detect_row_format
 from fletching.io.sources import Source, resolve, sniff
 from fletching.io.streams import PeekableStream, spool
 from fletching.lineage import Node
@@ -42,7 +45,10 @@ class Reader:
     which.
     checked: False for tools that look at rows: those that break a promise are given too.
     limit: read only the first rows. lineage_nodes, ends: of the inputs, what is known at the start
-    and, after reading, at the end.
+    and, after reading, at the end. lookalikes: columns that look like known ones and are not read.
+    trains: refuse a lookalike that may say which texts are positives.
+
+    Rows in the layout of another program (`fletching.io.row_formats`) are converted.
 
     Raises InputError where an input is damaged, cut, of another schema or breaks a promise.
     """
@@ -56,6 +62,7 @@ class Reader:
         limit: int | None = None,
         count: bool = True,
         checked: bool = True,
+        trains: bool = False,
     ) -> None:
         self.report, self.limit, self.count, self.checked = report, limit, count, checked
         self.sources = resolve(inputs)
@@ -63,11 +70,14 @@ class Reader:
         self.rows = 0
         first, *others = self.sources
         self.opened, self.schema = open_as(first, [schema] if isinstance(schema, str) else schema)
+        self.row_formats: list[RowFormat] = []  # of the inputs, where they were converted
+        self._note_format(self.opened)
         mappings = [self._map(self.opened)]
         # The columns of all inputs are read first: the last file alone may have one of them.
         self.lineage_nodes = [self.opened.lineage_node]
         for source in others:
-            other = open_rows(source, self.schema)
+            other = self._open(source)
+            self._note_format(other)
             mappings.append(self._map(other))
             self.lineage_nodes.append(other.lineage_node)
         self.columns = self._union([mapping.columns for mapping in mappings])
@@ -76,6 +86,11 @@ class Reader:
             self.renamed |= mapping.renamed
         for ours, theirs in self.renamed.items():
             report.note(f"reading column `{theirs}` as `{ours}`")
+        self.lookalikes = unread_lookalikes(self.schema, self.columns)
+        if trains:
+            refuse(self.sources[0].where, self.lookalikes)
+        for lookalike in self.lookalikes:
+            report.note(f"column `{lookalike.name}` is not read, though it looks like one that is")
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Batches whose boundaries depend on the rows alone, not on files, chunks or timing."""
@@ -88,9 +103,24 @@ class Reader:
         """All rows in memory."""
         return pa.Table.from_batches(self, schema=self.columns)
 
+    def _open(self, source: Source) -> RowSource:
+        opened = open_rows(source, self.schema)
+        return in_examples(opened) if self.schema.name == "examples" else opened
+
+    def _note_format(self, opened: RowSource) -> None:
+        """Say once what the rows of a row format were taken for."""
+        if not isinstance(opened, FormattedRows) or opened.row_format in self.row_formats:
+            return
+        row_format = opened.row_format
+        self.row_formats.append(row_format)
+        self.report.note(
+            f"{opened.where} holds rows of {row_format.name} ({row_format.summary}): "
+            f"reading {row_format.becomes}"
+        )
+
     def _rows(self) -> Iterator[pa.RecordBatch]:
         for number, source in enumerate(self.sources):
-            opened = self.opened if number == 0 else open_rows(source, self.schema)
+            opened = self.opened if number == 0 else self._open(source)
             for batch in self._mapped_batches(opened):
                 if self.limit is not None:
                     batch = batch.slice(0, self.limit - self.rows)
@@ -198,7 +228,7 @@ def open_as(source: Source, names: Sequence[str | Schema]) -> tuple[RowSource, S
     schema = _schema_of(opened, schemas)
     if schema is not schemas[0] and isinstance(opened, Retypable):
         opened.retype(schema)
-    return opened, schema
+    return in_examples(opened) if schema.name == "examples" else opened, schema
 
 
 def _schema_of(opened: RowSource, schemas: Sequence[Schema]) -> Schema:
@@ -210,6 +240,8 @@ def _schema_of(opened: RowSource, schemas: Sequence[Schema]) -> Schema:
     columns = set(opened.schema.names)
     for schema in schemas:
         if all(columns.intersection(field.names) for field in schema.fields if field.required):
+            return schema
+        if schema.name == "examples" and detect_row_format(opened.schema):
             return schema
     return schemas[0]
 

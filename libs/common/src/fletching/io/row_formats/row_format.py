@@ -1,0 +1,77 @@
+"""The registry of row formats and what each entry states."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from fletching.registry import Registry
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Batches(Protocol):
+    """Rows of `examples` that can be read more than once: a list of batches, a `DiskTable`."""
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]: ...
+
+
+@dataclass
+class WriteAccount:
+    """What became of rows that were written in another format.
+
+    rows: of `examples` that were read. records: written, in the terms of the format: rows, lines,
+    judgements. not_carried: how many values or rows the format has no way to say, by what they are.
+    """
+
+    rows: int = 0
+    records: int = 0
+    not_carried: Counter[str] = field(default_factory=Counter)
+
+
+Detection = Callable[["pa.Schema"], bool]
+Conversion = Callable[["pa.RecordBatch"], "pa.RecordBatch"]
+Output = Callable[[Batches, str], WriteAccount]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowFormat:
+    """How one program or data set lays out training rows.
+
+    name: for `--to`. summary: whose format it is. columns: as its documentation states them.
+    becomes: what they are read as. detect: are these its columns (in canonical types)?
+    to_examples: its batches as rows of `examples`, unknown columns kept; None where the names
+    alone differ, which are aliases of the contract. from_examples: write rows to a path; None
+    where the format is read only. is_folder: one data set is a folder of files.
+    """
+
+    name: str
+    summary: str
+    columns: str
+    becomes: str
+    detect: Detection
+    to_examples: Conversion | None = None
+    from_examples: Output | None = None
+    is_folder: bool = False
+
+
+ROW_FORMATS = Registry[RowFormat]("row format", package="fletching.io.row_formats")
+
+
+def register(row_format: RowFormat) -> None:
+    """Add a format under its name."""
+    ROW_FORMATS.register(row_format.name, row_format)
+
+
+def detect_row_format(columns: pa.Schema) -> RowFormat | None:
+    """The format with these columns that must be converted; None where they are read as they are.
+
+    At most one fits: a detection names the column that makes its format unlike the others.
+    """
+    for row_format in ROW_FORMATS.values():
+        if row_format.to_examples is not None and row_format.detect(columns):
+            return row_format
+    return None
