@@ -51,6 +51,21 @@ class Retypable(Protocol):
         """Read the columns as those of another schema."""
 
 
+@runtime_checkable
+class Limitable(Protocol):
+    """A row source that looks at all its rows for their types, or at fewer where fewer are read."""
+
+    def limit_rows(self, limit: int) -> None:
+        """Read so many rows only. Before `schema` is first asked for."""
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """A row source that has something to say about its rows."""
+
+    notes: list[str]  # lines for the user; reading the rows may add some
+
+
 class RowSink(Protocol):
     """One file format being written."""
 

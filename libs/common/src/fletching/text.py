@@ -32,6 +32,11 @@ def text_hash(text: str) -> str:
     return xxhash.xxh3_128_hexdigest(text.encode())
 
 
+def titled(title: str | None, text: str) -> str:
+    """A document as encoders take it: title, one blank, text; the text alone without a title."""
+    return f"{title} {text}" if title else text
+
+
 def content_id(*parts: str) -> str:
     """An id for a row that has none: 16 hex digits, equal for equal content.
 

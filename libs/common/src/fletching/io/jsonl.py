@@ -3,45 +3,52 @@
 from __future__ import annotations
 
 import codecs
-import gzip
+import functools
 import io
 import itertools
 import json
+import sys
+import tempfile
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, cast
 
 import pyarrow as pa
-from pyarrow.types import (
-    is_fixed_size_list,
-    is_float32,
-    is_floating,
-    is_list,
-    is_null,
-    is_string,
-)
+from pyarrow.types import is_list, is_string
 
 from fletching.errors import InputError
-from fletching.io.formats import INPUT_FORMATS, OUTPUT_FORMATS, InputFormat, OutputFormat
-from fletching.io.streams import PeekableStream, RawStream
+from fletching.io.formats import INPUT_FORMATS, InputFormat
+from fletching.io.jsonl_types import (
+    MISFITS,
+    ColumnTypes,
+    JsonRow,
+    JsonValue,
+    as_texts,
+    exact_array,
+)
+from fletching.io.streams import PeekableStream, RawStream, Readable
 from fletching.lineage import Node
-from fletching.schema import Field, Schema
+from fletching.schema import Schema
 
 BLOCK = 8192  # rows of a batch
+COPY_BYTES = 64 << 20  # of a pipe that are kept in memory; more lie in a temporary file
 
-JsonValue = Any  # what json.loads gives
-JsonRow = dict[str, JsonValue]
 NumberedRow = tuple[int, JsonRow]  # (number of the line or of the item of an array, object)
 
 
 class JsonlFile:
-    """Objects as batches. Known columns have their type; of others, the first block decides it."""
+    """Objects as batches. Known columns have their type; of others, all rows decide it.
+
+    A file of more than one block is read twice: for its columns and types, then for its rows. A
+    pipe is copied for that, to the temporary folder.
+    """
 
     def __init__(self, stream: PeekableStream, where: str, schema: Schema) -> None:
         self.where, self.known = where, schema
-        self.rows = 0
-        self.objects = self._objects(io.BufferedReader(RawStream(stream), 1 << 20))
+        self.limit: int | None = None
+        self.source = _Replayable(stream)
+        self.objects = self._objects(self.source.first_pass())
         self.first = list(itertools.islice(self.objects, BLOCK))
-        self.schema = self._infer()
+        self.is_whole = len(self.first) < BLOCK
 
     @property
     def lineage_node(self) -> Node:
@@ -56,15 +63,40 @@ class JsonlFile:
     def retype(self, schema: Schema) -> None:
         """Read the columns as those of another schema."""
         self.known = schema
-        self.schema = self._infer()
+        self.__dict__.pop("types", None)
+        self.__dict__.pop("schema", None)
+
+    def limit_rows(self, limit: int) -> None:
+        """Read so many rows only. Before `schema` is first asked for."""
+        self.limit = limit
+        self.first = self.first[:limit]
+        self.is_whole = self.is_whole or limit <= len(self.first)
+
+    @functools.cached_property
+    def schema(self) -> pa.Schema:
+        """The columns of all rows. Raises InputError for a line that is no object."""
+        return self.types.schema()
+
+    @functools.cached_property
+    def types(self) -> ColumnTypes:
+        """The columns and types of all rows, which are read for it."""
+        types = ColumnTypes(self.known)
+        types.add(row for _, row in self.first)
+        if self.is_whole:
+            return types
+        rows = self._objects(self.source.pass_again())
+        remaining = itertools.islice(rows, len(self.first), self.limit)
+        while block := list(itertools.islice(remaining, BLOCK)):
+            types.add(row for _, row in block)
+        return types
 
     def batches(self) -> Iterator[tuple[pa.Schema, pa.RecordBatch]]:
         """Each batch with its schema. Raises InputError for a line that is no such row."""
-        block, self.first = self.first, []
-        while block:
-            yield self.schema, self._batch(block)
-            self.rows += len(block)
-            block = list(itertools.islice(self.objects, BLOCK))
+        schema = self.schema  # before the rows are read again
+        rows = iter(self.first) if self.is_whole else self._objects(self.source.pass_again())
+        remaining = itertools.islice(rows, self.limit)
+        while block := list(itertools.islice(remaining, BLOCK)):
+            yield schema, self._batch(block, schema)
 
     # --- parsing ---------------------------------------------------------------------------------
 
@@ -105,200 +137,106 @@ class JsonlFile:
     def _line(self, number: int) -> str:
         return f"{self.where}, line {number:,}"
 
-    # --- types -----------------------------------------------------------------------------------
-
-    def _infer(self) -> pa.Schema:
-        """The columns of the first block."""
-        rows = [row for _, row in self.first]
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        if not rows:  # an empty file has the columns that its schema requires
-            names = [field.name for field in self.known.fields if field.required]
-        types = {}
-        for name in names:
-            field = next((field for field in self.known.fields if name in field.names), None)
-            values = [row[name] for row in rows if row.get(name) is not None]
-            types[name] = self._type(name, field, values)
-        return pa.schema(types.items())
-
-    def _type(self, name: str, field: Field | None, values: list[JsonValue]) -> pa.DataType:
-        if field is None or field.arrow is None:
-            return self._guess(name, values)
-        is_listed = bool(values) and isinstance(values[0], list)
-        if field.is_id and isinstance(_first_item(values, is_listed), int):
-            return self._guess(name, values)
-        if values and not is_listed and is_list(field.arrow):
-            return field.arrow.value_type  # one positive instead of a list
-        return field.arrow
-
-    def _guess(self, name: str, values: list[JsonValue]) -> pa.DataType:
-        try:
-            kind = pa.array(values).type
-        except (pa.ArrowException, UnicodeEncodeError, OverflowError):
-            return pa.string()  # refused with its line when the batch is built
-        is_vector = self.known.field(name) is not None and is_list(kind)
-        if is_vector and values:
-            return pa.list_(pa.float32(), len(values[0]))
-        return pa.string() if is_null(kind) else kind
-
     # --- batches ---------------------------------------------------------------------------------
 
-    def _batch(self, block: list[NumberedRow]) -> pa.RecordBatch:
-        self._check_names(block)
+    def _batch(self, block: list[NumberedRow], schema: pa.Schema) -> pa.RecordBatch:
         arrays = []
-        for field in self.schema:
+        for field in schema:
             values = [(number, row.get(field.name)) for number, row in block]
             arrays.append(self._column(field, values))
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    def _check_names(self, block: list[NumberedRow]) -> None:
-        known = set(self.schema.names)
-        for number, row in block:
-            if row.keys() <= known:
-                continue
-            new = next(name for name in row if name not in known)
-            what = f"{self._line(number)}: new column `{new}` after {self.rows:,} rows"
-            raise InputError(what, "give the column to an earlier row too (null will do)")
-
-    def _column(self, field: pa.Field, values: list[tuple[int, JsonValue]]) -> pa.Array:
+    def _column(self, field: pa.Field, numbered: list[tuple[int, JsonValue]]) -> pa.Array:
+        values = [value for _, value in numbered]
+        leaf = field.type.value_type if is_list(field.type) else field.type
+        if is_string(leaf) and self._holds_ids(field.name):
+            values = as_texts(values)
         if is_list(field.type):  # pyarrow would take a string for a list of characters
-            values = [
-                (number, [value] if isinstance(value, str) else value) for number, value in values
-            ]
+            values = [[value] if isinstance(value, str) else value for value in values]
         try:
-            return _exact_array([value for _, value in values], field.type)
-        except _MISFITS:
-            self._raise_first_misfit(field, values)
+            return exact_array(values, field.type)
+        except MISFITS:
+            numbers = [number for number, _ in numbered]
+            self._raise_first_misfit(field, list(zip(numbers, values)))
             raise
+
+    def _holds_ids(self, name: str) -> bool:
+        return any(field.is_id and name in field.names for field in self.known.fields)
 
     def _raise_first_misfit(self, field: pa.Field, values: list[tuple[int, JsonValue]]) -> None:
         for number, value in values:
             try:
-                _exact_array([value], field.type)
-            except _MISFITS:
+                exact_array([value], field.type)
+            except MISFITS:
                 shown = json.dumps(value)[:60]
                 what = f"{self._line(number)}: `{field.name}` is no {field.type} ({shown})"
                 raise InputError(what, "correct the value") from None
 
 
-def _first_item(values: list[JsonValue], is_listed: bool) -> JsonValue:
-    items = itertools.chain.from_iterable(values) if is_listed else values
-    return next(iter(items), None)
+class _Replayable:
+    """A stream that can be read again from its start: a file, or a copy of what is none.
 
-
-_MISFITS = (pa.ArrowException, TypeError, ValueError, OverflowError)
-
-
-def _exact_array(values: list[JsonValue], kind: pa.DataType) -> pa.Array:
-    """The values as an array; raises one of _MISFITS where it would change one.
-
-    pyarrow alone cuts 1.5 to 1 in a column of whole numbers, forgets keys that a struct lacks and
-    takes a string for a list of characters.
+    Only the first 8,192 rows of a short input are ever read, so nothing is copied ahead of time.
     """
-    array = pa.array(values, kind)
-    has_items = is_list(kind) or is_fixed_size_list(kind)
-    leaf = kind.value_type if has_items else kind
-    is_safe = is_string(leaf) or is_floating(leaf)
-    if not is_safe and not _is_kept(values, array.to_pylist()):
-        raise ValueError("a value would change")
-    return array
+
+    def __init__(self, stream: PeekableStream) -> None:
+        self.stream = stream
+        raw = stream.raw
+        is_file = isinstance(raw, io.IOBase) and raw.seekable()
+        self.file = cast(BinaryIO, raw) if is_file and raw is not sys.stdin.buffer else None
+        self.copy = tempfile.SpooledTemporaryFile(COPY_BYTES) if self.file is None else None
+
+    def first_pass(self) -> io.BufferedReader:
+        """The stream from its start, copied as it is read where that is needed."""
+        source = self.stream if self.copy is None else _Copying(self.stream, self.copy)
+        return _buffered(PeekableStream(source))
+
+    def pass_again(self) -> io.BufferedReader:
+        """The same bytes from the start. Ends the pass before it."""
+        if self.file is not None:
+            self.file.seek(0)
+            return _buffered(PeekableStream(_UnclosedFile(self.file)))
+        assert self.copy is not None
+        self.copy.seek(0, io.SEEK_END)
+        while data := self.stream.read(1 << 20):  # what the first pass left
+            self.copy.write(data)
+        self.copy.seek(0)
+        return _buffered(PeekableStream(_UnclosedFile(self.copy)))
 
 
-def _is_kept(original: object, stored: object) -> bool:
-    """Is the stored value the original one, NaN included?"""
-    if isinstance(original, dict):
-        return isinstance(stored, dict) and all(
-            _is_kept(value, stored.get(name)) for name, value in original.items()
-        )
-    if isinstance(original, list):
-        if not isinstance(stored, list) or len(original) != len(stored):
-            return False
-        return all(map(_is_kept, original, stored))
-    is_nan = original != original
-    return original == stored or is_nan
+class _Copying:
+    """A stream whose bytes are copied as they are read."""
 
+    def __init__(self, stream: Readable, copy: tempfile.SpooledTemporaryFile[bytes]) -> None:
+        self.stream, self.copy = stream, copy
 
-# --- writing -------------------------------------------------------------------------------------
-
-
-class _ByteSink(Protocol):
-    """A file, or a compressor in front of it."""
-
-    def write(self, content: bytes, /) -> object:
-        """Append bytes."""
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes."""
+        data = self.stream.read(size)
+        self.copy.write(data)
+        return data
 
     def close(self) -> None:
-        """Flush and finish."""
+        """Close the stream; the copy stays open."""
+        self.stream.close()
 
 
-class JsonlSink:
-    """Compact JSON lines without nulls, compressed by extension; equal bytes for equal rows."""
+class _UnclosedFile:
+    """A file that is read to its end more than once."""
 
-    def __init__(self, file: BinaryIO, path: str) -> None:
-        self.file = file
-        self.sink: _ByteSink = file
-        if path.endswith(".gz"):  # no clock and no name inside
-            self.sink = gzip.GzipFile("", "wb", fileobj=file, mtime=0)
-        elif path.endswith(".zst"):
-            self.sink = pa.CompressedOutputStream(pa.PythonFile(_KeptOpen(file), "w"), "zstd")
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Append a line for each row."""
-        columns = [_with_shortest_digits(column) for column in batch.columns]
-        rows = pa.RecordBatch.from_arrays(columns, batch.schema.names).to_pylist()
-        if rows:
-            self.sink.write(("\n".join(map(_to_json, rows)) + "\n").encode())
-
-    def close(self, end: Node) -> None:
-        """End the compression."""
-        if self.sink is not self.file:
-            self.sink.close()
-
-    def abandon(self) -> None:
-        """Nothing to do: JSON lines have no end."""
-
-
-def _to_json(row: JsonRow) -> str:
-    present = {name: value for name, value in row.items() if value is not None}
-    return json.dumps(present, ensure_ascii=False, separators=(",", ":"), default=_to_text)
-
-
-def _to_text(value: object) -> str:
-    """Text for the Arrow values that json does not know: dates, decimals, bytes."""
-    return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def _with_shortest_digits(column: pa.Array) -> pa.Array:
-    """float32 as the float64 with the fewest digits that reads back as the same float32.
-
-    0.7, not 0.699999988079071.
-    """
-    kind = column.type
-    if is_float32(kind):
-        return column.cast(pa.string()).cast(pa.float64())
-    if is_list(kind) and is_float32(kind.value_type):
-        return column.cast(pa.list_(pa.string())).cast(pa.list_(pa.float64()))
-    return column
-
-
-class _KeptOpen:
-    """A file that its compressor may not close: the writer still has to sync it."""
-
-    closed = False
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.write, self.flush = file.write, file.flush
+    def __init__(self, file: Readable) -> None:
+        self.read = file.read
 
     def close(self) -> None:
-        """Flush; the file stays open."""
-        self.flush()
+        """Leave the file open for the next pass."""
+
+
+def _buffered(stream: PeekableStream) -> io.BufferedReader:
+    return io.BufferedReader(RawStream(stream), 1 << 20)
 
 
 def _open(stream: PeekableStream, where: str, schema: Schema) -> JsonlFile:
     return JsonlFile(stream, where, schema)
-
-
-def _create(file: BinaryIO, path: str, columns: pa.Schema) -> JsonlSink:
-    return JsonlSink(file, path)
 
 
 INPUT_FORMATS.register(
@@ -306,7 +244,4 @@ INPUT_FORMATS.register(
     InputFormat(
         extensions=(".jsonl", ".ndjson", ".json"), open=_open, empty_extensions=(".jsonl",)
     ),
-)
-OUTPUT_FORMATS.register(
-    "jsonl", OutputFormat(extensions=(".jsonl", ".jsonl.gz", ".jsonl.zst"), create=_create)
 )

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO, cast
 
 import pyarrow as pa
-from pyarrow.types import (
-    is_null,
-)
+from pyarrow.types import is_null
 
 from fletching import lineage
-from fletching import schema as contract
 from fletching.column_mapping import ColumnMapping
 from fletching.errors import InputError
-from fletching.io.arrow import REMAKE, UPSTREAM
-from fletching.io.formats import EMPTY, INPUT_FORMATS, TEXT, may_be_empty, text_format
 from fletching.io.lookalikes import refuse, unread_lookalikes
-from fletching.io.row_formats.formatted_rows import FormattedRows, in_examples
-from fletching.io.row_formats.row_format import RowFormat, detect_row_format
-from fletching.io.sources import Source, resolve, sniff
-from fletching.io.streams import PeekableStream, spool
+from fletching.io.opening import open_as, open_formatted, open_rows, open_sniffed
+from fletching.io.row_formats.formatted_rows import FormattedRows
+from fletching.io.sources import Source, resolve, unread_entries
 from fletching.lineage import Node
-from fletching.protocols import Retypable, RowSource
+from fletching.protocols import Noted, RowSource
 from fletching.report import Report
 from fletching.schema import Schema
 
+__all__ = ["Reader", "cut", "open_rows", "open_sniffed", "rechunk", "split"]
+
 BATCH_ROWS = 8192
 BATCH_BYTES = 64 << 20
+MAX_SHOWN = 5  # names of files that a note lists
 
 
 class Reader:
@@ -69,15 +63,16 @@ class Reader:
         self.ends: list[Node] = []
         self.rows = 0
         first, *others = self.sources
-        self.opened, self.schema = open_as(first, [schema] if isinstance(schema, str) else schema)
-        self.row_formats: list[RowFormat] = []  # of the inputs, where they were converted
+        schemas = [schema] if isinstance(schema, str) else schema
+        self.opened, self.schema = open_as(first, schemas, limit)
+        self.noted: set[str] = set()
+        self._note_unread_entries(inputs)
         self._note_format(self.opened)
         mappings = [self._map(self.opened)]
         # The columns of all inputs are read first: the last file alone may have one of them.
         self.lineage_nodes = [self.opened.lineage_node]
         for source in others:
             other = self._open(source)
-            self._note_format(other)
             mappings.append(self._map(other))
             self.lineage_nodes.append(other.lineage_node)
         self.columns = self._union([mapping.columns for mapping in mappings])
@@ -85,7 +80,7 @@ class Reader:
         for mapping in mappings:
             self.renamed |= mapping.renamed
         for ours, theirs in self.renamed.items():
-            report.note(f"reading column `{theirs}` as `{ours}`")
+            self._note(f"reading column `{theirs}` as `{ours}`")
         self.lookalikes = unread_lookalikes(self.schema, self.columns)
         if trains:
             refuse(self.sources[0].where, self.lookalikes)
@@ -104,19 +99,35 @@ class Reader:
         return pa.Table.from_batches(self, schema=self.columns)
 
     def _open(self, source: Source) -> RowSource:
-        opened = open_rows(source, self.schema)
-        return in_examples(opened) if self.schema.name == "examples" else opened
+        opened = open_formatted(source, self.schema, self.limit)
+        self._note_format(opened)
+        return opened
 
     def _note_format(self, opened: RowSource) -> None:
-        """Say once what the rows of a row format were taken for."""
-        if not isinstance(opened, FormattedRows) or opened.row_format in self.row_formats:
-            return
-        row_format = opened.row_format
-        self.row_formats.append(row_format)
-        self.report.note(
-            f"{opened.where} holds rows of {row_format.name} ({row_format.summary}): "
-            f"reading {row_format.becomes}"
-        )
+        """Say once what the rows of another program were taken for."""
+        if isinstance(opened, FormattedRows):
+            row_format = opened.row_format
+            self._note(
+                f"{opened.where} holds rows of {row_format.name} ({row_format.summary}): "
+                f"reading {row_format.becomes}",
+                key=row_format.name,
+            )
+        if isinstance(opened, Noted):
+            for note in opened.notes:
+                self._note(note)
+
+    def _note_unread_entries(self, inputs: Sequence[str]) -> None:
+        for name in inputs:
+            unread = unread_entries(name)
+            if unread:
+                shown = ", ".join(unread[:MAX_SHOWN])
+                more = f" and {len(unread) - MAX_SHOWN:,} more" if len(unread) > MAX_SHOWN else ""
+                self._note(f"in {name}, these are not read: {shown}{more}")
+
+    def _note(self, text: str, key: str = "") -> None:
+        if (key or text) not in self.noted:
+            self.noted.add(key or text)
+            self.report.note(text)
 
     def _rows(self) -> Iterator[pa.RecordBatch]:
         for number, source in enumerate(self.sources):
@@ -128,6 +139,7 @@ class Reader:
                 yield batch
                 if self.rows == self.limit:
                     return
+            self._note_format(opened)  # what was not known before the rows were read
             self.ends += opened.ends
 
     def _mapped_batches(self, opened: RowSource) -> Iterator[pa.RecordBatch]:
@@ -182,68 +194,6 @@ class Reader:
                     raise InputError(what, "give the column one type in all inputs")
         known = [columns.pop(field.name) for field in self.schema.fields if field.name in columns]
         return pa.schema([*known, *columns.values()])
-
-
-# --- opening -------------------------------------------------------------------------------------
-
-
-def open_rows(source: Source, schema: Schema) -> RowSource:
-    """The rows of a source, by its content.
-
-    schema: gives known columns of a text format their type; for any table, one without fields will
-    do.
-    Raises InputError where the source cannot be opened or is damaged.
-    """
-    kind, stream = sniff(source.open(), source.where)
-    return open_sniffed(source, schema, kind=kind, stream=stream)
-
-
-def open_sniffed(source: Source, schema: Schema, *, kind: str, stream: PeekableStream) -> RowSource:
-    """`open_rows` for a source that was opened by `sniff`, which gave `kind` and `stream`."""
-    if kind == EMPTY and not may_be_empty(source.path):
-        fix = UPSTREAM if source.path is None else REMAKE
-        raise InputError(f"{source.where} is empty (0 bytes)", fix)
-    file_format = text_format(source.path) if kind in (TEXT, EMPTY) else INPUT_FORMATS[kind]
-    file = _seekable(source, stream) if file_format.needs_seek else stream
-    return file_format.open(file, source.where, schema)
-
-
-def _seekable(source: Source, stream: PeekableStream) -> pa.NativeFile | BinaryIO:
-    """A plain file, mapped where it is local; of a pipe or a compressed file a seekable copy."""
-    raw = stream.raw
-    is_plain = isinstance(raw, io.IOBase) and raw.seekable()
-    if source.path is None or not is_plain:
-        return spool(stream)
-    if os.path.exists(source.path):
-        return pa.memory_map(source.path)
-    file = cast(BinaryIO, raw)
-    file.seek(0)
-    return file
-
-
-def open_as(source: Source, names: Sequence[str | Schema]) -> tuple[RowSource, Schema]:
-    """The source, and the one of these schemas that it holds."""
-    schemas = [contract.load(name) if isinstance(name, str) else name for name in names]
-    opened = open_rows(source, schemas[0])
-    schema = _schema_of(opened, schemas)
-    if schema is not schemas[0] and isinstance(opened, Retypable):
-        opened.retype(schema)
-    return in_examples(opened) if schema.name == "examples" else opened, schema
-
-
-def _schema_of(opened: RowSource, schemas: Sequence[Schema]) -> Schema:
-    """By the stamp, else the first schema whose required columns are there, else the first."""
-    stamped = lineage.read(opened.schema.metadata).get("schema")
-    for schema in schemas:
-        if schema.name == stamped:
-            return schema
-    columns = set(opened.schema.names)
-    for schema in schemas:
-        if all(columns.intersection(field.names) for field in schema.fields if field.required):
-            return schema
-        if schema.name == "examples" and detect_row_format(opened.schema):
-            return schema
-    return schemas[0]
 
 
 # --- batches -------------------------------------------------------------------------------------

@@ -11,7 +11,19 @@ from typing import BinaryIO, cast
 
 from fletching.errors import InputError, UsageError
 from fletching.io.formats import MAGIC_BYTES, detect, input_extensions, without_compression
+from fletching.io.row_formats.row_format import detect_folder
 from fletching.io.streams import PeekableStream, Readable, decompress, spool
+
+# Of the common library, by the scheme of a URL.
+EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "http": "http",
+    "https": "http",
+    "gs": "gs",
+    "gcs": "gs",
+    "hf": "hf",
+}
 
 __all__ = ["PeekableStream", "Source", "resolve", "sniff", "spool"]
 
@@ -36,7 +48,9 @@ class Source:
             return open(self.path, "rb")
         except FileNotFoundError:
             raise InputError(f"{self.where} does not exist", "check the path") from None
-        except (OSError, ValueError, ImportError) as error:
+        except ImportError as error:
+            raise _missing_package(self.path, error) from None
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             what = f"{self.where} cannot be opened: {reason}"
             raise InputError(what, "check the path and its rights") from None
@@ -66,33 +80,85 @@ def _expand(name: str, extensions: tuple[str, ...]) -> list[str]:
     """The paths or URLs that one argument names."""
     if "://" in name:
         return _glob_url(name) if glob.has_magic(name) else [name]
+    if detect_folder(name) is not None:
+        return [name]
     if os.path.isdir(name):
-        entries = sorted(entry for entry in os.listdir(name) if _is_data(entry, extensions))
+        entries = [entry for entry in sorted(os.listdir(name)) if _is_data(entry, extensions)]
+        entries = [entry for entry in entries if os.path.isfile(os.path.join(name, entry))]
         if not entries:
-            what = f"{name} holds no {', '.join(extensions)} file"
-            raise InputError(what, "name a folder of data files")
+            raise _no_data(name, extensions)
         return [os.path.join(name, entry) for entry in entries]
     if glob.has_magic(name) and not os.path.exists(name):
         return _checked_matches(glob.glob(name, recursive=True), name)
     return [name]
 
 
+def _no_data(folder: str, extensions: tuple[str, ...]) -> InputError:
+    what = f"{folder} holds no {', '.join(extensions)} file"
+    folders = [entry for entry in unread_entries(folder, extensions) if entry.endswith("/")]
+    fix = "name a folder of data files"
+    if folders:
+        fix = f"name the files, or a folder in it: {os.path.join(folder, folders[0])}"
+    return InputError(what, fix)
+
+
+def unread_entries(folder: str, extensions: tuple[str, ...] = ()) -> list[str]:
+    """What lies visibly in a folder of data and is not read: other files, and folders with a /.
+
+    None for a data set of several files, whose layout says what is read.
+    """
+    if not os.path.isdir(folder) or detect_folder(folder) is not None:
+        return []
+    unread = []
+    for entry in sorted(os.listdir(folder)):
+        is_folder = os.path.isdir(os.path.join(folder, entry))
+        is_read = _is_data(entry, extensions or input_extensions()) and not is_folder
+        if not is_read and not entry.startswith((".", "_")):
+            unread.append(entry + "/" if is_folder else entry)
+    return unread
+
+
 def _is_data(entry: str, extensions: tuple[str, ...]) -> bool:
     return without_compression(entry).endswith(extensions) and not entry.startswith((".", "_"))
+
+
+def _missing_package(url: str, error: ImportError) -> InputError:
+    """What to install for a URL of this scheme."""
+    scheme = url.partition("://")[0]
+    extra = EXTRAS.get(scheme)
+    what = f"{url} cannot be opened: no package reads {scheme}:// ({error})"
+    fix = f"pip install 'fletching[{extra}]'" if extra else "download the file, and name it"
+    return InputError(what, fix)
 
 
 def _open_url(url: str) -> BinaryIO:
     import fsspec
 
-    return cast(BinaryIO, fsspec.open(url, "rb").open())
+    try:
+        return cast(BinaryIO, fsspec.open(url, "rb").open())
+    except (OSError, ImportError):
+        raise
+    except Exception as error:  # each file system fails in its way
+        raise _unreachable(url, error) from None
+
+
+def _unreachable(url: str, error: Exception) -> InputError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return InputError(f"{url} cannot be opened: {reason}", "check the URL and the network")
 
 
 def _glob_url(pattern: str) -> list[str]:
     import fsspec
 
-    filesystem, path = fsspec.core.url_to_fs(pattern)
+    try:
+        filesystem, path = fsspec.core.url_to_fs(pattern)
+        matches = filesystem.glob(path)
+    except ImportError as error:
+        raise _missing_package(pattern, error) from None
+    except Exception as error:  # each file system fails in its way
+        raise _unreachable(pattern, error) from None
     # Unlike a local glob, fsspec's matches hidden files, such as outputs that are being written.
-    names = [name for name in filesystem.glob(path) if not os.path.basename(name).startswith(".")]
+    names = [name for name in matches if not os.path.basename(name).startswith(".")]
     return _checked_matches([filesystem.unstrip_protocol(name) for name in names], pattern)
 
 

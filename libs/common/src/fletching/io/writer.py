@@ -16,7 +16,7 @@ from fletching import schema as contract
 from fletching.digest import RowDigest
 from fletching.errors import UsageError
 from fletching.io.arrow import POISON
-from fletching.io.formats import output_extensions, output_format
+from fletching.io.formats import STDOUT_JSONL, output_extensions, output_format
 from fletching.io.reader import BATCH_ROWS, Reader, cut
 from fletching.lineage import Node
 from fletching.report import Report
@@ -25,12 +25,14 @@ from fletching.table import atomic
 
 def check_output(path: str | None, tool: str) -> None:
     """Raise UsageError for an output that cannot work, before any work is done."""
+    if path == STDOUT_JSONL:  # a terminal shows it
+        return
     if path is None or path == "-":
         if sys.stdout.isatty():
             raise UsageError(
                 f"{tool} writes an Arrow stream, which a terminal cannot show",
                 f"look at it with `{tool} … | arrowcat`, pipe it into the next tool, "
-                "or name a file: -o OUT.parquet or -o OUT.jsonl",
+                "or name a file: -o OUT.parquet; -o -.jsonl writes JSON lines here",
             )
         return
     folder = os.path.dirname(path)
@@ -55,7 +57,7 @@ class Provenance(TypedDict):
 class Writer:
     """One output: use it as a context manager; leaving the block without an exception commits.
 
-    path: a file by extension, or None for an Arrow stream on stdout.
+    path: a file by extension, None for an Arrow stream on stdout, `-.jsonl` for JSON lines there.
     schema: the name of a schema; columns: the Arrow schema of the rows.
     count: do these rows count as `rows_out`? Not so for side outputs (rejects, texts).
     provenance: keywords for the lineage; see `Provenance`.
@@ -90,11 +92,16 @@ class Writer:
         self.completed = False
         self.published = False
         self.file = self._open()
-        file_path = self.path if self.temporary else None
+        file_path = self.path if self.temporary or self.is_jsonl_stream else None
         self.sink = output_format(file_path).create(self.file, file_path or "", self.columns)
 
+    @property
+    def is_jsonl_stream(self) -> bool:
+        """Are these JSON lines on stdout? They end anyhow: a failure leaves no mark in them."""
+        return self.path == STDOUT_JSONL
+
     def _open(self) -> BinaryIO:
-        if self.path is None:
+        if self.path is None or self.is_jsonl_stream:
             return sys.stdout.buffer
         if atomic.is_special(self.path):
             return open(self.path, "wb")
@@ -175,7 +182,7 @@ class Writer:
             with contextlib.suppress(OSError):  # what is buffered may not fit on a full disk
                 self.file.close()
             atomic.remove(self.temporary)
-        elif not isinstance(failure, BrokenPipeError):
+        elif not isinstance(failure, BrokenPipeError) and not self.is_jsonl_stream:
             with contextlib.suppress(OSError):  # the reader may have failed too
                 self.file.write(POISON)
                 self.file.flush()

@@ -13,6 +13,7 @@ import pyarrow as pa
 from fletching import schema
 from fletching.errors import InputError
 from fletching.io import Reader
+from fletching.io.row_formats import detect_folder
 from fletching.report import Report
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ class TrainingInputs:
             for name, files in zip(inputs, files_of_inputs):
                 alone: list[tuple[str, str | None]] = [(name, None)]
                 for path, task in files or alone:
-                    self.parts.append((Reader(report, [path], SCHEMAS), task))
+                    self.parts.append((Reader(report, [path], SCHEMAS, trains=True), task))
         else:
-            self.parts = [(Reader(report, inputs, SCHEMAS, limit=limit), None)]
+            self.parts = [(Reader(report, inputs, SCHEMAS, limit=limit, trains=True), None)]
         self.schema = self.parts[0][0].schema
         self._check_schemas()
         self._note_tasks(report)
@@ -75,6 +76,15 @@ class TrainingInputs:
                 yield fill_task(batch, task) if is_named else batch
             left = None if left is None else left - reader.rows
 
+    def locate(self, number: int) -> str:
+        """The name of the row with this number, from 0, among those that were read so far."""
+        for reader, _ in self.parts:
+            if number < reader.rows or reader is self.parts[-1][0]:
+                break
+            number -= reader.rows
+        where = reader.sources[0].where if len(reader.sources) == 1 else "the inputs"
+        return f"{where}, row {number + 1:,}"
+
     @property
     def readers(self) -> list[Reader]:
         """One for each part."""
@@ -97,7 +107,7 @@ def fill_task(batch: pa.RecordBatch, task: str | None) -> pa.RecordBatch:
 
 def files_by_task(folder: str) -> list[tuple[str, str]]:
     """(path, task) of the JSON files of a folder; none where it holds data of another kind."""
-    if not os.path.isdir(folder):
+    if not os.path.isdir(folder) or detect_folder(folder) is not None:
         return []
     files: list[tuple[str, str]] = []
     for entry in sorted(filter(_is_visible, os.listdir(folder))):

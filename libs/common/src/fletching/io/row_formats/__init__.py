@@ -19,9 +19,13 @@ generator. Files and folders appear complete or not at all. A format of rows is 
 format of its extension (`.jsonl`, `.parquet` …; `-.jsonl` is stdout); where `is_folder` is true,
 `path` is a new folder.
 
-row_format     the registry, its entry, the account of a writer
-column_types   what detection asks of columns
-writing        rows into files, shared by the writers
+row_format        the registry, its entry, the account of a writer
+column_types      what detection asks of columns
+labels            labels of pairs as scores
+formatted_rows    a source whose batches are converted
+judged_rows       corpus, queries and judgements joined
+writing, collection_files
+                  rows into files, shared by the writers
 
 The other modules are the formats.
 """
@@ -31,7 +35,15 @@ from fletching.io.row_formats.row_format import (
     Batches,
     RowFormat,
     WriteAccount,
+    detect_folder,
     detect_row_format,
 )
 
-__all__ = ["ROW_FORMATS", "Batches", "RowFormat", "WriteAccount", "detect_row_format"]
+__all__ = [
+    "ROW_FORMATS",
+    "Batches",
+    "RowFormat",
+    "WriteAccount",
+    "detect_folder",
+    "detect_row_format",
+]

@@ -9,7 +9,7 @@ import pyarrow as pa
 from fletching import lineage
 from fletching.io.row_formats.row_format import RowFormat, detect_row_format
 from fletching.lineage import Node
-from fletching.protocols import RowSource
+from fletching.protocols import Noted, RowSource
 
 
 class FormattedRows:
@@ -20,6 +20,11 @@ class FormattedRows:
         self.where = source.where
         self._theirs = source.schema
         self.schema = _converted_schema(row_format, source.schema)
+
+    @property
+    def notes(self) -> list[str]:
+        """Of the source."""
+        return self.source.notes if isinstance(self.source, Noted) else []
 
     @property
     def lineage_node(self) -> Node:

@@ -12,6 +12,9 @@ from fletching.registry import Registry
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fletching.protocols import RowSource
+    from fletching.schema import Schema
+
 
 class Batches(Protocol):
     """Rows of `examples` that can be read more than once: a list of batches, a `DiskTable`."""
@@ -32,9 +35,24 @@ class WriteAccount:
     not_carried: Counter[str] = field(default_factory=Counter)
 
 
+class FolderLayout(Protocol):
+    """A data set of several files that are read as one table."""
+
+    def matches(self, path: str) -> bool:
+        """Is this path, a folder or one of its files, such a data set? Looks at names alone."""
+
+    def open(self, path: str, schema: Schema) -> RowSource:
+        """Its rows of the schema: `examples`, or the documents as `texts`. Raises InputError."""
+
+
 Detection = Callable[["pa.Schema"], bool]
 Conversion = Callable[["pa.RecordBatch"], "pa.RecordBatch"]
 Output = Callable[[Batches, str], WriteAccount]
+
+
+def never(columns: pa.Schema) -> bool:
+    """The detection of formats that are no table with columns of their own."""
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +63,22 @@ class RowFormat:
     becomes: what they are read as. detect: are these its columns (in canonical types)?
     to_examples: its batches as rows of `examples`, unknown columns kept; None where the names
     alone differ, which are aliases of the contract. from_examples: write rows to a path; None
-    where the format is read only. is_folder: one data set is a folder of files.
+    where the format is read only. folder: how to read it where one data set is a folder.
     """
 
     name: str
     summary: str
     columns: str
     becomes: str
-    detect: Detection
+    detect: Detection = never
     to_examples: Conversion | None = None
     from_examples: Output | None = None
-    is_folder: bool = False
+    folder: FolderLayout | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Is one data set a folder of several files?"""
+        return self.folder is not None
 
 
 ROW_FORMATS = Registry[RowFormat]("row format", package="fletching.io.row_formats")
@@ -75,3 +98,9 @@ def detect_row_format(columns: pa.Schema) -> RowFormat | None:
         if row_format.to_examples is not None and row_format.detect(columns):
             return row_format
     return None
+
+
+def detect_folder(path: str) -> FolderLayout | None:
+    """The layout of a data set that lies in several files at this path."""
+    layouts = [row_format.folder for row_format in ROW_FORMATS.values()]
+    return next((layout for layout in layouts if layout and layout.matches(path)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -48,6 +48,27 @@ def count_lost(account: WriteAccount, what: str, amount: int = 1) -> None:
     """Count what the format has no way to say."""
     if amount:
         account.not_carried[what] += amount
+
+
+def columns_with_values(batches: Batches, names: Collection[str]) -> list[str]:
+    """Those of these columns that hold a value in some row, in the order of `names`."""
+    filled: set[str] = set()
+    for batch in batches:
+        present = set(batch.schema.names) & set(names)
+        filled |= {name for name in present if batch[name].null_count < batch.num_rows}
+    return [name for name in names if name in filled]
+
+
+def write_renamed(batches: Batches, path: str, names: Mapping[str, str]) -> WriteAccount:
+    """One record a row under other names. names: theirs for each of our columns that they have."""
+    account = WriteAccount()
+    filled = columns_with_values(batches, names)
+    known = load("examples").arrow(filled)
+    columns = pa.schema([known.field(name).with_name(names[name]) for name in filled])
+    rows = read_rows(batches, account, names)
+    records = ({names[name]: row[name] for name in filled} for row in rows)
+    account.records = write_records(path, columns, records)
+    return account
 
 
 def each_positive(rows: Iterable[Row], account: WriteAccount) -> Iterator[tuple[Row, int]]:

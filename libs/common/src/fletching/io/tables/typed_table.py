@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from fletching.io.formats import EMPTY, INPUT_FORMATS, TEXT
-from fletching.io.reader import open_sniffed
+from fletching.io.opening import open_sniffed
 from fletching.io.tables.registry import TABLE_FORMATS, DetectedBy, TableFormat
 from fletching.io.tables.table_input import TableInput
 from fletching.protocols import Lineage, RowSource

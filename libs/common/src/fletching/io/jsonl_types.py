@@ -1,0 +1,176 @@
+"""Which Arrow types the columns of JSON rows have, from all rows and not the first ones alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+from pyarrow.types import (
+    is_decimal,
+    is_fixed_size_list,
+    is_floating,
+    is_integer,
+    is_list,
+    is_null,
+    is_string,
+)
+
+from fletching.schema import Field, Schema
+
+JsonValue = Any  # what json.loads gives
+JsonRow = dict[str, JsonValue]
+WIDE_INTEGER = pa.decimal128(38, 0)  # for whole numbers that no 64 bits hold
+
+# What pyarrow raises for a value that does not fit a type.
+MISFITS = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+
+class ColumnTypes:
+    """The type of each column, as far as the rows seen so far tell.
+
+    Known columns have the type that the schema gives them; of others the values decide. Types
+    widen: null to anything, whole numbers to fractions, a struct by further keys. What does not
+    widen keeps its first type, and the row that does not fit is refused when it is converted.
+    """
+
+    def __init__(self, known: Schema) -> None:
+        self.known = known
+        self.types: dict[str, pa.DataType] = {}
+
+    def add(self, rows: Iterable[JsonRow]) -> None:
+        """Take a block of rows into account."""
+        values: dict[str, list[JsonValue]] = {}
+        for row in rows:
+            for name, value in row.items():
+                column = values.setdefault(name, [])
+                if value is not None:
+                    column.append(value)
+        for name, column in values.items():
+            kind = self._type(name, column)
+            self.types[name] = _widened(self.types.get(name, pa.null()), kind)
+
+    def schema(self) -> pa.Schema:
+        """The columns in the order of their first appearance."""
+        if not self.types:  # an empty file has the columns that its schema requires
+            required = [field for field in self.known.fields if field.required]
+            return pa.schema([(field.name, field.arrow or pa.null()) for field in required])
+        return pa.schema([(name, self._final(name, kind)) for name, kind in self.types.items()])
+
+    def _field(self, name: str) -> Field | None:
+        return next((field for field in self.known.fields if name in field.names), None)
+
+    def _final(self, name: str, kind: pa.DataType) -> pa.DataType:
+        """The type of a column whose values are all known; the schema's where it has none."""
+        field = self._field(name)
+        return field.arrow if is_null(kind) and field and field.arrow else kind
+
+    def _type(self, name: str, values: list[JsonValue]) -> pa.DataType:
+        field = self._field(name)
+        if not values:
+            return pa.null()
+        if field is None or field.arrow is None:
+            return _guess(values, is_vector=field is not None)
+        is_listed = any(isinstance(value, list) for value in values)
+        if field.is_id and not _are_ids(values):
+            return _guess(values)
+        if not is_listed and is_list(field.arrow):
+            return field.arrow.value_type  # one positive instead of a list
+        return field.arrow
+
+
+def _are_ids(values: list[JsonValue]) -> bool:
+    """Are these texts and whole numbers, or lists of them?"""
+    for value in values:
+        for item in value if isinstance(value, list) else [value]:
+            if not isinstance(item, (str, int, type(None))) or isinstance(item, bool):
+                return False
+    return True
+
+
+def _guess(values: list[JsonValue], *, is_vector: bool = False) -> pa.DataType:
+    """The type that holds all the values; string where none does, which refuses the first misfit.
+
+    is_vector: lists are vectors, whose dimension the first one decides.
+    """
+    try:
+        kind = pa.array(values).type
+    except OverflowError:
+        return _type_of_wide_integers(values)
+    except (pa.ArrowException, UnicodeEncodeError):
+        return pa.string()
+    if is_vector and is_list(kind):
+        return pa.list_(pa.float32(), len(values[0]))
+    return kind
+
+
+def _type_of_wide_integers(values: list[JsonValue]) -> pa.DataType:
+    for kind in (pa.uint64(), WIDE_INTEGER):
+        for listed in (kind, pa.list_(kind)):
+            try:
+                pa.array(values, listed)
+                return listed
+            except MISFITS:
+                continue
+    return pa.string()
+
+
+def _widened(old: pa.DataType, new: pa.DataType) -> pa.DataType:
+    """The type that holds the values of both; the old one where there is none."""
+    if old == new or is_null(new):
+        return old
+    if is_null(old):
+        return new
+    if is_integer(old) and is_integer(new):  # of 64 bits with and without sign
+        return WIDE_INTEGER
+    if is_list(old) and old.value_type == new:
+        return old
+    if is_list(new) and new.value_type == old:
+        return new
+    fields = [pa.schema([("column", kind)]) for kind in (old, new)]
+    try:
+        return pa.unify_schemas(fields, promote_options="permissive").field(0).type
+    except pa.ArrowException:
+        return old
+
+
+# --- values into arrays --------------------------------------------------------------------------
+
+
+def exact_array(values: list[JsonValue], kind: pa.DataType) -> pa.Array:
+    """The values as an array; raises one of MISFITS where it would change one.
+
+    pyarrow alone cuts 1.5 to 1 in a column of whole numbers, forgets keys that a struct lacks and
+    takes a string for a list of characters.
+    """
+    array = pa.array(values, kind)
+    has_items = is_list(kind) or is_fixed_size_list(kind)
+    leaf = kind.value_type if has_items else kind
+    is_safe = is_string(leaf) or is_floating(leaf) or is_decimal(leaf)
+    if not is_safe and not _is_kept(values, array.to_pylist()):
+        raise ValueError("a value would change")
+    return array
+
+
+def as_texts(values: list[JsonValue]) -> list[JsonValue]:
+    """Ids with their whole numbers as text, lists included."""
+    return [as_texts(value) if isinstance(value, list) else _as_text(value) for value in values]
+
+
+def _as_text(value: JsonValue) -> JsonValue:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_number else value
+
+
+def _is_kept(original: object, stored: object) -> bool:
+    """Is the stored value the original one, NaN included?"""
+    if isinstance(original, dict):
+        return isinstance(stored, dict) and all(
+            _is_kept(value, stored.get(name)) for name, value in original.items()
+        )
+    if isinstance(original, list):
+        if not isinstance(stored, list) or len(original) != len(stored):
+            return False
+        return all(map(_is_kept, original, stored))
+    is_nan = original != original
+    return original == stored or is_nan

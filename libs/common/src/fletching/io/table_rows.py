@@ -1,0 +1,129 @@
+"""CSV, TSV and workbooks whose columns are named as `examples` or `texts` are: no csv2pairs needed.
+
+Cells are text. An empty one is null, except where the schema wants a text; ratings (`score`,
+`label` …) are numbers. A TSV called triples or triplets may lack its header (MS MARCO).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fletching.errors import InputError
+from fletching.io.formats import INPUT_FORMATS, InputFormat
+from fletching.io.row_formats.column_types import SCORE_NAMES
+from fletching.io.sources import Source
+from fletching.io.streams import PeekableStream
+from fletching.io.tables import OpenTable, TableOptions, open_table
+from fletching.lineage import Node
+from fletching.report import Report
+from fletching.schema import Schema
+
+RATINGS = (*SCORE_NAMES, "cos_sim", "pos_scores", "neg_scores")
+TRIPLET = ("query", "pos", "neg")
+TRIPLET_NAMES = ("triple", "triplet")  # in the name of the file
+HEAD = 1 << 16  # bytes that the first line of triplets fits in
+
+
+class TableRows:
+    """The rows of a table as a row source. notes: how it was read."""
+
+    def __init__(self, stream: PeekableStream, where: str, schema: Schema) -> None:
+        self.where, self.known = where, schema
+        self.report = Report("reader", quiet=True)
+        self.table = self._open(stream)
+        self.remaining = iter(self.table.batches())
+        self.first = next(self.remaining, None)
+        self.schema = pa.schema([(name, self._type(name)) for name in self.table.columns or []])
+        self.row = 1
+
+    def _open(self, stream: PeekableStream) -> OpenTable:
+        source = Source(self.where, self.where)
+        options = TableOptions()
+        if self._is_headless_triplets(stream):
+            self.report.note(f"{self.where} has no header: reading {', '.join(TRIPLET)}")
+            options = TableOptions(delimiter="\t", quote="none", columns=TRIPLET)
+        return open_table(source, options, self.report, stream=stream)
+
+    def _is_headless_triplets(self, stream: PeekableStream) -> bool:
+        """Is it a TSV called triplets whose first line has three cells, none a known column?"""
+        name = os.path.basename(self.where).lower()
+        if ".tsv" not in name or not any(word in name for word in TRIPLET_NAMES):
+            return False
+        first_line = stream.peek(HEAD).split(b"\n")[0].rstrip(b"\r").decode(errors="replace")
+        cells = first_line.split("\t")
+        known = {name for field in self.known.fields for name in field.names}
+        return len(cells) == len(TRIPLET) and known.isdisjoint(cells)
+
+    @property
+    def notes(self) -> list[str]:
+        """Encoding, sheet, missing header."""
+        return self.report.notes
+
+    @property
+    def lineage_node(self) -> Node:
+        """None is known."""
+        return {}
+
+    @property
+    def ends(self) -> list[Node]:
+        """The digest of the file."""
+        return self.table.ends
+
+    def batches(self) -> Iterator[tuple[pa.Schema, pa.RecordBatch]]:
+        """Each batch with its schema. Raises InputError for a row that cannot be read."""
+        batch, self.first = self.first, None
+        while batch is not None:
+            arrays = [self._column(batch, field) for field in self.schema]
+            yield self.schema, pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+            self.row += batch.num_rows
+            batch = next(self.remaining, None)
+
+    def _type(self, name: str) -> pa.DataType:
+        """Number for a rating whose first cell is one, else text."""
+        if name not in RATINGS or self.first is None:
+            return pa.string()
+        cells = _without_empty(self.first.column(name)).drop_null()
+        is_number = len(cells) > 0 and _as_number(cells[0].as_py()) is not None
+        return pa.float64() if is_number else pa.string()
+
+    def _column(self, batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
+        cells = batch.column(field.name)
+        if self._is_required(field.name):
+            return cells
+        cells = _without_empty(cells)
+        if field.type == pa.string():
+            return cells
+        texts = cells.to_pylist()
+        numbers = [None if text is None else _as_number(text) for text in texts]
+        for row, (text, number) in enumerate(zip(texts, numbers), self.row):
+            if text is not None and number is None:
+                what = f"{self.where}, row {row:,}: `{field.name}` is no number ({text[:60]!r})"
+                raise InputError(what, "correct the cell, or leave it empty")
+        return pa.array(numbers, field.type)
+
+    def _is_required(self, name: str) -> bool:
+        return any(field.required and name in field.names for field in self.known.fields)
+
+
+def _without_empty(cells: pa.Array) -> pa.Array:
+    return pc.if_else(pc.equal(cells, ""), pa.scalar(None, pa.string()), cells)
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _open(stream: PeekableStream, where: str, schema: Schema) -> TableRows:
+    return TableRows(stream, where, schema)
+
+
+INPUT_FORMATS.register("csv", InputFormat(extensions=(".csv",), open=_open))
+INPUT_FORMATS.register("tsv", InputFormat(extensions=(".tsv", ".tab"), open=_open))
+INPUT_FORMATS.register("excel", InputFormat(extensions=(".xlsx", ".xls", ".ods"), open=_open))
