@@ -95,6 +95,15 @@ def environment(**extra: str) -> dict[str, str]:
     return clean | {"PATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"} | extra
 
 
+def environment_with_warm_commands(**extra: str) -> dict[str, str]:
+    """`environment` where heavy commands need not import torch first."""
+    import warm_commands
+
+    warm = warm_commands.folder_of_programs()
+    clean = environment(**extra)
+    return clean | {"PATH": os.pathsep.join(filter(None, [warm, clean["PATH"]]))}
+
+
 @pytest.fixture(scope="session")
 def run() -> Callable[..., Ran]:
     """run(["simfilter", "--help"]) or run("a | b", cwd=folder, stdin=b"...", env={...}): a `Ran`."""
@@ -118,7 +127,7 @@ def run() -> Callable[..., Ran]:
             capture_output=True,
             check=False,
             cwd=cwd,
-            env=environment(**(env or {})),
+            env=environment_with_warm_commands(**(env or {})),
             timeout=timeout,
         )
         return Ran(done.returncode, done.stdout, done.stderr.decode(errors="replace"))

@@ -7,7 +7,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import suite
 
 from contrast_train import cli
 
@@ -125,23 +125,10 @@ def test_training_does_not_depend_on_the_width_of_a_micro_batch(train: Any, tmp_
         assert (tensor - three[name]).abs().max() < 1e-3
 
 
-def start(tmp_path: Path, model: str, out: str, *argv: str) -> subprocess.Popen[bytes]:
-    command = [
-        str(Path(sys.executable).parent / "contrast-train"),
-        str(tmp_path / "train.parquet"),
-        "--model",
-        model,
-        "-o",
-        str(tmp_path / out),
-        *FAST,
-        *argv,
-    ]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+def start(tmp_path: Path, model: str, out: str, *argv: str) -> suite.Running:
+    rows, folder = tmp_path / "train.parquet", tmp_path / out
+    words = ["contrast-train", rows, "--model", model, "-o", folder, *FAST, *argv]
+    return suite.start(words, tmp_path)
 
 
 @pytest.fixture
@@ -153,10 +140,10 @@ def killed(tmp_path: Path, model: str, train: Any) -> Any:
         child = start(tmp_path, model, "killed", "--save-every", "3", *argv)
         deadline = time.monotonic() + 90
         while not (tmp_path / "killed.run" / "checkpoint-6").exists():
-            assert child.poll() is None
+            assert child.process.is_alive()
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        child.send_signal(signal.SIGKILL)
+        os.kill(child.pid, signal.SIGKILL)
         child.wait()
         assert not (tmp_path / "killed").exists()
 

@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import suite
 
 from distill import cli
 
@@ -190,21 +190,9 @@ def test_targets_concatenate_teachers_by_their_weights(
     assert np.allclose(targets @ targets.T, expected, atol=2e-3)
 
 
-def start(tmp_path: Path, model: str, *argv: str) -> subprocess.Popen[bytes]:
-    command = [
-        str(Path(sys.executable).parent / "distill"),
-        str(tmp_path / "rows.parquet"),
-        "--teacher",
-        model,
-        "-o",
-    ]
-    command += [str(tmp_path / "killed"), *FAST, *argv]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+def start(tmp_path: Path, model: str, *argv: str) -> suite.Running:
+    rows, folder = tmp_path / "rows.parquet", tmp_path / "killed"
+    return suite.start(["distill", rows, "--teacher", model, "-o", folder, *FAST, *argv], tmp_path)
 
 
 @pytest.mark.slow
@@ -224,10 +212,10 @@ def test_a_killed_run_ends_in_the_same_weights(
         child = start(tmp_path, model, *long, "--save-every", "3")
         deadline = time.monotonic() + 90
         while not (tmp_path / "killed.run" / "checkpoint-6").exists():
-            assert child.poll() is None
+            assert child.process.is_alive()
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        child.send_signal(signal.SIGKILL)
+        os.kill(child.pid, signal.SIGKILL)
         child.wait()
         assert not (tmp_path / "killed").exists()
         different = learn(*long, "--cosine-weight", "3", out="killed")

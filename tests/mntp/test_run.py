@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any
 import bare_models
 import pyarrow.parquet as pq
 import pytest
+import suite
 import torch
-from conftest import SUBJECTS, environment
+from conftest import SUBJECTS
 
 from mntp import cli
 
@@ -440,19 +440,10 @@ def test_a_killed_run_ends_in_the_same_weights(train: Any, bare: Any, tmp_path: 
 
     argv = ("--steps", "60", "--save-every", "5")
     train("--dry-run")  # writes texts.jsonl
-    words = [
-        str(Path(sys.executable).parent / "mntp"),
-        str(tmp_path / "texts.jsonl"),
-        "--model",
-        bare(),
-        "-o",
-        str(tmp_path / "killed"),
-    ]
-    child = subprocess.Popen(
-        [*words, *FAST, *argv], stderr=subprocess.DEVNULL, env=environment(OMP_NUM_THREADS="1")
-    )
+    words = ["mntp", tmp_path / "texts.jsonl", "--model", bare(), "-o", tmp_path / "killed"]
+    child = suite.start([*words, *FAST, *argv], tmp_path)
     while not (tmp_path / "killed.run" / "checkpoint-10").exists():
-        assert child.poll() is None
+        assert child.process.is_alive()
         time.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
