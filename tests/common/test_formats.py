@@ -143,19 +143,26 @@ def test_folders_and_messages_know_the_new_extensions(simfilter, tmp_path):
 
 
 def test_the_library_registers_its_formats_without_a_list_of_them():
-    assert set(formats.INPUT_FORMATS) == {"arrow-file", "arrow-stream", "jsonl", "parquet"}
-    assert set(formats.OUTPUT_FORMATS) == set(formats.INPUT_FORMATS)
+    both_ways = {"arrow-file", "arrow-stream", "jsonl", "parquet"}
+    assert set(formats.OUTPUT_FORMATS) == both_ways
+    assert set(formats.INPUT_FORMATS) == both_ways | {"csv", "tsv", "excel"}
 
 
 def test_extensions_are_those_of_the_formats():
     assert formats.input_extensions() == (
         ".arrow",
         ".arrows",
+        ".csv",
         ".feather",
         ".json",
         ".jsonl",
         ".ndjson",
+        ".ods",
         ".parquet",
+        ".tab",
+        ".tsv",
+        ".xls",
+        ".xlsx",
     )
     assert set(formats.output_extensions()) - set(formats.input_extensions()) == {
         ".jsonl.gz",

@@ -380,9 +380,8 @@ def test_values_that_an_array_would_change_are_refused_with_their_line(tmp_path)
         return tmp_path / "in.jsonl"
 
     for first, second in (
-        (1, 1.5),
-        ({"a": 1}, {"a": 1, "b": 2}),
         ([["ab"]], ["ab"]),
+        ("ab", ["ab"]),
         ("a", 1),
         (True, 1),
     ):
@@ -420,7 +419,7 @@ def test_bad_lines_are_refused_by_their_number(content, message, tmp_path):
 
 
 def test_a_table_is_refused_with_the_tool_that_reads_tables(tmp_path):
-    (tmp_path / "t.csv").write_text("query,pos\na,b\n")
+    (tmp_path / "t.csv").write_text("title,body\na,b\n")
     with pytest.raises(InputError) as refused:
         read(tmp_path / "t.csv")
     assert "csv2pairs" in refused.value.fix
@@ -430,13 +429,6 @@ def test_blank_lines_byte_order_mark_and_windows_line_ends_do_not_matter(tmp_pat
     line = json.dumps({"id": "1", "query": "q", "pos": "p"}).encode()
     (tmp_path / "in.jsonl").write_bytes(b"\xef\xbb\xbf" + line + b"\r\n\r\n  \n" + line)
     assert read(tmp_path / "in.jsonl") == [{"id": "1", "query": "q", "pos": ["p"]}] * 2
-
-
-def test_a_column_that_comes_up_after_the_first_block_is_refused(tmp_path):
-    content = [*numbered(8192), {"query": "q", "pos": ["p"], "late": 1}]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
-    with pytest.raises(InputError, match="line 8,193: new column `late` after 8,192 rows"):
-        read(tmp_path / "in.jsonl")
 
 
 def test_columns_of_helper_rows_are_the_ones_written(tmp_path):

@@ -125,7 +125,7 @@ class JsonlFile:
             if number > 1 or text[:1] in b"{[":
                 fix = "each line must be one JSON object"
             else:
-                fix = "tables (CSV, TSV) are read by csv2pairs alone"
+                fix = "name a table .csv or .tsv, or make rows of it with csv2pairs"
             raise InputError(f"{self._line(number)}: no JSON ({reason}): {shown}", fix) from None
 
     def _checked_object(self, value: JsonValue, number: int) -> JsonRow:

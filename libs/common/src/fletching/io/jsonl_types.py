@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 from pyarrow.types import (
-    is_decimal,
     is_fixed_size_list,
     is_floating,
     is_integer,
@@ -20,7 +19,6 @@ from fletching.schema import Field, Schema
 
 JsonValue = Any  # what json.loads gives
 JsonRow = dict[str, JsonValue]
-WIDE_INTEGER = pa.decimal128(38, 0)  # for whole numbers that no 64 bits hold
 
 # What pyarrow raises for a value that does not fit a type.
 MISFITS = (pa.ArrowException, TypeError, ValueError, OverflowError)
@@ -48,7 +46,8 @@ class ColumnTypes:
                     column.append(value)
         for name, column in values.items():
             kind = self._type(name, column)
-            self.types[name] = _widened(self.types.get(name, pa.null()), kind)
+            earlier = self.types.get(name, pa.null())
+            self.types[name] = _widened(earlier, kind, is_known=self._field(name) is not None)
 
     def schema(self) -> pa.Schema:
         """The columns in the order of their first appearance."""
@@ -72,20 +71,9 @@ class ColumnTypes:
         if field is None or field.arrow is None:
             return _guess(values, is_vector=field is not None)
         is_listed = any(isinstance(value, list) for value in values)
-        if field.is_id and not _are_ids(values):
-            return _guess(values)
         if not is_listed and is_list(field.arrow):
             return field.arrow.value_type  # one positive instead of a list
         return field.arrow
-
-
-def _are_ids(values: list[JsonValue]) -> bool:
-    """Are these texts and whole numbers, or lists of them?"""
-    for value in values:
-        for item in value if isinstance(value, list) else [value]:
-            if not isinstance(item, (str, int, type(None))) or isinstance(item, bool):
-                return False
-    return True
 
 
 def _guess(values: list[JsonValue], *, is_vector: bool = False) -> pa.DataType:
@@ -105,27 +93,30 @@ def _guess(values: list[JsonValue], *, is_vector: bool = False) -> pa.DataType:
 
 
 def _type_of_wide_integers(values: list[JsonValue]) -> pa.DataType:
-    for kind in (pa.uint64(), WIDE_INTEGER):
-        for listed in (kind, pa.list_(kind)):
-            try:
-                pa.array(values, listed)
-                return listed
-            except MISFITS:
-                continue
+    """uint64, alone or in lists; string where that does not hold them either."""
+    for kind in (pa.uint64(), pa.list_(pa.uint64())):
+        try:
+            pa.array(values, kind)
+            return kind
+        except MISFITS:
+            continue
     return pa.string()
 
 
-def _widened(old: pa.DataType, new: pa.DataType) -> pa.DataType:
-    """The type that holds the values of both; the old one where there is none."""
+def _widened(old: pa.DataType, new: pa.DataType, *, is_known: bool) -> pa.DataType:
+    """The type that holds the values of both; the old one where there is none.
+
+    is_known: of a column of the schema, a single text is a list of one.
+    """
     if old == new or is_null(new):
         return old
     if is_null(old):
         return new
-    if is_integer(old) and is_integer(new):  # of 64 bits with and without sign
-        return WIDE_INTEGER
-    if is_list(old) and old.value_type == new:
+    if is_integer(old) and is_integer(new):
+        return pa.uint64()  # the other is int64; where that was negative, the row is refused
+    if is_known and is_list(old) and old.value_type == new:
         return old
-    if is_list(new) and new.value_type == old:
+    if is_known and is_list(new) and new.value_type == old:
         return new
     fields = [pa.schema([("column", kind)]) for kind in (old, new)]
     try:
@@ -146,7 +137,7 @@ def exact_array(values: list[JsonValue], kind: pa.DataType) -> pa.Array:
     array = pa.array(values, kind)
     has_items = is_list(kind) or is_fixed_size_list(kind)
     leaf = kind.value_type if has_items else kind
-    is_safe = is_string(leaf) or is_floating(leaf) or is_decimal(leaf)
+    is_safe = is_string(leaf) or is_floating(leaf)
     if not is_safe and not _is_kept(values, array.to_pylist()):
         raise ValueError("a value would change")
     return array

@@ -80,7 +80,7 @@ def is_record_list(columns: pa.Schema, name: str, key: str) -> bool:
     kind = _type(columns, name)
     if not is_any_list(kind) or not is_struct(kind.value_type):
         return False
-    return kind.value_type.get_field_index(key) >= 0
+    return any(field.name == key for field in kind.value_type)
 
 
 def _type(columns: pa.Schema, name: str) -> pa.DataType:

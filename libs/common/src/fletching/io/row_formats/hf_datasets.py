@@ -104,7 +104,7 @@ def _from_examples(batches: Batches, path: str) -> WriteAccount:
             if writer is None:
                 raise InputError("there is no row to write", "give it rows")
             writer.close()
-        state = {
+        state: Node = {
             "_data_files": [{"filename": SHARD}],
             "_fingerprint": "0" * 16,
             "_format_columns": None,

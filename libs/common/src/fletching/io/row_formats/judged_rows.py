@@ -91,7 +91,7 @@ class JudgedRows:
 
     def _rows(
         self, queries: dict[str, str], documents: dict[str, str]
-    ) -> Iterator[dict[str, str | list[str]]]:
+    ) -> Iterator[dict[str, str | list[str] | None]]:
         for query, grades in self.grades.items():
             if query not in queries:
                 what = f"{self.where}: query {query!r} is judged, but has no text"

@@ -39,7 +39,7 @@ def read_rows(
 def _values_lost(batch: pa.RecordBatch, name: str) -> int:
     column = batch.column(name)
     if name != "id":
-        return len(column) - column.null_count
+        return len(column) - int(column.null_count)
     computed = content_ids(load("examples"), batch)
     return sum(theirs != ours for theirs, ours in zip(column.to_pylist(), computed))
 
