@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -154,8 +157,8 @@ def test_a_criterion_is_one_entry_of_the_registry(sift, monkeypatch):
     monkeypatch.setattr(criteria.CRITERIA, "_entries", dict(criteria.CRITERIA._entries))
 
     @criteria.criterion("short", reason=lambda options: "a short positive")
-    def short(unit, options):
-        return np.array([len(text) < 3 for text in unit.rows["pos"].flatten().to_pylist()])
+    def short(options):
+        return pl.col("positive").str.len_chars() < 3
 
     rows = [row("c90"), row("c0"), row("c0", "c90")]
     kept, gone, summary = sift(rows, PLANE, "--min-sim", -1)
@@ -178,6 +181,79 @@ def test_a_scorer_is_one_entry_of_the_registry(sift, monkeypatch):
 
     kept, _, _ = sift([row("c90"), row("c0")], PLANE, "--score-only")
     assert [row["pos_scores"] for row in kept] == [[3.0], [2.0]]
+
+
+def reference_reasons(positives: list[tuple], options: dict) -> list[str | None]:
+    """Why each (score, rank, group) fails, criterion by criterion, from their definitions."""
+    reasons = []
+    for score, rank, group in positives:
+        of_group = sorted((s for s, _, g in positives if g == group), reverse=True)
+        kept = max(round(len(of_group) * options.get("keep_top", 1)), 1)
+        by = "" if options["by"] == "all" else f" of the {options['by']}"
+        conditions = {
+            f"above {options.get('max_sim'):g}" if "max_sim" in options else "": "max_sim"
+            in options
+            and score > np.float32(options["max_sim"]),
+            f"below {options.get('min_sim'):g}" if "min_sim" in options else "": "min_sim"
+            in options
+            and score < np.float32(options["min_sim"]),
+            f"not among the best {options.get('rank_within')} of the pool": "rank_within" in options
+            and rank > options["rank_within"],
+            f"outside the best {options.get('keep_top', 1):.0%}{by}": "keep_top" in options
+            and score < of_group[kept - 1],
+        }
+        reasons.append(next((reason for reason, holds in conditions.items() if holds), None))
+    return reasons
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 999), active=st.integers(1, 15), by=st.sampled_from(["all", "domain"]))
+def test_any_criteria_together_agree_with_their_definitions(sift, monkeypatch, seed, active, by):
+    """Rows, rejects with their reasons, and the account; over units that --keep-top compares."""
+    monkeypatch.setattr("simfilter.row_units.UNIT", 7)
+    draw = np.random.default_rng(seed)
+    names = [f"q{i}" for i in range(20)] + [f"t{i}" for i in range(30)]
+    vectors = dict(zip(names, random_units(len(names), 3, seed)))
+    rows = [
+        {
+            "id": str(i),
+            "query": f"q{i}",
+            "pos": [f"t{j}" for j in draw.choice(30, draw.integers(1, 4), replace=False)],
+            "domain": "xyz"[draw.integers(3)],
+        }
+        for i in range(20)
+    ]
+    drawn = {"min_sim": -0.25, "max_sim": 0.75, "rank_within": 4, "keep_top": 0.4}
+    options = {name: bound for i, (name, bound) in enumerate(drawn.items()) if active & 1 << i}
+    scores = {
+        row["id"]: scored["pos_scores"]
+        for row, scored in zip(rows, sift(rows, vectors, "--score-only")[0])
+    }
+    positives = [
+        (
+            np.float32(score),
+            reference_rank(rows, vectors, row, text, []),
+            None if by == "all" else row["domain"],
+        )
+        for row in rows
+        for text, score in zip(row["pos"], scores[row["id"]])
+    ]
+    reasons = iter(reference_reasons(positives, options | {"by": by}))
+    expected_rows, expected_rejects = [], []
+    for row in rows:
+        whys = [next(reasons) for _ in row["pos"]]
+        kept = [text for text, why in zip(row["pos"], whys) if why is None]
+        best = int(np.argmax(scores[row["id"]]))
+        if kept:
+            expected_rows.append((row["id"], kept))
+        else:
+            expected_rejects.append((row["id"], whys[best]))
+    words = [word for name, x in options.items() for word in (f"--{name.replace('_', '-')}={x}",)]
+    grouped = ["--keep-top-by", by] if "keep_top" in options else []
+    kept, gone, summary = sift(rows, vectors, *words, *grouped)
+    assert [(row["id"], row["pos"]) for row in kept] == expected_rows
+    assert [(row["id"], row["reject_reason"]) for row in gone] == expected_rejects
+    assert summary["dropped"] == Counter(reason for _, reason in expected_rejects)
 
 
 # --- ranks ---------------------------------------------------------------------------------------
@@ -304,6 +380,12 @@ def test_the_default_says_when_it_drops_most_rows(sift):
         "of the rows are dropped"
         not in sift(rows, vectors, "--rank-within", 50, name="chosen")[2]["err"]
     )
+
+
+@pytest.mark.parametrize("options", [(), ("--keep-top", 0.5), ("--min-sim", 0.2, "--as-pairs")])
+def test_an_input_without_rows_gives_an_output_without_rows(sift, options):
+    kept, gone, summary = sift([], {"q": [1, 0]}, *options)
+    assert kept == gone == [] and summary["rows_in"] == summary["rows_out"] == 0
 
 
 def test_scores_without_a_criterion_are_a_wrong_usage(invoke):

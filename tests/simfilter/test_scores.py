@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from pairwise import read
+from pairwise import read, write_vectors
 
-from simfilter import cli
+from simfilter import cli, score_columns
 
 PLANE = {"q": [1, 0], "near": [0.8, 0.6], "far": [0, 1], "away": [-1, 0]}
 
@@ -131,6 +132,78 @@ def test_better_scores_than_a_cosine_stay_unless_replaced(sift, kind, stays):
     )
     kept, _, _ = sift(rows, PLANE, "--min-sim", 0.5, "--replace-scores")
     assert (kept[0]["pos_scores"], kept[0]["pos_score_kind"]) == ([pytest.approx(0.8)], "cosine")
+
+
+# --- scores that are protected -------------------------------------------------------------------
+
+TEACHER = {
+    "query": "q",
+    "pos": ["near"],
+    "neg": ["far"],
+    "pos_scores": [98.2],
+    "neg_scores": [82.3],
+}
+
+
+def test_scores_of_flagembedding_which_name_no_kind_stay(run, write, tmp_path):
+    """The command itself: a cosine beside a teacher's logit would make the negative the answer."""
+    rows, vectors = write(tmp_path / "in.jsonl", [TEACHER]), tmp_path / "v.jsonl"
+    line = ["simfilter", rows, "--vectors", write_vectors(vectors, PLANE), "--score-only"]
+    ran = run([*line, "-o", tmp_path / "o.jsonl"])
+    assert ran.rc == 0 and "1 rows keep scores that are no cosines" in ran.err
+    (kept,) = read(tmp_path / "o.jsonl")
+    assert kept | TEACHER == kept
+    assert kept.get("pos_score_kind") is kept.get("neg_score_kind") is None
+
+
+def test_who_replaces_one_side_clears_the_other(sift):
+    (kept,), _, summary = sift([TEACHER], PLANE, "--score-only", "--replace-scores")
+    assert (kept["pos_scores"], kept["pos_score_kind"]) == ([pytest.approx(0.8)], "cosine")
+    assert kept.get("neg_scores") is None and kept["neg"] == ["far"]
+    assert "1 rows lose their `neg_scores`" in summary["err"]
+    assert summary["measures"]["rows_with_neg_scores_cleared"] == 1
+
+
+@pytest.mark.parametrize("replace", [True, False])
+@pytest.mark.parametrize("pos_kind", ["absent", None, "cosine", "reranker", "label", "judge"])
+@pytest.mark.parametrize("neg_kind", ["absent", None, "cosine", "reranker", "label", "judge"])
+def test_both_sides_measure_the_same_after_scores_are_written(pos_kind, neg_kind, replace):
+    """By rows of each kind on each side: changed or as they were, never half replaced."""
+    columns = {"id": ["r"], "query": ["q"], "pos": [["near", "far"]], "neg": [["away"]]}
+    for side, kind, scores in (("pos", pos_kind, [7.0, 3.0]), ("neg", neg_kind, [5.0])):
+        if kind != "absent":
+            columns[f"{side}_scores"] = pa.array([scores], pa.list_(pa.float32()))
+            columns[f"{side}_score_kind"] = pa.array([kind], pa.string())
+    rows = pa.record_batch(columns)
+    for new_kind in ("cosine", "reranker"):
+        schema = score_columns.scored_columns(rows.schema)
+        writer = score_columns.ScoreColumns(schema, kind=new_kind, replace_scores=replace)
+        (row,) = writer.write(rows, np.array([0.5, 0.25], np.float32)).to_pylist()
+        before = dict.fromkeys(row) | rows.to_pylist()[0]
+        is_written = row["pos_scores"] == [0.5, 0.25]
+        other = row.get("neg_scores") and row["neg_score_kind"]
+        if is_written:
+            assert row["pos_score_kind"] == new_kind and other in (None, new_kind)
+            assert writer.rows_cleared == (neg_kind not in ("absent", new_kind))
+        else:
+            assert row == before and not replace
+            assert writer.rows_kept == 1
+        is_protected = pos_kind not in ("absent", "cosine") or (
+            neg_kind not in ("absent", "cosine", new_kind)
+        )
+        assert is_written == (replace or not is_protected)
+
+
+def test_pairs_have_the_cosine_whatever_scores_the_row_keeps(sift):
+    kept, _, _ = sift([TEACHER], PLANE, "--min-sim", 0.5, "--as-pairs")
+    assert kept == [{"query": "q", "document": "near", "cos_sim": pytest.approx(0.8)}]
+
+
+def test_a_cross_encoder_that_cannot_be_loaded_is_refused_by_its_option(invoke, write, tmp_path):
+    rows = write(tmp_path / "in.jsonl", [TEACHER])
+    line = [rows, "--cross-encoder", tmp_path / "none", "--score-only", "-o", tmp_path / "o.jsonl"]
+    ran = invoke(cli.main, *line)
+    assert ran.rc == 1 and f"--cross-encoder {tmp_path / 'none'} cannot be loaded" in ran.err
 
 
 def test_the_summary_has_histograms_of_all_and_of_each_domain(sift):

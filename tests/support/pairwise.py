@@ -30,7 +30,9 @@ def random_units(count: int, dimension: int = 8, seed: int = 0) -> np.ndarray:
 
 
 def read(path: Any) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+    """The rows of JSON lines, without their nulls: the first line names the columns that have none but nulls."""
+    rows = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
 
 def cosine(left: Iterable[float], right: Iterable[float]) -> float:

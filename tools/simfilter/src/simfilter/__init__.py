@@ -6,7 +6,8 @@ cli                    the command: checks, inputs, outputs
 outputs                rows that stay, and rejects
 row_filter             which positives and rows stay, and the counts of both
 scoring                from input batches to scored units
-criteria keep_top      what a positive must meet: a registry; the bound that --keep-top sets
+drop_reasons           why each positive fails, by unit or over the run
+criteria               what a positive must meet: a registry of polars expressions
 pool_rank              the rank of a positive among all texts
 decontaminate          rows with texts of an evaluation set
 histogram              counts of scores by range

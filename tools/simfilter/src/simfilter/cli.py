@@ -2,7 +2,7 @@
 
 Reads    examples
 Writes   examples with `pos_scores`; each positive is judged alone, a row goes when none is left
-Holds    8,192 rows; --keep-top: 12 bytes a positive; --rank-within: 40 bytes a text of the pool,
+Holds    8,192 rows; --keep-top: 50 bytes a positive; --rank-within: 40 bytes a text of the pool,
          and the texts. Rows and vectors wait in temporary files then
 
   simfilter pairs.parquet --model M --min-sim 0.5 -o kept.parquet
@@ -118,6 +118,7 @@ def run(options: Options, report: Report) -> None:
     check_output(options.output, report.tool)  # before torch and a model are loaded
 
     from simfilter import models, outputs, score_columns
+    from simfilter.drop_reasons import with_reasons
     from simfilter.row_filter import filter_rows
     from simfilter.scoring import RowScorer
 
@@ -140,14 +141,8 @@ def run(options: Options, report: Report) -> None:
         if by_default:
             report.note(f"there is no criterion: --rank-within {options.rank_within} is used")
         scorer = RowScorer(options, loaded, columns=columns, rejects=out.rejects, report=report)
-        filtered = filter_rows(
-            scorer.score(reader, corpus),
-            columns,
-            options=options,
-            score_kind=scorer.score_kind,
-            report=report,
-        )
-        for rows in filtered:
+        units = with_reasons(scorer.score(reader, corpus), columns, options)
+        for rows in filter_rows(units, columns, report):
             out.write(rows)
         if by_default:
             out.warn_if_most_are_dropped()

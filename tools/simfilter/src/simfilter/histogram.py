@@ -6,11 +6,12 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from fletching import schema
 from simfilter.arrays import Numbers, Scores
-from simfilter.positive_lists import positive_counts
+from simfilter.positive_lists import positive_owners
 
 MOST_DOMAINS = 1000  # with a histogram each; the others share one
 OTHER_DOMAINS = "(other domains)"
@@ -27,16 +28,13 @@ class Histogram:
 
     def add(self, rows: pa.RecordBatch, scores: Scores) -> None:
         """Count the scores (p,) of the positives of these rows."""
-        bins = self._bins(scores)
-        _count(self.all, bins)
-        names = schema.column(rows, "domain", pa.string()).cast(pa.string()).dictionary_encode()
-        if not len(names.dictionary):
-            return
-        codes = names.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        codes = np.repeat(codes, positive_counts(rows))
-        for code in np.unique(codes):
-            name = None if code < 0 else names.dictionary[int(code)].as_py()
-            _count(self._counter_of(name), bins[codes == code])
+        domains = schema.column(rows, "domain", pa.string()).cast(pa.string())
+        domain = pl.Series("domain", domains).gather(positive_owners(rows))
+        frame = pl.DataFrame([domain, pl.Series("bin", self._bins(scores))])
+        counts = frame.group_by("domain", "bin", maintain_order=True).len()
+        for name, number, count in counts.iter_rows():
+            self.all[number] += count
+            self._counter_of(name)[number] += count
 
     def _bins(self, scores: Scores) -> Numbers:
         bins = np.floor(np.round(scores.astype(float) * self.bins_per_unit, 4)).astype(int)
@@ -55,7 +53,7 @@ class Histogram:
             "score_kind": self.score_kind,
             "score_histogram": self._by_edge(self.all),
         }
-        if self.by_domain:
+        if self.by_domain.keys() - {None}:
             ordered = sorted(self.by_domain, key=lambda name: name or "")
             measures["score_histogram_by_domain"] = {
                 name or "(none)": self._by_edge(self.by_domain[name]) for name in ordered
@@ -64,8 +62,3 @@ class Histogram:
 
     def _by_edge(self, counter: Counter[int]) -> dict[str, int]:
         return {f"{number / self.bins_per_unit:g}": counter[number] for number in sorted(counter)}
-
-
-def _count(counter: Counter[int], bins: Numbers) -> None:
-    numbers, counts = np.unique(bins, return_counts=True)
-    counter.update(dict(zip(numbers.tolist(), counts.tolist())))

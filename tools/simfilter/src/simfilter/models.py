@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fletching.errors import InputError
 from fletching.protocols import Lineage, TextEncoder
 from fletching.report import Report
 from simfilter.options import Options
@@ -53,6 +52,7 @@ def open_encoder(options: Options, report: Report) -> TextEncoder | None:
             report,
             query_prompt=options.query_prompt,
             doc_prompt=options.doc_prompt,
+            prompt_template=options.prompt_template,
         )
     scored_otherwise = options.use_scores or options.cross_encoder is not None
     if options.model is None or (scored_otherwise and options.rank_within is None):
@@ -68,9 +68,4 @@ def open_cross_encoder(options: Options) -> Reranker | None:
         return None
     from fletching.encode.reranker import Reranker
 
-    try:
-        return Reranker(options.cross_encoder, options)
-    except InputError as error:
-        # The message names the option of the tools in which a cross-encoder is a guard.
-        what = error.what.replace("--reranker", "--cross-encoder")
-        raise InputError(what, error.fix) from error
+    return Reranker(options.cross_encoder, options, option="--cross-encoder")

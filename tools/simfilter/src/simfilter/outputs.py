@@ -62,7 +62,7 @@ class FilterOutputs:
         self.rows_seen += len(rows.kept) + len(rows.dropped)
         self.rows_kept += len(rows.kept)
         if self.options.as_pairs:
-            pairs = as_pairs(rows.kept)
+            pairs = as_pairs(rows.kept, rows.kept_scores)
             self.report.add("further positives of a row", len(pairs) - len(rows.kept))
             self.out.write(pairs)
         else:

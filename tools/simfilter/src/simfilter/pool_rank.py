@@ -10,11 +10,10 @@ tie is for the positive.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from fletching import schema, text_keys
@@ -23,6 +22,7 @@ from fletching.encode.encoder import WINDOW
 from fletching.protocols import TextEncoder
 from fletching.report import Report
 from fletching.table import KeySet
+from fletching.titled_texts import titled_texts
 from simfilter.arrays import Keys, Mask, Numbers
 from simfilter.positive_lists import positive_owners
 from simfilter.scorers import encode_queries, positive_cosines
@@ -31,25 +31,6 @@ BLOCK = 4096  # texts compared with the queries of a unit at a time
 NOISE = 1e-6  # a matrix product differs from the product of a single pair by less
 
 Ranker = Callable[[pa.RecordBatch], Numbers]  # rows with p positives -> (p,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _PoolTexts:
-    """n texts on their way into the pool."""
-
-    texts: pa.ChunkedArray
-    domains: Keys
-    keys: Keys
-
-    @classmethod
-    def concatenate(cls, parts: list[_PoolTexts]) -> _PoolTexts:
-        """One of all."""
-        chunks = [chunk for part in parts for chunk in part.texts.chunks]
-        return cls(
-            texts=pa.chunked_array(chunks, pa.string()),
-            domains=np.concatenate([np.zeros(0, np.uint64), *(part.domains for part in parts)]),
-            keys=np.concatenate([np.zeros(0, np.uint64), *(part.keys for part in parts)]),
-        )
 
 
 class RankPool:
@@ -66,29 +47,38 @@ class RankPool:
         encoder: TextEncoder,
         report: Report,
     ) -> None:
-        parts = []
+        texts: list[pa.Array] = []
+        frames = [pl.DataFrame(schema={"domain": pl.UInt64, "key": pl.UInt64})]
         known_answers = [np.zeros(0, np.uint64)]
+
+        def add(added: pa.Array, domains: Keys) -> Keys:
+            """Note texts (n,) of these domains; their keys."""
+            keys = text_keys.hash_texts(added)
+            texts.append(added)
+            frames.append(pl.DataFrame({"domain": domains, "key": keys}))
+            return keys
+
         for batch in batches:
             owners = positive_owners(batch)
-            positives = _pool_texts(batch["pos"].flatten(), domain_keys(batch)[owners])
-            parts.append(positives)
             queries = query_keys(batch)
+            positives = add(batch["pos"].flatten(), domain_keys(batch)[owners])
             known_answers.append(text_keys.mix(queries, text_keys.hash_texts(batch["query"])))
-            known_answers.append(text_keys.mix(queries[owners], positives.keys))
+            known_answers.append(text_keys.mix(queries[owners], positives))
         for batch in corpus:
-            parts.append(_pool_texts(_titled_texts(batch), domain_keys(batch)))
+            add(titled_texts(batch), domain_keys(batch))
         self.known_answers = KeySet(np.concatenate(known_answers))  # mix(query key, text key)
-        every = _PoolTexts.concatenate(parts)
-        chosen = _distinct(every)
-        self.domains = every.domains[chosen]
-        self.text_keys = every.keys[chosen]
-        self.vectors = memmap_buffer.allocate(len(chosen), encoder.dimension)
-        with report.progress("encoding the pool", len(chosen), "texts") as progress:
-            for start in range(0, len(chosen), WINDOW):
-                numbers = pa.array(chosen[start : start + WINDOW])
-                texts = every.texts.take(numbers).to_pylist()
-                vectors = encoder.encode(texts, "document", progress=progress)
-                self.vectors[start : start + len(texts)] = vectors
+        every = pl.concat(frames).with_row_index("number")
+        distinct = every.unique(["domain", "key"], keep="first").sort("domain", "key")
+        self.domains: Keys = distinct["domain"].to_numpy()
+        self.text_keys: Keys = distinct["key"].to_numpy()
+        self.vectors = memmap_buffer.allocate(distinct.height, encoder.dimension)
+        every_text = pa.chunked_array(texts, pa.string())
+        with report.progress("encoding the pool", distinct.height, "texts") as progress:
+            for start in range(0, distinct.height, WINDOW):
+                numbers = distinct["number"].slice(start, WINDOW).to_arrow()
+                window = every_text.take(numbers).to_pylist()
+                vectors = encoder.encode(window, "document", progress=progress)
+                self.vectors[start : start + len(window)] = vectors
 
     def are_known_answers(self, queries: Keys, keys: Keys) -> Mask:
         """Is a text a positive of the query, or the query itself? (len(queries), len(keys))."""
@@ -130,21 +120,6 @@ def make_ranker(pool: RankPool, encoder: TextEncoder) -> Ranker:
     return rank
 
 
-def _pool_texts(texts: pa.Array, domains: Keys) -> _PoolTexts:
-    chunked = pa.chunked_array([texts], pa.string())
-    return _PoolTexts(texts=chunked, domains=domains, keys=text_keys.hash_texts(texts))
-
-
-def _distinct(every: _PoolTexts) -> Numbers:
-    """The first of each (domain, text), by domain and key."""
-    order = np.lexsort((every.keys, every.domains))
-    keys = every.keys[order]
-    domains = every.domains[order]
-    is_first = np.ones(len(order), bool)
-    is_first[1:] = (keys[1:] != keys[:-1]) | (domains[1:] != domains[:-1])
-    return order[is_first]
-
-
 def domain_keys(batch: pa.RecordBatch) -> Keys:
     """A key of each row's domain, (n,); rows without one share a key."""
     return text_keys.hash_texts(schema.column(batch, "domain", pa.string()).cast(pa.string()))
@@ -153,10 +128,3 @@ def domain_keys(batch: pa.RecordBatch) -> Keys:
 def query_keys(batch: pa.RecordBatch) -> Keys:
     """A key of each row's query in its domain, (n,)."""
     return text_keys.mix(text_keys.hash_texts(batch["query"]), domain_keys(batch))
-
-
-def _titled_texts(batch: pa.RecordBatch) -> pa.StringArray:
-    """The title, one blank and the text."""
-    titles = schema.column(batch, "title", pa.string()).cast(pa.string())
-    titles = pc.if_else(pc.equal(titles, ""), None, titles)
-    return pc.binary_join_element_wise(titles, batch["text"], " ", null_handling="skip")

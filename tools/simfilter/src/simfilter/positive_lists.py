@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from fletching import schema
 from fletching.table import RaggedArray
 from fletching.table.ragged_array import offsets_of
-from simfilter.arrays import Mask, Numbers
+from simfilter.arrays import Mask, Numbers, Scores
 
 ALIGNED = ("pos", "pos_ids", "pos_scores")
 REASON = pa.field("reject_reason", pa.string())
@@ -63,8 +63,8 @@ def rejected_rows(
     return pa.RecordBatch.from_arrays(arrays, schema=columns.append(REASON))
 
 
-def as_pairs(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """One row for each positive: `query, document, cos_sim`."""
+def as_pairs(rows: pa.RecordBatch, cosines: Scores) -> pa.RecordBatch:
+    """One row for each positive: `query, document, cos_sim`. cosines: of the positives, (p,)."""
     queries = rows["query"].take(pc.list_parent_indices(rows["pos"]))
-    arrays = [queries, rows["pos"].flatten(), rows["pos_scores"].flatten()]
+    arrays = [queries, rows["pos"].flatten(), pa.array(cosines, pa.float32())]
     return pa.RecordBatch.from_arrays(arrays, schema=PAIRS)

@@ -6,18 +6,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fletching import schema
+from fletching.report import Report
+from fletching.score_protection import have_scores_of_another_kind, may_write_scores
 from fletching.table.ragged_array import offsets_of
 from simfilter.arrays import Scores
 from simfilter.positive_lists import positive_counts
 
 EXAMPLES = schema.load("examples")
-PROTECTED = pa.array(["reranker", "label", "judge"])  # kinds of scores that are not overwritten
-SCORES = ("pos_scores", "pos_score_kind")
+POSITIVE_SCORES = ("pos_scores", "pos_score_kind")
+NEGATIVE_SCORES = ("neg_scores", "neg_score_kind")
 
 
 def scored_columns(columns: pa.Schema) -> pa.Schema:
     """The columns of scored rows."""
-    return schema.extend(EXAMPLES, columns, *SCORES)
+    return schema.extend(EXAMPLES, columns, *POSITIVE_SCORES)
 
 
 def in_columns(rows: pa.RecordBatch, columns: pa.Schema) -> pa.RecordBatch:
@@ -26,24 +28,55 @@ def in_columns(rows: pa.RecordBatch, columns: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=columns)
 
 
-def with_scores(
-    rows: pa.RecordBatch,
-    columns: pa.Schema,
-    scores: Scores,
-    *,
-    kind: str,
-    replace_scores: bool,
-) -> pa.RecordBatch:
-    """The rows with scores (p,) as `pos_scores`; better ones stay, unless `replace_scores`."""
-    offsets = pa.array(offsets_of(positive_counts(rows)), pa.int32())
-    lists: pa.Array = pa.ListArray.from_arrays(offsets, pa.array(scores, pa.float32()))
-    kinds: pa.Array = pa.array([kind] * len(rows))
-    if not replace_scores:
-        old_kinds = schema.column(rows, "pos_score_kind", pa.string())
-        old_lists = schema.column(rows, "pos_scores", lists.type)
-        is_better = pc.and_(pc.is_in(old_kinds, PROTECTED), old_lists.is_valid())
-        lists = pc.if_else(is_better, old_lists, lists)
-        kinds = pc.if_else(is_better, old_kinds, kinds)
-    new = {"pos_scores": lists, "pos_score_kind": kinds}
-    arrays = [new[name] if name in new else rows[name] for name in columns.names]
-    return pa.RecordBatch.from_arrays(arrays, schema=columns)
+class ScoreColumns:
+    """Writes scores of one kind into rows, and counts the rows in which others win or go.
+
+    columns: of the rows written. kind: of the scores.
+    """
+
+    def __init__(self, columns: pa.Schema, *, kind: str, replace_scores: bool) -> None:
+        self.columns = columns
+        self.kind = kind
+        self.replace_scores = replace_scores
+        self.rows_kept = 0
+        self.rows_cleared = 0
+
+    def write(self, rows: pa.RecordBatch, scores: Scores) -> pa.RecordBatch:
+        """The rows with scores (p,) as `pos_scores`; protected ones stay."""
+        offsets = pa.array(offsets_of(positive_counts(rows)), pa.int32())
+        lists: pa.Array = pa.ListArray.from_arrays(offsets, pa.array(scores, pa.float32()))
+        may_write = may_write_scores(rows, "pos", self.kind)
+        if self.replace_scores:
+            may_write = pa.array([True] * len(rows), pa.bool_())
+        is_cleared = pc.and_(may_write, have_scores_of_another_kind(rows, "neg", self.kind))
+        self.rows_kept += len(rows) - may_write.true_count
+        self.rows_cleared += is_cleared.true_count
+        rows = in_columns(rows, self.columns)
+        rows = _changed(rows, "pos_scores", pc.if_else(may_write, lists, rows["pos_scores"]))
+        kinds = pc.if_else(may_write, self.kind, rows["pos_score_kind"])
+        rows = _changed(rows, "pos_score_kind", kinds)
+        for name in NEGATIVE_SCORES:
+            if name in rows.schema.names:
+                absent = pa.nulls(len(rows), rows[name].type)
+                rows = _changed(rows, name, pc.if_else(is_cleared, absent, rows[name]))
+        return rows
+
+    def report_rows(self, report: Report) -> None:
+        """Count the rows in which scores stayed or went, and tell the user of them."""
+        if self.rows_kept:
+            report.measures["rows_with_scores_kept"] = self.rows_kept
+            report.note(
+                f"{self.rows_kept:,} rows keep scores that are no cosines; --replace-scores "
+                "overwrites them"
+            )
+        if self.rows_cleared:
+            report.measures["rows_with_neg_scores_cleared"] = self.rows_cleared
+            report.note(
+                f"{self.rows_cleared:,} rows lose their `neg_scores`, which are of another kind "
+                f"than the new `pos_scores` ({self.kind})"
+            )
+
+
+def _changed(rows: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
+    index = rows.schema.get_field_index(name)
+    return rows.set_column(index, rows.schema.field(index), values)

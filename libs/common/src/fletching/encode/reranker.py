@@ -40,11 +40,13 @@ class Reranker:
     they belong to. Use it as a context manager: scores are cached as an Encoder's vectors are,
     so that a killed run resumes. Raises InputError where the model cannot be loaded or has
     several outputs.
+
+    option: the option that names the model, for errors.
     """
 
-    def __init__(self, name: str, options: EncodingOptions) -> None:
+    def __init__(self, name: str, options: EncodingOptions, *, option: str = "--reranker") -> None:
         self.device = models.resolve_devices(options.device)[0]
-        self.model = _load(name, trust_remote_code=options.trust_remote_code)
+        self.model = _load(name, option, trust_remote_code=options.trust_remote_code)
         self.fingerprint = models.fingerprint(self.model)
         self.dtype = models.resolve_dtype(options.dtype, self.device)
         self.model.to(self.device, self.dtype)
@@ -122,7 +124,7 @@ class Reranker:
         return values
 
 
-def _load(name: str, *, trust_remote_code: bool) -> CrossEncoder:
+def _load(name: str, option: str, *, trust_remote_code: bool) -> CrossEncoder:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from sentence_transformers import CrossEncoder
 
@@ -136,12 +138,12 @@ def _load(name: str, *, trust_remote_code: bool) -> CrossEncoder:
     # The hub, transformers and sentence-transformers each raise their own exceptions.
     except Exception as error:
         raise InputError(
-            f"--reranker {name} cannot be loaded: {models.first_line(error)}",
+            f"{option} {name} cannot be loaded: {models.first_line(error)}",
             "name the folder or hub name of a cross-encoder",
         ) from error
     if model.num_labels != 1:
         raise InputError(
-            f"--reranker {name} gives {model.num_labels} scores for a pair",
+            f"{option} {name} gives {model.num_labels} scores for a pair",
             "name a cross-encoder with one output",
         )
     return model

@@ -121,7 +121,7 @@ class ScoreWritingOptions:
 
     replace_scores: bool = option(
         False,
-        "overwrite scores of a reranker, label or judge",
+        "overwrite scores of a reranker, label or judge, and those without a kind",
         group=IO,
         advanced=True,
     )
