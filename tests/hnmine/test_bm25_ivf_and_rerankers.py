@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pairwise import random_units, write_vectors
 
-from hnmine import cli, search
+from hnmine import bf16_topk, cli, faiss_library, search
 
 TEXTS = [
     "the owl hunts at night",
@@ -107,6 +107,45 @@ def test_inverted_lists_print_their_recall_and_more_probes_find_more(run_hnmine)
     assert mined == exact
 
 
+ROWS = [{"id": "r", "query": "q", "pos": ["p"]}]
+VECTORS = {"q": [1, 0], "p": [1, 0.1], "n": [0, 1]}
+
+
+@pytest.fixture
+def refused(invoke, write, tmp_path):
+    """refused("--index", "ivf"): what the command says where it cannot work."""
+
+    def refused(*options):
+        rows = write(tmp_path / "in.jsonl", ROWS)
+        vectors = write_vectors(tmp_path / "v.jsonl", VECTORS)
+        line = [rows, "--vectors", vectors, *options, "-o", tmp_path / "o.jsonl"]
+        ran = invoke(cli.main, *line)
+        assert ran.rc == 2
+        return ran.err
+
+    return refused
+
+
+def test_without_faiss_the_error_names_the_extras_and_the_exact_search_goes_on(
+    run_hnmine, refused, monkeypatch
+):
+    monkeypatch.setattr(faiss_library, "is_installed", lambda: False)
+    monkeypatch.setattr(bf16_topk, "available", lambda: False)
+    told = refused("--index", "ivf")
+    assert "--index ivf needs FAISS, which is not installed" in told
+    assert "pip install 'fletching-hnmine[cpu]', or [gpu]" in told
+    mined, _ = run_hnmine(ROWS, VECTORS, *FLAT, corpus=[{"text": "n"}])
+    assert mined[0]["neg"] == ["n"]
+
+
+def test_two_faiss_packages_in_one_folder_are_refused(refused, monkeypatch):
+    monkeypatch.setattr(
+        faiss_library, "_is_distribution_installed", lambda name: name in ("faiss-cpu", "faiss-gpu")
+    )
+    told = refused("--index", "ivf")
+    assert "faiss-cpu and faiss-gpu are both installed" in told and "pip uninstall -y" in told
+
+
 @pytest.fixture
 def ranked(model, cross_encoder, examples):
     """The cross-encoder's score of every query with every answer."""
@@ -172,14 +211,16 @@ def test_score_all_scores_every_pair_and_mines_nothing(run_hnmine, examples, cro
                 row["pos_scores"] == pytest.approx([ranked[i, i]], abs=1e-4)
                 and row["pos_score_kind"] == "reranker"
             )
-        if i != 3:
+        if i not in (3, 4):  # beside a judge's score a reranker's would mean nothing
             assert row["neg_scores"] == pytest.approx([ranked[i, 0]] * len(row["neg"]), abs=1e-4)
     assert (mined[4]["pos_scores"], mined[4]["pos_score_kind"]) == ([0.5], "judge") and summary[
         "measures"
     ]["pos_scores_kept"] == 1
-    assert "neg_score_kind" not in mined[3]
+    assert mined[3].get("neg_score_kind") is mined[4].get("neg_scores") is None
+    assert "1 rows keep scores that are no cosines" in summary["err"]
     replaced, _ = run_hnmine(rows, None, *options, "--replace-scores")
     assert replaced[4]["pos_scores"] == pytest.approx([ranked[4, 4]], abs=1e-4)
+    assert replaced[4]["neg_score_kind"] == "reranker"
 
 
 def test_a_folder_that_is_no_cross_encoder_is_refused(invoke, write, examples, tmp_path):

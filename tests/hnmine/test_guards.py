@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pairwise import cosine, random_units, write_vectors
 
 from fletching.text import normalise
-from hnmine import cli, guards
+from hnmine import candidates, cli, guards
 
 ALL = ("--max-ratio", 0, "--near-copy", 1.01, "--sample", "top", "--negatives", 10)
 CIRCLE = {
@@ -156,10 +156,8 @@ def test_a_guard_is_one_entry_of_the_registry(run_hnmine, monkeypatch, stage):
     monkeypatch.setattr(guards.GUARDS, "_entries", dict(guards.GUARDS._entries))
 
     @guards.guard("long text", stage=stage)
-    def long_text(candidates, evidence):
-        texts = evidence.pool.texts(candidates.numbers.ravel()).to_pylist()
-        is_long = np.array([len(text) > 4 for text in texts], bool)
-        return is_long.reshape(candidates.numbers.shape)
+    def long_text(options):
+        return pl.col("text").str.len_chars() > 4
 
     assert negatives(run_hnmine) == (
         ["near", "far", "away"],
@@ -177,8 +175,8 @@ def test_a_guard_of_the_ranking_stage_takes_its_candidates_out_of_the_ranks(
     monkeypatch.setattr(guards.GUARDS, "_entries", dict(guards.GUARDS._entries))
 
     @guards.guard("the nearest", stage=stage)
-    def nearest(candidates, evidence):
-        return candidates.scores > 0.9
+    def nearest(options):
+        return pl.col("score") > 0.9
 
     options = ("--range", "1-2", "--negatives", 2)
     assert negatives(run_hnmine, *options) == (left, {"positive or copy": 1, "the nearest": 1})
@@ -186,8 +184,26 @@ def test_a_guard_of_the_ranking_stage_takes_its_candidates_out_of_the_ranks(
 
 def test_a_guard_that_the_options_turn_off_is_not_counted(run_hnmine, monkeypatch):
     monkeypatch.setattr(guards.GUARDS, "_entries", dict(guards.GUARDS._entries))
-    guards.guard("never", stage="range")(lambda candidates, evidence: None)
+    guards.guard("never", stage="range")(lambda options: None)
     assert negatives(run_hnmine)[1] == {"positive or copy": 1}
+
+
+def test_a_column_of_candidates_is_one_entry_of_the_registry(run_hnmine, monkeypatch):
+    """It is computed when a guard names it, for the candidates that are left alone."""
+    monkeypatch.setattr(guards.GUARDS, "_entries", dict(guards.GUARDS._entries))
+    monkeypatch.setattr(candidates.COLUMNS, "_entries", dict(candidates.COLUMNS._entries))
+    computed = []
+
+    @candidates.column("first_letter")
+    def first_letter(frame, evidence):
+        texts = evidence.pool.texts(frame["candidate"].to_numpy()).to_pylist()
+        computed.extend(texts)
+        return pl.Series([text[0] for text in texts], dtype=pl.String)
+
+    guards.guard("an a", stage="range")(lambda options: pl.col("first_letter") == "a")
+    mined, removed = negatives(run_hnmine, "--max-score", 0.9)
+    assert mined == ["near", "middle", "far"] and removed["an a"] == 1
+    assert sorted(computed) == ["away", "far", "middle", "near"]  # "above" was gone
 
 
 def test_negatives_do_not_cross_domains(run_hnmine):

@@ -125,9 +125,8 @@ def test_shards_encode_by_model_to_the_same_bytes(
         assert (
             invoke(cli.main, *arguments, "--shard", f"{i}/2", "-o", tmp_path / f"{i}.jsonl").rc == 0
         )
-    assert (tmp_path / "0.jsonl").read_bytes() + (tmp_path / "1.jsonl").read_bytes() == (
-        tmp_path / "whole.jsonl"
-    ).read_bytes()
+    parts = [row for i in range(2) for row in read(tmp_path / f"{i}.jsonl")]
+    assert parts == read(tmp_path / "whole.jsonl")
 
 
 def test_old_negatives_are_replaced_unless_kept(run_hnmine):
@@ -205,6 +204,57 @@ def test_better_scores_of_positives_stay_unless_replaced(run_hnmine):
     )
 
 
+def test_a_teachers_scores_without_a_kind_stay_and_negatives_get_none_beside_them(run_hnmine):
+    rows, vectors, corpus = line()
+    rows[0] |= {"pos_scores": [98.2], "neg": ["d9"], "neg_scores": [82.3]}
+    (mined,), summary = run_hnmine(rows, vectors, *OPEN, corpus=corpus)
+    assert mined["pos_scores"] == [pytest.approx(98.2)] and len(mined["neg"]) == 5
+    for name in ("pos_score_kind", "neg_scores", "neg_score_kind"):
+        assert mined.get(name) is None
+    assert "1 rows keep `pos_scores` that are no cosine scores" in summary["err"]
+    (mined,), _ = run_hnmine(rows, vectors, *OPEN, "--replace-scores", corpus=corpus)
+    assert mined["pos_score_kind"] == mined["neg_score_kind"] == "cosine"
+
+
+def test_kept_negatives_with_a_teachers_scores_are_refused(invoke, write, run_hnmine, tmp_path):
+    rows, vectors, corpus = line()
+    rows[0] |= {"neg": ["d9"], "neg_scores": [82.3]}
+    source, files = write(tmp_path / "in.jsonl", rows), tmp_path / "v.jsonl"
+    options = [source, "--vectors", write_vectors(files, vectors), "--keep-neg"]
+    ran = invoke(cli.main, *options, "-o", tmp_path / "o.jsonl")
+    assert ran.rc == 1 and "row 'r' has `neg_scores` that are no cosines" in ran.err
+    assert "--replace-scores" in ran.err
+    (mined,), _ = run_hnmine(rows, vectors, *OPEN, "--keep-neg", "--replace-scores", corpus=corpus)
+    assert mined["neg"][0] == "d9" and mined["neg_score_kind"] == "cosine"
+
+
+# --- the corpus alone -----------------------------------------------------------------------------
+
+
+def test_the_pool_alone_is_mined_and_positives_keep_their_scores(run_hnmine):
+    rows, vectors, corpus = many()
+    rows[0]["pos"] = ["D0"]  # in the pool, but for its spelling
+    vectors["D0"] = vectors["d0"]
+    options = (*OPEN, "--sample", "top", "--negatives", 100, "--range", "1-100")
+    mined, summary = run_hnmine(rows, vectors, *options, "--pool-only", corpus=corpus)
+    texts = {document["text"] for document in corpus}
+    assert set(mined[0]["neg"]) == texts - {"d0"}
+    assert all(set(row["neg"]) == texts for row in mined[1:])
+    assert all(row["neg_ids"] == row["neg"] for row in mined)  # ids of the corpus, its texts here
+    assert summary["measures"]["pool"] == len(texts)
+    every, _ = run_hnmine(rows, vectors, *options, corpus=corpus)
+    assert [row["pos_scores"] for row in mined] == [row["pos_scores"] for row in every]
+    assert any(text.startswith("p") for row in every for text in row["neg"])
+
+
+def test_a_row_whose_domain_has_no_text_in_the_pool_gets_no_negatives(run_hnmine):
+    rows, vectors, corpus = many(rows=2)
+    rows[0]["domain"] = "elsewhere"
+    mined, summary = run_hnmine(rows, vectors, *OPEN, "--pool-only", corpus=corpus)
+    assert mined[0]["neg"] == [] and len(mined[1]["neg"]) == 5
+    assert summary["measures"]["rows_short_of_negatives"] == 1
+
+
 def test_a_model_mines_what_its_vectors_say(invoke, write, examples, corpus, model, tmp_path):
     """The whole path by model equals the path by vectors that sentence-transformers itself made."""
     from sentence_transformers import SentenceTransformer
@@ -273,6 +323,7 @@ def test_limit_reads_the_first_rows_alone(run_hnmine):
         (("--min-score", "0.5", "--max-score", "0.2"), "nothing can pass"),
         (("--shard", "3/3"), "--shard 3/3 is no part of a whole"),
         (("--score-all",), "--score-all has no --reranker"),
+        (("--pool-only",), "there is no --corpus"),
         (("--model", "m"), "exclude each other"),
     ],
 )

@@ -6,9 +6,10 @@ cli                    the command: checks, inputs, output
 output_rows            `neg`, scores and their kinds as columns of the rows
 mine                   one run: encode, search, select; the result as flat arrays
 domain_search padding  candidates of a domain by rank; random texts for rows that are short
-selection              which candidates become negatives: range, guards, draw
-guards                 what may not become a negative: a registry, one entry for each guard
-reranker_guard         scores of a cross-encoder, each pair once
+selection              which candidates become negatives: ranks, guards, draw
+guards                 what may not become a negative: a registry of polars expressions
+candidates             what is known of a candidate: a registry of columns
+reranker_scores        scores of a cross-encoder, each pair once
 queries                the rows as queries: vectors, known answers, scores of positives
 pool                   the distinct texts to choose from
 mining_rows            the rows on disk, by units and shards

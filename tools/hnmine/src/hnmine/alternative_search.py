@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fletching.encode import memmap_buffer
 from fletching.errors import UsageError
 from hnmine.arrays import Numbers, Vectors
+from hnmine.faiss_library import load_faiss
 from hnmine.search import DOCUMENT_BLOCK, SLACK, Finder, Ranking, rank, take
 
 if TYPE_CHECKING:
@@ -38,12 +39,13 @@ def ivf_finder(queries: Vectors, documents: Vectors, probes: int) -> Finder:
 
 
 def _ivf_index(documents: Vectors) -> IndexIVFFlat:
-    import faiss
-
+    faiss = load_faiss("--index ivf")
     size, dimension = documents.shape
     lists = max(min(int(4 * size**0.5), size // TEXTS_PER_LIST), 1)
     quantizer = faiss.IndexFlatIP(dimension)
-    index = faiss.IndexIVFFlat(quantizer, dimension, lists, faiss.METRIC_INNER_PRODUCT)
+    index: IndexIVFFlat = faiss.IndexIVFFlat(
+        quantizer, dimension, lists, faiss.METRIC_INNER_PRODUCT
+    )
     step = max(size // max(lists * 64, 1), 1)
     index.train(np.ascontiguousarray(documents[::step]))
     for start in range(0, size, DOCUMENT_BLOCK):

@@ -39,6 +39,10 @@ def check(options: Options) -> RankRange:
         raise UsageError(
             "--score-all has no --reranker to score with", "name a cross-encoder: --reranker CE"
         )
+    if options.pool_only and not options.corpus:
+        raise UsageError(
+            "--pool-only leaves nothing to mine from: there is no --corpus", "add --corpus TEXTS"
+        )
     if not (options.model or options.vectors or options.score_all):
         raise UsageError(
             "--model is missing", "pass --model M: a sentence-transformers folder or hub name"
@@ -94,7 +98,8 @@ def run(options: Options, report: Report) -> None:
             return
         if not options.keep_neg:
             warn_of_old_negatives(rows, report)
-        pool = DocumentPool(rows, corpus, keep_neg=options.keep_neg)
+        output_rows.check_kept_negatives(rows, options)
+        pool = DocumentPool(rows, corpus, keep_neg=options.keep_neg, pool_only=options.pool_only)
         mined = mine_negatives(
             rows,
             pool,
@@ -104,7 +109,10 @@ def run(options: Options, report: Report) -> None:
             options=options,
             report=report,
         )
-        for unit in output_rows.mined_units(rows, columns, pool=pool, mined=mined, options=options):
+        units = output_rows.mined_units(
+            rows, columns, pool=pool, mined=mined, options=options, report=report
+        )
+        for unit in units:
             out.write(unit)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from fletching.encode import memmap_buffer
 from fletching.encode.encoder import WINDOW
@@ -14,9 +15,10 @@ from fletching.encode.reranker import Reranker
 from fletching.protocols import TextEncoder
 from fletching.report import Report
 from fletching.table import RaggedArray
-from hnmine.arrays import Scores, Vectors
+from hnmine.arrays import Vectors
+from hnmine.candidates import Evidence
 from hnmine.domain_search import DomainSearch
-from hnmine.guards import Evidence, GuardChain
+from hnmine.guards import GuardChain
 from hnmine.mining_rows import MiningRows
 from hnmine.models import search_device
 from hnmine.options import Options
@@ -24,8 +26,8 @@ from hnmine.padding import pad
 from hnmine.pool import DocumentPool
 from hnmine.queries import build_queries
 from hnmine.rank_range import RankRange
-from hnmine.reranker_guard import RerankerGuard
-from hnmine.selection import ChosenNegatives, NegativeKind, NegativeSelector
+from hnmine.reranker_scores import RerankerScores
+from hnmine.selection import NegativeKind, NegativeSelector, with_kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +35,8 @@ class MinedNegatives:
     """The negatives of r rows, and the scores of their positives."""
 
     negatives: RaggedArray  # pool numbers, a list for each row
-    negative_scores: Scores  # aligned with negatives.values
-    positives: RaggedArray
-    positive_scores: Scores  # aligned with positives.values
+    negative_scores: RaggedArray
+    positive_scores: RaggedArray
     padded: npt.NDArray[np.int32]  # (r,): how many at the end of a row's negatives are padding
     score_kind: str
 
@@ -53,27 +54,22 @@ def mine_negatives(
     """Negatives for the rows of this shard."""
     vectors = _encoded_pool(pool, encoder, report)
     queries = build_queries(rows, pool, vectors, encoder=encoder, options=options, report=report)
-    reranker_guard = None
+    reranker_scores = None
     if reranker is not None:
-        reranker_guard = RerankerGuard(
-            reranker,
-            queries=queries,
-            pool=pool,
-            query_texts=rows.query_texts,
-            margin=options.reranker_margin,
+        reranker_scores = RerankerScores(
+            reranker, queries=queries, pool=pool, query_texts=rows.query_texts
         )
     evidence = Evidence(
-        options=options, queries=queries, pool=pool, vectors=vectors, reranker=reranker_guard
+        options=options, queries=queries, pool=pool, vectors=vectors, reranker=reranker_scores
     )
     guards = GuardChain(evidence)
+    selector = NegativeSelector(guards, ranks)
     chosen = [_old_negatives(evidence)]
     with report.progress("mining", len(queries)) as progress:
         for domain in pool.domains:
             domain_search = DomainSearch(
-                domain=domain,
-                rows=np.flatnonzero(queries.domains == domain.key),
-                guards=guards,
-                ranks=ranks,
+                domain,
+                selector,
                 query_texts=rows.query_texts,
                 device=search_device(encoder),
             )
@@ -100,7 +96,7 @@ def _encoded_pool(pool: DocumentPool, encoder: TextEncoder, report: Report) -> V
 
 def _negatives_of_domain(
     domain_search: DomainSearch, report: Report
-) -> Iterator[tuple[int, list[ChosenNegatives]]]:
+) -> Iterator[tuple[int, list[pl.DataFrame]]]:
     """(how many rows are done, their negatives), block by block."""
     if not len(domain_search.rows):
         return
@@ -108,56 +104,49 @@ def _negatives_of_domain(
     find = domain_search.finder()
     if options.index == "ivf" and options.bm25 != "alone":
         domain_search.measure_recall(report)
-    guards = domain_search.guards
-    selector = NegativeSelector(guards, domain_search.ranks)
+    selector = domain_search.selector
     for block in domain_search.blocks():
-        chosen = []
-        for ranked in domain_search.ranked(block, find):
-            negatives = selector.select(ranked)
-            chosen.append(negatives)
-            if options.pad:
-                rows = ranked.candidates.rows[:, 0]
-                chosen.append(pad(rows, negatives, guards=guards, domain=domain_search.domain))
+        chosen = [selector.select(ranked) for ranked in domain_search.ranked(block, find)]
+        if options.pad:
+            mined = pl.concat(chosen)
+            chosen.append(pad(block, mined, guards=selector.guards, domain=domain_search.domain))
         yield len(block), chosen
-        memmap_buffer.release_pages(guards.evidence.vectors)
+        memmap_buffer.release_pages(selector.evidence.vectors)
 
 
-def _old_negatives(evidence: Evidence) -> ChosenNegatives:
+def _old_negatives(evidence: Evidence) -> pl.DataFrame:
     """The negatives of the input that are kept, with their scores."""
     rows = evidence.queries.old_negatives.owners
     numbers = evidence.queries.old_negatives.values
-    scores = evidence.cosines(rows, numbers)
-    return ChosenNegatives(kind=NegativeKind.OLD, rows=rows, numbers=numbers, scores=scores)
+    candidates = evidence.candidates(rows, numbers, evidence.cosines(rows, numbers))
+    return with_kind(candidates, NegativeKind.OLD)
 
 
-def _gathered(chosen: list[ChosenNegatives], evidence: Evidence) -> MinedNegatives:
+def _gathered(chosen: list[pl.DataFrame], evidence: Evidence) -> MinedNegatives:
     """Old negatives first, then the mined ones, then padding, row by row."""
     queries = evidence.queries
-    rows = np.concatenate([part.rows for part in chosen])
-    numbers = np.concatenate([part.numbers for part in chosen])
-    scores = np.concatenate([part.scores for part in chosen])
-    kinds = np.concatenate([np.full(len(part.rows), part.kind, np.int8) for part in chosen])
-    padded = np.bincount(rows[kinds == NegativeKind.PADDING], minlength=len(queries))
-    order = np.lexsort((kinds, rows))  # stable: within a row and kind as they were chosen
-    rows = rows[order]
-    numbers = numbers[order]
-    scores = scores[order]
+    every = pl.concat(chosen).sort("row", "kind", maintain_order=True)
+    is_padding = pl.col("kind") == NegativeKind.PADDING
+    scores = every["score"]
     positive_scores = queries.positive_scores
     score_kind = "cosine"
     if evidence.reranker is not None:
-        positives = queries.positives
-        scores = evidence.reranker.score(rows, numbers)
-        positive_scores = evidence.reranker.score(positives.owners, positives.values)
+        scores = evidence.reranker.scores(every)
+        positive_scores = evidence.reranker.scores(queries.positives_frame).to_numpy()
         score_kind = "reranker"
-    lengths = np.bincount(rows, minlength=len(queries))
+    counts = _count_by_row(every, len(queries))
     return MinedNegatives(
-        negatives=RaggedArray.from_lengths(numbers, lengths),
-        negative_scores=scores,
-        positives=queries.positives,
-        positive_scores=positive_scores,
-        padded=padded.astype(np.int32),
+        negatives=RaggedArray.from_lengths(every["candidate"].to_numpy(), counts),
+        negative_scores=RaggedArray.from_lengths(scores.to_numpy(), counts),
+        positive_scores=RaggedArray(positive_scores, queries.positives.offsets),
+        padded=_count_by_row(every.filter(is_padding), len(queries)),
         score_kind=score_kind,
     )
+
+
+def _count_by_row(negatives: pl.DataFrame, rows: int) -> npt.NDArray[np.int32]:
+    """How many each of the rows has, (rows,)."""
+    return np.bincount(negatives["row"].to_numpy(), minlength=rows).astype(np.int32)
 
 
 def _account(mined: MinedNegatives, guards: GuardChain, report: Report) -> None:

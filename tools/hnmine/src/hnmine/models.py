@@ -52,6 +52,7 @@ def open_encoder(options: Options, report: Report) -> TextEncoder:
             report,
             query_prompt=options.query_prompt,
             doc_prompt=options.doc_prompt,
+            prompt_template=options.prompt_template,
         )
     from fletching.encode import Encoder
 
@@ -64,7 +65,7 @@ def open_reranker(options: Options) -> Reranker | None:
         return None
     from fletching.encode.reranker import Reranker
 
-    return Reranker(options.reranker, options)
+    return Reranker(options.reranker, options, option="--reranker")
 
 
 def search_device(encoder: TextEncoder) -> str:

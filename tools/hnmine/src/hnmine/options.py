@@ -84,6 +84,12 @@ class Options(
         group=SELECTION,
         advanced=True,
     )
+    pool_only: bool = option(
+        False,
+        "mine from --corpus alone, not from the positives of the input",
+        group=SELECTION,
+        advanced=True,
+    )
     bm25: Literal["alone", "fused"] | None = option(
         None,
         "rank by words instead of vectors, or by both (rank fusion); the scores stay cosines",

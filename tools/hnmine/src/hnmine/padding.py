@@ -3,66 +3,50 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 
 from fletching import text_keys
-from fletching.table import KeySet
 from hnmine.arrays import Numbers
-from hnmine.guards import GuardChain, NegativeCandidates
+from hnmine.guards import GuardChain
 from hnmine.pool import Domain
-from hnmine.selection import ChosenNegatives, NegativeKind
+from hnmine.selection import NegativeKind, with_kind
 
 ATTEMPTS = 50  # random texts looked at for a row
+PAIR = ["row", "candidate"]
 
 
-def pad(
-    rows: Numbers, mined: ChosenNegatives, *, guards: GuardChain, domain: Domain
-) -> ChosenNegatives:
+def pad(rows: Numbers, mined: pl.DataFrame, *, guards: GuardChain, domain: Domain) -> pl.DataFrame:
     """Random texts of the domain for rows that have fewer than --negatives mined.
 
-    rows: (w,), rising. mined: their negatives.
+    rows: (w,). mined: their negatives.
     """
-    queries = guards.evidence.queries
-    mined_counts = np.bincount(np.searchsorted(rows, mined.rows), minlength=len(rows))
-    missing = guards.evidence.options.negative_count - mined_counts
-    old = queries.old_negatives.take(rows)
-    taken = KeySet(
-        text_keys.mix(
-            np.concatenate([mined.rows, rows[old.owners]]),
-            np.concatenate([mined.numbers, old.values]),
-        )
+    evidence = guards.evidence
+    missing = pl.DataFrame({"row": pl.Series(rows, dtype=pl.Int32)}).join(
+        mined.group_by("row").len(), on="row", how="left", maintain_order="left"
     )
-    parts = []
+    is_short = pl.col("len").fill_null(0) < evidence.options.negative_count
+    missing = missing.filter(is_short)
+    taken = pl.concat([mined.select(PAIR), evidence.queries.old_negatives_frame])
+    padding = [with_kind(mined.clear(), NegativeKind.PADDING)]
     for attempt in range(ATTEMPTS):
-        short = np.flatnonzero(missing)
-        if not len(short):
+        if not missing.height:
             break
-        pairs = _random_texts(rows[short], attempt, guards=guards, domain=domain)
-        keys = text_keys.mix(pairs.rows, pairs.numbers)
-        eligible = ~guards.without_rank(pairs) & ~taken.contains(keys)
-        is_accepted = guards.in_range(pairs, eligible)
-        is_accepted[is_accepted] = guards.drawn(pairs.where(is_accepted))
-        parts.append(pairs.where(is_accepted))
-        taken = KeySet(np.append(taken.keys, keys[is_accepted]))
-        missing[short[is_accepted]] -= 1
-    return ChosenNegatives(
-        kind=NegativeKind.PADDING,
-        rows=np.concatenate([np.zeros(0, np.int64), *(part.rows for part in parts)]),
-        numbers=np.concatenate([np.zeros(0, np.int64), *(part.numbers for part in parts)]),
-        scores=np.concatenate([np.zeros(0, np.float32), *(part.scores for part in parts)]),
-    )
+        pairs = _random_texts(missing["row"].to_numpy(), attempt, guards=guards, domain=domain)
+        pairs = guards.with_rejections(pairs).filter(pl.col("rejected_by").is_null())
+        pairs = pairs.join(taken, on=PAIR, how="anti", maintain_order="left")
+        accepted = guards.passed(guards.passed(pairs, "range"), "draw")
+        padding.append(with_kind(accepted, NegativeKind.PADDING))
+        taken = pl.concat([taken, accepted.select(PAIR)])
+        is_accepted = pl.col("row").is_in(accepted["row"].implode())
+        missing = missing.with_columns(pl.col("len").fill_null(0) + is_accepted).filter(is_short)
+    return pl.concat(padding)
 
 
 def _random_texts(
     rows: Numbers, attempt: int, *, guards: GuardChain, domain: Domain
-) -> NegativeCandidates:
+) -> pl.DataFrame:
     """A text of the domain for each row; it depends on the row's seed and the attempt alone."""
     evidence = guards.evidence
-    queries = evidence.queries
-    hashes = text_keys.mix(queries.draw_seeds[rows], attempt)
+    hashes = text_keys.mix(evidence.queries.draw_seeds[rows], attempt)
     numbers = domain.first + (hashes % np.uint64(len(domain))).astype(np.int64)
-    return NegativeCandidates(
-        rows=rows,
-        numbers=numbers,
-        scores=evidence.cosines(rows, numbers),
-        positive_scores=queries.lowest_positive_scores[queries.groups[rows]],
-    )
+    return evidence.candidates(rows, numbers, evidence.cosines(rows, numbers))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,6 +15,8 @@ from fletching.errors import InputError
 from fletching.io import Reader
 from fletching.table import RaggedArray
 from fletching.table.key_set import find_sorted
+from fletching.table.ragged_array import offsets_of
+from fletching.titled_texts import titled_texts
 from hnmine.arrays import Keys, Numbers
 from hnmine.mining_rows import MiningRows, domain_keys, hash_bytes, list_lengths
 
@@ -24,64 +27,6 @@ class Origin(IntEnum):
     POSITIVE = 0
     OLD_NEGATIVE = 1
     CORPUS = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class _TextBatch:
-    """n texts on their way into the pool."""
-
-    texts: pa.Array  # large_string
-    ids: pa.Array  # large_string; null where a text has none
-    domains: Keys
-    keys: Keys  # of the normalised texts
-    spellings: Keys  # of the texts as they are written
-    id_hashes: Keys
-    origins: np.ndarray  # uint8
-
-    @classmethod
-    def from_texts(
-        cls, texts: pa.Array, ids: pa.Array, domains: Keys, *, origin: Origin
-    ) -> _TextBatch:
-        """Texts (n,) with their ids and domains, hashed."""
-        return cls(
-            texts=texts.cast(pa.large_string()),
-            ids=ids.cast(pa.large_string()),
-            domains=domains,
-            keys=text_keys.hash_texts(texts),
-            spellings=hash_bytes(texts),
-            id_hashes=hash_bytes(ids),
-            origins=np.full(len(texts), origin, np.uint8),
-        )
-
-    @classmethod
-    def from_lists(cls, rows: pa.RecordBatch, name: str, *, origin: Origin) -> _TextBatch:
-        """The items of a list column, with the ids of `<name>_ids`."""
-        lists = schema.column(rows, name, rows["pos"].type)
-        ids = schema.column(rows, name + "_ids", lists.type)
-        lengths = list_lengths(lists)
-        if ids.null_count:  # rows without ids give a null for each text
-            nulls = pa.array([[None] * length for length in lengths.tolist()], lists.type)
-            ids = pc.if_else(ids.is_valid(), ids, nulls)
-            ids = ids.filter(lists.is_valid()) if lists.null_count else ids
-        domains = np.repeat(domain_keys(rows), lengths)
-        return cls.from_texts(lists.flatten(), ids.flatten(), domains, origin=origin)
-
-
-def _concatenated(batches: list[_TextBatch]) -> _TextBatch:
-    """One batch of all; empties the list, so that the texts are not held twice."""
-    texts = pa.chunked_array([batch.texts for batch in batches], pa.large_string())
-    ids = pa.chunked_array([batch.ids for batch in batches], pa.large_string())
-    joined = _TextBatch(
-        texts=texts.combine_chunks(),
-        ids=ids.combine_chunks(),
-        domains=np.concatenate([batch.domains for batch in batches]),
-        keys=np.concatenate([batch.keys for batch in batches]),
-        spellings=np.concatenate([batch.spellings for batch in batches]),
-        id_hashes=np.concatenate([batch.id_hashes for batch in batches]),
-        origins=np.concatenate([batch.origins for batch in batches]),
-    )
-    batches.clear()
-    return joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,75 +46,119 @@ class Domain:
         return np.arange(self.first, self.stop)
 
 
+class _CollectedTexts:
+    """Texts on their way into the pool, their ids (null where there is none), and their keys."""
+
+    def __init__(self) -> None:
+        self.texts = [pa.array([], pa.large_string())]
+        self.ids = [pa.array([], pa.large_string())]
+        self.frames: list[pl.DataFrame] = []
+        nothing = pa.array([], pa.string())
+        self.add(nothing, nothing, np.zeros(0, np.uint64), origin=Origin.CORPUS)
+
+    def add(self, texts: pa.Array, ids: pa.Array, domains: Keys, *, origin: Origin) -> None:
+        """Note texts (n,) with their ids and domains."""
+        keys = text_keys.hash_texts(texts)
+        spellings = hash_bytes(texts)
+        columns = {
+            "domain": domains,
+            "key": keys,  # of the normalised text
+            "equal": text_keys.mix(domains, keys),
+            "spelling": spellings,  # of the text as it is written
+            "spelled": text_keys.mix(domains, spellings),
+            "id_hash": hash_bytes(ids),
+        }
+        frame = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.UInt64))
+        self.frames.append(frame.with_columns(origin=pl.lit(origin, pl.UInt8)))
+        self.texts.append(texts.cast(pa.large_string()))
+        self.ids.append(ids.cast(pa.large_string()))
+
+    def add_lists(self, rows: pa.RecordBatch, name: str, *, origin: Origin) -> None:
+        """Note the items of a list column, with the ids of `<name>_ids`."""
+        lists = schema.column(rows, name, rows["pos"].type)
+        ids = schema.column(rows, name + "_ids", lists.type)
+        lengths = list_lengths(lists)
+        if ids.null_count:  # rows without ids give a null for each text
+            nulls = pa.array([[None] * length for length in lengths.tolist()], lists.type)
+            ids = pc.if_else(ids.is_valid(), ids, nulls)
+            ids = ids.filter(lists.is_valid()) if lists.null_count else ids
+        domains = np.repeat(domain_keys(rows), lengths)
+        self.add(lists.flatten(), ids.flatten(), domains, origin=origin)
+
+
 class DocumentPool:
     """Distinct (domain, text) pairs of the input's positives, kept negatives and the corpus.
 
     Texts that are equal after normalisation are one; which spelling and id represents them is
     decided by content, and the pool is sorted by content, so that neither the order of the corpus
-    nor that of the rows matters. The numbers from `len(pool)` on are variants: other spellings of
-    positives and old negatives, kept for their scores alone. Held in memory: the texts, and 64
-    bytes for each.
+    nor that of the rows matters. The numbers from `len(pool)` on are variants: positives and old
+    negatives that are not in the pool as they are spelled, kept for their scores alone. Held in
+    memory: the texts, and 64 bytes for each.
 
+    pool_only: the texts of the corpus alone are candidates.
     Raises InputError where there are rows but no texts.
     """
 
-    def __init__(self, rows: MiningRows, corpus: Reader | None, *, keep_neg: bool) -> None:
-        batches = _text_batches(rows, corpus, keep_neg=keep_neg)
-        if not any(len(batch.texts) for batch in batches):
-            if len(rows.table):
-                raise InputError("the pool is empty: there is nothing to mine from", "add --corpus")
-            empty = pa.array([], pa.string())
-            batches.append(
-                _TextBatch.from_texts(empty, empty, np.zeros(0, np.uint64), origin=Origin.CORPUS)
-            )
-        every = _concatenated(batches)
-        self._texts = every.texts
-        self._ids = every.ids
-        # Sorted by content; of equal texts the first one represents them.
-        keys = text_keys.mix(every.domains, every.keys)
-        order = np.lexsort((every.id_hashes, every.spellings, every.origins, keys, every.domains))
-        is_first = np.ones(len(order), bool)
-        is_first[1:] = keys[order][1:] != keys[order][:-1]
-        chosen = order[is_first]
-        self.size = len(chosen)
-        self.text_keys = every.keys[chosen]
-        self.domains = _domains(every.domains[chosen])
-        spellings = text_keys.mix(every.domains, every.spellings)
-        variants = _variants(every, spellings, chosen, others=order[~is_first])
-        self._rows = np.concatenate([chosen, variants])
-        self._by_spelling = np.argsort(spellings[self._rows], kind="stable")
-        self._spellings = spellings[self._rows][self._by_spelling]
+    def __init__(
+        self,
+        rows: MiningRows,
+        corpus: Reader | None,
+        *,
+        keep_neg: bool,
+        pool_only: bool = False,
+    ) -> None:
+        collected = _collect(rows, corpus, keep_neg=keep_neg)
+        every = pl.concat(collected.frames).with_row_index("position")
         self._index_ids(every)
+        by_content = every.sort("domain", "equal", "origin", "spelling", "id_hash")
+        # Of equal texts the first one represents them.
+        candidates = by_content
+        if pool_only:
+            candidates = by_content.filter(pl.col("origin") == Origin.CORPUS)
+            every = every.filter(pl.col("origin") != Origin.POSITIVE)
+        chosen = candidates.unique("equal", keep="first", maintain_order=True)
+        if len(rows.table) and not chosen.height:
+            raise InputError("the pool is empty: there is nothing to mine from", "add --corpus")
+        variants = (
+            by_content.filter(pl.col("origin") != Origin.CORPUS)
+            .join(chosen, on="spelled", how="anti", maintain_order="left")
+            .unique("spelled", keep="first", maintain_order=True)
+        )
+        # Does every text that may be written have an id?
+        self.has_ids = chosen.height > 0 and bool((every["id_hash"] != 0).all())
+        self.text_keys: Keys = chosen["key"].to_numpy()
+        self.domains = _domains(chosen)
+        numbered = pl.concat([chosen, variants]).with_row_index("number")
+        self._positions: Numbers = numbered["position"].to_numpy()
+        by_spelling = numbered.sort("spelled")
+        self._spellings: Keys = by_spelling["spelled"].to_numpy()
+        self._by_spelling: Numbers = by_spelling["number"].to_numpy().astype(np.int64)
+        self._texts = pa.concat_arrays(collected.texts)
+        self._ids = pa.concat_arrays(collected.ids)
 
-    def _index_ids(self, every: _TextBatch) -> None:
-        by_id = np.argsort(every.id_hashes, kind="stable")
-        by_id = by_id[np.count_nonzero(every.id_hashes == 0) :]
-        self._known_ids, counts = np.unique(every.id_hashes[by_id], return_counts=True)
+    def _index_ids(self, every: pl.DataFrame) -> None:
+        with_id = every.filter(pl.col("id_hash") != 0).sort("id_hash", maintain_order=True)
+        counts = with_id.group_by("id_hash", maintain_order=True).len()
+        self._known_ids: Keys = counts["id_hash"].to_numpy()
         # One list for each id, and an empty one behind them for unknown ids.
-        self._keys_of_ids = RaggedArray.from_lengths(every.keys[by_id], np.append(counts, 0))
+        lengths = np.append(counts["len"].to_numpy(), 0)
+        self._keys_of_ids = RaggedArray.from_lengths(with_id["key"].to_numpy(), lengths)
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.text_keys)
 
     @property
     def vectors_needed(self) -> int:
         """How many texts have a vector: those of the pool, and the variants behind them."""
-        return len(self._rows)
-
-    @property
-    def has_ids(self) -> bool:
-        """Does every text have an id?"""
-        return not self._ids.null_count and self.size > 0
+        return len(self._positions)
 
     def texts(self, numbers: Numbers) -> pa.Array:
         """The texts of these numbers, strings (len(numbers),)."""
-        return self._texts.take(pa.array(self._rows[numbers])).cast(pa.string())
+        return self._texts.take(pa.array(self._positions[numbers])).cast(pa.string())
 
     def ids(self, numbers: Numbers) -> pa.Array:
         """The ids of these numbers, strings (len(numbers),); null where a text has none."""
-        if not self.size:
-            return pa.array([], pa.string())
-        return self._ids.take(pa.array(self._rows[numbers])).cast(pa.string())
+        return self._ids.take(pa.array(self._positions[numbers])).cast(pa.string())
 
     def numbers_of(self, texts: pa.Array, domains: Keys) -> Numbers:
         """The numbers of texts of the pool, (len(texts),), in the spelling they came in."""
@@ -184,40 +173,23 @@ class DocumentPool:
         return self._keys_of_ids.take(lists)
 
 
-def _text_batches(rows: MiningRows, corpus: Reader | None, *, keep_neg: bool) -> list[_TextBatch]:
-    batches = []
+def _collect(rows: MiningRows, corpus: Reader | None, *, keep_neg: bool) -> _CollectedTexts:
+    collected = _CollectedTexts()
     for batch in rows.table:
-        batches.append(_TextBatch.from_lists(batch, "pos", origin=Origin.POSITIVE))
+        collected.add_lists(batch, "pos", origin=Origin.POSITIVE)
         if keep_neg:
-            batches.append(_TextBatch.from_lists(batch, "neg", origin=Origin.OLD_NEGATIVE))
+            collected.add_lists(batch, "neg", origin=Origin.OLD_NEGATIVE)
     for batch in corpus or ():
-        texts = _titled_texts(batch)
-        batches.append(
-            _TextBatch.from_texts(texts, batch["id"], domain_keys(batch), origin=Origin.CORPUS)
-        )
-    return batches
+        domains = domain_keys(batch)
+        collected.add(titled_texts(batch), batch["id"], domains, origin=Origin.CORPUS)
+    return collected
 
 
-def _titled_texts(batch: pa.RecordBatch) -> pa.StringArray:
-    """The title, one blank and the text."""
-    titles = schema.column(batch, "title", pa.string()).cast(pa.string())
-    titles = pc.if_else(pc.equal(titles, ""), None, titles)
-    return pc.binary_join_element_wise(titles, batch["text"], " ", null_handling="skip")
-
-
-def _domains(keys: Keys) -> list[Domain]:
+def _domains(chosen: pl.DataFrame) -> list[Domain]:
     """The domains of texts that are sorted by domain."""
-    distinct, starts = np.unique(keys, return_index=True)
-    stops = [*starts[1:].tolist(), len(keys)]
+    sizes = chosen.group_by("domain", maintain_order=True).len()
+    starts = offsets_of(sizes["len"].to_numpy()).tolist()
     return [
         Domain(key=key, first=first, stop=stop)
-        for key, first, stop in zip(distinct.tolist(), starts.tolist(), stops)
+        for key, first, stop in zip(sizes["domain"].to_list(), starts, starts[1:])
     ]
-
-
-def _variants(every: _TextBatch, spellings: Keys, chosen: Numbers, *, others: Numbers) -> Numbers:
-    """Positives and old negatives in another spelling than the chosen text, each spelling once."""
-    others = others[every.origins[others] < Origin.CORPUS]
-    others = others[~np.isin(spellings[others], spellings[chosen])]
-    _, first_position = np.unique(spellings[others], return_index=True)
-    return others[np.sort(first_position)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from fletching import schema, text_keys
@@ -30,6 +32,7 @@ class MinedQueries:
     domains: Keys  # (r,)
     keys: Keys  # (r,): of the query in its domain
     groups: Numbers  # (r,)
+    first_rows: Numbers  # (g,): the first row of each group
     draw_seeds: Keys  # (r,): hash of seed and row id
     known_answers: KeySet  # mix(query key, text key) of each positive, and of the query itself
     positives: RaggedArray  # pool numbers, a list for each row
@@ -40,6 +43,16 @@ class MinedQueries:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @functools.cached_property
+    def old_negatives_frame(self) -> pl.DataFrame:
+        """The negatives that are kept: row, candidate."""
+        return _pairs_frame(self.old_negatives)
+
+    @functools.cached_property
+    def positives_frame(self) -> pl.DataFrame:
+        """The positives of each row: row, candidate."""
+        return _pairs_frame(self.positives)
 
     def are_known_answers(self, rows: Numbers, keys: Keys) -> Mask:
         """Is each text a positive of the row's query, or the query? `rows` and `keys` broadcast."""
@@ -83,6 +96,7 @@ def build_queries(
         domains=_joined([domain_keys(unit) for unit in rows.units]),
         keys=keys,
         groups=groups,
+        first_rows=first_rows,
         draw_seeds=text_keys.mix(options.seed, _joined(row_ids)),
         known_answers=_known_answers(rows, pool, options.exclude_qrels),
         positives=positives,
@@ -96,6 +110,12 @@ def build_queries(
         group_positives=group_positives,
         lowest_positive_scores=lowest,
     )
+
+
+def _pairs_frame(numbers: RaggedArray) -> pl.DataFrame:
+    """Pool numbers, a list for each row, as pairs: row, candidate."""
+    pairs = {"row": numbers.owners, "candidate": numbers.values}
+    return pl.DataFrame(pairs, schema={"row": pl.Int32, "candidate": pl.Int32})
 
 
 def _encoded_queries(rows: MiningRows, encoder: TextEncoder, report: Report) -> Vectors:
@@ -128,18 +148,15 @@ def _pool_lists(batches: list[pa.RecordBatch], pool: DocumentPool, name: str) ->
 
 def _positives_of_groups(rows: MiningRows, pool: DocumentPool, group_keys: Keys) -> RaggedArray:
     """The distinct positives of each group, by number, gathered over all rows of the input."""
-    groups = [np.zeros(0, np.int64)]
-    numbers = [np.zeros(0, np.int64)]
+    parts = [pl.DataFrame(schema={"group": pl.Int64, "number": pl.Int64})]
     for batch in rows.table:
         owners = list_owners(batch["pos"])
-        owning_groups = find_sorted(group_keys, query_keys(batch))[owners]
-        batch_numbers = pool.numbers_of(batch["pos"].flatten(), domain_keys(batch)[owners])
-        is_known = owning_groups >= 0
-        groups.append(owning_groups[is_known])
-        numbers.append(batch_numbers[is_known])
-    pairs = np.stack([np.concatenate(groups), np.concatenate(numbers)], 1)
-    distinct = np.unique(pairs, axis=0)
-    return RaggedArray.from_pairs(distinct[:, 0], distinct[:, 1], len(group_keys))
+        groups = find_sorted(group_keys, query_keys(batch))[owners]
+        numbers = pool.numbers_of(batch["pos"].flatten(), domain_keys(batch)[owners])
+        parts.append(pl.DataFrame({"group": groups, "number": numbers}, schema=parts[0].schema))
+    of_shard = pl.concat(parts).filter(pl.col("group") >= 0)
+    group, number = of_shard.unique().sort("group", "number").get_columns()
+    return RaggedArray.from_pairs(group.to_numpy(), number.to_numpy(), len(group_keys))
 
 
 def _known_answers(rows: MiningRows, pool: DocumentPool, qrels: tuple[str, ...]) -> KeySet:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fletching.encode import memmap_buffer
-from hnmine import bf16_topk
+from hnmine import bf16_topk, faiss_library
 from hnmine.arrays import Numbers, Scores, Vectors
 
 QUERY_BLOCK = (
@@ -48,7 +48,10 @@ def block_size(k: int) -> int:
 
 
 def exact_finder(queries: Vectors, documents: Vectors, device: str) -> Finder:
-    """All inner products: by torch on a GPU, by `bf16_topk` on a CPU with tiles, else by FAISS."""
+    """All inner products: by `bf16_topk` on a CPU with tiles, else by FAISS or torch.
+
+    FAISS, an extra, multiplies on a CPU where it is installed; a GPU is torch's.
+    """
     has_tiles = device == "cpu" and bf16_topk.available()
 
     def nearest(block: Vectors, width: int) -> Nearest:
@@ -99,7 +102,7 @@ def take(ranking: Ranking, columns: Numbers) -> Ranking:
 
 def _nearest_by_blocks(queries: Vectors, documents: Vectors, k: int, *, device: str) -> Nearest:
     """The best k by float32 products, block by block of the documents."""
-    search = _torch if device.startswith("cuda") else _faiss
+    search = _faiss if device == "cpu" and faiss_library.is_installed() else _torch
     best = Ranking(np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32))
     for start in range(0, len(documents), DOCUMENT_BLOCK):
         block = np.asarray(documents[start : start + DOCUMENT_BLOCK])
@@ -116,8 +119,7 @@ def _nearest_by_blocks(queries: Vectors, documents: Vectors, k: int, *, device: 
 
 
 def _faiss(queries: Vectors, documents: Vectors, *, k: int, device: str) -> Ranking:
-    import faiss
-
+    faiss = faiss_library.load_faiss("the exact search")
     scores, numbers = faiss.knn(queries, documents, k, metric=faiss.METRIC_INNER_PRODUCT)
     return Ranking(numbers, scores)
 
