@@ -339,7 +339,7 @@ def test_a_full_disk_leaves_no_output_and_says_so(
     target = output_of(command, out)
     source = (
         put(tmp_path / "in.parquet", rows_for(command), types_for(command, rows_for(command)))
-        if command.heavy
+        if command.reads != "table"
         else table
     )
     before = call(command.argv(source, model, output_of(command, tmp_path)))

@@ -119,6 +119,7 @@ def test_help_speaks_the_language_of_the_field(command: Command) -> None:
 # One name, two things: names that the design fixes for users' Makefiles. None may be added.
 HOMONYMS = {
     "dry_run": "the plan without the work; each tool says what its plan holds",
+    "html": "one page: mteb-eval's compares models, arrowcat's shows rows",
     "inputs": "the arguments without a flag: what a tool reads",
     "output": "rows as a file or stream; the folder of a model; the figures of mteb-eval",
     "model": "an embedding model; the LLM of synthgen; the decoder of mntp",

@@ -65,7 +65,7 @@ class Command:
 
     name: str
     line: str
-    reads: Literal["table", "examples", "texts"]
+    reads: Literal["table", "examples", "texts", "any"]
     writes: Literal[
         "rows", "folder", "figures"
     ]  # rows: to -o or as a stream; folder: to -o; figures: a table, rows to -o
@@ -144,6 +144,15 @@ COMMANDS = {
             "mntp {input} --model {decoder} --steps 1 --batch 4 --length 64",
             "texts",
             "folder",
+        ),
+        Command(
+            "arrowcat",
+            "arrowcat {input}",
+            "any",
+            "figures",
+            heavy=False,
+            passes_columns=True,
+            works_on_nothing=True,
         ),
         Command("mteb-eval", "mteb-eval {model} --examples own={input}", "examples", "figures"),
         Command(

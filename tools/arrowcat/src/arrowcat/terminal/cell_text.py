@@ -1,0 +1,85 @@
+"""Values of rows as short texts: nulls named, lists folded, numbers with few digits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from arrowcat.terminal.console import FAINT, NEGATIVE, cell
+from fletching.column_mapping import shown_value
+
+SHOWN_ITEMS = 3  # of a list; the rest is counted
+SHOWN_NUMBERS = 4  # of a vector
+LONGEST_ITEM = 60  # of a folded list, in letters
+
+
+def row_number(number: int) -> Text:
+    """The number of a row, as wide as the margin of its other lines."""
+    return Text(f"{number:>4,}  ", style=FAINT)
+
+
+def cell_of(value: object, style: str, columns: int) -> Text:
+    """One value, safe to show; what is null or empty is named."""
+    if value is None:
+        return Text("null", style="italic " + NEGATIVE)
+    if value == "":
+        return Text("(empty)", style="italic " + FAINT)
+    return cell(bare(value), style, columns=columns)
+
+
+def bare(value: object) -> str:
+    """A value as text, strings without quotation marks."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return format_number(value)
+    if isinstance(value, bool | int):
+        return str(value)
+    return shown_value(value)
+
+
+def folded(value: object, columns: int) -> Text:
+    """A list by its first items and their number, a vector by its first numbers and its norm."""
+    if not isinstance(value, list) or not value:
+        return cell_of(value, "", columns)
+    if all(isinstance(item, int | float) for item in value):
+        return Text(_format_vector(value), style="")
+    items = "  |  ".join(one_item(item) for item in value[:SHOWN_ITEMS])
+    more = f"  |  … {len(value) - SHOWN_ITEMS:,} more" if len(value) > SHOWN_ITEMS else ""
+    return Text.assemble((f"[{len(value)}] ", FAINT), cell(items + more, columns=columns))
+
+
+def one_item(item: object) -> str:
+    """An item of a list, short enough that others fit beside it."""
+    text = bare(item) if item is not None else "null"
+    return text if len(text) <= LONGEST_ITEM else text[: LONGEST_ITEM - 1] + "…"
+
+
+def _format_vector(numbers: Sequence[float]) -> str:
+    first = ", ".join(format_number(number) for number in numbers[:SHOWN_NUMBERS])
+    if len(numbers) <= SHOWN_NUMBERS:
+        return f"[{first}]"
+    norm = math.sqrt(sum(number * number for number in numbers))
+    return f"[{first}, …] {len(numbers):,} numbers, norm {format_number(norm)}"
+
+
+def aligned_scores(row: Mapping[str, Any], side: str, *, size: int) -> list[str]:
+    """The score of each text of a side, aligned, the first with its kind; else nothing."""
+    scores = row.get(f"{side}_scores")
+    if not isinstance(scores, list) or len(scores) != size:
+        return [""] * size
+    shown = ["null" if score is None else format_number(score) for score in scores[:SHOWN_ITEMS]]
+    width = max(map(len, shown), default=0)
+    return [f"{score:>{width}}  " for score in shown]
+
+
+def format_number(number: float) -> str:
+    """Three digits after the point below 10, fewer above."""
+    if not math.isfinite(number):
+        return str(number)
+    if abs(number) < 10:
+        return f"{number:.3f}".rstrip("0").rstrip(".") if number == int(number) else f"{number:.3f}"
+    return f"{number:,.1f}".removesuffix(".0")

@@ -1,0 +1,158 @@
+"""Figures of a table on a terminal: tables, and histograms of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from arrowcat.figures.distributions import Bin, Summary
+from arrowcat.figures.table_statistics import ColumnStatistics, TableStatistics
+from arrowcat.rows.input_rows import type_name
+from arrowcat.terminal.cell_text import format_number
+from arrowcat.terminal.console import FAINT, HEADING, NEGATIVE, cell
+
+BINS = 12
+BAR_COLUMNS = 30  # of the longest bar
+EIGHTHS = " ▏▎▍▌▋▊▉"
+MOST_GROUPS = 15
+MOST_VALUES = 8
+
+
+def print_statistics(console: Console, statistics: TableStatistics) -> None:
+    """All figures, one below another."""
+    columns = list(statistics.columns.values())
+    _print_columns(console, columns, statistics.measure.unit)
+    _print_duplicates(console, statistics)
+    for column in columns:
+        is_of_texts = column.is_list and not column.numbers.parts and not column.is_name
+        if is_of_texts and column.items.counts:
+            _print_items(console, column)
+    for column in columns:
+        if not column.is_name and column.numbers.parts:
+            _print_numbers(console, column, statistics)
+    for name in statistics.groups:
+        _print_groups(console, statistics, name)
+
+
+def _print_columns(console: Console, columns: Sequence[ColumnStatistics], unit: str) -> None:
+    table = _table(f"columns, lengths in {unit}")
+    table.add_column("column", no_wrap=True, overflow="ellipsis")
+    table.add_column("type", style=FAINT, no_wrap=True, overflow="ellipsis")
+    for heading in ("null", "empty", "least", "median", "95 %", "most"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for column in columns:
+        summary = column.lengths.summary()
+        figures = _figures(summary) if summary else [""] * 4
+        counts = [_count(column.nulls), _count(column.empty)]
+        table.add_row(cell(column.name), type_name(column.type), *counts, *figures)
+    console.print(table)
+    console.print()
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style=HEADING,
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        header_style=FAINT,
+    )
+
+
+def _count(count: int) -> Text:
+    return Text(f"{count:,}", style=NEGATIVE) if count else Text("")
+
+
+def _figures(summary: Summary) -> list[str]:
+    figures = (summary.least, summary.median, summary.p95, summary.most)
+    return [format_number(figure) for figure in figures]
+
+
+def _print_duplicates(console: Console, statistics: TableStatistics) -> None:
+    duplicates = statistics.duplicates
+    if duplicates is None:
+        return
+    console.print(Text("duplicates, equal after normalisation", style=HEADING))
+    rows = max(statistics.rows, 1)
+    repeated = duplicates.repeated_texts
+    share = f"{repeated / rows:.1%}"
+    console.print(f"  {repeated:,} rows ({share}) repeat the {statistics.main} of a row before")
+    if "pos" in statistics.columns:
+        console.print(f"  {duplicates.repeated_pairs:,} (query, positive) pairs came up before")
+    console.print()
+
+
+def _print_items(console: Console, column: ColumnStatistics) -> None:
+    summary = column.items.summary()
+    assert summary is not None
+    noun = {"pos": "positives", "neg": "negatives"}.get(column.name, f"items of {column.name}")
+    title = Text(f"{noun} a row", style=HEADING)
+    mean = f", mean {format_number(summary.mean)}"
+    nulls = f", null in {column.nulls:,} rows" if column.nulls else ""
+    console.print(title, Text(f"{mean[2:]}{nulls}", style=FAINT))
+    if summary.least == summary.most:
+        console.print(f"  {summary.least:,} in each of {summary.count:,} rows\n")
+        return
+    print_histogram(console, column.items.bins(BINS), whole=True)
+
+
+def _print_numbers(console: Console, column: ColumnStatistics, statistics: TableStatistics) -> None:
+    summary = column.numbers.summary()
+    if summary is None:
+        return
+    mean = f"mean {format_number(summary.mean)}, median {format_number(summary.median)}"
+    kinds = statistics.columns.get(column.name.removesuffix("_scores") + "_score_kind")
+    if column.name.endswith("_scores") and kinds is not None and kinds.values:
+        listed = kinds.values.most_common(MOST_VALUES)
+        mean += ", " + ", ".join(f"{name} in {count:,} rows" for name, count in listed)
+    if column.numbers.not_finite:
+        mean += f", {column.numbers.not_finite:,} not finite"
+    console.print(cell(column.numbers_name, HEADING), cell(mean, FAINT))
+    print_histogram(console, column.numbers.bins(BINS), whole=False)
+
+
+def print_histogram(console: Console, bins: Sequence[Bin], *, whole: bool) -> None:
+    """A line a bin: its range, a bar and its count. whole: are the values whole numbers?"""
+    labels = [bin_.label(whole=whole) for bin_ in bins]
+    width = max(map(len, labels), default=0)
+    largest = max((bin_.count for bin_ in bins), default=1)
+    for label, bin_ in zip(labels, bins):
+        bar = _bar(bin_.count / max(largest, 1))
+        console.print(f"  {label:>{width}} ", Text(bar, style="cyan"), f"{bin_.count:,}", sep="")
+    console.print()
+
+
+def _bar(share: float) -> str:
+    """Blocks in eighths of a column; a count above 0 shows at least one."""
+    eighths = round(share * BAR_COLUMNS * 8)
+    if share > 0:
+        eighths = max(eighths, 1)
+    whole, rest = divmod(eighths, 8)
+    return "█" * whole + (EIGHTHS[rest] if rest else "") + " "
+
+
+def _print_groups(console: Console, statistics: TableStatistics, name: str) -> None:
+    group = statistics.groups[name]
+    records = group.records(MOST_GROUPS)
+    if len(records) < 2:
+        return
+    table = _table(f"by {name}")
+    table.add_column(name, no_wrap=True, overflow="ellipsis")
+    headings = [key for key in records[0] if key != "group"]
+    for key in headings:
+        table.add_column(key.replace("_", " "), justify="right", no_wrap=True)
+    for record in records:
+        figures = ["" if record[key] is None else format_number(record[key]) for key in headings]
+        label = cell("null" if record["group"] is None else record["group"])
+        table.add_row(label, *figures)
+    console.print(table)
+    console.print()
+    hidden = len(group) - len(records)
+    if hidden:
+        console.print(Text(f"… {hidden:,} more", style=FAINT))
