@@ -91,6 +91,7 @@ LOSSES = {
     "infonce+kl": functools.partial(losses.infonce_kl, kl_weight=0.3, guide_margin=0.1),
     "margin-mse": losses.margin_mse,
     "cosent": losses.cosent,
+    "angle": losses.angle,
     "matryoshka": functools.partial(
         losses.matryoshka, loss=losses.infonce, dims=[4, 12], weights=[1, 2]
     ),
@@ -186,7 +187,7 @@ def test_simcse_is_cross_entropy_between_two_views_that_dropout_made() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["symmetric", "kl", "margin-mse", "cosent", "infonce+kl", "matryoshka"]
+    "name", ["symmetric", "kl", "margin-mse", "cosent", "angle", "infonce+kl", "matryoshka"]
 )
 def test_a_learned_temperature_gets_the_slope_of_the_loss(name: str) -> None:
     batch = features()

@@ -134,6 +134,47 @@ def test_scores_of_different_kinds_stand_in_no_list_together() -> None:
     assert kl.missing(row | {"neg_score_kind": "reranker"}) == ""
 
 
+@pytest.mark.parametrize("loss", ["kl", "margin-mse", "infonce+kl"])
+@pytest.mark.parametrize(
+    ("positive", "negative", "said"),
+    [
+        ("cosine", None, "`pos_scores` are of kind cosine, `neg_scores` are of no named kind"),
+        (None, "reranker", "`pos_scores` are of no named kind, `neg_scores` are of kind reranker"),
+        (
+            "reranker",
+            "cosine",
+            "`pos_scores` are of kind reranker, `neg_scores` are of kind cosine",
+        ),
+    ],
+)
+def test_scores_of_two_kinds_are_refused_by_losses_that_compare_them(
+    train: Any, rows: list[dict[str, Any]], loss: str, positive: Any, negative: Any, said: str
+) -> None:
+    rows[2] |= {"pos_score_kind": positive, "neg_score_kind": negative}
+    done = train(rows, "--loss", loss)
+    assert done.rc == 1
+    assert f", row 3 (id {rows[2]['id']}): {said}, and --loss {loss} compares them" in done.err
+    assert "hnmine --score-all" in done.err
+    assert "another --loss" in done.err
+
+
+def test_scores_without_a_kind_on_both_sides_are_a_teachers(
+    train: Any, rows: list[dict[str, Any]]
+) -> None:
+    rows = [row | {"pos_score_kind": None, "neg_score_kind": None} for row in rows]
+    done = train(rows, "--loss", "kl")
+    assert done.rc == 0, done.err
+
+
+def test_a_column_that_may_say_what_is_a_positive_is_refused(
+    train: Any, examples: list[dict[str, Any]]
+) -> None:
+    rated = [row | {"teacher_score": 0.2} for row in examples]
+    done = train(rated)
+    assert done.rc == 1
+    assert "column `teacher_score` may say which texts are positives" in done.err
+
+
 def test_a_reranker_teaches_by_kl(train: Any, rows: list[dict[str, Any]], tmp_path: Path) -> None:
     done = train(rows)
     assert done.rc == 0, done.err

@@ -49,6 +49,15 @@ def cosines(q: Tensor, d: Tensor) -> Tensor:
     return torch.nn.functional.normalize(q, dim=1) @ torch.nn.functional.normalize(d, dim=1).T
 
 
+def angles(q: Tensor, d: Tensor, *, normalised: bool = True) -> Tensor:
+    """AnglE's similarity of each query and document, in complex numbers."""
+    z, w = (torch.complex(*torch.nn.functional.pad(x, (0, 1)).chunk(2, dim=1)) for x in (q, d))
+    products = z @ w.conj().T
+    if normalised:
+        products = products / (q.norm(dim=1)[:, None] * d.norm(dim=1)[None])
+    return (products.real + products.imag).abs()
+
+
 def rows_of(structure: PairStructure) -> list[list[tuple[int, int, float]]]:
     """(query, document, score) of each row that has scores."""
     rows: dict[int, list[tuple[int, int, float]]] = {}
@@ -122,13 +131,18 @@ def meets(
     d: Tensor,
     structure: PairStructure,
     similarity: str = "cosine",
+    angle: bool = False,
     **settings: Any,
 ) -> None:
     """The loss, its gradients for both sides and for log temperature are those of `value`, by torch."""
     q, d = q.clone().requires_grad_(), d.clone().requires_grad_()
     log_t = torch.tensor(settings.pop("temperature")).double().log().requires_grad_()
+    if angle:
+        similarities = angles(q, d, normalised=similarity == "cosine")
+    else:
+        similarities = cosines(q, d) if similarity == "cosine" else q @ d.T
     wanted = value(
-        cosines(q, d) if similarity == "cosine" else q @ d.T,
+        similarities,
         structure,
         temperature=log_t.exp(),
         **settings,
@@ -152,6 +166,20 @@ def meets(
 def test_a_loss_over_scores_meets_its_formula(name: str, similarity: str, seed: int) -> None:
     loss, value, settings = FORMULAS[name]
     meets(loss, value, *scored_batch(seed), similarity=similarity, **settings)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@given(seeds)
+def test_angle_meets_its_formula_in_complex_numbers(similarity: str, seed: int) -> None:
+    batch = scored_batch(seed)
+    meets(
+        losses.angle,
+        cosent_written_out,
+        *batch,
+        similarity=similarity,
+        angle=True,
+        temperature=0.2,
+    )
 
 
 def test_kl_compares_documents_of_one_row_alone() -> None:
@@ -193,7 +221,7 @@ def test_infonce_and_kl_add_up() -> None:
         torch.testing.assert_close(ours, one + 0.4 * other)
 
 
-@pytest.mark.parametrize("loss", [losses.kl, losses.margin_mse, losses.cosent])
+@pytest.mark.parametrize("loss", [losses.kl, losses.margin_mse, losses.cosent, losses.angle])
 def test_rows_without_scores_give_zero(loss: Any) -> None:
     q, d, structure = scored_batch(4)
     result = loss(

@@ -12,8 +12,7 @@ from contrast_train import cli
 from contrast_train.data import task_mixing
 from contrast_train.data.task_folders import files_by_task
 from contrast_train.data.task_mixing import TaskSettings
-from fletching.cli import parse
-from fletching.errors import UsageError
+from fletching.prompts import InstructionTemplate
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
 
@@ -118,6 +117,7 @@ def test_prompts_of_tasks_stand_before_their_texts(tmp_path: Path, write: Any) -
     from contrast_train.data.collator import arrange
     from contrast_train.data.dataset import TrainingDataset
     from fletching.io import Reader
+    from fletching.prompts import QueryPrompts
     from fletching.report import Report
 
     rows = [{"query": "a", "pos": ["p"], "task": "x"}, {"query": "b", "pos": ["p"], "task": "y"}]
@@ -125,7 +125,7 @@ def test_prompts_of_tasks_stand_before_their_texts(tmp_path: Path, write: Any) -
     report = Report("test", quiet=True)
     source = Reader(report, [write(tmp_path / "rows.jsonl", rows)], "examples")
     path = str(tmp_path / "rows.arrow")
-    examples_table.write(source, path, report, prompt_template="Instruct: {}\n")
+    examples_table.write(source, path, report, prompts=QueryPrompts("Instruct: {}\n", report))
     opened = TrainingDataset(path, task_prompts={"x": ("X ", "DX "), "y": ("Y ", None)})
     queries, documents, structure = arrange([opened[0, i] for i in range(3)], "q: ", "d: ")
     assert queries == [("X ", "a"), ("Y ", "b"), ("Instruct: mine\n", "c")]
@@ -147,7 +147,10 @@ def test_held_out_rows_have_the_prompts_of_their_tasks() -> None:
         }
     )
     prompts = EvaluationPrompts(
-        query="q: ", document="d: ", of_task={"x": ("X ", "DX ")}, template="<{}> "
+        query="q: ",
+        document="d: ",
+        of_task={"x": ("X ", "DX ")},
+        template=InstructionTemplate.parse("<{}> "),
     )
     evaluator = RetrievalEvaluator(table.to_batches(), "dev", prompts)
     assert evaluator.queries == ["X a", "q: b", "<own> c"]
@@ -225,48 +228,6 @@ def test_options_of_the_plan(train: Any, folder: Path, argv: str, seen: str) -> 
 
 def test_a_template_without_a_place_is_wrong_usage(train: Any, folder: Path) -> None:
     assert "has no {}" in train(folder, "--prompt-template", "Instruct: ").err
-
-
-@pytest.mark.parametrize(
-    ("key", "answer"),
-    [
-        ("per_device_train_batch_size", "its name here is batch"),
-        ("passage_max_len", "its name here is doc-length"),
-        ("neg_nums", "its name here is negatives"),
-        ("temperatur", "did you mean temperature?"),
-        ("data_root_dir", "each file in it is a task"),
-    ],
-)
-def test_a_key_of_another_trainer_is_answered_with_ours(
-    tmp_path: Path, key: str, answer: str
-) -> None:
-    (tmp_path / "theirs.json").write_text(json.dumps({key: 1}))
-    with pytest.raises(UsageError) as refused:
-        parse(cli.Options, ["--model", "m", "--config", str(tmp_path / "theirs.json")])
-    assert answer in refused.value.fix
-    if "_" in key:
-        with pytest.raises(UsageError) as refused:
-            parse(cli.Options, ["--model", "m", f"--{key}", "1"])
-        assert answer in refused.value.fix
-
-
-def test_the_names_of_other_trainers_lead_to_options_that_exist() -> None:
-    from contrast_train.foreign_option_names import FOREIGN_NAMES
-    from fletching.cli import describe
-
-    known = {name.replace("_", "-") for name in describe(cli.Options)}
-    for theirs, answer in FOREIGN_NAMES.items():
-        assert theirs.replace("_", "-") not in known, theirs
-        if answer.startswith(("its name here is ", "use ")):
-            named = (
-                answer.removeprefix("its name here is ")
-                .removeprefix("use ")
-                .split(",")[0]
-                .split(":")[0]
-                .split(";")[0]
-                .split(" ")
-            )
-            assert named[0] in known or named[:2] == ["a", "larger"], answer
 
 
 RECIPES = {

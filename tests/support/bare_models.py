@@ -30,6 +30,7 @@ def configs() -> dict[str, Any]:
             sliding_window=64,
             layer_types=layer_types,
         ),
+        "gemma": t.GemmaConfig(**GROUPED, **ids),
         "qwen3": t.Qwen3Config(**GROUPED, **ids),
         "mistral": t.MistralConfig(**GROUPED, **ids, sliding_window=None),
         "llama": t.LlamaConfig(**GROUPED, **ids),
@@ -39,22 +40,24 @@ def configs() -> dict[str, Any]:
     }
 
 
-def build(folder: Path, kind: str, *, head: bool = False) -> str:
-    """Save one; head: with the head of a language model, as most decoders are published."""
+def build(folder: Path, kind: str, *, head: bool = False, **changes: Any) -> str:
+    """Save one; head: with the head of a language model, as most decoders are published. changes: of its config."""
     import torch
     import transformers
 
     config = configs()[kind]
+    for name, value in changes.items():
+        setattr(config, name, value)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         auto = transformers.AutoModelForCausalLM if head else transformers.AutoModel
         network = auto.from_config(config).float()
     network.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    tokenizer(config.max_position_embeddings).save_pretrained(folder)
     return str(folder)
 
 
-def tokenizer() -> Any:
+def tokenizer(length: int = 128) -> Any:
     """One token a byte: no text is unknown."""
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -69,5 +72,5 @@ def tokenizer() -> Any:
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",
-        model_max_length=128,
+        model_max_length=length,
     )

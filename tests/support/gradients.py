@@ -34,6 +34,7 @@ LOSSES = {
     "infonce+kl": functools.partial(losses.infonce_kl, kl_weight=0.3),
     "margin-mse": losses.margin_mse,
     "cosent": losses.cosent,
+    "angle": losses.angle,
     "matryoshka": functools.partial(
         losses.matryoshka, loss=losses.infonce, dims=(4, 12), weights=(1, 2)
     ),

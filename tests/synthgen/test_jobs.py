@@ -91,7 +91,8 @@ def test_tasks_become_examples_of_all_six_groups_with_every_axis_in_the_row(
     for row in done.rows:
         kind = row["task"].removeprefix("synthetic/")
         task = next(task for task in tasks if task["type"] == kind)
-        assert row["prompt"] == task["text"] and row["task_id"] == task["id"]
+        assert row["prompt"] == f"Instruct: {task['text']}\nQuery: "
+        assert row["task_id"] == task["id"]
         for axis, values in AXES[kind].items():
             assert row[f"synth_{axis}"] in values, axis
         assert row["synth_language"] == "en" and row["synth_target_language"] == (

@@ -16,9 +16,10 @@ from types import FrameType
 from typing import Any
 
 from fletching import help
+from fletching.early_checks import check_models
 from fletching.errors import InputError, TerminationSignal, UsageError
 from fletching.options.fields import describe
-from fletching.parsing import parse
+from fletching.parsing import parse, raw_values
 from fletching.report import Report
 
 __all__ = ["Tool", "help_text", "main", "row_options"]
@@ -57,15 +58,28 @@ def help_text(tool: Tool, everything: bool = False, width: int = 100) -> str:
 
 
 def _information(tool: Tool, argv: Sequence[str]) -> str | None:
-    """The text for --help, --help-all or --version anywhere on the line; else None."""
+    """The text for --help, --help-all, --version or --translate anywhere on the line; else None."""
     words = argv[: argv.index("--")] if "--" in argv else argv
     if "--version" in words:
         common = _installed_version("fletching")
         return f"{tool.name} {tool.version} (fletching {common})\n"
-    if {"--help-all", "--help", "-h"}.isdisjoint(words):
+    if not {"--help-all", "--help", "-h"}.isdisjoint(words):
+        width = min(100, shutil.get_terminal_size((100, 24)).columns)
+        return help_text(tool, everything="--help-all" in words, width=width)
+    if any(word.split("=")[0] == "--translate" for word in words):
+        return _translated_config(tool, argv)
+    return None
+
+
+def _translated_config(tool: Tool, argv: Sequence[str]) -> str | None:
+    """The config for --translate FILE; None for a tool without that option, which refuses it."""
+    options = describe(tool.options)
+    if "translate" not in options:
         return None
-    width = min(100, shutil.get_terminal_size((100, 24)).columns)
-    return help_text(tool, everything="--help-all" in words, width=width)
+    from fletching import config_translation
+
+    path = raw_values(options, argv)["translate"]
+    return config_translation.translate(path, tool.name, tool.options)
 
 
 def row_options(options: object) -> dict[str, Any]:
@@ -111,6 +125,7 @@ def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
 def _run(tool: Tool, argv: Sequence[str]) -> int:
     options: Any = parse(tool.options, argv)
     _check_summary(options.json_summary)
+    check_models(options)
     report = Report(tool.name, quiet=options.quiet, json_summary=options.json_summary)
     with _termination_as_exception():
         code = tool.run(options, report) or 0

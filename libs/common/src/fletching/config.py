@@ -8,31 +8,37 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fletching.errors import UsageError
-from fletching.options.fields import Option, OptionValue, reject_unknown_option
+from fletching.options.fields import Option, OptionValue
 
 # The value of a key, as the file's parser gives it: text, number, bool, None, list or dict.
 RawValue = Any
 
+NOT_IN_A_FILE = ("config", "translate")
 
-def load(
-    path: str, options: Mapping[str, Option], foreign: Mapping[str, str] | None = None
-) -> dict[str, OptionValue]:
+
+def load(path: str, options: Mapping[str, Option]) -> dict[str, OptionValue]:
     """The options in a file by field name, converted and checked like those of the command line.
 
-    foreign: names that other programs use for our options, and the hint to show for each.
-    Raises UsageError, with the path.
+    Raises UsageError, with the path; one for all unknown keys.
     """
+    content = read(path, "--config")
+    unknown = [key for key in content if _field(key) not in options or _field(key) in NOT_IN_A_FILE]
+    if unknown:
+        from fletching import unknown_options
+
+        unknown_options.reject(unknown, options, where=f"{path}: ", dashes=False)
     values: dict[str, OptionValue] = {}
-    for key, raw in read(path, "--config").items():
-        name = key.replace("-", "_")
-        if name not in options or name == "config":
-            known = [opt.flag[2:] for opt in options.values()]
-            reject_unknown_option(key, known, where=f"{path}: ", foreign=foreign)
+    for key, raw in content.items():
+        name = _field(key)
         try:
             values[name] = _convert(options[name], raw)
         except UsageError as error:
             raise UsageError(f"{path}: {error.what}", error.fix) from None
     return values
+
+
+def _field(key: str) -> str:
+    return str(key).replace("-", "_")
 
 
 def _convert(opt: Option, raw: RawValue) -> OptionValue:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING
@@ -24,7 +23,6 @@ from fletching.options.fields import (
     Option,
     OptionValue,
     describe,
-    reject_unknown_option,
 )
 
 Options = TypeVar("Options")
@@ -39,21 +37,18 @@ ArgumentDetail = Any
 def parse(cls: type[Options], argv: Sequence[str]) -> Options:
     """An instance of the dataclass `cls`. Raises UsageError.
 
-    FOREIGN_NAMES, an optional attribute of `cls`: options of other programs, and the hint for
-    each. INSTEAD, another one: groups of options that exclude one another; the one on the line
-    also wins over the others in the config file.
+    INSTEAD, an optional attribute of `cls`: groups of options that exclude one another; the one on
+    the line also wins over the others in the config file.
     """
     from fletching.config import load
 
     options = describe(cls)
-    foreign = _foreign_names(cls)
     on_line, unknown = _Parser(options).values_of(argv)
     if unknown:
-        flags = [opt.flag for opt in options.values() if not opt.positional]
-        reject_unknown_option(unknown[0].split("=")[0], flags, foreign=foreign)
+        _reject(unknown, options)
     values: dict[str, OptionValue] = {}
     if on_line.get("config"):
-        values = load(on_line["config"], options, foreign)
+        values = load(on_line["config"], options)
     for rivals in getattr(cls, "INSTEAD", ()):
         if not on_line.keys().isdisjoint(rivals):
             values = {name: value for name, value in values.items() if name not in rivals}
@@ -63,14 +58,18 @@ def parse(cls: type[Options], argv: Sequence[str]) -> Options:
     return cls(**values)
 
 
-def _foreign_names(cls: type) -> Mapping[str, str]:
-    """FOREIGN_NAMES of the class: a mapping, or a lazy reference to one, `module:MAPPING`."""
-    names: Mapping[str, str] | str = getattr(cls, "FOREIGN_NAMES", {})
-    if not isinstance(names, str):
-        return names
-    module, _, attribute = names.partition(":")
-    resolved: Mapping[str, str] = getattr(importlib.import_module(module), attribute)
-    return resolved
+def raw_values(options: Mapping[str, Option], argv: Sequence[str]) -> dict[str, RawValue]:
+    """What the line says, by field name, before it is checked. Raises UsageError."""
+    on_line, _ = _Parser(options).values_of(argv)
+    return on_line
+
+
+def _reject(unknown: Sequence[str], options: Mapping[str, Option]) -> NoReturn:
+    """Raise UsageError for the options among the words that none of ours claimed."""
+    from fletching import unknown_options
+
+    words = [word.split("=")[0] for word in unknown if word.startswith("-")]
+    unknown_options.reject(words or unknown, options, dashes=True)
 
 
 def _check_required(options: Mapping[str, Option], values: Mapping[str, OptionValue]) -> None:
@@ -131,6 +130,7 @@ class _Parser(argparse_dataclass.ArgumentParser):  # type: ignore[misc]
         # The base class builds the dataclass here; argparse's own method gives the namespace.
         self.parse_known_args = types.MethodType(argparse.ArgumentParser.parse_known_args, self)
         # Python 3.11 loses `--` between its two passes: the words after it are removed first.
+        argv = _with_joined_values(argv)
         end = argv.index("--") if "--" in argv else len(argv)
         after_dashes = list(argv[end + 1 :])
         namespace, unknown = self.parse_known_intermixed_args(argv[:end])
@@ -148,6 +148,18 @@ class _Parser(argparse_dataclass.ArgumentParser):  # type: ignore[misc]
     def error(self, message: str) -> NoReturn:
         """Raise argparse's complaint as a UsageError."""
         raise UsageError(message.removeprefix("argument "), "see --help")
+
+
+def _with_joined_values(argv: Sequence[str]) -> list[str]:
+    """The line with `-o -.jsonl` as one word: argparse takes `-.jsonl` for an option."""
+    words: list[str] = []
+    for word in argv:
+        if word.startswith("-.") and words and words[-1].startswith("-"):
+            joint = "=" if words[-1].startswith("--") else ""
+            words[-1] += joint + word
+        else:
+            words.append(word)
+    return words
 
 
 def _strings_only(options: Mapping[str, Option]) -> type:

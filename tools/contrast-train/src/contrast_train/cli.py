@@ -33,7 +33,17 @@ def check(options: Options) -> None:
 def run(options: Options, report: Report) -> None:
     """Train a model and write its folder."""
     check(options)
-    launch.run(options, report, TOOL, job=_start)
+    launch.run(options, report, TOOL, job=_start, inputs=options.inputs, open_inputs=_open_inputs)
+
+
+def _open_inputs(options: Options, report: Report) -> None:
+    """Raises InputError where columns do not fit. Imports no torch."""
+    from contrast_train.data.task_folders import TrainingInputs
+    from fletching.io import Reader
+
+    TrainingInputs(report, options.inputs)
+    if options.eval:
+        Reader(report, [options.eval], "examples", count=False, trains=True)
 
 
 def _start(options: Options, report: Report, tool: cli.Tool, run_path: str) -> ContrastRun:

@@ -54,11 +54,6 @@ def _check_loss(options: Options) -> None:
                 )
     if not options.guide and (options.guide_margin or options.guide_relative):
         raise UsageError("--guide-margin and --guide-relative need a guide", "pass --guide MODEL")
-    if options.prompt_template is not None and "{}" not in options.prompt_template:
-        raise UsageError(
-            "--prompt-template has no {} for the prompt of a row",
-            "write e.g. --prompt-template 'Instruct: {}, query: '",
-        )
 
 
 def _check_evaluation(options: Options) -> None:

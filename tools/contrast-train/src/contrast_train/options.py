@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from fletching.options import (
     LORA,
@@ -17,6 +17,7 @@ from fletching.options import (
     MatryoshkaOptions,
     NegativesOptions,
     PoolingOptions,
+    PromptTemplateOptions,
     RegularizationOptions,
     RequiredModelOptions,
     SeedOptions,
@@ -29,7 +30,7 @@ from fletching.options import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(ExamplesOptions, NegativesOptions):
+class DataOptions(ExamplesOptions, NegativesOptions, PromptTemplateOptions):
     """Which rows are trained, how often, and what of each."""
 
     inputs: tuple[str, ...] = positional(
@@ -81,13 +82,6 @@ class DataOptions(ExamplesOptions, NegativesOptions):
     drop_last: bool = option(
         False, "drop the smaller last batches of each epoch", group=TRAINING, advanced=True
     )
-    prompt_template: str | None = option(
-        None,
-        "template for the `prompt` of a row, with {}: e.g. 'Instruct: {}, query: '",
-        metavar="TEXT",
-        group=TRAINING,
-        advanced=True,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +123,7 @@ class LossOptions(SoftmaxOptions, MatryoshkaOptions):
         "InfoNCE: mask candidates that this model ranks as high as the positive",
         metavar="MODEL",
         group=LOSS,
+        is_model=True,
     )
     guide_margin: float = option(
         0.0,
@@ -190,8 +185,6 @@ class Options(
     StandardOptions,
 ):
     """Everything that a run can be asked for."""
-
-    FOREIGN_NAMES: ClassVar[str] = "contrast_train.foreign_option_names:FOREIGN_NAMES"
 
     accumulate: int = option(
         1,

@@ -28,6 +28,7 @@ from fletching import cli
 from fletching.errors import InputError
 from fletching.io import Reader
 from fletching.options import EncodingOptions
+from fletching.prompts import InstructionTemplate
 from fletching.report import Report
 from fletching.train import hardware, publish
 from fletching.train.distributed import deepspeed_config, fsdp, process_group
@@ -94,12 +95,12 @@ class ContrastRun:
         )
 
     def _evaluator(self, path: str) -> RetrievalEvaluator:
-        reader = Reader(self.report, [path], "examples", count=False)
+        reader = Reader(self.report, [path], "examples", count=False, trains=True)
         prompts = EvaluationPrompts(
             query=self.backbone.prompts["query"],
             document=self.backbone.prompts["document"],
             of_task=self.dataset.task_prompts,
-            template=self.options.prompt_template,
+            template=InstructionTemplate.parse(self.options.prompt_template),
         )
         return RetrievalEvaluator(reader, path, prompts)
 

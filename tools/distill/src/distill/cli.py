@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from distill.options import Options
 from distill.resolved_options import loss_weights
 from fletching import cli
+from fletching.early_checks import check_model
 from fletching.errors import UsageError
 from fletching.report import Report
 from fletching.train import launch
@@ -43,6 +44,9 @@ def check(options: Options) -> None:
         raise UsageError(
             "--student-dim is for --student static", "leave it out, or pass --projection keep"
         )
+    if not options.base_url:
+        for teacher in options.teacher:
+            check_model("--teacher", teacher)
     if not any(loss_weights(options).values()):
         raise UsageError(
             "all losses have weight 0", "give one of them a weight, e.g. --cosine-weight 10"
@@ -52,7 +56,14 @@ def check(options: Options) -> None:
 def run(options: Options, report: Report) -> None:
     """Train a student, or say what training would do."""
     check(options)
-    launch.run(options, report, TOOL, job=_resolve)
+    launch.run(options, report, TOOL, job=_resolve, inputs=options.inputs, open_inputs=_open_inputs)
+
+
+def _open_inputs(options: Options, report: Report) -> None:
+    """Raises InputError where columns do not fit. Imports no torch."""
+    from distill.text_dataset import open_reader
+
+    open_reader(report, options.inputs, options.limit)
 
 
 def _resolve(options: Options, report: Report, tool: cli.Tool, run_path: str) -> DistillRun:

@@ -83,7 +83,9 @@ class DistillRun:
         """The first process alone reads the input; the others map what it wrote."""
         if process_group.is_main():
             self.reader = open_reader(self.report, self.options.inputs, self.options.limit)
-            summary = write_distinct_texts(self.reader, path, self.report)
+            summary = write_distinct_texts(
+                self.reader, path, self.report, prompt_template=self.options.prompt_template
+            )
             return process_group.broadcast(summary)
         summary_of_main: DatasetSummary | None = process_group.broadcast(None)
         assert summary_of_main is not None

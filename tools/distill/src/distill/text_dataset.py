@@ -15,6 +15,7 @@ from fletching import schema
 from fletching.digest import RowDigest
 from fletching.errors import InputError
 from fletching.io import Reader
+from fletching.prompts import QueryPrompts
 from fletching.protocols import Role
 from fletching.report import Report
 from fletching.table import DiskTable
@@ -104,11 +105,15 @@ def query_texts() -> schema.Schema:
     return dataclasses.replace(texts, fields=fields)
 
 
-def write_distinct_texts(reader: Reader, path: str, report: Report) -> DatasetSummary:
+def write_distinct_texts(
+    reader: Reader, path: str, report: Report, *, prompt_template: str | None = None
+) -> DatasetSummary:
     """Write each distinct (role, prompt, text) once.
 
-    Blank and repeated texts are dropped and counted.
+    Blank and repeated texts are dropped and counted. prompt_template: completes the prompts of
+    queries.
     """
+    prompts = QueryPrompts(prompt_template, report)
     digest, rows = RowDigest(), 0
     seen: set[bytes] = set()
     is_examples = reader.schema.name == "examples"
@@ -118,6 +123,7 @@ def write_distinct_texts(reader: Reader, path: str, report: Report) -> DatasetSu
             texts = list(
                 texts_of_examples(batch, rows) if is_examples else titled_texts(batch, rows, role)
             )
+            texts = _with_complete_prompts(texts, prompts)
             report.add("positives and negatives", len(texts) - batch.num_rows)
             kept = [text for text in texts if _keeps(text, seen, report)]
             rows += batch.num_rows
@@ -128,6 +134,16 @@ def write_distinct_texts(reader: Reader, path: str, report: Report) -> DatasetSu
             table.append(columns)
         table.finish()
     return DatasetSummary(digest.hexdigest(), rows, is_row_aligned=not is_examples)
+
+
+def _with_complete_prompts(texts: list[StudentText], prompts: QueryPrompts) -> list[StudentText]:
+    """The texts; the prompts of queries as encoders take them."""
+    queries = [number for number, text in enumerate(texts) if text.role == "query"]
+    completed = prompts.complete([texts[number].prompt for number in queries])
+    for number, prompt in zip(queries, completed):
+        if prompt != texts[number].prompt:
+            texts[number] = dataclasses.replace(texts[number], prompt=prompt)
+    return texts
 
 
 def _keeps(text: StudentText, seen: set[bytes], report: Report) -> bool:

@@ -50,7 +50,14 @@ def check(options: Options) -> None:
 def run(options: Options, report: Report) -> None:
     """Train an encoder, or say what training would do."""
     check(options)
-    launch.run(options, report, TOOL, job=_resolve)
+    launch.run(options, report, TOOL, job=_resolve, inputs=options.inputs, open_inputs=_open_inputs)
+
+
+def _open_inputs(options: Options, report: Report) -> None:
+    """Raises InputError where columns do not fit. Imports no torch."""
+    from mntp.documents import Documents
+
+    Documents(report, options.inputs, lines=options.lines)
 
 
 def _resolve(options: Options, report: Report, tool: cli.Tool, run_path: str) -> MntpRun:

@@ -95,13 +95,17 @@ class Options(
         advanced=True,
     )
     model: str = required(
-        "decoder with its language-model head: a folder or a hub name", metavar="M", group=MODEL
+        "decoder with its language-model head: a folder or a hub name",
+        metavar="M",
+        group=MODEL,
+        is_model=True,
     )
     adapters: tuple[str, ...] = option(
         (),
         "LoRA adapters to merge into the model first, in this order: LLM2Vec's",
         metavar="DIR,DIR",
         group=MODEL,
+        is_model=True,
     )
     attention: Literal["sdpa", "eager"] | None = option(
         None,

@@ -14,8 +14,10 @@ import os
 import sys
 
 from fletching import cli
+from fletching.early_checks import check_inputs, check_model
 from fletching.errors import UsageError
 from fletching.report import Report
+from mteb_eval.data.names import name_paths
 from mteb_eval.options import Options
 
 
@@ -44,6 +46,8 @@ def check(options: Options) -> None:
         )
     if options.html:
         _check_page(options.html)
+    for path in name_paths(options.model, "model").values():
+        check_model("the model", path)
 
 
 def _check_metric(name: str) -> None:
@@ -69,9 +73,22 @@ def _check_page(path: str) -> None:
         raise UsageError(f"--html {path} is a folder", "name a file, e.g. page.html")
 
 
+def _open_inputs(options: Options, report: Report) -> None:
+    """Raises InputError where columns do not fit. Imports no mteb."""
+    from fletching.io import Reader
+
+    for path in name_paths(options.examples, "data set").values():
+        Reader(report, [path], "examples", count=False)
+    if options.corpus:
+        Reader(report, options.corpus, "texts", count=False)
+
+
 def run(options: Options, report: Report) -> int:
     """Compare the models: 0, or 1 where a demand of the quality gate is not met."""
     check(options)
+    examples = list(name_paths(options.examples, "data set").values())
+    inputs = [*examples, *options.corpus]
+    check_inputs(options, inputs, tool=TOOL.name, open_inputs=_open_inputs)
 
     from mteb_eval.run import compare_models
 

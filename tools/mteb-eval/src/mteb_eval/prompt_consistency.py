@@ -66,7 +66,8 @@ def require_consistency(
         return
     use = ModelUse.of(options, name, encoder)
     manner = read_manner(encoder.options.model or "")
-    mismatch = next(_mismatches(use, manner, set(data_prompts)), None)
+    complete = encoder.row_prompts.template.complete
+    mismatch = next(_mismatches(use, manner, set(map(complete, data_prompts))), None)
     if mismatch:
         raise InputError(*mismatch)
     if manner:

@@ -9,6 +9,7 @@ from fletching.options import (
     IO,
     LimitOptions,
     OutputOptions,
+    PromptTemplateOptions,
     RejectsOptions,
     ScoreWritingOptions,
     SeedOptions,
@@ -43,8 +44,16 @@ TaskGroup = Literal["short-long", "long-short", "short-short", "long-long", "sts
     group=SERVER,
     advanced=False,
 )
+@override(
+    "prompt_template",
+    "Instruct: {}\\nQuery: ",
+    because="here the prompts are made, and every later tool prepends them as they are",
+    help="makes the `prompt` of an example from the text of its task",
+    group=WORK,
+)
 class Options(
     LimitOptions,
+    PromptTemplateOptions,
     RejectsOptions,
     ScoreWritingOptions,
     ServerOptions,

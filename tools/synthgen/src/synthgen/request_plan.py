@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fletching.prompts import InstructionTemplate
 from synthgen import text_validation
 from synthgen.llm import response_parsing
 from synthgen.llm.chat_request import ChatRequest, JSONSchema, Message
@@ -104,6 +105,7 @@ class RequestSettings:
 
     sampling: temperature, top_p, max_tokens, more fields of the body.
     languages: those to sample from. length_slack: see `text_validation.check_length`.
+    prompt_template: makes the `prompt` of an example from the text of its task.
     """
 
     library: PromptLibrary
@@ -116,6 +118,7 @@ class RequestSettings:
     bitext_languages: Sequence[Language]
     length_slack: float
     check_language: bool
+    prompt_template: InstructionTemplate
 
     def request(
         self,
@@ -188,6 +191,10 @@ class RequestSettings:
         else:
             check_template(name, text, placeholders)
         return PromptTemplate(text, text_validation.prompt_phrases(text))
+
+    def task_of(self, row: InputRow) -> str:
+        """The task of an example in words: its prompt without what the template put around it."""
+        return self.prompt_template.task(row.text("prompt")) or DEFAULT_TASK
 
     def language(self, code: str | None) -> Language | None:
         """The language of a BCP 47 code (`pt-BR` is `pt`), where the table has it."""

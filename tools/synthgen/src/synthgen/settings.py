@@ -13,6 +13,7 @@ import xxhash
 
 from fletching import lineage
 from fletching.errors import UsageError
+from fletching.prompts import InstructionTemplate
 from synthgen.options import Options
 from synthgen.prompts.library import Language, PromptLibrary
 from synthgen.request_plan import RequestSettings
@@ -88,6 +89,7 @@ def request_settings(options: Options, library: PromptLibrary) -> RequestSetting
         bitext_languages=library.languages("languages.bitext.tsv"),
         length_slack=options.length_slack,
         check_language=options.language_check,
+        prompt_template=InstructionTemplate.parse(options.prompt_template),
     )
 
 

@@ -24,6 +24,7 @@ from fletching.encode.preprocessing import Preprocessor, TokenizedTexts
 from fletching.encode.vector_cache import CacheFolder, Vector, VectorCache
 from fletching.errors import InputError, UsageError
 from fletching.options import EncodingOptions
+from fletching.prompts import QueryPrompts
 from fletching.protocols import Lineage, Role
 from fletching.report import Progress, Report
 from fletching.text import text_hash
@@ -71,6 +72,7 @@ class Encoder:
             "query": models.role_prompt(self.model, "query", options.query_prompt),
             "document": models.role_prompt(self.model, "document", options.doc_prompt),
         }
+        self.row_prompts = QueryPrompts(options.prompt_template, report)
         self.lengths: dict[Role, int] = {
             "query": models.role_length(self.model, "query", options.query_length),
             "document": models.role_length(self.model, "document", options.doc_length),
@@ -140,6 +142,8 @@ class Encoder:
         }
         if self.echoes != NO_ECHO:
             settings["echoes"] = self.echoes
+        if self.options.prompt_template is not None:
+            settings["prompt_template"] = self.options.prompt_template
         return settings
 
     @property
@@ -157,6 +161,8 @@ class Encoder:
 
         prompts: one a text (the `prompt` column); None stands for the role's own prompt.
         """
+        if role == "query" and prompts:
+            prompts = self.row_prompts.complete(prompts)
         prompted = [
             (self._resolve_prompt(role, prompt), text)
             for text, prompt in zip(texts, prompts or [None] * len(texts))

@@ -14,6 +14,7 @@ from fletching.encode import memmap_buffer
 from fletching.encode.memmap_buffer import Vectors
 from fletching.errors import InputError
 from fletching.io import Reader
+from fletching.prompts import QueryPrompts
 from fletching.protocols import Lineage, Role
 from fletching.report import Progress, Report
 from fletching.table.key_set import find_sorted
@@ -37,7 +38,9 @@ class PrecomputedEmbeddings:
         report: Report,
         query_prompt: str | None = None,
         doc_prompt: str | None = None,
+        prompt_template: str | None = None,
     ) -> None:
+        self.row_prompts = QueryPrompts(prompt_template, report)
         reader = Reader(report, files, "vectors", count=False)
         self.files = ", ".join(source.where for source in reader.sources)
         self.prompts: dict[Role, str] = {
@@ -85,6 +88,8 @@ class PrecomputedEmbeddings:
         progress: Progress | None = None,
     ) -> Vectors:
         """Unit vectors of the texts, float32 (n, dimension), as Encoder.encode gives them."""
+        if role == "query" and prompts:
+            prompts = self.row_prompts.complete(prompts)
         prompted = [
             (self.prompts[role] if prompt is None else prompt) + text
             for text, prompt in zip(texts, prompts or [None] * len(texts))

@@ -15,7 +15,6 @@ from fletching.options.fields import (
     option,
     override,
     positional,
-    reject_unknown_option,
     required,
 )
 from fletching.options.headings import (
@@ -32,6 +31,7 @@ from fletching.options.model_groups import (
     EncodingOptions,
     ModelOptions,
     PoolingOptions,
+    PromptTemplateOptions,
     RequiredModelOptions,
     ServerOptions,
     VectorsOptions,
@@ -82,6 +82,7 @@ __all__ = [
     "Option",
     "OutputOptions",
     "PoolingOptions",
+    "PromptTemplateOptions",
     "RegularizationOptions",
     "RejectsOptions",
     "RequiredModelOptions",
@@ -98,6 +99,5 @@ __all__ = [
     "option",
     "override",
     "positional",
-    "reject_unknown_option",
     "required",
 ]

@@ -10,9 +10,9 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from fletching.errors import UsageError
 
@@ -36,6 +36,8 @@ class Details(TypedDict, total=False):
     low: float | None  # smallest value allowed
     high: float | None  # largest value allowed
     choices: str  # `module:REGISTRY` of the values allowed; imported when options are resolved
+    placeholder: str  # a text that every value must hold, such as {}
+    is_model: bool  # does it name a model, in a folder or on the hub?
     group: str  # heading in --help
     advanced: bool  # shown by --help-all alone
     rows: bool  # can it change the rows written? Only then does it enter the lineage
@@ -53,6 +55,8 @@ _DEFAULTS: Details = {
     "low": None,
     "high": None,
     "choices": "",
+    "placeholder": "",
+    "is_model": False,
     "group": "other",
     "advanced": False,
     "rows": True,
@@ -158,6 +162,7 @@ class Option:
         if self.choices and text not in self.choices:
             raise UsageError(f"{self.flag} {text!r} is not a known choice", self._nearest(text))
         if self.scalar is str:
+            self._check_placeholder(text)
             return text
         try:
             value: float = self.scalar(text)
@@ -179,6 +184,12 @@ class Option:
         if similar:
             return f"did you mean {similar[0]}?"
         return "pass one of " + ", ".join(self.choices)
+
+    def _check_placeholder(self, text: str) -> None:
+        placeholder = self.details.get("placeholder", "")
+        if placeholder not in text:
+            what = f"{self.flag} {text!r} has no {placeholder}"
+            raise UsageError(what, f"write {placeholder} where the value of a row goes")
 
     def _check_range(self, text: str, value: float) -> None:
         low, high = self.details["low"], self.details["high"]
@@ -240,21 +251,3 @@ def _choices(field: dataclasses.Field[FieldValue], hint: type) -> tuple[str, ...
         module, _, registry = field.metadata["choices"].partition(":")
         return tuple(getattr(importlib.import_module(module), registry))
     return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
-
-
-def reject_unknown_option(
-    word: str,
-    known: Sequence[str],
-    *,
-    where: str = "",
-    foreign: Mapping[str, str] | None = None,
-) -> NoReturn:
-    """Raise UsageError with the nearest known option.
-
-    where: what precedes the message, such as the path of a config file.
-    foreign: names (with _) that other programs give our options, and what to write instead.
-    """
-    translated = (foreign or {}).get(word.lstrip("-").replace("-", "_"))
-    similar = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    nearest = f"did you mean {similar[0]}?" if similar else "--help-all lists every option"
-    raise UsageError(f"{where}unknown option {word}", translated or nearest)

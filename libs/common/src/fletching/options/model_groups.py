@@ -47,7 +47,11 @@ class ModelOptions(DeviceOptions):
     """A tool that may run or train a sentence-transformers model."""
 
     model: str | None = option(
-        None, "sentence-transformers model: a folder or a hub name", metavar="M", group=MODEL
+        None,
+        "sentence-transformers model: a folder or a hub name",
+        metavar="M",
+        group=MODEL,
+        is_model=True,
     )
     query_prompt: str | None = option(
         None,
@@ -86,7 +90,10 @@ class RequiredModelOptions(ModelOptions):
     """A tool that cannot run without a model."""
 
     model: str = required(
-        "sentence-transformers model: a folder or a hub name", metavar="M", group=MODEL
+        "sentence-transformers model: a folder or a hub name",
+        metavar="M",
+        group=MODEL,
+        is_model=True,
     )
 
 
@@ -105,7 +112,21 @@ class CacheOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodingOptions(ModelOptions, CacheOptions):
+class PromptTemplateOptions:
+    """A tool that reads or writes the `prompt` of rows."""
+
+    prompt_template: str | None = option(
+        None,
+        "completes the `prompt` of rows, e.g. 'Instruct: {}\\nQuery: '; complete ones stay",
+        metavar="TEXT",
+        placeholder="{}",
+        group=MODEL,
+        advanced=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingOptions(ModelOptions, CacheOptions, PromptTemplateOptions):
     """A tool that turns texts into vectors."""
 
     query_echo: str | None = option(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from fletching.options.fields import option
-from fletching.options.headings import IO, LORA, LOSS, TRAINING
+from fletching.options.headings import IO, LORA, LOSS, RUN, TRAINING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,14 @@ class TrainingOptions:
         "experiment loggers: tensorboard, wandb, trackio, mlflow …",
         metavar="NAME,NAME",
         group=TRAINING,
+        advanced=True,
+        rows=False,
+    )
+    translate: str | None = option(
+        None,
+        "print the --config for another trainer's config or script, then stop",
+        metavar="FILE",
+        group=RUN,
         advanced=True,
         rows=False,
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from fletching import cli
+from fletching.early_checks import OpenInputs, check_inputs
 from fletching.errors import UsageError
 from fletching.options import TrainingOptions
 from fletching.report import Report
@@ -61,9 +62,19 @@ def check(options: TrainingOptions) -> None:
 
 
 def run(
-    options: OptionsOfTool, report: Report, tool: cli.Tool, *, job: JobFactory[OptionsOfTool]
+    options: OptionsOfTool,
+    report: Report,
+    tool: cli.Tool,
+    *,
+    job: JobFactory[OptionsOfTool],
+    inputs: Sequence[str],
+    open_inputs: OpenInputs[OptionsOfTool],
 ) -> None:
-    """Train, or report what training would do (--dry-run)."""
+    """Train, or report what training would do (--dry-run).
+
+    open_inputs: opens `inputs` as the job will, before torch is imported.
+    """
+    check_inputs(options, inputs, tool=tool.name, open_inputs=open_inputs)
     # Threads that wait sleep: on a busy machine, spinning ones make a step several times as
     # slow.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 
-from contrast_train.losses.requirements import DatasetStats, LossRequirements
+from contrast_train.losses.requirements import DatasetStats, LossRequirements, Row
 from fletching import schema
 from fletching.digest import RowDigest
+from fletching.errors import InputError
+from fletching.prompts import QueryPrompts
 from fletching.report import Report
 from fletching.table import DiskTable
 
@@ -42,21 +44,25 @@ def write(
     report: Report,
     *,
     requirements: LossRequirements | None = None,
-    prompt_template: str | None = None,
+    prompts: QueryPrompts | None = None,
+    locate: Callable[[int], str] | None = None,
 ) -> tuple[str, DatasetStats]:
     """Write the rows that can be trained to `path`; gives their digest and what they carry.
 
     A row of `texts` becomes one of `examples` with the text as its query and no positive.
     Rows that the loss cannot use (blank query, no positive …) are dropped and counted in the
-    report. prompt_template: what the prompt of a row is put into, e.g. "Instruct: {}\\nQuery:
-    ".
+    report. prompts: complete the `prompt` of each row. locate: names a row by its number from 0,
+    for errors. Raises InputError for a row that would teach the loss something wrong.
     """
     requirements = requirements or LossRequirements()
-    digest, stats = RowDigest(), DatasetStats()
+    prompts = prompts or QueryPrompts(None, report)
+    digest, stats, rows_read = RowDigest(), DatasetStats(), 0
     with DiskTable(COLUMNS, path) as table:
         for batch in batches:
-            examples = _fill_template(_as_examples(batch), prompt_template)
+            examples = _with_complete_prompts(_as_examples(batch), prompts)
             rows = examples.to_pylist()
+            _refuse_contradictions(rows, requirements, rows_read, locate=locate)
+            rows_read += len(rows)
             reasons = [requirements.missing(row) for row in rows]
             for row, reason in zip(rows, reasons):
                 if reason:
@@ -68,6 +74,25 @@ def write(
             table.append(kept)
         table.finish()
     return digest.hexdigest(), stats
+
+
+def _refuse_contradictions(
+    rows: Iterable[Row],
+    requirements: LossRequirements,
+    first_row: int,
+    *,
+    locate: Callable[[int], str] | None,
+) -> None:
+    """Raise InputError for the first row that would teach the loss something wrong."""
+    for number, row in enumerate(rows, first_row):
+        why = requirements.contradiction(row)
+        if why:
+            where = locate(number) if locate else f"row {number + 1:,}"
+            raise InputError(
+                f"{where} (id {row['id']}): {why}, and --loss {requirements.loss} compares them",
+                "score both sides alike, e.g. hnmine --score-all --reranker CE --replace-scores; "
+                "drop the columns of one side; or choose another --loss",
+            )
 
 
 def _as_examples(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -91,13 +116,8 @@ def _titled_texts(batch: pa.RecordBatch) -> list[str]:
     return [f"{title} {text}" if title else text for title, text in zip(titles, texts)]
 
 
-def _fill_template(batch: pa.RecordBatch, template: str | None) -> pa.RecordBatch:
-    if template is None:
-        return batch
-    prompts = [
-        None if prompt is None else template.replace("{}", prompt)
-        for prompt in batch["prompt"].to_pylist()
-    ]
+def _with_complete_prompts(batch: pa.RecordBatch, prompts: QueryPrompts) -> pa.RecordBatch:
+    completed = prompts.complete(batch["prompt"].to_pylist())
     return batch.set_column(
-        NAMES.index("prompt"), COLUMNS.field("prompt"), pa.array(prompts, pa.string())
+        NAMES.index("prompt"), COLUMNS.field("prompt"), pa.array(completed, pa.string())
     )

@@ -14,6 +14,7 @@ from contrast_train.data.task_mixing import TaskSettings
 from contrast_train.losses import selection
 from contrast_train.losses.registry import LOSSES
 from contrast_train.options import Options
+from fletching.prompts import QueryPrompts
 from fletching.report import Report
 
 
@@ -29,7 +30,8 @@ def write_rows(options: Options, report: Report, path: str) -> tuple[TrainingInp
         path,
         report,
         requirements=requirements,
-        prompt_template=options.prompt_template,
+        prompts=QueryPrompts(options.prompt_template, report),
+        locate=inputs.locate,
     )
     loss, reason = selection.choose(options.loss, schema, stats)
     report.note(f"loss {loss}: {reason}")

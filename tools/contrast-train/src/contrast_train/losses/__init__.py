@@ -11,13 +11,13 @@ selection     which loss a run takes, with which settings
 structure     what the losses take and return
 infonce       InfoNCE and its forms: both directions, other negatives, guided masks, SimCSE
 triplet       the hinge on hard negatives
-scored        losses that learn from scores: KL, margin-MSE, CoSENT, InfoNCE + KL
+scored        losses that learn from scores: KL, margin-MSE, CoSENT, AnglE, InfoNCE + KL
 matryoshka    any of them over prefixes of the vectors
 """
 
 from contrast_train.losses.infonce import infonce, simcse
 from contrast_train.losses.matryoshka import matryoshka
-from contrast_train.losses.scored import cosent, infonce_kl, kl, margin_mse
+from contrast_train.losses.scored import angle, cosent, infonce_kl, kl, margin_mse
 from contrast_train.losses.structure import LossResult, PairStructure, RaggedTensor
 from contrast_train.losses.triplet import triplet
 
@@ -25,6 +25,7 @@ __all__ = [
     "LossResult",
     "PairStructure",
     "RaggedTensor",
+    "angle",
     "cosent",
     "infonce",
     "infonce_kl",

@@ -75,6 +75,10 @@ class Need:
         """What this row lacks, as a noun; "" where it lacks nothing. Such a row is dropped."""
         return ""
 
+    def contradiction(self, row: Row) -> str:
+        """Why this row would teach something wrong; "" where it does not. Such a row is refused."""
+        return ""
+
     def unmet(self, stats: DatasetStats) -> str:
         """What no row has, as a noun; "" where some row has it. Training would learn nothing."""
         return ""
@@ -114,6 +118,10 @@ class ScoredLists(Need):
     reads_scores = True
     fix = "score the rows with simfilter or hnmine, or choose another --loss"
 
+    def contradiction(self, row: Row) -> str:
+        """Documents of one row are compared by their scores, which must be of one kind."""
+        return contradicting_kinds(row) if self.documents > 1 else ""
+
     def missing(self, row: Row) -> str:
         """The scores, where the row has fewer."""
         if self.optional or len(scored_documents(row)) >= self.documents:
@@ -131,6 +139,10 @@ class ScoredContrast(Need):
     reads_scores = True
     reads_hard_negatives = True
     fix = "score the rows with simfilter or hnmine, or choose another --loss"
+
+    def contradiction(self, row: Row) -> str:
+        """The scores of a positive and a negative are compared, and must be of one kind."""
+        return contradicting_kinds(row)
 
     def missing(self, row: Row) -> str:
         """The pair, where the row lacks one of the two."""
@@ -164,6 +176,10 @@ class LossRequirements:
         lacks = self.need.missing(row)
         return f"without {lacks} for --loss {self.loss}" if lacks else ""
 
+    def contradiction(self, row: Row) -> str:
+        """Why this row is refused; "" where it is not."""
+        return self.need.contradiction(row)
+
     def _scores_below_minimum(self, row: Row) -> bool:
         if self.min_pos_score is None or row["pos_score_kind"] == "cosine":
             return False
@@ -173,15 +189,28 @@ class LossRequirements:
 
 def scored_documents(row: Row) -> dict[str, float]:
     """Score by document text. Only the positives' where the negatives' scores are of another
-    kind.
+    kind; an unnamed kind is one of its own.
     """
-    kinds = {row["pos_score_kind"], row["neg_score_kind"]} - {None, ""}
     scores: dict[str, float] = {}
-    for role in ("pos", "neg") if len(kinds) < 2 else ("pos",):
+    for role in ("pos",) if contradicting_kinds(row) else ("pos", "neg"):
         for text, score in zip(row[role] or [], row[f"{role}_scores"] or []):
             if text.strip():
                 scores.setdefault(text, score)
     return scores
+
+
+def contradicting_kinds(row: Row) -> str:
+    """How the kinds of the scores of positives and negatives differ, in words; "" where they agree.
+
+    Scores without a kind on both sides are one teacher's, as foreign files have them.
+    """
+    if not (row["pos_scores"] and row["neg_scores"]):
+        return ""
+    kinds = [row[name] or None for name in ("pos_score_kind", "neg_score_kind")]
+    if kinds[0] == kinds[1]:
+        return ""
+    positive, negative = (f"of kind {kind}" if kind else "of no named kind" for kind in kinds)
+    return f"`pos_scores` are {positive}, `neg_scores` are {negative}"
 
 
 def _number(count: int) -> str:

@@ -135,23 +135,59 @@ def cosent(q: Tensor, d: Tensor, pairs: PairStructure, *, temperature: float = 0
     Over all scored pairs of the batch. Sorted by label, the inner sums are running ones: G
     pairs cost G log G steps and not G x G numbers. Su 2022 (CoSENT).
     """
-    import torch
-
     scored_pairs, scores = pairs.require_scores()
 
     def _value(q: Tensor, d: Tensor) -> Tensor:
         _, query, document = scored_pairs.T
-        labels, order = scores.to(q.dtype).sort(stable=True)
-        products = q[query[order]] * d[document[order]]
-        similarity = products.sum(1) / temperature  # (G,), by rising label
-        lower = torch.searchsorted(labels, labels)  # (G,) how many pairs have a lower label
-        has_lower = lower > 0
-        # log sum_{j: y_j < y_i} exp(s_j - s_i), for every pair i with a lower one
-        inner = similarity.logcumsumexp(0)[lower[has_lower] - 1] - similarity[has_lower]
-        one = inner.new_zeros(1)  # exp(0)
-        return torch.cat([one, inner]).logsumexp(0)
+        similarity = (q[query] * d[document]).sum(1)  # (G,)
+        return rank_by_labels(similarity / temperature, scores.to(q.dtype))
 
     return by_autograd(_value, q, d)
+
+
+@loss("angle", needs=ScoredLists(1), positives="all")
+def angle(q: Tensor, d: Tensor, pairs: PairStructure, *, temperature: float = 0.05) -> Gradients:
+    """AnglE: graded pairs as in CoSENT, by the angle between complex vectors.
+
+        L = log( 1 + sum_{(i, j): y_i > y_j} exp((a_j - a_i) / temperature) )
+        a = | sum_k Re(z_k conj(w_k)) + Im(z_k conj(w_k)) |
+
+    z_k = q_k + i q_{k + D/2}, and w likewise of d. The real part is the cosine, whose gradient
+    vanishes near its extremes; that of the imaginary part does not. Li & Li 2024
+    (arXiv 2309.12871), their term of the angle, in the form of their program.
+    """
+    scored_pairs, scores = pairs.require_scores()
+
+    def _value(q: Tensor, d: Tensor) -> Tensor:
+        _, query, document = scored_pairs.T
+        similarity = angle_similarity(q[query], d[document])  # (G,)
+        return rank_by_labels(similarity / temperature, scores.to(q.dtype))
+
+    return by_autograd(_value, q, d)
+
+
+def angle_similarity(left: Tensor, right: Tensor) -> Tensor:
+    """The similarity `a` of `angle` for each pair of rows (n, D): (n,). An odd D gets a 0."""
+    from torch.nn.functional import pad
+
+    left, right = (pad(vectors, (0, vectors.shape[1] % 2)) for vectors in (left, right))
+    (a, b), (c, d) = left.chunk(2, dim=1), right.chunk(2, dim=1)
+    real, imaginary = a * c + b * d, b * c - a * d
+    return (real + imaginary).sum(1).abs()
+
+
+def rank_by_labels(similarity: Tensor, labels: Tensor) -> Tensor:
+    """log(1 + sum_{(i, j): y_i > y_j} exp(s_j - s_i)) of similarities s (G,) with labels y (G,)."""
+    import torch
+
+    labels, order = labels.sort(stable=True)
+    similarity = similarity[order]  # by rising label
+    lower = torch.searchsorted(labels, labels)  # (G,) how many pairs have a lower label
+    has_lower = lower > 0
+    # log sum_{j: y_j < y_i} exp(s_j - s_i), for every pair i with a lower one
+    inner = similarity.logcumsumexp(0)[lower[has_lower] - 1] - similarity[has_lower]
+    one = inner.new_zeros(1)  # exp(0)
+    return torch.cat([one, inner]).logsumexp(0)
 
 
 @loss(

@@ -15,6 +15,7 @@ from contrast_train.data.dataset import NO_PROMPTS, Prompts
 from contrast_train.losses.requirements import Row
 from fletching import schema
 from fletching.errors import InputError
+from fletching.prompts import InstructionTemplate
 
 TILE = 512  # queries whose scores are computed at a time
 CUTOFF = 10
@@ -35,14 +36,14 @@ COLUMNS: dict[str, pa.DataType] = {
 class EvaluationPrompts:
     """What goes before the texts of a row.
 
-    query, document: the model's or the options'. of_task: those of a task. template: what a
-    row's own query prompt is put into.
+    query, document: the model's or the options'. of_task: those of a task. template: what
+    completes a row's own query prompt.
     """
 
     query: str = ""
     document: str = ""
     of_task: Mapping[str, Prompts] = field(default_factory=dict)
-    template: str | None = None
+    template: InstructionTemplate = field(default_factory=InstructionTemplate)
 
     def of_row(self, row: Row) -> tuple[str, str]:
         """(before the query, before the documents): the row's own, else its task's, else the
@@ -52,7 +53,7 @@ class EvaluationPrompts:
         query = self.query if task_query is None else task_query
         document = self.document if task_document is None else task_document
         if row["prompt"] is not None:
-            query = self.template.replace("{}", row["prompt"]) if self.template else row["prompt"]
+            query = self.template.complete(row["prompt"])
         return query, document
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fletching.errors import InputError
+from fletching.prompts import InstructionTemplate
 from fletching.text import content_id
 from synthgen import columns, language_check, text_validation
 from synthgen.jobs.registry import GeneratedRow, RowOrRejection, RowwiseJob, register_job
@@ -193,7 +194,7 @@ class ExamplesJob(RowwiseJob):
             _check_all_different(texts, group)
         except RejectedResponseError as rejection:
             return [rejection]
-        return [_example(request, group, texts)]
+        return [_example(request, group, texts, template=self.settings.prompt_template)]
 
     def _check_language(
         self, text: str, field: str, *, group: ExampleGroup, requested: Attributes
@@ -234,7 +235,13 @@ def _check_all_different(texts: dict[str, str], group: ExampleGroup) -> None:
         text_validation.check_different(positive, negative, "negative equals positive")
 
 
-def _example(request: PlannedRequest, group: ExampleGroup, texts: dict[str, str]) -> GeneratedRow:
+def _example(
+    request: PlannedRequest,
+    group: ExampleGroup,
+    texts: dict[str, str],
+    *,
+    template: InstructionTemplate,
+) -> GeneratedRow:
     """The row of an example, with what was sampled for it."""
     task = request.input_row
     [requested] = request.requested_attributes
@@ -245,7 +252,7 @@ def _example(request: PlannedRequest, group: ExampleGroup, texts: dict[str, str]
         "query": query,
         "pos": [positive],
         "neg": [texts[group.negative]] if group.negative else None,
-        "prompt": task.text("text"),
+        "prompt": template.complete(task.text("text")),
         "task": f"synthetic/{task.text('type')}",
         "task_id": task.text("id"),
     }

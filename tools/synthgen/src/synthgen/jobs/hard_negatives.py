@@ -9,7 +9,7 @@ from synthgen import columns, text_validation
 from synthgen.jobs.registry import GeneratedRow, RowOrRejection, RowwiseJob, register_job
 from synthgen.llm.response_parsing import RejectedResponseError, object_schema
 from synthgen.prompts.library import quote
-from synthgen.request_plan import DEFAULT_TASK, InputRow, PlannedRequest
+from synthgen.request_plan import InputRow, PlannedRequest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +42,7 @@ class HardNegativesJob(RowwiseJob):
         count = self.settings.per_row
         positive = row.texts("pos")[0]
         values = {
-            "task": quote(row.text("prompt") or DEFAULT_TASK),
+            "task": quote(self.settings.task_of(row)),
             "query": quote(row.text("query")),
             "positive": quote(positive),
             "count": count,

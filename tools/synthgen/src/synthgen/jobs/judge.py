@@ -11,7 +11,7 @@ from synthgen import columns
 from synthgen.jobs.registry import GeneratedRow, RowOrRejection, RowwiseJob, register_job
 from synthgen.llm.response_parsing import RejectedResponseError, object_schema
 from synthgen.prompts.library import quote
-from synthgen.request_plan import DEFAULT_TASK, InputRow, PlannedRequest
+from synthgen.request_plan import InputRow, PlannedRequest
 from synthgen.text_validation import SHOWN_CHARACTERS
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class JudgeJob(RowwiseJob):
             return [PlannedRequest(key="", slot=slot, messages=(), schema={}, row=row)]
         numbered = [f"Text {number}: {quote(text)}" for number, text in enumerate(texts, 1)]
         values = {
-            "task": quote(row.text("prompt") or DEFAULT_TASK),
+            "task": quote(self.settings.task_of(row)),
             "query": quote(row.text("query")),
             "count": len(texts),
             "documents": "\n".join(numbered),

@@ -107,7 +107,7 @@ class QueriesJob(RowwiseJob):
             "query": query,
             "pos": [passage.text("text")],
             "pos_ids": [passage.text("id")],
-            "prompt": TASK_PROMPT,
+            "prompt": self.settings.prompt_template.complete(TASK_PROMPT),
             "task": "synthetic/queries",
             "domain": passage.optional_text("domain"),
         }
