@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import tempfile
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import xxhash
@@ -15,7 +18,8 @@ from hypothesis import strategies as st
 
 from csv2pairs.cli import main
 from csv2pairs.partition import file_name
-from csv2pairs.splitting import component_labels
+from csv2pairs.shared_links import component_labels
+from csv2pairs.stored_pairs import StoredPairs
 from fletching.table import GrowingKeySet
 from fletching.text import normalise
 
@@ -84,30 +88,34 @@ def test_no_text_id_or_group_stands_in_two_splits_and_negatives_come_from_the_ow
         } == texts[name]
 
 
-@given(st.lists(st.lists(st.integers(0, 12), min_size=2, max_size=4), max_size=30))
+def labels_of(rows: list[list[int]], blocks: int = 2) -> list[int]:
+    """The labels of rows with these links, stored in blocks."""
+    frame = pl.DataFrame({"links": rows}, schema={"links": pl.List(pl.UInt64)})
+    size = max(1, -(-len(frame) // blocks))
+    with tempfile.TemporaryDirectory() as folder:
+        stored = StoredPairs(frame.iter_slices(size), folder, drawn=None)
+        return component_labels(stored, ["links"]).to_list()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 12), max_size=4), min_size=1, max_size=30))
 def test_components_are_what_hangs_together_through_any_chain(links):
-    width = max(map(len, links), default=1)
-    table = np.array([row + [0] * (width - len(row)) for row in links], np.uint64).reshape(
-        len(links), width
-    )
+    links = [[20 + number, *row] for number, row in enumerate(links)]  # a query of its own
     groups: list[set[int]] = []
     for row in links:
         keys_of_row = {key for key in row if key}
         touching = [group for group in groups if group & keys_of_row]
         groups = [group for group in groups if not group & keys_of_row] + (
-            [keys_of_row.union(*touching)] if keys_of_row else []
+            [keys_of_row.union(*touching)]
         )
-    labels = component_labels(table)
-    for row, label in zip(links, labels.tolist()):
-        keys = [key for key in row if key]
-        assert label == (min(next(group for group in groups if keys[0] in group)) if keys else 0)
+    for row, label in zip(links, labels_of(links)):
+        assert label == min(next(group for group in groups if row[0] in group))
 
 
 def test_a_chain_of_a_hundred_thousand_rows_is_one_component():
-    chain = np.stack([np.arange(1, 100_001), np.arange(2, 100_002)], 1).astype(np.uint64)
-    assert set(
-        component_labels(chain[np.random.default_rng(0).permutation(len(chain))]).tolist()
-    ) == {1}
+    chain = [[n, n + 1] for n in range(1, 100_001)]
+    random.Random(0).shuffle(chain)
+    assert set(labels_of(chain)) == {1}
 
 
 def test_shares_are_met_rows_keep_their_order_and_more_rows_do_not_move_old_ones(pairs):

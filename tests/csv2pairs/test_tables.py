@@ -235,7 +235,7 @@ def test_parquet_numbers_lists_and_dictionaries_become_text(pairs):
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-def test_lists_that_become_one_text_are_told_and_examples_are_known_again(pairs, kind):
+def test_lists_stay_lists_as_positives_and_become_one_text_that_is_told_elsewhere(pairs, kind):
     rows = [
         {"query": "q", "pos": ["a", "b"]},
         {"query": "r", "pos": ["c"]},
@@ -244,15 +244,19 @@ def test_lists_that_become_one_text_are_told_and_examples_are_known_again(pairs,
     sink = io.BytesIO("\n".join(map(json.dumps, rows)).encode())
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), sink)
-    result = pairs(sink.getvalue(), "--query query --pos pos", name=f"t.{kind}")
-    assert [row["pos"] for row in result.rows] == [["a b"], ["c"], ["d e"]]
+    table, name = sink.getvalue(), f"t.{kind}"
+    result = pairs(table, "--query query --pos pos --mode list", name=name)
+    assert [row["pos"] for row in result.rows] == [["a", "b"], ["c"], ["d", "e"]]
+    assert not result.summary["notes"]
+    result = pairs(table, "--query query --pos pos", name=name)
+    assert [row["pos"] for row in result.rows] == [["a"], ["b"], ["c"], ["d"], ["e"]]
+    result = pairs(table, "--query query --pos pos --mode fused", name=name)
+    assert result.rows[0]["pos"] == ["pos: a b"]
     (note,) = result.summary["notes"]
     assert note.startswith(
         "column `pos` holds lists in 2 rows; each became one text; rows of `query` and `pos` are examples already"
     )
-    (note,) = pairs(sink.getvalue(), "--query pos --pos query --limit 1", name=f"t.{kind}").summary[
-        "notes"
-    ]
+    (note,) = pairs(table, "--query pos --pos query --limit 1", name=name).summary["notes"]
     assert note.startswith("column `pos` holds lists in")
     assert not pairs(b'{"q": ["a"], "a": "b"}\n', *QA, name="t.jsonl").summary["notes"]
 

@@ -29,17 +29,14 @@ def run(options: Options, report: Report) -> None:
     """Read the table and write all outputs."""
     shares = check(options)
 
-    from csv2pairs.pipeline import PairPipeline, write_texts
+    from csv2pairs.pipeline import PairPipeline
     from csv2pairs.table import open_inputs
-    from csv2pairs.writing.output_writers import OutputWriters
+    from csv2pairs.writers import OutputWriters
 
     table = open_inputs(options, report)
     row_options = cli.row_options(options)
     writers = OutputWriters(table, report, version=TOOL.version, row_options=row_options)
-    if options.mode == "texts":
-        write_texts(table, options, report, writers=writers)
-    else:
-        PairPipeline(table, options, report, shares=shares, writers=writers).write()
+    PairPipeline(table, options, report, shares=shares, writers=writers).write()
 
 
 TOOL = cli.Tool(

@@ -18,7 +18,7 @@ TYPED_COLUMNS = (
     "pos_score_kind",
     "neg_score_kind",
 )
-WITHOUT_USE_FOR_TEXTS = ("negatives", "split", "texts_out", "partition_by", "query")
+WITHOUT_USE_FOR_TEXTS = ("negatives", "texts_out", "query", "neg", "pos_id", "neg_id", "score")
 
 
 def check_options(options: Options) -> dict[str, float]:
@@ -28,6 +28,7 @@ def check_options(options: Options) -> dict[str, float]:
     _check_texts_out(options)
     if options.mode == "texts":
         _check_mode_texts(options)
+    _check_table_negatives(options)
     _check_kept_columns(options)
     _check_partition(options)
     shares = split_shares(options)
@@ -38,10 +39,11 @@ def check_options(options: Options) -> dict[str, float]:
 
 def _check_dialect(options: Options) -> None:
     """Imports the readers, which --help must not wait for."""
-    from csv2pairs.table import table_options
+    from csv2pairs.table import separators, table_options
     from fletching.io.tables import encoding
     from fletching.io.tables.dialect import Dialect
 
+    separators(options)
     Dialect.from_options(table_options(options))
     if options.encoding:
         encoding.codec_named(options.encoding)
@@ -87,6 +89,21 @@ def _check_mode_texts(options: Options) -> None:
             )
 
 
+def _check_table_negatives(options: Options) -> None:
+    is_one = options.mode in ("each", "list") and len(options.pos) == 1 and not options.template
+    for option, name in (("--score", options.score), ("--pos-id", options.pos_id)):
+        if name and not (is_one and "{" not in options.pos[0] and not options.category_positive):
+            raise UsageError(
+                f"{option} needs one --pos column that it belongs to",
+                "name one column, in --mode each or list",
+            )
+    if options.neg_id and (len(options.neg) != 1 or options.negatives_per_row):
+        raise UsageError(
+            "--neg-id needs one --neg column that it belongs to, and no --negatives",
+            "name one column; texts that are drawn have no ids",
+        )
+
+
 def _check_kept_columns(options: Options) -> None:
     written = TEXTS_COLUMNS if options.mode == "texts" else EXAMPLES_COLUMNS
     for name in options.keep:
@@ -105,7 +122,14 @@ def _check_partition(options: Options) -> None:
     if role and not getattr(options, role):
         raise UsageError(f"--partition-by {role} needs --{role}", f"name the column: --{role} COL")
     output = options.output or ""
-    in_path = [name for name in ("domain", "category") if f"{{{name}}}" in output]
+    roles = ("domain", "category")
+    in_path = [name for name in roles if f"{{{name}}}" in output]
+    in_texts = [name for name in roles if f"{{{name}}}" in (options.texts_out or "")]
+    if len(in_texts) > 1 or not all(getattr(options, name) for name in in_texts):
+        raise UsageError(
+            f"--texts-out {options.texts_out} needs the column of {{domain}} or {{category}}",
+            "name one: --domain COL or --category COL",
+        )
     if in_path != ([role] if role else []):
         raise UsageError(
             "--partition-by and a -o with {domain} or {category} belong together",

@@ -49,6 +49,13 @@ class Options(LimitOptions, NegativesOptions, OutputOptions, SeedOptions, Standa
         "texts: `texts` without queries",
         group=PAIRS,
     )
+    neg: tuple[str, ...] = option(
+        (),
+        "columns of hard negatives that the table has",
+        metavar="COL[,COL]",
+        group=PAIRS,
+        advanced=True,
+    )
     template: str | None = option(
         None,
         "text from any columns, '{title}: {body}': the text of --mode fused, group and texts, "
@@ -74,8 +81,40 @@ class Options(LimitOptions, NegativesOptions, OutputOptions, SeedOptions, Standa
         group=PAIRS,
         advanced=True,
     )
+    pos_id: str | None = option(
+        None,
+        "column of the ids of the one --pos column",
+        metavar="COL",
+        group=PAIRS,
+        advanced=True,
+    )
+    neg_id: str | None = option(
+        None,
+        "column of the ids of the one --neg column",
+        metavar="COL",
+        group=PAIRS,
+        advanced=True,
+    )
+    score: str | None = option(
+        None,
+        "column of the scores of the one --pos column, e.g. of labelled sentence pairs",
+        metavar="COL",
+        group=PAIRS,
+        advanced=True,
+    )
+    score_kind: Literal["label", "judge", "reranker", "cosine"] = option(
+        "label", "what gave the --score", group=PAIRS, advanced=True
+    )
     keep: tuple[str, ...] = option(
         (), "columns to copy to the output", metavar="COL[,COL]", group=PAIRS, advanced=True
+    )
+    separator: tuple[str, ...] = option(
+        (),
+        r"what separates several texts in a cell of a --pos or --neg column, synonyms=';'; "
+        r"\t and \n are tab and line end",
+        metavar="COL=TEXT",
+        group=PAIRS,
+        advanced=True,
     )
     category: str | None = option(
         None,
@@ -113,7 +152,7 @@ class Options(LimitOptions, NegativesOptions, OutputOptions, SeedOptions, Standa
     )
     partition_by: Literal["domain", "category"] | None = option(
         None,
-        "one file per value; -o needs {domain} or {category}",
+        "one file per value; -o needs {domain} or {category}, --texts-out may have it",
         group=IO,
         advanced=True,
         rows=False,
@@ -176,9 +215,13 @@ class Options(LimitOptions, NegativesOptions, OutputOptions, SeedOptions, Standa
     null: tuple[str, ...] = option(
         (), "cells with this text count as empty", metavar="TEXT", group=TABLE, advanced=True
     )
+    sheet: str | None = option(
+        None, "sheet of a workbook [the first one]", metavar="NAME", group=TABLE, advanced=True
+    )
     bad_rows: Literal["refuse", "drop"] = option(
         "refuse",
-        "rows that do not decode, are not JSON objects, or have the wrong number of cells",
+        "rows that do not decode, are not JSON objects, or have the wrong number of cells, "
+        "or scores that are no numbers",
         group=TABLE,
         advanced=True,
     )

@@ -1,4 +1,4 @@
-"""Which rows go into which file: by split, and by --partition-by."""
+"""Which examples go into which file: by split, and by domain or category."""
 
 from __future__ import annotations
 
@@ -6,89 +6,68 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import pyarrow as pa
+import polars as pl
 
-from csv2pairs.array_types import Integers, Keys
-from fletching import text_keys
+from csv2pairs.stored_pairs import StoredPairs
 from fletching.errors import InputError
 
 UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|%{}]|^[.~ _-]|[. ]$')
 LONGEST = 200  # bytes of a value in a file name
 NO_VALUE = "_"  # of rows without a value
+ROLES = ("domain", "category")
 
 
-@dataclass
+@dataclass(frozen=True)
 class OutputFile:
-    """One file of a run and its rows."""
+    """One file of a run and the numbers of its examples."""
 
     label: str  # for the report: its split and value
     path: str | None  # None: stdout
-    rows: Integers  # in the order of the input
-
-
-@dataclass
-class PartitionColumn:
-    """The column of --partition-by."""
-
-    role: str  # domain or category
-    texts: pa.LargeStringArray  # (n,)
-    keys: Keys  # (n,)
+    numbers: pl.Series  # in the order of the input
 
 
 def plan_outputs(
-    output: str | None,
-    splits: Integers,
-    split_names: Sequence[str],
-    column: PartitionColumn | None,
+    output: str | None, pairs: StoredPairs, splits: pl.Series, split_names: Sequence[str]
 ) -> list[OutputFile]:
-    """The files of a run: every split for every value of the column.
+    """The files of a path with {split}, {domain} or {category}: every split for every value.
 
-    output: the -o option. splits: int64 (n,), numbers into `split_names`; with no names, all 0.
+    splits: (n,), numbers into `split_names`; with no names, all 0.
     Raises InputError where a value is too long for a file name.
     """
-    by_split = []
-    for number, name in enumerate(split_names or [""]):
-        path = output and output.replace("{split}", name)
-        by_split.append((name, path, splits == number))
-    if column is None:
-        return [OutputFile(name, path, np.flatnonzero(rows)) for name, path, rows in by_split]
-    files = []
-    for value, key in distinct_values(column.texts, column.keys):
-        has_value = column.keys == key
-        for name, path, in_split in by_split:
-            files.append(
-                OutputFile(
-                    label=f"{name} {value}".strip(),
-                    path=(path or "").replace(f"{{{column.role}}}", value),
-                    rows=np.flatnonzero(in_split & has_value),
-                )
-            )
-    return files
+    names = list(split_names) if output and "{split}" in output else [""]
+    role = next((role for role in ROLES if output and f"{{{role}}}" in output), None)
+    keys = splits.to_frame("split").with_row_index("number").with_columns(key=pl.lit(0, pl.UInt64))
+    if names == [""]:
+        keys = keys.with_columns(split=pl.lit(0, pl.UInt16))
+    values = [("", 0)]
+    if role is not None:
+        blocks = pairs.blocks([role, f"{role}_key"])
+        columns = [block.select(text=role, key=f"{role}_key") for block in blocks]
+        keys = keys.with_columns(key=pl.concat([block["key"] for block in columns]))
+        values = distinct_values(pl.concat([block.unique() for block in columns]))
+    numbers = keys.partition_by("split", "key", as_dict=True, include_key=False)
+    nobody = keys.head(0).select("number")
+    return [
+        OutputFile(
+            label=f"{name} {value}".strip(),
+            path=output and output.replace("{split}", name).replace(f"{{{role}}}", value),
+            numbers=numbers.get((split, key), nobody)["number"],
+        )
+        for value, key in values
+        for split, name in enumerate(names)
+    ]
 
 
-def distinct_values(texts: pa.LargeStringArray, keys: Keys) -> list[tuple[str, np.uint64]]:
-    """(file name, key) of each distinct value, by name.
+def distinct_values(spellings: pl.DataFrame) -> list[tuple[str, int]]:
+    """(file name, key) of each distinct value, by name. spellings: text, key.
 
-    texts, keys: (n,), the value of each row and its hash. Of several spellings of one value, the
-    smallest one gives the name.
+    Of several spellings of one value, the smallest one gives the name.
     """
-    if not len(keys):
-        return []
-    spellings: dict[int, str] = {}
-    encoded = texts.dictionary_encode()
-    codes = encoded.indices.fill_null(-1).to_numpy()
-    words = encoded.dictionary.to_pylist()
-    _, samples = np.unique(codes, return_index=True)
-    for row in samples.tolist():
-        word = words[codes[row]] if codes[row] >= 0 else ""
-        key = int(keys[row])
-        spellings[key] = min(spellings.get(key, word), word)
-    values = []
-    for key in np.unique(keys):
-        name = NO_VALUE if key == text_keys.ABSENT else file_name(spellings[int(key)])
-        values.append((name, key))
-    return sorted(values)
+    smallest = spellings.group_by("key").agg(pl.col("text").min())
+    return sorted(
+        (NO_VALUE if key == 0 else file_name(text), key)
+        for text, key in smallest.select("text", "key").iter_rows()
+    )
 
 
 def file_name(value: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from csv2pairs import templates
 from csv2pairs.options import Options
+from fletching.errors import UsageError
 from fletching.io.tables import CellKind, TableOptions, TableReader
 from fletching.report import Report
 
@@ -13,15 +14,45 @@ from fletching.report import Report
 def open_inputs(options: Options, report: Report) -> TableReader:
     """All inputs as one table of the columns that the options name."""
     required = required_columns(options)
-    wanted = dict.fromkeys([*required, *options.keep], CellKind.TEXT)
+    columns = dict.fromkeys(options.keep, CellKind.JSON)
+    columns |= dict.fromkeys(required, CellKind.TEXT)
+    columns |= {name: CellKind.LIST for name in list_columns(options)}
     return TableReader(
         options.inputs,
         table_options(options),
         report,
-        columns=wanted,
+        columns={name: columns[name] for name in dict.fromkeys([*required, *options.keep])},
         required=required,
+        separators=separators(options),
         limit=options.limit,
     )
+
+
+def list_columns(options: Options) -> list[str]:
+    """The columns whose cells may hold several texts."""
+    names = [*options.neg]
+    if options.mode in ("each", "list"):
+        names += [text for text in options.pos if "{" not in text]
+    names += [name for name in (options.pos_id, options.neg_id, options.score) if name]
+    return names
+
+
+def separators(options: Options) -> dict[str, str]:
+    """What --separator says, by column. Raises UsageError."""
+    separators = {}
+    for item in options.separator:
+        name, _, text = item.partition("=")
+        if not (name and text):
+            raise UsageError(
+                f"--separator {item!r} is not COL=TEXT", "write e.g. --separator synonyms=';'"
+            )
+        if name not in list_columns(options):
+            raise UsageError(
+                f"--separator {name}: not a column of several texts",
+                "name a column of --pos (in --mode each or list) or --neg, or of their ids",
+            )
+        separators[name] = text.replace("\\t", "\t").replace("\\n", "\n")
+    return separators
 
 
 def table_options(options: Options) -> TableOptions:
@@ -33,6 +64,7 @@ def table_options(options: Options) -> TableOptions:
         escape=options.escape,
         columns=options.columns,
         null=options.null,
+        sheet=options.sheet,
         bad_rows=options.bad_rows,
     )
 
@@ -57,7 +89,8 @@ def required_columns(options: Options) -> list[str]:
     for option, text in _templates(options):
         template = templates.parse(text, option, column=option != "--template")
         names += template.columns
-    single = [options.category, options.domain, options.id, *options.split_by]
+    single = [options.category, options.domain, options.id, *options.split_by, *options.neg]
+    single += [options.pos_id, options.neg_id, options.score]
     names += [name for name in single if name]
     return list(dict.fromkeys(names))
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING
 
 from fletching.errors import UsageError
 
-NULL = pa.scalar(None, pa.string())
+if TYPE_CHECKING:  # the options are checked before polars is needed
+    import polars as pl
+
+NOT_BLANK = r"[^\s\x1c-\x1f]"
 
 
 @dataclass(frozen=True)
@@ -29,31 +30,21 @@ class Template:
     @property
     def is_column(self) -> bool:
         """Is it one column and no literal text?"""
-        if len(self.parts) != 1:
-            return False
-        literal, name = self.parts[0]
-        return literal == "" and name is not None
+        return len(self.parts) == 1 and self.parts[0][0] == "" and self.parts[0][1] is not None
 
-    def fill(self, batch: pa.RecordBatch) -> pa.StringArray:
-        """The text of each row; an empty cell adds nothing, and all blank cells give null.
+    def fill(self) -> pl.Expr:
+        """The text of each row; an empty cell adds nothing, and all blank cells give null."""
+        import polars as pl
 
-        >>> batch = pa.record_batch({"a": ["x", ""], "b": [None, " "]})
-        >>> parse("{a}: {b}").fill(batch).to_pylist()
-        ['x: ', None]
-        """
         if self.is_column:
-            return batch[self.columns[0]]
-        pieces: list[str | pa.StringArray] = []
-        any_filled = pa.scalar(False)
+            return pl.col(self.columns[0])
+        pieces: list[pl.Expr] = []
         for literal, name in self.parts:
-            if literal:
-                pieces.append(literal)
+            pieces.append(pl.lit(literal))
             if name is not None:
-                cells = batch[name]
-                pieces.append(cells.fill_null(""))
-                any_filled = pc.or_(any_filled, is_filled(cells))
-        joined = pc.binary_join_element_wise(*pieces, "")
-        return pc.if_else(any_filled, joined, NULL)
+                pieces.append(pl.col(name).fill_null(""))
+        any_filled = pl.any_horizontal(is_filled(pl.col(name)) for name in self.columns)
+        return pl.when(any_filled).then(pl.concat_str(pieces))
 
 
 def parse(text: str, option: str = "--template", *, column: bool = False) -> Template:
@@ -75,22 +66,23 @@ def parse(text: str, option: str = "--template", *, column: bool = False) -> Tem
     names = [name for _, name, _, _ in parsed]
     if not any(names) or "" in names:
         raise UsageError(f"{option} {text!r} names no column", fix)
-    parts = tuple((literal, name) for literal, name, _, _ in parsed)
-    return Template(parts, text)
+    return Template(tuple((literal, name) for literal, name, _, _ in parsed), text)
 
 
-def fuse(templates: Sequence[Template], batch: pa.RecordBatch) -> pa.StringArray:
+def fuse(templates: Sequence[Template]) -> pl.Expr:
     """`col: value, col: value` of the cells with text; a filled template has no label."""
+    import polars as pl
+
     pieces = []
     for template in templates:
-        cells = template.fill(batch)
+        text = template.fill()
         label = f"{template.text}: " if template.is_column else ""
-        labelled = pc.binary_join_element_wise(label, pc.utf8_trim_whitespace(cells), "")
-        pieces.append(pc.if_else(is_filled(cells), labelled, NULL))
-    fused = pc.binary_join_element_wise(*pieces, ", ", null_handling="skip")
-    return pc.if_else(is_filled(fused), fused, NULL)
+        labelled = pl.concat_str(pl.lit(label), text.str.strip_chars())
+        pieces.append(pl.when(is_filled(text)).then(labelled))
+    fused = pl.concat_str(pieces, separator=", ", ignore_nulls=True)
+    return pl.when(is_filled(fused)).then(fused)
 
 
-def is_filled(cells: pa.StringArray) -> pa.BooleanArray:
+def is_filled(text: pl.Expr) -> pl.Expr:
     """Which cells are neither null nor blank."""
-    return pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(cells), ""), False)
+    return text.str.contains(NOT_BLANK).fill_null(False)

@@ -6,6 +6,7 @@ all rows needs one array instead: numpy sees it whole, and Arrow takes rows with
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,16 @@ class DiskTexts:
         self._is_valid = DiskArray(path + ".valid")
         self._offsets.append(np.zeros(1, np.int64))
         self._bytes = 0
+        self._mapped: list[Numbers] = []
+
+    def release_pages(self) -> None:
+        """Drop the mapped pages from this process's memory; they come back when touched."""
+        for array in self._mapped:
+            buffer: Any = array
+            while isinstance(buffer, np.ndarray):
+                buffer = buffer.base
+            if isinstance(buffer, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                buffer.madvise(mmap.MADV_DONTNEED)
 
     def append(self, texts: pa.StringArray) -> None:
         """Add rows."""
@@ -84,6 +95,7 @@ class DiskTexts:
         """All rows as one array, mapped."""
         offsets: Integers = self._offsets.finish()
         content = self._content.finish().view(np.uint8)
+        self._mapped = [array for array in (offsets, content) if isinstance(array, np.memmap)]
         is_valid = self._is_valid.finish()
         validity = None
         if not is_valid.all():

@@ -1,13 +1,42 @@
-"""A writer one step behind: a file is encoded while the next rows are drawn."""
+"""The writers of a run: every output has the same lineage; files are encoded in the background."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+from typing import Any
 
 import pyarrow as pa
 
 from fletching.io import Writer
+from fletching.io.tables import TableReader
+from fletching.report import Report
+
+
+class OutputWriters:
+    """Makes a `Writer` for each output of a run.
+
+    version, row_options: of the lineage; row_options are the options that can change rows.
+    """
+
+    def __init__(
+        self, table: TableReader, report: Report, *, version: str, row_options: Mapping[str, Any]
+    ) -> None:
+        self.report = report
+        self.lineage: dict[str, Any] = {
+            "version": version,
+            "options": dict(row_options),
+            "sources": [table],
+        }
+
+    def open(
+        self, path: str | None, schema: str, columns: pa.Schema, *, count: bool = True
+    ) -> Writer:
+        """A file, or a stream on stdout. count: are its rows those of the account?"""
+        return Writer(
+            self.report, path, schema=schema, columns=columns, count=count, **self.lineage
+        )
 
 
 class BackgroundWriter:
