@@ -4,7 +4,7 @@
   python scripts/build_docs.py --check   fail with a diff where they differ
 
 In schemas/*/v*/README.md: the table of fields and one row. In schemas/README.md: who writes and reads
-each schema. In tools/*/README.md: what --help prints. They lie between `<!-- NAME -->` and
+each schema. In docs/formats.md: the row formats. In tools/*/README.md: what --help prints. They lie between `<!-- NAME -->` and
 `<!-- /NAME -->`. For the site, `write_site_pages` writes one page a command, with all its options.
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fletching import cli
+from fletching.io.row_formats import ROW_FORMATS
 from fletching.options import REQUIRED, Option, describe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +54,7 @@ def parts() -> Iterator[tuple[Path, str, str]]:
         yield page, "fields", fields_table(json.loads(path.read_text("utf-8")))
         yield page, "row", row_block(path.parent / "examples" / "full.jsonl")
     yield ROOT / "schemas" / "README.md", "users", users_table()
+    yield ROOT / "docs" / "formats.md", "formats", formats_table()
     for folder, tool in tools():
         yield folder / "README.md", "help", help_block(tool)
 
@@ -96,6 +98,17 @@ def row_block(path: Path) -> str:
         for name, value in row.items()
     ]
     return "```json\n{\n" + ",\n".join(items) + "\n}\n```"
+
+
+def formats_table() -> str:
+    """The row formats of the registry."""
+    lines = ["| format | of | columns | read as | written |", "|---|---|---|---|---|"]
+    for row_format in ROW_FORMATS.values():
+        written = "" if row_format.from_examples is None else "yes"
+        columns = row_format.columns.replace("|", "\\|")
+        cells = [f"`{row_format.name}`", row_format.summary, columns, row_format.becomes, written]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def users_table() -> str:

@@ -431,7 +431,7 @@ def test_examples_come_back_from_every_format_or_the_loss_is_counted(name, rows)
     assert comparable(back, with_ids=has_ids) == comparable(rows, with_ids=has_ids)
 
 
-@pytest.mark.parametrize("name", ["beir", "hf-datasets"])
+@pytest.mark.parametrize("name", ["beir", "mteb", "hf-datasets"])
 @settings(max_examples=15)
 @given(examples())
 def test_examples_come_back_from_folders_or_the_loss_is_counted(name, rows):

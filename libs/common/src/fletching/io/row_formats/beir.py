@@ -69,7 +69,7 @@ def _split(path: str) -> str:
 
 
 def _from_examples(batches: Batches, path: str) -> WriteAccount:
-    return write_collection(batches, path, "train")
+    return write_collection(batches, path, "qrels/train.tsv")
 
 
 register(

@@ -18,7 +18,7 @@ from fletching.table import atomic
 from fletching.text import content_id, text_hash
 
 CARRIED = ("id", "query", "pos", "neg", "pos_ids", "neg_ids")
-HEADER = "query-id\tcorpus-id\tscore\n"
+COLUMNS = ("query-id", "corpus-id", "score")  # of judgements
 
 
 @contextmanager
@@ -40,18 +40,21 @@ def new_folder(path: str) -> Iterator[str]:
         raise
 
 
-def write_collection(batches: Batches, path: str, split: str) -> WriteAccount:
-    """Write corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv; negatives are judged 0."""
+def write_collection(batches: Batches, path: str, judgements: str) -> WriteAccount:
+    """Write corpus.jsonl, queries.jsonl and the judgements; negatives are judged 0.
+
+    judgements: the name of their file in the folder: .tsv with a header, or .jsonl.
+    """
     account = WriteAccount()
     with new_folder(path) as folder, ExitStack() as stack:
-        os.mkdir(os.path.join(folder, "qrels"))
+        os.mkdir(os.path.join(folder, os.path.dirname(judgements)))
         collection = CollectionFiles(
             account,
             corpus=_create(stack, folder, "corpus.jsonl"),
             queries=_create(stack, folder, "queries.jsonl"),
-            judgements=_create(stack, folder, f"qrels/{split}.tsv"),
+            judgements=_create(stack, folder, judgements),
+            is_tsv=judgements.endswith(".tsv"),
         )
-        collection.judgements.write(HEADER)
         for row in read_rows(batches, account, CARRIED):
             collection.add(row)
     return account
@@ -66,10 +69,18 @@ class CollectionFiles:
     """The three files of a collection, each document and query written once."""
 
     def __init__(
-        self, account: WriteAccount, *, corpus: TextIO, queries: TextIO, judgements: TextIO
+        self,
+        account: WriteAccount,
+        *,
+        corpus: TextIO,
+        queries: TextIO,
+        judgements: TextIO,
+        is_tsv: bool,
     ) -> None:
-        self.account = account
+        self.account, self.is_tsv = account, is_tsv
         self.corpus, self.queries, self.judgements = corpus, queries, judgements
+        if is_tsv:
+            self.judgements.write("\t".join(COLUMNS) + "\n")
         self.hash_of_document: dict[str, str] = {}  # by id
         self.judged: set[str] = set()  # query ids
 
@@ -92,9 +103,15 @@ class CollectionFiles:
                 if document in grades:
                     count_lost(self.account, "documents that a row holds twice")
                 grades.setdefault(document, grade)
-        lines = [f"{query}\t{document}\t{grade}\n" for document, grade in grades.items()]
-        self.judgements.writelines(lines)
-        self.account.records += len(lines)
+        for document, grade in grades.items():
+            self._judge(query, document, grade)
+
+    def _judge(self, query: str, document: str, grade: int) -> None:
+        if self.is_tsv:
+            self.judgements.write(f"{query}\t{document}\t{grade}\n")
+        else:
+            _write_line(self.judgements, dict(zip(COLUMNS, (query, document, grade))))
+        self.account.records += 1
 
     def _document(self, name: str | None, text: str) -> str:
         """The id of a document, which is written where it is new."""

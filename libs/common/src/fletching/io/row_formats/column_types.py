@@ -39,7 +39,7 @@ def negative_column(columns: pa.Schema) -> str:
     return first_of(columns, names_of("neg"))
 
 
-def numbered_columns(columns: pa.Schema, *stems: str) -> list[str]:
+def numbered_columns(columns: pa.Schema, stems: tuple[str, ...]) -> list[str]:
     """`negative_1`, `negative_2`, … in the order of their numbers."""
     pattern = re.compile(rf"(?:{'|'.join(stems)})_?(\d+)")
     matches = [(match, name) for name in columns.names if (match := pattern.fullmatch(name))]

@@ -41,7 +41,7 @@ def _is_sentences(columns: pa.Schema) -> bool:
 def _detect(columns: pa.Schema) -> bool:
     if "pos_scores" in columns.names or not is_number(columns, _label(columns)):
         return False
-    if negative_column(columns) or numbered_columns(columns, "negative", "neg"):
+    if negative_column(columns) or numbered_columns(columns, ("negative", "neg")):
         return False  # what the number rates is not known
     is_pair = bool(query_column(columns)) and is_text(columns, positive_column(columns))
     return is_pair or _is_sentences(columns)

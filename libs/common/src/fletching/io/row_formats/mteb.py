@@ -12,15 +12,15 @@ from fletching.errors import InputError
 from fletching.io.formats import input_extensions, without_compression
 from fletching.io.opening import open_rows
 from fletching.io.row_formats.beir import BeirFolder, part_of
+from fletching.io.row_formats.collection_files import COLUMNS, write_collection
 from fletching.io.row_formats.judged_rows import JudgedCollection, JudgedRows, choose_split
-from fletching.io.row_formats.row_format import RowFormat, register
+from fletching.io.row_formats.row_format import Batches, RowFormat, WriteAccount, register
 from fletching.io.sources import Source, resolve
 from fletching.protocols import RowSource
 from fletching.qrels import Grades
 from fletching.schema import Schema
 
 JUDGEMENTS = ("qrels", "default", "data")
-COLUMNS = ("query-id", "corpus-id", "score")
 ANY_COLUMNS = Schema("judgements", "1.0", "", fields=())
 
 
@@ -89,6 +89,10 @@ def _read_judgements(path: str, grades: Grades) -> None:
             grades.setdefault(str(query), {})[str(document)] = int(grade)
 
 
+def _from_examples(batches: Batches, path: str) -> WriteAccount:
+    return write_collection(batches, path, "qrels/train.jsonl")
+
+
 register(
     RowFormat(
         name="mteb",
@@ -96,5 +100,6 @@ register(
         columns="corpus, queries {id, text}; qrels {query-id, corpus-id, score}",
         becomes="a row for each query: documents judged above 0 as `pos`, those judged 0 as `neg`",
         folder=MtebFolder(),
+        from_examples=_from_examples,
     )
 )

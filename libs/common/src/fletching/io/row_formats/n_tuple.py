@@ -33,11 +33,12 @@ TEXT_LIST = pa.list_(pa.string())
 NUMBER_LIST = pa.list_(pa.float32())
 CARRIED = ("query", "pos", "neg", "pos_scores", "neg_scores")
 SCORES = "scores"
+STEMS = ("negative", "neg", "hard_negative", "negatives")  # of columns with numbers
 
 
 def _negatives(columns: pa.Schema) -> list[str]:
     """The columns that hold one negative each."""
-    numbered = numbered_columns(columns, "negative", "neg", "hard_negative", "negatives")
+    numbered = numbered_columns(columns, STEMS)
     single = [name for name in (negative_column(columns), "hard_negative") if name in columns.names]
     return [name for name in [*single, *numbered] if is_text(columns, name)]
 
@@ -123,7 +124,7 @@ register(
         name="n-tuple",
         summary="sentence-transformers",
         columns="anchor, positive, negative_1 … negative_k; perhaps scores: [number]",
-        becomes="`neg` of all the negatives in order; `scores` as `pos_scores` and `neg_scores`",
+        becomes="the negatives in order as `neg`; `scores`, if any, as those of `pos` and `neg`",
         detect=_detect,
         to_examples=_to_examples,
         from_examples=_from_examples,
