@@ -118,8 +118,8 @@ def test_another_major_version_and_another_schema_are_refused_and_a_minor_is_rea
         == 12
     )
     with pytest.raises(
-        InputError, match=r"examples2.0.parquet is examples 2.0, but this t reads 1.0"
+        InputError, match=r"examples2.0.parquet is examples 2.0, and 1.0 is read here"
     ):
         Reader(Report("t"), [str(tmp_path / "examples2.0.parquet")], "examples")
-    with pytest.raises(InputError, match="holds texts, but t reads examples here"):
+    with pytest.raises(InputError, match="holds texts, and examples are read here"):
         Reader(Report("t"), [str(tmp_path / "texts1.0.parquet")], "examples")

@@ -58,7 +58,7 @@ def test_an_exception_leaves_the_old_file_and_nothing_beside_it(ending, failure,
 @pytest.mark.parametrize("ending", FORMATS)
 def test_a_row_that_breaks_the_contract_is_no_output(ending, tmp_path):
     with (
-        pytest.raises(InputError, match=r"maker's output, row 51: `pos` is empty"),
+        pytest.raises(InputError, match=r"the output, row 51: `pos` is empty"),
         open_writer(tmp_path / f"out{ending}") as out,
     ):
         out.write(pa.RecordBatch.from_pylist(ROWS, COLUMNS))

@@ -344,7 +344,7 @@ def test_every_part_of_a_concatenated_stream_must_be_of_our_version(tmp_path):
     foreign = ours.replace(b'"version":"1.0"}', b'"version":"2.0"}')
     assert foreign != ours
     (tmp_path / "both.arrows").write_bytes(ours + foreign)
-    with pytest.raises(InputError, match=r"both.arrows is examples 2.0, but this reader reads 1.0"):
+    with pytest.raises(InputError, match=r"both.arrows is examples 2.0, and 1.0 is read here"):
         read(tmp_path / "both.arrows")
 
 

@@ -16,7 +16,6 @@ from types import FrameType
 from typing import Any
 
 from fletching import help
-from fletching.early_checks import check_models
 from fletching.errors import InputError, TerminationSignal, UsageError
 from fletching.options.fields import describe
 from fletching.parsing import parse, raw_values
@@ -125,7 +124,6 @@ def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
 def _run(tool: Tool, argv: Sequence[str]) -> int:
     options: Any = parse(tool.options, argv)
     _check_summary(options.json_summary)
-    check_models(options)
     report = Report(tool.name, quiet=options.quiet, json_summary=options.json_summary)
     with _termination_as_exception():
         code = tool.run(options, report) or 0

@@ -1,7 +1,7 @@
 """The error for options that a tool does not have: what each may have meant.
 
-First the names of other programs, then an abbreviation or a longer form of one of ours, then a
-name that is nearly the same. A name that is merely similar is no guess: it would mislead.
+First the names of other programs, then a typing error in one of ours, then its abbreviation or a
+longer form. A name that is merely similar is no guess: it would mislead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fletching.errors import UsageError
 from fletching.foreign_option_names import find_counterpart
 from fletching.options.fields import Option
 
-NEARLY_THE_SAME = 0.8  # of difflib's ratio, between the words without dashes
+TYPING_ERROR, NEARLY_THE_SAME = 0.9, 0.8  # of difflib's ratio, of the words without dashes
 SHORTEST_FORM = 3  # letters that an abbreviation, or the option that a word extends, must have
 ALL_OPTIONS = "--help-all lists every option"
 
@@ -45,7 +45,11 @@ def _answer(word: str, options: Mapping[str, Option], *, dashes: bool) -> str:
         return entry.describe(options, dashes=dashes)
     name = word.lstrip("-").replace("_", "-").lower()
     flags = [option.flag[2:] for option in options.values() if not option.positional]
-    guess = _other_form(name, flags) or _nearly_the_same(name, flags)
+    guess = (
+        _nearest(name, flags, TYPING_ERROR)
+        or _other_form(name, flags)
+        or _nearest(name, flags, NEARLY_THE_SAME)
+    )
     if guess is None:
         return ALL_OPTIONS
     return f"did you mean {'--' if dashes else ''}{guess}?"
@@ -66,6 +70,6 @@ def _other_form(name: str, flags: Sequence[str]) -> str | None:
     return None if longest is None or "-" in name[len(longest) :] else longest
 
 
-def _nearly_the_same(name: str, flags: Sequence[str]) -> str | None:
-    similar = difflib.get_close_matches(name, flags, n=1, cutoff=NEARLY_THE_SAME)
+def _nearest(name: str, flags: Sequence[str], ratio: float) -> str | None:
+    similar = difflib.get_close_matches(name, flags, n=1, cutoff=ratio)
     return similar[0] if similar else None

@@ -44,13 +44,13 @@ def check(options: Options) -> None:
         raise UsageError(
             "--student-dim is for --student static", "leave it out, or pass --projection keep"
         )
-    if not options.base_url:
-        for teacher in options.teacher:
-            check_model("--teacher", teacher)
     if not any(loss_weights(options).values()):
         raise UsageError(
             "all losses have weight 0", "give one of them a weight, e.g. --cosine-weight 10"
         )
+    if not options.base_url:
+        for teacher in options.teacher:
+            check_model("--teacher", teacher)
 
 
 def run(options: Options, report: Report) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 
 from fletching import cli
+from fletching.early_checks import check_models
 from fletching.errors import UsageError
 from fletching.options import Shard
 from fletching.report import Report
@@ -64,15 +65,17 @@ def run(options: Options, report: Report) -> None:
 
     from fletching.io import Reader, Writer, check_output
 
-    check_output(options.output, report.tool)  # before torch and a model are loaded
+    # Before torch is imported, which takes seconds.
+    check_models(options)
+    check_output(options.output, report.tool)
+    reader = Reader(report, options.inputs, "examples", limit=options.limit)
+    corpus = Reader(report, options.corpus, "texts", count=False) if options.corpus else None
 
     from hnmine import models, output_rows
     from hnmine.mine import mine_negatives
     from hnmine.mining_rows import MiningRows, warn_of_old_negatives
     from hnmine.pool import DocumentPool
 
-    reader = Reader(report, options.inputs, "examples", limit=options.limit)
-    corpus = Reader(report, options.corpus, "texts", count=False) if options.corpus else None
     columns = output_rows.columns_of(options, reader.columns)
     with contextlib.ExitStack() as stack:
         loaded = stack.enter_context(models.load(options, report))

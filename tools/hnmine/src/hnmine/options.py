@@ -154,6 +154,7 @@ class Options(
         "cross-encoder that rejects what it scores above a positive; its scores are written",
         metavar="CE",
         group=GUARDS,
+        is_model=True,
     )
     reranker_margin: float = option(
         0.0,

@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 
 from fletching import cli
+from fletching.early_checks import check_models
 from fletching.errors import UsageError
 from fletching.options import Shard
 from fletching.report import Report
@@ -115,6 +116,7 @@ def run(options: Options, report: Report) -> None:
 
     from fletching.io import AtomicOutputs, Reader, check_output
 
+    check_models(options)
     check_output(options.output, report.tool)  # before torch and a model are loaded
 
     from simfilter import models, outputs, score_columns

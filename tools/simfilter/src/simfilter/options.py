@@ -51,6 +51,7 @@ class Options(
         "score by a cross-encoder instead of the cosine",
         metavar="CE",
         group=MODEL,
+        is_model=True,
     )
     use_scores: bool = option(
         False, "use the `pos_scores` of the input; no model is needed", group=MODEL

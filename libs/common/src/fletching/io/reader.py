@@ -171,13 +171,11 @@ class Reader:
         stamp = lineage.read(opened.schema.metadata)
         name = stamp.get("schema", self.schema.name)
         version = str(stamp.get("version", self.schema.version))
-        tool = self.report.tool
         if name != self.schema.name:
-            what = f"{opened.where} holds {name}, but {tool} reads {self.schema.name} here"
+            what = f"{opened.where} holds {name}, and {self.schema.name} are read here"
             raise InputError(what, f"give it a file of {self.schema.name}")
         if version.split(".")[0] != self.schema.major:
-            reads = f"this {tool} reads {self.schema.version}"
-            what = f"{opened.where} is {name} {version}, but {reads}"
+            what = f"{opened.where} is {name} {version}, and {self.schema.version} is read here"
             raise InputError(what, "use tools of the same major version")
 
     def _union(self, schemas: Sequence[pa.Schema]) -> pa.Schema:

@@ -30,7 +30,7 @@ def check_output(path: str | None, tool: str) -> None:
     if path is None or path == "-":
         if sys.stdout.isatty():
             raise UsageError(
-                f"{tool} writes an Arrow stream, which a terminal cannot show",
+                "the output is an Arrow stream, which a terminal cannot show",
                 f"look at it with `{tool} … | arrowcat`, pipe it into the next tool, "
                 "or name a file: -o OUT.parquet; -o -.jsonl writes JSON lines here",
             )
@@ -115,8 +115,7 @@ class Writer:
         Raises InputError for a row that breaks a promise of the schema.
         """
         batch = pa.RecordBatch.from_arrays(batch.columns, schema=self.columns)
-        where = f"{self.report.tool}'s output"
-        column_mapping.check(self.contract, batch, where, first_row=self.rows + 1)
+        column_mapping.check(self.contract, batch, "the output", first_row=self.rows + 1)
         self.rows += batch.num_rows
         self.waiting.append(batch)
         if sum(waiting.num_rows for waiting in self.waiting) >= BATCH_ROWS:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from fletching import cli
-from fletching.early_checks import OpenInputs, check_inputs
+from fletching.early_checks import OpenInputs, check_inputs, check_models
 from fletching.errors import UsageError
 from fletching.options import TrainingOptions
 from fletching.report import Report
@@ -74,6 +74,7 @@ def run(
 
     open_inputs: opens `inputs` as the job will, before torch is imported.
     """
+    check_models(options)
     check_inputs(options, inputs, tool=tool.name, open_inputs=open_inputs)
     # Threads that wait sleep: on a busy machine, spinning ones make a step several times as
     # slow.
