@@ -176,7 +176,7 @@ def test_a_foreign_table_is_shown_as_it_is(look: Any, tmp_path: Path) -> None:
     nested = pa.table({"a": [[1.5] * 300], "b": [{"x": 1}], "c": [["p", "q", "r", "s"]]})
     pq.write_table(nested, tmp_path / "nested.parquet")
     shown = look(tmp_path / "nested.parquet").text.splitlines()
-    assert shown[2] == "   1  a  [1.500, 1.500, 1.500, 1.500, …] 300 numbers, norm 26"
+    assert shown[2] == "   1  a  [1.500, 1.500, 1.500, 1.500, …] 300 numbers, norm 26.0"
     assert shown[3] == '      b  {"x": 1}'
     assert shown[4] == "      c  [4] p  |  q  |  r  |  … 1 more"
 

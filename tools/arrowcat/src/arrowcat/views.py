@@ -108,7 +108,7 @@ def show_lineage(options: Options, report: Report) -> None:
     reader = open_to_look(options, report, limit=options.limit)
     ends = read_ends(reader) if any(reader.lineage_nodes) else []
     report.rows_out = report.rows_in
-    print_lineage(open_console(), title_of(options.inputs), reader, ends)
+    print_lineage(open_console(), title_of(options.inputs), reader, ends=ends)
 
 
 def write_html(options: Options, report: Report, *, version: str) -> None:

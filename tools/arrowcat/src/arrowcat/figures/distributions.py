@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+Integers = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.floating] | npt.NDArray[np.integer]
 
 STEPS = (1.0, 2.0, 5.0, 10.0)  # widths of the bins of a histogram, times a power of ten
 
 
-class Bin(NamedTuple):
+@dataclass(frozen=True)
+class Bin:
     """Values from `low` up to, not including, `high`; the last bin includes its end."""
 
     low: float
@@ -28,7 +29,9 @@ class Bin(NamedTuple):
             return f"{_round_end(self.low)} to {_round_end(self.high)}"
         last = self.high - 1
         low = f"{self.low:,.0f}"
-        return low if last <= self.low else f"{low} to {last:,.0f}"
+        if last <= self.low:
+            return low
+        return f"{low} to {last:,.0f}"
 
 
 def _round_end(end: float) -> str:
@@ -65,25 +68,30 @@ class LengthCounts:
         """Quantiles by the nearest rank; None where nothing was counted."""
         if not self.counts:
             return None
-        values = np.array(sorted(self.counts), np.int64)
-        counts = np.array([self.counts[value] for value in values.tolist()], np.int64)
+        values, counts = self._sorted()
         total = int(counts.sum())
         ends = np.cumsum(counts)
-        median, p95 = (values[np.searchsorted(ends, math.ceil(q * total))] for q in (0.5, 0.95))
+        median = np.searchsorted(ends, _rank(0.5, total))
+        p95 = np.searchsorted(ends, _rank(0.95, total))
         return Summary(
             count=total,
             least=int(values[0]),
-            median=int(median),
-            p95=int(p95),
+            median=int(values[median]),
+            p95=int(values[p95]),
             most=int(values[-1]),
-            mean=float((values * counts).sum() / total),
+            mean=float(np.average(values, weights=counts)),
         )
 
     def bins(self, most: int) -> list[Bin]:
         """A histogram of about `most` bins."""
-        values = np.array(sorted(self.counts), np.float64)
-        counts = np.array([self.counts[int(value)] for value in values], np.int64)
-        return histogram(values, counts, most=most, whole=True)
+        values, counts = self._sorted()
+        return histogram(values.astype(np.float64), counts, most=most, whole=True)
+
+    def _sorted(self) -> tuple[Integers, Integers]:
+        """(the lengths, rising; how often each occurs), both (n,)."""
+        pairs = sorted(self.counts.items())
+        table = np.array(pairs, np.int64).reshape(-1, 2)
+        return table[:, 0], table[:, 1]
 
 
 class ScoreValues:
@@ -112,12 +120,13 @@ class ScoreValues:
         total = len(values)
         if not total:
             return None
-        median, p95 = (float(values[math.ceil(q * total) - 1]) for q in (0.5, 0.95))
+        median = _rank(0.5, total) - 1
+        p95 = _rank(0.95, total) - 1
         return Summary(
             count=total,
             least=float(values[0]),
-            median=median,
-            p95=p95,
+            median=float(values[median]),
+            p95=float(values[p95]),
             most=float(values[-1]),
             mean=float(values.mean()),
         )
@@ -126,6 +135,11 @@ class ScoreValues:
         """A histogram of about `most` bins."""
         values = self.values()
         return histogram(values, np.ones(len(values), np.int64), most=most)
+
+
+def _rank(share: float, total: int) -> int:
+    """The nearest rank of a quantile, from 1."""
+    return math.ceil(share * total)
 
 
 def histogram(
@@ -148,14 +162,17 @@ def histogram(
     # 0.7 as float32 is 0.69999999: it belongs to the bin that begins at 0.7.
     slots = np.floor(values / width + 1e-6).astype(np.int64)
     first, last = int(slots[0]), int(slots[-1])
-    if not whole and last > first and math.isclose(values[-1], last * width, rel_tol=1e-6):
-        slots = np.minimum(slots, last - 1)  # the end of the range opens no bin of its own
-        last -= 1
-    sums = np.bincount(slots - first, weights=counts, minlength=last - first + 1)
-    return [
-        Bin(slot * width, (slot + 1) * width, int(sums[slot - first]))
-        for slot in range(first, last + 1)
-    ]
+    ends_at_edge = math.isclose(values[-1], last * width, rel_tol=1e-6)
+    if ends_at_edge and not whole and last > first:
+        last -= 1  # the end of the range opens no bin of its own
+        slots = np.minimum(slots, last)
+    size = last - first + 1
+    sums = np.bincount(slots - first, weights=counts, minlength=size)
+    bins = []
+    for slot, total in enumerate(sums.tolist(), first):
+        low = slot * width
+        bins.append(Bin(low, low + width, int(total)))
+    return bins
 
 
 def _round_width(least: float) -> float:
@@ -163,4 +180,6 @@ def _round_width(least: float) -> float:
     if least <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(least))
-    return next(step * power for step in STEPS if step * power >= least * (1 - 1e-9))
+    enough = least * (1 - 1e-9)
+    widths = (step * power for step in STEPS)
+    return next(width for width in widths if width >= enough)

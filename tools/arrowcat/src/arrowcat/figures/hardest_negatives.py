@@ -89,8 +89,10 @@ def _hardest_by_score(batch: pa.RecordBatch) -> dict[int, tuple[float, int]]:
 
     The positive of a row is the one with the highest score.
     """
-    kinds = [column(batch, f"{side}_score_kind", pa.string()) for side in ("pos", "neg")]
-    is_alike = pc.equal(*(kind.fill_null("") for kind in kinds)).to_pylist()
+    positive_kinds = column(batch, "pos_score_kind", pa.string())
+    negative_kinds = column(batch, "neg_score_kind", pa.string())
+    same_kind = pc.equal(positive_kinds.fill_null(""), negative_kinds.fill_null(""))
+    is_alike = same_kind.to_pylist()
     hardest: dict[int, tuple[float, int]] = {}
     sides = zip(_complete_scores(batch, "neg"), _complete_scores(batch, "pos"))
     for position, (negatives, positives) in enumerate(sides):
@@ -113,7 +115,7 @@ def _complete_scores(batch: pa.RecordBatch, side: str) -> list[list[float]]:
 
 
 def _scored(part: NumberedRows, position: int, index: int) -> HardNegative:
-    row = {name: part.batch[name][position].as_py() for name in part.batch.schema.names}
+    [row] = part.batch.slice(position, 1).to_pylist()
     best = int(np.argmax(row["pos_scores"]))
     positive_score, negative_score = row["pos_scores"][best], row["neg_scores"][index]
     return HardNegative(
@@ -129,26 +131,23 @@ def _scored(part: NumberedRows, position: int, index: int) -> HardNegative:
 
 def _nearest_in_words(part: NumberedRows, position: int) -> HardNegative | None:
     """The negative that has most words in common with a positive of its row."""
-    positives = part.batch["pos"][position].as_py() or []
-    negatives = part.batch["neg"][position].as_py() or []
-    best: tuple[float, str, str] | None = None
-    for positive in positives:
+    [row] = part.batch.slice(position, 1).to_pylist()
+    nearest: HardNegative | None = None
+    for positive in row["pos"] or []:
         words = _words(positive)
-        for negative in negatives:
+        for negative in row["neg"] or []:
             others = _words(negative)
             share = len(words & others) / max(len(words | others), 1)
-            if best is None or share > best[0]:
-                best = (share, positive or "", negative or "")
-    if best is None:
-        return None
-    share, positive, negative = best
-    return HardNegative(
-        hardness=share,
-        minus_row=-int(part.numbers[position]),
-        query=part.batch["query"][position].as_py() or "",
-        positive=positive,
-        negative=negative,
-    )
+            if nearest is not None and share <= nearest.hardness:
+                continue
+            nearest = HardNegative(
+                hardness=share,
+                minus_row=-int(part.numbers[position]),
+                query=row["query"] or "",
+                positive=positive or "",
+                negative=negative or "",
+            )
+    return nearest
 
 
 def _words(text: str | None) -> set[str]:

@@ -47,7 +47,8 @@ class NearDuplicates:
         keys = hash_texts(texts)
         is_new = self.seen.add_new(keys) & (keys != ABSENT)
         positions = np.flatnonzero(is_new)
-        taken = positions[: MOST_TEXTS - len(self.texts)]
+        capacity = MOST_TEXTS - len(self.texts)
+        taken = positions[:capacity]
         self.left_out += len(positions) - len(taken)
         self.rows += rows[taken].tolist()
         self.texts += texts.take(pa.array(taken)).to_pylist()
@@ -57,9 +58,9 @@ class NearDuplicates:
         if not self.texts:
             return []
         runs = _word_runs(self.texts)
-        found_pairs = _resemblances(runs, _candidates(runs))
+        alike = _resemblances(runs, _candidates(runs))
         pairs = []
-        for first, second, resemblance in found_pairs.iter_rows():
+        for first, second, resemblance in alike.iter_rows():
             rows = (self.rows[first], self.rows[second])
             texts = (self.texts[first], self.texts[second])
             pairs.append(NearDuplicate(resemblance, rows, texts))
@@ -69,33 +70,44 @@ class NearDuplicates:
 def _word_runs(texts: list[str]) -> pl.DataFrame:
     """The distinct runs of each text: `text` (its position), `key`."""
     spaced = pl.Series(texts).str.replace_all(LETTERS_AS_WORDS, " $1 ")
-    owners, keys = hash_word_runs(spaced.to_arrow().cast(pa.string()), RUN_WORDS)
-    return pl.DataFrame({"text": owners, "key": keys}).unique().sort("text", "key")
+    words = spaced.to_arrow().cast(pa.string())
+    owners, keys = hash_word_runs(words, RUN_WORDS)
+    runs = pl.DataFrame({"text": owners, "key": keys})
+    return runs.unique().sort("text", "key")
 
 
 def _candidates(runs: pl.DataFrame) -> pl.DataFrame:
     """Pairs of texts that share a key of their sketches: `text`, `other`, rising."""
     sketches = runs.group_by("text", maintain_order=True).head(SKETCH_KEYS)
-    shared = sketches.filter(pl.len().over("key").is_between(2, COMMONEST_KEY))
+    holders = pl.len().over("key")
+    shared = sketches.filter(holders.is_between(2, COMMONEST_KEY))
     others = shared.rename({"text": "other"})
-    pairs = shared.join(others, on="key").filter(pl.col("text") < pl.col("other"))
-    return pairs.select("text", "other").unique().sort("text", "other")
+    pairs = shared.join(others, on="key")
+    rising = pairs.filter(pl.col("text") < pl.col("other"))
+    distinct = rising.select("text", "other").unique()
+    return distinct.sort("text", "other")
 
 
 def _resemblances(runs: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     """The pairs that are alike: `text`, `other`, `resemblance`, the most alike first."""
-    sizes = runs.group_by("text").agg(size=pl.len().cast(pl.Int64))
+    number = pl.len().cast(pl.Int64)
+    sizes = runs.group_by("text").agg(size=number)
+    other_sizes = sizes.rename({"text": "other", "size": "other_size"})
     others = runs.rename({"text": "other"})
     shared = (
         pairs.join(runs, on="text")
         .join(others, on=["other", "key"])
         .group_by("text", "other")
-        .agg(shared=pl.len().cast(pl.Int64))
+        .agg(shared=number)
         .join(sizes, on="text")
-        .join(sizes.rename({"text": "other", "size": "other_size"}), on="other")
+        .join(other_sizes, on="other")
     )
     union = pl.col("size") + pl.col("other_size") - pl.col("shared")
-    resemblance = (pl.col("shared") / union).alias("resemblance")
-    alike = shared.select("text", "other", resemblance)
-    alike = alike.filter(pl.col("resemblance") >= LEAST_RESEMBLANCE)
-    return alike.sort(["resemblance", "text", "other"], descending=[True, False, False])
+    resemblances = shared.select(
+        "text",
+        "other",
+        resemblance=pl.col("shared") / union,
+    )
+    alike = resemblances.filter(pl.col("resemblance") >= LEAST_RESEMBLANCE)
+    order = ["resemblance", "text", "other"]
+    return alike.sort(order, descending=[True, False, False])

@@ -89,7 +89,8 @@ class ColumnStatistics:
         lengths = self.measure.lengths(texts)
         present = np.asarray(texts.is_valid())
         self.lengths.add(lengths[present])
-        self.empty += int(pc.sum(pc.equal(pc.utf8_length(texts), 0)).as_py() or 0)
+        is_empty = pc.equal(texts, "").fill_null(False)
+        self.empty += is_empty.true_count
         return lengths
 
     def _count_values(self, texts: pa.StringArray) -> None:
@@ -116,7 +117,8 @@ def _norms(vectors: pa.FixedSizeListArray) -> npt.NDArray[np.float32]:
     """The Euclidean norm of each vector that is not null, (n,); NaN for one that holds a null."""
     values = vectors.flatten().cast(pa.float32()).to_numpy(zero_copy_only=False)
     rows: npt.NDArray[np.float32] = values.reshape(-1, vectors.type.list_size)
-    return np.sqrt(np.square(rows).sum(1))
+    norms: npt.NDArray[np.float32] = np.linalg.norm(rows, axis=1)
+    return norms
 
 
 def _as_json(summary: Summary | None) -> Figures | None:
@@ -135,16 +137,18 @@ class DuplicateCounts:
     def add_texts(self, keys: Keys) -> None:
         """Count texts by their keys; blank ones do not count."""
         present = keys[keys != ABSENT]
-        self.repeated_texts += int((~self.texts.add_new(present)).sum())
+        is_new = self.texts.add_new(present)
+        self.repeated_texts += int((~is_new).sum())
 
     def add_pairs(self, keys: Keys, positives: pa.Array) -> None:
         """Count (query, positive) pairs. keys: of the queries, (rows,)."""
-        lengths = np.asarray(pc.list_value_length(positives).fill_null(0), np.int64)
-        owners = np.repeat(np.arange(len(positives)), lengths)
+        owners = np.asarray(pc.list_parent_indices(positives), np.int64)
+        queries = keys[owners]
         texts = hash_texts(positives.flatten())
-        is_whole = (keys[owners] != ABSENT) & (texts != ABSENT)
-        pairs = mix(keys[owners][is_whole], texts[is_whole])
-        self.repeated_pairs += int((~self.pairs.add_new(pairs)).sum())
+        is_whole = (queries != ABSENT) & (texts != ABSENT)
+        pairs = mix(queries[is_whole], texts[is_whole])
+        is_new = self.pairs.add_new(pairs)
+        self.repeated_pairs += int((~is_new).sum())
 
 
 class TableStatistics:

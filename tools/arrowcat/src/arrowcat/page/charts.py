@@ -27,7 +27,7 @@ class HistogramBar(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Histogram:
+class HistogramChart:
     """A chart of bars with a caption; below it the ends of the range, above it the largest count.
 
     description: the same for those who do not see it.
@@ -46,7 +46,7 @@ class Histogram:
     floor: int = HEIGHT - BOTTOM
 
 
-def draw_histogram(caption: str, note: str, bins: Sequence[Bin], *, whole: bool) -> Histogram:
+def draw_histogram(caption: str, note: str, bins: Sequence[Bin], *, whole: bool) -> HistogramChart:
     """The chart of a histogram. whole: are the values whole numbers?"""
     largest = max(bin_.count for bin_ in bins)
     slot = WIDTH / len(bins)
@@ -61,7 +61,7 @@ def draw_histogram(caption: str, note: str, bins: Sequence[Bin], *, whole: bool)
                 x=(number + GAP / 2) * slot, y=HEIGHT - BOTTOM - height, height=height, title=title
             )
         )
-    return Histogram(
+    return HistogramChart(
         caption=caption,
         note=note,
         description=f"{caption}: " + "; ".join(bar.title for bar in bars if bar.height),

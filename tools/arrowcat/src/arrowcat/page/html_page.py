@@ -24,7 +24,7 @@ from arrowcat.figures.near_duplicates import (
 )
 from arrowcat.figures.table_statistics import TableStatistics
 from arrowcat.figures.text_measure import TextMeasure
-from arrowcat.page.charts import Histogram, draw_histogram
+from arrowcat.page.charts import HistogramChart, draw_histogram
 from arrowcat.printable import lines
 from arrowcat.rows.input_rows import type_name
 from arrowcat.rows.row_selection import NumberedRows, RowSample
@@ -37,6 +37,7 @@ SAMPLES = 12
 MOST_HARD = 15
 MOST_PAIRS = 15
 MOST_GROUPS = 30
+MOST_VALUES = 8
 BINS = 24
 LONGEST_TEXT = 1200  # letters of a text on the page
 
@@ -96,7 +97,7 @@ class PageContent:
             facts.append((f"{duplicates.repeated_texts:,}", noun))
         return facts
 
-    def length_charts(self) -> list[Histogram]:
+    def length_charts(self) -> list[HistogramChart]:
         """The lengths of each column of texts."""
         unit = self.statistics.measure.unit
         charts = []
@@ -108,7 +109,7 @@ class PageContent:
                 charts.append(draw_histogram(column.name, note, bins, whole=True))
         return charts
 
-    def number_charts(self) -> list[Histogram]:
+    def number_charts(self) -> list[HistogramChart]:
         """Scores and other numbers, and how many items the lists have."""
         charts = []
         for column in self.statistics.columns.values():
@@ -134,9 +135,13 @@ class PageContent:
         sections = []
         for name, near in self.near.items():
             pairs = near.pairs()
-            sections.append(
-                NearDuplicateSection(nouns[name], len(pairs), pairs[:MOST_PAIRS], near.left_out)
+            section = NearDuplicateSection(
+                role=nouns[name],
+                total=len(pairs),
+                shown=pairs[:MOST_PAIRS],
+                left_out=near.left_out,
             )
+            sections.append(section)
         return sections
 
     def samples(self) -> list[Sample]:
@@ -210,13 +215,14 @@ def render_page(content: PageContent, *, title: str, version: str) -> str:
 
 def _column_record(statistics: TableStatistics, name: str) -> dict[str, Any]:
     column = statistics.columns[name]
+    commonest = column.values.most_common(MOST_VALUES)
     return {
         "name": name,
         "type": type_name(column.type),
         "nulls": column.nulls,
         "empty": column.empty,
         "lengths": column.lengths.summary(),
-        "values": ", ".join(f"{value} {count:,}" for value, count in column.values.most_common(8)),
+        "values": ", ".join(f"{value} {count:,}" for value, count in commonest),
     }
 
 

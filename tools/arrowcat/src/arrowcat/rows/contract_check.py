@@ -17,6 +17,8 @@ from fletching.io.sources import Source, resolve
 from fletching.report import Report
 from fletching.schema import Schema
 
+MOST_NAMES = 12  # of the columns of a table that fits no schema
+
 
 @dataclass(kw_only=True)
 class BrokenPromise:
@@ -52,7 +54,8 @@ def check_inputs(options: Options, report: Report, *, most_shown: int) -> list[C
         result = CheckedInput(where=source.where)
         checked.append(result)
         try:
-            _check_rows(source, options, report, result, most_shown)
+            reader = _open(source, options, report)
+            _check_rows(reader, result, most_shown)
         except InputError as error:
             if _is_missing(source):
                 raise
@@ -66,14 +69,7 @@ def _is_missing(source: Source) -> bool:
     return is_local and not os.path.exists(source.path or "")
 
 
-def _check_rows(
-    source: Source,
-    options: Options,
-    report: Report,
-    result: CheckedInput,
-    most_shown: int,
-) -> None:
-    reader = _open(source, options, report)
+def _check_rows(reader: Reader, result: CheckedInput, most_shown: int) -> None:
     result.schema = f"{reader.schema.name} {reader.schema.version}"
     for batch in reader:
         for field_, violation in violations(reader.schema, batch):
@@ -95,7 +91,8 @@ def _open(source: Source, options: Options, report: Report) -> Reader:
         return Reader(report, inputs, schemas, limit=options.limit, checked=False)
     reader = Reader(report, inputs, [*schemas, FOREIGN], limit=options.limit, checked=False)
     if reader.schema is FOREIGN:
-        names = ", ".join(f"`{name}`" for name in reader.columns.names[:12])
+        shown = reader.columns.names[:MOST_NAMES]
+        names = ", ".join(f"`{name}`" for name in shown)
         what = f"{source.where} fits none of the five schemas; it has {names or 'no columns'}"
         raise InputError(what, "--schema examples says which column is missing")
     return reader

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-
-import pyarrow as pa
 
 from arrowcat.options import Options
 from arrowcat.rows.input_rows import schemas_of
@@ -51,14 +48,16 @@ def write_rows(
     reader = Reader(report, options.inputs, schemas, limit=reading_limit(options))
     batches = (part.batch for part in select(reader, options, report))
     if row_format is not None:
-        _write_format(row_format, batches, reader.columns, options, report)
+        with DiskTable.from_batches(reader.columns, batches) as table:
+            _write_format(row_format, table, options=options, report=report)
         return
     provenance: dict[str, Any] = {
         "version": version,
         "options": lineage_options,
         "sources": [reader],
     }
-    out = Writer(report, options.output, reader.schema.name, reader.columns, **provenance)
+    schema = reader.schema.name
+    out = Writer(report, options.output, schema, columns=reader.columns, **provenance)
     with out, report.progress("writing") as progress:
         for batch in batches:
             out.write(batch)
@@ -66,24 +65,19 @@ def write_rows(
 
 
 def _write_format(
-    row_format: RowFormat,
-    batches: Iterator[pa.RecordBatch],
-    columns: pa.Schema,
-    options: Options,
-    report: Report,
+    row_format: RowFormat, table: DiskTable, *, options: Options, report: Report
 ) -> None:
     """Write rows of `examples` as another program has them, and tell what it cannot carry."""
     assert row_format.from_examples is not None
     assert options.output is not None
-    with DiskTable.from_batches(columns, batches) as table:
-        account: WriteAccount = row_format.from_examples(table, options.output)
-        report.rows_out += len(table)
+    account: WriteAccount = row_format.from_examples(table, options.output)
+    report.rows_out += len(table)
     report.check()
     report.measures["records"] = account.records
     report.measures["not_carried"] = dict(sorted(account.not_carried.items()))
     if account.records != account.rows:
-        rows, records = f"{account.rows:,} rows", f"{account.records:,} records"
-        report.note(f"{rows} became {records} of {options.to}")
+        records = f"{account.records:,} records of {options.to}"
+        report.note(f"{account.rows:,} rows became {records}")
     lost = [f"{count:,} {what}" for what, count in sorted(account.not_carried.items())]
     if lost:
         report.note(f"{options.to} cannot carry {'; '.join(lost)}")

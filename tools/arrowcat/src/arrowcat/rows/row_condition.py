@@ -60,7 +60,8 @@ class RowCondition:
             raise self._refusal(_reason(error)) from None
         if len(outcome) != batch.num_rows:
             raise self._refusal(f"gives {len(outcome):,} values for {batch.num_rows:,} rows")
-        return pa.array(np.flatnonzero(outcome.fill_null(False).to_numpy()), pa.int64())
+        holds = outcome.fill_null(False).to_numpy()
+        return pa.array(np.flatnonzero(holds), pa.int64())
 
     def _evaluate(self, table: pa.Table) -> pl.Series:
         """The value for each row. Raises PolarsError."""
@@ -69,8 +70,8 @@ class RowCondition:
         return frame.lazy().sql(self.sql).collect().to_series()
 
     def _refusal(self, reason: str) -> UsageError:
-        described = ", ".join(f"`{field.name}` ({type_name(field.type)})" for field in self.columns)
-        fix = f"the columns are {described}; {EXAMPLE}"
+        described = [f"`{field.name}` ({type_name(field.type)})" for field in self.columns]
+        fix = f"the columns are {', '.join(described)}; {EXAMPLE}"
         return UsageError(f"--where {self.text}: {reason}", fix)
 
 

@@ -72,7 +72,8 @@ def _matching(
             yield part
             continue
         matching = part.take(condition.rows(part.batch))
-        report.drop("not matching --where", part.batch.num_rows - matching.batch.num_rows)
+        others = part.batch.num_rows - matching.batch.num_rows
+        report.drop("not matching --where", others)
         if matching.batch.num_rows:
             yield matching
 
@@ -82,7 +83,8 @@ def _first(rows: Iterable[NumberedRows], size: int, report: Report) -> Iterator[
     for part in rows:
         shown = NumberedRows(part.numbers[:missing], part.batch.slice(0, missing))
         missing -= shown.batch.num_rows
-        report.drop(f"after the first {size:,}", part.batch.num_rows - shown.batch.num_rows)
+        hidden = part.batch.num_rows - shown.batch.num_rows
+        report.drop(f"after the first {size:,}", hidden)
         yield shown
         if not missing:
             return

@@ -13,6 +13,7 @@ from fletching.column_mapping import shown_value
 
 SHOWN_ITEMS = 3  # of a list; the rest is counted
 SHOWN_NUMBERS = 4  # of a vector
+SEPARATOR = "  |  "
 LONGEST_ITEM = 60  # of a folded list, in letters
 
 
@@ -47,23 +48,30 @@ def folded(value: object, columns: int) -> Text:
         return cell_of(value, "", columns)
     if all(isinstance(item, int | float) for item in value):
         return Text(_format_vector(value), style="")
-    items = "  |  ".join(one_item(item) for item in value[:SHOWN_ITEMS])
-    more = f"  |  … {len(value) - SHOWN_ITEMS:,} more" if len(value) > SHOWN_ITEMS else ""
-    return Text.assemble((f"[{len(value)}] ", FAINT), cell(items + more, columns=columns))
+    items = [one_item(item) for item in value[:SHOWN_ITEMS]]
+    hidden = len(value) - SHOWN_ITEMS
+    if hidden > 0:
+        items.append(f"… {hidden:,} more")
+    shown = Text(f"[{len(value)}] ", style=FAINT)
+    shown.append_text(cell(SEPARATOR.join(items), "not dim", columns=columns))
+    return shown
 
 
 def one_item(item: object) -> str:
     """An item of a list, short enough that others fit beside it."""
-    text = bare(item) if item is not None else "null"
-    return text if len(text) <= LONGEST_ITEM else text[: LONGEST_ITEM - 1] + "…"
+    text = "null" if item is None else bare(item)
+    if len(text) <= LONGEST_ITEM:
+        return text
+    return text[: LONGEST_ITEM - 1] + "…"
 
 
 def _format_vector(numbers: Sequence[float]) -> str:
-    first = ", ".join(format_number(number) for number in numbers[:SHOWN_NUMBERS])
+    shown = [format_number(number) for number in numbers[:SHOWN_NUMBERS]]
+    first = ", ".join(shown)
     if len(numbers) <= SHOWN_NUMBERS:
         return f"[{first}]"
-    norm = math.sqrt(sum(number * number for number in numbers))
-    return f"[{first}, …] {len(numbers):,} numbers, norm {format_number(norm)}"
+    norm = format_number(math.hypot(*numbers))
+    return f"[{first}, …] {len(numbers):,} numbers, norm {norm}"
 
 
 def aligned_scores(row: Mapping[str, Any], side: str, *, size: int) -> list[str]:
@@ -71,15 +79,19 @@ def aligned_scores(row: Mapping[str, Any], side: str, *, size: int) -> list[str]
     scores = row.get(f"{side}_scores")
     if not isinstance(scores, list) or len(scores) != size:
         return [""] * size
-    shown = ["null" if score is None else format_number(score) for score in scores[:SHOWN_ITEMS]]
+    shown = []
+    for score in scores[:SHOWN_ITEMS]:
+        shown.append("null" if score is None else format_number(score))
     width = max(map(len, shown), default=0)
-    return [f"{score:>{width}}  " for score in shown]
+    return [score.rjust(width) + "  " for score in shown]
 
 
 def format_number(number: float) -> str:
     """Three digits after the point below 10, fewer above."""
     if not math.isfinite(number):
         return str(number)
+    if number == int(number):
+        return f"{number:,.0f}"
     if abs(number) < 10:
-        return f"{number:.3f}".rstrip("0").rstrip(".") if number == int(number) else f"{number:.3f}"
-    return f"{number:,.1f}".removesuffix(".0")
+        return f"{number:.3f}"
+    return f"{number:,.1f}"

@@ -10,32 +10,41 @@ from rich.text import Text
 from arrowcat.printable import one_line
 from arrowcat.rows.contract_check import BrokenPromise, CheckedInput
 from arrowcat.terminal.console import FAILURE, FAINT, POSITIVE, cell, print_line, print_text
+from fletching.errors import InputError
+
+LONGEST_SENTENCE = 200  # quarter of the letters that are shown
 
 
 def print_check(console: Console, checked: Sequence[CheckedInput]) -> None:
     """Each input with its broken promises, or that it keeps them all."""
     for result in checked:
-        where = one_line(result.where, console.width)
+        where = one_line(result.where, LONGEST_SENTENCE)
+        rows = f"{result.rows:,} rows"
         if not result.violations:
-            line = f"✓ {where}: {result.rows:,} rows keep every promise of {result.schema}"
+            line = f"✓ {where}: {rows} keep every promise of {result.schema}"
             print_text(console, line, POSITIVE)
             continue
+        violations = _number(result.violations, "violation")
         of_schema = f" of {result.schema}" if result.schema else ""
-        noun = "violation" if result.violations == 1 else "violations"
-        line = f"✗ {where}: {result.violations:,} {noun} in {result.rows:,} rows{of_schema}"
-        print_text(console, line, FAILURE)
+        print_text(console, f"✗ {where}: {violations} in {rows}{of_schema}", FAILURE)
         for promise in result.broken.values():
             _print_promise(console, promise)
         if result.failure is not None:
-            print_text(console, f"  {one_line(result.failure.what, 200)}")
-            if result.failure.fix:
-                print_text(console, f"  fix: {one_line(result.failure.fix, 200)}", FAINT)
+            _print_failure(console, result.failure)
         console.print()
 
 
+def _print_failure(console: Console, failure: InputError) -> None:
+    what = one_line(failure.what, LONGEST_SENTENCE)
+    print_text(console, f"  {what}")
+    if failure.fix:
+        fix = one_line(failure.fix, LONGEST_SENTENCE)
+        print_text(console, f"  fix: {fix}", FAINT)
+
+
 def _print_promise(console: Console, promise: BrokenPromise) -> None:
-    noun = "row" if promise.rows == 1 else "rows"
-    print_text(console, f"  {promise.what}: {promise.rows:,} {noun}", "bold")
+    rows = _number(promise.rows, "row")
+    print_text(console, f"  {promise.what}: {rows}", "bold")
     for number, value in promise.shown:
         label = Text(f"    row {number:,}  ", style=FAINT)
         print_line(console, label, cell(value, columns=console.width))
@@ -43,3 +52,9 @@ def _print_promise(console: Console, promise: BrokenPromise) -> None:
     if hidden:
         print_text(console, f"    … {hidden:,} more", FAINT)
     print_text(console, f"    fix: {promise.fix}", FAINT)
+
+
+def _number(count: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    ending = "" if count == 1 else "s"
+    return f"{count:,} {noun}{ending}"

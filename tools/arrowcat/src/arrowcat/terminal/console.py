@@ -52,7 +52,7 @@ def print_line(console: Console, *parts: Text | str) -> None:
     """One line of styled parts, cut at the terminal's width."""
     line = Text(no_wrap=True, overflow="ellipsis", end="")
     for part in parts:
-        line.append_text(part) if isinstance(part, Text) else line.append(part)
+        line.append(part)
     line.truncate(console.width, overflow="ellipsis")
     console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
 

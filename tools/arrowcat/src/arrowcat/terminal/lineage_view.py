@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -32,17 +31,17 @@ def read_ends(reader: Reader) -> list[Node]:
     return reader.ends
 
 
-def print_lineage(console: Console, title: str, reader: Reader, ends: Sequence[Node]) -> None:
-    """A tree for each input that carries its lineage."""
-    nodes = [node for node in reader.lineage_nodes if node]
+def print_lineage(console: Console, title: str, reader: Reader, *, ends: Sequence[Node]) -> None:
+    """A branch for each input that carries its lineage."""
     heading = Text(one_line(title, console.width), style="bold")
-    if not nodes:
+    if not any(reader.lineage_nodes):
         console.print(heading, Text("carries no lineage: no tool of the suite wrote it"))
         return
     tree = Tree(heading, guide_style=FAINT)
     for position, node in enumerate(reader.lineage_nodes):
+        end = ends[position] if position < len(ends) else {}
         if node:
-            _grow(tree, node, ends[position] if position < len(ends) else {})
+            _grow(tree, node, end)
     console.print(tree)
 
 
@@ -55,24 +54,31 @@ def _grow(tree: Tree, node: Node, end: Node) -> None:
         branch = tree.add(_step(node, end))
     sources = _nodes(node.get("from"))
     ends = _nodes(end.get("from"))
-    for position, source in enumerate(sources):
-        # Equal inputs, such as shards, are one node and have an end each.
-        _grow(branch, source, ends[position] if len(ends) == len(sources) else {})
+    if len(ends) != len(sources):  # equal inputs, such as shards, are one node
+        ends = [{} for _ in sources]
+    for source, source_end in zip(sources, ends):
+        _grow(branch, source, source_end)
 
 
 def _nodes(content: object) -> list[Node]:
     """The nodes of a list that untrusted metadata may hold in any form."""
-    return [node for node in content if isinstance(node, dict)] if isinstance(content, list) else []
+    if not isinstance(content, list):
+        return []
+    return [node for node in content if isinstance(node, dict)]
 
 
 def _step(node: Node, end: Node) -> Text:
-    tool = one_line(str(node.get("tool", "?")), 100)
-    version = one_line(str(node.get("version", "")), 100)
-    text = Text.assemble((tool, HEADING), (f" {version}", FAINT))
+    tool = _shown_option(node.get("tool", "?"))
+    version = _shown_option(node.get("version", ""))
+    text = Text()
+    text.append(tool, style=HEADING)
+    text.append(f" {version}", style=FAINT)
     options = node.get("options")
-    for name, value in sorted(options.items()) if isinstance(options, dict) else ():
-        text.append(f"\n{one_line(str(name), 50)} ", style=FAINT)
-        text.append(_shown_option(value))
+    if isinstance(options, dict):
+        for name, value in sorted(options.items()):
+            label = _shown_option(name)
+            text.append(f"\n{label} ", style=FAINT)
+            text.append(_shown_option(value))
     account = _account(end)
     if account:
         text.append(f"\n{account}", style="bold")
@@ -80,17 +86,25 @@ def _step(node: Node, end: Node) -> Text:
 
 
 def _shown_option(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    is_text = isinstance(value, str)
+    text = str(value) if is_text else json.dumps(value, ensure_ascii=False)
     shown = one_line(text, LONGEST_VALUE)
-    return shown if len(shown) <= LONGEST_VALUE else shown[: LONGEST_VALUE - 1] + "…"
+    if len(shown) <= LONGEST_VALUE:
+        return shown
+    return shown[: LONGEST_VALUE - 1] + "…"
 
 
 def _account(end: Node) -> str:
     """`11 rows, 1 below 0.2`; "" where nobody left an account."""
-    if "rows" not in end:
+    rows = end.get("rows")
+    if not isinstance(rows, int):
         return ""
+    account = f"{rows:,} rows"
     dropped = end.get("dropped")
-    drops: Mapping[str, Any] = dropped if isinstance(dropped, dict) else {}
-    reasons = [f"{rows} {one_line(str(reason), 100)}" for reason, rows in sorted(drops.items())]
-    total = f"{end['rows']:,} rows" if isinstance(end["rows"], int) else "? rows"
-    return total + (", without " + ", ".join(reasons) if reasons else "")
+    if not isinstance(dropped, dict) or not dropped:
+        return account
+    reasons = []
+    for reason, count in sorted(dropped.items()):
+        shown = one_line(str(reason), LONGEST_VALUE)
+        reasons.append(f"{count} {shown}")
+    return f"{account}, without {', '.join(reasons)}"

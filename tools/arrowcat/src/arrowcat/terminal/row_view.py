@@ -25,6 +25,7 @@ from arrowcat.terminal.console import FAINT, HEADING, NEGATIVE, POSITIVE, QUERY,
 from fletching.schema import Schema
 
 SLICE = 100  # rows that are turned into Python values at a time
+NAMES = ("id", "task", "domain")
 INDENT = " " * 6
 WIDEST_LABEL = 20  # columns of the terminal that the names of columns are padded to
 NARROWEST_COLUMN = 9  # of a table, in columns of the terminal
@@ -89,8 +90,9 @@ class ExamplePrinter:
     def _print_row(self, number: int, row: Row) -> None:
         columns = self.console.width
         print_line(self.console, row_number(number), cell_of(row.get("query"), QUERY, columns))
-        details = [f"{name} {row[name]}" for name in ("id", "task", "domain") if row.get(name)]
-        if details:
+        named = [name for name in NAMES if row.get(name)]
+        if named:
+            details = [f"{name} {row[name]}" for name in named]
             self._print_faint(" · ".join(details))
         if row.get("prompt") is not None:
             self._print_faint(f"prompt {row['prompt']!r}")
@@ -114,8 +116,8 @@ class ExamplePrinter:
             return
         scores = aligned_scores(row, side, size=len(texts))
         for text, score in zip(texts[:SHOWN_ITEMS], scores):
-            shown = cell_of(text, "", self.console.width)
-            print_line(self.console, marked, Text(score, style=FAINT), shown)
+            line = Text.assemble(marked, (score, FAINT))
+            print_line(self.console, line, cell_of(text, "", self.console.width))
         hidden = len(texts) - SHOWN_ITEMS
         if hidden > 0:
             print_line(self.console, marked, Text(f"… {hidden:,} more", style=FAINT))
@@ -134,16 +136,16 @@ class TextPrinter:
             lines = [cell_of(row.get("text"), "", columns)]
             if row.get("title"):
                 lines.insert(0, cell_of(row["title"], QUERY, columns))
-            others = {
-                name: value
-                for name, value in row.items()
-                if name not in ("text", "title") and value is not None
-            }
             for position, line in enumerate(lines):
-                print_line(self.console, INDENT if position else row_number(number), line)
-            details = " · ".join(f"{name} {bare(value)}" for name, value in others.items())
+                margin = INDENT if position else row_number(number)
+                print_line(self.console, margin, line)
+            details = []
+            for name, value in row.items():
+                if name not in ("text", "title") and value is not None:
+                    details.append(f"{name} {bare(value)}")
             if details:
-                print_line(self.console, INDENT, cell(details, FAINT, columns=columns))
+                shown = cell(" · ".join(details), FAINT, columns=columns)
+                print_line(self.console, INDENT, shown)
 
 
 class TablePrinter:
@@ -182,7 +184,9 @@ class RecordPrinter:
             width = max((len(name) for name in row), default=0)
             for position, (name, value) in enumerate(row.items()):
                 label = cell(name, HEADING)
-                label.append(" " * max(min(width, WIDEST_LABEL) - label.cell_len + 2, 1))
+                gap = min(width, WIDEST_LABEL) - label.cell_len + 2
+                label.append(" " * max(gap, 1))
+                label.append_text(folded(value, self.console.width))
                 margin = INDENT if position else row_number(number)
-                print_line(self.console, margin, label, folded(value, self.console.width))
+                print_line(self.console, margin, label)
             self.console.print()

@@ -69,6 +69,10 @@ def _count(count: int) -> Text:
     return Text(f"{count:,}", style=NEGATIVE) if count else Text("")
 
 
+def _figure(value: float | None) -> str:
+    return "" if value is None else format_number(value)
+
+
 def _figures(summary: Summary) -> list[str]:
     figures = (summary.least, summary.median, summary.p95, summary.most)
     return [format_number(figure) for figure in figures]
@@ -80,11 +84,12 @@ def _print_duplicates(console: Console, statistics: TableStatistics) -> None:
         return
     console.print(Text("duplicates, equal after normalisation", style=HEADING))
     rows = max(statistics.rows, 1)
-    repeated = duplicates.repeated_texts
-    share = f"{repeated / rows:.1%}"
-    console.print(f"  {repeated:,} rows ({share}) repeat the {statistics.main} of a row before")
+    texts, pairs = duplicates.repeated_texts, duplicates.repeated_pairs
+    share = texts / rows
+    repeated = f"{texts:,} rows ({share:.1%})"
+    console.print(f"  {repeated} repeat the {statistics.main} of a row before")
     if "pos" in statistics.columns:
-        console.print(f"  {duplicates.repeated_pairs:,} (query, positive) pairs came up before")
+        console.print(f"  {pairs:,} (query, positive) pairs came up before")
     console.print()
 
 
@@ -92,12 +97,14 @@ def _print_items(console: Console, column: ColumnStatistics) -> None:
     summary = column.items.summary()
     assert summary is not None
     noun = {"pos": "positives", "neg": "negatives"}.get(column.name, f"items of {column.name}")
-    title = Text(f"{noun} a row", style=HEADING)
-    mean = f", mean {format_number(summary.mean)}"
-    nulls = f", null in {column.nulls:,} rows" if column.nulls else ""
-    console.print(title, Text(f"{mean[2:]}{nulls}", style=FAINT))
+    note = f"mean {format_number(summary.mean)}"
+    if column.nulls:
+        note += f", null in {column.nulls:,} rows"
+    _print_heading(console, f"{noun} a row", note)
     if summary.least == summary.most:
-        console.print(f"  {summary.least:,} in each of {summary.count:,} rows\n")
+        each = format_number(summary.least)
+        console.print(f"  {each} in each of {summary.count:,} rows")
+        console.print()
         return
     print_histogram(console, column.items.bins(BINS), whole=True)
 
@@ -106,25 +113,42 @@ def _print_numbers(console: Console, column: ColumnStatistics, statistics: Table
     summary = column.numbers.summary()
     if summary is None:
         return
-    mean = f"mean {format_number(summary.mean)}, median {format_number(summary.median)}"
-    kinds = statistics.columns.get(column.name.removesuffix("_scores") + "_score_kind")
-    if column.name.endswith("_scores") and kinds is not None and kinds.values:
-        listed = kinds.values.most_common(MOST_VALUES)
-        mean += ", " + ", ".join(f"{name} in {count:,} rows" for name, count in listed)
+    notes = [
+        f"mean {format_number(summary.mean)}",
+        f"median {format_number(summary.median)}",
+    ]
+    for name, count in _score_kinds(column, statistics):
+        notes.append(f"{name} in {count:,} rows")
     if column.numbers.not_finite:
-        mean += f", {column.numbers.not_finite:,} not finite"
-    console.print(cell(column.numbers_name, HEADING), cell(mean, FAINT))
+        notes.append(f"{column.numbers.not_finite:,} not finite")
+    _print_heading(console, column.numbers_name, ", ".join(notes))
     print_histogram(console, column.numbers.bins(BINS), whole=False)
+
+
+def _score_kinds(column: ColumnStatistics, statistics: TableStatistics) -> list[tuple[str, int]]:
+    """What a column of scores measures, in how many rows."""
+    side = column.name.removesuffix("_scores")
+    kinds = statistics.columns.get(f"{side}_score_kind")
+    if side == column.name or kinds is None:
+        return []
+    return kinds.values.most_common(MOST_VALUES)
+
+
+def _print_heading(console: Console, name: str, note: str) -> None:
+    console.print(cell(name, HEADING), cell(note, FAINT))
 
 
 def print_histogram(console: Console, bins: Sequence[Bin], *, whole: bool) -> None:
     """A line a bin: its range, a bar and its count. whole: are the values whole numbers?"""
     labels = [bin_.label(whole=whole) for bin_ in bins]
     width = max(map(len, labels), default=0)
-    largest = max((bin_.count for bin_ in bins), default=1)
-    for label, bin_ in zip(labels, bins):
-        bar = _bar(bin_.count / max(largest, 1))
-        console.print(f"  {label:>{width}} ", Text(bar, style="cyan"), f"{bin_.count:,}", sep="")
+    counts = [bin_.count for bin_ in bins]
+    largest = max(counts, default=1)
+    for label, count in zip(labels, counts):
+        line = Text(f"  {label.rjust(width)} ")
+        line.append(_bar(count / largest), style="cyan")
+        line.append(f"{count:,}")
+        console.print(line)
     console.print()
 
 
@@ -148,9 +172,9 @@ def _print_groups(console: Console, statistics: TableStatistics, name: str) -> N
     for key in headings:
         table.add_column(key.replace("_", " "), justify="right", no_wrap=True)
     for record in records:
-        figures = ["" if record[key] is None else format_number(record[key]) for key in headings]
-        label = cell("null" if record["group"] is None else record["group"])
-        table.add_row(label, *figures)
+        label = "null" if record["group"] is None else record["group"]
+        figures = [_figure(record[key]) for key in headings]
+        table.add_row(cell(label), *figures)
     console.print(table)
     console.print()
     hidden = len(group) - len(records)
