@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csv2pairs import keys, pools, shared_links
-from csv2pairs.pools import DrawRequests, TextPools
+from csv2pairs.pools import TextPools
 from csv2pairs.shared_links import KnownAnswers
 from csv2pairs.stored_pairs import StoredPairs
 from fletching.table import KeySet
@@ -65,16 +65,16 @@ def drawn_by_pools(examples: list[Example], k: int, blocks: int) -> list[list[in
     frame = frame.with_row_index("number")
     size = -(-len(frame) // blocks)
     with tempfile.TemporaryDirectory() as folder:
-        stored = StoredPairs(frame.drop("number").iter_slices(size), folder, drawn=None)
+        blocks = (block.drop("number").to_arrow() for block in frame.iter_slices(size))
+        stored = StoredPairs(blocks, folder, drawn=None)
         links = shared_links.shared_links(stored, ["links"])
     known = KnownAnswers(links, iter([frame.select("number", "text")]))
     candidates = frame.select("pool", "text", "seed", source="number")
     text_pools = TextPools.from_candidates(candidates, known)
     lists: dict[int, list[int]] = {}
     for block in frame.iter_slices(size):
-        own = pl.concat_list("links", "excluded", "text")
-        excluded = block.select("number", text=own).explode("text")
-        requests = DrawRequests(block.select("number", "pool", "seed"), excluded)
+        excluded = pl.concat_list("links", "excluded", "text")
+        requests = block.select("number", "pool", "seed", excluded=excluded)
         drawn = text_pools.draw(requests, k)
         lists |= dict(drawn.select("number", "texts").iter_rows())
     return [lists.get(number, []) for number in range(len(frame))]

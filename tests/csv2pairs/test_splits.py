@@ -93,7 +93,8 @@ def labels_of(rows: list[list[int]], blocks: int = 2) -> list[int]:
     frame = pl.DataFrame({"links": rows}, schema={"links": pl.List(pl.UInt64)})
     size = max(1, -(-len(frame) // blocks))
     with tempfile.TemporaryDirectory() as folder:
-        stored = StoredPairs(frame.iter_slices(size), folder, drawn=None)
+        blocks = (block.to_arrow() for block in frame.iter_slices(size))
+        stored = StoredPairs(blocks, folder, drawn=None)
         return component_labels(stored, ["links"]).to_list()
 
 

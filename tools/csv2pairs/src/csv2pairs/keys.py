@@ -62,7 +62,7 @@ def matching(keys: pl.Expr, members: KeySet) -> pl.Expr:
 
 def arrow_texts(texts: pl.Series) -> pa.StringArray:
     """A column of texts in Arrow's 32-bit layout."""
-    return texts.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
+    return texts.rechunk().to_arrow().cast(pa.string())
 
 
 def _hash_texts(texts: pl.Series) -> pl.Series:

@@ -12,8 +12,8 @@ from csv2pairs.rows import KEPT
 from csv2pairs.stored_pairs import StoredPairs
 from fletching import schema
 from fletching.io import Writer
+from fletching.schema import cast
 from fletching.table import GrowingKeySet
-from fletching.table.ragged_array import offsets_of
 
 
 class OutputRows:
@@ -38,45 +38,45 @@ class OutputRows:
         others = [pa.field(name, pa.string()) for name in options.keep if name not in known]
         self.columns = contract.arrow([*names, *known], others)
 
-    @property
-    def stored(self) -> list[str]:
-        """The columns of examples that they are taken from."""
-        computed = [name for name in self.computed if name != "pos_score_kind"]
+    def rows(self, examples: pl.DataFrame) -> pa.Table:
+        """Examples in the types of the schema; null where they have to draw first."""
+        computed = {"pos_score_kind": pl.lit(self.options.score_kind)}
         if not self.options.neg:
-            computed = [name for name in computed if name != "neg"]
-        return computed + [KEPT + name for name in self.options.keep if name not in computed]
+            computed["neg"] = pl.lit(None, pl.List(pl.String))
+        examples = examples.with_columns(**computed)
+        sources = [name if name in self.computed else KEPT + name for name in self.columns.names]
+        arrays = [
+            cast(examples[source].rechunk().to_arrow(), field.type)
+            for source, field in zip(sources, self.columns)
+        ]
+        return pa.Table.from_arrays(arrays, schema=self.columns)
 
-    def rows(self, examples: pl.DataFrame) -> pa.RecordBatch:
-        """Examples in the types of the schema."""
-        examples = examples.with_columns(pos_score_kind=pl.lit(self.options.score_kind))
-        names = [name if name in self.computed else KEPT + name for name in self.columns.names]
-        table = examples.select(names).to_arrow(compat_level=pl.CompatLevel.oldest())
-        table = table.rename_columns(self.columns.names).cast(self.columns)
-        return _one_batch(table)
-
-    def drawn_rows(self, drawn: pl.DataFrame, pairs: StoredPairs) -> pa.RecordBatch:
-        """Examples with what they drew, without those that are dropped."""
-        kept = drawn.filter(pl.col("reason").is_null())
+    def drawn_rows(
+        self, rows: pa.RecordBatch, drawn: pl.DataFrame, pairs: StoredPairs
+    ) -> pa.RecordBatch:
+        """Rows with what they drew, without those that are dropped."""
+        is_kept = drawn["reason"].is_null()
+        columns = dict(zip(self.columns.names, rows.filter(is_kept.to_arrow()).columns))
+        kept = drawn.filter(is_kept)
         if self.options.mode == "group":
-            kept = kept.with_columns(pos=_take_lists(kept["positives"], pairs))
+            columns["pos"] = pairs.take_lists(kept["positives"])
         if self.options.negatives_per_row:
-            negatives = _take_lists(kept["negatives"], pairs)
+            negatives = pairs.take_lists(kept["negatives"])
             if self.options.neg:
-                given = kept["neg"].fill_null([]).to_frame().with_columns(drawn=negatives)
-                negatives = given.select(pl.concat_list("neg", "drawn")).to_series()
-            kept = kept.with_columns(neg=negatives)
-        return self.rows(kept)
+                negatives = _joined(columns["neg"], negatives)
+            columns["neg"] = negatives
+        return pa.RecordBatch.from_arrays(list(columns.values()), schema=self.columns)
 
 
-def _take_lists(sources: pl.Series, pairs: StoredPairs) -> pl.Series:
-    """Lists of numbers of texts as lists of the texts."""
-    numbers = sources.explode(empty_as_null=False)
-    texts = pairs.take_texts(numbers).to_arrow(compat_level=pl.CompatLevel.oldest())
-    offsets = pa.array(offsets_of(sources.list.len().to_numpy()))
-    return pl.Series(pa.LargeListArray.from_arrays(offsets, texts))
+def _joined(lists: pa.ListArray, further: pa.ListArray) -> pa.ListArray:
+    """Each list with the further one behind it; null is an empty list."""
+    both = pl.DataFrame({"lists": lists, "further": further})
+    joined = both.select(pl.concat_list(pl.col("lists").fill_null([]), "further"))
+    return cast(joined.to_series().to_arrow(), lists.type)
 
 
-def _one_batch(table: pa.Table) -> pa.RecordBatch:
+def one_batch(table: pa.Table) -> pa.RecordBatch:
+    """The table without chunks."""
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
 
@@ -91,11 +91,6 @@ class PairTexts:
         self.is_template = bool(options.texts_template)
         self.texts_written = GrowingKeySet()
 
-    @staticmethod
-    def stored(options: Options) -> list[str]:
-        """The columns of examples that texts are taken from."""
-        return ["row_text"] if options.texts_template else ["query", "pos"]
-
     def write(self, examples: pl.DataFrame) -> None:
         """Write what is new: of the template where there is one, else queries and positives."""
         if self.is_template:
@@ -106,5 +101,5 @@ class PairTexts:
         is_new = pl.Series(self.texts_written.add_new(rows["key"].to_numpy()))
         rows = rows.filter(is_new, pl.col("key") != ABSENT)
         rows = with_ids(rows.with_columns(id=pl.lit(None, pl.String)), "text")
-        table = rows.select("id", "text").to_arrow(compat_level=pl.CompatLevel.oldest())
-        self.writer.write(_one_batch(table.cast(self.columns)))
+        arrays = [cast(rows[name].rechunk().to_arrow(), pa.string()) for name in ("id", "text")]
+        self.writer.write(pa.RecordBatch.from_arrays(arrays, schema=self.columns))

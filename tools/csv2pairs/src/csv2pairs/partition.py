@@ -41,7 +41,7 @@ def plan_outputs(
         keys = keys.with_columns(split=pl.lit(0, pl.UInt16))
     values = [("", 0)]
     if role is not None:
-        blocks = pairs.blocks([role, f"{role}_key"])
+        blocks = pairs.frames([role, f"{role}_key"])
         columns = [block.select(text=role, key=f"{role}_key") for block in blocks]
         keys = keys.with_columns(key=pl.concat([block["key"] for block in columns]))
         values = distinct_values(pl.concat([block.unique() for block in columns]))

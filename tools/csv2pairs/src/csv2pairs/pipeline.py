@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from csv2pairs.options import Options
-from csv2pairs.output_rows import OutputRows, PairTexts
+from csv2pairs.output_rows import OutputRows, PairTexts, one_batch
 from csv2pairs.pairs import PairBuilder
 from csv2pairs.partition import OutputFile, plan_outputs
 from csv2pairs.reasons import drop_by_reason
@@ -31,6 +31,7 @@ BLOCK_ROWS = 1 << 16
 BLOCK_BYTES = 64 << 20
 REPEATED_IDS = "rows_with_an_id_seen_before"
 ROLES = ("{domain}", "{category}")
+ROW = "row:"  # of the columns of the output
 
 
 class PairPipeline:
@@ -65,10 +66,11 @@ class PairPipeline:
             self._write_straight()
             return
         with tempfile.TemporaryDirectory(prefix="csv2pairs-") as folder:
-            drawn = "query" if options.negatives_from == "query" else "pos"
-            draws = options.negatives_per_row or options.mode == "group"
-            blocks = (block.select(self._stored_columns(block)) for block in self._examples())
-            self._write_stored(StoredPairs(blocks, folder, drawn=drawn if draws else None))
+            drawn = None
+            if options.negatives_per_row or options.mode == "group":
+                drawn = ROW + ("query" if options.negatives_from == "query" else "pos")
+            blocks = map(self._stored, self._examples())
+            self._write_stored(StoredPairs(blocks, folder, drawn=drawn))
 
     def _examples(self) -> Iterator[pl.DataFrame]:
         """The examples of every block of rows, without repetitions; at least one block."""
@@ -114,7 +116,7 @@ class PairPipeline:
         with AtomicOutputs(writer) as outputs:
             texts = self._texts(options.texts_out, outputs) if options.texts_out else None
             for examples in self._examples():
-                writer.write(self.output_rows.rows(examples))
+                writer.write(one_batch(self.output_rows.rows(examples)))
                 if texts is not None:
                     texts.write(examples)
 
@@ -124,13 +126,17 @@ class PairPipeline:
 
     # --- with negatives, splits or partitions ---
 
-    def _stored_columns(self, block: pl.DataFrame) -> list[str]:
-        options = self.options
-        names = [*self.output_rows.stored, *KEYS, "query_key", "pos_keys", "id_link", "split_links"]
-        if options.texts_out:
-            names += PairTexts.stored(options)
-        names += [role for role in ("domain", "category") if getattr(options, role)]
-        return [name for name in dict.fromkeys(names) if name in block.columns]
+    def _stored(self, examples: pl.DataFrame) -> pa.Table:
+        """What is needed of examples: their output rows as `row:NAME`, keys, names of files."""
+        rows = self.output_rows.rows(examples)
+        names = [*KEYS, "query_key", "pos_keys", "id_link", "split_links"]
+        names += [role for role in ("domain", "category") if getattr(self.options, role)]
+        names += ["row_text"] if self.options.texts_template else []
+        present = [name for name in names if name in examples.columns]
+        stored = examples.select(present).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+        for name, column in zip(rows.schema.names, rows.columns):
+            stored = stored.append_column(ROW + name, column)
+        return stored
 
     def _write_stored(self, pairs: StoredPairs) -> None:
         options = self.options
@@ -145,36 +151,47 @@ class PairPipeline:
         counts_first = len(files) > 1 and drops_rows
         if counts_first:  # a footer states the drops of the whole run: count before a file ends
             for file in files:
-                for drawn in self._drawn(file, pairs, sampler):
+                for _, drawn in self._drawn(file, pairs, sampler):
                     account.count(drawn)
         columns = self.output_rows.columns
         with AtomicOutputs() as outputs, self.report.progress("writing", len(pairs)) as progress:
             for file in files:
                 writer = outputs.add(self.writers.open(file.path, self.output_rows.schema, columns))
                 with BackgroundWriter(writer) as background:
-                    for drawn in self._drawn(file, pairs, sampler):
+                    for rows, drawn in self._drawn(file, pairs, sampler):
                         if not counts_first:
                             account.count(drawn)
-                        background.write(self.output_rows.drawn_rows(drawn, pairs))
+                        background.write(self.output_rows.drawn_rows(rows, drawn, pairs))
                         progress.advance(len(drawn))
                 if len(files) > 1:
                     self.report.note(f"{file.label}: {writer.rows:,} rows in {file.path}")
                     writer.complete()
             if options.texts_out:
                 for file in plan_outputs(options.texts_out, pairs, splits, list(self.shares)):
-                    texts = self._texts(file.path, outputs)
-                    for block in pairs.blocks(PairTexts.stored(options), file.numbers):
-                        texts.write(block)
+                    self._write_stored_texts(pairs, file, outputs)
         account.note_shortfall()
 
     def _drawn(
         self, file: OutputFile, pairs: StoredPairs, sampler: PairSampler
-    ) -> Iterator[pl.DataFrame]:
-        """The examples of a file with what they draw, a block at a time."""
-        names = dict.fromkeys([*self.output_rows.stored, *sampler.columns])
-        for block in pairs.blocks(list(names), file.numbers):
-            for part in block.iter_slices(sampler.block):
-                yield sampler.draw(part)
+    ) -> Iterator[tuple[pa.RecordBatch, pl.DataFrame]]:
+        """The rows of a file, and the same with what they draw, a block at a time."""
+        names = [ROW + name for name in self.output_rows.columns.names]
+        for numbers, batch in pairs.batches([*names, *sampler.columns], file.numbers):
+            keys = _frame([batch.select(sampler.columns)], batch.select(sampler.columns).schema)
+            for start in range(0, len(batch), sampler.block):
+                part = slice(start, start + sampler.block)
+                examples = numbers[part].to_frame("number").hstack(keys[part].get_columns())
+                yield batch.select(names).slice(start, sampler.block), sampler.draw(examples)
+
+    def _write_stored_texts(
+        self, pairs: StoredPairs, file: OutputFile, outputs: AtomicOutputs
+    ) -> None:
+        texts = self._texts(file.path, outputs)
+        names = {"row_text": "row_text"}
+        if not self.options.texts_template:
+            names = {ROW + "query": "query", ROW + "pos": "pos"}
+        for examples in pairs.frames(list(names), file.numbers):
+            texts.write(examples.rename(names))
 
 
 def _frame(batches: list[pa.RecordBatch], schema: pa.Schema) -> pl.DataFrame:

@@ -23,18 +23,6 @@ CELLS = 1 << 21  # proposals at once
 
 
 @dataclass(frozen=True)
-class DrawRequests:
-    """Who draws: number (rising), pool, seed; and the texts that are excluded: number, text."""
-
-    rows: pl.DataFrame
-    excluded: pl.DataFrame
-
-    def of(self, rows: pl.DataFrame) -> DrawRequests:
-        """Those of some rows."""
-        return DrawRequests(rows, self.excluded.join(rows, on="number", how="semi"))
-
-
-@dataclass(frozen=True)
 class TextPools:
     """The distinct texts of each pool, in order of pool and text.
 
@@ -60,92 +48,91 @@ class TextPools:
         )
         return cls(distinct.drop("pool"), starts, known)
 
-    def draw(self, requests: DrawRequests, k: int, *, is_rest: bool = False) -> pl.DataFrame:
+    def draw(self, requests: pl.DataFrame, k: int, *, is_rest: bool = False) -> pl.DataFrame:
         """number, texts, sources: lists of up to k each, in the order drawn.
 
-        Small pools are permuted whole; large ones are sampled, in the end those texts of them that
-        the most common link leaves (is_rest: they are left already).
+        requests: number (rising), pool, seed, excluded (a list of keys). Small pools are permuted
+        whole; large ones are sampled, in the end those texts of them that the most common link
+        leaves (is_rest: these are they).
         """
-        rows = requests.rows.select("number", "pool", "seed")
-        rows = rows.join(self.starts, on="pool", maintain_order="left")
+        rows = requests.join(self.starts, on="pool", maintain_order="left")
         is_small = pl.col("size") <= GROWTH * k
-        drawn = [self._permute(requests.of(rows.filter(is_small)), k)]
+        drawn = [self._permute(rows.filter(is_small), k)]
         unfilled = rows.filter(~is_small)
         for number in range(ROUNDS):
             if len(unfilled):
-                width = (k + SPARE) * GROWTH**number
-                sampled = self._sample(requests.of(unfilled), k, width)
+                sampled = self._sample(unfilled, k, width=(k + SPARE) * GROWTH**number)
                 drawn.append(sampled.filter(pl.col("texts").list.len() == k))
                 unfilled = unfilled.join(drawn[-1], on="number", how="anti", maintain_order="left")
         is_searched = pl.lit(True) if is_rest else pl.col("size") <= SEARCHED
-        drawn.append(self._permute(requests.of(unfilled.filter(is_searched)), k))
-        unfilled = unfilled.filter(~is_searched)
-        drawn += self._draw_from_rests(requests.of(unfilled), k)
+        drawn.append(self._permute(unfilled.filter(is_searched), k))
+        drawn += self._draw_from_rests(unfilled.filter(~is_searched), k)
         return pl.concat(drawn)
 
-    def _sample(self, requests: DrawRequests, k: int, width: int) -> pl.DataFrame:
+    def _sample(self, rows: pl.DataFrame, k: int, width: int) -> pl.DataFrame:
         """From `width` random positions of the pool; some repeat."""
-        counter = pl.int_ranges(0, width, dtype=pl.UInt32)
-        drawn = []
-        for rows in _parts(requests.rows, pl.lit(width)):
-            proposals = rows.with_columns(counter=counter).explode("counter")
-            offset = (mixed("seed", "counter") % pl.col("size")).cast(pl.UInt32)
-            positions = proposals.select("number", position=pl.col("start") + offset)
-            drawn.append(self._first_allowed(positions, requests, k))
-        return pl.concat(drawn)
+        counters = pl.int_ranges(0, width, dtype=pl.UInt32)
+        offset = (mixed("seed", "counter") % pl.col("size")).cast(pl.UInt32)
+        return pl.concat(
+            [
+                self._first_allowed(_proposals(part, counters, offset), k)
+                for part in _parts(rows, pl.lit(width))
+            ]
+        )
 
-    def _permute(self, requests: DrawRequests, k: int) -> pl.DataFrame:
+    def _permute(self, rows: pl.DataFrame, k: int) -> pl.DataFrame:
         """From all positions of the pool, in random order."""
-        counter = pl.int_ranges(0, "size", dtype=pl.UInt32)
-        drawn = [self._first_allowed(_no_positions(), requests, k)]
-        for rows in _parts(requests.rows.filter(pl.col("size") > 0), pl.col("size")):
-            proposals = rows.with_columns(counter=counter).explode("counter")
-            ranked = proposals.with_columns(rank=mixed("seed", "counter")).sort("number", "rank")
-            positions = ranked.select("number", position=pl.col("start") + pl.col("counter"))
-            drawn.append(self._first_allowed(positions, requests, k))
+        counters = pl.int_ranges(0, "size", dtype=pl.UInt32)
+        filled = rows.filter(pl.col("size") > 0)
+        drawn = [self._first_allowed(_proposals(filled.head(0), counters, pl.col("counter")), k)]
+        for part in _parts(filled, pl.col("size")):
+            proposals = _proposals(part, counters, pl.col("counter"))
+            in_order = proposals.with_columns(rank=mixed("seed", "counter"))
+            drawn.append(self._first_allowed(in_order.sort("number", "rank"), k))
         return pl.concat(drawn)
 
-    def _first_allowed(
-        self, positions: pl.DataFrame, requests: DrawRequests, k: int
-    ) -> pl.DataFrame:
+    def _first_allowed(self, proposals: pl.DataFrame, k: int) -> pl.DataFrame:
         """The first k distinct positions of each row whose texts it may draw."""
-        proposals = positions.with_columns(self._texts_at(positions))
-        refused = pl.concat([requests.excluded, self.known.among(proposals)])
-        allowed = proposals.join(
-            refused, on=["number", "text"], how="anti", maintain_order="left"
-        ).filter(pl.struct("number", "position").is_first_distinct())
-        lists = allowed.group_by("number", maintain_order=True).agg(
+        texts = self.texts.select(pl.all().gather(proposals["position"]))
+        is_excluded = pl.col("excluded").list.contains(pl.col("text"))
+        number = pl.col("number").set_sorted()
+        proposals = proposals.hstack(texts).filter(~is_excluded)
+        known = self.known.among(proposals)
+        if len(known):
+            proposals = proposals.join(
+                known, on=["number", "text"], how="anti", maintain_order="left"
+            )
+        pair = number.cast(pl.UInt64) * 2**32 + pl.col("position")
+        distinct = proposals.filter(pair.is_first_distinct()).with_columns(number)
+        return distinct.group_by("number", maintain_order=True).agg(
             texts=pl.col("text").head(k), sources=pl.col("source").head(k)
         )
-        return lists
 
-    def _texts_at(self, positions: pl.DataFrame) -> list[pl.Series]:
-        return self.texts.select(pl.all().gather(positions["position"])).get_columns()
-
-    def _draw_from_rests(self, requests: DrawRequests, k: int) -> Iterator[pl.DataFrame]:
+    def _draw_from_rests(self, rows: pl.DataFrame, k: int) -> Iterator[pl.DataFrame]:
         """For rows that are linked to nearly all of a large pool.
 
         What rows with one link may all have is looked up once for them together.
         """
-        links = self.known.links_of(requests.rows["number"])
+        links = self.known.links_of(rows["number"])
         common = links.with_columns(rows=pl.len().over("link")).sort("number", "rows", "link")
         common = common.group_by("number", maintain_order=True).agg(pl.col("link").last())
-        rows = requests.rows.join(common, on="number", how="left", maintain_order="left")
+        rows = rows.join(common, on="number", how="left", maintain_order="left")
         for group in rows.partition_by("pool", "link", maintain_order=True):
-            pool, start, size, link = group.select("pool", "start", "size", "link").row(0)
+            start, size, link = group.select("start", "size", "link").row(0)
             texts = self.texts.slice(start, size).with_columns(link=pl.lit(link, pl.UInt64))
             if link is not None:
-                is_known = matching(mixed("text", "link"), self.known.pairs)
-                texts = texts.filter(~is_known)
-            starts = self.starts.filter(pl.col("pool") == pool).with_columns(
-                start=pl.lit(0, pl.UInt32), size=pl.lit(len(texts), pl.UInt32)
+                texts = texts.filter(~matching(mixed("text", "link"), self.known.pairs))
+            bounds = group.head(1).select(
+                "pool", start=pl.lit(0, pl.UInt32), size=pl.lit(len(texts), pl.UInt32)
             )
-            rest = TextPools(texts.drop("link"), starts, self.known)
-            yield rest.draw(requests.of(group), k, is_rest=True)
+            rest = TextPools(texts.drop("link"), bounds, self.known)
+            yield rest.draw(group.drop("start", "size", "link"), k, is_rest=True)
 
 
-def _no_positions() -> pl.DataFrame:
-    return pl.DataFrame(schema={"number": pl.UInt32, "position": pl.UInt32})
+def _proposals(rows: pl.DataFrame, counters: pl.Expr, offset: pl.Expr) -> pl.DataFrame:
+    """number, seed, excluded, counter and the position in `texts`, a row for each counter."""
+    rows = rows.with_columns(counter=counters).explode("counter")
+    return rows.with_columns(position=pl.col("start") + offset)
 
 
 def _parts(rows: pl.DataFrame, cells: pl.Expr) -> list[pl.DataFrame]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from csv2pairs.keys import ABSENT, KeySpace, mixed
+from csv2pairs.keys import KeySpace, mixed
 from csv2pairs.options import Options
 from csv2pairs.pairs import CATEGORY_POOL, ONE_POOL
-from csv2pairs.pools import DrawRequests, TextPools
+from csv2pairs.pools import TextPools
 from csv2pairs.reasons import count_reasons, first_that_holds
 from csv2pairs.shared_links import KnownAnswers, shared_links
 from csv2pairs.stored_pairs import StoredPairs
@@ -88,7 +88,7 @@ class PairSampler:
         """number, text (its key), source (its number) and these columns, of all texts."""
         name = "query_key" if by_query else "pos_keys"
         source = 0
-        for block in self.pairs.blocks([*columns, name]):
+        for block in self.pairs.frames([*columns, name]):
             texts = block.rename({name: "text"})
             if not by_query:
                 texts = texts.explode("text")
@@ -142,26 +142,26 @@ class PairSampler:
         return pooled.with_columns(reason=reason)
 
     def _with_negatives(self, pooled: pl.DataFrame, near: TextPools) -> pl.DataFrame:
-        requests = self._requests(pooled, "near")
-        pooled = _with_lists(pooled, near.draw(requests, self.k), negatives="sources", near="texts")
+        drawn = near.draw(self._requests(pooled, "near"), self.k)
+        pooled = _with_lists(pooled, drawn, negatives="sources", near_texts="texts")
         is_short = pl.col("negatives").list.len() < self.k
         short = pooled.filter(is_short)
         if self.far is not None and len(short):
-            wider = self._requests(short, "far")
-            drawn = short.select("number", text="near").explode("text").drop_nulls()
-            wider = DrawRequests(wider.rows, pl.concat([wider.excluded, drawn]))
-            more = self.far.draw(wider, self.k)
+            more = self.far.draw(self._requests(short, "far", "near_texts"), self.k)
             pooled = _with_lists(pooled, more, further="sources").with_columns(
                 negatives=pl.concat_list("negatives", "further").list.head(self.k),
                 is_widened=pl.col("further").list.len() > 0,
             )
         return pooled.with_columns(is_short=is_short)
 
-    def _requests(self, pooled: pl.DataFrame, pool: str) -> DrawRequests:
-        names = ["query_key", "pos_keys"] if pool == "group" else ["links", "excluded"]
-        excluded = pooled.select("number", text=pl.concat_list(names)).explode("text")
-        rows = pooled.select("number", pool=pool, seed=mixed(self.options.seed, "seed"))
-        return DrawRequests(rows, excluded.filter(pl.col("text") != ABSENT))
+    def _requests(self, pooled: pl.DataFrame, pool: str, *excluded: str) -> pl.DataFrame:
+        of_row = ["query_key", "pos_keys"] if pool == "group" else ["links", "excluded"]
+        return pooled.select(
+            "number",
+            pool=pool,
+            seed=mixed(self.options.seed, "seed"),
+            excluded=pl.concat_list(*of_row, *excluded),
+        )
 
 
 def _with_lists(rows: pl.DataFrame, drawn: pl.DataFrame, **names: str) -> pl.DataFrame:

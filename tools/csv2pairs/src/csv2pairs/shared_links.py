@@ -32,7 +32,7 @@ def shared_links(pairs: StoredPairs, columns: Sequence[str]) -> pl.DataFrame:
 
 def _links(pairs: StoredPairs, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
     """(number, link) of all links, a block at a time."""
-    for block in pairs.blocks(columns):
+    for block in pairs.frames(columns):
         links = block.select("number", link=pl.concat_list(columns))
         yield links.explode("link").filter(pl.col("link") != ABSENT)
 
@@ -101,6 +101,8 @@ class KnownAnswers:
     def among(self, proposals: pl.DataFrame) -> pl.DataFrame:
         """Those (number, text) that are known answers; proposals: their numbers rising."""
         texts = proposals.select("number", "text")
+        if not len(self.links):
+            return texts.head(0)
         links = self.links_of(proposals["number"].unique(maintain_order=True))
         linked = texts.join(links, on="number").with_columns(key=mixed("text", "link"))
         return linked.filter(matching(pl.col("key"), self.pairs)).select("number", "text")
