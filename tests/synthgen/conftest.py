@@ -135,5 +135,12 @@ def generate(invoke: Any, write: Any, tmp_path: Path) -> Callable[..., Any]:
 
 def read(path: Path) -> list[dict[str, Any]]:
     return (
-        [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+        [_without_nulls(json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+        if path.exists()
+        else []
     )
+
+
+def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON lines name a column with a null where no row before had a value."""
+    return {name: value for name, value in row.items() if value is not None}

@@ -233,7 +233,7 @@ def test_a_real_server_fills_journal_ledger_and_rejects(
     assert {
         row["name"]: row["value"]
         for row in map(json.loads, (tmp_path / "ledger.jsonl").read_text().splitlines())
-        if "task" not in row
+        if row.get("task") is None
     }["requests"] == measures["ledger"]["requests"]
 
 

@@ -23,6 +23,7 @@ from fletching.io.sources import Source, sniff
 from fletching.report import Report
 from fletching.schema import Schema
 
+DELIMITED = (".csv", ".tsv")
 FIRST = ("sentence1", "text1", "query")
 SECOND = ("sentence2", "text2", "document")
 LABEL = ("score", "label", "labels", "similarity_score", "cos_sim")
@@ -103,7 +104,7 @@ def _read_rows(path: str) -> Iterator[PairRow]:
     source = Source(path, path)
     kind, stream = sniff(source.open(), path)
     stem = without_compression(path)
-    if kind != TEXT or _is_registered(stem):
+    if kind != TEXT or (_is_registered(stem) and not stem.endswith(DELIMITED)):
         stream.close()
         yield from _read_table(source)
         return
