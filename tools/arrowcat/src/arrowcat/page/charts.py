@@ -13,6 +13,7 @@ from arrowcat.figures.distributions import Bin
 
 WIDTH, HEIGHT = 340, 150
 TOP, BOTTOM = 16, 22  # margins
+WIDEST_SLOT = 60
 GAP = 0.12  # share of a bar's slot that stays blank
 LEAST_HEIGHT = 1.5  # of a bar that counts something
 
@@ -49,7 +50,7 @@ class HistogramChart:
 def draw_histogram(caption: str, note: str, bins: Sequence[Bin], *, whole: bool) -> HistogramChart:
     """The chart of a histogram. whole: are the values whole numbers?"""
     largest = max(bin_.count for bin_ in bins)
-    slot = WIDTH / len(bins)
+    slot = min(WIDTH / len(bins), WIDEST_SLOT)
     bars = []
     for number, bin_ in enumerate(bins):
         height = (HEIGHT - TOP - BOTTOM) * bin_.count / largest

@@ -6,7 +6,7 @@ is what it is filled with.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
@@ -37,9 +37,12 @@ SAMPLES = 12
 MOST_HARD = 15
 MOST_PAIRS = 15
 MOST_GROUPS = 30
+MOST_ITEMS = 5  # of a list in a sample
+NAMES = ("id", "task", "domain")  # stand above the texts of a sample
+SIDES = ("pos", "neg")
 MOST_VALUES = 8
 BINS = 24
-LONGEST_TEXT = 1200  # letters of a text on the page
+LONGEST_TEXT = 800  # letters of a text on the page
 
 
 class NearDuplicateSection(NamedTuple):
@@ -51,11 +54,21 @@ class NearDuplicateSection(NamedTuple):
     left_out: int
 
 
+class SampleText(NamedTuple):
+    """A text of a row: the label before it, its role, and its score, where it has one."""
+
+    label: str
+    role: str
+    text: str
+    score: float | None
+
+
 class Sample(NamedTuple):
-    """A row as (name of the column, its texts)."""
+    """A row: its number, what stands above it, and its texts."""
 
     number: int
-    fields: list[tuple[str, list[str]]]
+    details: list[str]
+    texts: list[SampleText]
 
 
 class PageContent:
@@ -103,7 +116,7 @@ class PageContent:
         charts = []
         for column in self.statistics.columns.values():
             summary = column.lengths.summary()
-            if summary is not None:
+            if summary is not None and summary.least != summary.most:
                 note = f"{unit}, {_spell(summary)}"
                 bins = column.lengths.bins(BINS)
                 charts.append(draw_histogram(column.name, note, bins, whole=True))
@@ -149,10 +162,9 @@ class PageContent:
         samples = []
         for part in self.sample.parts():
             for number, row in zip(part.numbers.tolist(), part.batch.to_pylist()):
-                fields = [
-                    (name, _texts_of(value)) for name, value in row.items() if value is not None
-                ]
-                samples.append(Sample(number, fields))
+                named = [name for name in NAMES if row.get(name)]
+                details = [f"{name} {bare(row[name])}" for name in named]
+                samples.append(Sample(number, details, list(_sample_texts(row))))
         return samples
 
 
@@ -165,11 +177,26 @@ def _numbered_texts(part: NumberedRows, name: str) -> tuple[np.ndarray[Any, Any]
     return part.numbers, column
 
 
-def _texts_of(value: object) -> list[str]:
-    """The items of a list of texts; any other value as one text."""
-    if isinstance(value, list) and any(isinstance(item, str) for item in value):
-        return [bare(item) if item is not None else "null" for item in value]
-    return [bare(value)]
+def _sample_texts(row: dict[str, Any]) -> Iterator[SampleText]:
+    """What a row holds, list items one by one, with the scores beside their texts."""
+    shown_elsewhere = {*NAMES, *(f"{side}_scores" for side in SIDES)}
+    for name, value in row.items():
+        if value is None or name in shown_elsewhere:
+            continue
+        role = name if name in ("query", *SIDES) else "other"
+        if not isinstance(value, list) or not any(isinstance(item, str) for item in value):
+            yield SampleText(name, role, bare(value), None)
+            continue
+        scores = row.get(f"{name}_scores") or []
+        if len(scores) != len(value):
+            scores = [None] * len(value)
+        for position, item in enumerate(value[:MOST_ITEMS]):
+            label = "" if position else name
+            text = "null" if item is None else bare(item)
+            yield SampleText(label, role, text, scores[position])
+        hidden = len(value) - MOST_ITEMS
+        if hidden > 0:
+            yield SampleText("", role, f"… {hidden:,} more", None)
 
 
 def _spell(summary: Summary) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from rich.text import Text
 
@@ -39,15 +39,22 @@ def bare(value: object) -> str:
         return format_number(value)
     if isinstance(value, bool | int):
         return str(value)
+    if _is_vector(value):
+        return _format_vector(value)
     return shown_value(value)
+
+
+def _is_vector(value: object) -> TypeGuard[list[float]]:
+    """Is it a list of numbers?"""
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(item, int | float) for item in value)
 
 
 def folded(value: object, columns: int) -> Text:
     """A list by its first items and their number, a vector by its first numbers and its norm."""
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list) or not value or _is_vector(value):
         return cell_of(value, "", columns)
-    if all(isinstance(item, int | float) for item in value):
-        return Text(_format_vector(value), style="")
     items = [one_item(item) for item in value[:SHOWN_ITEMS]]
     hidden = len(value) - SHOWN_ITEMS
     if hidden > 0:
@@ -79,9 +86,12 @@ def aligned_scores(row: Mapping[str, Any], side: str, *, size: int) -> list[str]
     scores = row.get(f"{side}_scores")
     if not isinstance(scores, list) or len(scores) != size:
         return [""] * size
+    first = scores[:SHOWN_ITEMS]
+    largest = max((abs(score) for score in first if score is not None), default=0)
+    digits = 3 if largest < 10 else 1
     shown = []
-    for score in scores[:SHOWN_ITEMS]:
-        shown.append("null" if score is None else format_number(score))
+    for score in first:
+        shown.append("null" if score is None else f"{score:.{digits}f}")
     width = max(map(len, shown), default=0)
     return [score.rjust(width) + "  " for score in shown]
 
