@@ -1,8 +1,7 @@
 """arrowcat: look at rows, check them and convert them.
 
 Reads    examples, texts, vectors, tasks, measures, and any other table
-Writes   what people read to stdout; rows to -o, in any file format or, by --to, as other programs
-         have them
+Writes   what people read on stdout; the rows to -o, by --to in the format of another program
 Holds    8,192 rows, and a --sample; --stats: 16 bytes a row for duplicates and 4 a score; --html:
          20,000 texts more; --to: nothing more, the rows wait in a temporary file
 

@@ -155,13 +155,14 @@ def histogram(
     """
     if not len(values):
         return []
-    low, high = float(values[0]), float(values[-1])
-    width = _round_width((high - low) / most)
+    extent = float(values[-1] - values[0])
+    width = _round_width(extent / most)
     if whole:
         width = max(width, 1.0)
     # 0.7 as float32 is 0.69999999: it belongs to the bin that begins at 0.7.
     slots = np.floor(values / width + 1e-6).astype(np.int64)
-    first, last = int(slots[0]), int(slots[-1])
+    first = int(slots[0])
+    last = int(slots[-1])
     ends_at_edge = math.isclose(values[-1], last * width, rel_tol=1e-6)
     if ends_at_edge and not whole and last > first:
         last -= 1  # the end of the range opens no bin of its own

@@ -49,7 +49,10 @@ class GroupTable:
         """The groups with the most rows first: rows, mean lengths, items a row."""
         if self.sums is None:
             return []
-        figures = {"rows": pl.col("rows"), f"{self.main}_length": _ratio(self.main, "rows")}
+        figures = {
+            "rows": pl.col("rows"),
+            f"{self.main}_length": _ratio(self.main, "rows"),
+        }
         for name in LIST_COLUMNS:
             if name in self.sums.columns:
                 items = f"{name}_items"

@@ -59,7 +59,7 @@ class HardestNegatives:
         hardest = _hardest_by_score(batch) if has_scores else {}
         if hardest and self.by_score:
             for position, (hardness, index) in hardest.items():
-                if len(self._heap) < self.most or hardness >= self._heap[0].hardness:
+                if hardness >= self._least_hard():
                     self._push(_scored(part, position, index))
         elif not self._heap or not self.by_score:
             self._add_by_words(part)
@@ -73,6 +73,12 @@ class HardestNegatives:
             candidate = _nearest_in_words(part, position)
             if candidate is not None:
                 self._push(candidate)
+
+    def _least_hard(self) -> float:
+        """How hard a negative must be to be kept."""
+        if len(self._heap) < self.most:
+            return -math.inf
+        return self._heap[0].hardness
 
     def _push(self, candidate: HardNegative) -> None:
         heapq.heappush(self._heap, candidate)
@@ -109,9 +115,13 @@ def _complete_scores(batch: pa.RecordBatch, side: str) -> list[list[float]]:
     scores = column(batch, f"{side}_scores", NUMBER_LIST).to_pylist()
     complete = []
     for count, of_row in zip(texts, scores):
-        numbers = [score for score in of_row or [] if score is not None and math.isfinite(score)]
+        numbers = [score for score in of_row or [] if _is_finite(score)]
         complete.append(numbers if len(numbers) == count else [])
     return complete
+
+
+def _is_finite(score: float | None) -> bool:
+    return score is not None and math.isfinite(score)
 
 
 def _scored(part: NumberedRows, position: int, index: int) -> HardNegative:
@@ -137,7 +147,8 @@ def _nearest_in_words(part: NumberedRows, position: int) -> HardNegative | None:
         words = _words(positive)
         for negative in row["neg"] or []:
             others = _words(negative)
-            share = len(words & others) / max(len(words | others), 1)
+            union = len(words | others)
+            share = len(words & others) / max(union, 1)
             if nearest is not None and share <= nearest.hardness:
                 continue
             nearest = HardNegative(

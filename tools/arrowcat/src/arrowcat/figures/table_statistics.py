@@ -67,7 +67,8 @@ class ColumnStatistics:
         """Count a batch; the lengths of its texts, in lists item after item; None without texts."""
         self.nulls += column.null_count
         if is_list(column.type):
-            self.items.add(np.asarray(pc.list_value_length(column).drop_null(), np.int64))
+            sizes = pc.list_value_length(column).drop_null()
+            self.items.add(np.asarray(sizes, np.int64))
         if is_fixed_size_list(column.type):
             self.numbers.add(_norms(column))
             return None

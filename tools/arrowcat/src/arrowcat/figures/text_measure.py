@@ -50,7 +50,8 @@ class TokenMeasure:
     def lengths(self, texts: pa.StringArray) -> Integers:
         """The number of tokens of each text, (n,)."""
         encodings = self.tokenizer.encode_batch_fast(texts.fill_null("").to_pylist())
-        lengths = np.fromiter((len(encoding.ids) for encoding in encodings), np.int64, len(texts))
+        counts = [len(encoding.ids) for encoding in encodings]
+        lengths = np.array(counts, np.int64)
         lengths[np.asarray(texts.is_null())] = 0
         return lengths
 
@@ -73,7 +74,8 @@ def open_measure(model: str | None) -> TextMeasure:
     try:
         return TokenMeasure(FastTokenizer.from_pretrained(model))
     except Exception as error:  # the library raises a bare Exception for whatever went wrong
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        message = str(error) or type(error).__name__
+        reason = message.splitlines()[0]
         what = f"--tokenizer {model} cannot be loaded ({reason})"
         raise UsageError(
             what, f"name a model on the hub, or a folder with {TOKENIZER_FILE}"

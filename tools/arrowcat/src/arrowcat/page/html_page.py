@@ -40,6 +40,9 @@ MOST_GROUPS = 30
 MOST_ITEMS = 5  # of a list in a sample
 NAMES = ("id", "task", "domain")  # stand above the texts of a sample
 SIDES = ("pos", "neg")
+# The columns, by schema, whose texts are compared with one another.
+COMPARED = {"examples": ("query", "pos"), "texts": ("text",)}
+NOUNS = {"query": "Queries", "pos": "Positives", "text": "Texts"}
 MOST_VALUES = 8
 BINS = 24
 LONGEST_TEXT = 800  # letters of a text on the page
@@ -79,8 +82,9 @@ class PageContent:
         self.statistics = TableStatistics(reader.schema, reader.columns, measure)
         self.hardest = HardestNegatives(MOST_HARD)
         self.sample = RowSample(SAMPLES, seed, reader.columns)
-        roles = {"examples": ["query", "pos"], "texts": ["text"]}.get(reader.schema.name, [])
-        self.near = {name: NearDuplicates() for name in roles if name in reader.columns.names}
+        self.near = {}
+        for name in COMPARED.get(reader.schema.name, ()):
+            self.near[name] = NearDuplicates()
 
     def gather(self, parts: Iterable[NumberedRows]) -> int:
         """Look at all rows; how many there were."""
@@ -144,12 +148,11 @@ class PageContent:
 
     def near_sections(self) -> list[NearDuplicateSection]:
         """Near duplicates among queries and among positives."""
-        nouns = {"query": "Queries", "pos": "Positives", "text": "Texts"}
         sections = []
         for name, near in self.near.items():
             pairs = near.pairs()
             section = NearDuplicateSection(
-                role=nouns[name],
+                role=NOUNS[name],
                 total=len(pairs),
                 shown=pairs[:MOST_PAIRS],
                 left_out=near.left_out,
@@ -184,7 +187,7 @@ def _sample_texts(row: dict[str, Any]) -> Iterator[SampleText]:
         if value is None or name in shown_elsewhere:
             continue
         role = name if name in ("query", *SIDES) else "other"
-        if not isinstance(value, list) or not any(isinstance(item, str) for item in value):
+        if not _is_text_list(value):
             yield SampleText(name, role, bare(value), None)
             continue
         scores = row.get(f"{name}_scores") or []
@@ -197,6 +200,12 @@ def _sample_texts(row: dict[str, Any]) -> Iterator[SampleText]:
         hidden = len(value) - MOST_ITEMS
         if hidden > 0:
             yield SampleText("", role, f"… {hidden:,} more", None)
+
+
+def _is_text_list(value: object) -> bool:
+    if not isinstance(value, list):
+        return False
+    return any(isinstance(item, str) for item in value)
 
 
 def _spell(summary: Summary) -> str:
@@ -243,13 +252,14 @@ def render_page(content: PageContent, *, title: str, version: str) -> str:
 def _column_record(statistics: TableStatistics, name: str) -> dict[str, Any]:
     column = statistics.columns[name]
     commonest = column.values.most_common(MOST_VALUES)
+    values = [f"{value} {count:,}" for value, count in commonest]
     return {
         "name": name,
         "type": type_name(column.type),
         "nulls": column.nulls,
         "empty": column.empty,
         "lengths": column.lengths.summary(),
-        "values": ", ".join(f"{value} {count:,}" for value, count in commonest),
+        "values": ", ".join(values),
     }
 
 

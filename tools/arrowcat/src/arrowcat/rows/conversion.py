@@ -78,6 +78,9 @@ def _write_format(
     if account.records != account.rows:
         records = f"{account.records:,} records of {options.to}"
         report.note(f"{account.rows:,} rows became {records}")
-    lost = [f"{count:,} {what}" for what, count in sorted(account.not_carried.items())]
+    lost = []
+    for what, count in sorted(account.not_carried.items()):
+        lost.append(f"{count:,} {what}")
     if lost:
-        report.note(f"{options.to} cannot carry {'; '.join(lost)}")
+        listed = "; ".join(lost)
+        report.note(f"{options.to} cannot carry {listed}")

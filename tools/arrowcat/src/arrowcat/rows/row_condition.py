@@ -59,7 +59,8 @@ class RowCondition:
         except pl.exceptions.PolarsError as error:
             raise self._refusal(_reason(error)) from None
         if len(outcome) != batch.num_rows:
-            raise self._refusal(f"gives {len(outcome):,} values for {batch.num_rows:,} rows")
+            values = f"{len(outcome):,} values"
+            raise self._refusal(f"gives {values} for {batch.num_rows:,} rows")
         holds = outcome.fill_null(False).to_numpy()
         return pa.array(np.flatnonzero(holds), pa.int64())
 
@@ -70,8 +71,12 @@ class RowCondition:
         return frame.lazy().sql(self.sql).collect().to_series()
 
     def _refusal(self, reason: str) -> UsageError:
-        described = [f"`{field.name}` ({type_name(field.type)})" for field in self.columns]
-        fix = f"the columns are {', '.join(described)}; {EXAMPLE}"
+        described = []
+        for field in self.columns:
+            kind = type_name(field.type)
+            described.append(f"`{field.name}` ({kind})")
+        listed = ", ".join(described)
+        fix = f"the columns are {listed}; {EXAMPLE}"
         return UsageError(f"--where {self.text}: {reason}", fix)
 
 

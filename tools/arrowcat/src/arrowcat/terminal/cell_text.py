@@ -91,9 +91,11 @@ def aligned_scores(row: Mapping[str, Any], side: str, *, size: int) -> list[str]
     digits = 3 if largest < 10 else 1
     shown = []
     for score in first:
-        shown.append("null" if score is None else f"{score:.{digits}f}")
+        text = "null" if score is None else f"{score:.{digits}f}"
+        shown.append(text)
     width = max(map(len, shown), default=0)
-    return [score.rjust(width) + "  " for score in shown]
+    aligned = [text.rjust(width) for text in shown]
+    return [text + "  " for text in aligned]
 
 
 def format_number(number: float) -> str:

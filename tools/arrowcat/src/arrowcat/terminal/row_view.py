@@ -88,8 +88,8 @@ class ExamplePrinter:
             self._print_row(number, row)
 
     def _print_row(self, number: int, row: Row) -> None:
-        columns = self.console.width
-        print_line(self.console, row_number(number), cell_of(row.get("query"), QUERY, columns))
+        query = cell_of(row.get("query"), QUERY, self.console.width)
+        print_line(self.console, row_number(number), query)
         named = [name for name in NAMES if row.get(name)]
         if named:
             details = [f"{name} {row[name]}" for name in named]
@@ -120,7 +120,8 @@ class ExamplePrinter:
             print_line(self.console, line, cell_of(text, "", self.console.width))
         hidden = len(texts) - SHOWN_ITEMS
         if hidden > 0:
-            print_line(self.console, marked, Text(f"… {hidden:,} more", style=FAINT))
+            more = Text(f"… {hidden:,} more", style=FAINT)
+            print_line(self.console, marked, more)
 
 
 class TextPrinter:
@@ -167,7 +168,10 @@ class TablePrinter:
                 overflow="ellipsis",
             )
         for number, row in zip(numbers, rows):
-            cells = [cell_of(row[name], "", self.console.width) for name in self.columns.names]
+            cells = []
+            for name in self.columns.names:
+                shown = cell_of(row[name], "", self.console.width)
+                cells.append(shown)
             table.add_row(f"{number:,}", *cells)
         self.console.print(table)
 

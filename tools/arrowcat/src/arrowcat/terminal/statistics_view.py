@@ -18,6 +18,7 @@ from arrowcat.terminal.console import FAINT, HEADING, NEGATIVE, cell
 BINS = 12
 BAR_COLUMNS = 30  # of the longest bar
 EIGHTHS = " ▏▎▍▌▋▊▉"
+NOUNS = {"pos": "positives", "neg": "negatives"}
 MOST_GROUPS = 15
 MOST_VALUES = 8
 
@@ -48,7 +49,8 @@ def _print_columns(console: Console, columns: Sequence[ColumnStatistics], unit: 
         summary = column.lengths.summary()
         figures = _figures(summary) if summary else [""] * 4
         counts = [_count(column.nulls), _count(column.empty)]
-        table.add_row(cell(column.name), type_name(column.type), *counts, *figures)
+        kind = type_name(column.type)
+        table.add_row(cell(column.name), kind, *counts, *figures)
     console.print(table)
     console.print()
 
@@ -96,7 +98,7 @@ def _print_duplicates(console: Console, statistics: TableStatistics) -> None:
 def _print_items(console: Console, column: ColumnStatistics) -> None:
     summary = column.items.summary()
     assert summary is not None
-    noun = {"pos": "positives", "neg": "negatives"}.get(column.name, f"items of {column.name}")
+    noun = NOUNS.get(column.name, f"items of {column.name}")
     note = f"mean {format_number(summary.mean)}"
     if column.nulls:
         note += f", null in {column.nulls:,} rows"
