@@ -28,6 +28,7 @@ from fletching.report import Report
 ONE_POOL = 0
 CATEGORY_POOL = 0xC  # the names of categories
 FIRST_COLUMN_POOL = 16
+LEFT_OUT = "negatives_of_the_table_left_out"
 
 
 class PairBuilder:
@@ -78,10 +79,8 @@ class PairBuilder:
         usable = negatives.filter(
             pl.col("key") != pl.col("query_key"), pl.struct("row", "key").is_first_distinct()
         ).join(texts, on=["row", "key"], how="anti", maintain_order="left")
-        dropped = len(negatives) - len(usable)
-        if dropped:
-            name = "negatives_of_the_table_left_out"
-            self.report.measures[name] = self.report.measures.get(name, 0) + dropped
+        measures = self.report.measures
+        measures[LEFT_OUT] = measures.get(LEFT_OUT, 0) + len(negatives) - len(usable)
         lists = usable.group_by("row", maintain_order=True).agg(
             pl.col("^neg_ids$"), neg="text", neg_keys="key"
         )

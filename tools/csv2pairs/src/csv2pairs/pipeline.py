@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from csv2pairs.options import Options
 from csv2pairs.output_rows import OutputRows, PairTexts, one_batch
-from csv2pairs.pairs import PairBuilder
+from csv2pairs.pairs import LEFT_OUT, PairBuilder
 from csv2pairs.partition import OutputFile, plan_outputs
 from csv2pairs.reasons import drop_by_reason
 from csv2pairs.sampling import KEYS, PairSampler, SamplingAccount
@@ -89,6 +89,12 @@ class PairPipeline:
                 yield examples
                 progress.advance(len(cells))
         note_joined_lists(self.table, self.report)
+        left_out = self.report.measures.get(LEFT_OUT)
+        if left_out:
+            self.report.note(
+                f"{left_out:,} texts of --neg are left out: the query or a positive of their row, "
+                "or a repetition"
+            )
         if repeated_ids:
             self.report.measures[REPEATED_IDS] = repeated_ids
             self.report.note(
@@ -148,27 +154,25 @@ class PairPipeline:
         if not files:
             self.report.note("the table has no rows, so there is no value to name a file by")
         drops_rows = options.mode == "group" or options.shortfall == "drop"
-        counts_first = len(files) > 1 and drops_rows
-        if counts_first:  # a footer states the drops of the whole run: count before a file ends
+        if len(files) > 1 and drops_rows:
+            # A footer states the drops of the whole run: they are counted before a file ends.
             for file in files:
                 for _, drawn in self._drawn(file, pairs, sampler):
                     account.count(drawn)
-        columns = self.output_rows.columns
+            account.is_complete = True
         with AtomicOutputs() as outputs, self.report.progress("writing", len(pairs)) as progress:
             for file in files:
-                writer = outputs.add(self.writers.open(file.path, self.output_rows.schema, columns))
+                schema, columns = self.output_rows.schema, self.output_rows.columns
+                writer = outputs.add(self.writers.open(file.path, schema, columns))
                 with BackgroundWriter(writer) as background:
                     for rows, drawn in self._drawn(file, pairs, sampler):
-                        if not counts_first:
-                            account.count(drawn)
+                        account.count(drawn)
                         background.write(self.output_rows.drawn_rows(rows, drawn, pairs))
                         progress.advance(len(drawn))
                 if len(files) > 1:
                     self.report.note(f"{file.label}: {writer.rows:,} rows in {file.path}")
                     writer.complete()
-            if options.texts_out:
-                for file in plan_outputs(options.texts_out, pairs, splits, list(self.shares)):
-                    self._write_stored_texts(pairs, file, outputs)
+            self._write_stored_texts(pairs, splits, outputs)
         account.note_shortfall()
 
     def _drawn(
@@ -184,14 +188,16 @@ class PairPipeline:
                 yield batch.select(names).slice(start, sampler.block), sampler.draw(examples)
 
     def _write_stored_texts(
-        self, pairs: StoredPairs, file: OutputFile, outputs: AtomicOutputs
+        self, pairs: StoredPairs, splits: pl.Series, outputs: AtomicOutputs
     ) -> None:
-        texts = self._texts(file.path, outputs)
+        path = self.options.texts_out
         names = {"row_text": "row_text"}
         if not self.options.texts_template:
             names = {ROW + "query": "query", ROW + "pos": "pos"}
-        for examples in pairs.frames(list(names), file.numbers):
-            texts.write(examples.rename(names))
+        for file in plan_outputs(path, pairs, splits, list(self.shares)) if path else []:
+            texts = self._texts(file.path, outputs)
+            for examples in pairs.frames(list(names), file.numbers):
+                texts.write(examples.rename(names))
 
 
 def _frame(batches: list[pa.RecordBatch], schema: pa.Schema) -> pl.DataFrame:

@@ -178,9 +178,12 @@ class SamplingAccount:
     def __init__(self, options: Options, report: Report) -> None:
         self.options = options
         self.report = report
+        self.is_complete = False  # nothing more is counted
 
     def count(self, drawn: pl.DataFrame) -> None:
         """Add the rows of a block. Once for each block of the run."""
+        if self.is_complete:
+            return
         count_reasons(drawn, self.report)
         if not self.options.negatives_per_row:
             return

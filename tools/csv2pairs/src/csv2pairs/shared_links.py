@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from csv2pairs.keys import ABSENT, matching, mixed
 from csv2pairs.stored_pairs import StoredPairs
@@ -61,6 +59,9 @@ def component_labels(pairs: StoredPairs, columns: Sequence[str]) -> pl.Series:
 
 def _components(shared: pl.DataFrame) -> pl.Series:
     """The number of the connected component of each (number, link)."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     examples = _codes(shared["number"])
     links = _codes(shared["link"]) + examples.max() + 1
     nodes = int(links.max()) + 1

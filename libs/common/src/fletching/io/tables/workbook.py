@@ -79,7 +79,7 @@ class WorkbookTable:
         names = len(self.options.columns)
         if names != cells:
             raise UsageError(
-                f"{self.where}: --columns has {names} names, but sheet {self.sheet} {cells} columns",
+                f"{self.where}: {names} names in --columns for {cells} columns of {self.sheet}",
                 "name each column of the sheet",
             )
 
