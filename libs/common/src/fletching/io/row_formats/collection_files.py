@@ -30,14 +30,8 @@ def new_folder(path: str) -> Iterator[str]:
     path = path.rstrip("/")
     if os.path.exists(path) and (not os.path.isdir(path) or os.listdir(path)):
         raise UsageError(f"-o {path} exists", "name a new folder, or remove it first")
-    temporary = atomic.temporary_name(path)
-    os.makedirs(temporary)
-    try:
-        yield temporary
-        atomic.move_folder(temporary, path)
-    except BaseException:
-        atomic.remove(temporary)
-        raise
+    with atomic.new_folder(path) as folder:
+        yield folder
 
 
 def write_collection(batches: Batches, path: str, judgements: str) -> WriteAccount:

@@ -12,7 +12,7 @@ from fletching.io.row_formats.column_types import is_text, is_text_list
 from fletching.io.row_formats.row_format import Batches, RowFormat, WriteAccount, register
 from fletching.io.row_formats.writing import write_renamed
 
-NAMES = ("query", "pos", "neg", "pos_scores", "neg_scores", "prompt")
+NAMES = ("query", "pos", "neg", "pos_scores", "neg_scores", "prompt", "type")
 
 
 def _detect(columns: pa.Schema) -> bool:

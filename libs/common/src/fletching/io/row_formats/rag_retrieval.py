@@ -55,15 +55,22 @@ def _from_examples(batches: Batches, path: str) -> WriteAccount:
     types = {"pos": pa.list_(pa.string()), "neg": pa.list_(pa.string())}
     types["pos_scores"] = pa.list_(pa.float32())
     filled = columns_with_values(batches, tuple(NAMES))
+    if not any(_is_rated(row) for row in read_rows(batches, WriteAccount())):
+        filled = [name for name in filled if name != "pos_scores"]
     columns = pa.schema([(NAMES[name], types.get(name, pa.string())) for name in filled])
     account.records = write_records(path, columns, _records(batches, account))
     return account
 
 
+def _is_rated(row: Row) -> bool:
+    """Has the row scores that their reader takes: it ignores those beside negatives."""
+    return row.get("pos_scores") is not None and row.get("neg") is None
+
+
 def _records(batches: Batches, account: WriteAccount) -> Iterator[Row]:
     for row in read_rows(batches, account, CARRIED):
         record = {theirs: row.get(ours) for ours, theirs in NAMES.items()}
-        if record[SCORES] is not None and record["neg"] is not None:
+        if record[SCORES] is not None and not _is_rated(row):
             count_lost(account, "scores of rows with negatives, which their reader ignores")
             record[SCORES] = None
         elif record[SCORES] is not None and row.get("pos_score_kind") != "label":

@@ -60,11 +60,15 @@ def columns_with_values(batches: Batches, names: Collection[str]) -> list[str]:
 
 
 def write_renamed(batches: Batches, path: str, names: Mapping[str, str]) -> WriteAccount:
-    """One record a row under other names. names: theirs for each of our columns that they have."""
+    """One record a row under other names.
+
+    names: theirs for each of our columns that they have, and for texts that pass through.
+    """
     account = WriteAccount()
     filled = columns_with_values(batches, names)
-    known = load("examples").arrow(filled)
-    columns = pa.schema([known.field(name).with_name(names[name]) for name in filled])
+    examples = load("examples")
+    types = {field.name: field.arrow or pa.string() for field in examples.fields}
+    columns = pa.schema([(names[name], types.get(name, pa.string())) for name in filled])
     rows = read_rows(batches, account, names)
     records = ({names[name]: row[name] for name in filled} for row in rows)
     account.records = write_records(path, columns, records)
