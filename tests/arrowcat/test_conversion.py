@@ -105,6 +105,9 @@ def test_formats_that_do_not_exist_or_are_no_row_formats_are_refused(
     assert done.rc == 2
     assert "-o -.jsonl" in done.err
     assert not (Path.cwd() / "-").exists()
+    done = look(source, "--to", "n-tuple", "-o", tmp_path / "out.xyz")
+    assert done.rc == 2
+    assert "no known extension" in done.err
 
 
 def test_the_readme_names_every_row_format() -> None:

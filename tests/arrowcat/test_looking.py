@@ -253,3 +253,72 @@ def test_options_that_contradict_each_other_are_refused(
     done = look("in.parquet", *words)
     assert done.rc == 2
     assert told in done.err
+
+
+# --- nothing crashes a look ----------------------------------------------------------------------
+
+VIEWS = ([], ["--stats"], ["--check"], ["--lineage"], ["--sample", "2"], ["--html"])
+BROKEN = sorted(SCHEMAS.glob("*/v1/invalid/*.jsonl"))
+
+
+@pytest.mark.parametrize("words", VIEWS, ids=lambda words: words[0] if words else "rows")
+def test_rows_that_break_the_contract_crash_no_view(
+    words: list[str], look: Any, tmp_path: Path
+) -> None:
+    page = [tmp_path / "page.html"] if words == ["--html"] else []
+    for case in BROKEN:
+        done = look(case, *words, *page)
+        assert "unexpected" not in done.err, (case, done.err)
+
+
+def exotic() -> pa.Table:
+    """Columns of the types that nobody expects."""
+    return pa.table(
+        {
+            "": pa.array(["a", None]),
+            "nothing": pa.nulls(2),
+            "when": pa.array([0, None], pa.timestamp("us", "UTC")),
+            "day": pa.array([1, 2], pa.date32()),
+            "price": pa.array(["1.50", None]).cast(pa.decimal128(9, 2)),
+            "raw": pa.array([b"\x00\xff", b""]),
+            "map": pa.array([[("k", [1])], None], pa.map_(pa.string(), pa.list_(pa.int8()))),
+            "struct": pa.array([{"a": {"b": [1, None]}}, None]),
+            "kinds": pa.array(["x", "x"]).dictionary_encode(),
+            "half": pa.array([[0.5, 1.0], None], pa.list_(pa.float16(), 2)),
+            "lists": pa.array([[["a"], []], None]),
+            "large": pa.array([["a", None], []], pa.large_list(pa.large_string())),
+            "yes": pa.array([True, None]),
+            "big": pa.array([2**64 - 1, None], pa.uint64()),
+            "nan": pa.array([float("nan"), float("inf")]),
+        }
+    )
+
+
+@pytest.mark.parametrize("words", VIEWS, ids=lambda words: words[0] if words else "rows")
+def test_exotic_types_crash_no_view(words: list[str], look: Any, tmp_path: Path) -> None:
+    page = [tmp_path / "page.html"] if words == ["--html"] else []
+    pq.write_table(exotic(), tmp_path / "foreign.parquet")
+    for own in ({}, {"query": ["a", "b"], "pos": [["a"], ["b"]]}, {"text": ["a", None]}):
+        table = exotic()
+        for name, values in own.items():
+            table = table.append_column(name, pa.array(values))
+        for rows in (table, table.slice(0, 0)):
+            pq.write_table(rows, tmp_path / "in.parquet")
+            done = look(tmp_path / "in.parquet", *words, *page)
+            assert "unexpected" not in done.err, done.err
+    pq.write_table(pa.table({}), tmp_path / "empty.parquet")
+    done = look(tmp_path / "empty.parquet", *words, *page)
+    assert "unexpected" not in done.err, done.err
+
+
+def test_lists_that_are_not_aligned_crash_no_view(look: Any, write: Any, tmp_path: Path) -> None:
+    rows = [
+        {"query": "a", "pos": ["b", None], "neg": [None, "c"], "pos_scores": [1.0, None, 3.0],
+         "neg_scores": [0.5], "pos_score_kind": None, "neg_score_kind": None},
+        {"query": None, "pos": [], "neg": [], "pos_scores": [], "neg_scores": None,
+         "pos_score_kind": "cosine", "neg_score_kind": "x"},
+    ]  # fmt: skip
+    path = write(tmp_path / "in.parquet", rows)
+    for words in (*VIEWS[:-1], ["--html", tmp_path / "page.html"]):
+        done = look(path, *words)
+        assert "unexpected" not in done.err, done.err

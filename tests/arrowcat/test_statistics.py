@@ -206,6 +206,12 @@ def test_whole_numbers_keep_their_own_bins(lengths: list[int]) -> None:
         assert bin_.count == sum(bin_.low <= length < bin_.high for length in lengths)
 
 
+@pytest.mark.parametrize("values", [[2.0**64], [-1e30, 1e30], [1e300], [0.0], [1e-300, 2e-300]])
+def test_a_histogram_of_any_range_counts_all(values: list[float]) -> None:
+    bins = histogram(np.array(values), np.ones(len(values), np.int64), most=12)
+    assert sum(bin_.count for bin_ in bins) == len(values)
+
+
 def test_0_7_as_float32_belongs_to_the_bin_that_begins_at_0_7() -> None:
     values = np.sort(np.array([0.1, 0.7, 0.75, 1.05], np.float32).astype(float))
     bins = histogram(values, np.ones(4, np.int64), most=10)

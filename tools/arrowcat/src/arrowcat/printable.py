@@ -24,6 +24,11 @@ def lines(text: str) -> str:
     return escape(LINE_ENDS.sub("\n", text))
 
 
+def number_of(count: int, noun: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def escape(text: str) -> str:
     r"""The text with control and format characters as escapes: `\x1b`, `\u202e`.
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 Integers = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.floating] | npt.NDArray[np.integer]
 
+LEAST_SHARE = 1e-4  # of the largest value that a bin is wide
 STEPS = (1.0, 2.0, 5.0, 10.0)  # widths of the bins of a histogram, times a power of ten
 
 
@@ -156,7 +157,9 @@ def histogram(
     if not len(values):
         return []
     extent = float(values[-1] - values[0])
-    width = _round_width(extent / most)
+    largest = float(np.abs(values).max())
+    # Finer bins than this could not be told apart, nor counted in 64 bits.
+    width = _round_width(max(extent / most, largest * LEAST_SHARE))
     if whole:
         width = max(width, 1.0)
     # 0.7 as float32 is 0.69999999: it belongs to the bin that begins at 0.7.

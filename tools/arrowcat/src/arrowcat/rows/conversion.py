@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from arrowcat.options import Options
+from arrowcat.printable import number_of
 from arrowcat.rows.input_rows import schemas_of
 from arrowcat.rows.row_selection import reading_limit, select
 from fletching.errors import UsageError
@@ -32,16 +33,23 @@ def row_format_of(name: str | None) -> RowFormat | None:
     return row_format
 
 
+def _check_output(path: str | None, row_format: RowFormat | None, tool: str) -> None:
+    """Raise UsageError for an output that does not fit the format, before rows are read."""
+    if row_format is None:
+        check_output(path, tool)
+    elif path == "-":
+        fix = "name a folder: -o DIR" if row_format.is_folder else "write JSON lines: -o -.jsonl"
+        raise UsageError(f"--to {row_format.name} writes no Arrow stream", fix)
+    elif not row_format.is_folder and not str(path).endswith(".tsv"):
+        check_output(path, tool)
+
+
 def write_rows(
     options: Options, report: Report, *, version: str, lineage_options: dict[str, Any]
 ) -> None:
     """Read, select and write rows; every promise of their schema is checked on the way."""
     row_format = row_format_of(options.to)
-    if row_format is None:
-        check_output(options.output, report.tool)
-    elif options.output == "-":
-        fix = "name a folder: -o DIR" if row_format.is_folder else "write JSON lines: -o -.jsonl"
-        raise UsageError(f"--to {options.to} writes no Arrow stream", fix)
+    _check_output(options.output, row_format, report.tool)
     schemas = schemas_of(options)
     if row_format is not None:
         schemas = [schema for schema in schemas if schema.name == "examples"]
@@ -76,8 +84,9 @@ def _write_format(
     report.measures["records"] = account.records
     report.measures["not_carried"] = dict(sorted(account.not_carried.items()))
     if account.records != account.rows:
-        records = f"{account.records:,} records of {options.to}"
-        report.note(f"{account.rows:,} rows became {records}")
+        rows = number_of(account.rows, "row")
+        records = number_of(account.records, "record")
+        report.note(f"{rows} became {records} of {options.to}")
     lost = []
     for what, count in sorted(account.not_carried.items()):
         lost.append(f"{count:,} {what}")

@@ -22,6 +22,11 @@ def row_number(number: int) -> Text:
     return Text(f"{number:>4,}  ", style=FAINT)
 
 
+def column_label(name: str, style: str = "") -> Text:
+    """The name of a column."""
+    return cell(name or "(no name)", style)
+
+
 def cell_of(value: object, style: str, columns: int) -> Text:
     """One value, safe to show; what is null or empty is named."""
     if value is None:

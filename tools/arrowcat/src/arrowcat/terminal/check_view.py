@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from arrowcat.printable import one_line
+from arrowcat.printable import number_of, one_line
 from arrowcat.rows.contract_check import BrokenPromise, CheckedInput
 from arrowcat.terminal.console import FAILURE, FAINT, POSITIVE, cell, print_line, print_text
 from fletching.errors import InputError
@@ -19,12 +19,12 @@ def print_check(console: Console, checked: Sequence[CheckedInput]) -> None:
     """Each input with its broken promises, or that it keeps them all."""
     for result in checked:
         where = one_line(result.where, LONGEST_SENTENCE)
-        rows = f"{result.rows:,} rows"
+        rows = number_of(result.rows, "row")
         if not result.violations:
             line = f"✓ {where}: {rows} keep every promise of {result.schema}"
             print_text(console, line, POSITIVE)
             continue
-        violations = _number(result.violations, "violation")
+        violations = number_of(result.violations, "violation")
         of_schema = f" of {result.schema}" if result.schema else ""
         print_text(console, f"✗ {where}: {violations} in {rows}{of_schema}", FAILURE)
         for promise in result.broken.values():
@@ -43,7 +43,7 @@ def _print_failure(console: Console, failure: InputError) -> None:
 
 
 def _print_promise(console: Console, promise: BrokenPromise) -> None:
-    rows = _number(promise.rows, "row")
+    rows = number_of(promise.rows, "row")
     print_text(console, f"  {promise.what}: {rows}", "bold")
     for number, value in promise.shown:
         label = Text(f"    row {number:,}  ", style=FAINT)
@@ -52,9 +52,3 @@ def _print_promise(console: Console, promise: BrokenPromise) -> None:
     if hidden:
         print_text(console, f"    … {hidden:,} more", FAINT)
     print_text(console, f"    fix: {promise.fix}", FAINT)
-
-
-def _number(count: int, noun: str) -> str:
-    """`1 row`, `2 rows`."""
-    ending = "" if count == 1 else "s"
-    return f"{count:,} {noun}{ending}"

@@ -18,6 +18,7 @@ from arrowcat.terminal.cell_text import (
     aligned_scores,
     bare,
     cell_of,
+    column_label,
     folded,
     row_number,
 )
@@ -162,7 +163,7 @@ class TablePrinter:
         for field in self.columns:
             is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
             table.add_column(
-                cell(field.name),
+                column_label(field.name),
                 justify="right" if is_number else "left",
                 no_wrap=True,
                 overflow="ellipsis",
@@ -187,7 +188,7 @@ class RecordPrinter:
         for number, row in zip(numbers, rows):
             width = max((len(name) for name in row), default=0)
             for position, (name, value) in enumerate(row.items()):
-                label = cell(name, HEADING)
+                label = column_label(name, HEADING)
                 gap = min(width, WIDEST_LABEL) - label.cell_len + 2
                 label.append(" " * max(gap, 1))
                 label.append_text(folded(value, self.console.width))

@@ -12,7 +12,7 @@ from rich.text import Text
 from arrowcat.figures.distributions import Bin, Summary
 from arrowcat.figures.table_statistics import ColumnStatistics, TableStatistics
 from arrowcat.rows.input_rows import type_name
-from arrowcat.terminal.cell_text import format_number
+from arrowcat.terminal.cell_text import column_label, format_number
 from arrowcat.terminal.console import FAINT, HEADING, NEGATIVE, cell
 
 BINS = 12
@@ -50,7 +50,7 @@ def _print_columns(console: Console, columns: Sequence[ColumnStatistics], unit: 
         figures = _figures(summary) if summary else [""] * 4
         counts = [_count(column.nulls), _count(column.empty)]
         kind = type_name(column.type)
-        table.add_row(cell(column.name), kind, *counts, *figures)
+        table.add_row(column_label(column.name), kind, *counts, *figures)
     console.print(table)
     console.print()
 
