@@ -34,6 +34,7 @@ def write_rows(options: Options, report: Report, path: str) -> tuple[TrainingInp
         locate=inputs.locate,
     )
     loss, reason = selection.choose(options.loss, schema, stats)
+    selection.check_labels(options, loss, stats)
     report.note(f"loss {loss}: {reason}")
     return inputs, digest, loss
 

@@ -6,6 +6,7 @@ Standard library only: the command line reads it before torch is imported.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,12 +24,17 @@ class DatasetStats:
     rows: int = 0
     with_negatives: int = 0
     score_kinds: Counter[str] = field(default_factory=Counter)  # rows by kind of score
+    lowest_label: float = math.inf  # of positives
+    highest_label: float = -math.inf
 
     def count(self, row: Row) -> None:
         """Add one row. A teacher's single score is a kind of its own: it is no distribution."""
         self.rows += 1
         if row["neg"]:
             self.with_negatives += 1
+        if row["pos_score_kind"] == "label" and row["pos_scores"]:
+            self.lowest_label = min(self.lowest_label, *row["pos_scores"])
+            self.highest_label = max(self.highest_label, *row["pos_scores"])
         scores = scored_documents(row)
         if not scores:
             return

@@ -87,6 +87,21 @@ def choose(name: str | None, schema: str, stats: DatasetStats) -> tuple[str, str
     return name, "as --loss says"
 
 
+def check_labels(options: Options, name: str, stats: DatasetStats) -> None:
+    """Raises UsageError where positives have different labels, and nothing says from which label
+    on a loss that trusts every positive may do so.
+    """
+    reads_minimum = "min_pos_score" in LOSSES[name].read_options
+    if not reads_minimum or options.min_pos_score is not None:
+        return
+    if stats.lowest_label < stats.highest_label:
+        labels = f"{stats.lowest_label:g} to {stats.highest_label:g}"
+        raise UsageError(
+            f"positives have labels from {labels}, and --loss {name} would trust them all",
+            "pass --min-pos-score X, or --loss cosent, which learns from labels",
+        )
+
+
 def _choose_by_data(schema: str, stats: DatasetStats) -> tuple[str, str]:
     if schema == "texts":
         return _default("texts").name, "texts are given"
