@@ -20,6 +20,7 @@ ROWS = [
         "neg": [["n"] * (number % 4), None][number % 7 == 0],
         "task": ["it's", "b", None][number % 3],
         "price": number / 10,
+        "two words": "w" * (number % 5),
     }
     for number in range(300)
 ]
@@ -46,6 +47,7 @@ def numbers_of(condition: Any) -> list[int]:
     [
         ("len(query) > 20", lambda row: len(row["query"]) > 20),
         ('LEN( "query" ) > 20', lambda row: len(row["query"]) > 20),
+        ('len("two words") = 4', lambda row: len(row["two words"]) == 4),
         ("len(neg) >= 2", lambda row: row["neg"] is not None and len(row["neg"]) >= 2),
         ("array_length(pos) = 3", lambda row: len(row["pos"]) == 3),
         ("neg is null", lambda row: row["neg"] is None),

@@ -124,6 +124,7 @@ HOMONYMS = {
     "output": "rows as a file or stream; the folder of a model; the figures of mteb-eval",
     "model": "an embedding model; the LLM of synthgen; the decoder of mntp",
     "negatives": "csv2pairs, hnmine: how many are written; contrast-train: how many are used",
+    "sample": "arrowcat: how many rows are drawn; hnmine: how negatives are chosen",
     "split": "csv2pairs: shares of the splits",
     "tasks": "contrast-train: file of weights and prompts; mteb-eval: names of benchmark tasks",
 }

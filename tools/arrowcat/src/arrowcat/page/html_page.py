@@ -63,7 +63,7 @@ class SampleText(NamedTuple):
     label: str
     role: str
     text: str
-    score: float | None
+    score: float | None = None
 
 
 class Sample(NamedTuple):
@@ -188,7 +188,7 @@ def _sample_texts(row: dict[str, Any]) -> Iterator[SampleText]:
             continue
         role = name if name in ("query", *SIDES) else "other"
         if not _is_text_list(value):
-            yield SampleText(name, role, bare(value), None)
+            yield SampleText(name, role, bare(value))
             continue
         scores = row.get(f"{name}_scores") or []
         if len(scores) != len(value):
@@ -196,10 +196,10 @@ def _sample_texts(row: dict[str, Any]) -> Iterator[SampleText]:
         for position, item in enumerate(value[:MOST_ITEMS]):
             label = "" if position else name
             text = "null" if item is None else bare(item)
-            yield SampleText(label, role, text, scores[position])
+            yield SampleText(label, role, text=text, score=scores[position])
         hidden = len(value) - MOST_ITEMS
         if hidden > 0:
-            yield SampleText("", role, f"… {hidden:,} more", None)
+            yield SampleText("", role, f"… {hidden:,} more")
 
 
 def _is_text_list(value: object) -> bool:

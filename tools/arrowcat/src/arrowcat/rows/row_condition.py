@@ -15,7 +15,7 @@ from fletching.errors import UsageError
 
 # A call of len with a column as its argument, and a literal, which is left alone.
 LEN_OR_LITERAL = re.compile(
-    r"""'(?:[^']|'')*' | \blen\s*\(\s*("?)(?P<column>\w+)\1\s*\)""",
+    r"""'(?:[^']|'')*' | \blen\s*\(\s* (?: "(?P<quoted>[^"]+)" | (?P<plain>\w+) ) \s*\)""",
     re.IGNORECASE | re.VERBOSE,
 )
 LITERAL = re.compile(r"'(?:[^']|'')*'")
@@ -85,7 +85,7 @@ def _spell_len(text: str, columns: pa.Schema) -> str:
 
     def spell(match: re.Match[str]) -> str:
         """The call in polars' words; a literal as it is."""
-        name = match["column"]
+        name = match["quoted"] or match["plain"]
         if name is None or name not in columns.names:
             return match[0]
         kind = columns.field(name).type
