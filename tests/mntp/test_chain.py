@@ -174,6 +174,7 @@ def test_a_recipe_runs_on_a_tiny_model(
 
 def test_the_recipes_are_those_of_the_published_models() -> None:
     assert [path.stem for path in RECIPES] == [
+        "mntp-codegemma-2b",
         "mntp-llama-2-7b-chat",
         "mntp-llama-3-8b-instruct",
         "mntp-llama-3.1-8b-instruct",

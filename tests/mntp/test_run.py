@@ -330,7 +330,7 @@ def test_a_dry_run_reports_the_plan_and_writes_nothing(train: Any, tmp_path: Pat
         (("--steps", 0), "--steps 0 trains on nothing"), (("--length", 1000), "above the 128 positions"),
         (("--lora-targets", "nothing"), "--lora-targets nothing"), (("--no-lora", "--lora-alpha", 1), "beside --no-lora"),
         (("--eval-every", 2), "nothing to evaluate on"), (("--dtype", "float16"), "float16"), (("--lines",), "--lines is for"),
-        (("--adapters", "/nowhere"), "holds no adapter"), (("--device", "cuda:9"), "--device cuda:9 cannot be used"),
+        (("--adapters", "/nowhere"), "is no folder"), (("--device", "cuda:9"), "--device cuda:9 cannot be used"),
         (("--fsdp",), "start it by torchrun"),
         (("--deepspeed", "zero2"), "start it by torchrun"),
     ],
