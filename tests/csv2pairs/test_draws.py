@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from csv2pairs import keys, pools, shared_links
 from csv2pairs.pools import TextPools
-from csv2pairs.shared_links import KnownAnswers
+from csv2pairs.shared_links import LinkedTexts
 from csv2pairs.stored_pairs import StoredPairs
 from fletching.table import KeySet
 from fletching.text_keys import mix
@@ -68,7 +68,7 @@ def drawn_by_pools(examples: list[Example], k: int, blocks: int) -> list[list[in
         blocks = (block.drop("number").to_arrow() for block in frame.iter_slices(size))
         stored = StoredPairs(blocks, folder, drawn=None)
         links = shared_links.shared_links(stored, ["links"])
-    known = KnownAnswers(links, iter([frame.select("number", "text")]))
+    known = LinkedTexts(links, iter([frame.select("number", "text")]))
     candidates = frame.select("pool", "text", "seed", source="number")
     text_pools = TextPools.from_candidates(candidates, known)
     lists: dict[int, list[int]] = {}

@@ -10,6 +10,7 @@ import xxhash
 
 from csv2pairs.keys import arrow_texts
 from csv2pairs.templates import is_filled
+from fletching.table.ragged_array import offsets_of
 
 
 def with_ids(rows: pl.DataFrame, *parts: str) -> pl.DataFrame:
@@ -20,10 +21,11 @@ def with_ids(rows: pl.DataFrame, *parts: str) -> pl.DataFrame:
     lacks_id = rows.select(lacking=~is_filled(pl.col("id")))["lacking"]
     if not lacks_id.any():
         return rows
-    lists = rows.filter(lacks_id).select(pl.concat_list(parts)).to_series()
-    ids = pl.Series(_hashes(lists), dtype=pl.String)
-    numbers = lacks_id.arg_true()
-    return rows.with_columns(id=rows["id"].scatter(numbers, ids))
+    lacking = rows.filter(lacks_id)
+    lists = lacking.select(pl.concat_list(parts)).to_series()
+    hashes = pl.Series(_hashes(lists), dtype=pl.String)
+    ids = rows["id"].scatter(lacks_id.arg_true(), hashes)
+    return rows.with_columns(id=ids)
 
 
 def _hashes(lists: pl.Series) -> list[str]:
@@ -34,6 +36,8 @@ def _hashes(lists: pl.Series) -> list[str]:
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(lengths)]
     length_bytes = pa.BinaryArray.from_buffers(pa.binary(), len(texts), buffers)
     framed = pc.binary_join_element_wise(length_bytes, texts.cast(pa.binary()), b"")
-    ends = np.concatenate([[0], lists.list.len().to_numpy().cumsum()])
-    joined = pc.binary_join(pa.ListArray.from_arrays(ends.astype(np.int32), framed), b"")
-    return list(map(xxhash.xxh3_64_hexdigest, joined.to_pylist()))
+    list_offsets = offsets_of(lists.list.len().to_numpy())
+    framed_lists = pa.ListArray.from_arrays(pa.array(list_offsets, pa.int32()), framed)
+    joined = pc.binary_join(framed_lists, b"")
+    hashes = map(xxhash.xxh3_64_hexdigest, joined.to_pylist())
+    return list(hashes)

@@ -60,6 +60,11 @@ def matching(keys: pl.Expr, members: KeySet) -> pl.Expr:
     )
 
 
+def left_join(rows: pl.DataFrame, others: pl.DataFrame, on: str) -> pl.DataFrame:
+    """All rows in their order, with the columns of the others that have the same `on`, or nulls."""
+    return rows.join(others, on=on, how="left", maintain_order="left")
+
+
 def arrow_texts(texts: pl.Series) -> pa.StringArray:
     """A column of texts in Arrow's 32-bit layout."""
     return texts.rechunk().to_arrow().cast(pa.string())

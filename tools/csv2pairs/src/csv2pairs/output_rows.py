@@ -6,7 +6,7 @@ import polars as pl
 import pyarrow as pa
 
 from csv2pairs.content_ids import with_ids
-from csv2pairs.keys import ABSENT, hashed
+from csv2pairs.keys import ABSENT, arrow_texts, hashed
 from csv2pairs.options import Options
 from csv2pairs.rows import KEPT
 from csv2pairs.stored_pairs import StoredPairs
@@ -101,5 +101,5 @@ class PairTexts:
         is_new = pl.Series(self.texts_written.add_new(rows["key"].to_numpy()))
         rows = rows.filter(is_new, pl.col("key") != ABSENT)
         rows = with_ids(rows.with_columns(id=pl.lit(None, pl.String)), "text")
-        arrays = [cast(rows[name].rechunk().to_arrow(), pa.string()) for name in ("id", "text")]
+        arrays = [arrow_texts(rows["id"]), arrow_texts(rows["text"])]
         self.writer.write(pa.RecordBatch.from_arrays(arrays, schema=self.columns))

@@ -18,7 +18,7 @@ from __future__ import annotations
 import polars as pl
 
 from csv2pairs.content_ids import with_ids
-from csv2pairs.keys import ABSENT, KeySpace, hashed, mixed, moved
+from csv2pairs.keys import ABSENT, KeySpace, hashed, left_join, mixed, moved
 from csv2pairs.options import Options
 from csv2pairs.reasons import drop_by_reason
 from csv2pairs.rows import RowBuilder
@@ -28,6 +28,7 @@ from fletching.report import Report
 ONE_POOL = 0
 CATEGORY_POOL = 0xC  # the names of categories
 FIRST_COLUMN_POOL = 16
+CONTENT = ("query_key", "fold", "domain_key", "group_key")
 LEFT_OUT = "negatives_of_the_table_left_out"
 
 
@@ -50,7 +51,7 @@ class PairBuilder:
             # The name of a category links no rows: it is what they differ from others by.
             link = link.filter(link != pl.col("category_key"))
         of_row = texts.group_by("row").agg(row_links=link, texts=pl.len())
-        rows = rows.join(of_row, on="row", how="left", maintain_order="left")
+        rows = left_join(rows, of_row, "row")
         if self.options.neg:
             rows = self._with_table_negatives(rows, texts)
         is_each = self.options.mode == "each"
@@ -76,15 +77,21 @@ class PairBuilder:
         """The rows with `neg`: what --neg names, without the row's query and positives."""
         columns = {f"neg:{number}": number for number in range(len(self.options.neg))}
         negatives = _texts_of(rows, columns, {"neg_ids": "neg_id"})
-        usable = negatives.filter(
-            pl.col("key") != pl.col("query_key"), pl.struct("row", "key").is_first_distinct()
-        ).join(texts, on=["row", "key"], how="anti", maintain_order="left")
+        is_distinct = pl.struct("row", "key").is_first_distinct()
+        is_query = pl.col("key") == pl.col("query_key")
+        others = negatives.filter(~is_query, is_distinct)
+        usable = others.join(
+            texts,
+            on=["row", "key"],
+            how="anti",
+            maintain_order="left",
+        )
         measures = self.report.measures
         measures[LEFT_OUT] = measures.get(LEFT_OUT, 0) + len(negatives) - len(usable)
         lists = usable.group_by("row", maintain_order=True).agg(
             pl.col("^neg_ids$"), neg="text", neg_keys="key"
         )
-        return rows.join(lists, on="row", how="left", maintain_order="left")
+        return left_join(rows, lists, "row")
 
     # --- the modes ---
 
@@ -100,22 +107,20 @@ class PairBuilder:
         """Modes list, fused and group: a draft for each row, with its distinct positives."""
         if self.options.mode != "group":
             is_distinct = pl.struct("row", "key").is_first_distinct()
-            texts = texts.filter(is_distinct & (pl.col("key") != pl.col("query_key")))
-        texts = texts.with_columns(rank=pl.int_range(pl.len()).over("row"))
-        lists = (
-            texts.with_columns(
-                fold=pl.when(pl.col("rank") == 0).then("key").otherwise(mixed("key", "rank"))
-            )
-            .group_by("row", maintain_order=True)
-            .agg(
-                pl.col("^pos_ids|pos_scores$"),
-                pl.col("fold").bitwise_xor(),
-                pos="text",
-                pos_keys="key",
-                column=pl.lit(ONE_POOL, pl.UInt8).first(),
-            )
+            is_query = pl.col("key") == pl.col("query_key")
+            texts = texts.filter(is_distinct & ~is_query)
+        rank = pl.int_range(pl.len()).over("row")
+        ranked = texts.with_columns(rank=rank)
+        fold = pl.when(pl.col("rank") == 0).then("key").otherwise(mixed("key", "rank"))
+        folded = ranked.with_columns(fold=fold)
+        lists = folded.group_by("row", maintain_order=True).agg(
+            pl.col("^pos_ids|pos_scores$"),
+            pl.col("fold").bitwise_xor(),
+            pos="text",
+            pos_keys="key",
+            column=pl.lit(ONE_POOL, pl.UInt8).first(),
         )
-        return rows.join(lists, on="row", how="left", maintain_order="left")
+        return left_join(rows, lists, "row")
 
     # --- the keys ---
 
@@ -132,7 +137,7 @@ class PairBuilder:
         drafts = self._with_split_links(drafts).with_columns(
             links=pl.concat_list("query_key", "group_link" if is_group else "row_links"),
             excluded=pl.concat_list(excluded),
-            content=mixed("query_key", "fold", "domain_key", "group_key"),
+            content=mixed(*CONTENT),
         )
         drafts = with_ids(drafts, "query", "pos").with_columns(id_key=hashed("id"))
         return drafts.with_columns(id_link=self._id_link(), seed=mixed("id_key", "content"))
@@ -152,7 +157,11 @@ class PairBuilder:
         )
 
 
-def _texts_of(rows: pl.DataFrame, columns: dict[str, int], aligned: dict[str, str]) -> pl.DataFrame:
+def _texts_of(
+    rows: pl.DataFrame,
+    columns: dict[str, int],
+    aligned: dict[str, str],
+) -> pl.DataFrame:
     """The texts of these list columns that are not empty, one a row, in order of row and column.
 
     columns: by name, the number that goes into `column`. aligned: by new name, the lists beside.
@@ -167,16 +176,24 @@ def _texts_of(rows: pl.DataFrame, columns: dict[str, int], aligned: dict[str, st
     texts = pl.concat(parts)
     if len(parts) > 1:
         texts = texts.sort("row", maintain_order=True)
-    return texts.with_columns(key=hashed("text")).filter(pl.col("key") != ABSENT)
+    keyed = texts.with_columns(key=hashed("text"))
+    return keyed.filter(pl.col("key") != ABSENT)
 
 
 def _one_a_positive(rows: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     """Mode each: a draft for each positive; `pos` is null where it is the query or missing."""
-    lists = {name: name for name in ("pos_ids", "pos_scores") if name in texts.columns}
+    lists: dict[str, str] = {
+        name: name for name in ("pos_ids", "pos_scores") if name in texts.columns
+    }
     lists |= {"pos": "text", "pos_keys": "key"}
     is_usable = pl.col("key") != pl.col("query_key")
     single = {
         name: pl.when(is_usable).then(pl.concat_list(source)) for name, source in lists.items()
     }
     alone = texts.select("row", "column", fold="key", **single)
-    return rows.join(alone, on="row", how="left", maintain_order="left_right")
+    return rows.join(
+        alone,
+        on="row",
+        how="left",
+        maintain_order="left_right",
+    )

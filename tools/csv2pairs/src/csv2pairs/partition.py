@@ -27,7 +27,7 @@ class OutputFile:
 
 
 def plan_outputs(
-    output: str | None, pairs: StoredPairs, splits: pl.Series, split_names: Sequence[str]
+    output: str | None, pairs: StoredPairs, splits: pl.Series, *, split_names: Sequence[str]
 ) -> list[OutputFile]:
     """The files of a path with {split}, {domain} or {category}: every split for every value.
 

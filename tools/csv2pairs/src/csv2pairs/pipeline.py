@@ -146,11 +146,12 @@ class PairPipeline:
 
     def _write_stored(self, pairs: StoredPairs) -> None:
         options = self.options
-        splits = split_pairs(pairs, self.shares, options, self.report)
+        splits = split_pairs(pairs, self.shares, options=options, report=self.report)
         ids_repeat = REPEATED_IDS in self.report.measures
         sampler = PairSampler(pairs, splits, options, ids_repeat=ids_repeat)
         account = SamplingAccount(options, self.report)
-        files = plan_outputs(options.output, pairs, splits, list(self.shares))
+        names = list(self.shares)
+        files = plan_outputs(options.output, pairs, splits, split_names=names)
         if not files:
             self.report.note("the table has no rows, so there is no value to name a file by")
         drops_rows = options.mode == "group" or options.shortfall == "drop"
@@ -181,11 +182,12 @@ class PairPipeline:
         """The rows of a file, and the same with what they draw, a block at a time."""
         names = [ROW + name for name in self.output_rows.columns.names]
         for numbers, batch in pairs.batches([*names, *sampler.columns], file.numbers):
-            keys = _frame([batch.select(sampler.columns)], batch.select(sampler.columns).schema)
+            keys = batch.select(sampler.columns)
+            examples = _frame([keys], keys.schema).with_columns(number=numbers)
+            rows = batch.select(names)
             for start in range(0, len(batch), sampler.block):
-                part = slice(start, start + sampler.block)
-                examples = numbers[part].to_frame("number").hstack(keys[part].get_columns())
-                yield batch.select(names).slice(start, sampler.block), sampler.draw(examples)
+                part = examples.slice(start, sampler.block)
+                yield rows.slice(start, sampler.block), sampler.draw(part)
 
     def _write_stored_texts(
         self, pairs: StoredPairs, splits: pl.Series, outputs: AtomicOutputs
@@ -194,7 +196,9 @@ class PairPipeline:
         names = {"row_text": "row_text"}
         if not self.options.texts_template:
             names = {ROW + "query": "query", ROW + "pos": "pos"}
-        for file in plan_outputs(path, pairs, splits, list(self.shares)) if path else []:
+        if not path:
+            return
+        for file in plan_outputs(path, pairs, splits, split_names=list(self.shares)):
             texts = self._texts(file.path, outputs)
             for examples in pairs.frames(list(names), file.numbers):
                 texts.write(examples.rename(names))

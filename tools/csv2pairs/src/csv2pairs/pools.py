@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from csv2pairs.keys import matching, mixed
-from csv2pairs.shared_links import KnownAnswers
+from csv2pairs.keys import left_join, matching, mixed
+from csv2pairs.shared_links import LinkedTexts
 
 SPARE = 3  # proposals more than k in the first round
 GROWTH = 4  # times as many proposals in each next round; pools up to this times k are permuted
@@ -31,10 +31,10 @@ class TextPools:
 
     texts: pl.DataFrame
     starts: pl.DataFrame
-    known: KnownAnswers
+    known: LinkedTexts
 
     @classmethod
-    def from_candidates(cls, candidates: pl.DataFrame, known: KnownAnswers) -> TextPools:
+    def from_candidates(cls, candidates: pl.DataFrame, known: LinkedTexts) -> TextPools:
         """candidates: pool, text, source, seed; of equal texts, that of the smallest seed stays."""
         ordered = candidates.sort("pool", "text", "seed").drop("seed")
         is_new = pl.any_horizontal(
@@ -62,8 +62,15 @@ class TextPools:
         for number in range(ROUNDS):
             if len(unfilled):
                 sampled = self._sample(unfilled, k, width=(k + SPARE) * GROWTH**number)
-                drawn.append(sampled.filter(pl.col("texts").list.len() == k))
-                unfilled = unfilled.join(drawn[-1], on="number", how="anti", maintain_order="left")
+                is_filled = pl.col("texts").list.len() == k
+                filled = sampled.filter(is_filled)
+                drawn.append(filled)
+                unfilled = unfilled.join(
+                    filled,
+                    on="number",
+                    how="anti",
+                    maintain_order="left",
+                )
         is_searched = pl.lit(True) if is_rest else pl.col("size") <= SEARCHED
         drawn.append(self._permute(unfilled.filter(is_searched), k))
         drawn += self._draw_from_rests(unfilled.filter(~is_searched), k)
@@ -73,20 +80,21 @@ class TextPools:
         """From `width` random positions of the pool; some repeat."""
         counters = pl.int_ranges(0, width, dtype=pl.UInt32)
         offset = (mixed("seed", "counter") % pl.col("size")).cast(pl.UInt32)
-        return pl.concat(
-            [
-                self._first_allowed(_proposals(part, counters, offset), k)
-                for part in _parts(rows, pl.lit(width))
-            ]
-        )
+        drawn = []
+        for part in _parts(rows, pl.lit(width)):
+            proposals = _proposals(part, counters, offset)
+            drawn.append(self._first_allowed(proposals, k))
+        return pl.concat(drawn)
 
     def _permute(self, rows: pl.DataFrame, k: int) -> pl.DataFrame:
         """From all positions of the pool, in random order."""
         counters = pl.int_ranges(0, "size", dtype=pl.UInt32)
+        counter = pl.col("counter")
         filled = rows.filter(pl.col("size") > 0)
-        drawn = [self._first_allowed(_proposals(filled.head(0), counters, pl.col("counter")), k)]
+        nothing = _proposals(filled.head(0), counters, counter)
+        drawn = [self._first_allowed(nothing, k)]
         for part in _parts(filled, pl.col("size")):
-            proposals = _proposals(part, counters, pl.col("counter"))
+            proposals = _proposals(part, counters, counter)
             in_order = proposals.with_columns(rank=mixed("seed", "counter"))
             drawn.append(self._first_allowed(in_order.sort("number", "rank"), k))
         return pl.concat(drawn)
@@ -100,12 +108,17 @@ class TextPools:
         known = self.known.among(proposals)
         if len(known):
             proposals = proposals.join(
-                known, on=["number", "text"], how="anti", maintain_order="left"
+                known,
+                on=["number", "text"],
+                how="anti",
+                maintain_order="left",
             )
         pair = number.cast(pl.UInt64) * 2**32 + pl.col("position")
         distinct = proposals.filter(pair.is_first_distinct()).with_columns(number)
-        return distinct.group_by("number", maintain_order=True).agg(
-            texts=pl.col("text").head(k), sources=pl.col("source").head(k)
+        of_row = distinct.group_by("number", maintain_order=True)
+        return of_row.agg(
+            texts=pl.col("text").head(k),
+            sources=pl.col("source").head(k),
         )
 
     def _draw_from_rests(self, rows: pl.DataFrame, k: int) -> Iterator[pl.DataFrame]:
@@ -114,17 +127,21 @@ class TextPools:
         What rows with one link may all have is looked up once for them together.
         """
         links = self.known.links_of(rows["number"])
-        common = links.with_columns(rows=pl.len().over("link")).sort("number", "rows", "link")
-        common = common.group_by("number", maintain_order=True).agg(pl.col("link").last())
-        rows = rows.join(common, on="number", how="left", maintain_order="left")
+        counted = links.with_columns(rows=pl.len().over("link"))
+        ordered = counted.sort("number", "rows", "link")
+        of_row = ordered.group_by("number", maintain_order=True)
+        common = of_row.agg(pl.col("link").last())
+        rows = left_join(rows, common, "number")
         for group in rows.partition_by("pool", "link", maintain_order=True):
             start, size, link = group.select("start", "size", "link").row(0)
-            texts = self.texts.slice(start, size).with_columns(link=pl.lit(link, pl.UInt64))
+            texts = self.texts.slice(start, size)
+            texts = texts.with_columns(link=pl.lit(link, pl.UInt64))
             if link is not None:
-                texts = texts.filter(~matching(mixed("text", "link"), self.known.pairs))
-            bounds = group.head(1).select(
-                "pool", start=pl.lit(0, pl.UInt32), size=pl.lit(len(texts), pl.UInt32)
-            )
+                pair = mixed("text", "link")
+                texts = texts.filter(~matching(pair, self.known.pairs))
+            zero = pl.lit(0, pl.UInt32)
+            left = pl.lit(len(texts), pl.UInt32)
+            bounds = group.head(1).select("pool", start=zero, size=left)
             rest = TextPools(texts.drop("link"), bounds, self.known)
             yield rest.draw(group.drop("start", "size", "link"), k, is_rest=True)
 

@@ -100,7 +100,8 @@ class RowBuilder:
         reasons = {}
         for role, texts in ALIGNED.items():
             if name := getattr(self.options, role):
-                differ = pl.col(role).list.len().ne_missing(pl.col(texts).list.len())
+                items = pl.col(role).list.len()
+                differ = items.ne_missing(pl.col(texts).list.len())
                 reasons[f"with more or fewer items in `{name}` than texts"] = differ
         if self.options.score:
             is_number = pl.element().is_finite().fill_null(False)
@@ -111,7 +112,8 @@ class RowBuilder:
         if self.options.bad_rows == "drop":
             return drop_by_reason(rows, reasons, self.report)
         bad = rows.with_columns(reason=first_that_holds(reasons)).drop_nulls("reason")
-        for row, query, reason in bad.head(1).select("row", "query", "reason").iter_rows():
+        first_bad = bad.head(1).select("row", "query", "reason")
+        for row, query, reason in first_bad.iter_rows():
             number = self.rows_before + row + 1
             raise InputError(
                 f"row {number:,} of the table (query {query!r:.60}) is one {reason}",

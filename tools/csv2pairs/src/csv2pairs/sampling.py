@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from csv2pairs.keys import KeySpace, mixed
+from csv2pairs.keys import KeySpace, left_join, mixed
 from csv2pairs.options import Options
 from csv2pairs.pairs import CATEGORY_POOL, ONE_POOL
 from csv2pairs.pools import TextPools
 from csv2pairs.reasons import count_reasons, first_that_holds
-from csv2pairs.shared_links import KnownAnswers, shared_links
+from csv2pairs.shared_links import LinkedTexts, shared_links
 from csv2pairs.stored_pairs import StoredPairs
 from fletching.report import Report
 
@@ -73,11 +73,11 @@ class PairSampler:
         links: Sequence[str],
         *,
         by_query: bool,
-        known: KnownAnswers | None = None,
+        known: LinkedTexts | None = None,
     ) -> TextPools:
         if known is None:
             holders = (block.select("number", "text") for block in self._texts([], by_query))
-            known = KnownAnswers(shared_links(self.pairs, links), holders)
+            known = LinkedTexts(shared_links(self.pairs, links), holders)
         candidates = [
             self._with_pools(block).select("text", "source", "seed", pool=pool)
             for block in self._texts(KEYS, by_query)
@@ -168,7 +168,7 @@ def _with_lists(rows: pl.DataFrame, drawn: pl.DataFrame, **names: str) -> pl.Dat
     """The lists drawn under these names; an empty one where a row drew nothing."""
     lists = drawn.select("number", **{new: pl.col(name) for new, name in names.items()})
     kept = rows.drop(*names, strict=False)
-    joined = kept.join(lists, on="number", how="left", maintain_order="left")
+    joined = left_join(kept, lists, "number")
     return joined.with_columns(pl.col(*names).fill_null([]))
 
 

@@ -65,7 +65,11 @@ def _components(shared: pl.DataFrame) -> pl.Series:
     examples = _codes(shared["number"])
     links = _codes(shared["link"]) + examples.max() + 1
     nodes = int(links.max()) + 1
-    edges = coo_array((np.ones(len(links), np.int8), (examples, links)), shape=(nodes, nodes))
+    ones = np.ones(len(links), np.int8)
+    edges = coo_array(
+        (ones, (examples, links)),
+        shape=(nodes, nodes),
+    )
     labels = connected_components(edges, directed=False)[1]
     return pl.Series(labels[examples])
 
@@ -75,7 +79,7 @@ def _codes(values: pl.Series) -> np.ndarray:
     return (values.rank("dense").cast(pl.Int64) - 1).to_numpy()
 
 
-class KnownAnswers:
+class LinkedTexts:
     """Which texts examples linked to an example have: they are no negatives of it.
 
     links: (number, link), as `shared_links` gives them. holders: (number, text) of all texts that
@@ -106,4 +110,6 @@ class KnownAnswers:
             return texts.head(0)
         links = self.links_of(proposals["number"].unique(maintain_order=True))
         linked = texts.join(links, on="number").with_columns(key=mixed("text", "link"))
-        return linked.filter(matching(pl.col("key"), self.pairs)).select("number", "text")
+        is_known = matching(pl.col("key"), self.pairs)
+        known = linked.filter(is_known)
+        return known.select("number", "text")

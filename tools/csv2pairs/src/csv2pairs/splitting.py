@@ -18,7 +18,7 @@ FEW_ROWS = 20  # with fewer, shares are missed anyway
 
 
 def split_pairs(
-    pairs: StoredPairs, shares: Mapping[str, float], options: Options, report: Report
+    pairs: StoredPairs, shares: Mapping[str, float], *, options: Options, report: Report
 ) -> pl.Series:
     """The number of each example's split, (n,). shares: of the splits, by name; {} for one."""
     if not shares:
@@ -35,17 +35,17 @@ def assign_splits(labels: pl.Series, shares: Mapping[str, float], seed: int) -> 
     """The number of each example's split, (n,): every component falls by its own hash."""
     inner_edges = np.cumsum(list(shares.values()))[:-1]
     frame = labels.rename("label").to_frame()
-    fraction = (mixed(seed, "label", KeySpace.SPLIT) // 2**11) / 2.0**53  # in [0, 1)
-    hashes = frame.select(fraction=fraction)
-    is_beyond = [(pl.col("fraction") >= edge).cast(pl.UInt16) for edge in inner_edges]
-    none_beyond = pl.zeros(pl.len(), pl.UInt16)
-    return hashes.select(split=pl.sum_horizontal([none_beyond, *is_beyond]))["split"]
+    hashes = mixed(seed, "label", KeySpace.SPLIT)
+    fractions = frame.select(hashes // 2**11 / 2.0**53)  # in [0, 1)
+    beyond = np.searchsorted(inner_edges, fractions.to_series().to_numpy(), side="right")
+    return pl.Series("split", beyond, pl.UInt16)
 
 
 def _measure_largest_component(labels: pl.Series, report: Report) -> None:
     """Why the splits may not have their shares: many rows are linked by common texts."""
     rows = len(labels)
-    largest = int(labels.value_counts()["count"].max() or 0) if rows else 0
+    sizes = labels.value_counts()["count"].to_numpy()
+    largest = int(sizes.max(initial=0))
     report.measures["largest_group_of_tied_rows"] = largest
     if largest > max(1, LARGE_SHARE * rows) and rows >= FEW_ROWS:
         report.note(

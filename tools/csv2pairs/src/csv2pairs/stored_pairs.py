@@ -77,7 +77,9 @@ class StoredPairs:
                 continue
             of_block = wanted[first:last]
             within = of_block.cast(pl.Int64) - self.starts[block]
-            yield of_block, self.file.get_batch(block).select(list(columns)).take(within.to_arrow())
+            batch = self.file.get_batch(block)
+            wanted_columns = batch.select(list(columns))
+            yield of_block, wanted_columns.take(within.to_arrow())
             if hasattr(mmap, "MADV_DONTNEED"):
                 self.memory.madvise(mmap.MADV_DONTNEED)
 
@@ -88,10 +90,12 @@ class StoredPairs:
         step = max(len(numbers), 1) if is_small else TAKEN_AT_ONCE
         parts = [pa.array([], pa.string())]
         for start in range(0, len(numbers), step):
-            parts.append(self.texts.take(numbers.slice(start, step)).cast(pa.string()))
+            part = self.texts.take(numbers.slice(start, step))
+            parts.append(part.cast(pa.string()))
             if not is_small:
                 self.disk_texts.release_pages()
-        offsets = pa.array(offsets_of(lists.list.len().to_numpy()), pa.int32())
+        lengths = lists.list.len().to_numpy()
+        offsets = pa.array(offsets_of(lengths), pa.int32())
         return pa.ListArray.from_arrays(offsets, pa.concat_arrays(parts))
 
 

@@ -30,7 +30,10 @@ class Template:
     @property
     def is_column(self) -> bool:
         """Is it one column and no literal text?"""
-        return len(self.parts) == 1 and self.parts[0][0] == "" and self.parts[0][1] is not None
+        if len(self.parts) != 1:
+            return False
+        literal, name = self.parts[0]
+        return literal == "" and name is not None
 
     def fill(self) -> pl.Expr:
         """The text of each row; an empty cell adds nothing, and all blank cells give null."""

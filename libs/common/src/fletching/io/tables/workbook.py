@@ -24,7 +24,7 @@ ZIP = b"PK\x03\x04"
 COMPOUND_FILE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # Excel before 2007
 WORKBOOK_PARTS = ("xl/", "content.xml")  # of Excel, of OpenDocument
 
-Value: TypeAlias = "str | float | bool | datetime.date | datetime.time | datetime.timedelta | None"
+Value: TypeAlias = "str | int | float | bool | datetime.date | datetime.time | datetime.timedelta"
 
 
 class WorkbookTable:
@@ -84,7 +84,7 @@ class WorkbookTable:
             )
 
     def _header(self, row: list[Value]) -> list[str]:
-        names = [_as_text(value) or "" for value in row]
+        names = [_as_text(value) for value in row]
         repeated = next((name for name in names if name and names.count(name) > 1), None)
         if repeated is not None:
             raise InputError(
@@ -113,7 +113,7 @@ class WorkbookTable:
             yield pa.RecordBatch.from_arrays(arrays, names=names)
 
 
-def _as_text(value: Value) -> str | None:
+def _as_text(value: Value) -> str:
     """A cell as Excel shows it without a format: 7 and not 7.0, dates as ISO 8601."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -121,7 +121,7 @@ def _as_text(value: Value) -> str | None:
         return str(int(value))
     if isinstance(value, datetime.datetime):
         return value.isoformat(" ")
-    return None if value is None else str(value)
+    return str(value)
 
 
 def is_workbook(table: TableInput) -> bool:
