@@ -219,6 +219,20 @@ def test_stdin_is_read_and_a_closed_pipe_is_no_error(stored: Any, scored: Any, r
     assert "roken" not in done.err
 
 
+def test_a_terminal_without_unicode_gets_escapes(run: Any, stored: Any) -> None:
+    path = stored([{"id": "1", "query": "Über ⏎", "pos": ["日本"]}])
+    done = run(["arrowcat", path], env={"PYTHONIOENCODING": "ascii"})
+    assert done.rc == 0, done.err
+    assert r"\xdcber" in done.text
+
+
+def test_a_full_disk_is_told_in_two_lines(stored: Any, scored: Any, run: Any) -> None:
+    done = run(f"arrowcat {stored(scored)} > /dev/full")
+    assert done.rc == 1
+    assert "no space left on device" in done.err
+    assert "Traceback" not in done.err
+
+
 def test_a_tool_on_a_terminal_names_arrowcat(tmp_path: Path) -> None:
     (tmp_path / "faq.csv").write_text("q,a\nwhy,because\n")
     ours, theirs = pty.openpty()

@@ -167,7 +167,7 @@ def test_the_figures_are_shown(look: Any, stored: Any, scored: Any) -> None:
     assert done.rc == 0
     for part in ("columns, lengths in characters", "negatives a row", "neg_scores", "by task"):
         assert part in done.text, part
-    assert "null in 1 rows" in done.text
+    assert "null in 1 row\n" in done.text
     assert max(map(len, look(stored(scored), "--stats", columns=60).text.splitlines())) <= 60
 
 

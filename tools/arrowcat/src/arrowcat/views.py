@@ -11,7 +11,7 @@ from rich.text import Text
 from arrowcat.options import Options
 from arrowcat.printable import one_line
 from arrowcat.rows.input_rows import open_to_look, stored_rows, title_of
-from arrowcat.rows.row_selection import NumberedRows, reading_limit, select
+from arrowcat.rows.row_selection import NumberedRows, reading_limit, select_rows
 from arrowcat.terminal.console import FAINT, open_console, print_line
 from fletching import lineage
 from fletching.io import Reader
@@ -25,7 +25,7 @@ def show_rows(options: Options, report: Report) -> None:
     from arrowcat.terminal.row_view import print_rows
 
     reader = open_to_look(options, report, limit=reading_limit(options))
-    parts = select(reader, options, report)
+    parts = select_rows(reader, options, report)
     console = open_console()
     _print_heading(console, reader, options)
     printed = print_rows(console, reader.schema, parts)
@@ -69,7 +69,7 @@ def show_statistics(options: Options, report: Report) -> None:
     measure = open_measure(options.tokenizer)
     reader = open_to_look(options, report, limit=reading_limit(options))
     statistics = TableStatistics(reader.schema, reader.columns, measure)
-    for part in _with_progress(select(reader, options, report), options, report):
+    for part in _with_progress(select_rows(reader, options, report), options, report):
         statistics.add(part.batch)
     report.rows_out = statistics.rows
     report.measures["statistics"] = statistics.figures()
@@ -120,6 +120,6 @@ def write_html(options: Options, report: Report, *, version: str) -> None:
     measure = open_measure(options.tokenizer)
     reader = open_to_look(options, report, limit=reading_limit(options))
     content = PageContent(reader, measure, seed=options.seed)
-    parts = _with_progress(select(reader, options, report), options, report)
+    parts = _with_progress(select_rows(reader, options, report), options, report)
     report.rows_out = content.gather(parts)
     write_page(options.html, content, title=title_of(options.inputs), version=version)

@@ -7,7 +7,7 @@ from typing import Any
 from arrowcat.options import Options
 from arrowcat.printable import number_of
 from arrowcat.rows.input_rows import schemas_of
-from arrowcat.rows.row_selection import reading_limit, select
+from arrowcat.rows.row_selection import reading_limit, select_rows
 from fletching.errors import UsageError
 from fletching.io import Reader, Writer, check_output
 from fletching.io.row_formats import ROW_FORMATS, RowFormat, WriteAccount
@@ -54,7 +54,7 @@ def write_rows(
     if row_format is not None:
         schemas = [schema for schema in schemas if schema.name == "examples"]
     reader = Reader(report, options.inputs, schemas, limit=reading_limit(options))
-    batches = (part.batch for part in select(reader, options, report))
+    batches = (part.batch for part in select_rows(reader, options, report))
     if row_format is not None:
         with DiskTable.from_batches(reader.columns, batches) as table:
             _write_format(row_format, table, options=options, report=report)

@@ -40,7 +40,7 @@ def reading_limit(options: Options) -> int | None:
     return min(stated, default=None)
 
 
-def select(reader: Reader, options: Options, report: Report) -> Iterator[NumberedRows]:
+def select_rows(reader: Reader, options: Options, report: Report) -> Iterator[NumberedRows]:
     """The rows that the options select, in order; the others count as dropped, by option.
 
     Raises UsageError for a --where that cannot be applied to these columns.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -33,6 +34,8 @@ class PipeConsole(Console):
 
 def open_console() -> PipeConsole:
     """A console on stdout, in colours on a terminal alone and never with NO_COLOR."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal without Unicode
     width = max(shutil.get_terminal_size((WIDTH, 24)).columns, NARROWEST)
     is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     return PipeConsole(

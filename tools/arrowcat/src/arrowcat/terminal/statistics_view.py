@@ -11,6 +11,7 @@ from rich.text import Text
 
 from arrowcat.figures.distributions import Bin, Summary
 from arrowcat.figures.table_statistics import ColumnStatistics, TableStatistics
+from arrowcat.printable import number_of
 from arrowcat.rows.input_rows import type_name
 from arrowcat.terminal.cell_text import column_label, format_number
 from arrowcat.terminal.console import FAINT, HEADING, NEGATIVE, cell
@@ -84,7 +85,7 @@ def _print_duplicates(console: Console, statistics: TableStatistics) -> None:
     duplicates = statistics.duplicates
     if duplicates is None:
         return
-    console.print(Text("duplicates, equal after normalisation", style=HEADING))
+    _print_heading(console, "duplicates", "equal after normalisation")
     rows = max(statistics.rows, 1)
     texts, pairs = duplicates.repeated_texts, duplicates.repeated_pairs
     share = texts / rows
@@ -101,7 +102,7 @@ def _print_items(console: Console, column: ColumnStatistics) -> None:
     noun = NOUNS.get(column.name, f"items of {column.name}")
     note = f"mean {format_number(summary.mean)}"
     if column.nulls:
-        note += f", null in {column.nulls:,} rows"
+        note += f", null in {number_of(column.nulls, 'row')}"
     _print_heading(console, f"{noun} a row", note)
     if summary.least == summary.most:
         each = format_number(summary.least)
@@ -137,7 +138,7 @@ def _score_kinds(column: ColumnStatistics, statistics: TableStatistics) -> list[
 
 
 def _print_heading(console: Console, name: str, note: str) -> None:
-    console.print(cell(name, HEADING), cell(note, FAINT))
+    console.print(cell(name, HEADING), cell(note, FAINT), sep="  ")
 
 
 def print_histogram(console: Console, bins: Sequence[Bin], *, whole: bool) -> None:
