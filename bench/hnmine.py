@@ -273,6 +273,7 @@ def measured(way: str, folder: Path, threads: int) -> dict[str, float]:
         threads
     )  # before torch and faiss are loaded
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # the tokenizer's threads
+    os.environ["POLARS_MAX_THREADS"] = str(threads)
     work = (END_TO_END if (folder / "end-to-end").exists() else WAYS)[way](folder)
     before, wall, cpu = peak(), time.perf_counter(), time.process_time()
     work()

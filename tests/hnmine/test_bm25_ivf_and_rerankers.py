@@ -224,6 +224,8 @@ def test_score_all_scores_every_pair_and_mines_nothing(run_hnmine, examples, cro
 
 
 def test_a_folder_that_is_no_cross_encoder_is_refused(invoke, write, examples, tmp_path):
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "config.json").write_text("{}")
     ran = invoke(
         cli.main,
         write(tmp_path / "in.jsonl", examples),

@@ -201,6 +201,8 @@ def test_pairs_have_the_cosine_whatever_scores_the_row_keeps(sift):
 
 def test_a_cross_encoder_that_cannot_be_loaded_is_refused_by_its_option(invoke, write, tmp_path):
     rows = write(tmp_path / "in.jsonl", [TEACHER])
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "config.json").write_text("{}")
     line = [rows, "--cross-encoder", tmp_path / "none", "--score-only", "-o", tmp_path / "o.jsonl"]
     ran = invoke(cli.main, *line)
     assert ran.rc == 1 and f"--cross-encoder {tmp_path / 'none'} cannot be loaded" in ran.err

@@ -142,6 +142,8 @@ def test_memory_does_not_grow_with_the_rows_under_a_threshold(run, tmp_path):
 
 def test_the_model_is_not_loaded_where_it_is_not_needed(sift, tmp_path):
     rows = [{"query": "q", "pos": ["x"], "pos_scores": [0.4]}]
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "config.json").write_text("{}")  # loading it would fail
     assert (
         len(sift(rows, None, "--use-scores", "--min-sim", 0.3, "--model", tmp_path / "none")[0])
         == 1

@@ -15,7 +15,7 @@ from hnmine.pool import Domain
 from hnmine.search import Finder, exact_finder
 from hnmine.selection import NegativeSelector
 
-CANDIDATES = 1 << 19  # in one frame: 20 MB
+CANDIDATES = 1 << 17  # in one frame: 5 MB
 RECALL_SAMPLE = 256  # queries that --index ivf is measured on
 
 

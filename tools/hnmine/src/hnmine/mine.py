@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,16 @@ class MinedNegatives:
     positive_scores: RaggedArray
     padded: npt.NDArray[np.int32]  # (r,): how many at the end of a row's negatives are padding
     score_kind: str
+
+    def slice(self, start: int, stop: int) -> MinedNegatives:
+        """Those of the rows from `start` up to `stop`."""
+        return replace(
+            self,
+            negatives=self.negatives.slice(start, stop),
+            negative_scores=self.negative_scores.slice(start, stop),
+            positive_scores=self.positive_scores.slice(start, stop),
+            padded=self.padded[start:stop],
+        )
 
 
 def mine_negatives(

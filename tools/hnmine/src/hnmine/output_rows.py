@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +12,7 @@ from fletching.encode.reranker import Reranker
 from fletching.errors import InputError
 from fletching.report import Report
 from fletching.score_protection import (
+    SCORES,
     Side,
     have_protected_scores,
     have_scores_of_another_kind,
@@ -76,21 +76,20 @@ def mined_units(
     """The rows of the shard with `neg` and scores."""
     without_scores = 0
     for start, unit in rows.numbered_units():
-        stop = start + len(unit)
-        negatives = _mined_scores(mined, "neg", start, stop)
-        positives = _mined_scores(mined, "pos", start, stop)
+        part = mined.slice(start, start + len(unit))
+        negatives = _score_columns("neg", _list_array(part.negative_scores), mined.score_kind)
+        positives = _score_columns("pos", _list_array(part.positive_scores), mined.score_kind)
         if not options.replace_scores:
             is_protected = have_protected_scores(unit, "pos")
-            positives = positives.unless(is_protected, unit, "pos")
+            positives = _unless(is_protected, positives, unit)
             # Beside scores of another kind those of the negatives would mean nothing.
             is_mixed = pc.and_(
                 is_protected, have_scores_of_another_kind(unit, "pos", mined.score_kind)
             )
-            negatives = negatives.unless(is_mixed)
+            negatives = _unless(is_mixed, negatives, None)
             without_scores += is_mixed.true_count
-        new = _negative_columns(mined, start, stop, pool=pool)
-        new |= negatives.columns("neg") | positives.columns("pos")
-        yield _assembled(unit, columns, new)
+        texts = _negative_columns(part, pool)
+        yield _assembled(unit, columns, texts | negatives | positives)
     if without_scores:
         report.measures["rows_without_neg_scores"] = without_scores
         report.note(
@@ -109,22 +108,21 @@ def scored_units(
 ) -> Iterator[pa.RecordBatch]:
     """The rows of the shard with a cross-encoder's score for each positive and negative."""
     rows_kept = 0
+    sides = [side for side in SIDES if side in columns.names]
     with report.progress("scoring", len(rows)) as progress:
         for unit in rows.units:
             new: Columns = {}
             is_kept = pa.array([False] * len(unit), pa.bool_())
-            for side in SIDES:
-                if side not in unit.schema.names:
-                    continue
-                scores = _reranker_scores(unit, side, reranker)
+            for side in sides:
+                scores = _score_columns(side, _reranker_scores(unit, side, reranker), "reranker")
                 if not options.replace_scores:
                     must_stay = pc.invert(may_write_scores(unit, side, "reranker"))
-                    scores = scores.unless(must_stay, unit, side)
+                    scores = _unless(must_stay, scores, unit)
                     is_kept = pc.or_(is_kept, must_stay)
                     measure = f"{side}_scores_kept"
                     protected = have_protected_scores(unit, side).true_count
                     report.measures[measure] = report.measures.get(measure, 0) + protected
-                new |= scores.columns(side)
+                new |= scores
             rows_kept += is_kept.true_count
             yield _assembled(unit, columns, new)
             progress.advance(len(unit))
@@ -134,67 +132,50 @@ def scored_units(
         )
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """A column of score lists and their kinds."""
-
-    values: pa.Array  # list<float32>
-    kinds: pa.Array  # string
-
-    def unless(
-        self, mask: pa.BooleanArray, unit: pa.RecordBatch | None = None, side: Side = "pos"
-    ) -> _Scores:
-        """These where the mask is false, elsewhere the unit's own; nulls without a unit."""
-        values = pa.nulls(len(mask), self.values.type)
-        kinds = pa.nulls(len(mask), pa.string())
-        if unit is not None:
-            values = schema.column(unit, f"{side}_scores", self.values.type)
-            kinds = schema.column(unit, f"{side}_score_kind", pa.string())
-        return _Scores(pc.if_else(mask, values, self.values), pc.if_else(mask, kinds, self.kinds))
-
-    def columns(self, side: Side) -> Columns:
-        """The two columns by name."""
-        return {f"{side}_scores": self.values, f"{side}_score_kind": self.kinds}
+def _score_columns(side: Side, lists: pa.ListArray, kind: str) -> Columns:
+    """Scores and their kind, null where there is no list."""
+    kinds = pc.if_else(lists.is_valid(), kind, pa.scalar(None, pa.string()))
+    return {f"{side}_scores": lists.cast(SCORES), f"{side}_score_kind": kinds}
 
 
-def _mined_scores(mined: MinedNegatives, side: Side, start: int, stop: int) -> _Scores:
-    """The scores of the rows from `start` up to `stop`."""
-    every = mined.negative_scores if side == "neg" else mined.positive_scores
-    lists = every.slice(start, stop)
-    kinds = pa.array([mined.score_kind] * len(lists), pa.string())
-    return _Scores(_list_array(lists, pa.array(lists.values, pa.float32())), kinds)
+def _unless(mask: pa.BooleanArray, new: Columns, rows: pa.RecordBatch | None) -> Columns:
+    """The new columns; where the mask holds what the rows have instead, or nulls without rows."""
+    merged = {}
+    for name, values in new.items():
+        before = pa.nulls(len(mask), values.type)
+        if rows is not None:
+            before = schema.column(rows, name, values.type)
+        merged[name] = pc.if_else(mask, before, values)
+    return merged
 
 
-def _list_array(lists: RaggedArray, values: pa.Array) -> pa.ListArray:
-    """Lists of the same lengths, of other values."""
-    return pa.ListArray.from_arrays(pa.array(lists.offsets, pa.int32()), values)
-
-
-def _reranker_scores(unit: pa.RecordBatch, side: Side, reranker: Reranker) -> _Scores:
+def _reranker_scores(unit: pa.RecordBatch, side: Side, reranker: Reranker) -> pa.ListArray:
     """The scores of the texts in a list column; null where the list is."""
     lists = unit[side]
     queries = unit["query"].take(pc.list_parent_indices(lists))
     scores = reranker.score(queries.to_pylist(), lists.flatten().to_pylist())
     offsets = pa.array(offsets_of(list_lengths(lists)), pa.int32())
     mask = lists.is_null() if lists.null_count else None
-    values = pa.ListArray.from_arrays(offsets, pa.array(scores, pa.float32()), mask=mask)
-    kinds = pc.if_else(lists.is_valid(), "reranker", pa.scalar(None, pa.string()))
-    return _Scores(values, kinds)
+    return pa.ListArray.from_arrays(offsets, pa.array(scores), mask=mask)
 
 
-def _negative_columns(
-    mined: MinedNegatives, start: int, stop: int, *, pool: DocumentPool
-) -> Columns:
-    """`neg`, `neg_ids` and `neg_padded` of the rows from `start` up to `stop`."""
-    lists = mined.negatives.slice(start, stop)
-    ids = pa.nulls(len(lists), pa.list_(pa.string()))
+def _negative_columns(part: MinedNegatives, pool: DocumentPool) -> Columns:
+    """`neg`, `neg_ids` and `neg_padded`."""
+    numbers = part.negatives
+    ids = pa.nulls(len(numbers), pa.list_(pa.string()))
     if pool.has_ids:
-        ids = _list_array(lists, pool.ids(lists.values))
+        ids = _list_array(numbers, pool.ids(numbers.values))
     return {
-        "neg": _list_array(lists, pool.texts(lists.values)),
+        "neg": _list_array(numbers, pool.texts(numbers.values)),
         "neg_ids": ids,
-        PADDED.name: pa.array(mined.padded[start:stop], pa.int32()),
+        PADDED.name: pa.array(part.padded),
     }
+
+
+def _list_array(lists: RaggedArray, values: pa.Array | None = None) -> pa.ListArray:
+    """The lists, or lists of the same lengths of other values."""
+    items = pa.array(lists.values) if values is None else values
+    return pa.ListArray.from_arrays(pa.array(lists.offsets, pa.int32()), items)
 
 
 def _assembled(unit: pa.RecordBatch, columns: pa.Schema, new: Columns) -> pa.RecordBatch:
