@@ -4,7 +4,12 @@
                                       takes to read that input and write our output rows; peak memory below 2 GiB
   python bench/csv2pairs.py loop      20,000 rows: at least 100 times faster than a row loop in pandas of the same rule
   python bench/csv2pairs.py memory    peak memory on tables of 0.25 and 1 GB, with and without negatives
-  python bench/csv2pairs.py large     a table of 10 GB, 34,000,000 rows, in whole, pairs alone (24 GB in the temporary folder)
+  python bench/csv2pairs.py growing   peak memory with 5 hard negatives and a split, 1,000,000 and 5,000,000 rows
+  python bench/csv2pairs.py large     a table of 10 GB, 34,000,000 rows, with 5 hard negatives and a split: peak below
+                                      6 GiB (needs 45 GB in the temporary folder and half an hour)
+  python bench/csv2pairs.py large-pairs    the same table, pairs alone
+
+BEFORE=FOLDER names a checkout whose csv2pairs is measured too, in the same run of `polars`.
 
 Every figure is from a child process: wall-clock time, CPU time (user + system) and peak memory (ru_maxrss).
 The runs of both sides alternate and the median counts, since other programs may share the machine.
@@ -35,10 +40,23 @@ class Cost:
     peak: int  # bytes
 
 
-def measure(command: list[str], label: str = "") -> Cost:
-    """Run a child; with `label`, take the times that it prints as `label WALL CPU` in place of its own."""
+def measure(
+    command: list[str], label: str = "", *, folder: Path | None = None, checkout: str = ""
+) -> Cost:
+    """Run a child; with `label`, take the times that it prints as `label WALL CPU` in place of its own.
+
+    folder: for its temporary files. checkout: whose packages it imports.
+    """
+    environment = dict(os.environ)
+    if folder is not None:
+        environment["TMPDIR"] = str(folder)
+    if checkout:
+        sources = [f"{checkout}/libs/common/src", f"{checkout}/tools/csv2pairs/src"]
+        environment["PYTHONPATH"] = os.pathsep.join(sources)
     start = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    )
     printed = child.stdout.read() if child.stdout else ""
     _, status, usage = os.wait4(child.pid, 0)
     if status:
@@ -207,10 +225,19 @@ def against_polars(folder: Path) -> None:
     command = ["csv2pairs", table, *OPTIONS, "-o", ours]
     our_costs = [measure(command)]  # polars reads what this run wrote
     peer_costs = []
+    before_costs = []
+    before = os.environ.get("BEFORE", "")
     for number in range(RUNS):
         peer_costs.append(measure([sys.executable, "-c", POLARS, table, ours, theirs], "both"))
         if number:
             our_costs.append(measure(command))
+        if before:
+            main = "from csv2pairs.cli import main; main()"
+            old = [sys.executable, "-c", main, *command[1:-1], str(folder / "before.parquet")]
+            before_costs.append(measure(old, checkout=before))
+    if before_costs:
+        cost = median(before_costs)
+        print(f"before: {cost.wall:.1f} s wall {cost.cpu:.1f} s CPU {cost.peak / 2**20:.0f} MiB")
     our = median(our_costs)
     peer = median(peer_costs)
     report(
@@ -276,7 +303,31 @@ def memory(folder: Path) -> None:
             )
 
 
+SPLIT = ["--split", "train=0.9,test=0.1"]
+
+
+def growing(folder: Path) -> None:
+    for rows in (1_000_000, 5_000_000):
+        table = str(folder / "table.csv")
+        make_table(table, rows, 500)
+        out = str(folder / "out.{split}.parquet")
+        tell_memory(table, rows, measure(["csv2pairs", table, *OPTIONS, *SPLIT, "-o", out]))
+
+
 def large(folder: Path) -> None:
+    table = make_large_table(folder)
+    out = str(folder / "out.{split}.parquet")
+    command = ["csv2pairs", table, *OPTIONS, *SPLIT, "-o", out]
+    tell_memory(table, 34_000_000, measure(command, folder=folder))
+
+
+def large_pairs(folder: Path) -> None:
+    table = make_large_table(folder)
+    command = ["csv2pairs", table, *OPTIONS[:6], "-o", str(folder / "out.parquet")]
+    tell_memory(table, 34_000_000, measure(command, folder=folder))
+
+
+def make_large_table(folder: Path) -> str:
     """Ten copies of a table of 1 GB; every copy has ids, questions and answers of its own."""
     small, table = str(folder / "small.csv"), str(folder / "large.csv")
     make_table(small, 3_400_000, 500)
@@ -289,9 +340,13 @@ def large(folder: Path) -> None:
                 while lines := b"".join(file.readlines(1 << 24)):
                     out.write(lines.replace(b"row-", b"row-%d-" % copy))
     os.remove(small)
-    cost = measure(["csv2pairs", table, *OPTIONS[:6], "-o", str(folder / "out.parquet")])
+    return table
+
+
+def tell_memory(table: str, rows: int, cost: Cost) -> None:
     print(
-        f"{os.path.getsize(table) / 1e9:.2f} GB, 34,000,000 rows: {cost.peak / 2**20:.0f} MiB peak, {cost.wall:.1f} s wall, {cost.cpu:.1f} s CPU"
+        f"{os.path.getsize(table) / 1e9:.2f} GB, {rows:,} rows: {cost.peak / 2**20:.0f} MiB peak, "
+        f"{cost.wall:.1f} s wall, {cost.cpu:.1f} s CPU"
     )
 
 
@@ -309,7 +364,14 @@ def report(what: str, our: Cost, *, against: str, peer: Cost) -> None:
         )
 
 
-CLAIMS = {"polars": against_polars, "loop": against_loop, "memory": memory, "large": large}
+CLAIMS = {
+    "polars": against_polars,
+    "loop": against_loop,
+    "memory": memory,
+    "growing": growing,
+    "large": large,
+    "large-pairs": large_pairs,
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or ["polars", "loop"]:
