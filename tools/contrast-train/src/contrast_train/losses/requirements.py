@@ -17,7 +17,7 @@ Signal = Literal["pairs", "labels", "teacher", "texts"]  # what the rows offer a
 TEACHERS = ("reranker", "judge")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DatasetStats:
     """How many rows carry what."""
 
