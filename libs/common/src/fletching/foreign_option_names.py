@@ -64,7 +64,7 @@ TABLES: list[tuple[str, Alternatives]] = [
         "positive_cols positive_col positive_columns positive positives",
         (same("pos", convert=values.several),),
     ),
-    ("negative_col negative_cols hard_negative", (same("neg"), same("category"))),
+    ("negative_col negative_cols neg_col neg_cols hard_negative", (same("neg"),)),
     ("category_col", (same("category"),)),
     ("domain_col", (same("domain"),)),
     ("id_col", (same("id"),)),
@@ -260,7 +260,7 @@ LOSSES: list[tuple[str, Alternatives]] = [
 MINING: list[tuple[str, Alternatives]] = [
     ("range_for_sampling", (same("range"),)),
     ("range_min range_max", (advice("use range: LOW-HIGH", needs="range"),)),
-    ("candidate_pool", (same("corpus", convert=values.several),)),
+    ("candidate_pool", (same("corpus", "with --pool-only", values.several, needs="pool_only"),)),
     ("absolute_margin", (same("score_margin"),)),
     ("relative_margin", (same("max_ratio", "1 - margin"),)),
     ("sampling_strategy", (same("sample"),)),
