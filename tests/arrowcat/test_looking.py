@@ -104,6 +104,11 @@ def test_an_example_is_shown_with_scores_beside_its_texts(look: Any, stored: Any
     ]
 
 
+def test_the_lines_of_a_text_become_one(look: Any, stored: Any) -> None:
+    shown = look(stored([{"id": "1", "query": " a\n\n  b\r\nc\td ", "pos": ["x"]}])).text
+    assert "   1  a ⏎ b ⏎ c d\n" in shown
+
+
 def test_what_is_null_or_empty_is_named(look: Any, write: Any, tmp_path: Path) -> None:
     rows = [
         {"query": "", "pos": ["a"], "neg": []},

@@ -8,6 +8,7 @@ import unicodedata
 # What joins letters in Persian, Indic scripts and emoji: no printable characters, and harmless.
 JOINERS = "\u200c\u200d"
 LINE_ENDS = re.compile(r"\r\n|[\n\r\v\f\x85\u2028\u2029]")
+BLANKS_WITH_LINE_END = re.compile(r"\s*[\n\r\v\f\x85\u2028\u2029]\s*")
 LINE_END_SIGN = " ⏎ "
 # The signs of a text that are looked at for each column of the terminal: rows may hold megabytes.
 SIGNS_A_COLUMN = 4
@@ -16,7 +17,7 @@ SIGNS_A_COLUMN = 4
 def one_line(text: str, columns: int) -> str:
     """A text as one line for a terminal of so many columns, possibly still too long for it."""
     excerpt = text[: max(columns, 1) * SIGNS_A_COLUMN]
-    return escape(LINE_ENDS.sub(LINE_END_SIGN, excerpt.strip())).replace("\t", " ")
+    return escape(BLANKS_WITH_LINE_END.sub(LINE_END_SIGN, excerpt.strip())).replace("\t", " ")
 
 
 def lines(text: str) -> str:
