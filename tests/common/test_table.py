@@ -257,15 +257,60 @@ def test_a_kill_leaves_the_old_file_and_the_next_run_removes_the_rest(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_the_temporary_file_of_a_living_process_is_no_leftover(tmp_path):
+LIVING = """
+import sys
+from fletching.table import atomic
+with atomic.open_new(sys.argv[1]) as file, atomic.new_folder(sys.argv[1] + ".d"):
+    print("ready", flush=True)
+    sys.stdin.read()
+    file.write(b"theirs")
+"""
+
+
+def test_a_living_process_keeps_its_temporary_names_and_a_dead_one_loses_them(tmp_path):
     path = str(tmp_path / "a.txt")
-    with subprocess.Popen(["sleep", "60"]) as other:
-        files = (tmp_path / f".a.txt.tmp-{other.pid}", tmp_path / ".a.txt.tmp-notes")
-        for file in files:
-            file.touch()
-        atomic.write_text(path, "new")
-        assert all(file.exists() for file in files)
-        other.kill()
+    (tmp_path / ".a.txt.tmp-notes").touch()
+    dead = tmp_path / ".a.txt.tmp-0123456789ab"
+    dead.touch()
+    with subprocess.Popen(
+        [sys.executable, "-c", LIVING, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout and other.stdin
+        assert other.stdout.readline() == b"ready\n"
+        atomic.write_text(path, "ours")
+        with atomic.new_folder(path + ".d"):
+            pass
+        assert not dead.exists()
+        assert len(list(tmp_path.iterdir())) == 5
+        os.rmdir(path + ".d")
+        other.stdin.close()
+        assert other.wait(30) == 0
+    assert (tmp_path / "a.txt").read_text() == "theirs"
+    assert sorted(os.listdir(tmp_path)) == [".a.txt.tmp-notes", "a.txt", "a.txt.d"]
+
+
+def test_two_processes_of_one_number_do_not_meet(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # as in containers
+    path = str(tmp_path / "a.txt")
+    with atomic.open_new(path) as first, atomic.open_new(path) as second:
+        first.write(b"first")
+        second.write(b"second")
+    assert (tmp_path / "a.txt").read_text() == "first"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_scratch_that_a_killed_run_left_goes_with_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "fletching-scratch-tool-0123456789ab").mkdir()
+    (tmp_path / "fletching-scratch-tool-0123456789ab" / "rows").touch()
+    (tmp_path / "fletching-scratch-tool-mine").mkdir()
+    with atomic.scratch_folder("tool") as outer, atomic.scratch_folder("tool") as inner:
+        assert os.path.isdir(outer)
+        assert os.path.isdir(inner)
+        assert len(os.listdir(tmp_path)) == 3
+    assert os.listdir(tmp_path) == ["fletching-scratch-tool-mine"]
 
 
 def test_a_fifo_and_a_device_are_written_to_directly(tmp_path):
@@ -282,6 +327,23 @@ def test_a_fifo_and_a_device_are_written_to_directly(tmp_path):
     assert atomic.is_special(os.devnull)
     assert not atomic.is_special(str(tmp_path))
     assert not atomic.is_special(str(tmp_path / "missing"))
+
+
+def test_a_link_is_followed_and_a_link_to_a_descriptor_is_written_into(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "a.txt")
+    atomic.write_text(str(tmp_path / "link"), "content")
+    assert (tmp_path / "there" / "a.txt").read_text() == "content"
+    with open(tmp_path / "log", "w") as log:
+        log.write("before\n")
+        log.flush()
+        (tmp_path / "stream").symlink_to(f"/dev/fd/{log.fileno()}")
+        assert atomic.is_special(str(tmp_path / "stream"))
+        atomic.write_text(str(tmp_path / "stream"), "content\n")
+        log.write("after\n")
+    assert (tmp_path / "log").read_text() == "before\ncontent\nafter\n"
+    assert (tmp_path / "stream").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["link", "log", "stream", "there"]
 
 
 def test_a_folder_moves_whole_to_a_free_name_or_over_an_empty_folder(tmp_path):

@@ -19,9 +19,11 @@ from fletching import help
 from fletching.errors import InputError, TerminationSignal, UsageError
 from fletching.options.fields import describe
 from fletching.parsing import parse, raw_values
-from fletching.report import Report
+from fletching.report import Report, print_line
 
 __all__ = ["Tool", "help_text", "main", "row_options"]
+
+STREAMS = ("stdin", "stdout", "stderr")  # in the order of their descriptors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,7 @@ def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
     FLETCHING_DEBUG=1 in the environment raises unexpected errors instead.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    _replace_closed_streams()
     try:
         information = _information(tool, argv)
         if information is not None:
@@ -119,6 +122,23 @@ def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
         if os.environ.get("FLETCHING_DEBUG") == "1":
             raise
         return _complain(tool.name, *_explain(error), code=1)
+
+
+def _replace_closed_streams() -> None:
+    """Give closed standard streams a descriptor: the next file opened would take its number.
+
+    Reading finds nothing, writing to stdout fails, and what goes to stderr is lost.
+    """
+    for number, name in enumerate(STREAMS):
+        try:
+            os.fstat(number)
+        except OSError:
+            access = os.O_WRONLY if name == "stderr" else os.O_RDONLY
+            os.open(os.devnull, access)  # takes the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            stream = open(number, mode, encoding="utf-8", errors="replace", closefd=False)
+            setattr(sys, name, stream)
 
 
 def _run(tool: Tool, argv: Sequence[str]) -> int:
@@ -176,7 +196,7 @@ def _complain(tool: str, what: str, fix: str = "", *, code: int) -> int:
     text = f"{tool}: {what}" + (f"\n  fix: {fix}" if fix else "")
     # Data can hold terminal control characters: they are shown, not obeyed.
     shown = (c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-    print("".join(shown), file=sys.stderr)
+    print_line("".join(shown))
     try:
         sys.stdout.flush()
     except OSError:  # nobody reads it or the disk is full: Python would complain again at exit

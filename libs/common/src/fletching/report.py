@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -51,7 +52,7 @@ class Report:
         """A line that the user should see once."""
         self.notes.append(text)
         if not self.quiet:
-            _print_line(f"{self.tool}: {text}")
+            print_line(f"{self.tool}: {text}")
 
     def progress(self, activity: str, total: int | None = None, unit: str = "rows") -> Progress:
         """The progress of one activity, as a context manager. total: the number of units."""
@@ -76,7 +77,7 @@ class Report:
     def finish(self) -> None:
         """Print the summary as the last line, and write it to the JSON file."""
         if not self.quiet:
-            _print_line(f"{self.tool}: {self.summary()}")
+            print_line(f"{self.tool}: {self.summary()}")
         if self.json_summary:
             self._write_json(self.json_summary)
 
@@ -112,7 +113,8 @@ class Progress:
         self.started = time.monotonic()
         self._next_line = self.started + PLAIN_LINE_SECONDS
         self._bar: tqdm[NoReturn] | None = None
-        if not report.quiet and sys.stderr.isatty() and not _is_piped_onward():
+        on_terminal = sys.stderr is not None and sys.stderr.isatty()
+        if not report.quiet and on_terminal and not _is_piped_onward():
             self._bar = _new_bar(self)
 
     def advance(self, amount: int = 1, detail: str = "") -> None:
@@ -129,7 +131,7 @@ class Progress:
         if now >= self._next_line:
             self._next_line = now + PLAIN_LINE_SECONDS
             suffix = f", {detail}" if detail else ""
-            _print_line(self.line(now) + suffix, clip=True)
+            print_line(self.line(now) + suffix, clip=True)
 
     def line(self, now: float) -> str:
         """`hnmine: mining 450 of 1,000 rows, 90/s, 0:06 left`. now: as of `time.monotonic`."""
@@ -196,14 +198,28 @@ def _terminal_width() -> int:
         return 80
 
 
-def _print_line(text: str, *, clip: bool = False) -> None:
+def print_line(text: str, *, clip: bool = False) -> None:
     """Print on stderr, above the bar of whichever tool draws one there.
 
-    clip: cut at the terminal's width, so that a line of progress stays one line.
+    clip: cut at the terminal's width, so that a line of progress stays one line. What stderr
+    cannot take (closed, full, nobody reads it) is lost; the work goes on.
     """
-    if sys.stderr.isatty():
-        text = CLEAR_LINE + (text[: _terminal_width() - 1] if clip else text)
-    print(text, file=sys.stderr, flush=True)
+    if sys.stderr is None:  # `print` would write to stdout
+        return
+    try:
+        if sys.stderr.isatty():
+            text = CLEAR_LINE + (text[: _terminal_width() - 1] if clip else text)
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        _discard_stderr()
+
+
+def _discard_stderr() -> None:
+    """Send stderr nowhere: Python would fail at exit over what is left in its buffer."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, sys.stderr.fileno())
+        os.close(sink)
 
 
 def _clock(seconds: float) -> str:

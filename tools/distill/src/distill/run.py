@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ from distill.teachers import load_teachers
 from distill.text_dataset import DatasetSummary, TextDataset, open_reader, write_distinct_texts
 from fletching import cli, lineage
 from fletching.encode import model as models
+from fletching.encode.temporary_cache import TemporaryCache
 from fletching.io import Reader
 from fletching.protocols import Lineage
 from fletching.report import Report
@@ -53,7 +53,7 @@ class DistillRun:
     def __init__(self, options: Options, report: Report, tool: cli.Tool, *, run_path: str) -> None:
         self.options, self.report, self.tool = options, report, tool
         self.reader: Reader | None = None
-        self.temporary_cache = temporary_cache(options)
+        self.temporary_cache: TemporaryCache | None = None
         torch.manual_seed(options.seed)  # a new projection is random
         rows_path = os.path.join(run_path, ROWS)
         self.summary = self._write_texts(rows_path)
@@ -95,7 +95,11 @@ class DistillRun:
         """On the first process alone, which writes the targets for all."""
         if not process_group.is_main():
             return []
-        cache = self.options.cache or self.temporary_cache
+        cache = self.options.cache
+        beside_output = temporary_cache(self.options)
+        if beside_output is not None:
+            self.temporary_cache = TemporaryCache(beside_output)
+            cache = beside_output
         return load_teachers(self.options, self.report, texts=self.summary, cache=cache)
 
     def _targets(self, path: str) -> npt.NDArray[np.float16]:
@@ -247,7 +251,7 @@ class DistillRun:
         if process_group.is_main():
             self._publish(folder, log_path)
             if self.temporary_cache:
-                shutil.rmtree(self.temporary_cache, ignore_errors=True)
+                self.temporary_cache.close(succeeded=True)
 
     def _trainer(self, folder: RunDir, log: MetricsLog) -> DistillTrainer:
         hardware.silence_libraries()

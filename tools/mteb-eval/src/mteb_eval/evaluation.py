@@ -7,8 +7,6 @@ import itertools
 import logging
 import os
 import random
-import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +21,11 @@ from mteb.abstasks import AbsTaskBitextMining
 from mteb.abstasks.abstask import AbsTask
 
 from fletching.encode import Encoder
+from fletching.encode.temporary_cache import TemporaryCache
 from fletching.errors import InputError, UsageError
 from fletching.options import EncodingOptions
 from fletching.report import Report
+from fletching.table import atomic
 from mteb_eval import prompt_consistency
 from mteb_eval.data.local_tasks import digest_task
 from mteb_eval.encoder import EvaluatedModel, VectorVariant
@@ -108,11 +108,16 @@ def vector_cache(options: Options) -> Iterator[str]:
         return
     neighbour = options.results if options.output in (None, "-") else options.output
     if neighbour is None:
-        with tempfile.TemporaryDirectory(prefix="mteb-eval-") as folder:
+        with atomic.scratch_folder("mteb-eval") as folder:
             yield folder
         return
-    yield f"{neighbour}.cache"
-    shutil.rmtree(f"{neighbour}.cache", ignore_errors=True)
+    cache = TemporaryCache(f"{neighbour}.cache")
+    try:
+        yield cache.path
+    except BaseException:
+        cache.close(succeeded=False)
+        raise
+    cache.close(succeeded=True)
 
 
 def note_lost_lengths(

@@ -9,7 +9,6 @@ about 120 bytes a text. Another kind of cache is another class and its line in `
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -19,10 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fletching import schema
+from fletching.encode.temporary_cache import TemporaryCache
 from fletching.io import Reader, Writer
+from fletching.io.formats import STDOUT_JSONL
 from fletching.options import CacheOptions
 from fletching.protocols import Lineage
 from fletching.report import Report
+from fletching.table import atomic
 
 Vector = npt.NDArray[np.floating]  # (D,), or vectors (n, D)
 
@@ -68,8 +70,10 @@ class CacheFolder:
     """
 
     def __init__(self, options: CacheOptions) -> None:
-        self.is_temporary = options.cache is None
         self.path = options.cache or default_cache_dir(options)
+        self.temporary: TemporaryCache | None = None
+        if options.cache is None and self.path:
+            self.temporary = TemporaryCache(self.path)
         self.caches: list[VectorCache] = []
 
     def open(self, key: str, settings: Lineage, *, half: bool = False) -> VectorCache:
@@ -80,17 +84,25 @@ class CacheFolder:
 
     def close(self, *, succeeded: bool) -> None:
         """Flush the caches, or remove the folder where it has served its purpose."""
-        if succeeded and self.is_temporary and self.path:
-            shutil.rmtree(self.path, ignore_errors=True)
-            return
-        for cache in self.caches:
-            cache.flush()
+        try:
+            if not (succeeded and self.temporary):
+                for cache in self.caches:
+                    cache.flush()
+        except OSError:
+            if succeeded:
+                raise
+            # The first failure, such as the same full disk, is what the user reads.
+        finally:
+            if self.temporary:
+                self.temporary.close(succeeded=succeeded)
 
 
 def default_cache_dir(options: object) -> str | None:
     """The folder of vectors without --cache: beside the output; None where that is no file."""
     output = getattr(options, "output", None)
-    return f"{output}.cache" if output and output != "-" else None
+    if not output or output in ("-", STDOUT_JSONL) or atomic.is_special(output):
+        return None
+    return f"{output}.cache"
 
 
 class NoVectorCache:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, BinaryIO, NotRequired, TypedDict, Unpack
+from typing import Any, BinaryIO, NotRequired, TextIO, TypedDict, Unpack
 
 import pyarrow as pa
 
@@ -25,6 +26,8 @@ from fletching.table import atomic
 
 def check_output(path: str | None, tool: str) -> None:
     """Raise UsageError for an output that cannot work, before any work is done."""
+    if path in (None, "-", STDOUT_JSONL) and _is_closed(sys.stdout):
+        raise UsageError("stdout is closed", "name a file: -o OUT.parquet; or leave out >&-")
     if path == STDOUT_JSONL:  # a terminal shows it
         return
     if path is None or path == "-":
@@ -44,6 +47,17 @@ def check_output(path: str | None, tool: str) -> None:
         raise UsageError(f"-o {path} is a folder", f"name a file in it: -o {example}")
     if not os.path.isdir(folder or "."):
         raise UsageError(f"the folder of -o {path} does not exist", f"mkdir -p {folder}")
+
+
+def _is_closed(stream: TextIO | None) -> bool:
+    """Was this stream closed when the program began? `fletching.cli` has put one that fails."""
+    if stream is None:
+        return True
+    try:
+        flags = fcntl.fcntl(stream.fileno(), fcntl.F_GETFL)
+    except (OSError, ValueError):  # an object without a descriptor
+        return False
+    return flags & os.O_ACCMODE == os.O_RDONLY
 
 
 class Provenance(TypedDict):
@@ -104,10 +118,10 @@ class Writer:
         if self.path is None or self.is_jsonl_stream:
             return sys.stdout.buffer
         if atomic.is_special(self.path):
-            return open(self.path, "wb")
-        atomic.remove_leftovers(self.path)
-        self.temporary = atomic.temporary_name(self.path)
-        return open(self.temporary, "xb")
+            return atomic.open_special(self.path)
+        file = atomic.create_temporary(self.path)
+        self.temporary = file.name
+        return file
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows; batch boundaries have no effect on the bytes written.
@@ -143,7 +157,7 @@ class Writer:
         AtomicOutputs(self).__exit__(kind, failure, trace)
 
     def complete(self) -> None:
-        """Write the end: all bytes are on disk and the file is closed, still without its name."""
+        """Write the end: all bytes are on disk, still without their name."""
         if self.completed:
             return
         self._flush(everything=True)
@@ -152,7 +166,6 @@ class Writer:
         self.file.flush()
         if self.temporary:
             os.fsync(self.file.fileno())
-            self.file.close()
 
     def _end(self) -> Node:
         return {
@@ -169,6 +182,7 @@ class Writer:
         if self.temporary:
             assert self.path
             atomic.replace(self.temporary, self.path)
+            self.file.close()  # not earlier: it holds the lock of the temporary name
             self.temporary = None
 
     def withdraw(self, failure: BaseException) -> None:

@@ -1,19 +1,29 @@
 """The one place that renames: a file or folder appears whole or not at all.
 
 Written under a temporary name in the same folder, flushed to disk, then renamed; a kill, a full
-disk or an exception leaves the old one or none. What is no regular file (a FIFO, /dev/null) is
-written to directly.
+disk or an exception leaves the old one or none. A temporary name is random and locked while its
+process lives, so that runs in several containers, where process ids repeat, keep theirs; the next
+run removes what a killed one left. What is no regular file (a FIFO, /dev/null) is written to
+directly, and so is /dev/stdout whatever it leads to; a link is followed, and stays a link.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import glob
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
 from typing import BinaryIO
+
+RANDOM_BYTES = 6
+SUFFIX = re.compile(rf"[0-9a-f]{{{2 * RANDOM_BYTES}}}")
+DESCRIPTORS = re.compile(r"/proc/(\d+)/(?:task/\d+/)?fd")
+SCRATCH_PREFIX = "fletching-scratch-"
+MOST_LINKS = 40  # that Linux follows
 
 
 def write_bytes(path: str, content: bytes) -> None:
@@ -31,53 +41,142 @@ def write_text(path: str, content: str) -> None:
 def open_new(path: str) -> Iterator[BinaryIO]:
     """A binary file that appears as `path` when the block ends without an exception."""
     if is_special(path):
-        with open(path, "wb") as file:
+        with open_special(path) as file:
             yield file
         return
-    remove_leftovers(path)
-    temporary = temporary_name(path)
+    file = create_temporary(path)
     try:
-        with open(temporary, "wb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        replace(temporary, path)
+            replace(file.name, path)
     except BaseException:
-        remove(temporary)
+        remove(file.name)
         raise
 
 
-def temporary_name(path: str) -> str:
-    """A hidden name beside `path` that belongs to this process."""
-    return f"{_temporary_prefix(path)}{os.getpid()}"
+def create_temporary(path: str) -> BinaryIO:
+    """A new file beside `path` under a temporary name (`.name`), locked until it is closed.
+
+    What killed runs left there is removed first.
+    """
+    return _create_locked(_temporary_prefix(path), 0o666)
+
+
+def create_scratch(tool: str) -> BinaryIO:
+    """A new file in the system's temporary folder for the user alone, locked until it is closed.
+
+    What killed runs left there is removed first. tool: the beginning of its name.
+    """
+    return _create_locked(_scratch_prefix(tool), 0o600)
+
+
+def _create_locked(prefix: str, mode: int) -> BinaryIO:
+    _remove_unlocked(prefix)
+    while True:
+        name = prefix + _random_name()
+        file = open(name, "xb", opener=lambda path, flags: os.open(path, flags, mode))
+        if _lock(file.fileno(), name):
+            return file
+        file.close()  # a run that was looking for leftovers took it for one
+
+
+@contextlib.contextmanager
+def new_folder(path: str) -> Iterator[str]:
+    """A folder to fill, which appears as `path` when the block ends without an exception."""
+    remove_leftovers(path)
+    with _locked_folder(_temporary_prefix(path), 0o777) as name:
+        try:
+            yield name
+            move_folder(name, path)
+        except BaseException:
+            remove(name)
+            raise
+
+
+@contextlib.contextmanager
+def scratch_folder(tool: str) -> Iterator[str]:
+    """A folder for temporary files, removed at the end or, after a kill, by the next run.
+
+    It lies in the system's temporary folder. tool: the beginning of its name.
+    """
+    prefix = _scratch_prefix(tool)
+    _remove_unlocked(prefix)
+    with _locked_folder(prefix, 0o700) as name:
+        try:
+            yield name
+        finally:
+            remove(name)
+
+
+def _scratch_prefix(tool: str) -> str:
+    import tempfile  # late: --help imports this module
+
+    return os.path.join(tempfile.gettempdir(), f"{SCRATCH_PREFIX}{tool}-")
+
+
+@contextlib.contextmanager
+def _locked_folder(prefix: str, mode: int) -> Iterator[str]:
+    while True:
+        name = prefix + _random_name()
+        os.mkdir(name, mode)
+        handle = os.open(name, os.O_RDONLY)
+        if _lock(handle, name):
+            break
+        os.close(handle)
+    try:
+        yield name
+    finally:
+        os.close(handle)
+
+
+def _random_name() -> str:
+    return os.urandom(RANDOM_BYTES).hex()
+
+
+def _lock(handle: int, name: str) -> bool:
+    """Lock a new file or folder; False where another run has taken it for a leftover."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: nobody can take it for a leftover either
+        return True
+    return os.path.lexists(name)
 
 
 def remove_leftovers(path: str) -> None:
-    """Remove the temporary files of `path` that killed processes left; living ones keep theirs."""
-    prefix = _temporary_prefix(path)
+    """Remove the temporary files and folders of `path` whose process is dead."""
+    _remove_unlocked(_temporary_prefix(path))
+
+
+def _remove_unlocked(prefix: str) -> None:
     for leftover in glob.glob(glob.escape(prefix) + "*"):
-        process = leftover[len(prefix) :]
-        if process.isdecimal() and not _is_alive(int(process)):
-            remove(leftover)
+        if not SUFFIX.fullmatch(leftover[len(prefix) :]):
+            continue
+        with contextlib.suppress(OSError):  # another run's, or removed meanwhile
+            handle = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(leftover)
+            finally:
+                os.close(handle)
 
 
 def _temporary_prefix(path: str) -> str:
-    folder, name = os.path.split(path)
+    folder, name = os.path.split(os.path.realpath(path))
     return os.path.join(folder, f".{name}.tmp-")
 
 
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
-
-
 def is_special(path: str) -> bool:
-    """Is it there and neither a regular file nor a folder: a FIFO, /dev/null, /dev/fd/63?"""
+    """Is it there and neither a regular file nor a folder: a FIFO, /dev/null, /dev/fd/63?
+
+    An open descriptor is special even where it leads to a file, as with `2> log` and /dev/stderr:
+    a rename would put the file in place of the device.
+    """
+    if _descriptor(path) is not None:
+        return True
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -85,8 +184,35 @@ def is_special(path: str) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def open_special(path: str) -> BinaryIO:
+    """A special file, to write; what an open descriptor leads to is not cut off."""
+    descriptor = _descriptor(path)
+    if descriptor is not None and descriptor[0] == os.getpid():
+        return open(os.dup(descriptor[1]), "wb")
+    return open(path, "wb")
+
+
+def _descriptor(path: str) -> tuple[int, int] | None:
+    """(process, number) of the open descriptor that a path leads to, link by link."""
+    for _ in range(MOST_LINKS):
+        folder, name = os.path.split(os.path.abspath(path))
+        folder = os.path.realpath(folder)
+        match = DESCRIPTORS.fullmatch(folder)
+        if match and name.isdecimal():
+            return int(match[1]), int(name)
+        try:
+            path = os.path.join(folder, os.readlink(os.path.join(folder, name)))
+        except OSError:  # no link
+            return None
+    return None
+
+
 def replace(source: str, target: str) -> None:
-    """Rename a file over another; the new name is on disk when this returns."""
+    """Rename a file over another; the new name is on disk when this returns.
+
+    Where the target is a link, what it leads to is replaced.
+    """
+    target = os.path.realpath(target)
     os.replace(source, target)
     sync(os.path.dirname(os.path.abspath(target)))
 
@@ -102,10 +228,11 @@ def move_folder(source: str, target: str) -> None:
 
 def remove(path: str) -> None:
     """Remove a file, or a folder with its content, if it exists."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
-        os.unlink(path)
+    with contextlib.suppress(FileNotFoundError):  # another run may remove it too
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
 
 
 def sync(path: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import bisect
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
+from fletching.table import atomic
 from fletching.table.ragged_array import Integers, offsets_of
 
 
@@ -32,10 +31,10 @@ class DiskTable:
         self.batches: list[pa.RecordBatch] = []
         # The number of each batch's first row; last, the number of rows.
         self.offsets: list[int] = [0]
-        self._temporary = path is None
+        self._lock: BinaryIO | None = None  # of the temporary file, while the table is open
         if path is None:
-            handle, path = tempfile.mkstemp(prefix="fletching-", suffix=".arrow")
-            os.close(handle)
+            self._lock = atomic.create_scratch("table")
+            path = self._lock.name
         self.path = path
         self._file: pa.OSFile | None = pa.OSFile(path, "wb")
         self._writer = pa.ipc.new_file(self._file, columns)
@@ -56,7 +55,7 @@ class DiskTable:
     def open(cls, path: str) -> DiskTable:
         """A table that an earlier run finished; `close` leaves its file alone."""
         table = cls.__new__(cls)
-        table.path, table._temporary, table._file = path, False, None
+        table.path, table._file, table._lock = path, None, None
         table._map()
         return table
 
@@ -97,8 +96,10 @@ class DiskTable:
             self._file.close()
             self._file = None
         self.batches, self.offsets = [], [0]
-        if self._temporary and os.path.exists(self.path):
-            os.unlink(self.path)
+        if self._lock is not None:
+            atomic.remove(self.path)
+            self._lock.close()
+            self._lock = None
 
     def slices(self, rows: int) -> list[pa.RecordBatch]:
         """All rows in slices of at most so many, none across two batches."""

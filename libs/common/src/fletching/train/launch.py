@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
@@ -12,6 +11,7 @@ from fletching.early_checks import OpenInputs, check_inputs, check_models
 from fletching.errors import UsageError
 from fletching.options import TrainingOptions
 from fletching.report import Report
+from fletching.table import atomic
 from fletching.train.distributed import process_group
 from fletching.train.run_dir import Manifest, RunDir
 
@@ -89,6 +89,9 @@ def run(
         run_dir = RunDir(options.output or "")
         try:
             training_job = job(options, report, tool, run_path=run_dir.path)
+            if run_dir.is_finished(training_job.manifest):
+                note_finished(report, run_dir)
+                return
             newest = run_dir.resume_or_start(training_job.manifest)
         except BaseException:
             run_dir.abandon()
@@ -96,14 +99,25 @@ def run(
         training_job.train(run_dir, newest)
 
 
+def note_finished(report: Report, run_dir: RunDir) -> None:
+    """Say that an earlier run is done; every row that was read counts as dropped."""
+    report.note(f"{run_dir.output} is done: an earlier run of this command published it")
+    drop_rest(report, "trained on by an earlier run")
+
+
+def drop_rest(report: Report, reason: str) -> None:
+    """Count every row that was read, and not yet dropped, as dropped."""
+    rows = report.rows_in + report.added.total() - report.dropped.total()
+    report.drop(reason, rows)
+
+
 def dry_run(
     options: OptionsOfTool, report: Report, tool: cli.Tool, *, job: JobFactory[OptionsOfTool]
 ) -> None:
     """Report what training would do; every row that was read counts as dropped."""
-    with tempfile.TemporaryDirectory(prefix=f"{tool.name}-") as scratch:
+    with atomic.scratch_folder(tool.name) as scratch:
         job(options, report, tool, run_path=scratch).dry_run()
-    rows = report.rows_in + report.added.total() - report.dropped.total()
-    report.drop("not trained: dry run", rows)
+    drop_rest(report, "not trained: dry run")
 
 
 def main(tool: cli.Tool, argv: Sequence[str] | None) -> int:

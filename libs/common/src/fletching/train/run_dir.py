@@ -6,13 +6,16 @@ rows.arrow      the rows
 measures.jsonl  the metrics log
 vectors/        vectors of another model that the run learns from, if there is one
 checkpoint-N/   weights, optimiser, schedule, random state, position; whole or not at all
+published       the finished model is renamed to DIR next, or has been
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import pathlib
 import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,6 +31,7 @@ ROWS = "rows.arrow"
 VECTORS = "vectors"
 BUILDING = "building"  # a checkpoint that is being written
 REMOVING = "dropped"  # a checkpoint that is being removed
+PUBLISHED = "published"  # holds the name of the finished folder in here
 LONGEST_VALUE = 40  # characters of a text in a description of changes
 
 Manifest = dict[str, Any]
@@ -54,8 +58,7 @@ class RunDir:
             )
 
     def _claim(self) -> None:
-        is_empty_folder = os.path.isdir(self.output) and not os.listdir(self.output)
-        if os.path.exists(self.output) and not is_empty_folder:
+        if self._output_exists() and not self.is_published():
             raise InputError(
                 f"-o {self.output} exists already",
                 f"name another folder, or remove it: rm -r {self.output}",
@@ -74,6 +77,45 @@ class RunDir:
             raise InputError(
                 f"another run is at work in {self.path}", "wait for it, or name another -o"
             ) from None
+
+    def _output_exists(self) -> bool:
+        is_empty_folder = os.path.isdir(self.output) and not os.listdir(self.output)
+        return os.path.lexists(self.output) and not is_empty_folder
+
+    def is_published(self) -> bool:
+        """Is DIR the model of the run in here, which was killed before it removed this folder?"""
+        with contextlib.suppress(OSError):
+            name = pathlib.Path(self.path_to(PUBLISHED)).read_text("utf-8")
+            return self._output_exists() and not os.path.exists(self.path_to(name))
+        return False
+
+    def is_finished(self, manifest: Manifest) -> bool:
+        """Did a run of this manifest publish DIR? What it left is removed then.
+
+        Raises InputError where DIR is the model of other data or options.
+        """
+        is_finished = self._finish(manifest) if process_group.is_main() else False
+        return process_group.broadcast(is_finished)
+
+    def _finish(self, manifest: Manifest) -> bool:
+        if not self.is_published():
+            return False
+        changes = describe_changes(read_json(self.path_to(MANIFEST)) or {}, manifest)
+        if changes:
+            raise InputError(
+                f"-o {self.output} exists already, of other data or options: {'; '.join(changes)}",
+                f"name another folder, or remove it: rm -r {self.output} {self.path}",
+            )
+        self._remove()
+        return True
+
+    def _remove(self) -> None:
+        """Remove this folder; last, what says that the run is published."""
+        for name in os.listdir(self.path):
+            if name not in (LOCK, MANIFEST, PUBLISHED):
+                atomic.remove(self.path_to(name))
+        shutil.rmtree(self.path)
+        self.lock.close()
 
     def path_to(self, *names: str) -> str:
         """The path of something in this folder."""
@@ -114,7 +156,7 @@ class RunDir:
         """Leave before training: without a checkpoint to resume from, no trace stays."""
         if not process_group.is_main():
             return
-        if not self.checkpoint_steps():
+        if not self.checkpoint_steps() and not self.is_published():
             shutil.rmtree(self.path)
         self.lock.close()
 
@@ -165,9 +207,9 @@ class RunDir:
     def publish(self, built: str) -> None:
         """Rename the finished folder to DIR, and remove the run folder."""
         apply_umask(built)
+        atomic.write_text(self.path_to(PUBLISHED), os.path.relpath(built, self.path))
         atomic.move_folder(built, self.output)
-        shutil.rmtree(self.path)
-        self.lock.close()
+        self._remove()
 
 
 def checkpoint_step(checkpoint: str | None) -> int:
