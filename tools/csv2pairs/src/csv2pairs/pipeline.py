@@ -6,7 +6,6 @@ first can be written: they are stored, then sampled and written a block at a tim
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 
 import polars as pl
@@ -25,7 +24,7 @@ from csv2pairs.writers import BackgroundWriter, OutputWriters
 from fletching.io import AtomicOutputs
 from fletching.io.tables import TableReader
 from fletching.report import Report
-from fletching.table import GrowingKeySet
+from fletching.table import GrowingKeySet, atomic
 
 BLOCK_ROWS = 1 << 16
 BLOCK_BYTES = 64 << 20
@@ -65,7 +64,7 @@ class PairPipeline:
         if not (options.negatives_per_row or options.mode == "group" or is_in_parts):
             self._write_straight()
             return
-        with tempfile.TemporaryDirectory(prefix="csv2pairs-") as folder:
+        with atomic.scratch_folder("csv2pairs") as folder:
             drawn = None
             if options.negatives_per_row or options.mode == "group":
                 drawn = ROW + ("query" if options.negatives_from == "query" else "pos")
