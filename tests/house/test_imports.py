@@ -44,6 +44,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"lineage", "seeded_random", "text"},
         {"options", "report"},
         {"pooling", "qrels"},
+        {"http_client", "server_address"},
         {"registry"},
         {"table"},
         {"errors"},

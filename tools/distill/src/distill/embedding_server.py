@@ -5,8 +5,6 @@ Needs the extra `fletching-distill[endpoint]`.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,18 +17,22 @@ from fletching.encode.vector_cache import open_cache
 from fletching.errors import InputError
 from fletching.protocols import Lineage
 from fletching.report import Report
+from fletching.server_address import server_address
 from fletching.text import text_hash
 
 REQUEST_TEXTS = 64  # of one request
-KEY_PATTERN = re.compile(r"\bsk-[\w*.-]{6,}")  # part of a key, which a server may quote in an error
 RETRIES = 6  # of the client, with growing pauses, on 408, 409, 429, 5xx and lost connections
+SECONDS = 180.0  # of a whole exchange
+MOST_BYTES = 64 << 20  # of a response
+FLOAT16_MOST = 65504.0  # vectors are kept as float16
 
 
 class ServerTeacher:
     """One model of one server.
 
     The key comes from the environment and is stored nowhere; vectors are kept as float16 shards.
-    Raises InputError where the client is not installed, the key is not set, or the server fails.
+    Raises InputError where the client is not installed or the server fails, UsageError where the
+    address is none or the key is not set.
     """
 
     def __init__(
@@ -42,23 +44,24 @@ class ServerTeacher:
         prompts: Prompts,
         cache: str | None,
     ) -> None:
+        self.name, self.prompts = name, prompts
+        self.server = server_address(base_url, key_variable=api_key_env)
         try:
             import openai
+
+            from fletching.http_client import ResponseTooLargeError, http_client
         except ImportError:
             raise InputError(
                 "teachers behind --base-url need the openai package",
                 "pip install 'fletching-distill[endpoint]'",
             ) from None
-        if api_key_env and not os.environ.get(api_key_env):
-            raise InputError(
-                f"the environment variable {api_key_env} is not set", f"export {api_key_env}=..."
-            )
-        self.name, self.prompts = name, prompts
-        self.client_error = openai.OpenAIError
+        self.failures = (openai.OpenAIError, ResponseTooLargeError)
         self.client = openai.OpenAI(
             base_url=base_url,
-            api_key=os.environ.get(api_key_env or "OPENAI_API_KEY") or "none",
+            api_key=self.server.key or "none",
             max_retries=RETRIES,
+            timeout=SECONDS,
+            http_client=http_client(base_url, seconds=SECONDS, most_bytes=MOST_BYTES),
         )
         self.address = xxhash.xxh3_128_hexdigest(f"{base_url.rstrip('/')} {name}".encode())
         settings = {"model": name, "normalised": False}
@@ -111,31 +114,54 @@ class ServerTeacher:
         return vectors
 
     def _request(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        from fletching.http_client import parse_json
+
         try:
-            response = self.client.embeddings.create(
+            response = self.client.embeddings.with_raw_response.create(
                 model=self.name, input=list(texts), encoding_format="float"
             )
-            by_index = {item.index: item.embedding for item in response.data}
-            return np.array([by_index[i] for i in range(len(texts))], np.float32)
-        except self.client_error as error:
+        except self.failures as error:
             self.cache.flush()
-            message = str(error).replace(self.client.api_key, "[key]")
-            message = KEY_PATTERN.sub("[key]", message)[:200]
             raise InputError(
-                f"the server of --teacher {self.name} failed: {message}",
+                f"the server of --teacher {self.name} failed: {self._describe(error)}",
                 "run again: the vectors that it sent are kept",
             ) from None
-        except (KeyError, ValueError, TypeError):
+        try:
+            items = parse_json(response.content)["data"]
+            by_index = {item["index"]: item["embedding"] for item in items}
+            if len(items) != len(texts):
+                raise ValueError("another number of vectors")
+            return np.array([by_index[i] for i in range(len(texts))], np.float32)
+        except (LookupError, ValueError, TypeError, AttributeError, OverflowError):
+            self.cache.flush()
             raise InputError(
                 f"the server of --teacher {self.name} did not send one vector a text",
-                "use another server",
+                "use another server; the vectors that it sent before are kept",
             ) from None
+
+    def _describe(self, error: Exception) -> str:
+        """A failure in the server's words, in one line and without the key."""
+        response = getattr(error, "response", None)
+        if response is not None and 300 <= response.status_code < 400:
+            target = response.headers.get("location")
+            return self.server.describe_redirect(response.status_code, target)
+        cause = error.__cause__
+        message = f"{error} ({cause})" if cause else str(error)
+        return " ".join(self.server.redact_error(message[:10_000]).split())[:300]
 
     def _check(self, vectors: npt.NDArray[np.float32]) -> None:
         has_shape = vectors.ndim == 2 and vectors.shape[1] == self.dimension
         if not (has_shape and np.isfinite(vectors).all() and vectors.any(1).all()):
+            self.cache.flush()
             raise InputError(
                 f"the server of --teacher {self.name} sent vectors of shape {vectors.shape}, "
                 f"expected {self.dimension} finite numbers each",
                 "use another server",
+            )
+        if np.abs(vectors).max() > FLOAT16_MOST or not vectors.astype(np.float16).any(1).all():
+            self.cache.flush()
+            raise InputError(
+                f"the server of --teacher {self.name} sent a vector beyond the range of float16, "
+                f"in which they are kept: its largest number is {np.abs(vectors).max():g}",
+                "use a server that normalises its vectors",
             )

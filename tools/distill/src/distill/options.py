@@ -55,7 +55,7 @@ TEACHER = "teacher"
     "api_key_env",
     None,
     because="only the server of --base-url has a key",
-    help="environment variable that holds the server's API key [OPENAI_API_KEY]",
+    help="environment variable that holds the API key [OPENAI_API_KEY, for OpenAI's server only]",
     group=TEACHER,
 )
 @override(

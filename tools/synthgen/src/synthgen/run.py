@@ -35,7 +35,7 @@ from synthgen.llm.rate_limiter import RateLimiter
 from synthgen.output import OutputAssembler, OutputBatch
 from synthgen.prompts.library import PromptLibrary
 from synthgen.request_pool import RequestPool
-from synthgen.settings import journal_folder, request_settings, server_address
+from synthgen.settings import endpoint_address, journal_folder, request_settings
 
 if TYPE_CHECKING:
     from synthgen.llm.client import LLMClient
@@ -61,7 +61,7 @@ class GenerationRun:
             for path in (options.rejects, options.ledger):
                 if path:
                     check_output(path, report.tool)
-        self.server = server_address(options)
+        self.server = endpoint_address(options)
         self.library = PromptLibrary(options.prompts)
         self.settings = request_settings(options, self.library)
         self.price = self._price()
@@ -106,6 +106,11 @@ class GenerationRun:
             self._print_estimate()
             return 0
         journal = Journal(self.journal_folder)
+        if journal.cut_bytes:
+            self.report.note(
+                f"the last line of the journal was torn by a power cut or a full disk: "
+                f"{journal.cut_bytes:,} bytes cut off, and its request is sent again"
+            )
         try:
             return self._write(journal)
         finally:
@@ -189,9 +194,8 @@ class GenerationRun:
 
         options = self.options
         endpoint = Endpoint(
-            base_url=self.server.base_url,
+            address=self.server,
             model=options.model,
-            key=self.server.key,
             timeout=options.timeout,
             connections=options.concurrency,
         )

@@ -21,9 +21,19 @@ UNITS = {
 
 
 def spent(budget: Budget) -> str:
-    """Tokens and money so far, for people."""
-    cost = f", ${budget.cost:.2f}" if budget.price else ""
-    return f"{budget.tokens:,} tokens{cost}"
+    """Tokens and money that this run has spent so far, for people."""
+    cost = f", ${budget.new_cost:.2f}" if budget.price else ""
+    return f"{budget.new_tokens:,} tokens{cost}"
+
+
+def _account(budget: Budget) -> str:
+    """What this run asked and spent, and what it replayed from the journal of an earlier one."""
+    new, replayed = budget.counts["asked_now"], budget.counts["from_journal"]
+    if not replayed:
+        return f"{new:,} requests, {spent(budget)}"
+    if not new:
+        return f"{replayed:,} requests replayed, nothing spent"
+    return f"{new:,} requests, {spent(budget)}; {replayed:,} requests replayed, nothing spent"
 
 
 def summarise(
@@ -41,7 +51,12 @@ def summarise(
         "diversity": _diversity(output),
     }
     if totals["requests"]:
-        report.note(f"{totals['requests']:,} requests, {spent(budget)}; journal: {journal}")
+        report.note(f"{_account(budget)}; journal: {journal}")
+    if totals["estimated_usage"]:
+        report.note(
+            f"the tokens of {totals['estimated_usage']:,} replies are not known: the server sent "
+            "no usable usage, so they are estimated from the texts"
+        )
     if budget.reached:
         report.note(
             f"stopped at {budget.reached}; run again with a higher cap, and it resumes from there"

@@ -6,14 +6,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
 
 import xxhash
 
 from fletching import lineage
 from fletching.errors import UsageError
 from fletching.prompts import InstructionTemplate
+from fletching.server_address import ServerAddress, check_address, server_address
 from synthgen.options import Options
 from synthgen.prompts.library import Language, PromptLibrary
 from synthgen.request_plan import RequestSettings
@@ -23,56 +23,13 @@ OPENAI = "https://api.openai.com/v1"
 RESERVED_FIELDS = ("model", "messages", "stream", "n", "response_format")
 
 
-class ServerAddress(NamedTuple):
-    """Where requests go, and the key that goes with them."""
-
-    base_url: str
-    key: str | None
-
-
-def server_address(options: Options) -> ServerAddress:
-    """The server and its key. Raises UsageError.
-
-    OPENAI_API_KEY, unless named by --api-key-env, goes to OpenAI's server and no other.
-    """
+def endpoint_address(options: Options) -> ServerAddress:
+    """The server and its key; with --dry-run no key is needed. Raises UsageError."""
     base_url = options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(
-            "--base-url is no http address", "e.g. --base-url http://localhost:8000/v1"
-        )
-    if parts.username or parts.password or parts.query:
-        raise UsageError(
-            "--base-url holds a user, password or query",
-            "give the key by --api-key-env NAME or --api-key-file FILE",
-        )
     if options.dry_run:
+        check_address(base_url)
         return ServerAddress(base_url, None)
-    if options.api_key_file:
-        return ServerAddress(base_url, _key_of_file(options.api_key_file))
-    default = "OPENAI_API_KEY" if parts.hostname == "api.openai.com" else None
-    variable = options.api_key_env or default
-    return ServerAddress(base_url, _key_of_variable(variable) if variable else None)
-
-
-def _key_of_file(path: str) -> str:
-    key = Path(path).read_text("utf-8").strip()
-    if not key or any(c.isspace() or not c.isprintable() for c in key):
-        raise UsageError(
-            f"--api-key-file {path} holds no key", "put the key and nothing else into it"
-        )
-    return key
-
-
-def _key_of_variable(name: str) -> str:
-    key = os.environ.get(name)
-    if not key:
-        raise UsageError(
-            f"the environment variable {name} is not set",
-            f"export {name}=..., or pass --api-key-env NAME, --api-key-file FILE, "
-            "or --base-url of a local server",
-        )
-    return key.strip()
+    return server_address(base_url, key_variable=options.api_key_env, key_file=options.api_key_file)
 
 
 def request_settings(options: Options, library: PromptLibrary) -> RequestSettings:

@@ -18,11 +18,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import openai
 
 from fletching.errors import InputError
+from fletching.http_client import parse_json
 from fletching.report import Report
 from synthgen.llm.budget import Reservation
 from synthgen.llm.chat_request import ChatRequest
 from synthgen.llm.client import RESUME, LLMClient, parse_completion
-from synthgen.llm.endpoint import EndpointError
+from synthgen.llm.endpoint import (
+    MOST_MESSAGE,
+    MOST_NAME,
+    MOST_SHOWN_BYTES,
+    SERVER_FAILURES,
+    Endpoint,
+    EndpointError,
+)
 
 if TYPE_CHECKING:
     from openai.types import Batch
@@ -30,6 +38,8 @@ if TYPE_CHECKING:
 # Of an input file; the service takes 50,000 requests and 200 MB.
 MOST_REQUESTS = 50_000
 MOST_BYTES = 190 << 20
+MOST_RESULT_BYTES = 2 << 30  # of a result file
+FILE_SECONDS = 3600.0  # to send or receive a file
 # States with result files; expired and cancelled batches have some of their results.
 FINISHED = ("completed", "expired", "cancelled")
 ROUNDS = 3  # batches that expire in part are followed by others
@@ -53,11 +63,13 @@ class BatchRunner:
     poll_seconds: float
     worst_case: Callable[[ChatRequest], Reservation]
     retries: int = 5
+    endpoint: Endpoint = field(init=False, repr=False)
     service: openai.OpenAI = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.journal = self.client.journal
-        self.service = self.client.endpoint.client
+        self.endpoint = self.client.endpoint
+        self.service = self.endpoint.new_client(MOST_RESULT_BYTES)
 
     def complete(self, request_round: RequestRound) -> None:
         """Journal the completions of a round, and of one repair of each response that needs it.
@@ -130,7 +142,7 @@ class BatchRunner:
             yield request
 
     def _batch_line(self, request: ChatRequest) -> bytes:
-        body = {"model": self.client.endpoint.model, **self.client.body(request)}
+        body = {"model": self.endpoint.model, **self.client.body(request)}
         entry = {
             "custom_id": request.key,
             "method": "POST",
@@ -151,7 +163,10 @@ class BatchRunner:
             file.write(content)
         self.journal.note(batch_meant=tag)
         upload = functools.partial(
-            self.service.files.create, file=(name + ".jsonl", content), purpose="batch"
+            self.service.files.create,
+            file=(name + ".jsonl", content),
+            purpose="batch",
+            timeout=FILE_SECONDS,
         )
         uploaded = self._call(upload)
         create = functools.partial(
@@ -187,7 +202,7 @@ class BatchRunner:
                 self.journal.note(batch_over=batch_id, status="failed")
                 message = f"batch {batch_id} failed: {_batch_errors(batch)}"
                 raise InputError(
-                    self.client.endpoint.redact_error(message),
+                    self.endpoint.address.redact_error(message)[:MOST_MESSAGE],
                     f"correct what the server names; {RESUME}",
                 )
             counts = batch.request_counts
@@ -220,29 +235,44 @@ class BatchRunner:
     def _journal_results(self, file_id: str) -> None:
         """Journal the completions of a result file; the request of an error stays without one."""
         failures: list[str] = []
-        content = self._call(lambda: self.service.files.content(file_id).read())
+        redact = self.endpoint.address.redact_error
+        download = functools.partial(self.service.files.content, file_id, timeout=FILE_SECONDS)
+        content = self._call(lambda: download().read())
         for line in content.splitlines():
-            key, response, error = _parse_result(line, file_id)
+            key, response, error = self._parse_result(line, file_id)
             if response.get("status_code") != 200:
                 failure = json.dumps(error or response.get("body") or "no reason given")
-                failures.append(failure[:SHOWN_CHARACTERS])
+                failures.append(redact(failure)[:SHOWN_CHARACTERS])
             elif key not in self.journal:
-                completion = self.client.endpoint.completion_of(response["body"])
+                completion = self.endpoint.completion_of(response.get("body"))
                 self.journal.put(key, completion)
         if failures:
-            message = f"{len(failures):,} requests of the batch failed, the first: {failures[0]}"
-            self.report.note(self.client.endpoint.redact_error(message))
+            first = failures[0]
+            self.report.note(f"{len(failures):,} requests of the batch failed, the first: {first}")
+
+    def _checked(self, result: Result) -> Result:
+        """The object that the service sent, whose id can be journaled.
+
+        Raises EndpointError where it is no object of the service, or its id is no plain name.
+        """
+        if isinstance(result, str):  # the client's reading of what is no JSON
+            raise EndpointError("run", "the response is no JSON of the batch service")
+        name = str(getattr(result, "id", ""))
+        if len(name) > MOST_NAME or self.endpoint.address.redact_error(name) != name:
+            raise EndpointError("run", "the response has an id that is no name")
+        return result
 
     def _call(self, call: Callable[[], Result]) -> Result:
         """A call of the batch service, over transient failures. Raises InputError."""
         for attempt in range(self.retries + 1):
             try:
-                return call()
-            except openai.APIStatusError as error:
-                failure = self.client.endpoint.error_of_status(error)
-            except openai.APIConnectionError as error:
-                message = self.client.endpoint.redact_error(f"no connection ({error})")
-                failure = EndpointError("transient", message)
+                return self._checked(call())
+            except SERVER_FAILURES as error:
+                failure = self.endpoint.error_of(error)
+            except EndpointError as error:
+                failure = error
+            except (ValueError, RecursionError):
+                failure = EndpointError("transient", "the response is no JSON")
             if failure.scope != "transient" or attempt == self.retries:
                 raise InputError(
                     f"the batch service refuses: {failure.message}",
@@ -252,24 +282,26 @@ class BatchRunner:
             self.client.rate_limiter.wait(seconds)
         raise AssertionError("the last attempt returns or raises")
 
+    def _parse_result(self, line: bytes, file_id: str) -> tuple[str, dict[str, Any], object]:
+        """(request key, response or {}, error) of a line of a result file. Raises InputError."""
+        try:
+            entry = parse_json(line)
+            key = str(entry["custom_id"])
+            bytes.fromhex(key)
+            response = entry.get("response") or {}
+            response.get("status_code")  # is it an object?
+            return key, response, entry.get("error")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            text = line[:MOST_SHOWN_BYTES].decode(errors="replace")
+            shown = self.endpoint.address.redact_error(text)[:80]
+            raise InputError(
+                f"the batch file {file_id} holds a line that is no result: {shown}",
+                "check the server",
+            ) from None
+
 
 def _batch_errors(batch: Batch) -> str:
     """What the service says about a failed batch."""
     errors = batch.errors.data if batch.errors else None
     messages = [str(error.message) for error in errors or []]
     return "; ".join(messages) or "no reason given"
-
-
-def _parse_result(line: bytes, file_id: str) -> tuple[str, dict[str, Any], object]:
-    """(request key, response or {}, error) of a line of a result file. Raises InputError."""
-    try:
-        entry = json.loads(line)
-        key = str(entry["custom_id"])
-        bytes.fromhex(key)
-        return key, entry.get("response") or {}, entry.get("error")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        shown = line[:80].decode(errors="replace")
-        raise InputError(
-            f"the batch file {file_id} holds a line that is no result: {shown}",
-            "check the server",
-        ) from None

@@ -119,6 +119,7 @@ class Budget:
         self.caps = {"requests": max_requests, "tokens": max_tokens, "cost": max_cost}
         self.counts: Counter[str] = Counter()
         self.cost = 0.0
+        self.new_cost = 0.0  # of this run
         self.in_flight = Reservation()
         self.reached: str | None = None  # the cap that stopped the run, as on the command line
         self.change = threading.Condition()
@@ -197,12 +198,18 @@ class Budget:
             self.counts["completion_tokens"] += completion.completion_tokens
             self.counts["cached_tokens"] += completion.cached_tokens
             self.counts["estimated_usage"] += completion.estimated
+            cost = 0.0
             if self.price:
-                self.cost += self.price.cost(
+                cost = self.price.cost(
                     completion.prompt_tokens,
                     completion.completion_tokens,
                     completion.cached_tokens,
                 )
+            self.cost += cost
+            if new:
+                tokens = completion.prompt_tokens + completion.completion_tokens
+                self.counts["new_tokens"] += tokens
+                self.new_cost += cost
 
     def count_event(self, name: str) -> None:
         """Count something that costs nothing by itself: a retry, a repair."""
@@ -210,9 +217,9 @@ class Budget:
             self.counts[name] += 1
 
     @property
-    def tokens(self) -> int:
-        """Tokens paid for, sent and received."""
-        return self.counts["prompt_tokens"] + self.counts["completion_tokens"]
+    def new_tokens(self) -> int:
+        """Tokens paid for in this run, sent and received."""
+        return self.counts["new_tokens"]
 
     def totals(self) -> dict[str, float]:
         """What the whole job took, the same with and without a kill."""

@@ -248,6 +248,8 @@ def _advice(error: EndpointError) -> str:
     message = error.message.lower()
     if error.status in (401, 403):
         return "pass the key by --api-key-env NAME or --api-key-file FILE, and check its rights"
+    if 300 <= error.status < 400:
+        return "pass that address by --base-url, where you trust it"
     if error.status == 404:
         return "check --base-url (it usually ends in /v1) and --model"
     if error.status == 402 or any(word in message for word in ("quota", "billing", "credit")):

@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import httpx2
 import openai
 
+from fletching.http_client import ResponseTooLargeError, http_client, parse_json
+from fletching.server_address import ServerAddress
 from synthgen.llm import budget, rate_limiter
 from synthgen.llm.chat_request import Message
 from synthgen.llm.journal import Completion
 
 MOST_BYTES = 16 << 20  # of a response
-CONNECT_SECONDS = 10.0
+MOST_SHOWN_BYTES = 4096  # of a body, in which an error's text is looked for
+MOST_MESSAGE = 300  # characters of an error's text
+MOST_NAME = 200  # characters of a model's name or a finish reason
+MOST_TOKENS = 10**9  # of one exchange; more is no count
 TRANSIENT_STATUS = (408, 409, 425, 429)
 REQUEST_STATUS = (400, 413, 414, 422)  # this request is too long, or refused for its content
 NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
-# In error texts, where a server may show a part of the key.
-KEY_PATTERN = re.compile(r"\bsk-[\w*.-]{6,}")
 # Parameters of the SDK's call; all others go into extra_body.
 SDK_PARAMETERS = (
     "messages",
@@ -38,6 +38,9 @@ SDK_PARAMETERS = (
     "max_completion_tokens",
     "response_format",
 )
+
+# What a call raises, besides bugs.
+SERVER_FAILURES = (openai.OpenAIError, ResponseTooLargeError)
 
 Scope = Literal["transient", "request", "run", "batch"]
 
@@ -72,133 +75,115 @@ class EndpointError(Exception):
 class Endpoint:
     """A server and a model. Threads share it: the connections are pooled."""
 
-    base_url: str
+    address: ServerAddress
     model: str
-    key: str | None
-    timeout: float  # seconds for a whole response
+    timeout: float  # seconds for a whole exchange
     connections: int
     client: openai.OpenAI = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        most_connections = self.connections + 2
-        limits = httpx2.Limits(
-            max_connections=most_connections, max_keepalive_connections=most_connections
+        self.client = self.new_client(MOST_BYTES)
+
+    def new_client(self, most_bytes: int) -> openai.OpenAI:
+        """A client of this server that takes responses of at most `most_bytes`."""
+        base_url = self.address.base_url
+        transport = http_client(
+            base_url,
+            seconds=self.timeout,
+            most_bytes=most_bytes,
+            connections=self.connections + 2,
         )
-        connect_seconds = min(CONNECT_SECONDS, self.timeout)
-        transport = openai.DefaultHttpx2Client(
-            limits=limits,
-            # A redirect would carry prompts, if not the key, to a host that the user did not name.
-            follow_redirects=False,
-            timeout=httpx2.Timeout(self.timeout, connect=connect_seconds),
-        )
-        self.client = openai.OpenAI(
-            base_url=self.base_url,
-            api_key=self.key or "none",
+        return openai.OpenAI(
+            base_url=base_url,
+            api_key=self.address.key or "none",
             max_retries=0,
+            timeout=self.timeout,
             http_client=transport,
         )
 
     @property
     def name(self) -> str:
         """The endpoint in the journal: a hash, since an address may be confidential."""
-        parts = urlsplit(self.base_url)
+        parts = urlsplit(self.address.base_url)
         path = parts.path.rstrip("/")
         address = f"{parts.scheme}://{parts.hostname}:{parts.port}{path} {self.model}"
         return hashlib.sha256(address.encode()).hexdigest()[:16]
 
-    def redact_key(self, text: str) -> str:
-        """The text without the key, should a server repeat it."""
-        return text.replace(self.key, "[key]") if self.key else text
-
-    def redact_error(self, text: str) -> str:
-        """An error text without the key and without anything that looks like one."""
-        return KEY_PATTERN.sub("[key]", self.redact_key(text))
-
     def complete(self, body: dict[str, Any]) -> Completion:
         """One chat completion. Raises EndpointError."""
-        try:
-            response = self._post(body)
-        except openai.APIStatusError as error:
-            raise self.error_of_status(error) from None
-        except (openai.APITimeoutError, httpx2.TimeoutException):
-            raise EndpointError("transient", f"no answer within {self.timeout:g} s") from None
-        except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            cause = error.__cause__ or error
-            message = self.redact_error(f"no connection ({cause})")
-            raise EndpointError("transient", message) from None
-        return self._parse(response, body)
-
-    def _post(self, body: dict[str, Any]) -> bytes:
-        """The raw response. The time-out is for the whole of it, however slowly it arrives."""
         known = {name: body[name] for name in SDK_PARAMETERS if name in body}
         extra = {name: value for name, value in body.items() if name not in known}
-        start = time.monotonic()
-        chunks: list[bytes] = []
-        size = 0
-        with self.client.chat.completions.with_streaming_response.create(
-            model=self.model, **known, extra_body=extra or None
-        ) as response:
-            for chunk in response.iter_bytes():
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > MOST_BYTES:
-                    message = f"the response is larger than {MOST_BYTES >> 20} MB"
-                    raise EndpointError("request", message)
-                if time.monotonic() - start > self.timeout:
-                    message = f"no whole answer within {self.timeout:g} s"
-                    raise EndpointError("transient", message)
-        return b"".join(chunks)
+        try:
+            response = self.client.chat.completions.with_raw_response.create(
+                model=self.model, **known, extra_body=extra or None
+            )
+        except SERVER_FAILURES as error:
+            raise self.error_of(error) from None
+        return self._parse(response.content, body)
 
     def _parse(self, response: bytes, body: Mapping[str, Any]) -> Completion:
         try:
-            content = json.loads(response)
+            content = parse_json(response)
             content["choices"][0]["message"].get("content")  # is it there?
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-            beginning = response[:120].decode(errors="replace")
-            message = self.redact_error(f"the response is no chat completion: {beginning!r}")
+        except (ValueError, LookupError, TypeError, AttributeError):
+            text = response[:MOST_SHOWN_BYTES].decode(errors="replace")
+            beginning = self.address.redact_error(text)[:120]
+            message = f"the response is no chat completion: {beginning!r}"
             raise EndpointError("transient", message) from None
         return self.completion_of(content, body["messages"])
 
-    def completion_of(
-        self, content: Mapping[str, Any], messages: Sequence[Message] = ()
-    ) -> Completion:
-        """The completion in a response's JSON object, with its usage.
+    def completion_of(self, content: object, messages: Sequence[Message] = ()) -> Completion:
+        """The completion in a response's JSON object, with its usage; nothing in it is trusted.
 
         messages: what was sent, for an estimate of the tokens where the server counted none.
         """
-        [choice, *_] = content.get("choices") or [{}]
-        message = choice.get("message") or {}
+        redact = self.address.redact
+        response = _object(content)
+        choices = response.get("choices")
+        choice = _object(choices[0] if isinstance(choices, list) and choices else None)
+        message = _object(choice.get("message"))
         text = message.get("content")
-        text = self.redact_key(text) if isinstance(text, str) else None
-        usage = content.get("usage") or {}
-        prompt_tokens = usage.get("prompt_tokens")
-        completion_tokens = usage.get("completion_tokens")
-        is_counted = isinstance(prompt_tokens, int) and isinstance(completion_tokens, int)
-        if not is_counted:
+        text = redact(text) if isinstance(text, str) else None
+        usage = _object(response.get("usage"))
+        prompt_tokens = _token_count(usage, "prompt_tokens")
+        completion_tokens = _token_count(usage, "completion_tokens")
+        is_counted = prompt_tokens is not None and completion_tokens is not None
+        if prompt_tokens is None or completion_tokens is None:
             prompt_tokens = budget.estimate_prompt_tokens(messages)
             completion_tokens = budget.estimate_tokens(text or "")
-        details = usage.get("prompt_tokens_details") or {}
+        details = _object(usage.get("prompt_tokens_details"))
         finish_reason = choice.get("finish_reason")
         if message.get("refusal"):
             finish_reason = "content_filter"
-        model = content.get("model") or self.model
         return Completion(
             text=text,
-            finish=str(finish_reason) if finish_reason else None,
-            model=self.redact_key(str(model)),
-            prompt_tokens=int(prompt_tokens or 0),
-            completion_tokens=int(completion_tokens or 0),
-            cached_tokens=int(details.get("cached_tokens") or 0),
+            finish=redact(str(finish_reason))[:MOST_NAME] if finish_reason else None,
+            model=redact(str(response.get("model") or self.model))[:MOST_NAME],
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            cached_tokens=min(_token_count(details, "cached_tokens") or 0, prompt_tokens),
             estimated=not is_counted,
         )
 
-    def error_of_status(self, error: openai.APIStatusError) -> EndpointError:
-        """What an HTTP status means for this request and the run."""
+    def error_of(self, error: Exception) -> EndpointError:
+        """What a failure of the client means for this request and the run."""
+        if isinstance(error, openai.APIStatusError):
+            return self._error_of_status(error)
+        if isinstance(error, openai.APITimeoutError):
+            return EndpointError("transient", f"no whole answer within {self.timeout:g} s")
+        if isinstance(error, ResponseTooLargeError):
+            return EndpointError("request", str(error))
+        cause = error.__cause__ or error
+        message = self.address.redact_error(f"no connection ({cause})")
+        return EndpointError("transient", " ".join(message.split())[:MOST_MESSAGE])
+
+    def _error_of_status(self, error: openai.APIStatusError) -> EndpointError:
         status = error.status_code
         if 300 <= status < 400:
-            message = f"HTTP {status}: the server sends us elsewhere"
+            target = error.response.headers.get("location")
+            message = self.address.describe_redirect(status, target)
             return EndpointError("run", message, status=status)
-        message = self.redact_error(f"HTTP {status}: {_server_message(error)}")
+        message = f"HTTP {status}: {self.address.redact_error(_server_message(error))}"
         wait: float | None = None
         scope: Scope
         if status in TRANSIENT_STATUS or status >= 500:
@@ -206,7 +191,21 @@ class Endpoint:
             wait = rate_limiter.retry_after(error.response.headers)
         else:
             scope = "request" if status in REQUEST_STATUS else "run"
-        return EndpointError(scope, message, status=status, wait=wait, parameter=error.param)
+        return EndpointError(
+            scope, message[:MOST_MESSAGE], status=status, wait=wait, parameter=error.param
+        )
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    """The value where it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def _token_count(usage: Mapping[str, Any], name: str) -> int | None:
+    """A count of tokens; None where the server sent no sensible number."""
+    value = usage.get(name)
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_integer and 0 <= value <= MOST_TOKENS else None
 
 
 def _server_message(error: openai.APIStatusError) -> str:
@@ -222,4 +221,4 @@ def _server_message(error: openai.APIStatusError) -> str:
         text = json.dumps(body)
     else:
         text = error.response.reason_phrase or "no reason given"
-    return " ".join(text.split())[:300]
+    return " ".join(text[:MOST_SHOWN_BYTES].split())

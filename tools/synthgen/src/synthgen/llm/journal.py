@@ -54,6 +54,7 @@ class Journal:
         self.closed = False
         self.size = 0  # bytes of whole lines
         self.synced_size = 0
+        self.cut_bytes = 0  # of a torn last line, when the file was opened
         self.writing = threading.Lock()
         self.syncing = threading.Lock()
         if os.path.exists(self.path):
@@ -113,13 +114,24 @@ class Journal:
             if self.file < 0:
                 self._open()
             start = self.size
-            written = os.write(self.file, line)
-            self.size += written
+            self._write(line)
+            self.size = start + len(line)
             end = self.size
-            if written < len(line):  # the disk is full; the next open cuts the torn line off
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         self._sync(end)
         return start
+
+    def _write(self, line: bytes) -> None:
+        """Write the whole line or nothing: another thread's would go on where a torn one ends."""
+        left = memoryview(line)
+        try:
+            while left:
+                left = left[os.write(self.file, left) :]
+        except OSError:
+            try:
+                os.ftruncate(self.file, self.size)
+            except OSError:
+                self.closed = True  # nothing may follow; the next opening cuts the torn line off
+            raise
 
     def _sync(self, end: int) -> None:
         """Flush the file up to `end`; one flush serves all threads that wrote before it."""
@@ -150,6 +162,7 @@ class Journal:
                     break
                 self._index(line, number)
                 self.size += len(line)
+        self.cut_bytes = os.fstat(self.file).st_size - self.size
         os.ftruncate(self.file, self.size)
         self.synced_size = self.size
 
