@@ -285,14 +285,14 @@ def test_flag_embeddings_flags_are_translated(tmp_path: Path, invoke: Any) -> No
     assert (options.epochs, options.negatives, options.drop_last) == (5, 1, True)
     assert (options.query_length, options.doc_length, options.lr) == (64, 256, 1e-5)
     assert options.dtype == "bfloat16"
-    assert "query_instruction_for_retrieval: ''  (it has no value)" in text
+    assert "query_instruction_for_retrieval: '' (it has no value)" in text
 
 
 SAMPLES = st.sampled_from([True, False, 0, 1, 3, 0.5, "", "x", "True", "fp16", "mean", None, [1]])
 
 
 @pytest.mark.parametrize("tool", TRAINERS)
-@settings(max_examples=30)
+@settings(max_examples=60)
 @given(theirs=st.dictionaries(st.sampled_from([*TABLE, "seed", "frobnicate"]), SAMPLES))
 def test_what_is_printed_is_a_config_that_names_every_option(
     tool: str, theirs: dict[str, Any], tmp_path_factory: pytest.TempPathFactory

@@ -34,7 +34,8 @@ class Translation:
 
     def leave(self, theirs: str, value: ForeignValue, reason: str) -> None:
         """Name an option that has no counterpart."""
-        self.left.append(f"{theirs}: {_as_yaml(value)}  ({reason})")
+        line = f"{theirs}: {_as_yaml(value)}  ({reason})"
+        self.left.append(" ".join(line.split()))  # a comment ends with its line
 
     def add(self, ours: str, new: TranslatedOption) -> None:
         """Set an option; of two that say the same, the more special or the one with a value."""
@@ -85,7 +86,7 @@ def _translate_option(
     else:
         try:
             converted = _convert(entry, value, options)
-        except (NoCounterpartError, UsageError, ValueError, TypeError) as reason:
+        except (NoCounterpartError, UsageError, ValueError, TypeError, OverflowError) as reason:
             translation.leave(theirs, value, str(reason))
             return
         for ours, our_value in converted.items():

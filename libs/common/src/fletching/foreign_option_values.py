@@ -96,6 +96,8 @@ def one_less(value: ForeignValue) -> ForeignValue:
 
 def inverse(value: ForeignValue) -> ForeignValue:
     """A factor of the similarities as the temperature that divides them."""
+    if not float(value):
+        raise NoCounterpartError("a factor of 0 is no temperature")
     return round(1 / float(value), 6)
 
 
@@ -149,7 +151,8 @@ def by_name(names: Mapping[str, str]) -> Convert:
     def convert(value: ForeignValue) -> ForeignValue:
         """Our name. Raises NoCounterpartError for a name that is not in the table."""
         if str(value).lower() not in names:
-            raise NoCounterpartError("no such value here; one of " + ", ".join(set(names.values())))
+            known = ", ".join(map(repr, dict.fromkeys(names.values())))
+            raise NoCounterpartError(f"no such value here; one of {known}")
         return names[str(value).lower()]
 
     return convert
