@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 
 from csv2pairs.option_checks import check_options
@@ -33,6 +34,8 @@ def run(options: Options, report: Report) -> None:
     from csv2pairs.table import open_inputs
     from csv2pairs.writers import OutputWriters
 
+    # The handler that polars installs when it is imported restarts a read that Ctrl-C interrupts.
+    signal.siginterrupt(signal.SIGINT, True)
     table = open_inputs(options, report)
     row_options = cli.row_options(options)
     writers = OutputWriters(table, report, version=TOOL.version, row_options=row_options)
