@@ -107,6 +107,9 @@ def merge_into(network: PreTrainedModel, adapter: str) -> None:
     result: Any = set_peft_model_state_dict(adapted, weights)
     if result.unexpected_keys:
         raise _misfit(adapter, f"the model has no {result.unexpected_keys[0]}")
+    missing = sorted(name for name in result.missing_keys if ".lora_" in name)
+    if missing:  # which would be zeros or random
+        raise _misfit(adapter, f"its weights lack {missing[0]}")
     merged: Any = adapted
     merged.merge_and_unload()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import xxhash
 
+from fletching.encode.checked_loading import refuse_random_weights, watch_loading
 from fletching.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ NEUTRAL_CONFIG_KEYS = (
     "torch_dtype",
     "use_cache",
 )
+PROBE = "a"  # its vector says which weights are read
 # RoBERTa's family counts positions from the padding id on.
 POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 UNLIMITED = 1 << 20  # tokens, where a model names no limit
@@ -43,7 +45,7 @@ def load(
     """The model of a folder or hub name, on the CPU, in its stored dtype.
 
     Safetensors only, and no remote code unless it is trusted. Raises InputError where it cannot
-    be loaded.
+    be loaded, or lacks weights that its vectors depend on.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from sentence_transformers import SentenceTransformer
@@ -56,11 +58,15 @@ def load(
     if quantization is not None:
         model_kwargs["quantization_config"] = quantization
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            watch_loading(trust_remote_code=trust_remote_code) as missing,
+        ):
             warnings.simplefilter("ignore")
             model = SentenceTransformer(
                 name, device="cpu", trust_remote_code=trust_remote_code, model_kwargs=model_kwargs
             )
+        refuse_random_weights(missing, lambda: model.encode(PROBE, show_progress_bar=False))
     # The hub, transformers and sentence-transformers each raise their own exceptions.
     except Exception as error:
         raise load_error(name, error) from error
@@ -81,12 +87,14 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def load_error(name: str, error: Exception) -> InputError:
-    """What loading raised, with a fix."""
+def load_error(name: str, error: Exception, option: str = "--model") -> InputError:
+    """What loading raised, with a fix. option: the one that names the model."""
     reason = first_line(error)
+    if isinstance(error, InputError):
+        return InputError(f"{option} {name} cannot be used: {error.what}", error.fix)
     if "contains custom code" in reason:
         return InputError(
-            f"--model {name} brings its own Python code",
+            f"{option} {name} brings its own Python code",
             "read it, then pass --trust-remote-code to run it",
         )
     fix = (
@@ -94,7 +102,7 @@ def load_error(name: str, error: Exception) -> InputError:
         if os.path.isdir(name)
         else "name a model folder, or a hub name while the hub can be reached"
     )
-    return InputError(f"--model {name} cannot be loaded: {reason}", fix)
+    return InputError(f"{option} {name} cannot be loaded: {reason}", fix)
 
 
 def fingerprint(model: SentenceTransformer | CrossEncoder) -> str:

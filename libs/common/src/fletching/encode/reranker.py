@@ -13,6 +13,7 @@ import torch
 
 from fletching.encode import model as models
 from fletching.encode.batching import batches_by_length, deduplicate
+from fletching.encode.checked_loading import refuse_random_weights, watch_loading
 from fletching.encode.vector_cache import CacheFolder
 from fletching.errors import InputError
 from fletching.options import EncodingOptions
@@ -28,6 +29,8 @@ CPU_BATCH_TOKENS = 4096
 GPU_BATCH_TOKENS = 65_536
 SPECIAL_TOKENS = 8  # about, around and between the texts of a pair
 CHARACTERS_PER_TOKEN = 4
+
+PROBE = ("a", "b")  # its score says which weights are read
 
 Scores = npt.NDArray[np.float32]
 Pair = tuple[str, str]
@@ -129,12 +132,16 @@ def _load(name: str, option: str, *, trust_remote_code: bool) -> CrossEncoder:
     from sentence_transformers import CrossEncoder
 
     try:
-        model: CrossEncoder = CrossEncoder(
-            name,
-            device="cpu",
-            trust_remote_code=trust_remote_code,
-            model_kwargs={"use_safetensors": True, "dtype": "auto"},
-        ).eval()
+        with watch_loading(trust_remote_code=trust_remote_code) as missing:
+            model: CrossEncoder = CrossEncoder(
+                name,
+                device="cpu",
+                trust_remote_code=trust_remote_code,
+                model_kwargs={"use_safetensors": True, "dtype": "auto"},
+            ).eval()
+        refuse_random_weights(missing, lambda: model.predict([PROBE], show_progress_bar=False))
+    except InputError as error:
+        raise models.load_error(name, error, option) from error
     # The hub, transformers and sentence-transformers each raise their own exceptions.
     except Exception as error:
         raise InputError(

