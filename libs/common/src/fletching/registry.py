@@ -25,8 +25,9 @@ Entry = TypeVar("Entry")
 class Registry(Mapping[str, Entry], Generic[Entry]):
     """Entries by name, in the order of registration.
 
-    kind: what an entry is, for errors. package: its modules register entries when they are
-    imported; they must import nothing heavy at their top, since --help reads the names.
+    kind: what an entry is, for errors. package: its modules, not those of packages in it, register
+    entries when they are imported; they must import nothing heavy at their top, since --help reads
+    the names.
     """
 
     def __init__(self, kind: str, package: str | None = None) -> None:
@@ -65,5 +66,6 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             return
         self._discovered = True  # first: a module may read the registry while it is imported
         package = importlib.import_module(self.package)
-        for module in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
-            importlib.import_module(f"{self.package}.{module}")
+        modules = pkgutil.iter_modules(package.__path__)
+        for name in sorted(module.name for module in modules if not module.ispkg):
+            importlib.import_module(f"{self.package}.{name}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,10 +18,12 @@ from fletching.io.formats import INPUT_FORMATS, InputFormat
 from fletching.io.row_formats.column_types import SCORE_NAMES
 from fletching.io.sources import Source
 from fletching.io.streams import PeekableStream
-from fletching.io.tables import OpenTable, TableOptions, open_table
 from fletching.lineage import Node
 from fletching.report import Report
 from fletching.schema import Schema
+
+if TYPE_CHECKING:
+    from fletching.io.tables import OpenTable
 
 RATINGS = (*SCORE_NAMES, "cos_sim", "pos_scores", "neg_scores")
 TRIPLET = ("query", "pos", "neg")
@@ -41,6 +44,8 @@ class TableRows:
         self.row = 1
 
     def _open(self, stream: PeekableStream) -> OpenTable:
+        from fletching.io.tables import TableOptions, open_table  # only where there is a table
+
         source = Source(self.where, self.where)
         options = TableOptions()
         if self._is_headless_triplets(stream):
