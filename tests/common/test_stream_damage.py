@@ -146,7 +146,7 @@ def test_an_empty_file_is_refused_where_rows_of_a_format_are_due(name, tmp_path)
 
 
 def test_empty_stdin_points_to_the_program_before(run):
-    done = run(["simfilter", "--model", "none", "--min-sim", "0"], stdin=b"")
+    done = run(["simfilter", "--use-scores", "--min-sim", "0"], stdin=b"")
     assert (done.rc, done.out) == (1, b"")
     assert "stdin is empty (0 bytes)" in done.err
     assert "the program before this one" in done.err
