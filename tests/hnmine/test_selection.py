@@ -252,6 +252,7 @@ def test_a_row_whose_domain_has_no_text_in_the_pool_gets_no_negatives(run_hnmine
     rows[0]["domain"] = "elsewhere"
     mined, summary = run_hnmine(rows, vectors, *OPEN, "--pool-only", corpus=corpus)
     assert mined[0]["neg"] == [] and len(mined[1]["neg"]) == 5
+    assert "1 rows are of a domain of which the pool has no text" in summary["err"]
     assert summary["measures"]["rows_short_of_negatives"] == 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from fletching.report import Report
 from fletching.table import RaggedArray
 from hnmine.arrays import Vectors
 from hnmine.candidates import Evidence
-from hnmine.domain_search import DomainSearch
+from hnmine.domain_search import CANDIDATES, DomainSearch
 from hnmine.guards import GuardChain
 from hnmine.mining_rows import MiningRows
 from hnmine.models import search_device
@@ -72,22 +72,23 @@ def mine_negatives(
     evidence = Evidence(
         options=options, queries=queries, pool=pool, vectors=vectors, reranker=reranker_scores
     )
-    guards = GuardChain(evidence)
-    selector = NegativeSelector(guards, ranks)
+    selector = NegativeSelector(GuardChain(evidence), ranks)
+    searches = [
+        DomainSearch(domain, selector, query_texts=rows.query_texts, device=search_device(encoder))
+        for domain in pool.domains
+    ]
     chosen = [_old_negatives(evidence)]
-    with report.progress("mining", len(queries)) as progress:
-        for domain in pool.domains:
-            domain_search = DomainSearch(
-                domain,
-                selector,
-                query_texts=rows.query_texts,
-                device=search_device(encoder),
+    for ranked in _in_batches(_ranked_candidates(searches, report)):
+        chosen.append(selector.select(ranked))
+        memmap_buffer.release_pages(vectors)
+    if options.pad:
+        mined_alone = pl.concat(chosen).filter(pl.col("kind") == NegativeKind.MINED)
+        for search in searches:
+            chosen.append(
+                pad(search.rows, mined_alone, guards=selector.guards, domain=search.domain)
             )
-            for rows_done, part in _negatives_of_domain(domain_search, report):
-                chosen += part
-                progress.advance(rows_done)
     mined = _gathered(chosen, evidence)
-    _account(mined, guards, report)
+    _account(mined, selector.guards, report)
     return mined
 
 
@@ -104,24 +105,32 @@ def _encoded_pool(pool: DocumentPool, encoder: TextEncoder, report: Report) -> V
     return vectors
 
 
-def _negatives_of_domain(
-    domain_search: DomainSearch, report: Report
-) -> Iterator[tuple[int, list[pl.DataFrame]]]:
-    """(how many rows are done, their negatives), block by block."""
-    if not len(domain_search.rows):
-        return
-    options = domain_search.options
-    find = domain_search.finder()
-    if options.index == "ivf" and options.bm25 != "alone":
-        domain_search.measure_recall(report)
-    selector = domain_search.selector
-    for block in domain_search.blocks():
-        chosen = [selector.select(ranked) for ranked in domain_search.ranked(block, find)]
-        if options.pad:
-            mined = pl.concat(chosen)
-            chosen.append(pad(block, mined, guards=selector.guards, domain=domain_search.domain))
-        yield len(block), chosen
-        memmap_buffer.release_pages(selector.evidence.vectors)
+def _ranked_candidates(searches: list[DomainSearch], report: Report) -> Iterator[pl.DataFrame]:
+    """The candidates of the rows of each domain by rank, some rows at a time."""
+    with report.progress("mining", sum(len(search.rows) for search in searches)) as progress:
+        for search in searches:
+            if not len(search.rows):
+                continue
+            find = search.finder()
+            if search.options.index == "ivf" and search.options.bm25 != "alone":
+                search.measure_recall(report)
+            for block in search.blocks():
+                yield from search.ranked(block, find)
+                progress.advance(len(block))
+
+
+def _in_batches(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """The same rows in larger frames: selecting in a small one costs as much as in a large one."""
+    batch: list[pl.DataFrame] = []
+    height = 0
+    for frame in frames:
+        batch.append(frame)
+        height += frame.height
+        if height >= CANDIDATES // 2:
+            yield pl.concat(batch)
+            batch, height = [], 0
+    if batch:
+        yield pl.concat(batch)
 
 
 def _old_negatives(evidence: Evidence) -> pl.DataFrame:
@@ -172,6 +181,10 @@ def _account(mined: MinedNegatives, guards: GuardChain, report: Report) -> None:
         "pool": len(evidence.pool),
         "padded": int(mined.padded.sum()),
     }
+    keys = np.array([domain.key for domain in evidence.pool.domains], np.uint64)
+    without_pool = int(np.count_nonzero(~np.isin(evidence.queries.domains, keys)))
+    if without_pool:
+        report.note(f"{without_pool:,} rows are of a domain of which the pool has no text")
     if short:
         padded_rows = np.count_nonzero(mined.padded)
         padding = f", of which {padded_rows:,} are padded" if evidence.options.pad else ""

@@ -18,7 +18,7 @@ PAIR = ["row", "candidate"]
 def pad(rows: Numbers, mined: pl.DataFrame, *, guards: GuardChain, domain: Domain) -> pl.DataFrame:
     """Random texts of the domain for rows that have fewer than --negatives mined.
 
-    rows: (w,). mined: their negatives.
+    rows: (w,), of the domain. mined: the negatives of all rows.
     """
     evidence = guards.evidence
     missing = pl.DataFrame({"row": pl.Series(rows, dtype=pl.Int32)}).join(
