@@ -6,6 +6,7 @@ Standard library and argparse-dataclass alone: `--help` must not wait for pyarro
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -23,6 +24,7 @@ from fletching.report import Report, print_line
 
 __all__ = ["Tool", "help_text", "main", "row_options"]
 
+RUST_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as safetensors and polars tell them
 STREAMS = ("stdin", "stdout", "stderr")  # in the order of their descriptors
 
 
@@ -173,6 +175,9 @@ def _explain(error: Exception) -> tuple[str, str]:
     if isinstance(error, MemoryError):
         return "out of memory", "use --limit, smaller batches or a machine with more memory"
     first_line = f"{type(error).__name__}: {error}".splitlines()[0]
+    number = RUST_OS_ERROR.search(first_line)
+    if number:
+        return _explain(OSError(int(number[1]), os.strerror(int(number[1]))))
     return f"unexpected failure, {first_line}", _save_traceback(error)
 
 
