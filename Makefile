@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: install demo tune quick test check bench docs docs-site release clean help
+.PHONY: install demo tune quick test check bench docs docs-site release faults clean help
 
 PYTHON ?= python3
 VENV := .venv
@@ -56,6 +56,9 @@ release: check ## build the wheels of all packages into build/wheels; CONTRIBUTI
 
 bench: install ## the figures of bench/results anew: make bench [DATA=folder] [ONLY=encode] (hours)
 	@$(MAKE) --no-print-directory -f bench/Makefile
+
+faults: install ## kills, full disks, errors and limits in every command: make faults [COUNT=1000] [SEED=0]
+	@OMP_NUM_THREADS=1 $(BIN)/python scripts/inject_faults.py --count $(or $(COUNT),1000) --seed $(or $(SEED),0)
 
 clean: ## remove what was built, but not .venv
 	@rm -rf build $(PACKAGES:%=%/build) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,62 @@
+"""A few dozen injected faults, seeded; `make faults` injects a thousand into every command."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+from fault_subjects import ALL, Subject
+from fault_trials import Reference, plan, refer
+
+pytestmark = pytest.mark.slow  # as a whole: each test starts many commands
+
+SEED = 3
+TRIALS = {  # by command
+    "csv2pairs": 8,
+    "csv2pairs, splits with negatives": 8,
+    "csv2pairs, stream": 3,
+    "arrowcat, conversion": 5,
+    "simfilter": 6,
+    "synthgen": 6,
+    "contrast-train": 3,
+}
+
+
+@functools.cache
+def reference_of(subject: Subject, model: str) -> Reference:
+    """What an undisturbed run leaves; made once."""
+    return refer(subject, model)
+
+
+@pytest.mark.parametrize(
+    "subject", [each for each in ALL if each.name in TRIALS], ids=lambda each: each.name
+)
+def test_after_a_fault_an_output_is_absent_or_whole_and_the_next_run_ends_the_same(
+    subject: Subject, model: str
+) -> None:
+    reference = reference_of(subject, model)
+    for trial in plan([subject], TRIALS[subject.name], SEED):
+        trial.run(model, reference)
+        assert trial.defects == [], f"trial {trial.seed}, {trial.kind}"
+
+
+def test_the_injector_strikes_where_it_is_told(tmp_path: Any, model: str) -> None:
+    """Without this, a suite of faults that never happen would pass."""
+    import signal
+
+    from fault_injector import Fault
+    from fault_trials import start
+
+    [subject] = [each for each in ALL if each.name == "arrowcat, conversion"]
+    folder = tmp_path / "work"
+    folder.mkdir()
+    subject.fill(folder)
+    last = refer(subject, model).points
+    for point in (1, last // 2, last):
+        ended = start(subject, folder, model=model, fault=Fault(point=point, kill=9)).wait()
+        assert ended.code == -signal.SIGKILL
+    ended = start(subject, folder, model=model, fault=Fault(point=2, error=28, lasts=True)).wait()
+    assert ended.code == 1
+    assert "no space left on device" in ended.err
+    assert start(subject, folder, model=model, fault=Fault(point=last + 1, kill=9)).wait().code == 0
