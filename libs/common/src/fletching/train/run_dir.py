@@ -6,16 +6,14 @@ rows.arrow      the rows
 measures.jsonl  the metrics log
 vectors/        vectors of another model that the run learns from, if there is one
 checkpoint-N/   weights, optimiser, schedule, random state, position; whole or not at all
-published       the finished model is renamed to DIR next, or has been
+published.json  the finished model is renamed to DIR next, or has been; with the manifest
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
-import pathlib
 import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -31,7 +29,7 @@ ROWS = "rows.arrow"
 VECTORS = "vectors"
 BUILDING = "building"  # a checkpoint that is being written
 REMOVING = "dropped"  # a checkpoint that is being removed
-PUBLISHED = "published"  # holds the name of the finished folder in here
+PUBLISHED = "published.json"  # the name of the finished folder in here, and the manifest
 LONGEST_VALUE = 40  # characters of a text in a description of changes
 
 Manifest = dict[str, Any]
@@ -84,10 +82,10 @@ class RunDir:
 
     def is_published(self) -> bool:
         """Is DIR the model of the run in here, which was killed before it removed this folder?"""
-        with contextlib.suppress(OSError):
-            name = pathlib.Path(self.path_to(PUBLISHED)).read_text("utf-8")
-            return self._output_exists() and not os.path.exists(self.path_to(name))
-        return False
+        published = read_json(self.path_to(PUBLISHED))
+        if published is None:
+            return False
+        return self._output_exists() and not os.path.exists(self.path_to(published["folder"]))
 
     def is_finished(self, manifest: Manifest) -> bool:
         """Did a run of this manifest publish DIR? What it left is removed then.
@@ -100,7 +98,7 @@ class RunDir:
     def _finish(self, manifest: Manifest) -> bool:
         if not self.is_published():
             return False
-        changes = describe_changes(read_json(self.path_to(MANIFEST)) or {}, manifest)
+        changes = describe_changes((read_json(self.path_to(PUBLISHED)) or {})["manifest"], manifest)
         if changes:
             raise InputError(
                 f"-o {self.output} exists already, of other data or options: {'; '.join(changes)}",
@@ -112,8 +110,9 @@ class RunDir:
     def _remove(self) -> None:
         """Remove this folder; last, what says that the run is published."""
         for name in os.listdir(self.path):
-            if name not in (LOCK, MANIFEST, PUBLISHED):
+            if name not in (LOCK, PUBLISHED):
                 atomic.remove(self.path_to(name))
+        atomic.remove(self.path_to(PUBLISHED))
         shutil.rmtree(self.path)
         self.lock.close()
 
@@ -207,7 +206,11 @@ class RunDir:
     def publish(self, built: str) -> None:
         """Rename the finished folder to DIR, and remove the run folder."""
         apply_umask(built)
-        atomic.write_text(self.path_to(PUBLISHED), os.path.relpath(built, self.path))
+        published = {
+            "folder": os.path.relpath(built, self.path),
+            "manifest": read_json(self.path_to(MANIFEST)),
+        }
+        atomic.write_text(self.path_to(PUBLISHED), json.dumps(published, ensure_ascii=False))
         atomic.move_folder(built, self.output)
         self._remove()
 
