@@ -85,7 +85,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         model = build_model(Path(folder, "model"))
         needed = {trial.subject.name: trial.subject for trial in trials}
-        references = {name: fault_trials.refer(each, model) for name, each in needed.items()}
+        with ThreadPoolExecutor(args.jobs) as pool:
+            made = pool.map(lambda each: fault_trials.refer(each, model), needed.values())
+            references = dict(zip(needed, made))
         for name, each in references.items():
             print(f"{name}: {each.seconds:.1f} s, {each.points} points", file=sys.stderr)
         done: list[fault_trials.Trial] = []

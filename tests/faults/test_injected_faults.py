@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import signal
 from typing import Any
 
 import pytest
+from fault_injector import Fault
 from fault_subjects import ALL, Subject
-from fault_trials import Reference, plan, refer
+from fault_trials import Reference, plan, refer, start
 
 pytestmark = pytest.mark.slow  # as a whole: each test starts many commands
 
@@ -43,11 +45,6 @@ def test_after_a_fault_an_output_is_absent_or_whole_and_the_next_run_ends_the_sa
 
 def test_the_injector_strikes_where_it_is_told(tmp_path: Any, model: str) -> None:
     """Without this, a suite of faults that never happen would pass."""
-    import signal
-
-    from fault_injector import Fault
-    from fault_trials import start
-
     [subject] = [each for each in ALL if each.name == "arrowcat, conversion"]
     folder = tmp_path / "work"
     folder.mkdir()
@@ -60,3 +57,15 @@ def test_the_injector_strikes_where_it_is_told(tmp_path: Any, model: str) -> Non
     assert ended.code == 1
     assert "no space left on device" in ended.err
     assert start(subject, folder, model=model, fault=Fault(point=last + 1, kill=9)).wait().code == 0
+
+
+def test_a_termination_while_the_summary_is_written_unwinds_too(tmp_path: Any, model: str) -> None:
+    [subject] = [each for each in ALL if each.name == "csv2pairs"]
+    subject.fill(tmp_path)
+    last = refer(subject, model).points
+    fault = Fault(point=last - 1, kill=signal.SIGTERM)
+    ended = start(subject, tmp_path, model=model, fault=fault).wait()
+    assert ended.code == 143
+    assert ended.err.endswith("csv2pairs: terminated\n")
+    assert (tmp_path / "out.parquet").exists()
+    assert not list(tmp_path.glob(".*"))

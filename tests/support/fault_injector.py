@@ -202,6 +202,8 @@ def run_forked(launch: Launch) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _connect(launch)
+    with open(launch.points_file, "w") as file:
+        file.write("0")  # it has begun
     os.environ.clear()
     os.environ.update(launch.environment)
     os.chdir(launch.folder)

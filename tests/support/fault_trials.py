@@ -261,6 +261,8 @@ def _break_pipe(
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     run = start(trial.subject, folder, model=model, fault=Fault(), stdout=str(fifo))
+    while not run.err.with_suffix(".points").read_text():
+        time.sleep(0.01)  # without a reader it could not open the pipe
     end = time.monotonic() + draw.uniform(0, reference.seconds)
     while time.monotonic() < end and run.process.exitcode is None:
         time.sleep(0.01)

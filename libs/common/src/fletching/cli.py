@@ -149,7 +149,7 @@ def _run(tool: Tool, argv: Sequence[str]) -> int:
     report = Report(tool.name, quiet=options.quiet, json_summary=options.json_summary)
     with _termination_as_exception():
         code = tool.run(options, report) or 0
-    report.finish()
+        report.finish()
     return code
 
 
