@@ -19,6 +19,8 @@ def drop_by_reason(
 ) -> pl.DataFrame:
     """The rows of which no reason holds; the others are counted."""
     marked = rows.with_columns(reason=first_that_holds(reasons))
+    if marked["reason"].null_count() == len(rows):
+        return rows
     count_reasons(marked, report)
     return marked.filter(pl.col("reason").is_null()).drop("reason")
 

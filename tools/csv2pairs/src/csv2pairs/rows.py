@@ -57,9 +57,10 @@ class RowBuilder:
         """Those that have a query, in --mode group also a category; others are counted."""
         options = self.options
         lists = [name for name, kind in cells.schema.items() if kind == pl.List(pl.String)]
-        cells = cells.with_columns(pl.col(lists).name.prefix(LISTS))
-        cells = cells.with_columns(pl.col(lists).list.join(" ", ignore_nulls=True))
-        rows = cells.select(**self._columns(lists)).with_row_index("row")
+        # Lazy: lists that nothing reads as text are not joined.
+        plan = cells.lazy().with_columns(pl.col(lists).name.prefix(LISTS))
+        plan = plan.with_columns(pl.col(lists).list.join(" ", ignore_nulls=True))
+        rows = plan.select(**self._columns(lists)).collect().with_row_index("row")
         rows = rows.with_columns(
             query_key=hashed("query"),
             category_key=hashed("category", repeated=True),
