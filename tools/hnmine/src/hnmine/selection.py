@@ -92,7 +92,7 @@ class NegativeSelector:
 
         queue: the candidates of each row in the order of the draw. Guards see only what is drawn.
         """
-        accepted = [queue.clear().select("row", "candidate", "score", "rank")]
+        accepted = [queue.clear().select(["row", "candidate", "score", "rank"])]
         queue = queue.with_columns(missing=pl.lit(self.options.negative_count, pl.UInt32))
         turn = pl.int_range(pl.len(), dtype=pl.UInt32).over("row")
         while queue.height:
