@@ -6,6 +6,9 @@ Cells are text. An empty one is null, except where the schema wants a text; rati
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
 RATINGS = (*SCORE_NAMES, "cos_sim", "pos_scores", "neg_scores")
 TRIPLET = ("query", "pos", "neg")
 TRIPLET_NAMES = ("triple", "triplet")  # in the name of the file
-HEAD = 1 << 16  # bytes that the first line of triplets fits in
+HEAD = 1 << 16  # bytes that the first lines fit in
+HEAD_ROWS = 100  # whose cells decide whether a rating is a number
 
 
 class TableRows:
@@ -37,18 +41,21 @@ class TableRows:
     def __init__(self, stream: PeekableStream, where: str, schema: Schema) -> None:
         self.where, self.known = where, schema
         self.report = Report("reader", quiet=True)
+        head = stream.peek(HEAD)
         self.table = self._open(stream)
-        self.remaining = iter(self.table.batches())
-        self.first = next(self.remaining, None)
-        self.schema = pa.schema([(name, self._type(name)) for name in self.table.columns or []])
+        columns = self.table.columns or []
+        ratings = [name for name in columns if name in RATINGS]
+        numeric = self._numeric(ratings, head) if ratings else []
+        types = {name: pa.float64() if name in numeric else pa.string() for name in columns}
+        self.schema = pa.schema(types.items())
         self.row = 1
 
-    def _open(self, stream: PeekableStream) -> OpenTable:
+    def _open(self, stream: PeekableStream | None = None) -> OpenTable:
         from fletching.io.tables import TableOptions, open_table  # only where there is a table
 
         source = Source(self.where, self.where)
         options = TableOptions()
-        if self._is_headless_triplets(stream):
+        if stream is not None and self._is_headless_triplets(stream):
             self.report.note(f"{self.where} has no header: reading {', '.join(TRIPLET)}")
             options = TableOptions(delimiter="\t", quote="none", columns=TRIPLET)
         return open_table(source, options, self.report, stream=stream)
@@ -80,20 +87,30 @@ class TableRows:
 
     def batches(self) -> Iterator[tuple[pa.Schema, pa.RecordBatch]]:
         """Each batch with its schema. Raises InputError for a row that cannot be read."""
-        batch, self.first = self.first, None
-        while batch is not None:
+        for batch in self.table.batches():
             arrays = [self._column(batch, field) for field in self.schema]
             yield self.schema, pa.RecordBatch.from_arrays(arrays, schema=self.schema)
             self.row += batch.num_rows
-            batch = next(self.remaining, None)
 
-    def _type(self, name: str) -> pa.DataType:
-        """Number for a rating whose first cell is one, else text."""
-        if name not in RATINGS or self.first is None:
-            return pa.string()
-        cells = _without_empty(self.first.column(name)).drop_null()
-        is_number = len(cells) > 0 and _as_number(cells[0].as_py()) is not None
-        return pa.float64() if is_number else pa.string()
+    def _numeric(self, names: list[str], head: bytes) -> list[str]:
+        """Those of these columns whose first cell is a number. head: the first bytes of the file.
+
+        Text is parsed here: the thread of pyarrow's reader, started for a look, may abort an exit.
+        """
+        delimiter = getattr(self.table, "delimiter", None)
+        if delimiter is None:  # a workbook
+            first = next(iter(self._open().batches()), None)
+            return [name for name in names if first is not None and _is_number(first.column(name))]
+        lines = io.StringIO(head.decode(errors="replace"), newline="")
+        rows = list(itertools.islice(csv.reader(lines, delimiter=delimiter), HEAD_ROWS))
+        columns = self.table.columns or []
+        numeric = []
+        for name in names:
+            position = columns.index(name)
+            cells = [row[position] for row in rows[1:] if position < len(row)]
+            if _is_number(pa.array(cells, pa.string())):
+                numeric.append(name)
+        return numeric
 
     def _column(self, batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
         cells = batch.column(field.name)
@@ -116,6 +133,11 @@ class TableRows:
 
 def _without_empty(cells: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(cells, ""), pa.scalar(None, pa.string()), cells)
+
+
+def _is_number(cells: pa.Array) -> bool:
+    present = _without_empty(cells).drop_null()
+    return len(present) > 0 and _as_number(present[0].as_py()) is not None
 
 
 def _as_number(text: str) -> float | None:
