@@ -445,10 +445,11 @@ def test_queries_are_translated_into_each_language(
     }
 
 
+@pytest.mark.parametrize("kind", ["label", None])  # a score without a kind is a teacher's
 def test_a_judge_writes_scores_and_leaves_better_ones_alone(
-    serve: Any, generate: Any, examples: Any
+    serve: Any, generate: Any, examples: Any, kind: str | None
 ) -> None:
-    labelled = {**examples[0], "pos_scores": [0.25], "pos_score_kind": "label"}
+    labelled = {**examples[0], "pos_scores": [0.25], "pos_score_kind": kind}
     server = serve(
         write=lambda body: {
             "scores": [10, 7, 2] if "Text 3" in body["messages"][0]["content"] else [4]
@@ -456,7 +457,7 @@ def test_a_judge_writes_scores_and_leaves_better_ones_alone(
     )
     done = generate(server, [labelled, examples[1]], "--job", "judge")
     assert done.rc == 0 and len(server.chat_requests) == 1, done.err
-    assert done.rows[0]["pos_scores"] == [0.25] and done.rows[0]["pos_score_kind"] == "label"
+    assert done.rows[0]["pos_scores"] == [0.25] and done.rows[0].get("pos_score_kind") == kind
     assert done.rows[1]["pos_scores"] == pytest.approx([1.0, 0.7]) and done.rows[1][
         "neg_scores"
     ] == pytest.approx([0.2])

@@ -116,7 +116,8 @@ def run(options: Options, report: Report) -> None:
 
     from fletching.io import AtomicOutputs, Reader, check_output
 
-    check_models(options)
+    if not options.use_scores:
+        check_models(options)
     check_output(options.output, report.tool)  # before torch and a model are loaded
 
     from simfilter import models, outputs, score_columns

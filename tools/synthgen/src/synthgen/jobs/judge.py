@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 SCHEMA = object_schema(scores=["integer"])
 PLACEHOLDERS = {"task", "query", "count", "documents"}
-# Kinds of scores that are only overwritten with --replace-scores.
-PROTECTED_KINDS = ("reranker", "label", "judge")
 SIDES = ("pos", "neg")
+SCORE_KIND = "judge"
 
 
 @register_job
@@ -59,13 +58,23 @@ class JudgeJob(RowwiseJob):
         """{side: texts to score}, without sides whose scores are protected."""
         judged: dict[str, list[str]] = {}
         for side in SIDES:
-            is_protected = row.optional_text(f"{side}_score_kind") in PROTECTED_KINDS
-            has_scores = not row.is_null(f"{side}_scores")
-            may_write = self.options.replace_scores or not (is_protected and has_scores)
             texts = row.texts(side)
-            if may_write and texts:
+            if texts and (self.options.replace_scores or self._may_write_scores(row, side)):
                 judged[side] = texts
         return judged
+
+    def _may_write_scores(self, row: InputRow, side: str) -> bool:
+        """Cosines alone are overwritten, and no side gets scores beside ones of another kind."""
+        is_protected = self._kind_of_scores(row, side) != "cosine"
+        kinds = {self._kind_of_scores(row, each) for each in SIDES}
+        return not is_protected and kinds <= {"cosine", SCORE_KIND}
+
+    @staticmethod
+    def _kind_of_scores(row: InputRow, side: str) -> str:
+        """The kind of the scores of a side, "" where they name none; "cosine" without scores."""
+        if row.is_null(f"{side}_scores"):
+            return "cosine"
+        return row.optional_text(f"{side}_score_kind") or ""
 
     def requests(self, row: InputRow) -> list[PlannedRequest]:
         """One request for all scores of an example; an empty one where none may be written."""
@@ -106,6 +115,6 @@ class JudgeJob(RowwiseJob):
         changed: GeneratedRow = {}
         for side, texts in judged.items():
             changed[f"{side}_scores"] = remaining[: len(texts)]
-            changed[f"{side}_score_kind"] = "judge"
+            changed[f"{side}_score_kind"] = SCORE_KIND
             remaining = remaining[len(texts) :]
         return [changed]
