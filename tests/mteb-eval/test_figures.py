@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,20 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
 from mteb_eval.data.ranking import MISSED
-from mteb_eval.encoder import VectorVariant
+from mteb_eval.encoder import EvaluatedModel, VectorVariant
 from mteb_eval.scoring import metrics
 from mteb_eval.scoring.observation import query_table
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+
+
+@pytest.fixture
+def plain_vectors(model):
+    """Unit vectors of texts by sentence-transformers alone, float32 (texts, d)."""
+    from sentence_transformers import SentenceTransformer
+
+    loaded = SentenceTransformer(model, device="cpu")
+    return lambda texts: loaded.encode(list(texts), normalize_embeddings=True)
 
 
 def scored(qrels, results):
@@ -214,3 +225,52 @@ def test_the_order_by_binary_vectors_is_that_of_the_hamming_distance():
     cut = VectorVariant(None, "binary").apply(vectors)
     hamming = ((vectors[:1] > 0) != (vectors > 0)).sum(1)
     assert (np.argsort(-(cut @ cut[0]), kind="stable") == np.argsort(hamming, kind="stable")).all()
+
+
+def test_ties_of_binary_vectors_rank_by_falling_id_as_exact_hamming_distances_do(
+    model, evaluate, measures, plain_vectors
+):
+    """8 bits have few distances: nearly every rank is among ties, which rounding must not break."""
+    texts = [f"{noun} number {number}" for number in range(40) for noun in ("owl", "tide", "iron")]
+    rows = [
+        {"query": f"which {text}?", "pos": [text], "pos_ids": [f"d{number:03}"]}
+        for number, text in enumerate(texts)
+    ]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("--examples", "r=rows.jsonl", "--quantise", "binary", "--dims", "8")
+    command += ("--metrics", "mrr_at_10", "--dtype", "float32")
+    ran = evaluate(f"m={model}", *command, "--results", "results", "-o", "out.jsonl")
+    assert ran.rc == 0, ran.err
+    queries = plain_vectors([row["query"] for row in rows])[:, :8] > 0
+    documents = plain_vectors(texts)[:, :8] > 0
+    hamming = (queries[:, None] != documents[None]).sum(-1)
+    ids = [f"d{number:03}" for number in range(len(texts))]
+    ranks = []
+    for number, distances in enumerate(hamming):
+        order = sorted(range(len(ids)), key=lambda i: (-distances[i], ids[i]), reverse=True)
+        ranks.append(order.index(number) + 1)
+    expected = np.mean([1 / rank if rank <= 10 else 0 for rank in ranks])
+    assert measures("out.jsonl")["m@8-binary", "r", "mrr_at_10"]["value"] == pytest.approx(
+        expected, abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("numbers", ["binary", "int8"])
+def test_cosines_of_whole_numbers_are_those_of_exact_integers(numbers):
+    vectors = np.random.default_rng(0).standard_normal((40, 100)).astype(np.float32)
+    variant = VectorVariant(None, numbers)
+    unit = variant.apply(vectors)
+    if numbers == "binary":
+        exact = np.where(vectors > 0, 1, -1)
+    else:
+        exact = np.rint(vectors * (127 / np.abs(vectors).max(1, keepdims=True))).astype(int)
+    assert (variant.whole_numbers(unit).numpy() == exact).all()
+    evaluated = EvaluatedModel.__new__(EvaluatedModel)
+    evaluated.variant = variant
+    cosines = evaluated.similarity(unit[:10], unit).numpy()
+    lengths = np.sqrt((exact**2).sum(1))
+    assert cosines == pytest.approx(exact[:10] @ exact.T / lengths[:10, None] / lengths, abs=1e-6)
+    dots = exact[:10] @ exact.T
+    if numbers == "binary":
+        assert len(np.unique(cosines)) == len(np.unique(dots))
+    assert evaluated.similarity_pairwise(unit, unit).numpy() == pytest.approx(np.ones(40), abs=1e-6)

@@ -16,7 +16,22 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 PLAIN_LINE_SECONDS = 10.0  # between two plain lines of progress
+HARMLESS = "\n\t \u200c\u200d\u00a0\u3000"  # blanks, and what joins letters and emoji
 CLEAR_LINE = "\r\x1b[K"  # to the start of the line, which is erased
+
+
+def printable(text: str) -> str:
+    r"""The text with control and format characters as escapes, such as `\x1b` and `\u202e`.
+
+    Names and texts of data could else move the cursor, colour the terminal, set its title, or show
+    another order of letters; half a surrogate pair could not be printed at all. Line ends and
+    tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() or sign in HARMLESS else repr(sign)[1:-1] for sign in text
+    )
 
 
 class Report:
@@ -138,7 +153,7 @@ class Progress:
         rate = self.done / max(now - self.started, 1e-9)
         total = f" of {self.total:,}" if self.total else ""
         digits = 0 if rate >= 10 else 2
-        count = f"{self.activity} {self.done:,}{total} {self.unit}"
+        count = f"{printable(self.activity)} {self.done:,}{total} {self.unit}"
         line = f"{self.report.tool}: {count}, {rate:,.{digits}f}/s"
         if not (self.total and rate):
             return line
@@ -206,6 +221,7 @@ def print_line(text: str, *, clip: bool = False) -> None:
     """
     if sys.stderr is None:  # `print` would write to stdout
         return
+    text = printable(text)
     try:
         if sys.stderr.isatty():
             text = CLEAR_LINE + (text[: _terminal_width() - 1] if clip else text)

@@ -31,6 +31,8 @@ Numbers = Literal["float", "int8", "binary"]
 Vectors = npt.NDArray[np.float32]
 
 TINY = 1e-12  # instead of a norm of 0
+STEPS = 127  # of an int8 on each side of 0
+EXACT_FLOAT32 = 1 << 24  # up to which float32 holds every whole number
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,26 @@ class VectorVariant:
             return truncated
         if self.numbers == "int8":
             largest = np.abs(truncated).max(1, keepdims=True)
-            truncated = np.rint(truncated * (127 / np.maximum(largest, TINY)))
+            truncated = np.rint(truncated * (STEPS / np.maximum(largest, TINY)))
         elif self.numbers == "binary":
             truncated = np.where(truncated > 0, np.float32(1), np.float32(-1))
         norms = np.linalg.norm(truncated, axis=1, keepdims=True)
         unit: Vectors = (truncated / np.maximum(norms, TINY)).astype(np.float32)
         return unit
+
+    def whole_numbers(self, vectors: npt.ArrayLike) -> torch.Tensor:
+        """The whole numbers that quantised vectors were before they got unit length, (n, d).
+
+        float32 where all dot products of them are exact in it, else float64.
+        """
+        unit = np.asarray(vectors, np.float32)
+        if self.numbers == "binary":
+            whole = np.where(unit > 0, np.float32(1), np.float32(-1))
+        else:
+            largest = np.abs(unit).max(1, keepdims=True)
+            whole = np.rint(unit * (STEPS / np.maximum(largest, TINY)))
+        is_exact = whole.shape[1] * STEPS**2 <= EXACT_FLOAT32
+        return torch.as_tensor(whole if is_exact else whole.astype(np.float64))
 
 
 class EvaluatedModel:
@@ -101,12 +117,15 @@ class EvaluatedModel:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the vectors: weights, prompts, lengths, number type, variant."""
-        return self.encoder.settings | {
+        settings = self.encoder.settings | {
             "prompts": self.role_prompts,
             "model_prompts": self.saved_prompts,
             "dimensions": self.variant.dimensions,
             "numbers": self.variant.numbers,
         }
+        if self.variant.numbers != "float":
+            settings["similarity"] = "exact"  # results of before had ties broken by rounding
+        return settings
 
     @property
     def revision(self) -> str:
@@ -167,13 +186,30 @@ class EvaluatedModel:
             return self.role_prompts[role]
         return self.saved_prompts.get(self.encoder.model.default_prompt_name or "", "")
 
+    # Unit vectors of equal Hamming distance differ in the last bit of their cosine, by the order
+    # in which a sum is rounded, so that ties would fall anyhow: dot products of whole numbers tie.
+
     def similarity(self, first: npt.ArrayLike, second: npt.ArrayLike) -> torch.Tensor:
         """Cosines of all pairs, (len(first), len(second)): the vectors have unit length."""
-        return torch.as_tensor(first) @ torch.as_tensor(second).T
+        if self.variant.numbers == "float":
+            return torch.as_tensor(first) @ torch.as_tensor(second).T
+        left, right = self.variant.whole_numbers(first), self.variant.whole_numbers(second)
+        cosines = left @ right.T
+        cosines /= _norms(left)[:, None]
+        cosines /= _norms(right)
+        return cosines.float()
 
     def similarity_pairwise(self, first: npt.ArrayLike, second: npt.ArrayLike) -> torch.Tensor:
         """Cosines of the aligned pairs, (len(first),)."""
-        return (torch.as_tensor(first) * torch.as_tensor(second)).sum(-1)
+        if self.variant.numbers == "float":
+            return (torch.as_tensor(first) * torch.as_tensor(second)).sum(-1)
+        left, right = self.variant.whole_numbers(first), self.variant.whole_numbers(second)
+        return ((left * right).sum(-1) / _norms(left) / _norms(right)).float()
+
+
+def _norms(whole: torch.Tensor) -> torch.Tensor:
+    """Lengths (n,) of vectors of whole numbers: the squares add up exactly."""
+    return whole.square().sum(-1).sqrt().clamp_min(TINY)
 
 
 def _swap(prompt_type: PromptType | None) -> PromptType | None:

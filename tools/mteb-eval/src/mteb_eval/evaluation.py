@@ -195,7 +195,7 @@ def evaluation_units(task: AbsTask) -> list[tuple[str, tuple[str, ...]]]:
 def _run_mteb(key: ResultKey) -> list[TaskResult]:
     """The results of one unit, a subset each."""
     model, task = key.model, key.task
-    recorder = ObservationRecorder(task)
+    recorder = ObservationRecorder(task, is_quantised=model.variant.numbers != "float")
     model.prepare(task)
     reseed(task)
     started = time.monotonic()

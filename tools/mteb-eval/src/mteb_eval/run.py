@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -13,7 +12,7 @@ from mteb.abstasks.abstask import AbsTask
 from fletching import cli, training_index
 from fletching.errors import UsageError
 from fletching.io import Writer
-from fletching.report import Report
+from fletching.report import Report, print_line
 from mteb_eval import evaluation
 from mteb_eval.data import known_training_sets, task_list, task_registry
 from mteb_eval.data.names import name_paths
@@ -24,6 +23,7 @@ from mteb_eval.report.sections import make_sections
 from mteb_eval.scoring import comparison, contamination, measures
 from mteb_eval.scoring.comparison import Figure
 from mteb_eval.scoring.contamination import EvaluationTexts, Overlap
+from mteb_eval.scoring.intervals import FEW_QUERIES
 from mteb_eval.scoring.metrics import parse_metric
 from mteb_eval.scoring.quality_gate import QualityGate
 from mteb_eval.scoring.task_result import TaskResult
@@ -53,6 +53,7 @@ def compare_models(options: Options, report: Report, *, version: str, out: TextI
 
     results = evaluation.evaluate_all(options, report, models=models, tasks=tasks)
     note_unknown_metrics(options, results, report)
+    note_few_queries(results, report)
     baseline = find_baseline(options.baseline, models, next(iter(results.values())))
     figures = list(compute_figures(options, results, baseline))
     report.drop("rows evaluated", report.rows_in)
@@ -78,7 +79,7 @@ def compare_models(options: Options, report: Report, *, version: str, out: TextI
         )
     failures = list(gate.failures(figures, main_metrics))
     for line in failures:
-        print(f"mteb-eval: {line}", file=sys.stderr)
+        print_line(f"mteb-eval: {line}")
     return 1 if failures else 0
 
 
@@ -129,6 +130,18 @@ def note_unknown_metrics(options: Options, results: ResultsByTask, report: Repor
             f"no task here has the metric {', '.join(missing)}; "
             f"there are {', '.join(sorted(known))}"
         )
+
+
+def note_few_queries(results: ResultsByTask, report: Report) -> None:
+    """Say where the intervals of a task are a rough guide."""
+    for by_run in results.values():
+        result = next(iter(by_run.values()))
+        if result.count is not None and result.count < FEW_QUERIES:
+            unit = "queries" if result.has_ranks else "pairs"
+            report.note(
+                f"{result.label} has {result.count} {unit}, fewer than {FEW_QUERIES}: "
+                "its intervals are wide and a rough guide"
+            )
 
 
 def compute_figures(options: Options, results: ResultsByTask, baseline: str) -> Iterator[Figure]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from fletching.report import printable
 from mteb_eval.data.ranking import MISSED
 from mteb_eval.report.sections import TaskSection
 from mteb_eval.scoring.comparison import Figure, Interval, Move
@@ -17,7 +18,7 @@ MOVES_SHOWN = 3  # of more runs only the page shows queries
 def render(sections: Sequence[TaskSection], *, baseline: str, width: int) -> str:
     """All sections, a blank line between them, in lines of `width` columns where they fit."""
     blocks = ["\n".join(_section_lines(section, baseline, width)) for section in sections]
-    return "\n\n".join(blocks) + "\n"
+    return printable("\n\n".join(blocks)) + "\n"
 
 
 def _section_lines(section: TaskSection, baseline: str, width: int) -> Iterator[str]:
@@ -83,6 +84,7 @@ def _cells(figures: Sequence[Figure], baseline: str, *, with_intervals: bool) ->
 
 
 def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    rows = [[" ".join(printable(cell).split("\n")) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = []
     for row in rows:

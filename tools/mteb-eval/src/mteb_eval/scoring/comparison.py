@@ -1,7 +1,7 @@
 """A model beside the baseline: intervals over queries, significance, and the queries that moved.
 
-Percentile bootstrap (Efron & Tibshirani 1993) by scipy; paired randomisation test (Smucker, Allan &
-Carterette, CIKM 2007).
+Means over queries: see `intervals`. Spearman and AP: percentile bootstrap over the pairs (Efron &
+Tibshirani 1993) by scipy. Paired randomisation test (Smucker, Allan & Carterette, CIKM 2007).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import xxhash
 from scipy import stats
 
 from mteb_eval.data.ranking import MISSED
+from mteb_eval.scoring import intervals
 from mteb_eval.scoring.metrics import find_metric
 from mteb_eval.scoring.task_result import TaskResult
 
@@ -59,49 +60,71 @@ def compare_runs(
     bootstrap of the difference.
     """
     base = results[baseline]
-    before = bootstrap(base, metric, seed)
     for run, result in results.items():
-        samples = before if run == baseline else bootstrap(result, metric, seed)
-        value = result.scores[metric]
         change, p = None, None
         if run != baseline:
-            is_paired = samples is not None and before is not None
-            differences = samples - before if is_paired else None  # type: ignore[operator]
-            change = interval(value - base.scores[metric], differences)
-            p = _significance(base, result, metric, seed=seed, differences=differences)
+            change, p = _compare(base, result, metric, seed=seed)
         yield Figure(
             run=run,
             task=result.label,
             split=result.split,
             metric=metric,
-            value=interval(value, samples),
+            value=_interval_of(result, metric, seed),
             count=result.count,
             change=change,
             p=p,
         )
 
 
-def interval(value: float, samples: Floats | None) -> Interval:
-    """The figure with the 2.5 % and 97.5 % quantiles of its resamples."""
-    if samples is None or not len(samples):
-        return Interval(value)
-    low, high = np.quantile(samples, [0.025, 0.975])
-    return Interval(value, float(low), float(high))
+def _interval_of(result: TaskResult, metric: str, seed: int) -> Interval:
+    """A figure of one run with its interval, where there are observations."""
+    value = result.scores[metric]
+    observed = result.per_query(metric)
+    if observed is not None:
+        ends = intervals.mean_ends(observed, _mean_resampler(result, seed))
+        return Interval(value, *ends)
+    samples = resampled_pairs(result, metric, seed)
+    return Interval(value) if samples is None else _with_percentiles(value, samples)
 
 
-def bootstrap(result: TaskResult, metric: str, seed: int) -> Floats | None:
-    """The metric on resamples of the queries or pairs, (RESAMPLES,); None without observations.
+def _compare(
+    base: TaskResult, other: TaskResult, metric: str, *, seed: int
+) -> tuple[Interval, float | None]:
+    """(difference from the baseline with its interval, p) of a metric."""
+    change = other.scores[metric] - base.scores[metric]
+    before, after = base.per_query(metric), other.per_query(metric)
+    if before is not None and after is not None:
+        ends = intervals.difference_ends(before, after, _mean_resampler(other, seed))
+        return Interval(change, *ends), randomisation_test(after - before, seed)
+    first, second = (resampled_pairs(result, metric, seed) for result in (base, other))
+    if first is None or second is None:
+        return Interval(change), None
+    differences = second - first
+    return _with_percentiles(change, differences), _bootstrap_test(differences)
 
-    The resamples depend on the task, the split and the seed alone.
-    """
+
+def _with_percentiles(value: float, samples: Floats) -> Interval:
+    return Interval(value, *intervals.percentile_ends(samples))
+
+
+def _generator(result: TaskResult, seed: int) -> np.random.Generator:
+    """The resamples depend on the task, the split and the seed alone: they are paired."""
     task_key = xxhash.xxh3_64_intdigest(f"{result.label} {result.split}".encode())
-    generator = np.random.default_rng([seed, task_key])
-    values = result.per_query(metric)
-    if values is not None:
-        return _resample((values,), np.mean, generator, is_vectorized=True)
+    return np.random.default_rng([seed, task_key])
+
+
+def _mean_resampler(result: TaskResult, seed: int) -> Callable[[Floats], Floats]:
+    """Values of the task's queries to the means of their resamples, (RESAMPLES,)."""
+    generator = _generator(result, seed)
+    return lambda values: _resample((values,), np.mean, generator, is_vectorized=True)
+
+
+def resampled_pairs(result: TaskResult, metric: str, seed: int) -> Floats | None:
+    """A metric of pairs on resamples of them, (RESAMPLES,); None without observations."""
     pairs, definition = result.pairs(), find_metric(metric)
     if pairs is None or definition is None or definition.of_pairs is None:
         return None
+    generator = _generator(result, seed)
     return _resample(pairs, definition.of_pairs, generator, is_vectorized=False)
 
 
@@ -134,15 +157,8 @@ def _resample(
     return samples
 
 
-def _significance(
-    base: TaskResult, other: TaskResult, metric: str, *, seed: int, differences: Floats | None
-) -> float | None:
-    """Two-sided p that runs of equal quality differ this much. differences: of the resamples."""
-    before, after = base.per_query(metric), other.per_query(metric)
-    if before is not None and after is not None:
-        return randomisation_test(after - before, seed)
-    if differences is None:
-        return None
+def _bootstrap_test(differences: Floats) -> float:
+    """Two-sided p that a difference is 0, by its resamples."""
     smaller_side = min((differences <= 0).mean(), (differences >= 0).mean())
     return float(min(1.0, max(2 * smaller_side, 2 / RESAMPLES)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,13 @@ Qrels = Mapping[str, Mapping[str, int]]  # grades by query id and document id
 class ObservationRecorder:
     """Listens to the methods of a task in which mteb computes its scores.
 
+    is_quantised: our cosines of pairs, which tie exactly, replace those that mteb computes.
     observed: by subset, one row for each query or pair. documents: the size of the corpus by
     subset.
     """
 
-    def __init__(self, task: AbsTask) -> None:
-        self.task = task
+    def __init__(self, task: AbsTask, *, is_quantised: bool = False) -> None:
+        self.task, self.is_quantised = task, is_quantised
         self.observed: dict[str, pa.Table] = {}
         self.documents: dict[str, int] = {}
         self.subset = ""
@@ -70,7 +71,11 @@ class ObservationRecorder:
             results = {query: _without_first(documents) for query, documents in results.items()}
         self.observed[self.subset] = query_table(scores, qrels, results)
 
-    def _on_pairs(self, scores: Mapping[str, Sequence[float]], labels: Sequence[float]) -> None:
+    def _on_pairs(
+        self, scores: MutableMapping[str, Sequence[float]], labels: Sequence[float]
+    ) -> None:
+        if self.is_quantised:
+            scores["cosine_scores"] = scores["similarity_scores"]
         self.observed[self.subset] = pa.table(
             {
                 "label": np.asarray(labels, np.float64),
