@@ -400,11 +400,14 @@ def as_batches(rows: list[Row]) -> list[pa.RecordBatch]:
 
 
 def comparable(rows: list[Row], *, with_ids: bool) -> list[Row]:
-    ids = () if with_ids else ("id",)
-    return [
-        {name: value for name, value in row.items() if value is not None and name not in ids}
-        for row in rows
-    ]
+    """The rows without nulls; the ids and scores of no text are none."""
+    return [{name: row[name] for name in row if _is_said(row, name, with_ids)} for row in rows]
+
+
+def _is_said(row: Row, name: str, with_ids: bool) -> bool:
+    if name == "id":
+        return with_ids
+    return bool(row[name]) if name.endswith(("_ids", "_scores")) else row[name] is not None
 
 
 WRITTEN = [each.name for each in ROW_FORMATS.values() if each.from_examples and not each.is_folder]
