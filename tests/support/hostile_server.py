@@ -92,6 +92,8 @@ class _Handler(socketserver.BaseRequestHandler):
                 sizes = [int(line[15:]) for line in lines if line.startswith(b"content-length:")]
                 body = reader.read(sizes[0] if sizes else 0)
                 self.server.requests.append(json.loads(body))
+                keys = [line[14:] for line in lines if line.startswith(b"authorization:")]
+                self.server.keys.append(b"".join(keys).decode().strip())
                 for data in self.server.answer(json.loads(body)):
                     self.request.sendall(data)
                 return
@@ -107,6 +109,7 @@ class HostileServer(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer = answer
         self.requests: list[Any] = []
+        self.keys: list[str] = []  # the authorization headers, in small letters
 
     @property
     def url(self) -> str:
