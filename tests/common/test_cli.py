@@ -429,3 +429,16 @@ def test_options_of_every_group_have_a_default_and_a_help_text():
             for option in describe(group).values():
                 assert option.details["help"], f"{name}.{option.name}"
     assert Path(options.__file__).exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (RuntimeError("Error while serializing: I/O error (os error 28)"), "no space left on device"),
+        (OSError("Memory mapping file failed: Cannot allocate memory"), "out of memory"),
+        (RuntimeError("can't start new thread"), "out of memory"),
+        (OSError("Error writing bytes: Input/output error"), "input/output error"),
+    ],
+)
+def test_what_libraries_tell_of_the_system_is_no_unexpected_failure(error, what):
+    assert cli._explain(error)[0] == what

@@ -5,6 +5,7 @@ Standard library and argparse-dataclass alone: `--help` must not wait for pyarro
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -25,6 +26,9 @@ from fletching.report import Report, print_line
 __all__ = ["Tool", "help_text", "main", "row_options"]
 
 RUST_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as safetensors and polars tell them
+# As pyarrow and torch tell them.
+SYSTEM_ERRORS = (errno.ENOMEM, errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EMFILE, errno.EROFS)
+NO_THREAD = "can't start new thread"  # of Python, where memory or processes are limited
 STREAMS = ("stdin", "stdout", "stderr")  # in the order of their descriptors
 
 
@@ -175,10 +179,22 @@ def _explain(error: Exception) -> tuple[str, str]:
     if isinstance(error, MemoryError):
         return "out of memory", "use --limit, smaller batches or a machine with more memory"
     first_line = f"{type(error).__name__}: {error}".splitlines()[0]
-    number = RUST_OS_ERROR.search(first_line)
+    number = _system_error(first_line)
+    if number == errno.ENOMEM:
+        return _explain(MemoryError())
     if number:
-        return _explain(OSError(int(number[1]), os.strerror(int(number[1]))))
+        return _explain(OSError(number, os.strerror(number)))
     return f"unexpected failure, {first_line}", _save_traceback(error)
+
+
+def _system_error(message: str) -> int | None:
+    """The errno that the error of a library tells in its words."""
+    match = RUST_OS_ERROR.search(message)
+    if match:
+        return int(match[1])
+    if NO_THREAD in message:
+        return errno.ENOMEM
+    return next((each for each in SYSTEM_ERRORS if os.strerror(each) in message), None)
 
 
 def _save_traceback(error: Exception) -> str:
