@@ -34,6 +34,16 @@ def test_a_stage_nests_what_it_read(tmp_path, write, examples):
     assert lineage.tools(step) == ["first", "second"]
 
 
+@pytest.mark.parametrize(
+    "step",
+    ['{"options": {}}', '{"tool": 1}', '{"tool": "a", "from": [[]]}', '{"tool": "a", "from": 2}'],
+)
+def test_what_is_no_node_is_an_unknown_program(step: str) -> None:
+    stamp = {lineage.KEY: b'{"schema": "examples", "step": ' + step.encode() + b"}"}
+    node = lineage.read_node(stamp)
+    assert lineage.tools(node) == [lineage.UNKNOWN]
+
+
 def test_two_inputs_of_equal_making_are_named_once_and_others_each(tmp_path, write, examples):
     source = write(tmp_path / "in.jsonl", examples)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

@@ -16,7 +16,8 @@ def test_every_row_stands_once_in_every_epoch(rows: int, batch: int, seed: int) 
     assert len(batches) == len(plan) == 2 * plan.epoch_steps
     for epoch in (batches[: plan.epoch_steps], batches[plan.epoch_steps :]):
         assert sorted(row for each in epoch for row in each) == list(range(rows))
-        assert [len(each) for each in epoch[:-1]] == [batch] * (len(epoch) - 1)
+        sizes = [len(each) for each in epoch]
+        assert max(sizes) <= batch and max(sizes) - min(sizes) <= 1
 
 
 @given(rows=st.integers(1, 40), steps=st.integers(1, 30))

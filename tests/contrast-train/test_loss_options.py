@@ -507,7 +507,9 @@ def test_the_objective_gives_the_vectors_of_a_model_that_leaves_prompts_out(mode
     assert collate.prompt_tokens is not None
     tokens = loaded.tokenize(["how is it: owl bread", "iron chess"], 64)
     vectors = ContrastObjective(loaded.model, lambda *arguments: None).embed_all(
-        tokens, torch.device("cpu"), [loaded.prompt_tokens(p) for p in ("how is it: ", "iron ")]
+        tokens,
+        torch.device("cpu"),
+        loaded.prompt_tokens([("how is it: ", "owl bread"), ("iron ", "chess")]),
     )
     wanted = [
         loaded.model.encode(text, prompt=prompt, convert_to_tensor=True)

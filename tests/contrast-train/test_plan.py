@@ -37,6 +37,13 @@ def test_batches_hold_one_task_but_for_tasks_smaller_than_a_batch(
         assert len(met) == 1 or all(counts[name] < batch for name in met)
 
 
+def test_no_batch_is_left_with_a_single_row() -> None:
+    planned = plan([None] * 13, PlanSettings(batch=4, seed=0), epochs=1)
+    assert sorted(map(len, planned.epoch(0))) == [3, 3, 3, 4]
+    alone = plan(["a"] * 8 + ["b"], PlanSettings(batch=4, seed=0), epochs=1)
+    assert alone.describe()[-1].startswith("1 batches an epoch have a single row")
+
+
 def test_small_tasks_are_merged_and_it_is_said() -> None:
     planned = plan(["big"] * 40 + ["a"] * 3 + ["b"] * 4, PlanSettings(batch=16, seed=0), epochs=2)
     assert planned.describe() == [

@@ -399,3 +399,21 @@ def test_answers_that_do_not_fit_are_refused(
     done = learn("--teacher", "big", "--base-url", server)
     assert done.rc == 1
     assert message in done.err
+
+
+def test_two_vectors_of_one_text_are_refused(learn: Any, tmp_path: Path, texts: list[str]) -> None:
+    path = put(tmp_path / "v.parquet", [*texts, texts[1]])
+    assert learn("--vectors", path).rc == 0
+    table = pq.read_table(path)
+    other = pa.concat_tables([table, put_other(tmp_path, texts[0])])
+    pq.write_table(other, path)
+    done = learn("--vectors", path, out="other")
+    assert done.rc == 1
+    row = len(texts) + 2
+    assert f"row {row}: the text {text_hash(texts[0])} has another vector" in done.err
+
+
+def put_other(folder: Path, text: str) -> pa.Table:
+    """A row with this text's hash and the vector of another text."""
+    table = pq.read_table(put(folder / "other.parquet", [text + " changed"]))
+    return table.set_column(0, "text_hash", pa.array([text_hash(text)]))

@@ -16,6 +16,7 @@ from typing import Any
 KEY = b"fletching"
 END_KEY = b"fletching.end"
 UNKNOWN = "unknown program"
+DEEPEST = 100  # stages after each other
 
 Node = dict[str, Any]  # a node of the lineage tree, as JSON
 
@@ -40,13 +41,34 @@ def stamp(schema: str, version: str, node: Node) -> dict[bytes, bytes]:
 
 
 def read(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
-    """The stamp in the metadata of a file or stream; {} where none can be read."""
+    """The stamp in the metadata of a file or stream; {} where none can be read.
+
+    A foreign program may have written the key: nodes that are none count as an unknown program.
+    """
     try:
         content = json.loads((metadata or {})[KEY])
     except (KeyError, ValueError, RecursionError):
         return {}
-    is_stamp = isinstance(content, dict) and isinstance(content.get("step"), dict)
-    return content if is_stamp else {}
+    if not (isinstance(content, dict) and isinstance(content.get("step"), dict)):
+        return {}
+    if not is_node(content["step"]):
+        content["step"] = {"tool": UNKNOWN}
+    return content
+
+
+def is_node(content: object) -> bool:
+    """Is it a node whose tree `tools` can walk: a tool's name each, and a list of sources?"""
+    level: list[Any] = [content]
+    for _ in range(DEEPEST):
+        if not level:
+            return True
+        for node in level:
+            if not isinstance(node, dict) or not isinstance(node.get("tool"), str):
+                return False
+            if not isinstance(node.get("from", []), list):
+                return False
+        level = [source for node in level for source in node.get("from", [])]
+    return not level
 
 
 def read_node(metadata: Mapping[bytes, bytes] | None) -> Node:

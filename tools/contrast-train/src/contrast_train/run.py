@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -25,6 +25,7 @@ from contrast_train.training.retrieval_evaluator import (
     RetrievalEvaluator,
 )
 from fletching import cli
+from fletching.encode import model as models
 from fletching.errors import InputError
 from fletching.io import Reader
 from fletching.options import EncodingOptions
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 CPU_BATCH_TOKENS = 1024  # of a micro-batch, where --batch-tokens is absent
 GPU_BATCH_TOKENS = 32_768
+GUIDE_DTYPE: Literal["auto"] = "auto"
 Measures = dict[str, float]
 
 
@@ -72,6 +74,19 @@ class ContrastRun:
         self.evaluator = self._evaluator(options.eval) if options.eval else None
         self._prepare_model()
         self.objective = self._objective()
+        self.guide_identity = process_group.broadcast(
+            self._identify_guide() if process_group.is_main() else None
+        )
+
+    def _identify_guide(self) -> Lineage | None:
+        """What decides the guide's vectors."""
+        options = self.options
+        if not options.guide:
+            return None
+        model = models.load(options.guide, trust_remote_code=options.trust_remote_code)
+        device = models.resolve_devices(options.device)[0]
+        dtype = models.resolve_dtype(GUIDE_DTYPE, device)
+        return {"fingerprint": models.fingerprint(model), "dtype": models.dtype_name(dtype)}
 
     def _write_rows(self, path: str) -> tuple[str, str]:
         self.inputs, digest, loss = loading.write_rows(self.options, self.report, path)
@@ -148,6 +163,9 @@ class ContrastRun:
             "version": self.tool.version,
             "data": self.digest,
             "model": self.backbone.fingerprint,
+            "dtype": models.dtype_name(self.backbone.autocast),
+            "held-out examples": self.evaluator.digest if self.evaluator else None,
+            "guide": self.guide_identity,
             "options": {**options, "tasks": tasks_as_json(self.tasks)},
         }
 
@@ -187,17 +205,21 @@ class ContrastRun:
         tokens += backbone.tokenize(documents, backbone.lengths["document"])
         prompt_tokens = None
         if not backbone.pools_prompts:
-            prompt_tokens = [backbone.prompt_tokens(prompt) for prompt in self.evaluator.prompts]
+            prompt_tokens = backbone.prompt_tokens(self.evaluator.prompted_texts())
         vectors = self.objective.embed_all(tokens, backbone.device, prompt_tokens)
         return vectors[: len(queries)], vectors[len(queries) :]
 
     def train(self, run_dir: RunDir, checkpoint: str | None) -> None:
         """Train, from the newest checkpoint where there is one, and publish the model."""
         step = checkpoint_step(checkpoint)
+        if process_group.is_main():
+            self._trained_model(None, {}).rehearse(self.tool)
         if checkpoint:
             self.report.note(f"resuming from step {step:,} of {self.updates:,}")
         else:
             self._forecast().describe()
+            for line in self.backbone.describe_prompts():
+                self.report.note(line)
         log_path = run_dir.path_to("measures.jsonl")
         with self.report.progress("training", self.updates - step, "steps") as progress:
             metrics_log = MetricsLog(log_path, progress, step)
@@ -227,6 +249,7 @@ class ContrastRun:
             model=self.options.guide,
             cache=run_dir.path_to(VECTORS),
             device=self.options.device,
+            dtype=GUIDE_DTYPE,
             batch_tokens=self.options.batch_tokens,
             trust_remote_code=self.options.trust_remote_code,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -174,6 +174,7 @@ class DistillRun:
             "data": self.summary.digest,
             "teachers": teachers,
             "student": self.student.fingerprint,
+            "dtype": models.dtype_name(self.student.autocast),
             "options": options,
         }
 
@@ -239,6 +240,8 @@ class DistillRun:
     def train(self, folder: RunDir, newest: str | None) -> None:
         """Train, from the checkpoint `newest` where there is one, and publish the model."""
         step = checkpoint_step(newest)
+        if process_group.is_main():
+            self._card("rehearsal", dimension=0, losses=())
         if newest:
             self.report.note(f"resuming from step {step:,} of {self.order.steps:,}")
         else:
@@ -290,39 +293,57 @@ class DistillRun:
         dimension = student.save(
             self.student, built, trust_remote_code=self.options.trust_remote_code
         )
-        settings = self._settings
-        node = lineage.make_node(
-            self.tool.name, self.tool.version, options=settings, sources=self.reader.lineage_nodes
-        )
         publication = publish.Publication(
             run_dir=folder,
             folder=built,
             report=self.report,
             tool=self.tool,
-            settings=settings,
+            settings=self._settings,
         )
         publication.write_measures(log, [self.reader])
-        texts, order = len(self.texts), self.order
-        prompts: Any = self.student.model.prompts
-        card = model_card.StudentCard(
-            name=os.path.basename(folder.output),
-            origin=publishing.describe_origin(self.options, self.teachers),
+        card = self._card(
+            os.path.basename(folder.output),
             dimension=dimension,
-            dims=self.options.matryoshka,
-            step=node,
-            plan=f"{texts:,} texts in {order.steps:,} batches of up to {order.batch:,}",
-            prompts=prompts,
-            loss=describe_loss(self.options),
             losses=publishing.first_and_last(log),
-        ).render()
+        )
+        texts, order = len(self.texts), self.order
         is_trained = order.row_counts() > 0
         models_used = {self.options.model, *self.options.teacher} - {None}
         index = publishing.index_texts(self.texts, is_trained, map(str, models_used))
         index.save(built)
         publication.publish(
-            lineage_node=node,
+            lineage_node=self._lineage_node,
             end={"texts": texts, "digest": self.summary.digest, "steps": order.steps},
             card=card,
             rows=texts,
             rows_trained=int(is_trained.sum()),
+            reason=publish.unreached(self.options),
         )
+
+    @property
+    def _lineage_node(self) -> lineage.Node:
+        assert self.reader is not None
+        return lineage.make_node(
+            self.tool.name,
+            self.tool.version,
+            options=self._settings,
+            sources=self.reader.lineage_nodes,
+        )
+
+    def _card(
+        self, name: str, *, dimension: int, losses: Sequence[tuple[str, float, float]]
+    ) -> str:
+        """The model card. Built once before training too: whatever fails fails early."""
+        texts, order = len(self.texts), self.order
+        prompts: Any = self.student.model.prompts
+        return model_card.StudentCard(
+            name=name,
+            origin=publishing.describe_origin(self.options, self.teachers),
+            dimension=dimension,
+            dims=self.options.matryoshka,
+            step=self._lineage_node,
+            plan=f"{texts:,} texts in {order.steps:,} batches of up to {order.batch:,}",
+            prompts=prompts,
+            loss=describe_loss(self.options),
+            losses=losses,
+        ).render()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from distill.options import Options
 from fletching.encode import model as models
+from fletching.encode.preprocessing import require_tokens
 from fletching.errors import InputError, UsageError
 from fletching.train import hardware, publish
 
@@ -60,6 +61,7 @@ class Student:
                 return_attention_mask=False,
                 return_token_type_ids=False,
             )
+            require_tokens([texts[i] for i in positions], encoded["input_ids"])
             for i, ids in zip(positions, encoded["input_ids"]):
                 tokens[i] = ids
         return tokens

@@ -64,7 +64,8 @@ def normalised_weights(weights: Sequence[float], teachers: int) -> list[float]:
 def unit_vectors(vectors: Floats) -> npt.NDArray[np.float32]:
     """Rows of length 1; a zero vector stays zero."""
     vectors = vectors.astype(np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    # In float64: the squares of large and of small numbers are beyond float32.
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     units = np.zeros_like(vectors)
-    np.divide(vectors, lengths, out=units, where=lengths > 0)
+    np.divide(vectors, lengths, out=units, where=lengths > 0, casting="same_kind")
     return units

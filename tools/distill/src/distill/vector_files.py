@@ -44,7 +44,9 @@ class VectorFilesTeacher:
         """Those of the texts. Raises InputError, with counts, unless both are of the same texts."""
         numbers_by_hash = self._numbers_by_hash(texts)
         has_vector = np.zeros(len(texts), bool)
+        digests = np.zeros(len(texts), np.uint64)  # of the vector of each text
         extra = ExtraVectors()
+        first_row = 0
         for batch in Reader(report, [self.name], "vectors", count=False):
             column = schema.column(batch, "vector", pa.null())
             flat = column.flatten().to_numpy(zero_copy_only=False)
@@ -62,7 +64,16 @@ class VectorFilesTeacher:
                 if not matching:
                     extra.add(text_id)
             self._check_nonzero(vectors[rows])
-            has_vector[numbers] = True
+            for row, number in zip(rows, numbers):
+                digest = xxhash.xxh3_64_intdigest(np.ascontiguousarray(vectors[row]).data)
+                if has_vector[number] and digests[number] != digest:
+                    raise InputError(
+                        f"{self.name}, row {first_row + row + 1:,}: the text {hashes[row]} has "
+                        "another vector in a row before",
+                        "leave one of them out",
+                    )
+                has_vector[number], digests[number] = True, digest
+            first_row += len(batch)
             yield np.array(numbers, np.int64), vectors[rows]
         self._check_complete(texts, has_vector, extra)
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fletching import cli, lineage, training_index
+from fletching.encode import model as models
 from fletching.errors import InputError
 from fletching.protocols import Lineage
 from fletching.report import Report
@@ -52,6 +53,7 @@ class MntpRun:
     def __init__(self, options: Options, report: Report, tool: cli.Tool, *, run_path: str) -> None:
         self.options, self.report, self.tool = options, report, tool
         self.documents: Documents | None = None
+        self.held_out_digest: str | None = None
         if self.trains and process_group.is_main():
             self.documents = Documents(
                 report, options.inputs, limit=options.limit, lines=options.lines
@@ -127,14 +129,9 @@ class MntpRun:
     def _held_out(self, run_path: str) -> MaskedTokenEvaluator:
         """The evaluator over --eval. Raises InputError where that has no text."""
         options, path = self.options, os.path.join(run_path, HELD_OUT)
-        if process_group.is_main():
-            documents = Documents(
-                self.report, [str(options.eval)], lines=options.lines, count=False
-            )
-            tokenize_to_disk(
-                documents, self.decoder.tokenizer, path, report=self.report, count=False
-            )
-        process_group.barrier()
+        self.held_out_digest = process_group.broadcast(
+            self._tokenize_held_out(path) if process_group.is_main() else ""
+        )
         pieces = TokenPieces(path, self.decoder.tokenizer, options.length)
         process_group.barrier()  # the first process cleans the folder next; mapped files survive
         if not pieces.tokens:
@@ -144,6 +141,16 @@ class MntpRun:
             collator, self.objective, budget=self.budget, device=self.decoder.device
         )
 
+    def _tokenize_held_out(self, path: str) -> str:
+        """The digest of the texts."""
+        documents = Documents(
+            self.report, [str(self.options.eval)], lines=self.options.lines, count=False
+        )
+        digest, _ = tokenize_to_disk(
+            documents, self.decoder.tokenizer, path, report=self.report, count=False
+        )
+        return digest
+
     @property
     def manifest(self) -> Lineage:
         """What must be equal for a run to resume from a checkpoint."""
@@ -151,6 +158,8 @@ class MntpRun:
             "version": self.tool.version,
             "data": self.digest,
             "model": self.decoder.fingerprint,
+            "dtype": models.dtype_name(self.decoder.autocast),
+            "held-out texts": self.held_out_digest,
             "options": cli.row_options(self.options),
         }
 
@@ -218,6 +227,8 @@ class MntpRun:
     def train(self, folder: RunDir, newest: str | None) -> None:
         """Train, from the checkpoint `newest` where there is one, and publish the encoder."""
         log = folder.path_to("measures.jsonl")
+        if process_group.is_main():
+            self._card("rehearsal", dimension=0, plan=self.describe(), measures={})
         if self.trains:
             self._train(folder, newest, log)
             self.decoder = decoder.gather(self.decoder, self.objective, self.options)
@@ -296,25 +307,40 @@ class MntpRun:
         if self.trains:
             reader = self.documents.reader if self.documents else None
             publication.write_measures(log, [reader] if reader else [])
-        inputs = self.documents.lineage if self.documents else []
-        node = lineage.make_node(
-            self.tool.name, self.tool.version, options=self._settings, sources=inputs
-        )
-        card = model_card.MntpCard(
-            name=os.path.basename(folder.output),
-            base=self.options.model,
+        card = self._card(
+            os.path.basename(folder.output),
             dimension=model.get_embedding_dimension() or 0,
-            step=node,
             plan=plan,
             measures=self._report_evaluations(log),
-        ).render()
+        )
         publication.publish(
-            lineage_node=node,
+            lineage_node=self._lineage_node,
             end=self._lineage_end(model),
             card=card,
             rows=self.rows,
             rows_trained=self._rows_trained(),
+            reason=publish.unreached(self.options),
         )
+
+    @property
+    def _lineage_node(self) -> lineage.Node:
+        inputs = self.documents.lineage if self.documents else []
+        return lineage.make_node(
+            self.tool.name, self.tool.version, options=self._settings, sources=inputs
+        )
+
+    def _card(
+        self, name: str, *, dimension: int, plan: list[str], measures: dict[int, dict[str, float]]
+    ) -> str:
+        """The model card. Built once before training too: whatever fails fails early."""
+        return model_card.MntpCard(
+            name=name,
+            base=self.options.model,
+            dimension=dimension,
+            step=self._lineage_node,
+            plan=plan,
+            measures=measures,
+        ).render()
 
     def _lineage_end(self, model: SentenceTransformer) -> Lineage:
         length = self.options.length

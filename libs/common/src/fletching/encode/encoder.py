@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fletching.encode import echo, padding_free
+from fletching.encode import echo, padding_free, prompt_tokens
 from fletching.encode import model as models
 from fletching.encode.batching import batches_by_length, deduplicate
 from fletching.encode.preprocessing import Preprocessor, TokenizedTexts
@@ -77,6 +77,7 @@ class Encoder:
             "query": models.role_length(self.model, "query", options.query_length),
             "document": models.role_length(self.model, "document", options.doc_length),
         }
+        self.zero_vectors = 0  # of texts without a known token
         self.preprocessor = Preprocessor(self.model, self.lengths, self.echoes)
         self._check_echo()
         # Before the model is copied: every replica takes padding-free batches, or none does.
@@ -97,7 +98,8 @@ class Encoder:
     def _prepare_padding_free(self) -> int | None:
         """The first position of padding-free batches; None where batches are padded."""
         on_cpu = set(self.devices) == {"cpu"}
-        if not (self.preprocessor.takes_token_ids and on_cpu and self.echoes == NO_ECHO):
+        takes_token_ids = self.preprocessor.takes_token_ids and self.preprocessor.pools_prompts
+        if not (takes_token_ids and on_cpu and self.echoes == NO_ECHO):
             return None
         return padding_free.prepare(self.model, "cpu")
 
@@ -120,6 +122,11 @@ class Encoder:
     ) -> None:
         if failure is None:
             self._report_truncation()
+            if self.zero_vectors:
+                self.report.note(
+                    f"{self.zero_vectors:,} texts hold no token that the model knows: their "
+                    "vectors are zero"
+                )
         self.cache_folder.close(succeeded=failure is None)
 
     def _report_truncation(self) -> None:
@@ -148,7 +155,7 @@ class Encoder:
 
     @property
     def _dtype_name(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
+        return models.dtype_name(self.dtype)
 
     def encode(
         self,
@@ -230,7 +237,9 @@ class Encoder:
         """The cache key of a text: of all that the model reads."""
         separator = self.echoes[role]
         repeated = "" if separator is None else separator + text
-        return text_hash(prompt + text + repeated)
+        # Where prompts are not pooled, it matters where they end.
+        start = "" if self.preprocessor.pools_prompts else f"{len(prompt)}:"
+        return text_hash(start + prompt + text + repeated)
 
     def _cache(self, role: Role) -> VectorCache:
         length = self.lengths[role]
@@ -249,6 +258,9 @@ class Encoder:
         }
         if self.half_cache:
             key += "-half"
+        if not self.preprocessor.pools_prompts:
+            key += "-text-only"
+            settings["pools_prompts"] = False
         if separator is not None:
             key += f"-echo-{text_hash(separator)[:16]}"
             settings["echo"] = separator
@@ -292,6 +304,7 @@ class Encoder:
             first = self._forward(device, rows[:half], window)
             second = self._forward(device, rows[half:], window)
             return np.concatenate([first, second])
+        self._check_nonzero(embeddings, [window.texts[row] for row in rows])
         vectors = torch.nn.functional.normalize(embeddings, dim=1)
         is_finite = torch.isfinite(vectors).all(dim=1)
         if not is_finite.all():
@@ -302,6 +315,22 @@ class Encoder:
                 "try --dtype float32",
             )
         return vectors.cpu().numpy()
+
+    def _check_nonzero(self, embeddings: torch.Tensor, texts: list[tuple[str, str]]) -> None:
+        """Raise InputError for a vector of zeros, which no direction belongs to.
+
+        A table of tokens gives it for a text of unknown tokens; there it is counted.
+        """
+        is_zero = ~embeddings.any(dim=1)
+        if not is_zero.any():
+            return
+        if not self.preprocessor.takes_token_ids:
+            self.zero_vectors += int(is_zero.sum())
+            return
+        _, text = texts[int(torch.nonzero(is_zero)[0])]
+        raise InputError(
+            f"the model gives a vector of zeros for {text[:60]!r}", "leave such texts out"
+        )
 
     def _embed(self, device: int, rows: list[int], window: TokenizedTexts) -> torch.Tensor:
         """Sentence embeddings (rows, D) in float32, not yet of unit length."""
@@ -316,6 +345,8 @@ class Encoder:
         }
         if echo.POOLING_MASK in features:
             embeddings = echo.embed(replica, features)
+        elif prompt_tokens.PROMPT_TOKENS in features:
+            embeddings = prompt_tokens.embed(replica, features)
         else:
             embeddings = replica(features)["sentence_embedding"]
         return embeddings[: len(rows)].float()  # without the filler of padding-free batches

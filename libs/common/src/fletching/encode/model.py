@@ -159,6 +159,11 @@ def resolve_dtype(name: str, device: str) -> torch.dtype:
     return torch.bfloat16 if multiplies_bfloat16 else torch.float32
 
 
+def dtype_name(dtype: torch.dtype | None) -> str:
+    """The name of a number type as --dtype takes it; None: float32."""
+    return str(dtype or torch.float32).removeprefix("torch.")
+
+
 def resolve_devices(names: str | None) -> list[str]:
     """The devices of --device (`cuda:0,cuda:1`); None: every GPU, else Apple's, else the CPU.
 

@@ -21,6 +21,8 @@ from fletching.table.key_set import find_sorted
 from fletching.text import text_hash
 
 HASH = np.dtype([("high", np.uint64), ("low", np.uint64)])  # 128 bits
+COMPARED_ROWS = 4096  # at a time
+ROUNDING = 5e-3  # of a unit vector's numbers: one text encoded in two batches, in bfloat16
 Hashes = npt.NDArray[np.void]
 
 
@@ -63,6 +65,28 @@ class PrecomputedEmbeddings:
         self.hashes = np.concatenate(hashes)
         # 64 bits tell a billion texts apart; all 128 are compared after the look-up.
         self.keys, self.row_of_key = np.unique(self.hashes["high"], return_index=True)
+        self._check_repeated()
+
+    def _check_repeated(self) -> None:
+        """Raise InputError where one hash has two vectors that differ by more than rounding."""
+        if len(self.keys) == len(self.hashes):
+            return
+        first_rows = self.row_of_key[np.searchsorted(self.keys, self.hashes["high"])]
+        repeated = np.flatnonzero(
+            (first_rows != np.arange(len(first_rows))) & (self.hashes[first_rows] == self.hashes)
+        )
+        for start in range(0, len(repeated), COMPARED_ROWS):
+            rows = repeated[start : start + COMPARED_ROWS]
+            first = first_rows[rows]
+            gap = np.abs(self._gather(rows) - self._gather(first)).max(1)
+            worst = int(gap.argmax())
+            if gap[worst] > ROUNDING:
+                high, low = self.hashes[rows[worst]].tolist()
+                raise InputError(
+                    f"{self.files}, row {rows[worst] + 1:,}: the text {high:016x}{low:016x} has "
+                    f"another vector than in row {first[worst] + 1:,}",
+                    "leave one of them out",
+                )
 
     def __enter__(self) -> PrecomputedEmbeddings:
         return self
@@ -129,9 +153,10 @@ def _normalise(column: pa.FixedSizeListArray) -> Vectors:
     """The vectors of a column on disk, of unit length; a zero vector stays zero."""
     flat = column.flatten().to_numpy(zero_copy_only=False)
     vectors = flat.reshape(len(column), column.type.list_size).astype(np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    # In float64: the squares of large and of small numbers are beyond float32.
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     units = memmap_buffer.allocate(*vectors.shape)
-    np.divide(vectors, lengths, out=units, where=lengths > 0)
+    np.divide(vectors, lengths, out=units, where=lengths > 0, casting="same_kind")
     return units
 
 

@@ -28,8 +28,7 @@ SECOND_MULTIPLIER = np.uint64(0x94D049BB133111EB)
 class BatchOrder:
     """Batches of row numbers for `steps` steps: the batch sampler of a DataLoader.
 
-    Every epoch has every row once; its last batch may be smaller, and the last epoch may be cut
-    short.
+    Every epoch has every row once, dealt out evenly; the last epoch may be cut short.
     """
 
     rows: int
@@ -45,7 +44,7 @@ class BatchOrder:
     def epoch(self, epoch: int) -> list[RowNumbers]:
         """All batches of one epoch."""
         rows = random_permutation(self.rows, self.seed, str(epoch))
-        return [rows[start : start + self.batch] for start in range(0, self.rows, self.batch)]
+        return deal(rows, self.epoch_steps)
 
     def __iter__(self) -> Iterator[list[int]]:
         epochs = math.ceil(self.steps / self.epoch_steps)
@@ -77,6 +76,17 @@ def plan_batches(
         seed=seed,
         steps=steps or math.ceil((epochs or 1) * epoch_steps),
     )
+
+
+def deal(rows: RowNumbers, batches: int) -> list[RowNumbers]:
+    """Rows (n, …) in order, in batches whose sizes differ by one at most.
+
+    A batch of what is left over would be smaller, and one of a single row has no negatives.
+
+    >>> [batch.tolist() for batch in deal(np.arange(7), 3)]
+    [[0, 1, 2], [3, 4], [5, 6]]
+    """
+    return np.array_split(rows, batches)
 
 
 def random_permutation(size: int, seed: int, key: str) -> RowNumbers:

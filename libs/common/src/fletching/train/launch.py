@@ -93,6 +93,8 @@ def run(
                 note_finished(report, run_dir)
                 return
             newest = run_dir.resume_or_start(training_job.manifest)
+            for line in run_dir.passed_over:
+                report.note(f"{line}; going on from the one before")
         except BaseException:
             run_dir.abandon()
             raise

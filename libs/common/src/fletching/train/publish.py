@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fletching import lineage, schema
 from fletching.io import Reader, Writer
+from fletching.options import TrainingOptions
 from fletching.protocols import Lineage
 from fletching.report import Report
 from fletching.train import metrics_log
@@ -60,7 +61,7 @@ class Publication:
         card: str,
         rows: int,
         rows_trained: int,
-        reason: str = "not reached by --steps",
+        reason: str,
     ) -> None:
         """Write lineage and card into the model folder, count its rows, rename it to DIR.
 
@@ -74,6 +75,11 @@ class Publication:
         self.report.rows_out = rows_trained
         self.report.check()
         self.run_dir.publish(self.folder)
+
+
+def unreached(options: TrainingOptions) -> str:
+    """Why training saw a row at no time: the option that ended the run before."""
+    return f"not reached by --{'steps' if options.epochs is None else 'epochs'}"
 
 
 def evaluations(log: str) -> dict[int, dict[str, float]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,6 +24,7 @@ from fletching.table import atomic
 from fletching.train.distributed import process_group
 
 PREFIX = "checkpoint-"
+CHECKPOINT = re.compile(rf"{PREFIX}(0|[1-9][0-9]*)")
 LOCK = "lock"
 MANIFEST = "manifest.json"
 ROWS = "rows.arrow"
@@ -46,6 +48,7 @@ class RunDir:
     def __init__(self, output: str) -> None:
         self.output = output.rstrip("/")
         self.path = self.output + ".run"
+        self.passed_over: list[str] = []  # newer checkpoints that are broken, and how
         if process_group.is_main():
             self._claim()
         process_group.barrier()
@@ -123,16 +126,18 @@ class RunDir:
     def resume_or_start(self, manifest: Manifest) -> str | None:
         """Write the manifest; the newest checkpoint to resume from, None where there is none.
 
-        Raises InputError, with the differences, where there are checkpoints of other data or
-        options.
+        A newer one that is broken is passed over, and described in `passed_over`. Raises
+        InputError, with the differences, where there are checkpoints of other data or options,
+        and where none is whole.
         """
         newest = self._resume_or_start(manifest) if process_group.is_main() else None
         return process_group.broadcast(newest)
 
     def _resume_or_start(self, manifest: Manifest) -> str | None:
-        newest = self.newest_checkpoint()
+        steps = self.checkpoint_steps()
         earlier = read_json(self.path_to(MANIFEST))
-        if newest is None:
+        if not steps:
+            self._refuse_odd_names()
             self._remove_leftovers()
         elif earlier != manifest:
             changes = "; ".join(describe_changes(earlier or {}, manifest))
@@ -141,9 +146,35 @@ class RunDir:
                 + (changes or "the manifest is damaged"),
                 f"run the earlier command again, or start anew: rm -r {self.path}",
             )
+        newest = self._newest_whole_checkpoint(steps)
         content = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
         atomic.write_text(self.path_to(MANIFEST), content)
         return newest
+
+    def _newest_whole_checkpoint(self, steps: list[int]) -> str | None:
+        from fletching.train.checkpoint_check import find_damage
+
+        for step in reversed(steps):
+            folder = self.checkpoint_path(step)
+            damage = find_damage(folder, step)
+            if damage is None:
+                return folder
+            self.passed_over.append(f"{folder} is broken: {damage}")
+        if steps:
+            raise InputError(
+                f"no checkpoint is whole: {'; '.join(self.passed_over)}",
+                f"start anew: rm -r {self.path}",
+            )
+        return None
+
+    def _refuse_odd_names(self) -> None:
+        """Raise InputError rather than remove what may be a checkpoint that was renamed."""
+        for name in sorted(os.listdir(self.path)):
+            if name.startswith(PREFIX):
+                raise InputError(
+                    f"{self.path_to(name)} is no name of a checkpoint",
+                    f"name it {PREFIX}N after its step, or start anew: rm -r {self.path}",
+                )
 
     def _remove_leftovers(self) -> None:
         """Remove what a run without a checkpoint left, except its rows and vectors."""
@@ -155,23 +186,19 @@ class RunDir:
         """Leave before training: without a checkpoint to resume from, no trace stays."""
         if not process_group.is_main():
             return
-        if not self.checkpoint_steps() and not self.is_published():
+        has_checkpoints = any(name.startswith(PREFIX) for name in os.listdir(self.path))
+        if not has_checkpoints and not self.is_published():
             shutil.rmtree(self.path)
         self.lock.close()
 
     def checkpoint_steps(self) -> list[int]:
-        """The steps of the checkpoints, ascending."""
-        names = [name for name in os.listdir(self.path) if name.startswith(PREFIX)]
-        return sorted(int(name.removeprefix(PREFIX)) for name in names)
+        """The steps of the checkpoints, ascending; folders of other names are left alone."""
+        matches = map(CHECKPOINT.fullmatch, os.listdir(self.path))
+        return sorted(int(match[1]) for match in matches if match)
 
     def checkpoint_path(self, step: int) -> str:
         """The folder of one checkpoint."""
         return self.path_to(f"{PREFIX}{step}")
-
-    def newest_checkpoint(self) -> str | None:
-        """The folder of the newest checkpoint; None where there is none."""
-        steps = self.checkpoint_steps()
-        return self.checkpoint_path(steps[-1]) if steps else None
 
     def save(self, step: int, fill: FillFolder, *, keep: int, best: int | None) -> None:
         """Make a checkpoint appear whole; remove older ones beyond `keep`, except the best.

@@ -311,6 +311,17 @@ class PlannedTrainer(Trainer):
             best=self.state.best_global_step,
         )
 
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)  # type: ignore[no-untyped-call]
+        processes = process_group.world_size()
+        own_state = f"rng_state_{process_group.rank()}.pth" if processes > 1 else "rng_state.pth"
+        if checkpoint and not os.path.isfile(os.path.join(checkpoint, own_state)):
+            report = self.metrics_log.progress.report
+            report.note(
+                "the checkpoint is of another number of processes: dropout draws other random "
+                "numbers from here on"
+            )
+
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:

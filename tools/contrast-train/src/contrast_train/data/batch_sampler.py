@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fletching.errors import InputError
-from fletching.train.batch_order import random_permutation
+from fletching.train.batch_order import deal, random_permutation
 
 Integers = npt.NDArray[np.int64]
 MAX_DESCRIBED = 20  # tasks that `describe` names
@@ -27,8 +27,8 @@ MAX_DESCRIBED = 20  # tasks that `describe` names
 class PlanSettings:
     """How batches are formed.
 
-    batch: rows in a global batch. mixed: a batch may hold rows of several tasks. drop_last:
-    leave out each epoch's smaller last batches.
+    batch: rows in a global batch, at most. mixed: a batch may hold rows of several tasks.
+    drop_last: every batch is full, and the rows that are left over in an epoch are left out.
     """
 
     batch: int
@@ -45,9 +45,10 @@ class BatchPlan:
     epoch. steps: batches of the run; the last epoch may be cut short.
 
     Batches hold one task each where there are several, unless `mixed`; tasks smaller than a
-    batch share batches. A task is passed through again and again in new orders, `size` rows
-    an epoch: with all its rows, each is in every epoch exactly once; with fewer, each epoch
-    has the next part; with more, some are there several times.
+    batch share batches. Rows are dealt out evenly: the batches of a task differ by one row at
+    most, and none is a single row where it can be avoided. A task is passed through again and
+    again in new orders, `size` rows an epoch: with all its rows, each is in every epoch exactly
+    once; with fewer, each epoch has the next part; with more, some are there several times.
     """
 
     tasks: tuple[str, ...]
@@ -63,7 +64,7 @@ class BatchPlan:
 
     @property
     def batch(self) -> int:
-        """Rows in a global batch."""
+        """Rows in a global batch, at most."""
         return self.settings.batch
 
     @property
@@ -108,8 +109,10 @@ class BatchPlan:
             if len(group) > 1:
                 name = " + ".join(self.tasks[task] for task in group)
                 visits = visits[random_permutation(len(visits), seed, f"{epoch} {name}")]
-            starts = range(0, self._batches_in(group) * self.batch, self.batch)
-            batches += [visits[start : start + self.batch] for start in starts]
+            count = self._batches_in(group)
+            if self.settings.drop_last:
+                visits = visits[: count * self.batch]
+            batches += deal(visits, count) if count else []
         order = random_permutation(len(batches), seed, f"{epoch} batches")
         return [batches[position] for position in order]
 
@@ -158,6 +161,11 @@ class BatchPlan:
         lines = [self._describe_task(task, group) for group in groups for task in group]
         if len(lines) > MAX_DESCRIBED:
             lines[MAX_DESCRIBED:] = [f"and {len(lines) - MAX_DESCRIBED:,} tasks more"]
+        single = sum(len(batch) == 1 for batch in self.epoch(0))
+        if single:
+            lines.append(
+                f"{single:,} batches an epoch have a single row, whose only negatives are its own"
+            )
         return lines
 
     def _describe_task(self, task: int, group: list[int]) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from contrast_train.data.dataset import TrainingExample, text_key
 from contrast_train.losses.structure import PairStructure
+from fletching.encode.preprocessing import require_text
 
 PREFIX = "texts_"  # sentence-transformers' trainer groups tensors by a prefix before `input_ids`
 Tokenize = Callable[[list[str], int], list[list[int]]]
@@ -31,8 +32,8 @@ class ContrastCollator:
     prompt goes before its query, `query_prompt` where it has none; `doc_prompt` before every
     document. views: each text is encoded twice, as a query and as a document (SimCSE), equal
     texts included. guide: (queries, documents), without prompts -> a guide model's vectors of
-    them. prompt_tokens: a prompt -> how many of its tokens are left out of pooling; None:
-    none are.
+    them. prompt_tokens: (prompt, text) pairs -> how many tokens of each are left out of
+    pooling; None: none are.
 
     Returns, with Q distinct queries, then N distinct documents, as texts 0 … Q+N-1:
       texts_input_ids (tokens,) all token ids end to end · texts_lengths (Q+N,) · texts_queries () Q
@@ -47,7 +48,7 @@ class ContrastCollator:
     doc_length: int = 512
     views: bool = False
     guide: GuideVectors | None = None
-    prompt_tokens: Callable[[str], int] | None = None
+    prompt_tokens: Callable[[list[PromptedText]], list[int]] | None = None
 
     def __call__(self, rows: Sequence[TrainingExample]) -> dict[str, Tensor]:
         """One batch of rows as tensors."""
@@ -65,8 +66,11 @@ class ContrastCollator:
             documents = [text for _, text in texts.documents]
             batch["guide_queries"], batch["guide_documents"] = self.guide(queries, documents)
         if self.prompt_tokens is not None:
-            prompts = [prompt for prompt, _ in texts.queries + texts.documents]
-            batch["prompt_tokens"] = long_tensor(list(map(self.prompt_tokens, prompts)))
+            prompted = texts.queries + texts.documents
+            counts = self.prompt_tokens(prompted)
+            for (prompt, text), ids, count in zip(prompted, tokens, counts):
+                require_text(prompt, text, pooled=len(ids) - count)
+            batch["prompt_tokens"] = long_tensor(counts)
         return {PREFIX + name: value for name, value in batch.items()}
 
     def _arrange(self, rows: Sequence[TrainingExample]) -> BatchTexts:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,8 @@ from contrast_train.data.collator import ContrastCollator, GuideVectors
 from contrast_train.model import head, lora, pooling
 from contrast_train.options import Options
 from fletching.encode import model as models
+from fletching.encode.preprocessing import require_tokens
+from fletching.encode.prompt_tokens import count_prompt_tokens
 from fletching.errors import InputError, UsageError
 from fletching.train import hardware, publish
 from fletching.train.distributed import fsdp, process_group
@@ -39,7 +42,6 @@ class Backbone:
     autocast: torch.dtype | None
     prompts: dict[str, str]
     lengths: dict[str, int]
-    prompt_sizes: dict[str, int] = field(default_factory=dict)  # tokens of each prompt
 
     @property
     def tokenizer(self) -> Any:  # noqa: ANN401  # a PreTrainedTokenizerBase, whose calls are untyped
@@ -62,15 +64,27 @@ class Backbone:
             texts, return_attention_mask=False, return_token_type_ids=False, **settings
         )
         ids: list[list[int]] = encoded["input_ids"]
+        require_tokens(texts, ids)
         return ids
 
-    def prompt_tokens(self, prompt: str) -> int:
-        """How many tokens of a text are its prompt, counted as sentence-transformers does."""
-        if prompt not in self.prompt_sizes:
-            ids = self.tokenize([prompt], NO_TRUNCATION)[0] if prompt else []
-            ends_specially = bool(ids) and ids[-1] in self.tokenizer.all_special_ids
-            self.prompt_sizes[prompt] = len(ids) - ends_specially
-        return self.prompt_sizes[prompt]
+    def prompt_tokens(self, texts: Sequence[tuple[str, str]]) -> list[int]:
+        """How many tokens of each (prompt, text) are before the text."""
+        return count_prompt_tokens(self.tokenizer, texts)
+
+    def describe_prompts(self) -> list[str]:
+        """A line for each prompt of which sentence-transformers leaves out one token too many."""
+        lines = []
+        for prompt in filter(None, {} if self.pools_prompts else self.prompts.values()):
+            ids = self.tokenize([prompt], NO_TRUNCATION)[0]
+            alone = len(ids) - (ids[-1] in self.tokenizer.all_special_ids)
+            [before_text] = self.prompt_tokens([(prompt, "a")])
+            if alone != before_text:
+                lines.append(
+                    f"the prompt {prompt!r} is {before_text} tokens before a text and {alone} "
+                    "alone: plain sentence-transformers will leave the first token of a text out "
+                    "too; end the prompt without a blank"
+                )
+        return lines
 
     @property
     def pools_prompts(self) -> bool:

@@ -21,7 +21,7 @@ from contrast_train.publishing import model_card
 from contrast_train.publishing.training_index import index_texts
 from fletching import cli, lineage, training_index
 from fletching.report import Report
-from fletching.train.publish import Publication
+from fletching.train.publish import Publication, unreached
 from fletching.train.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -53,6 +53,19 @@ class TrainedModel:
     best_step: int | None
     quality: Mapping[str, Mapping[str, float]]
 
+    def rehearse(self, tool: cli.Tool) -> None:
+        """Build before training what could fail after it: the card and the training index.
+
+        Raises what building them raises.
+        """
+        self._card("rehearsal", self._lineage_node(tool))
+        training_index.load(self.options.model)
+
+    def _lineage_node(self, tool: cli.Tool) -> lineage.Node:
+        return lineage.make_node(
+            tool.name, tool.version, options=self._settings, sources=self.inputs.steps
+        )
+
     def publish(self, run_dir: RunDir, report: Report, tool: cli.Tool, *, log: str) -> None:
         """Write the folder inside the run folder, then rename it to its own name.
 
@@ -61,9 +74,7 @@ class TrainedModel:
         folder = run_dir.path_to("model")
         os.makedirs(folder, exist_ok=True)
         backbones.save(self.backbone, folder, self.options)
-        node = lineage.make_node(
-            tool.name, tool.version, options=self._settings, sources=self.inputs.steps
-        )
+        node = self._lineage_node(tool)
         publication = Publication(
             run_dir=run_dir, folder=folder, report=report, tool=tool, settings=self._settings
         )
@@ -77,7 +88,7 @@ class TrainedModel:
             card=self._card(os.path.basename(run_dir.output), node),
             rows=len(self.dataset),
             rows_trained=int(is_reached.sum()),
-            reason=("not reached by --steps" if self.plan.reaches_all else "left out by the plan"),
+            reason=unreached(self.options) if self.plan.reaches_all else "left out by the plan",
         )
 
     @property

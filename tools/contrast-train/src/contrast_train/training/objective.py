@@ -7,6 +7,7 @@ library.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -80,6 +81,15 @@ class ContrastObjective(nn.Module):
         if self.log_temperature is None:
             return None
         return max(self.log_temperature.exp().item(), LOWEST_TEMPERATURE)
+
+    @torch.no_grad()
+    def clamp_temperature(self) -> None:
+        """Keep a learned temperature at its floor, after each update.
+
+        Below it the loss would not change, and the parameter would sink further at each step.
+        """
+        if self.log_temperature is not None:
+            self.log_temperature.clamp_(min=math.log(LOWEST_TEMPERATURE))
 
     def forward(self, features: list[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
         """The loss of one batch of the collator, without its prefix; `labels` are not read."""

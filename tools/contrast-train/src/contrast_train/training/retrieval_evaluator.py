@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import torch
+import xxhash
 from torch import Tensor
 from torch.nn import functional
 
@@ -84,6 +86,13 @@ class RetrievalEvaluator:
         self.documents = [prompt + text for prompt, text in documents]
         self.prompts = [prompt for prompt, _ in [*queries, *documents]]  # in this order
         self.relevant = [list(relevant[query]) for query in range(len(queries))]
+        content = json.dumps([self.queries, self.documents, self.relevant])
+        self.digest = xxhash.xxh3_128_hexdigest(content.encode())
+
+    def prompted_texts(self) -> list[PromptedText]:
+        """(prompt, text) of the queries, then of the documents."""
+        prompted = [*self.queries, *self.documents]
+        return [(prompt, text[len(prompt) :]) for prompt, text in zip(self.prompts, prompted)]
 
     def measure(self, embed: EmbedTexts, similarity: str = "cosine") -> dict[str, float]:
         """nDCG@10, MRR@10 and margin, means over the queries. embed: texts with their

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from torch import nn
+from transformers import TrainerCallback
 
 from contrast_train.data.collator import PREFIX
 from contrast_train.options import Options
@@ -40,6 +41,7 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
         self.collapse_monitor = CollapseMonitor()
         self.loss: ContrastObjective  # type: ignore[assignment]
         super().__init__(setup, model=objective.model, args=args, loss=objective)
+        self.add_callback(TemperatureFloor(objective))
 
     def rows_and_tokens(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
         """(the numbers of the rows of this batch, its tokens)."""
@@ -99,6 +101,17 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
         if best is not None and best != self.state.global_step:
             self._load_from_checkpoint(self.setup.run_dir.checkpoint_path(best))
         return best
+
+
+class TemperatureFloor(TrainerCallback):
+    """Clamps a learned temperature right after each update, before anything is saved."""
+
+    def __init__(self, objective: ContrastObjective) -> None:
+        self.objective = objective
+
+    def on_optimizer_step(self, *arguments: object, **_: object) -> None:
+        """Called after the optimiser's step."""
+        self.objective.clamp_temperature()
 
 
 def training_arguments(

@@ -1,0 +1,75 @@
+"""Is a checkpoint whole? Looked at before a run resumes from it.
+
+Needs torch and safetensors, which are imported when it is called.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import zipfile
+
+from fletching.train.run_dir import PREFIX, read_json
+
+WEIGHTS = "weights.safetensors"
+OPTIMIZER = "optimizer.pt"
+SCHEDULER = "scheduler.pt"
+STATE = "trainer_state.json"
+RANDOM_STATES = "rng_state*.pth"
+
+
+def find_damage(folder: str, step: int) -> str | None:
+    """What is broken in the checkpoint of this step, with the file; None where it is whole."""
+    state = read_json(os.path.join(folder, STATE))
+    if state is None or state.get("global_step") != step:
+        return f"{STATE} is missing, broken or of another step"
+    best = state.get("best_global_step")
+    if best is not None and best != step:  # its weights are the result of the run
+        best_name = f"{PREFIX}{best}"
+        best_folder = os.path.join(os.path.dirname(folder), best_name)
+        if damage := _damage_of_weights(os.path.join(best_folder, WEIGHTS)):
+            return f"the best one before it, {best_name}: {damage}"
+    random_states = glob.glob(os.path.join(glob.escape(folder), RANDOM_STATES))
+    if not random_states:
+        return "the random state (rng_state.pth) is missing"
+    if damage := _damage_of_weights(os.path.join(folder, WEIGHTS)):
+        return damage
+    for name in [OPTIMIZER, SCHEDULER, *map(os.path.basename, sorted(random_states))]:
+        if damage := _damage_of_archive(os.path.join(folder, name)):
+            return damage
+    if not _has_content(os.path.join(folder, OPTIMIZER)):
+        return f"{OPTIMIZER} is empty"
+    return None
+
+
+def _damage_of_weights(path: str) -> str | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt"):  # compares the header with the size of the file
+            return None
+    except (OSError, SafetensorError) as error:
+        return f"{WEIGHTS} cannot be read ({error})"
+
+
+def _damage_of_archive(path: str) -> str | None:
+    """torch saves zip archives: their checksums find cuts and flipped bits, without unpickling."""
+    name = os.path.basename(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (OSError, zipfile.BadZipFile) as error:
+        return f"{name} cannot be read ({error})"
+    return f"{name} is damaged in {broken}" if broken else None
+
+
+def _has_content(path: str) -> bool:
+    import pickle
+
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError):
+        return False
+    return bool(state)
