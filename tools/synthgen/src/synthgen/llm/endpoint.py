@@ -204,8 +204,9 @@ def _object(value: object) -> Mapping[str, Any]:
 def _token_count(usage: Mapping[str, Any], name: str) -> int | None:
     """A count of tokens; None where the server sent no sensible number."""
     value = usage.get(name)
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_integer and 0 <= value <= MOST_TOKENS else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= MOST_TOKENS else None
 
 
 def _server_message(error: openai.APIStatusError) -> str:
