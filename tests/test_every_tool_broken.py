@@ -295,8 +295,6 @@ def _is_open(path: Path, pid: int) -> bool:
 def test_a_stopped_command_leaves_no_output(
     command: Command, number: int, code: int, tmp_path: Path, out: Path, model: str, stream: bytes
 ) -> None:
-    if command.heavy and number == signal.SIGINT:
-        pytest.skip("takes the same way as SIGTERM")
     target = output_of(command, out)
     os.mkfifo(tmp_path / "in.fifo")
     feed = os.open(tmp_path / "in.fifo", os.O_RDWR)

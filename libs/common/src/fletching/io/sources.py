@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class Source:
     def open(self) -> BinaryIO:
         """The file at its first byte. Raises InputError."""
         if self.path is None:
+            # polars installs a handler, when it is imported, that restarts an interrupted read.
+            signal.siginterrupt(signal.SIGINT, True)
             return sys.stdin.buffer
         try:
             if "://" in self.path:
