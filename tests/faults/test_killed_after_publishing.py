@@ -8,33 +8,34 @@ from pathlib import Path
 
 import pytest
 from fault_injector import Fault
-from fault_subjects import ALL
+from fault_subjects import ALL, Subject
 from fault_trials import digests, start
 
 pytestmark = pytest.mark.slow  # as a whole: trains models
 
-[TRAINER] = [each for each in ALL if each.name == "contrast-train"]
+TRAINERS = [each for each in ALL if each.name in ("contrast-train", "distill")]
 
 
+@pytest.mark.parametrize("trainer", TRAINERS, ids=lambda each: each.name)
 def test_a_run_that_was_killed_after_publishing_says_that_it_is_done(
-    tmp_path: Path, model: str
+    trainer: Subject, tmp_path: Path, model: str
 ) -> None:
     for name in ("counted", "work"):
         folder = tmp_path / name
         folder.mkdir()
-        TRAINER.fill(folder)
-    assert start(TRAINER, tmp_path / "counted", model=model, fault=Fault()).wait().code == 0
+        trainer.fill(folder)
+    assert start(trainer, tmp_path / "counted", model=model, fault=Fault()).wait().code == 0
     points = int((tmp_path / "run.points").read_text())
     fault = Fault(point=points - 4, kill=9)  # the last ones remove what the run kept
-    assert start(TRAINER, folder, model=model, fault=fault).wait().code == -9
+    assert start(trainer, folder, model=model, fault=fault).wait().code == -9
     assert (folder / "out.run").exists()
     published = digests(folder / "out")
-    changed = dataclasses.replace(TRAINER, line=f"{TRAINER.line} --lr 1e-2")
+    changed = dataclasses.replace(trainer, line=f"{trainer.line} --lr 1e-2")
     other = start(changed, folder, model=model, fault=Fault(), name="other").wait()
     assert other.code == 1
     assert "out exists already, of other data or options: " in other.err
     assert "lr was" in other.err
-    again = start(TRAINER, folder, model=model, fault=Fault(), name="again").wait()
+    again = start(trainer, folder, model=model, fault=Fault(), name="again").wait()
     assert again.code == 0, again.err
     assert "out is done: an earlier run of this command published it" in again.err
     assert digests(folder / "out") == published

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from distill.options import Options
 
 DEFAULT_LR = {"transformer": 1e-4, "static": 5e-3}
@@ -12,6 +14,8 @@ def temporary_cache(options: Options) -> str | None:
     """Where vectors are kept until the run succeeds, unless --cache names a folder."""
     if options.cache or options.dry_run or options.output is None:
         return None
+    if os.path.isdir(options.output) and os.listdir(options.output):
+        return None  # an earlier run has published: this one finds that out and ends
     return f"{options.output.rstrip('/')}.cache"
 
 

@@ -252,9 +252,9 @@ class DistillRun:
             self._trainer(folder, log).train(resume_from_checkpoint=newest)
         log.close()
         if process_group.is_main():
-            self._publish(folder, log_path)
-            if self.temporary_cache:
+            if self.temporary_cache:  # first: a run killed behind this line knows no more of it
                 self.temporary_cache.close(succeeded=True)
+            self._publish(folder, log_path)
 
     def _trainer(self, folder: RunDir, log: MetricsLog) -> DistillTrainer:
         hardware.silence_libraries()
