@@ -40,3 +40,16 @@ def test_a_run_that_was_killed_after_publishing_says_that_it_is_done(
     assert "out is done: an earlier run of this command published it" in again.err
     assert digests(folder / "out") == published
     assert sorted(os.listdir(folder)) == ["in.parquet", "out", "tmp"]
+
+
+def test_a_lock_that_a_run_killed_at_its_very_end_left_goes(tmp_path: Path) -> None:
+    from fletching.errors import InputError
+    from fletching.train.run_dir import LOCK, RunDir
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model").touch()
+    (tmp_path / "out.run").mkdir()
+    (tmp_path / "out.run" / LOCK).touch()
+    with pytest.raises(InputError, match="exists already"):
+        RunDir(str(tmp_path / "out"))
+    assert os.listdir(tmp_path) == ["out"]

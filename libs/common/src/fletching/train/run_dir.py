@@ -11,6 +11,7 @@ published.json  the finished model is renamed to DIR next, or has been; with the
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -60,6 +61,7 @@ class RunDir:
 
     def _claim(self) -> None:
         if self._output_exists() and not self.is_published():
+            self._remove_empty()
             raise InputError(
                 f"-o {self.output} exists already",
                 f"name another folder, or remove it: rm -r {self.output}",
@@ -118,6 +120,12 @@ class RunDir:
         atomic.remove(self.path_to(PUBLISHED))
         shutil.rmtree(self.path)
         self.lock.close()
+
+    def _remove_empty(self) -> None:
+        """Remove this folder where a run that was killed at its very end left the lock alone."""
+        with contextlib.suppress(OSError):
+            if os.listdir(self.path) in ([], [LOCK]):
+                shutil.rmtree(self.path)
 
     def path_to(self, *names: str) -> str:
         """The path of something in this folder."""
