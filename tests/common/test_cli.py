@@ -434,11 +434,30 @@ def test_options_of_every_group_have_a_default_and_a_help_text():
 @pytest.mark.parametrize(
     ("error", "what"),
     [
-        (RuntimeError("Error while serializing: I/O error (os error 28)"), "no space left on device"),
+        (
+            RuntimeError("Error while serializing: I/O error (os error 28)"),
+            "no space left on device",
+        ),
         (OSError("Memory mapping file failed: Cannot allocate memory"), "out of memory"),
         (RuntimeError("can't start new thread"), "out of memory"),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
+            "no space left on device",
+        ),
         (OSError("Error writing bytes: Input/output error"), "input/output error"),
     ],
 )
 def test_what_libraries_tell_of_the_system_is_no_unexpected_failure(error, what):
     assert cli._explain(error)[0] == what
+
+
+def test_a_panic_of_polars_is_told_in_two_lines(capsys):
+    class PanicException(BaseException):
+        """As pyo3 names it."""
+
+    def run(options, report):
+        raise PanicException('kind: TooManyOpenFiles, message: "Too many open files"')
+
+    tool = cli.Tool(name="tool", options=StandardOptions, run=run, doc="", usage="")
+    assert cli.main(tool, []) == 1
+    assert capsys.readouterr().err.startswith("tool: too many open files\n  fix: ")

@@ -29,6 +29,8 @@ RUST_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as safetensors and polars t
 # As pyarrow and torch tell them.
 SYSTEM_ERRORS = (errno.ENOMEM, errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EMFILE, errno.EROFS)
 NO_THREAD = "can't start new thread"  # of Python, where memory or processes are limited
+SHORT_WRITE = "] . unexpected pos "  # of torch.save, where the disk takes no more
+PANIC = "PanicException"  # of polars: no Exception, so that nobody goes on after it
 STREAMS = ("stdin", "stdout", "stderr")  # in the order of their descriptors
 
 
@@ -124,8 +126,8 @@ def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
         if os.environ.get("FLETCHING_DEBUG") == "1":
             raise
         return _complain(tool.name, error.what, error.fix, code=error.code)
-    except Exception as error:
-        if os.environ.get("FLETCHING_DEBUG") == "1":
+    except BaseException as error:
+        if os.environ.get("FLETCHING_DEBUG") == "1" or not _is_failure(error):
             raise
         return _complain(tool.name, *_explain(error), code=1)
 
@@ -170,7 +172,11 @@ def _check_summary(path: str | None) -> None:
         raise UsageError(f"--json-summary {path} is a folder", f"name a file in it: {example}")
 
 
-def _explain(error: Exception) -> tuple[str, str]:
+def _is_failure(error: BaseException) -> bool:
+    return isinstance(error, Exception) or type(error).__name__ == PANIC
+
+
+def _explain(error: BaseException) -> tuple[str, str]:
     """(what is wrong, how to fix it) for an exception of Python or of a library."""
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
@@ -194,10 +200,12 @@ def _system_error(message: str) -> int | None:
         return int(match[1])
     if NO_THREAD in message:
         return errno.ENOMEM
+    if SHORT_WRITE in message:
+        return errno.ENOSPC
     return next((each for each in SYSTEM_ERRORS if os.strerror(each) in message), None)
 
 
-def _save_traceback(error: Exception) -> str:
+def _save_traceback(error: BaseException) -> str:
     """Write the traceback to a new file in the temporary folder; how to report it."""
     import tempfile
     import traceback
