@@ -11,7 +11,7 @@ import torch
 
 from fletching.errors import InputError
 from fletching.pooling import POOLINGS
-from fletching.train.run_dir import read_json
+from fletching.train.checkpoint_check import read_json
 from mntp import attention
 from mntp.decoder import Decoder
 

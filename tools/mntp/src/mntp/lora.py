@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fletching.errors import InputError, UsageError
-from fletching.train.run_dir import read_json
+from fletching.train.checkpoint_check import read_json
 
 if TYPE_CHECKING:
     from peft import PeftModel

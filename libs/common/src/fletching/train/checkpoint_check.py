@@ -6,11 +6,12 @@ Needs torch and safetensors, which are imported when it is called.
 from __future__ import annotations
 
 import glob
+import json
 import os
 import zipfile
+from typing import Any
 
-from fletching.train.run_dir import PREFIX, read_json
-
+PREFIX = "checkpoint-"  # of the folder, before the step
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.pt"
 SCHEDULER = "scheduler.pt"
@@ -73,3 +74,13 @@ def _has_content(path: str) -> bool:
     except (OSError, RuntimeError, pickle.UnpicklingError):
         return False
     return bool(state)
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """The object of a JSON file; None where there is none that can be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

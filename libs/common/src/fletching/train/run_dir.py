@@ -22,9 +22,9 @@ from typing import Any
 
 from fletching.errors import InputError, UsageError
 from fletching.table import atomic
+from fletching.train.checkpoint_check import PREFIX, find_damage, read_json
 from fletching.train.distributed import process_group
 
-PREFIX = "checkpoint-"
 CHECKPOINT = re.compile(rf"{PREFIX}(0|[1-9][0-9]*)")
 LOCK = "lock"
 MANIFEST = "manifest.json"
@@ -160,8 +160,6 @@ class RunDir:
         return newest
 
     def _newest_whole_checkpoint(self, steps: list[int]) -> str | None:
-        from fletching.train.checkpoint_check import find_damage
-
         for step in reversed(steps):
             folder = self.checkpoint_path(step)
             damage = find_damage(folder, step)
@@ -289,13 +287,3 @@ def _display(value: object) -> str:
     if isinstance(value, str):
         return value[-LONGEST_VALUE:]
     return json.dumps(value, ensure_ascii=False)
-
-
-def read_json(path: str) -> dict[str, Any] | None:
-    """The object of a JSON file; None where there is none that can be read."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
