@@ -80,7 +80,7 @@ class DataOptions(ExamplesOptions, NegativesOptions, PromptTemplateOptions):
         False, "let a batch hold rows of several tasks", group=TRAINING, advanced=True
     )
     drop_last: bool = option(
-        False, "drop the smaller last batches of each epoch", group=TRAINING, advanced=True
+        False, "fill every batch; leave out what is left over", group=TRAINING, advanced=True
     )
 
 
