@@ -244,6 +244,8 @@ def test_csv_and_tsv_with_known_columns_are_read(tmp_path):
     ]
     (tmp_path / "sts.csv").write_text("sentence1,sentence2,score\na,b,4.5\nc,d,0\n")
     assert [row["pos_scores"] for row in read(tmp_path / "sts.csv")] == [[4.5], [0.0]]
+    (tmp_path / "sts.csv").rename(tmp_path / "STS.CSV")
+    assert [row["pos_scores"] for row in read(tmp_path / "STS.CSV")] == [[4.5], [0.0]]
 
 
 def test_triplets_without_a_header_are_read_where_the_name_says_so(tmp_path):

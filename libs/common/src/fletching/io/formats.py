@@ -116,7 +116,8 @@ def output_format(path: str | None) -> OutputFormat:
 
 
 def without_compression(name: str) -> str:
-    """A file name without .gz or .zst."""
+    """A file name in lower case, without .gz or .zst."""
+    name = name.lower()
     for extension in COMPRESSED:
         name = name.removesuffix(extension)
     return name

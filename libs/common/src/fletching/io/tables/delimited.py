@@ -91,7 +91,7 @@ class DelimitedTable:
         if repeated is not None:
             raise InputError(
                 f"{self.where}: the header has the column `{repeated}` twice",
-                "rename one of them, or name all columns by --columns",
+                "rename one of them; `csv2pairs --columns` names those of a table without header",
             )
 
     def _columns_to_parse(self) -> list[str]:

@@ -126,7 +126,7 @@ class TableReader:
             shown += f" and {len(names) - SHOWN_COLUMNS} more"
         raise UsageError(
             f"{source.where} has no column `{missing[0]}`; it has {shown}",
-            "name one of these, or name the columns of a table without header by --columns",
+            "name one of these; `csv2pairs --columns` names those of a table without header",
         )
 
 
