@@ -44,6 +44,7 @@ def answer(tool: str, *words: str) -> str:
         ("csv2pairs", "--desc_col", "its name here is --query"),
         ("csv2pairs", "--category_col", "its name here is --category"),
         ("csv2pairs", "--positive_cols", "its name here is --pos"),
+        ("contrast-train", "--positive_cols", "csv2pairs FILE --query COL --pos COL"),
         ("csv2pairs", "--positive", "its name here is --pos"),
         ("csv2pairs", "--output_unsupervised", "its name here is --texts-out"),
         ("csv2pairs", "--num_negatives", "its name here is --negatives"),

@@ -59,13 +59,13 @@ FILES: list[tuple[str, Alternatives]] = [
 ]
 
 TABLES: list[tuple[str, Alternatives]] = [
-    ("desc_col anchor_col anchor query_col query_column", (same("query"),)),
+    ("desc_col anchor_col anchor query_col query_column", (same("query"), *COLUMNS)),
     (
         "positive_cols positive_col positive_columns positive positives",
-        (same("pos", convert=values.several),),
+        (same("pos", convert=values.several), *COLUMNS),
     ),
-    ("negative_col negative_cols neg_col neg_cols hard_negative", (same("neg"),)),
-    ("category_col", (same("category"),)),
+    ("negative_col negative_cols neg_col neg_cols hard_negative", (same("neg"), *COLUMNS)),
+    ("category_col", (same("category"), *COLUMNS)),
     ("domain_col", (same("domain"),)),
     ("id_col", (same("id"),)),
     ("key_x key_y anchor_column_name positive_column_name", COLUMNS),
