@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from conftest import SUBJECTS
 
-pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+# One worker runs the file: its fixture costs more than its tests.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("llm2vec")]
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"

@@ -14,7 +14,8 @@ import pytest
 from conftest import SUBJECTS, build_model
 from suite import COMMANDS
 
-pytestmark = pytest.mark.slow
+# One worker runs the file: its fixture costs more than its tests.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("migration")]
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/migration.md").read_text("utf-8")
@@ -88,6 +89,7 @@ def write_inputs(folder: Path) -> None:
         {"query": q, "positive": [p], "negative": [n]} for q, p, n in triples
     ])  # fmt: skip
     jsonl(folder / "t2rank_100.jsonl", hard)
+    jsonl(folder / "supervised.jsonl", hard)
     jsonl(folder / "toy_finetune_data.jsonl", hard)
     jsonl(folder / "lmsft.jsonl", [
         {"query": q, "pos": [p, n], "scores": [0.8, 0.2]} for q, p, n in triples

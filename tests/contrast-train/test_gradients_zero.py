@@ -12,7 +12,8 @@ import gradients
 import pytest
 from gradients import LOSSES, ZERO, Case
 
-pytestmark = pytest.mark.slow
+# One worker runs the file: its fixture costs more than its tests.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("zero gradients")]
 SPLITS = [(1, 0), (16, 0), (40, 90), (10**6, 0)]  # (tokens of a micro-batch, tokens kept)
 
 

@@ -119,7 +119,7 @@ def test_the_folder_knows_what_student_and_teacher_were_trained_on(
     before.add(pa.array(["What the teacher saw."]))
     before.save(str(tmp_path / "teacher"))
     done = learn(tmp_path / "teacher", "--epochs", "0.6", "--student-layers", "1")
-    assert "12 in, 8 out (4 not reached by --steps)" in done.err
+    assert "12 in, 8 out (4 not reached by --epochs)" in done.err
     index = training_index.load(str(tmp_path / "student"))
     assert index and len(index.whole) == 9
     assert set(text_keys.hash_texts(pa.array(["What the teacher saw."])).tolist()) < set(

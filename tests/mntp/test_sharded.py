@@ -11,7 +11,8 @@ from mntp_steps import batch, flat, objective
 
 from mntp.trainer import backward
 
-pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
+# One worker runs the file: its fixture costs more than its tests.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("mntp gradients")]
 
 CASES = [
     (kind, wrapper, budget)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -58,13 +59,14 @@ class DistillRun:
         rows_path = os.path.join(run_path, ROWS)
         self.summary = self._write_texts(rows_path)
         self.texts = TextDataset(rows_path)
-        self.teachers = self._load_teachers()
-        self.target_dimension: int = process_group.broadcast(
-            sum(teacher.dimension for teacher in self.teachers)
-        )
-        # Before the teachers work for hours, since it may be refused.
-        self.student = self._prepare_student()
-        self.targets = self._targets(os.path.join(run_path, VECTORS, "targets.f16"))
+        with self._without_empty_cache_on_failure():
+            self.teachers = self._load_teachers()
+            self.target_dimension: int = process_group.broadcast(
+                sum(teacher.dimension for teacher in self.teachers)
+            )
+            # Before the teachers work for hours, since it may be refused.
+            self.student = self._prepare_student()
+            self.targets = self._targets(os.path.join(run_path, VECTORS, "targets.f16"))
         self.order: BatchOrder = plan_batches(
             len(self.texts),
             batch=options.batch,
@@ -90,6 +92,16 @@ class DistillRun:
         summary_of_main: DatasetSummary | None = process_group.broadcast(None)
         assert summary_of_main is not None
         return summary_of_main
+
+    @contextlib.contextmanager
+    def _without_empty_cache_on_failure(self) -> Iterator[None]:
+        """Vectors are kept for the next run; a cache without any goes with a run that fails."""
+        try:
+            yield
+        except BaseException:
+            if self.temporary_cache:
+                self.temporary_cache.close(succeeded=False)
+            raise
 
     def _load_teachers(self) -> list[Teacher]:
         """On the first process alone, which writes the targets for all."""

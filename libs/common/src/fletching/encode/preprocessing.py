@@ -12,6 +12,7 @@ from fletching.encode import echo
 from fletching.encode.echo import TokenRow
 from fletching.encode.prompt_tokens import PROMPT_TOKENS, tokens_before
 from fletching.errors import InputError
+from fletching.pooling import require_text
 from fletching.protocols import Role
 
 if TYPE_CHECKING:
@@ -157,13 +158,3 @@ def require_tokens(texts: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
                 f"the model's tokenizer gives no token for the text {text[:60]!r}",
                 "leave such texts out; if it gives none for any text, name another model",
             )
-
-
-def require_text(prompt: str, text: str, *, pooled: int) -> None:
-    """Raise InputError where no token but those of the prompt is left to be pooled."""
-    if pooled <= 0:
-        raise InputError(
-            f"no token of the text {text[:60]!r} is left behind the prompt {prompt[:40]!r}, "
-            "which the model does not pool: its vector would be zero",
-            "allow more tokens, shorten the prompt, or leave such texts out",
-        )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from contrast_train.data.dataset import TrainingExample, text_key
 from contrast_train.losses.structure import PairStructure
-from fletching.encode.preprocessing import require_text
+from fletching.pooling import require_text
 
 PREFIX = "texts_"  # sentence-transformers' trainer groups tensors by a prefix before `input_ids`
 Tokenize = Callable[[list[str], int], list[list[int]]]
