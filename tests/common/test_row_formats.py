@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -512,3 +513,13 @@ def test_a_folder_that_exists_is_not_overwritten(beir):
 def test_a_sample_without_conversion_needs_none():
     for name in ("flag-embedding", "con-retriever", "llm2vec", "pair", "triplet"):
         assert detect_row_format(pa.Table.from_pylist([SAMPLES[name][0]]).schema) is None
+
+
+def test_scores_inside_a_record_are_written_as_short_as_they_were(tmp_path):
+    rows = [{"query": "q", "pos": ["p"], "neg": ["n"], "pos_scores": [98.2], "neg_scores": [0.7]}]
+    batches = reader(lines(tmp_path / "rows.jsonl", rows)).read_all().to_batches()
+    ROW_FORMATS["tevatron"].from_examples(batches, str(tmp_path / "passages.jsonl"))
+    assert re.findall(r'"score":([^}]*)}', (tmp_path / "passages.jsonl").read_text()) == [
+        "98.2",
+        "0.7",
+    ]

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
-from pyarrow.types import is_float32, is_list
+from pyarrow.types import is_float32, is_list, is_struct
 
 from fletching.io.formats import OUTPUT_FORMATS, OutputFormat
 from fletching.lineage import Node
@@ -80,14 +80,24 @@ def _to_text(value: object) -> str:
 def _with_shortest_digits(column: pa.Array) -> pa.Array:
     """float32 as the float64 with the fewest digits that reads back as the same float32.
 
-    0.7, not 0.699999988079071.
+    0.7, not 0.699999988079071. Also in lists and structs.
     """
-    kind = column.type
+    texts = _with_floats_as(pa.string(), column.type)
+    if texts == column.type:
+        return column
+    return column.cast(texts).cast(_with_floats_as(pa.float64(), column.type))
+
+
+def _with_floats_as(replacement: pa.DataType, kind: pa.DataType) -> pa.DataType:
+    """The type with another one for each float32."""
     if is_float32(kind):
-        return column.cast(pa.string()).cast(pa.float64())
-    if is_list(kind) and is_float32(kind.value_type):
-        return column.cast(pa.list_(pa.string())).cast(pa.list_(pa.float64()))
-    return column
+        return replacement
+    if is_list(kind):
+        return pa.list_(_with_floats_as(replacement, kind.value_type))
+    if is_struct(kind):
+        fields = [field.with_type(_with_floats_as(replacement, field.type)) for field in kind]
+        return pa.struct(fields)
+    return kind
 
 
 class _KeptOpen:
