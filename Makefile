@@ -30,17 +30,17 @@ tune: install ## your own table: make tune CSV=faq.csv QUERY=question POS=answer
 
 quick: install ## what one runs while typing: style and the fast tests (under a minute)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow"
+	@$(BIN)/python -m pytest -n auto -m "not slow"
 
 test: install ## run all tests
-	@$(BIN)/python -m pytest -n auto --dist loadgroup
+	@$(BIN)/python -m pytest -n auto
 
 check: install ## what CI runs: style, types, generated docs, tests, docs site
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy $(SOURCES)
 	@$(BIN)/python scripts/build_docs.py --check
 	@$(MAKE) --no-print-directory docs-site
-	@$(BIN)/python -m pytest -n auto --dist loadgroup
+	@$(BIN)/python -m pytest -n auto
 
 docs: install ## write the generated parts of the READMEs
 	@$(BIN)/python scripts/build_docs.py

@@ -9,6 +9,7 @@ write     rows to a file of any format that the suite writes, by pyarrow or json
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -191,6 +192,20 @@ def write_rows(path: Any, rows: list[dict[str, Any]]) -> str:
         with new(str(path), table.schema) as out:
             out.write_table(table)
     return str(path)
+
+
+def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
+    """The folder that `build` fills: by one of pytest's workers, for all."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / name
+    with open(shared / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            building = factory.mktemp(name)
+            build(building)
+            building.rename(folder)
+    return folder
 
 
 # --- the model -----------------------------------------------------------------------------------

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from conftest import SUBJECTS
 
-# One worker runs the file: its fixture costs more than its tests.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("llm2vec")]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"

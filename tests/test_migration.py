@@ -14,8 +14,7 @@ import pytest
 from conftest import SUBJECTS, build_model
 from suite import COMMANDS
 
-# One worker runs the file: its fixture costs more than its tests.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("migration")]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/migration.md").read_text("utf-8")

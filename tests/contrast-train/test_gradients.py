@@ -10,10 +10,10 @@ from pathlib import Path
 
 import gradients
 import pytest
+from conftest import built_once
 from gradients import LOSSES, Case
 
-# One worker runs the file: its fixture costs more than its tests.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("gradients")]
+pytestmark = pytest.mark.slow
 SPLITS = [(1, 0), (16, 0), (40, 90), (10**6, 0)]  # (tokens of a micro-batch, tokens kept)
 
 
@@ -39,9 +39,7 @@ def pairwise() -> list[Case]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("gradients")
-    gradients.gather(pairwise(), folder)
-    return folder
+    return built_once(tmp_path_factory, "gradients", lambda to: gradients.gather(pairwise(), to))
 
 
 @pytest.mark.parametrize("case", pairwise(), ids=lambda case: "-".join(map(str, case)))

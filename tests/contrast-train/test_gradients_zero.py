@@ -10,10 +10,10 @@ from pathlib import Path
 
 import gradients
 import pytest
+from conftest import built_once
 from gradients import LOSSES, ZERO, Case
 
-# One worker runs the file: its fixture costs more than its tests.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("zero gradients")]
+pytestmark = pytest.mark.slow
 SPLITS = [(1, 0), (16, 0), (40, 90), (10**6, 0)]  # (tokens of a micro-batch, tokens kept)
 
 
@@ -38,9 +38,7 @@ def cover() -> list[Case]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("gradients")
-    gradients.gather(cover(), folder)
-    return folder
+    return built_once(tmp_path_factory, "zero", lambda to: gradients.gather(cover(), to))
 
 
 @pytest.mark.parametrize("case", cover(), ids=lambda case: "-".join(map(str, case)))

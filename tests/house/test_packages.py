@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import built_once
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from source_tree import COMMON, FOLDERS, project, requirements
@@ -112,12 +113,16 @@ def test_make_bench_runs_every_benchmark() -> None:
 # --- wheels --------------------------------------------------------------------------------------
 
 
+def build_wheels(folder: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "--wheel-dir", str(folder), *map(str, FOLDERS)], check=True)
+
+
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheel of each package folder, built without a network."""
-    folder = tmp_path_factory.mktemp("wheels")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*build, "--wheel-dir", str(folder), *map(str, FOLDERS)], check=True)
+    # Once, and not by two workers at a time: setuptools works inside the package folders.
+    folder = built_once(tmp_path_factory, "wheels", build_wheels)
     names = {project(path)["name"].replace("-", "_"): path.name for path in FOLDERS}
     return {names[path.name.split("-")[0]]: path for path in folder.glob("*.whl")}
 

@@ -11,8 +11,7 @@ from mntp_steps import batch, flat, objective
 
 from mntp.trainer import backward
 
-# One worker runs the file: its fixture costs more than its tests.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("mntp gradients")]
+pytestmark = pytest.mark.slow
 
 CASES = [
     (kind, wrapper, budget)
