@@ -13,6 +13,8 @@ from fletching.io import Reader
 from fletching.io.row_formats import ROW_FORMATS
 from fletching.report import Report
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 FILE_FORMATS = ("parquet", "arrow", "feather", "arrows", "jsonl", "jsonl.gz", "jsonl.zst")
 WRITTEN = [name for name, each in ROW_FORMATS.items() if each.from_examples is not None]
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "schemas" / "README.md").read_text("utf-8")
 

@@ -12,6 +12,8 @@ import pytest
 from fletching.errors import InputError, UsageError
 from fletching.io import formats
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 TEXT_FORMAT = '''
 """A toy: a line for each row, cells separated by bars, `id|query|positive|score`."""
 import pyarrow as pa

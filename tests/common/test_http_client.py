@@ -21,6 +21,8 @@ from fletching.errors import UsageError
 from fletching.http_client import ResponseTooLargeError, http_client, parse_json
 from fletching.server_address import ServerAddress, server_address
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 SECONDS = 0.4
 MOST_BYTES = 4 << 20
 FAILURES = (httpx2.HTTPError, ResponseTooLargeError)

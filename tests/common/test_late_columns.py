@@ -20,6 +20,8 @@ from fletching.report import Report
 sys.path.insert(0, str(Path(__file__).parent))
 from streams import numbered
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 BLOCK = 8192
 WIDE = 2**63 + 5
 

@@ -17,6 +17,8 @@ import pytest
 
 from fletching.report import Report
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 
 def test_the_account_balances_with_additions_and_drops_or_is_a_bug():
     report = Report("t")

@@ -18,6 +18,8 @@ from fletching.io import Reader
 from fletching.io.sources import Source
 from fletching.report import Report
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 pytest.importorskip("huggingface_hub")
 
 LINES = "".join(

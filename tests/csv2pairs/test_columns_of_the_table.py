@@ -8,6 +8,8 @@ import pytest
 
 from csv2pairs.cli import main
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 ROWS = [
     {"q": "one", "a": "x", "n": "far", "m": "x ", "i": "d1", "s": "0.5", "c": "s1; s2;ONE;S1"},
     {"q": "two", "a": "y", "n": "", "m": "near", "i": "d2", "s": "5", "c": "s3"},

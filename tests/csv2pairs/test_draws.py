@@ -20,6 +20,8 @@ from csv2pairs.stored_pairs import StoredPairs
 from fletching.table import KeySet
 from fletching.text_keys import mix
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 Example = dict[str, Any]
 
 

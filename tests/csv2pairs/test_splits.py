@@ -23,6 +23,8 @@ from csv2pairs.stored_pairs import StoredPairs
 from fletching.table import GrowingKeySet
 from fletching.text import normalise
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 HALVES = ["--split", "one=0.5,two=0.5"]
 WORD = st.sampled_from([f"w{n}" for n in range(12)] + ["W1", " w2", "ｗ3"])
 TABLE = st.lists(

@@ -13,6 +13,8 @@ from fletching.io.tables.registry import TABLE_FORMATS, DetectedBy, TableFormat
 from fletching.io.tables.table_input import TableInput
 from fletching.protocols import Lineage
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 QA = ["--query", "q", "--pos", "a"]
 SIGNATURE = b"TOY\n"
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from suite import COMMANDS, call, rows_for
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 ROW = "pairs.csv"
 
 

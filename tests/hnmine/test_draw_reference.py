@@ -14,6 +14,8 @@ from pairwise import random_units
 
 from fletching import text_keys
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 SEED, TEMPERATURE = 3, 0.2
 
 

@@ -11,6 +11,8 @@ from pairwise import cosine, random_units, write_vectors
 from fletching.text import normalise
 from hnmine import candidates, cli, guards
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 ALL = ("--max-ratio", 0, "--near-copy", 1.01, "--sample", "top", "--negatives", 10)
 CIRCLE = {
     "q": [1, 0],

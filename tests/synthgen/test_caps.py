@@ -14,6 +14,8 @@ from fletching.errors import UsageError
 from synthgen.llm.budget import Budget, ModelPrice, Reservation
 from synthgen.llm.journal import Completion
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
+
 PRICES = {"m": {"input": 1000.0, "output": 2000.0, "cached": 100.0, "batch": 0.5}}
 
 
