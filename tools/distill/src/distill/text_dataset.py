@@ -20,6 +20,7 @@ from fletching.protocols import Role
 from fletching.report import Report
 from fletching.table import DiskTable
 from fletching.text import text_hash
+from fletching.titled_texts import titled_texts
 
 COLUMNS = pa.schema(
     [
@@ -121,7 +122,9 @@ def write_distinct_texts(
     with DiskTable(COLUMNS, path) as table:
         for batch in reader:
             texts = list(
-                texts_of_examples(batch, rows) if is_examples else titled_texts(batch, rows, role)
+                texts_of_examples(batch, rows)
+                if is_examples
+                else texts_of_documents(batch, rows, role)
             )
             texts = _with_complete_prompts(texts, prompts)
             report.add("positives and negatives", len(texts) - batch.num_rows)
@@ -159,13 +162,14 @@ def _keeps(text: StudentText, seen: set[bytes], report: Report) -> bool:
     return True
 
 
-def titled_texts(batch: pa.RecordBatch, first_row: int, role: Role) -> Iterator[StudentText]:
+def texts_of_documents(batch: pa.RecordBatch, first_row: int, role: Role) -> Iterator[StudentText]:
     """The texts of `texts`, each after its title, where it has one."""
-    names = ("id", "title", "prompt", "text")
-    columns = [schema.column(batch, name, pa.string()).to_pylist() for name in names]
-    for row, (text_id, title, prompt, text) in enumerate(zip(*columns), first_row):
-        titled = f"{title} {text}" if title else text
-        yield StudentText(id=text_id, role=role, prompt=prompt, text=titled, row=row)
+    ids, prompts = (
+        schema.column(batch, name, pa.string()).to_pylist() for name in ("id", "prompt")
+    )
+    texts = titled_texts(batch).to_pylist()
+    for row, (text_id, prompt, text) in enumerate(zip(ids, prompts, texts), first_row):
+        yield StudentText(id=text_id, role=role, prompt=prompt, text=text, row=row)
 
 
 def texts_of_examples(batch: pa.RecordBatch, first_row: int) -> Iterator[StudentText]:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from fletching import schema
 from fletching.errors import InputError, UsageError
 from fletching.io import Reader
 from fletching.io.sources import resolve
 from fletching.protocols import Lineage
 from fletching.report import Report
+from fletching.titled_texts import titled_texts
 
 PLAIN = (".txt",)
 BATCH = 4096  # texts of plain files in a batch
@@ -52,7 +52,7 @@ class Documents:
     def __iter__(self) -> Iterator[list[TextsOfRow]]:
         if self.reader:
             is_examples = self.reader.schema.name == "examples"
-            texts_of = texts_of_examples if is_examples else titled_texts
+            texts_of = texts_of_examples if is_examples else texts_of_documents
             yield from map(texts_of, self.reader)
         else:
             yield from self._plain_batches()
@@ -125,11 +125,9 @@ def decode(path: str, content: bytes, line: int) -> str:
         ) from None
 
 
-def titled_texts(batch: pa.RecordBatch) -> list[TextsOfRow]:
+def texts_of_documents(batch: pa.RecordBatch) -> list[TextsOfRow]:
     """The texts of `texts`, each after its title, where it has one."""
-    titles = schema.column(batch, "title", pa.string()).to_pylist()
-    texts = batch["text"].to_pylist()
-    return [[f"{title} {text}" if title else text] for title, text in zip(titles, texts)]
+    return [[text] for text in titled_texts(batch).to_pylist()]
 
 
 def texts_of_examples(batch: pa.RecordBatch) -> list[TextsOfRow]:

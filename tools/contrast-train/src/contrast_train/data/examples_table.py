@@ -13,6 +13,7 @@ from fletching.errors import InputError
 from fletching.prompts import QueryPrompts
 from fletching.report import Report
 from fletching.table import DiskTable
+from fletching.titled_texts import titled_texts
 
 NAMES = (
     "id",
@@ -102,18 +103,12 @@ def _as_examples(batch: pa.RecordBatch) -> pa.RecordBatch:
     rows = len(batch)
     filled = {
         "id": batch["id"],
-        "query": pa.array(_titled_texts(batch), pa.string()),
+        "query": titled_texts(batch),
         "pos": pa.array([[]] * rows, pa.list_(pa.string())),
         "prompt": schema.column(batch, "prompt", pa.string()),
     }
     columns = [filled.get(each.name, pa.nulls(rows, each.type)) for each in COLUMNS]
     return pa.RecordBatch.from_arrays(columns, schema=COLUMNS)
-
-
-def _titled_texts(batch: pa.RecordBatch) -> list[str]:
-    titles = schema.column(batch, "title", pa.string()).to_pylist()
-    texts = batch["text"].to_pylist()
-    return [f"{title} {text}" if title else text for title, text in zip(titles, texts)]
 
 
 def _with_complete_prompts(batch: pa.RecordBatch, prompts: QueryPrompts) -> pa.RecordBatch:

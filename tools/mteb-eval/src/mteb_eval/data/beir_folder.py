@@ -12,7 +12,8 @@ from fletching.errors import InputError
 from fletching.io import Reader
 from fletching.qrels import Grades, read_qrels
 from fletching.report import Report
-from mteb_eval.data.collection import RetrievalCollection, document_texts
+from fletching.titled_texts import titled_texts
+from mteb_eval.data.collection import RetrievalCollection
 
 
 def read_beir_folder(report: Report, name: str, folder: str, split: str) -> RetrievalCollection:
@@ -24,7 +25,7 @@ def read_beir_folder(report: Report, name: str, folder: str, split: str) -> Retr
     grades = _read_judgements(folder, split)
     documents: dict[str, str] = {}
     for batch in Reader(report, [_only_file(folder, "corpus")], "texts", count=False):
-        documents |= zip(batch["id"].to_pylist(), document_texts(batch))
+        documents |= zip(batch["id"].to_pylist(), titled_texts(batch).to_pylist())
     queries: dict[str, str] = {}
     for batch in Reader(report, [_only_file(folder, "queries")], "texts"):
         for identity, text in zip(batch["id"].to_pylist(), batch["text"].to_pylist()):

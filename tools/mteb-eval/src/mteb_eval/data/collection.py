@@ -8,10 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
 import xxhash
 
-from fletching import schema
 from fletching.qrels import Grades
 
 
@@ -49,10 +47,3 @@ class RetrievalCollection:
         for part in content:
             whole.update(repr(part).encode())
         return whole.hexdigest()
-
-
-def document_texts(batch: pa.RecordBatch) -> list[str]:
-    """The documents of a batch of `texts`: title, blank and text, or the text alone."""
-    titles = schema.column(batch, "title", pa.string()).to_pylist()
-    texts = batch["text"].to_pylist()
-    return [f"{title} {text}" if title else text for title, text in zip(titles, texts)]

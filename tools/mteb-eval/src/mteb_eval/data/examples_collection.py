@@ -12,7 +12,8 @@ from fletching.io import Reader
 from fletching.qrels import Grades
 from fletching.report import Report
 from fletching.text import content_id
-from mteb_eval.data.collection import RetrievalCollection, document_texts
+from fletching.titled_texts import titled_texts
+from mteb_eval.data.collection import RetrievalCollection
 
 Row = dict[str, Any]
 
@@ -92,7 +93,7 @@ class _Judgements:
 
     def add_corpus(self, batch: pa.RecordBatch) -> None:
         """Documents that are relevant to no query yet."""
-        self.documents.add_all(document_texts(batch), batch["id"].to_pylist())
+        self.documents.add_all(titled_texts(batch).to_pylist(), batch["id"].to_pylist())
 
     def add_row(self, row: Row) -> None:
         """One row of examples. Raises InputError for a second prompt of its query."""
