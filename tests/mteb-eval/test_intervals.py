@@ -9,10 +9,19 @@ from scipy import stats
 from mteb_eval.scoring import comparison, intervals
 
 SIMULATIONS = 2000
+# Of 95 % intervals, by queries and true share, summed over the binomial distribution.
+COVERAGE = {
+    (30, 0.5): 0.9572,
+    (30, 0.93): 0.9447,
+    (100, 0.5): 0.9431,
+    (100, 0.93): 0.9518,
+    (300, 0.5): 0.9434,
+    (300, 0.93): 0.9590,
+}
 
 
 def no_resamples(values):
-    raise AssertionError("Wilson's and Bonett & Price's intervals need no resamples")
+    raise AssertionError("only the accelerated bootstrap needs resamples")
 
 
 def coverage(ends, truth):
@@ -20,8 +29,7 @@ def coverage(ends, truth):
     return np.mean((low <= truth) & (truth <= high))
 
 
-@pytest.mark.parametrize("truth", [0.5, 0.93])
-@pytest.mark.parametrize("count", [30, 100, 300])
+@pytest.mark.parametrize(("count", "truth"), COVERAGE)
 def test_the_interval_of_a_share_holds_the_true_share(count, truth):
     """Of every possible number of hits, weighed by its probability: exact, without chance."""
     hits = np.arange(count + 1)
@@ -32,10 +40,23 @@ def test_the_interval_of_a_share_holds_the_true_share(count, truth):
     low, high = np.array(ends).T
     weights = stats.binom.pmf(hits, count, truth)
     covered = weights[(low <= truth) & (truth <= high)].sum()
-    # 100 queries and 0.93: 0.9716; a number of hits is in the interval or not, there is no half.
-    assert 0.93 <= covered <= 0.972
-    expected = [stats.binomtest(int(k), count).proportion_ci(0.95, "wilson") for k in hits[1:-1]]
-    assert np.allclose(np.array(ends)[1:-1], np.array(expected), atol=1e-9)
+    assert covered == pytest.approx(COVERAGE[count, truth], abs=1e-4)
+    assert 0.93 <= covered <= 0.97
+    if count <= intervals.LARGEST_FOR_WILSON:
+        reference = [stats.binomtest(int(k), count).proportion_ci(0.95, "wilson") for k in hits]
+        assert np.allclose(ends, reference, atol=1e-9)
+
+
+def test_the_interval_of_many_hits_and_misses_is_that_of_jeffreys():
+    """Each tail beyond it has 2.5 % of the area under p^(hits - 1/2) · (1 - p)^(misses - 1/2)."""
+    hits, misses = 52, 8
+    low, high = intervals.mean_ends((np.arange(60) < hits).astype(float), no_resamples)
+    middles = (np.arange(1_000_000) + 0.5) / 1_000_000
+    density = middles ** (hits - 0.5) * (1 - middles) ** (misses - 0.5)
+    below = np.cumsum(density) / density.sum()
+    assert np.interp([low, high], middles, below) == pytest.approx([0.025, 0.975], abs=1e-5)
+    assert intervals.jeffreys_ends(np.ones(60))[1] == 1
+    assert intervals.jeffreys_ends(np.zeros(60))[0] == 0
 
 
 RECIPROCAL_RANKS = np.array([1, 1 / 2, 1 / 3, 1 / 5, 0])

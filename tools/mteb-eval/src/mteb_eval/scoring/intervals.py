@@ -1,9 +1,10 @@
 """95 % intervals of means over queries, of differences, and of what resampling gives.
 
 Percentiles of the bootstrap fail where they are needed most: of 30 queries of which 28 are found
-they cover the true share 0.87 times of 100, and of 30 out of 30 they are one point. So a mean of
-figures between 0 and 1 has Wilson's interval, the difference of two shares that of Bonett & Price,
-and any other mean the accelerated bootstrap (BCa).
+they cover the true share 0.87 times of 100, and of 30 out of 30 they are one point. So a share of
+hits has Wilson's interval of up to 40 queries and that of Jeffreys above, a mean of graded values
+between 0 and 1 Wilson's, the difference of two shares that of Bonett & Price, and any other mean
+the accelerated bootstrap (BCa).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ Ends = tuple[float, float]
 LEVEL = 0.95
 TAILS = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
 FEW_QUERIES = 50  # below which an interval is a rough guide
+LARGEST_FOR_WILSON = 40  # hits and misses: Brown, Cai & DasGupta (2001), section 5
 TINY = 1e-12
 
 
@@ -32,6 +34,8 @@ def mean_ends(values: Floats, resample: Callable[[Floats], Floats]) -> Ends:
 
     resample: the means of resamples of such values, for figures that are not all within 0 and 1.
     """
+    if _is_binary(values) and len(values) > LARGEST_FOR_WILSON:
+        return jeffreys_ends(values)
     if values.min() >= 0 and values.max() <= 1:
         return wilson_ends(values)
     return bca_ends(values, resample(values))
@@ -69,6 +73,19 @@ def wilson_ends(values: Floats) -> Ends:
     half = quantile * spread / (1 + square / size)
     # Rounding must not leave a mean of 0 or 1 outside.
     return min(max(centre - half, 0.0), mean), max(min(centre + half, 1.0), mean)
+
+
+def jeffreys_ends(values: Floats) -> Ends:
+    """The equal-tailed Jeffreys interval of a share; values: 0 or 1, (queries,).
+
+    Quantiles of Beta(hits + 1/2, misses + 1/2), and 0 or 1 where every query is alike (Brown, Cai &
+    DasGupta 2001, "Interval estimation for a binomial proportion"). Of 100 queries with a share of
+    0.93 it covers 0.952 where Wilson's covers 0.972.
+    """
+    hits = float(values.sum())
+    misses = len(values) - hits
+    low, high = stats.beta.ppf(TAILS, hits + 0.5, misses + 0.5)
+    return float(low) if hits else 0.0, float(high) if misses else 1.0
 
 
 def bonett_price_ends(differences: Floats) -> Ends:
