@@ -28,7 +28,7 @@ FLOORS: dict[str, list[set[str]]] = {
     "fletching": [
         {"train"},
         {"encode"},
-        {"cli"},
+        {"cli", "dispatch"},
         {"help", "parsing", "config_translation"},
         {"config", "foreign_configs"},
         {"unknown_options"},
