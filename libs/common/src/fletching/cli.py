@@ -51,7 +51,7 @@ class Tool:
     @property
     def version(self) -> str:
         """The version of the installed package."""
-        return _installed_version(f"fletching-{self.name}")
+        return _installed_version("fletching-" + self.name.removeprefix("fletching-"))
 
 
 def _installed_version(distribution: str) -> str:

@@ -48,6 +48,7 @@ from fletching.options.row_groups import (
     ShardOptions,
     StandardOptions,
 )
+from fletching.options.table_groups import NEGATIVES, PAIRS, TABLE, PairOptions, TableOptions
 from fletching.options.training_groups import (
     DistributedOptions,
     EvaluationOptions,
@@ -64,8 +65,11 @@ __all__ = [
     "LORA",
     "LOSS",
     "MODEL",
+    "NEGATIVES",
+    "PAIRS",
     "REQUIRED",
     "RUN",
+    "TABLE",
     "TRAINING",
     "CacheOptions",
     "CorpusOptions",
@@ -81,6 +85,7 @@ __all__ = [
     "NegativesOptions",
     "Option",
     "OutputOptions",
+    "PairOptions",
     "PoolingOptions",
     "PromptTemplateOptions",
     "RegularizationOptions",
@@ -93,6 +98,7 @@ __all__ = [
     "ShardOptions",
     "SoftmaxOptions",
     "StandardOptions",
+    "TableOptions",
     "TrainingOptions",
     "VectorsOptions",
     "describe",

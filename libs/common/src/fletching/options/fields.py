@@ -138,8 +138,8 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The long form, `--query-length`."""
-        return "--" + self.name.replace("_", "-")
+        """The long form, `--query-length`; `--from` of a field `from_`, a word of Python's."""
+        return "--" + self.name.rstrip("_").replace("_", "-")
 
     @property
     def negated_flag(self) -> str:
