@@ -14,7 +14,7 @@ from fletching.options import (
     PairOptions,
     SeedOptions,
     StandardOptions,
-    TableOptions,
+    TableReadingOptions,
     option,
     override,
     positional,
@@ -30,7 +30,7 @@ from fletching.options import (
     group=NEGATIVES,
 )
 class Options(
-    TableOptions,
+    TableReadingOptions,
     PairOptions,
     LimitOptions,
     NegativesOptions,

@@ -48,7 +48,7 @@ from fletching.options.row_groups import (
     ShardOptions,
     StandardOptions,
 )
-from fletching.options.table_groups import NEGATIVES, PAIRS, TABLE, PairOptions, TableOptions
+from fletching.options.table_groups import NEGATIVES, PAIRS, TABLE, PairOptions, TableReadingOptions
 from fletching.options.training_groups import (
     DistributedOptions,
     EvaluationOptions,
@@ -98,7 +98,7 @@ __all__ = [
     "ShardOptions",
     "SoftmaxOptions",
     "StandardOptions",
-    "TableOptions",
+    "TableReadingOptions",
     "TrainingOptions",
     "VectorsOptions",
     "describe",

@@ -13,7 +13,7 @@ NEGATIVES = "hard negatives"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableOptions:
+class TableReadingOptions:
     """A tool that reads tables: how a file becomes rows of cells."""
 
     encoding: str | None = option(
