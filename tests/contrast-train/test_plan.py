@@ -47,7 +47,7 @@ def test_no_batch_is_left_with_a_single_row() -> None:
 def test_small_tasks_are_merged_and_it_is_said() -> None:
     planned = plan(["big"] * 40 + ["a"] * 3 + ["b"] * 4, PlanSettings(batch=16, seed=0), epochs=2)
     assert planned.describe() == [
-        "task big: 40 rows in batches of 16, seen 2 x, 0 left out",
+        "task big: 40 rows in batches of 14 and 13, seen 2 x, 0 left out",
         "task a: 3 rows in batches shared by 2 tasks, seen 2 x, 0 left out",
         "task b: 4 rows in batches shared by 2 tasks, seen 2 x, 0 left out",
     ]
@@ -110,7 +110,7 @@ def test_a_weight_below_one_takes_another_part_each_epoch() -> None:
     planned = weighted(["a"] * 10, {"a": 5}, 2)
     first, second = (set(np.concatenate(planned.epoch(epoch)).tolist()) for epoch in (0, 1))
     assert first | second == set(range(10))
-    assert planned.describe() == ["task a: 10 rows in batches of 4, seen 1 x, 0 left out"]
+    assert planned.describe() == ["task a: 10 rows in batches of 3 and 2, seen 1 x, 0 left out"]
 
 
 def test_a_row_that_comes_up_again_draws_other_negatives() -> None:

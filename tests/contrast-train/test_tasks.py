@@ -61,7 +61,7 @@ def test_the_task_of_a_row_is_the_name_of_its_file(train: Any, folder: Path) -> 
     done = train(folder, "--limit", "11", "--dry-run")
     assert done.rc == 0, done.err
     assert "tasks by file name: go, nq" in done.err
-    assert "task nq: 7 rows in batches of 4, seen 1 x, 0 left out" in done.err
+    assert "task nq: 7 rows in batches of 4 and 3, seen 1 x, 0 left out" in done.err
     assert "task go: 4 rows" in done.err
     assert "11 in, 0 out" in done.err
 
@@ -208,7 +208,10 @@ def test_a_prompt_of_the_row_and_another_of_its_task_clash() -> None:
 @pytest.mark.parametrize(
     ("argv", "seen"),
     [
-        ("--task-cap 3 --batch 2", "task nq: 8 rows in batches of 2, seen 0.375 x, 5 left out"),
+        (
+            "--task-cap 3 --batch 2",
+            "task nq: 8 rows in batches of 2 and 1, seen 0.375 x, 5 left out",
+        ),
         (
             "--task-temperature 100 --batch 2",
             "task nq: 8 rows in batches of 2, seen 0.75 x, 2 left out",

@@ -64,8 +64,11 @@ def _check_evaluation(options: Options) -> None:
             f"--blend {options.blend} is no share of the tuned weights",
             "pass a number above 0 and up to 1, or auto",
         )
-    if options.eval_every is not None and options.eval is None:
-        raise UsageError("--eval-every has nothing to evaluate on", "pass --eval FILE")
+    if options.eval is None:
+        for name in ("eval_every", "patience"):
+            if getattr(options, name) is not None:
+                flag = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{flag} has nothing to evaluate on", "pass --eval FILE")
 
 
 def _as_number(text: str | None) -> float:

@@ -194,6 +194,13 @@ class Options(
         group=TRAINING,
         advanced=True,
     )
+    patience: int | None = option(
+        None,
+        "stop after N evaluations in a row without a better nDCG@10 on --eval",
+        metavar="N",
+        low=1,
+        group=TRAINING,
+    )
     blend: str | None = option(
         None,
         "interpolate W x tuned + (1 - W) x base weights; auto: the best W on --eval",

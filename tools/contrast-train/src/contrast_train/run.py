@@ -14,7 +14,8 @@ from contrast_train.data.task_folders import TrainingInputs
 from contrast_train.losses import selection
 from contrast_train.losses.registry import LOSSES
 from contrast_train.model import backbone as backbones
-from contrast_train.model import head, weight_interpolation
+from contrast_train.model import head
+from contrast_train.model.chosen_weights import ChosenWeights, Measures
 from contrast_train.options import Options
 from contrast_train.publishing.model_folder import TrainedModel, tasks_as_json
 from contrast_train.training.dry_run import DryRun
@@ -24,6 +25,7 @@ from contrast_train.training.retrieval_evaluator import (
     EvaluationPrompts,
     RetrievalEvaluator,
 )
+from contrast_train.training.weight_choice import WeightChoice, note_quality
 from fletching import cli
 from fletching.encode import model as models
 from fletching.errors import InputError
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 CPU_BATCH_TOKENS = 1024  # of a micro-batch, where --batch-tokens is absent
 GPU_BATCH_TOKENS = 32_768
 GUIDE_DTYPE: Literal["auto"] = "auto"
-Measures = dict[str, float]
 
 
 class ContrastRun:
@@ -213,7 +214,8 @@ class ContrastRun:
         """Train, from the newest checkpoint where there is one, and publish the model."""
         step = checkpoint_step(checkpoint)
         if process_group.is_main():
-            self._trained_model(None, {}).rehearse(self.tool)
+            untrained = ChosenWeights(best_step=None, steps=self.updates, quality={})
+            self._trained_model(untrained).rehearse(self.tool)
         if checkpoint:
             self.report.note(f"resuming from step {step:,} of {self.updates:,}")
         else:
@@ -225,18 +227,23 @@ class ContrastRun:
             metrics_log = MetricsLog(log_path, progress, step)
             if self.evaluator and not checkpoint:
                 before = self.evaluate()
-                self._note_quality("before", before)
+                note_quality(self.report, "before", before)
                 metrics_log.log_evaluation(0, before)
-            trainer = self.trainer(run_dir, metrics_log, self._guide(run_dir))
+            before = process_group.broadcast(publish.evaluations(log_path).get(0, {}))
+            trainer = self.trainer(
+                run_dir, metrics_log, self._guide(run_dir), base_metric=before.get(BEST_BY, 0.0)
+            )
             trainer.train(resume_from_checkpoint=checkpoint)
         metrics_log.close()
-        best_step = trainer.load_best()
-        blended = self._interpolate_weights() if self.options.blend else None
-        if self.options.fsdp or self.options.deepspeed or self.options.lora_4bit:
-            backbones.gather(self.backbone, self.options)
+        choice = WeightChoice(
+            options=self.options,
+            backbone=self.backbone,
+            report=self.report,
+            evaluate=self.evaluate if self.evaluator else None,
+        )
+        weights = choice.choose(trainer, log_path)
         if process_group.is_main():
-            quality = self._quality(log_path, best_step, blended)
-            trained = self._trained_model(best_step, quality)
+            trained = self._trained_model(weights)
             trained.publish(run_dir, self.report, self.tool, log=log_path)
 
     def _guide(self, run_dir: RunDir) -> GuideVectors | None:
@@ -261,27 +268,42 @@ class ContrastRun:
         return guide
 
     def trainer(
-        self, run_dir: RunDir, metrics_log: MetricsLog, guide: GuideVectors | None = None
+        self,
+        run_dir: RunDir,
+        metrics_log: MetricsLog,
+        guide: GuideVectors | None = None,
+        *,
+        base_metric: float = 0.0,
     ) -> ContrastTrainer:
-        """The trainer of this run."""
+        """The trainer of this run. base_metric: the base's quality, which training must exceed."""
         hardware.silence_libraries()
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
-        from contrast_train.training.trainer import ContrastTrainer, training_arguments
+        from contrast_train.training.trainer import (
+            ContrastTrainer,
+            EarlyStopping,
+            training_arguments,
+        )
         from fletching.train.trainer import IntervalCallback, TrainingSetup
 
         options, steps = self.options, self.updates
         zero_config = None
         if options.deepspeed:
             zero_config = deepspeed_config.resolve(options.deepspeed, options)
+        intervals = IntervalCallback.from_options(
+            options, steps, evaluates=self.evaluator is not None
+        )
+        stopping = None
+        if options.patience is not None and intervals.eval_every is not None:
+            stopping = EarlyStopping(
+                patience=options.patience, every=intervals.eval_every, base_metric=base_metric
+            )
         setup = TrainingSetup(
             rows=self.dataset,
             plan=self.plan,
             collate=self.collator(guide),
             run_dir=run_dir,
             metrics_log=metrics_log,
-            intervals=IntervalCallback.from_options(
-                options, steps, evaluates=self.evaluator is not None
-            ),
+            intervals=intervals,
             row_names=self._row_ids,
             evaluate=self.evaluate if self.evaluator else None,
             deepspeed_config=zero_config,
@@ -289,7 +311,9 @@ class ContrastRun:
         arguments = training_arguments(
             options, steps=steps, folder=run_dir.path, device=self.backbone.device
         )
-        trainer = ContrastTrainer(setup, objective=self.objective, args=arguments)
+        trainer = ContrastTrainer(
+            setup, objective=self.objective, args=arguments, stopping=stopping
+        )
         if process_group.world_size() > 1:
             # Other dropout on other ranks.
             torch.manual_seed(options.seed * process_group.world_size() + process_group.rank())
@@ -298,48 +322,9 @@ class ContrastRun:
     def _row_ids(self, rows: list[int]) -> list[str]:
         return [self.dataset.row(row)["id"] for row in rows]
 
-    def _interpolate_weights(self) -> Measures | None:
-        """Load the mean of base and tuned weights; its quality, where it can be evaluated."""
-        model = self.backbone.model
-        base = backbones.base_weights(self.options)
-        # Copies: on a CPU the full weights are the model's own memory.
-        tuned = {name: weight.clone() for name, weight in fsdp.full_weights(model).items()}
-
-        def _load(share: float) -> Measures:
-            fsdp.load_full_weights(model, weight_interpolation.interpolate(base, tuned, share))
-            return self.evaluate() if self.evaluator else {}
-
-        if self.options.blend == "auto":
-            share, values = weight_interpolation.best_share(lambda share: _load(share)[BEST_BY])
-            tried = [f"{share:g} {BEST_BY} {value:.4f}" for share, value in values.items()]
-            self.report.note("blend: " + ", ".join(tried))
-        else:
-            share = float(self.options.blend or 1)
-        measures = _load(share)
-        self.report.note(f"the model is {share:g} tuned and {1 - share:g} base")
-        self.report.measures["blend"] = share
-        return measures or None
-
-    def _quality(
-        self, log_path: str, best_step: int | None, blended: Measures | None
-    ) -> dict[str, Measures]:
-        """Held-out measures of the base and the tuned model; {} without an evaluation."""
-        if best_step is None:
-            return {}
-        by_step = publish.evaluations(log_path)
-        before, after = by_step[0], blended or by_step[best_step]
-        blend = ", blended" if blended else ""
-        self._note_quality(f"after (best, step {best_step:,}{blend})", after)
-        self.report.measures |= {f"{name}_before": value for name, value in before.items()}
-        self.report.measures |= after
-        return {"base": before, "tuned": after}
-
-    def _note_quality(self, when: str, measures: Measures) -> None:
-        values = ", ".join(f"{name} {value:.4f}" for name, value in measures.items())
-        self.report.note(f"{when}: {values} on the held-out examples")
-
-    def _trained_model(self, best_step: int | None, quality: dict[str, Measures]) -> TrainedModel:
+    def _trained_model(self, weights: ChosenWeights) -> TrainedModel:
         assert self.inputs
+        is_base = weights.best_step == 0
         return TrainedModel(
             options=self.options,
             backbone=self.backbone,
@@ -354,9 +339,7 @@ class ContrastRun:
                 self.options,
                 self.loss,
                 self.similarity,
-                learned_temperature=self.objective.temperature,
+                learned_temperature=None if is_base else self.objective.temperature,
             ),
-            updates=self.updates,
-            best_step=best_step,
-            quality=quality,
+            weights=weights,
         )

@@ -89,6 +89,14 @@ class BatchPlan:
             return rows // self.batch
         return math.ceil(rows / self.batch)
 
+    def _dealt_sizes(self, task: int) -> str:
+        """The rows of the batches that an epoch of this task is dealt into, in words."""
+        rows, batches = self.sizes[task], self._batches_in([task])
+        if self.settings.drop_last or not batches:
+            return f"{min(self.batch, rows):,}"
+        smaller, larger = rows // batches, math.ceil(rows / batches)
+        return f"{larger:,}" if smaller == larger else f"{larger:,} and {smaller:,}"
+
     @property
     def reaches_all(self) -> bool:
         """Does a whole epoch hold every row?"""
@@ -143,6 +151,10 @@ class BatchPlan:
         for epoch in range(math.ceil(self.steps / self.epoch_steps)):
             yield from self.visits(epoch)[: self.steps - epoch * self.epoch_steps]
 
+    def is_reached(self, steps: int) -> npt.NDArray[np.bool_]:
+        """Which rows the first `steps` batches hold (rows,)."""
+        return dataclasses.replace(self, steps=min(steps, self.steps)).visit_counts > 0
+
     def __len__(self) -> int:
         return self.steps
 
@@ -171,7 +183,7 @@ class BatchPlan:
     def _describe_task(self, task: int, group: list[int]) -> str:
         counts = self.visit_counts[self._rows_of_task[task]]
         label = f"task {self.tasks[task]}: " if self.tasks[task] else ""
-        batches = f"of {min(self.batch, self.sizes[task]):,}"
+        batches = f"of {self._dealt_sizes(task)}"
         if len(group) > 1:
             batches = f"shared by {len(group)} tasks"
         left_out = int((counts == 0).sum())

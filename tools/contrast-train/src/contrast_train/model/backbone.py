@@ -193,13 +193,18 @@ def gather(backbone: Backbone, options: Options) -> None:
     """
     weights = fsdp.full_weights(backbone.model)
     if process_group.is_main():
-        prompts = backbone.model.prompts
-        backbone.model = load_bare(options).float()
-        if options.lora:
-            lora.attach(backbone.model, options)
-        head.apply_options(backbone.model, options)
-        backbone.model.prompts = prompts
+        restore_base(backbone, options)
         fsdp.load_full_weights(backbone.model, weights)
+
+
+def restore_base(backbone: Backbone, options: Options) -> None:
+    """The whole model as it was before the first step, in place of the trained one."""
+    prompts = backbone.model.prompts
+    backbone.model = load_bare(options).float()
+    if options.lora:
+        lora.attach(backbone.model, options)
+    head.apply_options(backbone.model, options)
+    backbone.model.prompts = prompts
 
 
 def reconcile_prompts(

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from fletching.protocols import Lineage
 from fletching.train import model_card as cards
 
+BASE_IS_BEST = (
+    "No step was better than the base model on the held-out examples: these are the weights of "
+    "the base model."
+)
 USAGE = "vectors = model.encode_query([...]), model.encode_document([...])"
 
 
@@ -16,7 +20,8 @@ class ContrastCard:
     """What the card of a tuned model says.
 
     step: the node of this tool in the lineage. plan: a phrase for each fact about the batches.
-    measures: held-out quality by model, `base` and `tuned`.
+    measures: held-out quality by model, `base` and `tuned`. is_base: no step was better, and the
+    weights are those of the base.
     """
 
     name: str
@@ -28,6 +33,7 @@ class ContrastCard:
     prompts: Mapping[str, str]
     measures: Mapping[str, Mapping[str, float]]
     loss: str
+    is_base: bool = False
 
     def render(self) -> str:
         """The card as Markdown."""
@@ -38,9 +44,10 @@ class ContrastCard:
         )
         sections = ["## Texts", truncation, *cards.prompts_section(self.prompts)]
         sections += ["## Training", f"Loss: {self.loss}.", cards.bullet_list(self.plan)]
+        sections += [BASE_IS_BEST] if self.is_base else []
         sections += cards.measures_section("Held-out quality", self.measures, label="model")
         base_name = cards.short_name(self.base)
-        tuned = self.measures.get("tuned", {})
+        published = self.measures.get("base" if self.is_base else "tuned", {})
         content = cards.CardContent(
             name=self.name,
             summary=(
@@ -51,6 +58,6 @@ class ContrastCard:
             sections=sections,
             lineage_node=self.step,
             base=self.base,
-            results=cards.held_out_results(tuned, dataset="held-out examples"),
+            results=cards.held_out_results(published, dataset="held-out examples"),
         )
         return content.render()

@@ -16,6 +16,7 @@ from contrast_train.data.task_mixing import TaskSettings
 from contrast_train.model import backbone as backbones
 from contrast_train.model import head
 from contrast_train.model.backbone import Backbone
+from contrast_train.model.chosen_weights import ChosenWeights
 from contrast_train.options import Options
 from contrast_train.publishing import model_card
 from contrast_train.publishing.training_index import index_texts
@@ -25,6 +26,9 @@ from fletching.train.publish import Publication, unreached
 from fletching.train.run_dir import RunDir
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from fletching.protocols import Lineage
 
 PATHS = ("model", "eval", "guide", "tasks")  # options that name files, which differ by machine
@@ -35,8 +39,7 @@ class TrainedModel:
     """What a run has trained, and what its card and lineage state.
 
     rows_by_prompt: rows by query prompt, None for the model's. loss: its name;
-    loss_description: in words. best_step: where an evaluation chose one. quality: measures by
-    model ("base", "tuned").
+    loss_description: in words. weights: those that are published.
     """
 
     options: Options
@@ -49,9 +52,7 @@ class TrainedModel:
     rows_by_prompt: Counter[str | None]
     loss: str
     loss_description: str
-    updates: int
-    best_step: int | None
-    quality: Mapping[str, Mapping[str, float]]
+    weights: ChosenWeights
 
     def rehearse(self, tool: cli.Tool) -> None:
         """Build before training what could fail after it: the card and the training index.
@@ -79,17 +80,27 @@ class TrainedModel:
             run_dir=run_dir, folder=folder, report=report, tool=tool, settings=self._settings
         )
         publication.write_measures(log, self.inputs.readers)
-        is_reached = self.plan.visit_counts > 0
+        is_reached = self._is_reached(self.weights.steps)
+        is_seen = self._is_reached(self.weights.trained_steps)
         base_index = training_index.load(self.options.model)
-        index_texts(self.dataset, is_reached, base_index).save(folder)
+        index_texts(self.dataset, is_seen, base_index).save(folder)
         publication.publish(
             lineage_node=node,
             end=self._end,
             card=self._card(os.path.basename(run_dir.output), node),
             rows=len(self.dataset),
             rows_trained=int(is_reached.sum()),
-            reason=unreached(self.options) if self.plan.reaches_all else "left out by the plan",
+            reason=self._why_unreached(),
         )
+
+    def _is_reached(self, steps: int) -> npt.NDArray[np.bool_]:
+        """Which rows the first `steps` updates saw (rows,)."""
+        return self.plan.is_reached(steps * self.options.accumulate)
+
+    def _why_unreached(self) -> str:
+        if self.weights.steps * self.options.accumulate < self.plan.steps:
+            return "not reached before --patience ended the run"
+        return unreached(self.options) if self.plan.reaches_all else "left out by the plan"
 
     @property
     def _settings(self) -> Lineage:
@@ -112,8 +123,8 @@ class TrainedModel:
             "rows": len(self.dataset),
             "digest": self.digest,
             "base_model": self.backbone.fingerprint,
-            "steps": self.updates,
-            "best_step": self.best_step,
+            "steps": self.weights.steps,
+            "best_step": self.weights.best_step,
             "trained": training_index.describe_training(
                 self.backbone.model, self._prompts, self.backbone.lengths
             ),
@@ -138,7 +149,8 @@ class TrainedModel:
             plan=self.plan.describe(),
             lengths=self.backbone.lengths,
             prompts={role: text or "" for role, text in self.backbone.model.prompts.items()},
-            measures={model: dict(values) for model, values in self.quality.items()},
+            measures={model: dict(values) for model, values in self.weights.quality.items()},
+            is_base=self.weights.best_step == 0,
             loss=self.loss_description,
         ).render()
 

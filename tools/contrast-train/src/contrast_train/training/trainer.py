@@ -7,6 +7,7 @@ collapse is noted.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -26,6 +27,24 @@ TEMPERATURE_RATE = 50  # times --lr: Adam moves the logarithm by about one rate 
 PROBE_TOKENS = 4
 
 
+@dataclass(frozen=True, kw_only=True)
+class EarlyStopping:
+    """When a run stops before its last step.
+
+    patience: evaluations in a row without a new best measure. every: steps between evaluations.
+    base_metric: the measure of the base model, which is step 0. Nothing is counted from step
+    to step, so a run that resumes needs no memory of it.
+    """
+
+    patience: int
+    every: int
+    base_metric: float
+
+    def is_due(self, step: int, best_step: int) -> bool:
+        """Has the measure not been better than at `best_step` for `patience` evaluations?"""
+        return step // self.every - best_step // self.every >= self.patience
+
+
 class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
     """One run."""
 
@@ -37,8 +56,10 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
         *,
         objective: ContrastObjective,
         args: SentenceTransformerTrainingArguments,
+        stopping: EarlyStopping | None = None,
     ) -> None:
         self.collapse_monitor = CollapseMonitor()
+        self.stopping = stopping
         self.loss: ContrastObjective  # type: ignore[assignment]
         super().__init__(setup, model=objective.model, args=args, loss=objective)
         self.add_callback(TemperatureFloor(objective))
@@ -94,6 +115,26 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
             self.state.best_metric = values[BEST_BY]
             self.state.best_global_step = self.state.global_step
             self.control.should_save = True
+        if self.stopping is not None:
+            self._stop_early(self.stopping)
+
+    def _stop_early(self, stopping: EarlyStopping) -> None:
+        """Stop where the patience is at an end.
+
+        No checkpoint of this step: a run that resumes decides it again, by the same figures.
+        """
+        step, best = self.state.global_step, self.state.best_metric or 0.0
+        best_step = self.state.best_global_step or 0
+        if best <= stopping.base_metric:
+            best, best_step = stopping.base_metric, 0
+        if step == self.state.max_steps or not stopping.is_due(step, best_step):
+            return
+        self.control.should_training_stop = True
+        self.control.should_save = False
+        self.metrics_log.progress.report.note(
+            f"stopped at step {step:,} of {self.state.max_steps:,}: {BEST_BY} has not been above "
+            f"{best:.4f} (step {best_step:,}) for {stopping.patience} evaluations"
+        )
 
     def load_best(self) -> int | None:
         """Load the best weights; their step, where an evaluation chose one."""
