@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -147,6 +148,31 @@ def test_results_are_read_by_mteb_itself(model, destroyed, evaluate, measures, e
     }
     table = mteb.ResultCache(Path("out.results")).load_results(require_model_meta=False)
     assert len(table.model_results) == 2
+
+
+def test_the_files_of_mteb_are_whole_where_a_disk_fills_up(
+    model, evaluate, examples, write, monkeypatch
+):
+    import mteb
+
+    command = [model, "--examples", write("test.jsonl", examples), "--results", "results"]
+    evaluate(*command)
+    evaluate(*command[:2], f"other={command[2]}", *command[3:])
+    files = {path: path.read_bytes() for path in Path("results/results").glob("*/*/*")}
+    names = {path.name for path in files}
+    assert names == {"model_meta.json", "other.json", "run_settings.jsonl", "test.json"}
+    [settings] = [content for path, content in files.items() if path.suffix == ".jsonl"]
+    assert len(settings.splitlines()) == 2  # those of the first task stay
+
+    def to_disk(self, path):
+        path.write_text("{")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(mteb.TaskResult, "to_disk", to_disk)
+    ran = evaluate(*command)
+    assert ran.rc == 1
+    assert "no space left" in ran.err
+    assert {path: path.read_bytes() for path in Path("results/results").glob("*/*/*")} == files
 
 
 def test_a_damaged_result_is_refused_with_its_name(model, evaluate, examples, write):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from mteb_eval.scoring.task_result import TaskResult
 
 LOADER_BATCH = 1024  # texts that mteb passes at a time; the encoder makes its own batches
 METADATA = b"mteb-eval"
+MERGED = "run_settings.jsonl"  # mteb's file to which each task adds its lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +112,24 @@ class ResultStore:
             scores.setdefault(result.split, {})[result.subset] = result.mteb_scores
         seconds = sum(result.effort["seconds"] for result in results)
         content = mteb.TaskResult.from_task_results(task, scores, seconds)
-        cache = mteb.ResultCache(self.folder)
-        cache.save_to_cache(
-            content, model.mteb_model_meta, encode_kwargs={"batch_size": LOADER_BATCH}
-        )
+        with atomic.scratch_folder("mteb-eval") as scratch:
+            self._publish_by_way_of(scratch, content, model)
+
+    def _publish_by_way_of(
+        self, scratch: str, content: mteb.TaskResult, model: EvaluatedModel
+    ) -> None:
+        """mteb writes its files in place, where a kill would leave half of one: each is moved."""
+        meta = model.mteb_model_meta
+        ours, written = mteb.ResultCache(self.folder), mteb.ResultCache(scratch)
+        target = ours.get_task_result_path(content.task_name, meta).parent
+        source = written.get_task_result_path(content.task_name, meta).parent
+        os.makedirs(source)
+        if os.path.exists(target / MERGED):
+            shutil.copy(target / MERGED, source)
+        written.save_to_cache(content, meta, encode_kwargs={"batch_size": LOADER_BATCH})
+        os.makedirs(target, exist_ok=True)
+        for name in sorted(os.listdir(source)):
+            atomic.write_bytes(str(target / name), (source / name).read_bytes())
 
 
 def _fields(result: TaskResult) -> dict[str, Any]:
