@@ -3,12 +3,14 @@
     python scripts/inject_faults.py --count 1000 --seed 0
 
 Prints a table by class: tried, handled, defects; then each defect with the numbers that repeat it.
-Exit code 1 where there is one. --only N repeats trial N of the same count and seed.
+Exit code 1 where there is one. --only N repeats trial N of the same count and seed. --journal FILE
+keeps each verdict; given again, what was handled is not done again and what was a defect is.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing.process
 import os
 import platform
@@ -64,6 +66,23 @@ def table(trials: list[fault_trials.Trial], name: str, attribute: str) -> str:
     return "\n".join([*lines, f"| **all** | {total} | {total - bad} | {bad} |"])
 
 
+def keep(trial: fault_trials.Trial, journal: Path | None) -> None:
+    """Append the verdict on a trial to the journal."""
+    if journal:
+        verdict = {"seed": trial.seed, "kind": trial.kind, "defects": trial.defects}
+        with journal.open("a") as file:
+            file.write(json.dumps(verdict | {"command": trial.subject.name}) + "\n")
+
+
+def replay(trials: list[fault_trials.Trial], journal: Path | None) -> list[fault_trials.Trial]:
+    """The trials that an earlier run has seen handled."""
+    if journal is None or not journal.exists():
+        return []
+    verdicts = map(json.loads, journal.read_text().splitlines())
+    is_handled = {verdict["seed"]: not verdict["defects"] for verdict in verdicts}
+    return [trial for trial in trials if is_handled.get(trial.seed)]
+
+
 def main() -> int:
     """Run the trials; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -72,6 +91,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", type=int, help="repeat this one trial")
     parser.add_argument("--subject", help="the command alone")
+    parser.add_argument("--journal", type=Path, help="verdicts, one a line; resumes from there")
     parser.add_argument("--seconds", type=float, help="start no trial after so many seconds")
     args = parser.parse_args()
     suite.FORKS.set_forkserver_preload(PRELOADED)
@@ -90,19 +110,22 @@ def main() -> int:
             references = dict(zip(needed, made))
         for name, each in references.items():
             print(f"{name}: {each.seconds:.1f} s, {each.points} points", file=sys.stderr)
-        done: list[fault_trials.Trial] = []
+        done = replay(trials, args.journal)
 
         def run(trial: fault_trials.Trial) -> None:
-            if args.seconds and time.monotonic() - begin > args.seconds:
+            if trial in done or (args.seconds and time.monotonic() - begin > args.seconds):
                 return
             try:
                 trial.run(model, references[trial.subject.name])
             except Exception as error:
                 trial.defects.append(f"the harness failed: {error!r}")
             done.append(trial)
+            keep(trial, args.journal)
             if trial.defects:
                 label = f"{trial.seed} {trial.subject.name}, {trial.kind}"
                 print(f"{label}: {trial.defects}", file=sys.stderr, flush=True)
+            elif len(done) % 50 == 0:
+                print(f"{len(done):,} of {len(trials):,}", file=sys.stderr, flush=True)
 
         with ThreadPoolExecutor(args.jobs) as pool:
             list(pool.map(run, trials))
