@@ -108,6 +108,26 @@ def test_a_run_that_was_killed_after_it_stopped_publishes_the_same_model(
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_held_out_queries_are_ranked_in_a_corpus_as_in_use(
+    train: Any, examples: list[dict[str, Any]], tmp_path: Path, write: Any
+) -> None:
+    """The figures are those of a file whose rows hold the same texts as negatives."""
+    few = [{"query": row["query"], "pos": row["pos"]} for row in examples[:3]]
+    texts = [row["pos"][0] for row in examples] + [row["query"] for row in few]
+    corpus = write(tmp_path / "corpus.jsonl", [{"text": text} for text in texts])
+    ranked, in_corpus = train("--steps", 2, "--eval-corpus", corpus, dev=few, out="corpus")
+    assert ranked.rc == 0, ranked.err
+    assert (
+        "3 held-out queries are ranked among 15 documents: 3 of their rows and 12 of --eval-corpus "
+        "(without 3 that the rows hold, 0 repeated and 0 blank)" in ranked.err
+    )
+    few[0]["neg"] = texts[3:]  # type: ignore[assignment]
+    _, with_negatives = train("--steps", 2, dev=few, out="negatives")
+    for name in ("ndcg_at_10_before", "mrr_at_10_before", "margin_before", "trained_metric"):
+        assert in_corpus[name] == pytest.approx(with_negatives[name], abs=1e-6)
+    assert in_corpus["mrr_at_10_before"] <= 0.5, "each query is its own nearest text"
+
+
 def test_patience_needs_held_out_rows(invoke: Any, tmp_path: Path) -> None:
     done = invoke(cli.main, "rows.jsonl", "--model", "m", "-o", tmp_path / "x", "--patience", 2)
     assert done.rc == 2

@@ -153,9 +153,8 @@ def test_held_out_rows_have_the_prompts_of_their_tasks() -> None:
         template=InstructionTemplate.parse("<{}> "),
     )
     evaluator = RetrievalEvaluator(table.to_batches(), "dev", prompts)
-    assert evaluator.queries == ["X a", "q: b", "<own> c"]
-    assert evaluator.documents == ["DX p", "d: p", "DX r"]
-    assert evaluator.prompts == ["X ", "q: ", "<own> ", "DX ", "d: ", "DX "]
+    assert evaluator.queries == [("X ", "a"), ("q: ", "b"), ("<own> ", "c")]
+    assert evaluator.documents == [("DX ", "p"), ("d: ", "p"), ("DX ", "r")]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ def _open_inputs(options: Options, report: Report) -> None:
     TrainingInputs(report, options.inputs)
     if options.eval:
         Reader(report, [options.eval], "examples", count=False, trains=True)
+    if options.eval_corpus:
+        Reader(report, options.eval_corpus, "texts", count=False)
 
 
 def _start(options: Options, report: Report, tool: cli.Tool, run_path: str) -> ContrastRun:

@@ -65,8 +65,8 @@ def _check_evaluation(options: Options) -> None:
             "pass a number above 0 and up to 1, or auto",
         )
     if options.eval is None:
-        for name in ("eval_every", "patience"):
-            if getattr(options, name) is not None:
+        for name in ("eval_every", "patience", "eval_corpus"):
+            if getattr(options, name):
                 flag = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{flag} has nothing to evaluate on", "pass --eval FILE")
 

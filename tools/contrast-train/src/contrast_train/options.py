@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fletching.options import (
+    IO,
     LORA,
     LOSS,
     MODEL,
@@ -193,6 +194,12 @@ class Options(
         low=1,
         group=TRAINING,
         advanced=True,
+    )
+    eval_corpus: tuple[str, ...] = option(
+        (),
+        "`texts` that the queries of --eval are ranked in, besides the documents of its rows",
+        metavar="TEXTS",
+        group=IO,
     )
     patience: int | None = option(
         None,

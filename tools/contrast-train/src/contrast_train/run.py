@@ -18,12 +18,15 @@ from contrast_train.model import head
 from contrast_train.model.chosen_weights import ChosenWeights, Measures
 from contrast_train.options import Options
 from contrast_train.publishing.model_folder import TrainedModel, tasks_as_json
+from contrast_train.training import evaluation_corpus
 from contrast_train.training.dry_run import DryRun
 from contrast_train.training.objective import ContrastObjective, EmbeddingSettings
 from contrast_train.training.retrieval_evaluator import (
     BEST_BY,
     EvaluationPrompts,
+    PromptedText,
     RetrievalEvaluator,
+    Role,
 )
 from contrast_train.training.weight_choice import WeightChoice, note_quality
 from fletching import cli
@@ -36,7 +39,7 @@ from fletching.report import Report
 from fletching.train import hardware, publish
 from fletching.train.distributed import deepspeed_config, fsdp, process_group
 from fletching.train.metrics_log import MetricsLog
-from fletching.train.run_dir import ROWS, VECTORS, RunDir, checkpoint_step
+from fletching.train.run_dir import EVAL_CORPUS, ROWS, VECTORS, RunDir, checkpoint_step
 
 if TYPE_CHECKING:
     from contrast_train.training.trainer import ContrastTrainer
@@ -73,6 +76,9 @@ class ContrastRun:
         )
         self._set_prompts()
         self.evaluator = self._evaluator(options.eval) if options.eval else None
+        self.eval_corpus_digest = ""
+        if self.evaluator and options.eval_corpus:
+            self._add_corpus(self.evaluator, os.path.join(run_path, EVAL_CORPUS))
         self._prepare_model()
         self.objective = self._objective()
         self.guide_identity = process_group.broadcast(
@@ -120,6 +126,21 @@ class ContrastRun:
         )
         return RetrievalEvaluator(reader, path, prompts)
 
+    def _add_corpus(self, evaluator: RetrievalEvaluator, path: str) -> None:
+        """Rank the held-out queries in the texts of --eval-corpus too, which go to `path`."""
+        if process_group.is_main():
+            stats = evaluation_corpus.write(
+                Reader(self.report, self.options.eval_corpus, "texts", count=False),
+                path,
+                own_texts=(text for _, text in evaluator.documents),
+                own_ids=evaluator.ids,
+            )
+            self.report.note(stats.describe(len(evaluator.queries), len(evaluator.documents)))
+            self.eval_corpus_digest = stats.digest
+        self.eval_corpus_digest = process_group.broadcast(self.eval_corpus_digest)
+        prompt = self.backbone.prompts["document"]
+        evaluator.corpus = evaluation_corpus.EvaluationCorpus(path, prompt)
+
     def _prepare_model(self) -> None:
         """Settings of the hardware, dropout, device and shards."""
         model, device = self.backbone.model, self.backbone.device
@@ -166,6 +187,7 @@ class ContrastRun:
             "model": self.backbone.fingerprint,
             "dtype": models.dtype_name(self.backbone.autocast),
             "held-out examples": self.evaluator.digest if self.evaluator else None,
+            "texts of --eval-corpus": self.eval_corpus_digest,
             "guide": self.guide_identity,
             "options": {**options, "tasks": tasks_as_json(self.tasks)},
         }
@@ -199,16 +221,12 @@ class ContrastRun:
         assert self.evaluator
         return self.evaluator.measure(self._embed, self.similarity)
 
-    def _embed(self, queries: list[str], documents: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        assert self.evaluator
+    def _embed(self, texts: list[PromptedText], role: Role) -> torch.Tensor:
         backbone = self.backbone
-        tokens = backbone.tokenize(queries, backbone.lengths["query"])
-        tokens += backbone.tokenize(documents, backbone.lengths["document"])
-        prompt_tokens = None
-        if not backbone.pools_prompts:
-            prompt_tokens = backbone.prompt_tokens(self.evaluator.prompted_texts())
-        vectors = self.objective.embed_all(tokens, backbone.device, prompt_tokens)
-        return vectors[: len(queries)], vectors[len(queries) :]
+        prompted = [prompt + text for prompt, text in texts]
+        tokens = backbone.tokenize(prompted, backbone.lengths[role])
+        prompt_tokens = None if backbone.pools_prompts else backbone.prompt_tokens(texts)
+        return self.objective.embed_all(tokens, backbone.device, prompt_tokens)
 
     def train(self, run_dir: RunDir, checkpoint: str | None) -> None:
         """Train, from the newest checkpoint where there is one, and publish the model."""

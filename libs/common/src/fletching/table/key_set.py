@@ -49,6 +49,13 @@ class GrowingKeySet:
     def __len__(self) -> int:
         return sum(map(len, self.runs))
 
+    def contains(self, keys: Keys) -> npt.NDArray[np.bool_]:
+        """Which of the keys (n,) have been added."""
+        is_member = np.zeros(len(keys), bool)
+        for run in self.runs:
+            is_member |= contains_sorted(run, keys)
+        return is_member
+
     def add_new(self, keys: Keys) -> npt.NDArray[np.bool_]:
         """Add keys (n,); bool (n,): is this its first occurrence, in this call and all before?"""
         distinct, first_position = np.unique(keys, return_index=True)

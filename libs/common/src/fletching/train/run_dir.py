@@ -4,6 +4,7 @@ lock            held while a run is alive
 manifest.json   fingerprint of data, model and options
 rows.arrow      the rows
 measures.jsonl  the metrics log
+eval_corpus.arrow  texts that held-out queries are ranked in, if there are any
 vectors/        vectors of another model that the run learns from, if there is one
 checkpoint-N/   weights, optimiser, schedule, random state, position; whole or not at all
 published.json  the finished model is renamed to DIR next, or has been; with the manifest
@@ -29,6 +30,7 @@ CHECKPOINT = re.compile(rf"{PREFIX}(0|[1-9][0-9]*)")
 LOCK = "lock"
 MANIFEST = "manifest.json"
 ROWS = "rows.arrow"
+EVAL_CORPUS = "eval_corpus.arrow"
 VECTORS = "vectors"
 BUILDING = "building"  # a checkpoint that is being written
 REMOVING = "dropped"  # a checkpoint that is being removed
@@ -183,9 +185,9 @@ class RunDir:
                 )
 
     def _remove_leftovers(self) -> None:
-        """Remove what a run without a checkpoint left, except its rows and vectors."""
+        """Remove what a run without a checkpoint left, except its rows, texts and vectors."""
         for name in os.listdir(self.path):
-            if name not in (LOCK, ROWS, VECTORS):
+            if name not in (LOCK, ROWS, EVAL_CORPUS, VECTORS):
                 atomic.remove(self.path_to(name))
 
     def abandon(self) -> None:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from fletching.protocols import Lineage
 
-PATHS = ("model", "eval", "guide", "tasks")  # options that name files, which differ by machine
+# Options that name files, which differ by machine.
+PATHS = ("model", "eval", "eval_corpus", "guide", "tasks")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,14 @@
-"""Retrieval quality on held-out examples: each query against all documents of the file."""
+"""Retrieval quality on held-out examples: each query against all documents of the file, and of a
+corpus where there is one.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pyarrow as pa
 import torch
@@ -15,6 +18,7 @@ from torch.nn import functional
 
 from contrast_train.data.dataset import NO_PROMPTS, Prompts
 from contrast_train.losses.requirements import Row
+from contrast_train.training.evaluation_corpus import EvaluationCorpus
 from fletching import schema
 from fletching.errors import InputError
 from fletching.prompts import InstructionTemplate
@@ -23,12 +27,15 @@ TILE = 512  # queries whose scores are computed at a time
 CUTOFF = 10
 BEST_BY = "ndcg_at_10"  # the measure that chooses weights
 
-EmbedTexts = Callable[[list[str], list[str]], tuple[Tensor, Tensor]]  # queries, documents
 PromptedText = tuple[str, str]  # prompt, text
+Role = Literal["query", "document"]
+EmbedTexts = Callable[[list[PromptedText], Role], Tensor]  # n texts -> vectors (n, D)
 COLUMNS: dict[str, pa.DataType] = {
     "query": pa.string(),
     "pos": pa.list_(pa.string()),
     "neg": pa.list_(pa.string()),
+    "pos_ids": pa.list_(pa.string()),
+    "neg_ids": pa.list_(pa.string()),
     "prompt": pa.string(),
     "task": pa.string(),
 }
@@ -60,8 +67,10 @@ class EvaluationPrompts:
 
 
 class RetrievalEvaluator:
-    """Queries, the corpus (every distinct `pos` and `neg`) and which documents answer which
+    """Queries, their documents (every distinct `pos` and `neg`) and which of them answer which
     query.
+
+    ids: of the documents. corpus: more texts to rank the queries in; none of them is an answer.
     """
 
     def __init__(
@@ -71,6 +80,8 @@ class RetrievalEvaluator:
         queries: dict[PromptedText, int] = {}
         documents: dict[PromptedText, int] = {}
         relevant: dict[int, dict[int, None]] = {}
+        self.ids: set[str] = set()
+        self.corpus: EvaluationCorpus | None = None
         for row in _rows(batches):
             query_prompt, doc_prompt = prompts.of_row(row)
             query = queries.setdefault((query_prompt, row["query"]), len(queries))
@@ -80,40 +91,89 @@ class RetrievalEvaluator:
                 answers[document] = None
             for text in row["neg"] or []:
                 documents.setdefault((doc_prompt, text), len(documents))
+            self.ids |= {*(row["pos_ids"] or ()), *(row["neg_ids"] or ())} - {None}
         if not queries:
             raise InputError(f"--eval {path} holds no rows", "give it held-out examples")
-        self.queries = [prompt + text for prompt, text in queries]
-        self.documents = [prompt + text for prompt, text in documents]
-        self.prompts = [prompt for prompt, _ in [*queries, *documents]]  # in this order
+        self.queries = list(queries)
+        self.documents = list(documents)
         self.relevant = [list(relevant[query]) for query in range(len(queries))]
-        content = json.dumps([self.queries, self.documents, self.relevant])
+        content = json.dumps([*map(_join, (queries, documents)), self.relevant])
         self.digest = xxhash.xxh3_128_hexdigest(content.encode())
-
-    def prompted_texts(self) -> list[PromptedText]:
-        """(prompt, text) of the queries, then of the documents."""
-        prompted = [*self.queries, *self.documents]
-        return [(prompt, text[len(prompt) :]) for prompt, text in zip(self.prompts, prompted)]
 
     def measure(self, embed: EmbedTexts, similarity: str = "cosine") -> dict[str, float]:
         """nDCG@10, MRR@10 and margin, means over the queries. embed: texts with their
         prompts.
         """
-        q, d = embed(self.queries, self.documents)
-        if similarity == "cosine":
-            q, d = functional.normalize(q, dim=1), functional.normalize(d, dim=1)
-        ndcgs, reciprocal_ranks, margins = [], [], []
-        for start in range(0, len(q), TILE):
-            scores = q[start : start + TILE] @ d.T  # (t, N)
-            for row, relevant in zip(scores, self.relevant[start : start + TILE]):
-                ranks = sorted(ranks_of(row, relevant))
-                ndcgs.append(ndcg(ranks))
-                reciprocal_ranks.append(1 / ranks[0] if ranks[0] <= CUTOFF else 0.0)
-                margins.append(margin(row, relevant))
+
+        def _vectors(texts: list[PromptedText], role: Role) -> Tensor:
+            vectors = embed(texts, role)
+            return functional.normalize(vectors, dim=1) if similarity == "cosine" else vectors
+
+        q = _vectors(self.queries, "query")
+        standings: list[Standing] = []
+        for scores in _score_rows(q, _vectors(self.documents, "document")):
+            standings.append(Standing.among(scores, self.relevant[len(standings)]))
+        for chunk in self.corpus.chunks() if self.corpus else ():
+            for standing, scores in zip(standings, _score_rows(q, _vectors(chunk, "document"))):
+                standing.add(scores)
+        ranks = [standing.ranks.tolist() for standing in standings]
+        count = len(standings)
         return {
-            "ndcg_at_10": sum(ndcgs) / len(ndcgs),
-            "mrr_at_10": sum(reciprocal_ranks) / len(reciprocal_ranks),
-            "margin": sum(margins) / len(margins),
+            "ndcg_at_10": sum(map(ndcg, ranks)) / count,
+            "mrr_at_10": sum(map(reciprocal_rank, ranks)) / count,
+            "margin": sum(standing.margin for standing in standings) / count,
         }
+
+
+@dataclass
+class Standing:
+    """Where the relevant documents of one query are among the documents seen so far.
+
+    scores, ranks (r,): of the relevant documents; ranks from 1. best_other: the highest score of
+    another document, -inf where there is none.
+    """
+
+    scores: Tensor
+    ranks: Tensor
+    best_other: float
+
+    @classmethod
+    def among(cls, scores: Tensor, relevant: Sequence[int]) -> Standing:
+        """Among the documents of scores (N,), of which `relevant` answer the query.
+
+        Of equal scores the earlier document wins.
+        """
+        numbers = torch.tensor(relevant, device=scores.device)
+        position = torch.arange(len(scores), device=scores.device)
+        score = scores[numbers][:, None]  # (r, 1)
+        is_ahead = (scores > score) | ((scores == score) & (position < numbers[:, None]))
+        others = scores.clone()
+        others[numbers] = -torch.inf
+        return cls(scores[numbers], is_ahead.sum(1) + 1, float(others.max()))
+
+    def add(self, scores: Tensor) -> None:
+        """Add documents of scores (C,) that do not answer the query, after those so far."""
+        self.ranks += (scores > self.scores[:, None]).sum(1)
+        self.best_other = max(self.best_other, float(scores.max()))
+
+    @property
+    def margin(self) -> float:
+        """The lowest score of a relevant document minus the highest other one; 0 where there is
+        no other. Below 0 a wrong document is nearer than a right one.
+        """
+        if self.best_other == -torch.inf:
+            return 0.0
+        return float(self.scores.min()) - self.best_other
+
+
+def _score_rows(queries: Tensor, documents: Tensor) -> Iterator[Tensor]:
+    """The scores (N,) of all documents for one query after the other."""
+    for start in range(0, len(queries), TILE):
+        yield from queries[start : start + TILE] @ documents.T  # (t, N)
+
+
+def _join(texts: Iterable[PromptedText]) -> list[str]:
+    return [prompt + text for prompt, text in texts]
 
 
 def _rows(batches: Iterable[pa.RecordBatch]) -> Iterable[Row]:
@@ -122,29 +182,9 @@ def _rows(batches: Iterable[pa.RecordBatch]) -> Iterable[Row]:
         yield from pa.RecordBatch.from_pydict(columns).to_pylist()
 
 
-def ranks_of(scores: Tensor, documents: Sequence[int]) -> list[int]:
-    """The rank of each document, from 1, by scores (N,); of equal scores the earlier document
-    wins.
-    """
-    relevant = torch.tensor(documents, device=scores.device)[:, None]  # (r, 1)
-    score = scores[relevant]
-    position = torch.arange(len(scores), device=scores.device)
-    is_ahead = (scores > score) | ((scores == score) & (position < relevant))
-    ranks: list[int] = (is_ahead.sum(1) + 1).tolist()
-    return ranks
-
-
-def margin(scores: Tensor, documents: Sequence[int]) -> float:
-    """The lowest score of the documents minus the highest other one; 0 where there is no other.
-
-    Below 0 a wrong document is nearer than a right one.
-    """
-    others = scores.clone()
-    others[list(documents)] = -torch.inf
-    best_other = others.max()
-    if best_other == -torch.inf:
-        return 0.0
-    return float(scores[list(documents)].min() - best_other)
+def reciprocal_rank(ranks: Sequence[int], cutoff: int = CUTOFF) -> float:
+    """1 / the rank of the first relevant document; 0 beyond the cutoff."""
+    return 1 / min(ranks) if min(ranks) <= cutoff else 0.0
 
 
 def ndcg(ranks: Sequence[int], cutoff: int = CUTOFF) -> float:
