@@ -6,6 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from fault_injector import Fault
 from fault_subjects import ALL, Subject
@@ -13,7 +14,7 @@ from fault_trials import digests, start
 
 pytestmark = pytest.mark.slow  # as a whole: trains models
 
-TRAINERS = [each for each in ALL if each.name in ("contrast-train", "distill")]
+TRAINERS = [each for each in ALL if each.name in ("contrast-train", "distill", "mntp")]
 
 
 @pytest.mark.parametrize("trainer", TRAINERS, ids=lambda each: each.name)
@@ -39,6 +40,31 @@ def test_a_run_that_was_killed_after_publishing_says_that_it_is_done(
     assert again.code == 0, again.err
     assert "out is done: an earlier run of this command published it" in again.err
     assert digests(folder / "out") == published
+    assert sorted(os.listdir(folder)) == ["in.parquet", "out", "tmp"]
+    refuse_another_command_once_nothing_but_the_model_is_left(trainer, folder, model)
+
+
+def refuse_another_command_once_nothing_but_the_model_is_left(
+    trainer: Subject, folder: Path, model: str
+) -> None:
+    """The same command is done then too; another one, and other rows, are refused."""
+    left = digests(folder)
+    again = start(trainer, folder, model=model, fault=Fault(), name="again").wait()
+    assert again.code == 0, again.err
+    assert "out is done: an earlier run of this command published it" in again.err
+    assert digests(folder) == left
+    changed = dataclasses.replace(trainer, line=f"{trainer.line} --lr 1e-2")
+    other = start(changed, folder, model=model, fault=Fault(), name="other").wait()
+    assert other.code == 1
+    assert other.err.endswith(
+        "out exists already\n  fix: name another folder, or remove it: rm -r out\n"
+    )
+    pq.write_table(pq.read_table(folder / "in.parquet").slice(1), folder / "in.parquet")
+    other = start(trainer, folder, model=model, fault=Fault(), name="other").wait()
+    assert other.code == 1
+    assert "exists already, of other data or options: the command reads other rows" in other.err
+    left.pop("in.parquet")
+    assert {name: digest for name, digest in digests(folder).items() if name in left} == left
     assert sorted(os.listdir(folder)) == ["in.parquet", "out", "tmp"]
 
 

@@ -20,8 +20,8 @@ class Subject:
     """A command whose paths are relative to a folder.
 
     line: with {model}, {decoder} and {server} for what all runs share. outputs: its files and
-    folders that are whole or absent. weight: of 1,000 faults, about how many it gets. trains: is
-    the output a folder that a second run refuses to replace?
+    folders that are whole or absent. weight: of 1,000 faults, about how many it gets. is_folder: is
+    the output one? keeps_output: does a second run refuse to replace it, where a trainer is done?
     """
 
     name: str
@@ -29,7 +29,8 @@ class Subject:
     outputs: tuple[str, ...]
     fill: Callable[[Path], None]
     weight: int
-    trains: bool = False
+    is_folder: bool = False
+    keeps_output: bool = False
     streams: bool = False  # does the output go to stdout?
 
     def argv(self, model: str) -> list[str]:
@@ -110,7 +111,8 @@ ALL = [
         outputs=("out",),
         fill=_examples,
         weight=80,
-        trains=True,
+        is_folder=True,
+        keeps_output=True,
     ),
     Subject(
         name="arrowcat, page",
@@ -155,7 +157,7 @@ ALL = [
         outputs=("out",),
         fill=_examples,
         weight=50,
-        trains=True,
+        is_folder=True,
     ),
     Subject(
         name="distill",
@@ -163,7 +165,7 @@ ALL = [
         outputs=("out",),
         fill=_texts,
         weight=30,
-        trains=True,
+        is_folder=True,
     ),
     Subject(
         name="mntp",
@@ -171,6 +173,6 @@ ALL = [
         outputs=("out",),
         fill=_texts,
         weight=20,
-        trains=True,
+        is_folder=True,
     ),
 ]

@@ -161,7 +161,7 @@ class Trial:
             folder = Path(name, "work")
             folder.mkdir()
             self.subject.fill(folder)
-            if draw.random() < 0.5 and not self.subject.trains:
+            if draw.random() < 0.5 and not self.subject.is_folder:
                 for output in self.subject.outputs:
                     (folder / output).write_bytes(OLD)
             ended = KINDS[self.kind](self, folder, model, reference, draw)
@@ -197,8 +197,8 @@ class Trial:
     def _check_next_run(self, folder: Path, model: str, reference: Reference) -> None:
         was_published = all((folder / output).exists() for output in self.subject.outputs)
         ended = start(self.subject, folder, model=model, fault=Fault(), name="next").wait()
-        is_done = self.subject.trains and was_published and "exists" in ended.err
-        if ended.code != 0 and not is_done:
+        is_refused = self.subject.keeps_output and was_published and "exists" in ended.err
+        if ended.code != 0 and not is_refused:
             self.defects.append(f"the next run ends with {ended.code}: {ended.err[-400:]}")
             return
         files = digests(folder)

@@ -13,7 +13,8 @@ from fletching.options import TrainingOptions
 from fletching.report import Report
 from fletching.table import atomic
 from fletching.train.distributed import process_group
-from fletching.train.run_dir import Manifest, RunDir
+from fletching.train.manifest import Manifest, digest_command
+from fletching.train.run_dir import RunDir
 
 ENGINES_OF_ACCELERATE = ("DEEPSPEED", "FSDP", "MEGATRON_LM")
 
@@ -86,7 +87,8 @@ def run(
         report.quiet = True
         report.json_summary = None
     with process_group.join_group():
-        run_dir = RunDir(options.output or "")
+        command = digest_command(tool.name, cli.row_options(options))
+        run_dir = RunDir(options.output or "", command)
         try:
             training_job = job(options, report, tool, run_path=run_dir.path)
             if run_dir.is_finished(training_job.manifest):

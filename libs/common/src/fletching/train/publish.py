@@ -68,6 +68,7 @@ class Publication:
         end: what is known once the run is over (digest, best step). rows: of the input; those
         beyond `rows_trained` are reported as dropped, with the reason.
         """
+        end = {**end, "run": self.run_dir.identity}
         document = lineage.dump({"step": lineage_node, "end": end})
         pathlib.Path(self.folder, "fletching.json").write_bytes(document)
         pathlib.Path(self.folder, "README.md").write_text(card, encoding="utf-8")

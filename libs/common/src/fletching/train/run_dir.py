@@ -18,13 +18,19 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from fletching.errors import InputError, UsageError
 from fletching.table import atomic
 from fletching.train.checkpoint_check import PREFIX, find_damage, read_json
 from fletching.train.distributed import process_group
+from fletching.train.manifest import (
+    Identity,
+    Manifest,
+    describe_changes,
+    digest_manifest,
+    read_identity,
+)
 
 CHECKPOINT = re.compile(rf"{PREFIX}(0|[1-9][0-9]*)")
 LOCK = "lock"
@@ -35,21 +41,20 @@ VECTORS = "vectors"
 BUILDING = "building"  # a checkpoint that is being written
 REMOVING = "dropped"  # a checkpoint that is being removed
 PUBLISHED = "published.json"  # the name of the finished folder in here, and the manifest
-LONGEST_VALUE = 40  # characters of a text in a description of changes
 
-Manifest = dict[str, Any]
 FillFolder = Callable[[str], None]  # writes into the folder of this path
 
 
 class RunDir:
     """Claims `DIR.run`. Raises InputError where DIR exists or another run is alive.
 
-    Of several processes the first one claims, writes and removes; the others wait for it where
-    they must.
+    command: its digest; where DIR is the model of an equal one, `is_finished` decides. Of several
+    processes the first one claims, writes and removes; the others wait for it where they must.
     """
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, command: str | None = None) -> None:
         self.output = output.rstrip("/")
+        self.command = command
         self.path = self.output + ".run"
         self.passed_over: list[str] = []  # newer checkpoints that are broken, and how
         if process_group.is_main():
@@ -62,7 +67,7 @@ class RunDir:
             )
 
     def _claim(self) -> None:
-        if self._output_exists() and not self.is_published():
+        if self._output_exists() and not self.is_published() and not self._may_be_finished():
             self._remove_empty()
             raise InputError(
                 f"-o {self.output} exists already",
@@ -78,6 +83,7 @@ class RunDir:
         self.lock = open(self.path_to(LOCK), "w")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.stat(self.path_to(LOCK))  # gone where the other run ended in between
         except OSError:
             raise InputError(
                 f"another run is at work in {self.path}", "wait for it, or name another -o"
@@ -94,8 +100,19 @@ class RunDir:
             return False
         return self._output_exists() and not os.path.exists(self.path_to(published["folder"]))
 
+    def _may_be_finished(self) -> bool:
+        """Is DIR the model of an earlier run of this command?"""
+        earlier = read_identity(self.output).get("command")
+        return earlier is not None and earlier == self.command
+
+    @property
+    def identity(self) -> Identity:
+        """What the published model says of its run."""
+        manifest = read_json(self.path_to(MANIFEST)) or {}
+        return {"command": self.command or "", "manifest": digest_manifest(manifest)}
+
     def is_finished(self, manifest: Manifest) -> bool:
-        """Did a run of this manifest publish DIR? What it left is removed then.
+        """Did a run of this manifest publish DIR? What is in here is removed then.
 
         Raises InputError where DIR is the model of other data or options.
         """
@@ -103,9 +120,14 @@ class RunDir:
         return process_group.broadcast(is_finished)
 
     def _finish(self, manifest: Manifest) -> bool:
-        if not self.is_published():
+        if not self._output_exists():
             return False
-        changes = describe_changes((read_json(self.path_to(PUBLISHED)) or {})["manifest"], manifest)
+        changes: list[str] = []
+        if self.is_published():
+            published = (read_json(self.path_to(PUBLISHED)) or {})["manifest"]
+            changes = describe_changes(published, manifest)
+        elif read_identity(self.output).get("manifest") != digest_manifest(manifest):
+            changes = ["the command reads other rows or models now"]
         if changes:
             raise InputError(
                 f"-o {self.output} exists already, of other data or options: {'; '.join(changes)}",
@@ -265,27 +287,3 @@ def apply_umask(folder: str) -> None:
     for path, _, names in os.walk(folder):
         for name in names:
             os.chmod(os.path.join(path, name), 0o666 & ~umask)
-
-
-def describe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What differs between two manifests, one phrase each.
-
-    >>> describe_changes({"options": {"lr": 1}}, {"options": {"lr": 2, "batch": 8}})
-    ['batch was unset, now 8', 'lr was 1, now 2']
-    """
-    changes: list[str] = []
-    for key in sorted({*before, *after}):
-        old, new = before.get(key), after.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            changes += describe_changes(old, new)
-        elif old != new:
-            changes.append(f"{key} was {_display(old)}, now {_display(new)}")
-    return changes
-
-
-def _display(value: object) -> str:
-    if value is None:
-        return "unset"
-    if isinstance(value, str):
-        return value[-LONGEST_VALUE:]
-    return json.dumps(value, ensure_ascii=False)
