@@ -301,7 +301,7 @@ def raising(error: BaseException):
             1,
             "simfilter: out of memory\n  fix: use --limit, smaller batches or a machine with more memory\n",
         ),
-        (InputError("a\x1b[31mred\u202e\nline"), 1, "simfilter: a\\x1b[31mred\\u202e\nline\n"),
+        (InputError("a\x1b[31mred\u202e\nline"), 1, "simfilter: a\\x1b[31mred\\u202e line\n"),
     ],
 )
 def test_every_error_is_two_lines_and_a_code(error, code, message, capsys, monkeypatch):

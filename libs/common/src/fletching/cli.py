@@ -221,7 +221,8 @@ def _save_traceback(error: BaseException) -> str:
 
 
 def _complain(tool: str, what: str, fix: str = "", *, code: int) -> int:
-    """Print an error; the exit code."""
+    """Print an error; the exit code. A message of a library may have several lines."""
+    what = " ".join(line.strip() for line in what.splitlines())
     text = f"{tool}: {what}" + (f"\n  fix: {fix}" if fix else "")
     # Data can hold terminal control characters: they are shown, not obeyed.
     shown = (c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

@@ -23,6 +23,8 @@ def read_qrels(path: str) -> Grades:
         raise InputError(f"cannot read qrels {path}: {error.strerror}", "check the path") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8", "give BEIR's qrels/*.tsv") from None
+    except csv.Error as error:  # a cell longer than 128 kB
+        raise InputError(f"{path} holds no judgements ({error})", "give BEIR's qrels/*.tsv") from None
     return grades
 
 

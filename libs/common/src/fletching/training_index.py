@@ -109,7 +109,7 @@ def load(folder: str) -> TrainingIndex | None:
         return None
     try:
         return _read(path)
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+    except (pa.ArrowException, OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
         what = f"{path} is damaged ({str(error).splitlines()[0]})"
         raise InputError(what, "copy the model again, or delete the file") from None
 

@@ -170,12 +170,25 @@ class Journal:
         try:
             entry = json.loads(line)
             if "key" in entry:
-                Completion(**entry["answer"])  # does it have the fields?
+                _check_types(Completion(**entry["answer"]))
                 self.line_starts[bytes.fromhex(entry["key"])] = self.size
             else:
-                self.notes.append(entry["note"])
-        except (ValueError, KeyError, TypeError):
+                self.notes.append(dict(entry["note"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise InputError(
                 f"{self.path}, line {number:,} is damaged",
                 "delete that line: its request is sent again",
             ) from None
+
+
+def _check_types(completion: Completion) -> None:
+    """Raise TypeError for a field of another type than it was written with."""
+    texts = (completion.text, completion.finish, completion.model)
+    tokens = (completion.prompt_tokens, completion.completion_tokens, completion.cached_tokens)
+    has_types = (
+        all(text is None or isinstance(text, str) for text in texts)
+        and all(type(number) is int and number >= 0 for number in tokens)
+        and isinstance(completion.estimated, bool)
+    )
+    if not has_types:
+        raise TypeError("a field of another type")

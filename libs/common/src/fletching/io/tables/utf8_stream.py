@@ -120,7 +120,16 @@ class Utf8Stream(io.RawIOBase):
         text = self._decode(chunk)
         if self.substitution is not None:
             text = self._substitute(text, self.substitution, final=not chunk)
-        return text.encode()
+        return self._encode(text)
+
+    def _encode(self, text: str) -> bytes:
+        try:
+            return text.encode()
+        except UnicodeEncodeError as error:  # UTF-7 can write half a character
+            character = f"U+{ord(text[error.start]):04X}"
+            raise InputError(
+                f"{self.where}: {character} is half a character", "name the encoding: --encoding E"
+            ) from None
 
     def _decode(self, chunk: bytes) -> str:
         try:
@@ -132,6 +141,10 @@ class Utf8Stream(io.RawIOBase):
                 f"{self.where}, line {line:,}: not {self.encoding} (bytes {shown})",
                 "name the encoding of the file, --encoding E, "
                 "or leave such rows out by --bad-rows drop",
+            ) from None
+        except UnicodeError as error:  # UTF-16 without its mark
+            raise InputError(
+                f"{self.where}: not {self.encoding} ({error})", "name the encoding: --encoding E"
             ) from None
         if self.marks_undecodable and UNDECODABLE in text:
             for number, line_text in enumerate(text.split("\n"), self._line):
