@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from fletching.encode import memmap_buffer
-from fletching.encode.encoder import WINDOW
+from fletching.encode.batching import WINDOW
 from fletching.encode.reranker import Reranker
 from fletching.protocols import TextEncoder
 from fletching.report import Report

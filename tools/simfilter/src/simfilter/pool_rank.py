@@ -18,7 +18,7 @@ import torch
 
 from fletching import schema, text_keys
 from fletching.encode import memmap_buffer
-from fletching.encode.encoder import WINDOW
+from fletching.encode.batching import WINDOW
 from fletching.protocols import TextEncoder
 from fletching.report import Report
 from fletching.table import KeySet

@@ -11,19 +11,29 @@ encoder        a model as a `TextEncoder`
 precomputed    `vectors` files as a `TextEncoder`
 reranker       scores of pairs by a cross-encoder
 
-Needs the extra `fletching[encode]`. Importing the package imports torch, so tools import it
-late.
+Needs the extra `fletching[encode]`. Importing the package imports nothing; a model needs torch and
+transformers, which take seconds, and precomputed vectors need neither.
 """
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
-from fletching.encode.encoder import Encoder
-from fletching.encode.vector_cache import default_cache_dir
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # mypy checks that these are interchangeable
+    from fletching.encode.encoder import Encoder
     from fletching.encode.precomputed import PrecomputedEmbeddings
+    from fletching.encode.vector_cache import default_cache_dir
     from fletching.protocols import TextEncoder
 
     TEXT_ENCODERS: tuple[type[TextEncoder], ...] = (Encoder, PrecomputedEmbeddings)
 
 __all__ = ["Encoder", "default_cache_dir"]
+
+_HOMES = {"Encoder": "encoder", "default_cache_dir": "vector_cache"}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module's attributes are of any type)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
+WINDOW = 4096  # distinct texts sorted together
+
 Item = TypeVar("Item", bound=Hashable)
 
 

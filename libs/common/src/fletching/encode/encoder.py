@@ -19,7 +19,7 @@ import torch
 
 from fletching.encode import echo, padding_free, prompt_tokens
 from fletching.encode import model as models
-from fletching.encode.batching import batches_by_length, deduplicate
+from fletching.encode.batching import WINDOW, batches_by_length, deduplicate
 from fletching.encode.preprocessing import Preprocessor, TokenizedTexts
 from fletching.encode.vector_cache import CacheFolder, Vector, VectorCache
 from fletching.errors import InputError, UsageError
@@ -32,7 +32,6 @@ from fletching.text import text_hash
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-WINDOW = 4096  # distinct texts sorted together
 SHARE_ROWS = 512  # new vectors that are worth a shard when a call ends
 CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 65_536
