@@ -17,9 +17,9 @@ from fletching.encode import memmap_buffer
 from fletching.table import RaggedArray
 from hnmine.arrays import Numbers, Scores, Vectors
 
-QUERY_BLOCK = 1024  # queries of one product
+QUERY_BLOCK = 2048  # queries of one product
 DOCUMENT_BLOCK = 32_768  # documents rounded to bf16 at a time
-TILE = 4096  # documents of one product: its scores, 8 MB, stay in the processor's cache
+TILE = 1024  # documents of one product: its scores, 4 MB, stay in the processor's cache
 NOISE = 1e-5  # of adding up in float32
 # A key is a score, as an integer of the same order, above the number of its document: one sort
 # moves both.
@@ -34,7 +34,7 @@ ScoreBits = npt.NDArray[np.int16]  # of bf16 scores
 class Survivors(NamedTuple):
     """Keys that may belong to the best k of their rows."""
 
-    rows: Numbers  # (n,)
+    rows: npt.NDArray[np.int16]  # (n,)
     keys: SortKeys  # (n,)
 
 
@@ -148,9 +148,13 @@ def _above(bits: ScoreBits, bound: ScoreBits, start: int) -> Survivors:
     if bound.min() <= 0:
         bits = _ordered(bits)
     positions = np.flatnonzero(bits > bound[:, None])
-    rows, columns = np.divmod(positions, bits.shape[1])
-    scores = bits.reshape(-1)[positions].astype(np.int64)
-    return Survivors(rows, (scores << NUMBER_BITS) + (start + columns))
+    width = bits.shape[1]
+    rows = positions // width  # np.divmod divides one number at a time
+    keys = bits.reshape(-1)[positions].astype(np.int64)
+    keys <<= NUMBER_BITS
+    keys += positions
+    keys -= rows * width - start
+    return Survivors(rows.astype(np.int16), keys)
 
 
 def _merge_all(best: SortKeys, bits: ScoreBits, start: int) -> SortKeys:
@@ -181,7 +185,7 @@ def _merge_survivors(best: SortKeys, pending: list[Survivors]) -> SortKeys:
         return best
     rows = np.concatenate([survivors.rows for survivors in pending])
     keys = np.concatenate([survivors.keys for survivors in pending])
-    order = np.argsort(rows.astype(np.int16), kind="stable")  # a radix sort, for 16 bits alone
+    order = np.argsort(rows, kind="stable")  # a radix sort, for 16 bits alone
     counts = np.bincount(rows, minlength=len(best))
     survivors = RaggedArray.from_lengths(keys[order], counts)
     owners = rows[order]
