@@ -24,7 +24,8 @@ def read_qrels(path: str) -> Grades:
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8", "give BEIR's qrels/*.tsv") from None
     except csv.Error as error:  # a cell longer than 128 kB
-        raise InputError(f"{path} holds no judgements ({error})", "give BEIR's qrels/*.tsv") from None
+        what = f"{path} holds no judgements ({error})"
+        raise InputError(what, "give BEIR's qrels/*.tsv") from None
     return grades
 
 
