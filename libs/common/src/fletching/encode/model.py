@@ -41,11 +41,12 @@ def load(
     *,
     trust_remote_code: bool = False,
     quantization: QuantizationConfigMixin | None = None,
+    option: str = "--model",
 ) -> SentenceTransformer:
     """The model of a folder or hub name, on the CPU, in its stored dtype.
 
-    Safetensors only, and no remote code unless it is trusted. Raises InputError where it cannot
-    be loaded, or lacks weights that its vectors depend on.
+    Safetensors only, and no remote code unless it is trusted. option: the one that names the
+    model. Raises InputError where it cannot be loaded, or lacks weights that its vectors depend on.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from sentence_transformers import SentenceTransformer
@@ -53,7 +54,7 @@ def load(
     _silence_loading()
     is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     if is_path and not os.path.isdir(name):
-        raise InputError(f"--model {name} is no folder", "check the path")
+        raise InputError(f"{option} {name} is no folder", "check the path")
     model_kwargs: dict[str, Any] = {"use_safetensors": True, "dtype": "auto"}
     if quantization is not None:
         model_kwargs["quantization_config"] = quantization
@@ -69,7 +70,7 @@ def load(
         refuse_random_weights(missing, lambda: model.encode(PROBE, show_progress_bar=False))
     # The hub, transformers and sentence-transformers each raise their own exceptions.
     except Exception as error:
-        raise load_error(name, error) from error
+        raise load_error(name, error, option) from error
     return model.eval()
 
 

@@ -20,7 +20,7 @@ Manifest = dict[str, Any]
 Identity = dict[str, str]
 
 # Paths, beside the digest of what is there.
-PATHS = ("model", "eval", "eval_corpus", "guide", "tasks", "adapters")
+PATHS = ("model", "eval", "eval_corpus", "guide", "teacher_vectors", "tasks", "adapters")
 LONGEST_VALUE = 40  # characters of a text in a description of changes
 
 
