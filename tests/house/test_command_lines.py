@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from conftest import environment
 from source_tree import third_party
-from suite import COMMANDS, Command
+from suite import PROGRAMS, Command
 
 from fletching import cli
 from fletching.options import REQUIRED, Option, describe
 from fletching.parsing import parse
 
-every_tool = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+every_tool = pytest.mark.parametrize("command", PROGRAMS.values(), ids=PROGRAMS.keys())
 HEAVY = {
     "accelerate", "datasets", "faiss", "jinja2", "mteb", "numpy", "openai", "pandas", "peft",
     "polars", "pyarrow", "scipy", "sentence_transformers", "torch", "transformers",
@@ -124,6 +124,7 @@ HOMONYMS = {
     "output": "rows as a file or stream; the folder of a model; the figures of mteb-eval",
     "model": "an embedding model; the LLM of synthgen; the decoder of mntp",
     "negatives": "csv2pairs, hnmine: how many are written; contrast-train: how many are used",
+    "require_gain": "mteb-eval: METRIC=X; fletching-tune: the verdict must be WIN",
     "sample": "arrowcat: how many rows are drawn; hnmine: how negatives are chosen",
     "split": "csv2pairs: shares of the splits",
     "tasks": "contrast-train: file of weights and prompts; mteb-eval: names of benchmark tasks",
@@ -145,7 +146,7 @@ def traits(option: Option) -> dict[str, Any]:
 def test_an_option_of_one_name_is_the_same_in_all_tools() -> None:
     """Equal metavar, type, default and help; `override` states a difference and its reason."""
     shared: dict[str, tuple[str, dict[str, Any]]] = {}
-    for command in COMMANDS.values():
+    for command in PROGRAMS.values():
         for name, option in options_of(command).items():
             if name in HOMONYMS:
                 continue
@@ -157,7 +158,7 @@ def test_an_option_of_one_name_is_the_same_in_all_tools() -> None:
 
 
 def test_an_override_differs_from_what_it_overrides() -> None:
-    for command in COMMANDS.values():
+    for command in PROGRAMS.values():
         cls = tool_of(command).options
         for name, option in options_of(command).items():
             if "because" not in option.details:
@@ -175,7 +176,7 @@ def test_an_override_differs_from_what_it_overrides() -> None:
 
 def test_every_homonym_still_is_one() -> None:
     helps: dict[str, set[str]] = defaultdict(set)
-    for command in COMMANDS.values():
+    for command in PROGRAMS.values():
         for name, option in options_of(command).items():
             helps[name].add(option.details["help"])
     for name in set(HOMONYMS) - {"split"}:
@@ -208,7 +209,7 @@ def test_options_are_made_by_name(command: Command) -> None:
     assert all(field.kw_only for field in dataclasses.fields(tool_of(command).options))
 
 
-TRAINERS = [name for name, command in COMMANDS.items() if "epochs" in options_of(command)]
+TRAINERS = [name for name, command in PROGRAMS.items() if "epochs" in options_of(command)]
 
 
 @pytest.mark.parametrize(("config", "line"), [("epochs", "steps"), ("steps", "epochs")])
@@ -216,7 +217,7 @@ TRAINERS = [name for name, command in COMMANDS.items() if "epochs" in options_of
 def test_how_long_to_train_on_the_line_wins_over_the_config(
     name: str, config: str, line: str, tmp_path: Path
 ) -> None:
-    options = tool_of(COMMANDS[name]).options
+    options = tool_of(PROGRAMS[name]).options
     (tmp_path / "c.json").write_text(f'{{"{config}": 7}}')
     required = [opt.flag for opt in describe(options).values() if opt.default is REQUIRED]
     words = [word for flag in required for word in (flag, "x")]

@@ -18,11 +18,11 @@ from conftest import built_once
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from source_tree import COMMON, FOLDERS, project, requirements
-from suite import COMMANDS, ROOT, Command
+from suite import PROGRAMS, ROOT, Command
 
 from fletching import cli
 
-every_tool = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+every_tool = pytest.mark.parametrize("command", PROGRAMS.values(), ids=PROGRAMS.keys())
 every_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 PYPROJECTS = [ROOT, *FOLDERS]
 
@@ -30,12 +30,12 @@ PYPROJECTS = [ROOT, *FOLDERS]
 @every_tool
 def test_a_tool_has_its_parts(command: Command) -> None:
     content = project(command.folder)
-    assert content["name"] == f"fletching-{command.name}"
+    assert content["name"] == f"fletching-{command.folder.name}"
     assert content["scripts"] == {command.name: f"{command.module}.cli:main"}
     for name in ("cli.py", "options.py", "py.typed"):
         assert (command.folder / "src" / command.module / name).exists()
-    assert list((ROOT / "tests" / command.name).glob("test_*.py"))
-    assert list((ROOT / "tests" / "cases" / command.name).glob("*/cmd"))
+    assert list((ROOT / "tests" / command.folder.name).glob("test_*.py"))
+    assert list((ROOT / "tests" / "cases" / command.folder.name).glob("*/cmd"))
     module = importlib.import_module(f"{command.module}.cli")
     assert isinstance(module.TOOL, cli.Tool)
     assert module.TOOL.name == command.name

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
-from suite import COMMANDS, ROOT
+from suite import PROGRAMS, ROOT
 
 COMMON = ROOT / "libs" / "common"
-FOLDERS = [COMMON, *(command.folder for command in COMMANDS.values())]
-TOOL_MODULES = {command.module for command in COMMANDS.values()}
+FOLDERS = [COMMON, *(command.folder for command in PROGRAMS.values())]
+TOOL_MODULES = {command.module for command in PROGRAMS.values()}
 PACKAGES = {
     "fletching": COMMON / "src" / "fletching",
-    **{command.module: command.folder / "src" / command.module for command in COMMANDS.values()},
+    **{command.module: command.folder / "src" / command.module for command in PROGRAMS.values()},
 }
 # Distributions whose modules have other names.
 DISTRIBUTIONS = {

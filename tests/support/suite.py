@@ -79,7 +79,7 @@ class Command:
 
     @property
     def folder(self) -> Path:
-        return ROOT / "tools" / self.name
+        return ROOT / "tools" / self.name.removeprefix("fletching-")
 
     @property
     def project(self) -> dict[str, Any]:
@@ -166,6 +166,14 @@ COMMANDS = {
         ),
     ]
 }
+# Programs that run the commands above as processes: the rules of the house hold for them, but the tests of
+# `test_every_tool*.py` would run all of them again.
+CONDUCTORS = {
+    "fletching-tune": Command(
+        "fletching-tune", "fletching-tune {input} --query query --pos pos", "table", "folder"
+    )
+}
+PROGRAMS = COMMANDS | CONDUCTORS
 WRITERS = [name for name, command in COMMANDS.items() if command.writes == "rows"]
 TRAINED = "model.safetensors"  # stands in every model folder
 

@@ -1,0 +1,1 @@
+"""fletching-tune: from a table to a better embedding model, never worse, with a verdict."""

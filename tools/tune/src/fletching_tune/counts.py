@@ -1,0 +1,32 @@
+"""How much there is to learn from and to test on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Rows and distinct queries by split; distinct documents that are searched."""
+
+    rows: Mapping[str, int]
+    queries: Mapping[str, int]
+    documents: int
+
+
+def distinct_texts(paths: Sequence[str], column: str) -> int:
+    """How many distinct texts a column of Parquet files has; lists are counted by their items."""
+    import polars as pl
+
+    texts = pl.scan_parquet(list(paths), glob=False).select(pl.col(column))
+    if isinstance(texts.collect_schema()[column], pl.List):
+        texts = texts.explode(column)
+    return int(texts.select(pl.col(column).drop_nulls().n_unique()).collect().item())
+
+
+def row_count(path: str) -> int:
+    """The rows of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(path).num_rows)

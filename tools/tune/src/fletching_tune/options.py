@@ -1,0 +1,110 @@
+"""The options of fletching-tune."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fletching.options import (
+    IO,
+    RUN,
+    CorpusOptions,
+    LimitOptions,
+    ModelOptions,
+    PairOptions,
+    SeedOptions,
+    StandardOptions,
+    TableReadingOptions,
+    option,
+    override,
+    positional,
+)
+
+TUNING = "tuning"
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+Stage = Literal["split", "plan", "mine", "train", "choose", "verdict"]
+
+
+@dataclass(frozen=True, kw_only=True)
+@override(
+    "model",
+    DEFAULT_MODEL,
+    because="the first run should need a table and two column names alone",
+    help="the base: a sentence-transformers folder or a hub name",
+    group=TUNING,
+)
+@override(
+    "corpus",
+    (),
+    because="the documents of the table are searched in any case, held-out ones too",
+    help="`texts` that join the documents of the table as those to search",
+    group=TUNING,
+)
+class Options(
+    TableReadingOptions,
+    PairOptions,
+    ModelOptions,
+    CorpusOptions,
+    LimitOptions,
+    SeedOptions,
+    StandardOptions,
+):
+    """One command line of fletching-tune: those of csv2pairs, and how to tune."""
+
+    inputs: tuple[str, ...] = positional("tables: files, folders, globs or URLs", "TABLE")
+    budget: str = option(
+        "20m", "time for everything, 90s, 20m or 2h; the plan fits into it", group=TUNING
+    )
+    dev: tuple[str, ...] = option(
+        (),
+        "tables of the rows that choose the model, instead of a share of TABLE",
+        metavar="TABLE",
+        group=TUNING,
+        advanced=True,
+    )
+    test: tuple[str, ...] = option(
+        (),
+        "tables of the rows that the verdict is about, instead of a share of TABLE",
+        metavar="TABLE",
+        group=TUNING,
+        advanced=True,
+    )
+    split_by: tuple[str, ...] = option(
+        (),
+        "rows with the same value in one of these columns stay in one split",
+        metavar="COL[,COL]",
+        group=IO,
+        advanced=True,
+    )
+    guard: str | None = option(
+        None,
+        "examples of a task that the model must not forget [neighbours of the base on the "
+        "training documents]",
+        metavar="FILE",
+        group=TUNING,
+        advanced=True,
+        rows=False,
+    )
+    require_gain: bool = option(
+        False, "exit with 1 unless the verdict is WIN", group=TUNING, rows=False
+    )
+    output: str | None = option(
+        None,
+        "folder of the tuned model, the report and the verdict (required)",
+        metavar="DIR",
+        short="-o",
+        group=IO,
+        rows=False,
+    )
+    to: Literal["split", "plan", "mine", "train", "choose", "verdict"] | None = option(
+        None, "stop after this stage; the same command without it continues", group=RUN, rows=False
+    )
+    from_: Literal["split", "plan", "mine", "train", "choose", "verdict"] | None = option(
+        None, "redo this stage and those after it, whatever is there", group=RUN, rows=False
+    )
+    print_commands: bool = option(
+        False,
+        "print the command lines that are known so far, and run none",
+        group=RUN,
+        rows=False,
+    )

@@ -1,0 +1,186 @@
+"""The plan: what rows, documents, measured rates and the budget allow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fletching.errors import InputError
+from fletching_tune.budget import shown_minutes
+from fletching_tune.candidates import RECIPES
+from fletching_tune.counts import Counts
+from fletching_tune.halving import Rung, ladder
+
+WANTED_QUERIES = 400  # held out for choosing, and as many for the verdict
+MOST_QUERIES = 1000
+MOST_SHARE = 0.2
+SMALL_SHARE = 0.05
+FEWEST_UPDATES = 100
+MOST_UPDATES = 1500
+SHORT_RUNG = 40
+SMALLEST_BATCH, LARGEST_BATCH = 16, 64
+FEWEST_PASSES, MOST_PASSES = 2.0, 8.0
+FORWARD_SHARE = 0.5  # of an update's time a token, where it is encoded alone; float32 for bfloat16
+EVALUATIONS = 3  # of dev, in a training run
+DEV_SHARE = 1 / 40  # of the budget, for one model on dev
+TEST_SHARE = 1 / 8  # of the budget, for base and winner on test
+FEWEST_DOCUMENTS = 1000
+DEV_MODELS = 7  # that the last choice looks at: base, finalists, blends, a soup
+PUBLISHING_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What the first seconds measured.
+
+    row_seconds: training, by row of a batch. text_seconds: encoding, by document. start_seconds:
+    of a program before its work.
+    """
+
+    row_seconds: float
+    text_seconds: float
+    start_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What will be done.
+
+    dev_documents, test_documents: how many documents are searched; None: all of them.
+    """
+
+    batch: int
+    rungs: tuple[Rung, ...]
+    recipes: tuple[str, ...]
+    dev_documents: int | None
+    test_documents: int | None
+    finalists: int
+
+    @property
+    def updates(self) -> int:
+        """Of the longest run."""
+        return self.rungs[-1].updates
+
+    @property
+    def is_mined(self) -> bool:
+        """Does a recipe need mined negatives?"""
+        return any(each.is_mined for each in RECIPES if each.name in self.recipes)
+
+
+def split_shares(queries: int) -> list[str]:
+    """Shares of train, dev and test, so that dev and test have queries enough and no more."""
+    wanted = max(WANTED_QUERIES / queries, min(SMALL_SHARE, MOST_QUERIES / queries))
+    share = round(min(wanted, MOST_SHARE), 3)
+    return [f"train={round(1 - 2 * share, 3):g}", f"dev={share:g}", f"test={share:g}"]
+
+
+def make_plan(counts: Counts, rates: Rates, *, budget: float, spent: float) -> Plan:
+    """The plan for so many seconds. Raises InputError where no candidate fits into them."""
+    dev_documents = _affordable(counts, "dev", rates, seconds=budget * DEV_SHARE)
+    test_documents = _affordable(counts, "test", rates, seconds=budget * TEST_SHARE / 2)
+    dev_seconds = _evaluation(counts, "dev", rates, documents=dev_documents)
+    test_seconds = 2 * _evaluation(counts, "test", rates, documents=test_documents)
+    fixed = spent + test_seconds + 4 * rates.start_seconds + PUBLISHING_SECONDS
+    left = budget - fixed - DEV_MODELS * dev_seconds
+    run_seconds = rates.start_seconds + EVALUATIONS * dev_seconds * FORWARD_SHARE
+    shape = _shape(counts.rows["train"], rates, run_seconds=run_seconds, left=left)
+    if shape is None:
+        least = FEWEST_UPDATES * SMALLEST_BATCH * rates.row_seconds + run_seconds
+        needed = math.ceil((budget - left + least) / 30) / 2
+        raise InputError(
+            f"--budget of {shown_minutes(budget)} is too small for one candidate: {needed:g} "
+            "minutes are needed on this machine",
+            f"pass --budget {needed:g}m",
+        )
+    batch, rungs = shape
+    names = tuple(each.name for each in RECIPES[: rungs[0].recipes])
+    return Plan(
+        batch=batch,
+        rungs=rungs,
+        recipes=names,
+        dev_documents=dev_documents,
+        test_documents=test_documents,
+        finalists=min(3, sum(rung.recipes for rung in rungs)),
+    )
+
+
+def _affordable(counts: Counts, split: str, rates: Rates, *, seconds: float) -> int | None:
+    """How many documents can be encoded in these seconds; None where all can."""
+    texts = int(seconds / rates.text_seconds) - counts.queries[split]
+    most = max(texts, FEWEST_DOCUMENTS, counts.queries[split])
+    return None if most >= counts.documents else most
+
+
+def _evaluation(counts: Counts, split: str, rates: Rates, *, documents: int | None) -> float:
+    texts = counts.queries[split] + (counts.documents if documents is None else documents)
+    return texts * rates.text_seconds
+
+
+def _shape(
+    rows: int, rates: Rates, *, run_seconds: float, left: float
+) -> tuple[int, tuple[Rung, ...]] | None:
+    """(batch, rungs) of the widest ladder that fits; else one recipe for fewer passes."""
+    for recipes, passes in _wishes():
+        batch = _batch_for(rows, passes)
+        updates = _updates_for(rows, batch, passes)
+        rungs = ladder(recipes, updates, fewest=SHORT_RUNG)
+        if _cost(rungs, batch * rates.row_seconds, run_seconds) <= left:
+            return batch, rungs
+    batch = _batch_for(rows, FEWEST_PASSES)
+    updates = _updates_for(rows, batch, FEWEST_PASSES)
+    for smaller in (batch, batch // 2, batch // 4):
+        affordable = int((left - run_seconds) / (smaller * rates.row_seconds))
+        if smaller >= SMALLEST_BATCH and affordable >= FEWEST_UPDATES:
+            return smaller, (Rung(1, min(affordable, updates)),)
+    return None
+
+
+def _wishes() -> Iterator[tuple[int, float]]:
+    """(recipes, passes), from the best to the cheapest: all recipes for as long as can be, else
+    fewer of them.
+    """
+    passes = MOST_PASSES
+    while passes > FEWEST_PASSES:
+        yield len(RECIPES), passes
+        passes /= 2
+    for recipes in range(len(RECIPES), 0, -1):
+        yield recipes, FEWEST_PASSES
+
+
+def _batch_for(rows: int, passes: float) -> int:
+    """A power of two with which so many passes are FEWEST_UPDATES or more."""
+    most = max(rows * passes / FEWEST_UPDATES, 1)
+    return int(min(max(2 ** int(math.log2(most)), SMALLEST_BATCH), LARGEST_BATCH))
+
+
+def _updates_for(rows: int, batch: int, passes: float) -> int:
+    updates = math.ceil(passes * rows / batch)
+    return min(max(updates, FEWEST_UPDATES), MOST_UPDATES)
+
+
+def _cost(rungs: Sequence[Rung], update_seconds: float, run_seconds: float) -> float:
+    """Seconds of training by the rungs, each recipe at its price."""
+    total = 0.0
+    for rung in rungs:
+        dearest = sorted((each.price for each in RECIPES), reverse=True)[: rung.recipes]
+        prices = sum(dearest) if len(rungs) > 1 else 1.0
+        total += rung.updates * update_seconds * prices + rung.recipes * run_seconds
+    return total
+
+
+def plan_lines(plan: Plan, counts: Counts, rates: Rates, *, budget: float) -> tuple[str, str]:
+    """The plan in two lines: what the data allow, and what the time allows."""
+    documents = counts.documents if plan.dev_documents is None else plan.dev_documents
+    of = f" of {counts.documents:,}" if plan.dev_documents is not None else ""
+    data = (
+        f"data: {counts.rows['train']:,} rows to train on, {counts.queries['dev']:,} queries to "
+        f"choose by, {counts.queries['test']:,} for the verdict; dev ranks {documents:,}{of} "
+        f"documents; batches of {plan.batch}"
+    )
+    rungs = ", then ".join(f"{rung.recipes} x {rung.updates}" for rung in plan.rungs)
+    time = (
+        f"time: {plan.batch * rates.row_seconds:.2f} s an update, so {shown_minutes(budget)} "
+        f"allow {rungs} updates ({', '.join(plan.recipes)}), blends and soups"
+    )
+    return data, time

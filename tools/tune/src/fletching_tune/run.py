@@ -1,0 +1,181 @@
+"""One run, stage by stage: split, plan, mine, train, choose, verdict."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from fletching.report import Report
+from fletching_tune import table
+from fletching_tune.budget import parse_budget
+from fletching_tune.contest import Contest, Selection
+from fletching_tune.counts import Counts, distinct_texts, row_count
+from fletching_tune.options import Options
+from fletching_tune.plan import Plan, Rates, make_plan, plan_lines, split_shares
+from fletching_tune.steps.printer import CommandPrinter, UndecidedStepError
+from fletching_tune.steps.reading import read_summary
+from fletching_tune.steps.runner import StepRunner
+from fletching_tune.training import PROBED_UPDATES, TrainingCommands
+from fletching_tune.trial import Trial
+from fletching_tune.work_folder import WorkFolder
+
+SPLITS = ("train", "dev", "test")
+
+
+class TuningRun:
+    """The stages of one command line.
+
+    out: takes the table and the verdict.
+    """
+
+    def __init__(self, options: Options, report: Report, *, out: TextIO) -> None:
+        self.options = options
+        self.report = report
+        self.out = out
+        self.work = WorkFolder(options.output or "")
+        self.budget = parse_budget(options.budget)
+        self.runner: StepRunner = (
+            CommandPrinter(self.work.path, report, out)
+            if options.print_commands
+            else StepRunner(self.work.path, report)
+        )
+
+    def run(self) -> int:
+        """All stages, or those up to --to; 1 where --require-gain is not met."""
+        if self.options.print_commands:
+            try:
+                self._stages()
+            except UndecidedStepError as unknown:
+                self.out.write(f"# {unknown}\n")
+            return 0
+        with self.runner.locked():
+            if self.options.from_:
+                self.runner.forget(self.options.from_)
+            return self._stages()
+
+    def _stages(self) -> int:
+        counts = self.split()
+        if self._stops_after("split"):
+            return 0
+        plan = self.plan(counts)
+        if self._stops_after("plan"):
+            return 0
+        contest = Contest(
+            self.options,
+            self.runner,
+            plan=plan,
+            commands=TrainingCommands(
+                self.options, self.work, eval_corpus=self._corpus("dev", plan.dev_documents)
+            ),
+            test_corpus=self._corpus("test", plan.test_documents),
+        )
+        contest.mine()
+        if self._stops_after("mine"):
+            return 0
+        contest.train(self.budget)
+        if self._stops_after("train"):
+            return 0
+        selection = contest.choose()
+        self._note_choice(selection)
+        if self._stops_after("choose"):
+            return 0
+        trial = Trial(self.options, self.runner, plan=plan, contest=contest)
+        verdict = trial.verdict(selection, counts, budget=self.budget)
+        self.report.measures |= verdict.as_json()
+        self.out.write(trial.publish(verdict, selection))
+        self.out.flush()
+        return 1 if self.options.require_gain and verdict.outcome != "WIN" else 0
+
+    def _stops_after(self, stage: str) -> bool:
+        if self.options.to != stage:
+            return False
+        self.report.note(f"stopped after {stage}; the same command without --to goes on")
+        return True
+
+    def _note_choice(self, selection: Selection) -> None:
+        for name, gain in selection.bounds.items():
+            self.report.note(f"dev: {name} {gain}")
+
+    # --- split -----------------------------------------------------------------------------------
+
+    def split(self) -> Counts:
+        """Pairs in three splits, and the documents. Raises InputError for too few."""
+        options, work, runner = self.options, self.work, self.runner
+        if options.dev:
+            sources = zip(SPLITS, (options.inputs, options.dev, options.test))
+            for name, tables in sources:
+                runner.run(table.pairs_step(options, work, name=name, tables=tables))
+            runner.require("the rows are counted first: --to split")
+            self._account("pairs-train")
+        else:
+            runner.run(table.pairs_step(options, work, name="all", tables=options.inputs))
+            runner.require("the shares follow from the rows: run with --to plan first")
+            self._account("pairs-all")
+            pairs = work.split("all")
+            queries = distinct_texts([pairs], "query")
+            table.check_pairs(row_count(pairs), queries, distinct_texts([pairs], "pos"))
+            runner.run(table.split_step(options, work, split_shares(queries)))
+        counts = self._counts()
+        table.check_counts(counts, options)
+        if not table.is_grouped(options):
+            runner.run(table.documents_step(work, SPLITS))
+        return counts
+
+    def _counts(self) -> Counts:
+        paths = {name: self.work.split(name) for name in SPLITS}
+        rows = {name: row_count(path) for name, path in paths.items()}
+        queries = {name: distinct_texts([path], "query") for name, path in paths.items()}
+        return Counts(
+            rows=rows, queries=queries, documents=distinct_texts(list(paths.values()), "pos")
+        )
+
+    def _account(self, step: str) -> None:
+        """The account of rows of csv2pairs as that of this run."""
+        summary = read_summary(self.work.summary(step))
+        self.report.rows_in = summary["rows_in"]
+        self.report.rows_out = summary["rows_out"]
+        self.report.added.update(summary["added"])
+        self.report.dropped.update(summary["dropped"])
+
+    # --- plan ------------------------------------------------------------------------------------
+
+    def plan(self, counts: Counts) -> Plan:
+        """Measure, plan, and say the plan in two lines. Raises InputError for a small budget."""
+        probe = self._probing().probe()
+        seconds = self.runner.run(probe)
+        self.runner.require("the plan follows from the measured rate: run with --to plan first")
+        rates = measured_rates(read_summary(self.work.summary("probe"))["measures"], seconds)
+        plan = make_plan(counts, rates, budget=self.budget, spent=self.runner.seconds)
+        for line in plan_lines(plan, counts, rates, budget=self.budget):
+            self.report.note(line)
+        return plan
+
+    def _corpus(self, split: str, count: int | None) -> list[str]:
+        """The documents in which a split is ranked. count: how many; None: all of them."""
+        if count is None or not self.documents:
+            return self.documents
+        sampled = self.work.file(f"{split}-documents.parquet")
+        self.runner.run(self._probing().sample(self.documents, count, sampled))
+        return [sampled]
+
+    def _probing(self) -> TrainingCommands:
+        return TrainingCommands(self.options, self.work, eval_corpus=self.documents)
+
+    @property
+    def documents(self) -> list[str]:
+        """Files of the documents that are searched in use."""
+        corpus = list(self.options.corpus)
+        return corpus if table.is_grouped(self.options) else [self.work.documents, *corpus]
+
+
+def measured_rates(measures: dict[str, float], seconds: float) -> Rates:
+    """Rates from the summary of contrast-train --dry-run, which took so many seconds."""
+    from fletching_tune.plan import FORWARD_SHARE, LARGEST_BATCH
+
+    update = measures["estimated_seconds"] / PROBED_UPDATES
+    token_seconds = update / max(measures["tokens_per_step"], 1)
+    tokens = measures.get("document_tokens_mean") or measures["query_tokens_mean"]
+    return Rates(
+        row_seconds=update / LARGEST_BATCH,
+        text_seconds=token_seconds * tokens * FORWARD_SHARE,
+        start_seconds=seconds,
+    )

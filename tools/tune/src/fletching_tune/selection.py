@@ -1,0 +1,104 @@
+"""Which candidate is surely better than the base on dev, if one is.
+
+The gain of a candidate is its mean paired difference from the base over the queries. The lower
+bounds of all candidates hold together: the studentised bootstrap of their maximum (Romano and Wolf
+2005) corrects for how many were looked at, and less so where candidates are alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+RESAMPLES = 4000
+CONFIDENCE = 0.95
+POWER_FACTOR = 1.960 + 0.842  # normal quantiles of 95 % confidence and 80 % power
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """A mean paired gain with the ends of its interval.
+
+    low: of a chosen candidate on dev, the lower bound that holds for all of them together.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def lower_bounds(gains: Mapping[str, Floats], seed: int) -> dict[str, Gain]:
+    """The gain of each candidate with simultaneous one-sided lower bounds.
+
+    gains: per-query differences from the base, aligned, each (queries,). The upper end is the
+    mirrored lower one.
+    """
+    if not gains:
+        return {}
+    table = np.stack(list(gains.values()))  # (candidates, queries)
+    means = table.mean(1)
+    spread = _standard_errors(table)
+    quantile = _largest_deviation(table, means, spread=spread, seed=seed)
+    return {
+        name: Gain(value=float(mean), low=float(mean - reach), high=float(mean + reach))
+        for name, mean, reach in zip(gains, means, quantile * spread)
+    }
+
+
+def _standard_errors(table: Floats) -> Floats:
+    count = table.shape[1]
+    if count < 2:
+        return np.full(len(table), np.inf)
+    errors: Floats = table.std(1, ddof=1) / np.sqrt(count)
+    return errors
+
+
+def _largest_deviation(table: Floats, means: Floats, *, spread: Floats, seed: int) -> float:
+    """The quantile of the largest studentised deviation over the candidates, by resampling."""
+    varies = (spread > 0) & np.isfinite(spread)
+    if not varies.any():
+        return 0.0 if not spread.any() else float("inf")
+    count = table.shape[1]
+    centred = (table[varies] - means[varies, None]) / spread[varies, None]
+    generator = np.random.default_rng([seed, count])
+    largest = np.empty(RESAMPLES)
+    for number in range(RESAMPLES):
+        drawn = generator.integers(0, count, count)
+        weights = np.bincount(drawn, minlength=count)
+        largest[number] = (centred @ weights).max() / count
+    return float(np.quantile(largest, CONFIDENCE))
+
+
+def interval(gains: Floats, seed: int) -> Gain:
+    """A mean gain with its two-sided 95 % interval: the percentiles of its bootstrap."""
+    count = len(gains)
+    generator = np.random.default_rng([seed, count])
+    means = np.array([gains[generator.integers(0, count, count)].mean() for _ in range(RESAMPLES)])
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Gain(value=float(gains.mean()), low=float(low), high=float(high))
+
+
+def choose(bounds: Mapping[str, Gain]) -> str | None:
+    """The candidate with the highest lower bound; None, the base, where none is above 0."""
+    best = max(bounds, key=lambda name: bounds[name].low, default=None)
+    if best is None or bounds[best].low <= 0:
+        return None
+    return best
+
+
+def smallest_visible(gains: Sequence[Floats]) -> float | None:
+    """The smallest mean gain that so many queries can show with 80 % power, by the paired spread.
+
+    None where no difference varies.
+    """
+    spreads = [POWER_FACTOR * float(_standard_errors(each[None])[0]) for each in gains]
+    visible = [spread for spread in spreads if 0 < spread < float("inf")]
+    return max(visible) if visible else None

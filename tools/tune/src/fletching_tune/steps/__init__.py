@@ -1,0 +1,1 @@
+"""Commands as steps: one program each, keyed by content, run at most once."""

@@ -1,0 +1,147 @@
+"""The table as pairs: command lines of csv2pairs with every option of tables and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fletching.errors import InputError, UsageError
+from fletching.options import PairOptions, TableReadingOptions, describe
+from fletching_tune.counts import Counts
+from fletching_tune.options import Options
+from fletching_tune.steps.step import Step, arguments, list_value
+from fletching_tune.work_folder import WorkFolder
+
+EXAMPLES_COLUMNS = ("query", "pos")  # of files that are `examples` already
+FEWEST_QUERIES = 20
+
+
+def check_table(options: Options) -> None:
+    """Raise UsageError for a table that cannot be read twice or has no answers."""
+    if not options.inputs:
+        raise UsageError("there is no table", "fletching tune faq.csv --query … --pos … -o tuned/")
+    for path in (*options.inputs, *options.dev, *options.test, *options.corpus):
+        if path == "-":
+            raise UsageError("a table on stdin is read once alone", "save it as a file")
+    if options.mode == "texts":
+        raise UsageError("--mode texts makes no pairs", "pass --query and --pos")
+    has_answers = options.pos or options.category or options.template
+    if options.query and not has_answers:
+        raise UsageError(
+            "--pos is missing", "name the column that answers: --pos COL; or --category COL"
+        )
+    if has_answers and not options.query:
+        raise UsageError("--query is missing", "name the column that people search with")
+    if bool(options.dev) != bool(options.test):
+        raise UsageError("--dev and --test come together", "pass both, or none for a split")
+
+
+def columns(options: Options) -> list[str]:
+    """The words of csv2pairs that say which columns are pairs, and how the table is read."""
+    words: list[str] = []
+    if options.query is None:
+        words += ["--query", EXAMPLES_COLUMNS[0], "--pos", EXAMPLES_COLUMNS[1]]
+        if options.mode == "each":
+            words += ["--mode", "list"]
+    if is_grouped(options) and options.mode == "each":
+        words += ["--mode", "group"]
+    for group in (PairOptions, TableReadingOptions):
+        for name, option in describe(group).items():
+            value = getattr(options, name)
+            if value == option.default:
+                continue
+            if option.scalar is bool:
+                words.append(option.flag if value else option.negated_flag)
+            elif option.is_list:
+                words += [word for each in value for word in (option.flag, list_value(each))]
+            else:
+                words += [option.flag, str(value)]
+    return words
+
+
+def is_grouped(options: Options) -> bool:
+    """Do rows of one category answer each other?"""
+    return options.mode == "group" or not (options.pos or options.template or not options.query)
+
+
+def pairs_step(options: Options, work: WorkFolder, *, name: str, tables: Sequence[str]) -> Step:
+    """The pairs of tables, as the examples of a split."""
+    summary = work.summary(f"pairs-{name}")
+    words = (*_common(options), "-o", work.split(name), "--json-summary", summary)
+    return Step(
+        name=f"pairs-{name}",
+        stage="split",
+        argv=("csv2pairs", *words, *arguments(tables)),
+        inputs=tuple(tables),
+        outputs=(work.split(name), summary),
+    )
+
+
+def split_step(options: Options, work: WorkFolder, shares: Sequence[str]) -> Step:
+    """The pairs of the table in splits that have no text in common. shares: `train=0.8` …"""
+    names = [share.partition("=")[0] for share in shares]
+    summary = work.summary("split")
+    by = [word for each in options.split_by for word in ("--split-by", list_value(each))]
+    return Step(
+        name="split",
+        stage="split",
+        argv=(
+            "csv2pairs",
+            *_common(options),
+            *by,
+            *("--split", ",".join(shares), "-o", work.split("{split}")),
+            *("--json-summary", summary),
+            *arguments(options.inputs),
+        ),
+        inputs=options.inputs,
+        outputs=(*map(work.split, names), summary),
+    )
+
+
+def documents_step(work: WorkFolder, splits: Sequence[str]) -> Step:
+    """Every answer of the table as `texts`: what is searched in use."""
+    paths = [work.split(name) for name in splits]
+    words = ("--mode", "texts", "--template", "{pos}", "-o", work.documents)
+    return Step(
+        name="documents",
+        stage="split",
+        argv=("csv2pairs", *words, *arguments(paths)),
+        inputs=tuple(paths),
+        outputs=(work.documents,),
+    )
+
+
+def _common(options: Options) -> list[str]:
+    words = columns(options)
+    if options.limit:
+        words += ["--limit", str(options.limit)]
+    return [*words, "--seed", str(options.seed)]
+
+
+def check_counts(counts: Counts, options: Options) -> None:
+    """Raise InputError for splits that can teach or show nothing."""
+    empty = [name for name, rows in counts.rows.items() if not rows]
+    if not empty:
+        return
+    rows = ", ".join(f"{number} {name}" for name, number in counts.rows.items())
+    what = f"no row is left for {' and '.join(empty)} ({rows})"
+    if options.dev:
+        raise InputError(what, "check the tables of --dev and --test")
+    raise InputError(
+        f"{what}; rows that share a text stay together",
+        "give more rows, or held-out tables of their own: --dev TABLE --test TABLE",
+    )
+
+
+def check_pairs(rows: int, queries: int, documents: int) -> None:
+    """Raise InputError for pairs from which nothing can be learned or shown."""
+    if documents == 1:
+        raise InputError(
+            "all rows have one and the same answer: there is nothing to rank",
+            "check --pos: it names the column that answers the query",
+        )
+    if queries < FEWEST_QUERIES:
+        raise InputError(
+            f"{rows} pairs with {queries} queries and {documents} documents are too few to train "
+            "on some, to choose on others and to test on the rest",
+            f"give at least {FEWEST_QUERIES} queries, better 500",
+        )

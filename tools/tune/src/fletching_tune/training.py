@@ -1,0 +1,150 @@
+"""Command lines that measure, mine, train and blend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fletching.options import ModelOptions, describe
+from fletching_tune.candidates import Recipe
+from fletching_tune.options import Options
+from fletching_tune.plan import LARGEST_BATCH
+from fletching_tune.steps.step import Step, arguments, listed
+from fletching_tune.work_folder import WorkFolder
+
+PROBED_UPDATES = 100
+KEPT_SHARE = "0.98"  # of the positives, by cosine: the rest is looked at in rejects.parquet
+MINED = ("--negatives", "3", "--range", "1-30")
+
+
+def model_words(options: Options, *, dtype: str | None = None) -> list[str]:
+    """The options of models that all programs take, but the model itself. dtype: a default."""
+    words: list[str] = []
+    for name, option in describe(ModelOptions).items():
+        value = getattr(options, name)
+        if name == "model" or value == option.default:
+            continue
+        words += [option.flag] if value is True else [option.flag, str(value)]
+    if dtype is not None and options.dtype == "auto":
+        words += ["--dtype", dtype]
+    return words
+
+
+def _base(options: Options) -> str:
+    return str(options.model)
+
+
+class TrainingCommands:
+    """The command lines of one run's training.
+
+    eval_corpus: files of `texts` in which dev is ranked.
+    """
+
+    def __init__(self, options: Options, work: WorkFolder, *, eval_corpus: Sequence[str]) -> None:
+        self.options = options
+        self.work = work
+        self.eval_corpus = tuple(eval_corpus)
+        self.base = _base(options)
+
+    def probe(self) -> Step:
+        """Measure the rate of training, which also loads the base."""
+        summary = self.work.summary("probe")
+        words = ("--dry-run", "--steps", str(PROBED_UPDATES), "--batch", str(LARGEST_BATCH))
+        return Step(
+            name="probe",
+            stage="plan",
+            argv=(
+                *("contrast-train", self.work.split("train"), "--model", self.base),
+                *(*words, "--dropout", "0", *model_words(self.options)),
+                *("--seed", str(self.options.seed), "--json-summary", summary),
+            ),
+            inputs=(self.work.split("train"),),
+            models=(self.base,),
+            outputs=(summary,),
+        )
+
+    def filtering(self) -> Step:
+        """Drop the pairs that fit worst; they are kept for the report."""
+        kept, rejects = self.work.file("kept.parquet"), self.work.file("rejects.parquet")
+        return Step(
+            name="filter",
+            stage="mine",
+            argv=(
+                *("simfilter", self.work.split("train"), "--model", self.base),
+                *("--keep-top", KEPT_SHARE, "--rejects", rejects, "-o", kept),
+                *("--cache", self.work.cache, *model_words(self.options)),
+            ),
+            inputs=(self.work.split("train"),),
+            models=(self.base,),
+            outputs=(kept, rejects),
+        )
+
+    def mining(self) -> Step:
+        """Hard negatives for the rows that were kept."""
+        mined = self.work.file("mined.parquet")
+        corpus = self.options.corpus  # held-out documents are no negatives: they are not seen
+        return Step(
+            name="mine",
+            stage="mine",
+            argv=(
+                *("hnmine", self.work.file("kept.parquet"), "--model", self.base, *MINED),
+                *("--keep-neg", *listed("--corpus", corpus), "-o", mined),
+                *("--cache", self.work.cache, *model_words(self.options)),
+                *("--seed", str(self.options.seed)),
+            ),
+            inputs=(self.work.file("kept.parquet"), *corpus),
+            models=(self.base,),
+            outputs=(mined,),
+        )
+
+    def training(self, recipe: Recipe, *, rows: str, updates: int, batch: int) -> Step:
+        """Train one recipe for so many updates, the best evaluation of dev kept."""
+        name = f"{recipe.name}-{updates}"
+        return self.named_training(name, recipe, rows=rows, updates=updates, batch=batch)
+
+    def named_training(
+        self, name: str, recipe: Recipe, *, rows: str, updates: int, batch: int
+    ) -> Step:
+        """The same under another name, of a part of the rows."""
+        out, summary = self.work.model(name), self.work.summary(name)
+        flags = [word.replace("{base}", self.base) for word in recipe.flags]
+        return Step(
+            name=f"train-{name}",
+            stage="train",
+            argv=(
+                *("contrast-train", rows, "--model", self.base, *flags),
+                *("--batch", str(batch), "--steps", str(updates), "--dropout", "0"),
+                *("--eval", self.work.split("dev"), *listed("--eval-corpus", self.eval_corpus)),
+                *("--eval-every", str(-(-updates // 3)), "--patience", "2"),
+                *(*model_words(self.options), "--seed", str(self.options.seed)),
+                *("--json-summary", summary, "-o", out),
+            ),
+            inputs=(rows, self.work.split("dev"), *self.eval_corpus),
+            models=(self.base,),
+            outputs=(out, summary),
+            leftovers=(out + ".run",),
+        )
+
+    def blend(self, name: str, models: Sequence[str], weights: Sequence[float]) -> Step:
+        """The weighted mean of the weights of models."""
+        out = self.work.model(name)
+        shares = ",".join(f"{weight:g}" for weight in weights)
+        return Step(
+            name=f"blend-{name}",
+            stage="choose",
+            argv=("blend-models", *models, "--weights", shares, "-o", out),
+            models=tuple(models),
+            outputs=(out,),
+        )
+
+    def sample(self, files: Sequence[str], count: int, out: str) -> Step:
+        """So many rows of files, drawn at random, in their order."""
+        return Step(
+            name="sample-" + out.rsplit("/", 1)[-1].removesuffix(".parquet"),
+            stage="train",
+            argv=(
+                *("arrowcat", *arguments(files), "--sample", str(count)),
+                *("--seed", str(self.options.seed), "-o", out),
+            ),
+            inputs=tuple(files),
+            outputs=(out,),
+        )
