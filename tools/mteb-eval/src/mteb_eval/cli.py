@@ -30,7 +30,8 @@ def check(options: Options) -> None:
         raise UsageError("--fetch has nothing to fetch", "pass --tasks or --benchmark")
     if not options.model and not options.fetch:
         raise UsageError("no model is named", "mteb-eval MODEL... --examples FILE")
-    if not (options.examples or options.beir or options.sts or options.pairs or registered):
+    named = options.examples or options.beir or options.sts or options.pairs or options.guard
+    if not (named or registered):
         raise UsageError(
             "no test data is named",
             "pass --examples FILE, --beir DIR, --sts FILE, --pairs FILE or --tasks T",
@@ -44,6 +45,8 @@ def check(options: Options) -> None:
             "--mrr-candidates ranks the rows of --examples alone",
             "leave --corpus and --corpus-negatives out",
         )
+    if options.per_query is not None:
+        _check_side_output(options)
     if options.html:
         _check_page(options.html)
     for path in name_paths(options.model, "model").values():
@@ -64,6 +67,25 @@ def _check_metric(name: str) -> None:
         )
 
 
+def _check_side_output(options: Options) -> None:
+    """Raises UsageError where --per-query cannot be written, or would be the figures' file."""
+    from fletching.io.writer import check_output
+
+    path = options.per_query or ""
+    if path in ("-", "-.jsonl"):
+        raise UsageError(
+            "--per-query - would mix with the table on stdout", "name a file, e.g. queries.parquet"
+        )
+    try:
+        check_output(path, "mteb-eval")
+    except UsageError as error:
+        raise UsageError(error.what.replace("-o ", "--per-query "), error.fix) from None
+    if options.output and os.path.abspath(path) == os.path.abspath(options.output):
+        raise UsageError(
+            f"-o and --per-query both name {path}", "name another file, e.g. queries.parquet"
+        )
+
+
 def _check_page(path: str) -> None:
     """Raises UsageError where --html cannot be written, which would show only after the work."""
     folder = os.path.dirname(path) or "."
@@ -81,13 +103,15 @@ def _open_inputs(options: Options, report: Report) -> None:
         Reader(report, [path], "examples", count=False)
     if options.corpus:
         Reader(report, options.corpus, "texts", count=False)
+    if options.guard:
+        Reader(report, [options.guard], ["examples", "texts"], count=False)
 
 
 def run(options: Options, report: Report) -> int:
     """Compare the models: 0, or 1 where a demand of the quality gate is not met."""
     check(options)
     examples = list(name_paths(options.examples, "data set").values())
-    inputs = [*examples, *options.corpus]
+    inputs = [*examples, *options.corpus, *filter(None, [options.guard])]
     check_inputs(options, inputs, tool=TOOL.name, open_inputs=_open_inputs)
 
     from mteb_eval.run import compare_models

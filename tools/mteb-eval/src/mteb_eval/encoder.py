@@ -123,9 +123,14 @@ class EvaluatedModel:
             "dimensions": self.variant.dimensions,
             "numbers": self.variant.numbers,
         }
-        if self.variant.numbers != "float":
+        if self.is_quantised:
             settings["similarity"] = "exact"  # results of before had ties broken by rounding
         return settings
+
+    @property
+    def is_quantised(self) -> bool:
+        """Are its cosines ratios of whole numbers?"""
+        return self.variant.numbers != "float"
 
     @property
     def revision(self) -> str:
@@ -191,7 +196,7 @@ class EvaluatedModel:
 
     def similarity(self, first: npt.ArrayLike, second: npt.ArrayLike) -> torch.Tensor:
         """Cosines of all pairs, (len(first), len(second)): the vectors have unit length."""
-        if self.variant.numbers == "float":
+        if not self.is_quantised:
             return torch.as_tensor(first) @ torch.as_tensor(second).T
         left, right = self.variant.whole_numbers(first), self.variant.whole_numbers(second)
         cosines = left @ right.T
@@ -201,7 +206,7 @@ class EvaluatedModel:
 
     def similarity_pairwise(self, first: npt.ArrayLike, second: npt.ArrayLike) -> torch.Tensor:
         """Cosines of the aligned pairs, (len(first),)."""
-        if self.variant.numbers == "float":
+        if not self.is_quantised:
             return (torch.as_tensor(first) * torch.as_tensor(second)).sum(-1)
         left, right = self.variant.whole_numbers(first), self.variant.whole_numbers(second)
         return ((left * right).sum(-1) / _norms(left) / _norms(right)).float()

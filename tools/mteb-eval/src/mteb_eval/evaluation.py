@@ -1,8 +1,7 @@
-"""Every variant of every model on every task, through mteb; what is stored is not done again."""
+"""Every system on every task, through mteb; what is stored is not done again."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import logging
 import os
@@ -19,31 +18,31 @@ import pyarrow as pa
 import torch
 from mteb.abstasks import AbsTaskBitextMining
 from mteb.abstasks.abstask import AbsTask
+from mteb.abstasks.retrieval import AbsTaskRetrieval
 
 from fletching.encode import Encoder
-from fletching.encode.temporary_cache import TemporaryCache
-from fletching.errors import InputError, UsageError
-from fletching.options import EncodingOptions
+from fletching.errors import InputError
 from fletching.report import Report
-from fletching.table import atomic
 from mteb_eval import prompt_consistency
+from mteb_eval.bm25 import Bm25System
+from mteb_eval.data.guard_texts import GUARD, GuardTexts
 from mteb_eval.data.local_tasks import digest_task
-from mteb_eval.encoder import EvaluatedModel, VectorVariant
+from mteb_eval.data.names import BM25, model_run
+from mteb_eval.fusion import FusedSystem
+from mteb_eval.model_variants import (
+    encoding_options,
+    evaluated_models,
+    note_lost_lengths,
+    vector_cache,
+)
+from mteb_eval.neighbours import neighbour_task
 from mteb_eval.options import Options
 from mteb_eval.result_store import LOADER_BATCH, ResultKey, ResultStore
 from mteb_eval.scoring.observation import ObservationRecorder
 from mteb_eval.scoring.task_result import TaskResult
+from mteb_eval.system import System
 
 ROUNDING = 1e-5  # mteb rounds its means to five digits
-# Kinds of tasks in which a classifier or k-means sees the lengths of vectors, which ours have lost.
-LENGTH_MATTERS = (
-    "Classification",
-    "MultilabelClassification",
-    "Clustering",
-    "PairClassification",
-    "Regression",
-)
-
 ResultsByTask = dict[tuple[str, str], dict[str, TaskResult]]  # by (task, split), then by run
 
 
@@ -55,38 +54,100 @@ def silence_libraries() -> None:
     warnings.filterwarnings("ignore", module=r"(mteb|datasets|sklearn|scipy|numpy)(\.|$)")
 
 
+class Evaluator:
+    """Collects the results of systems on tasks, from the store or through mteb."""
+
+    def __init__(self, store: ResultStore) -> None:
+        self.store = store
+        self.digests: dict[str, str] = {}  # of the data, by task
+        self.results: ResultsByTask = {}
+
+    def add(self, system: System, task: AbsTask, report: Report) -> None:
+        """Evaluate one system on all splits and subsets of one task."""
+        name = task.metadata.name
+        if name not in self.digests:
+            self.digests[name] = digest_task(task)
+        unit = evaluate(
+            system, task, data_digest=self.digests[name], store=self.store, report=report
+        )
+        for result in unit:
+            by_run = self.results.setdefault((result.label, result.split), {})
+            by_run[system.name] = result
+
+
 def evaluate_all(
-    options: Options, report: Report, *, models: Mapping[str, str], tasks: Sequence[AbsTask]
-) -> ResultsByTask:
-    """The results by task and run, one model in memory at a time. models: paths by name."""
-    store = ResultStore(_results_folder(options))
-    digests = {task.metadata.name: digest_task(task) for task in tasks}
+    options: Options,
+    report: Report,
+    *,
+    models: Mapping[str, str],
+    tasks: Sequence[AbsTask],
+    guard: GuardTexts | None = None,
+) -> tuple[ResultsByTask, list[AbsTask]]:
+    """The results by task and run, and all tasks. models: paths by name.
+
+    One model is in memory at a time. guard: texts whose neighbours by the baseline make one more
+    task, which every model is evaluated on.
+    """
+    evaluator = Evaluator(ResultStore(_results_folder(options)))
+    tasks = list(tasks)
     data_prompts: list[str] = []
     for task in tasks:
         data_prompts += getattr(task, "data_prompts", {}).values()
-    results: ResultsByTask = {}
+    bm25 = Bm25System(report) if options.bm25 else None
+    if bm25 is not None:
+        for task in filter(is_searched, tasks):
+            evaluator.add(bm25, task, report)
+    order = list(models)
+    if guard is not None:  # the baseline's neighbours are the task of the others
+        order.sort(key=lambda name: not is_baseline(name, options.baseline, models))
     with vector_cache(options) as cache:
-        for name, path in models.items():
+        for name in order:
             report.note(f"loading {name}")
-            with Encoder(encoding_options(options, path, cache), report) as encoder:
+            with Encoder(encoding_options(options, models[name], cache), report) as encoder:
                 prompt_consistency.require_consistency(
                     options, name, encoder, data_prompts=data_prompts, report=report
                 )
                 note_lost_lengths(name, encoder, tasks, report=report)
-                for task, variant in itertools.product(tasks, list_variants(options, encoder)):
-                    model = EvaluatedModel(name, encoder, variant=variant, report=report)
-                    digest = digests[task.metadata.name]
-                    for result in evaluate(model, task, data_digest=digest, store=store):
-                        by_run = results.setdefault((result.label, result.split), {})
-                        by_run[model.name] = result
-    return results
+                variants = evaluated_models(options, name, encoder, report=report)
+                if guard is not None and name == order[0]:
+                    baseline = next(
+                        (each for each in variants if each.name == options.baseline), variants[0]
+                    )
+                    tasks.append(neighbour_task(guard, baseline))
+                for task, model in itertools.product(tasks, variants):
+                    evaluator.add(model, task, report)
+                    if bm25 is not None and is_searched(task):
+                        evaluator.add(FusedSystem(model, bm25), task, report)
+    return in_order(evaluator.results, models), tasks
 
 
-def encoding_options(options: Options, model: str, cache: str) -> EncodingOptions:
-    """The options of one model's encoder."""
-    names = [field.name for field in dataclasses.fields(EncodingOptions)]
-    shared = {name: getattr(options, name) for name in names}
-    return EncodingOptions(**shared | {"model": model, "cache": cache})
+def is_searched(task: AbsTask) -> bool:
+    """Does BM25 take part? In retrieval, apart from the guard, which is about the models."""
+    return isinstance(task, AbsTaskRetrieval) and task.metadata.name != GUARD
+
+
+def is_baseline(name: str, baseline: str | None, models: Mapping[str, str]) -> bool:
+    """Is it the model that --baseline names, by name, path or variant; or the first?"""
+    if baseline is None:
+        return name == next(iter(models))
+    named = [each for each, path in models.items() if baseline in (each, path)]
+    named += [each for each in models if each == baseline.rpartition("@")[0]]
+    return name == [*named, *models][0]
+
+
+def in_order(results: ResultsByTask, models: Mapping[str, str]) -> ResultsByTask:
+    """Of each task: the models as they are named, then BM25, then the models fused with it."""
+
+    def position(run: str) -> tuple[int, int]:
+        model = model_run(run)
+        owners = [name for name in models if model == name or model.startswith(f"{name}@")]
+        number = list(models).index(max(owners, key=len)) if owners else 0
+        return (2 if run != model else 1 if run == BM25 else 0, number)
+
+    return {
+        key: {run: by_run[run] for run in sorted(by_run, key=position)}
+        for key, by_run in results.items()
+    }
 
 
 def _results_folder(options: Options) -> str | None:
@@ -97,76 +158,18 @@ def _results_folder(options: Options) -> str | None:
     return f"{stem}.results"
 
 
-@contextmanager
-def vector_cache(options: Options) -> Iterator[str]:
-    """The folder of the vectors.
-
-    --cache; else beside the output and removed on success; else a temporary one.
-    """
-    if options.cache:
-        yield options.cache
-        return
-    neighbour = options.results if options.output in (None, "-") else options.output
-    if neighbour is None:
-        with atomic.scratch_folder("mteb-eval") as folder:
-            yield folder
-        return
-    cache = TemporaryCache(f"{neighbour}.cache")
-    try:
-        yield cache.path
-    except BaseException:
-        cache.close(succeeded=False)
-        raise
-    cache.close(succeeded=True)
-
-
-def note_lost_lengths(
-    name: str, encoder: Encoder, tasks: Sequence[AbsTask], *, report: Report
-) -> None:
-    """Say where unit length changes what a classifier or k-means sees of a model's vectors."""
-    is_normalised = any(type(module).__name__ == "Normalize" for module in encoder.model)
-    affected = [task.metadata.name for task in tasks if task.metadata.type in LENGTH_MATTERS]
-    if affected and not is_normalised:
-        report.note(
-            f"{name} does not normalise its vectors, but they have unit length here: "
-            f"{', '.join(affected)} may differ from mteb's figures"
-        )
-
-
-def list_variants(options: Options, encoder: Encoder) -> list[VectorVariant]:
-    """Every number of dimensions with every kind of number, whole vectors and floats first.
-
-    Raises UsageError where the model has fewer dimensions.
-    """
-    dimensions: list[int | None] = []
-    for size in options.dims:
-        if size > encoder.dimension:
-            raise UsageError(
-                f"--dims {size} is above the {encoder.dimension} dimensions of "
-                f"{encoder.options.model}",
-                f"pass at most {encoder.dimension}",
-            )
-        dimensions.append(None if size == encoder.dimension else size)
-    distinct_dimensions = dict.fromkeys(dimensions or [None])
-    distinct_numbers = dict.fromkeys(["float", *options.quantise])
-    return [
-        VectorVariant(*choice)
-        for choice in itertools.product(distinct_dimensions, distinct_numbers)
-    ]
-
-
 # --- one model on one task -----------------------------------------------------------------------
 
 
 def evaluate(
-    model: EvaluatedModel, task: AbsTask, *, data_digest: str, store: ResultStore
+    system: System, task: AbsTask, *, data_digest: str, store: ResultStore, report: Report
 ) -> list[TaskResult]:
     """The results of all splits and subsets of a task, each from the store where it has it."""
     results: list[TaskResult] = []
     computed = 0
     for split, subsets in evaluation_units(task):
         key = ResultKey(
-            model=model, task=task, data_digest=data_digest, split=split, subsets=subsets
+            system=system, task=task, data_digest=data_digest, split=split, subsets=subsets
         )
         unit = store.load(key)
         if unit is None:
@@ -175,9 +178,9 @@ def evaluate(
             computed += 1
         results += unit
     # Also where nothing is new: a kill may have left mteb's files incomplete.
-    store.publish(model, task, results)
+    store.publish(system, task, results)
     if not computed:
-        model.report.note(f"{model.name} on {task.metadata.name}: taken from {store.folder}")
+        report.note(f"{system.name} on {task.metadata.name}: taken from {store.folder}")
     return results
 
 
@@ -194,15 +197,15 @@ def evaluation_units(task: AbsTask) -> list[tuple[str, tuple[str, ...]]]:
 
 def _run_mteb(key: ResultKey) -> list[TaskResult]:
     """The results of one unit, a subset each."""
-    model, task = key.model, key.task
-    recorder = ObservationRecorder(task, is_quantised=model.variant.numbers != "float")
-    model.prepare(task)
+    system, task = key.system, key.task
+    recorder = ObservationRecorder(task, is_quantised=system.is_quantised)
+    system.prepare(task)
     reseed(task)
     started = time.monotonic()
     try:
         with _only(task, key.split, key.subsets):
             answer = mteb.evaluate(
-                model,
+                system,  # type: ignore[arg-type] # each fits one of mteb's protocols
                 task,
                 cache=None,  # its cache is never read: see ResultStore
                 co2_tracker=False,
@@ -226,12 +229,12 @@ def _run_mteb(key: ResultKey) -> list[TaskResult]:
             settings=_settings(key),
             effort={
                 "seconds": seconds,
-                "texts": model.texts,
+                "texts": system.texts,
                 "documents": recorder.documents.get(subset),
             },
             mteb_scores=dict(scores),
         )
-        _require_main_metric(model, result)
+        _require_main_metric(system, result)
         result.require_agreement(ROUNDING)
         results.append(result.with_computed_scores())
     return results
@@ -271,17 +274,17 @@ def _finite_numbers(scores: Mapping[str, object]) -> dict[str, float]:
 
 
 def _settings(key: ResultKey) -> dict[str, object]:
-    return key.model.settings | {
-        "prompts_used": dict(sorted(key.model.prompts_used.items())),
+    return key.system.settings | {
+        "prompts_used": dict(sorted(key.system.prompts_used.items())),
         "data": key.data_digest,
         "mteb": mteb.__version__,
     }
 
 
-def _require_main_metric(model: EvaluatedModel, result: TaskResult) -> None:
+def _require_main_metric(system: System, result: TaskResult) -> None:
     if result.main_metric not in result.scores:
         raise InputError(
-            f"{model.name} on {result.label}: mteb gives no finite {result.main_metric}",
+            f"{system.name} on {result.label}: mteb gives no finite {result.main_metric}",
             "are all vectors, or all scores of the data, alike? "
             "try --dtype float32, and look at the data",
         )

@@ -118,6 +118,21 @@ class Options(
     benchmark: tuple[str, ...] = option(
         (), "benchmarks that mteb knows, e.g. BEIR", metavar="B", group=DATA, advanced=True
     )
+    guard: str | None = option(
+        None,
+        "a task `guard` against forgetting: examples, or `texts` (e.g. the training corpus) whose "
+        "nearest neighbours by the baseline are the truth",
+        metavar="FILE",
+        group=DATA,
+    )
+    guard_texts: int = option(
+        1000,
+        "sample N of the texts of --guard",
+        metavar="N",
+        low=11,
+        group=DATA,
+        advanced=True,
+    )
     data: str = option(
         "mteb-data",
         "folder of the data of --tasks and --benchmark",
@@ -155,6 +170,11 @@ class Options(
 
     # --- comparison
 
+    bm25: bool = option(
+        False,
+        "also compare BM25, and each model fused with it, in retrieval",
+        group=COMPARISON,
+    )
     metrics: tuple[str, ...] = option(
         ("ndcg_at_10", "mrr_at_10", "recall_at_100"),
         "metrics to show; a task without them shows its main metric",
@@ -201,6 +221,16 @@ class Options(
 
     # --- output
 
+    format: Literal["text", "markdown", "csv", "latex", "json"] = option(
+        "text", "how the comparison is printed on stdout", group=IO, rows=False
+    )
+    per_query: str | None = option(
+        None,
+        "the metrics of each query with the best documents, as measures",
+        metavar="FILE",
+        group=IO,
+        rows=False,
+    )
     html: str | None = option(
         None, "the comparison as one HTML page with plots", metavar="FILE", group=IO, rows=False
     )

@@ -23,9 +23,10 @@ from mteb.abstasks.abstask import AbsTask
 from fletching import lineage
 from fletching.errors import InputError
 from fletching.table import atomic
-from mteb_eval.encoder import EvaluatedModel
 from mteb_eval.scoring.metrics import METRICS
+from mteb_eval.scoring.observation import TOP_DOCUMENTS
 from mteb_eval.scoring.task_result import TaskResult
+from mteb_eval.system import System
 
 LOADER_BATCH = 1024  # texts that mteb passes at a time; the encoder makes its own batches
 METADATA = b"mteb-eval"
@@ -36,7 +37,7 @@ MERGED = "run_settings.jsonl"  # mteb's file to which each task adds its lines
 class ResultKey:
     """What decides a result."""
 
-    model: EvaluatedModel
+    system: System
     task: AbsTask
     data_digest: str
     split: str
@@ -45,17 +46,19 @@ class ResultKey:
     @property
     def file_name(self) -> str:
         """Readable names, and a hash of everything else."""
-        task, model = self.task.metadata.name, self.model.name.replace("/", "__")
+        task, system = self.task.metadata.name, self.system.name.replace("/", "__")
         content = {
             "task": task,
             "split": self.split,
             "subsets": self.subsets,
-            "model": self.model.settings,
+            "model": self.system.settings,
             "data": self.data_digest,
             "mteb": mteb.__version__,
             "metrics": sorted(METRICS),
+            "top": TOP_DOCUMENTS,
         }
-        return f"{task}-{model}-{xxhash.xxh3_64_hexdigest(lineage.dump(content))}.parquet"
+        digest = xxhash.xxh3_64_hexdigest(lineage.dump(content))
+        return f"{task}-{system.replace(' ', '')}-{digest}.parquet"
 
 
 class ResultStore:
@@ -103,7 +106,7 @@ class ResultStore:
         with atomic.open_new(path) as file:
             pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
-    def publish(self, model: EvaluatedModel, task: AbsTask, results: Sequence[TaskResult]) -> None:
+    def publish(self, system: System, task: AbsTask, results: Sequence[TaskResult]) -> None:
         """Write a task's JSON file as mteb does, under results/<model>/<revision>/."""
         if not self.folder:
             return
@@ -113,13 +116,11 @@ class ResultStore:
         seconds = sum(result.effort["seconds"] for result in results)
         content = mteb.TaskResult.from_task_results(task, scores, seconds)
         with atomic.scratch_folder("mteb-eval") as scratch:
-            self._publish_by_way_of(scratch, content, model)
+            self._publish_by_way_of(scratch, content, system)
 
-    def _publish_by_way_of(
-        self, scratch: str, content: mteb.TaskResult, model: EvaluatedModel
-    ) -> None:
+    def _publish_by_way_of(self, scratch: str, content: mteb.TaskResult, system: System) -> None:
         """mteb writes its files in place, where a kill would leave half of one: each is moved."""
-        meta = model.mteb_model_meta
+        meta = system.mteb_model_meta
         ours, written = mteb.ResultCache(self.folder), mteb.ResultCache(scratch)
         target = ours.get_task_result_path(content.task_name, meta).parent
         source = written.get_task_result_path(content.task_name, meta).parent

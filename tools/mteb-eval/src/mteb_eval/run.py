@@ -4,34 +4,41 @@ from __future__ import annotations
 
 import resource
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from mteb.abstasks.abstask import AbsTask
+import pyarrow as pa
 
-from fletching import cli, training_index
+from fletching import cli
 from fletching.errors import UsageError
-from fletching.io import Writer
+from fletching.io import AtomicOutputs, Writer
+from fletching.io.writer import Provenance
 from fletching.report import Report, print_line
 from mteb_eval import evaluation
-from mteb_eval.data import known_training_sets, task_list, task_registry
-from mteb_eval.data.names import name_paths
+from mteb_eval.bm25 import require_bm25s
+from mteb_eval.data import task_list, task_registry
+from mteb_eval.data.guard_texts import GUARD
+from mteb_eval.data.guard_texts import METRICS as GUARD_METRICS
+from mteb_eval.data.names import BM25, is_reference, name_paths
 from mteb_eval.evaluation import ResultsByTask
 from mteb_eval.options import Options
-from mteb_eval.report import html_report, text_report
-from mteb_eval.report.sections import make_sections
-from mteb_eval.scoring import comparison, contamination, measures
+from mteb_eval.report import html_report, table_formats, text_report
+from mteb_eval.report.sections import TaskSection, make_sections
+from mteb_eval.scoring import comparison, measures, per_query
 from mteb_eval.scoring.comparison import Figure
-from mteb_eval.scoring.contamination import EvaluationTexts, Overlap
 from mteb_eval.scoring.intervals import FEW_QUERIES
 from mteb_eval.scoring.metrics import parse_metric
 from mteb_eval.scoring.quality_gate import QualityGate
 from mteb_eval.scoring.task_result import TaskResult
+from mteb_eval.training_overlap import (
+    find_overlaps,
+    overlap_flags,
+    overlaps_by_run,
+    recorded_flags,
+)
 
 NARROW = (120, 24)  # where the size of the terminal is unknown
-UNNAMED = ""  # the source of overlaps with --training, which names no model
-
-Overlaps = dict[str, list[Overlap]]  # by the model whose training data they are of, or UNNAMED
+ShownMetrics = dict[tuple[str, str], list[str]]  # by task and split
 
 
 def compare_models(options: Options, report: Report, *, version: str, out: TextIO) -> int:
@@ -44,18 +51,23 @@ def compare_models(options: Options, report: Report, *, version: str, out: TextI
         if not options.model:
             return 0
     models = name_paths(options.model, "model")
-    tasks = task_list.load_tasks(options, report)
-    main_metrics = {task.metadata.name: task.metadata.main_score for task in tasks}
     # Whatever may be missing, damaged or mistyped is refused before the work.
-    require_baseline_model(options.baseline, models)
+    require_baseline_model(options, models)
+    tasks, guard = task_list.load_tasks(options, report)
+    main_metrics = {task.metadata.name: task.metadata.main_score for task in tasks}
+    if guard is not None:
+        main_metrics[GUARD] = "ndcg_at_10"
     gate.check([parse_metric(name) for name in options.metrics], main_metrics)
     overlaps = find_overlaps(options, report, models=models, tasks=tasks)
 
-    results = evaluation.evaluate_all(options, report, models=models, tasks=tasks)
+    results, evaluated = evaluation.evaluate_all(
+        options, report, models=models, tasks=tasks, guard=guard
+    )
     note_unknown_metrics(options, results, report)
     note_few_queries(results, report)
-    baseline = find_baseline(options.baseline, models, next(iter(results.values())))
-    figures = list(compute_figures(options, results, baseline))
+    baseline = find_baseline(options.baseline, models, results)
+    shown = shown_metrics(options, results, has_neighbours=guard is not None)
+    figures = list(compute_figures(options, results, baseline, shown=shown))
     report.drop("rows evaluated", report.rows_in)
     report.measures |= effort(results)
 
@@ -64,18 +76,22 @@ def compare_models(options: Options, report: Report, *, version: str, out: TextI
         figures,
         baseline=baseline,
         query_texts=task_list.query_texts(tasks),
-        flags=[*_overlap_flags(overlaps), *_recorded_flags(models, tasks)],
+        flags=[*overlap_flags(overlaps), *recorded_flags(models, tasks)],
         changed=options.changed,
+        notes={} if guard is None else {GUARD: neighbour_note(baseline)},
     )
-    width = shutil.get_terminal_size(NARROW).columns
-    out.write(text_report.render(sections, baseline=baseline, width=width))
+    out.write(render(options.format, sections, baseline))
     out.flush()
     if options.html:
         html_report.write_page(options.html, sections, baseline=baseline, version=version)
-    if options.output is not None:
+    if options.output is not None or options.per_query is not None:
         by_run = list(overlaps_by_run(overlaps, models, results, baseline=baseline))
-        write_measures(
-            options, report, version=version, figures=figures, results=results, overlaps=by_run
+        write_outputs(
+            options,
+            report,
+            version=version,
+            measured=measures.measure_rows(figures, runs_of(results), by_run),
+            queries=per_query.query_rows(results, evaluated, shown),
         )
     failures = list(gate.failures(figures, main_metrics))
     for line in failures:
@@ -86,27 +102,41 @@ def compare_models(options: Options, report: Report, *, version: str, out: TextI
 # --- baseline and metrics ------------------------------------------------------------------------
 
 
-def require_baseline_model(baseline: str | None, models: Mapping[str, str]) -> None:
-    """Raises UsageError where --baseline is neither a model nor a variant of one (base@128)."""
+def require_baseline_model(options: Options, models: Mapping[str, str]) -> None:
+    """Raises UsageError where --baseline is neither a model nor a variant of one (base@128).
+
+    Nor may a model be called what --bm25 calls its runs.
+    """
+    if options.bm25:
+        require_bm25s()
+        name = next(filter(is_reference, models), None)
+        if name is not None:
+            raise UsageError(
+                f"a model is called {name}, as --bm25 calls a run",
+                f"name it, as other={models[name]}",
+            )
+    baseline = options.baseline
     if baseline is None or baseline in models.values():
+        return
+    if baseline == BM25 and options.bm25 and options.guard is None:
         return
     if baseline not in models and baseline.rpartition("@")[0] not in models:
         raise _unknown_baseline(baseline, models)
 
 
-def find_baseline(
-    baseline: str | None, models: Mapping[str, str], runs: Mapping[str, TaskResult]
-) -> str:
+def find_baseline(baseline: str | None, models: Mapping[str, str], results: ResultsByTask) -> str:
     """The run that the others are compared with: --baseline by name or path, else the first.
 
-    Raises UsageError where there is no such run.
+    Raises UsageError where there is no such run of each task.
     """
+    runs = next(iter(results.values()))
     if baseline is None:
         return next(iter(runs))
     names = [name for name, path in models.items() if baseline in (name, path)]
     name = names[0] if names else baseline
-    if name not in runs:
-        raise _unknown_baseline(baseline, runs)
+    for by_run in results.values():
+        if name not in by_run:
+            raise _unknown_baseline(baseline, by_run)
     return name
 
 
@@ -144,73 +174,40 @@ def note_few_queries(results: ResultsByTask, report: Report) -> None:
             )
 
 
-def compute_figures(options: Options, results: ResultsByTask, baseline: str) -> Iterator[Figure]:
+def compute_figures(
+    options: Options, results: ResultsByTask, baseline: str, *, shown: ShownMetrics
+) -> Iterator[Figure]:
     """The figures of all tasks, metrics and runs, in this order."""
-    for by_run in results.values():
-        for metric in shown_metrics(next(iter(by_run.values())), options.metrics):
+    for key, by_run in results.items():
+        for metric in shown[key]:
             yield from comparison.compare_runs(
                 by_run, baseline=baseline, metric=metric, seed=options.seed
             )
 
 
-def shown_metrics(result: TaskResult, requested: Sequence[str]) -> list[str]:
-    """The requested metrics that the task has, else its main one."""
-    if result.main_metric == "mrr_pessimistic":  # the protocol has no other
-        return [result.main_metric]
-    names = [parse_metric(name) for name in requested]
-    return [name for name in names if name in result.scores] or [result.main_metric]
+def shown_metrics(
+    options: Options, results: ResultsByTask, *, has_neighbours: bool
+) -> ShownMetrics:
+    """By task and split: the requested metrics that the task has, else its main one.
 
-
-# --- contamination -------------------------------------------------------------------------------
-
-
-def find_overlaps(
-    options: Options, report: Report, *, models: Mapping[str, str], tasks: Sequence[AbsTask]
-) -> Overlaps:
-    """Test texts that a model may have seen, of each model whose training data are known."""
-    indexes = {name: training_index.load(path) for name, path in models.items()}
-    known = {name: index for name, index in indexes.items() if index is not None}
-    if not known and not options.training:
-        return {}
-    groups: list[EvaluationTexts] = []
-    for task in tasks:
-        groups += contamination.collect_test_texts(task)
-    overlaps = {
-        name: contamination.compare_with_model(name, index, groups) for name, index in known.items()
-    }
-    if options.training:
-        overlaps[UNNAMED] = contamination.compare_with_files(report, options.training, groups)
-    return overlaps
-
-
-def _overlap_flags(overlaps: Overlaps) -> Iterator[tuple[str, str]]:
-    for group in overlaps.values():
-        for overlap in group:
-            flag = overlap.flag()
-            if flag is not None:
-                yield overlap.texts.label, flag
-
-
-def _recorded_flags(models: Mapping[str, str], tasks: Sequence[AbsTask]) -> list[tuple[str, str]]:
-    return known_training_sets.training_set_flags(models.values(), tasks)
-
-
-def overlaps_by_run(
-    overlaps: Overlaps, models: Mapping[str, str], results: ResultsByTask, *, baseline: str
-) -> Iterator[tuple[str, Overlap]]:
-    """(run, overlap) of each run with the training data of its model.
-
-    Those of --training count for all runs but the baseline; for the baseline too where it is the
-    only model.
+    has_neighbours: the guard is about neighbours, and has metrics of its own.
     """
-    runs = dict.fromkeys(run for by_run in results.values() for run in by_run)
-    for run in runs:
-        owners = [name for name in models if run == name or run.startswith(f"{name}@")]
-        model = max(owners, key=len)
-        is_trained = run != baseline or len(models) == 1
-        for source, group in overlaps.items():
-            if source == model or (source == UNNAMED and is_trained):
-                yield from ((run, overlap) for overlap in group)
+    shown: ShownMetrics = {}
+    for key, by_run in results.items():
+        result = next(iter(by_run.values()))
+        requested = options.metrics
+        if has_neighbours and result.task == GUARD:
+            requested = GUARD_METRICS
+        elif result.main_metric == "mrr_pessimistic":  # the protocol has no other
+            requested = ()
+        names = [parse_metric(name) for name in requested]
+        shown[key] = [name for name in names if name in result.scores] or [result.main_metric]
+    return shown
+
+
+def neighbour_note(baseline: str) -> str:
+    """What the figures of the guard are."""
+    return f"the 10 nearest texts by {baseline} are the truth: 1.000 is no change"
 
 
 # --- output --------------------------------------------------------------------------------------
@@ -236,25 +233,45 @@ def effort(results: ResultsByTask) -> dict[str, Any]:
     return {"evaluations": evaluations, "peak_memory_mb": peak}
 
 
-def write_measures(
+def runs_of(results: ResultsByTask) -> list[tuple[str, TaskResult]]:
+    """(run, result) of every run of every task."""
+    return [item for by_run in results.values() for item in by_run.items()]
+
+
+def render(how: str, sections: Sequence[TaskSection], baseline: str) -> str:
+    """The comparison in the format of --format."""
+    if how == "text":
+        width = shutil.get_terminal_size(NARROW).columns
+        return text_report.render(sections, baseline=baseline, width=width)
+    return table_formats.TABLE_FORMATS[how](sections, baseline)
+
+
+def write_outputs(
     options: Options,
     report: Report,
     *,
     version: str,
-    figures: Sequence[Figure],
-    results: ResultsByTask,
-    overlaps: Sequence[tuple[str, Overlap]],
+    measured: pa.RecordBatch,
+    queries: Iterable[pa.RecordBatch],
 ) -> None:
-    """Write the figures to --output."""
-    by_run = [item for runs in results.values() for item in runs.items()]
-    rows = measures.measure_rows(figures, by_run, overlaps)
-    with Writer(
-        report,
-        options.output,
-        schema="measures",
-        columns=measures.COLUMNS,
-        version=version,
-        options=cli.row_options(options),
-    ) as writer:
-        report.add("figures", rows.num_rows)
-        writer.write(rows)
+    """Write the figures to --output and those of each query to --per-query, together."""
+    lineage: Provenance = {"version": version, "options": cli.row_options(options)}
+    with AtomicOutputs() as outputs:
+        if options.output is not None:
+            figures = outputs.add(
+                Writer(report, options.output, "measures", columns=measures.COLUMNS, **lineage)
+            )
+            report.add("figures", measured.num_rows)
+            figures.write(measured)
+        if options.per_query is not None:
+            side = Writer(
+                report,
+                options.per_query,
+                "measures",
+                columns=per_query.COLUMNS,
+                count=False,
+                **lineage,
+            )
+            outputs.add(side)
+            for batch in queries:
+                side.write(batch)

@@ -10,6 +10,8 @@ from fletching.errors import UsageError
 
 EXTENSIONS = re.compile(r"(\.(parquet|arrows?|feather|jsonl|ndjson|json|csv|tsv|gz|zst))+$")
 NAME = re.compile(r"[\w.@-]+")
+BM25 = "BM25"  # the name of its run
+FUSED = f" + {BM25}"  # ends the name of a model's run that is fused with it
 
 
 def name_paths(items: Sequence[str], kind: str) -> dict[str, str]:
@@ -65,3 +67,13 @@ def subset_label(task: str, subset: str) -> str:
     ('STS17[en-de]', 'SciFact')
     """
     return task if subset == "default" else f"{task}[{subset}]"
+
+
+def is_reference(run: str) -> bool:
+    """Is it a run of BM25, alone or fused, with which models are compared?"""
+    return run == BM25 or run.endswith(FUSED)
+
+
+def model_run(run: str) -> str:
+    """The run of the model that a run is, or that it is fused from."""
+    return run.removesuffix(FUSED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +33,11 @@ class RankedQuery:
             return MISSED
         best = max(relevant)
         return 1 + sum((score, name) > best for name, score in self.scores.items())
+
+    def best(self, count: int) -> list[str]:
+        """The ids of the documents that rank first, at most `count`."""
+        ranked = heapq.nlargest(count, self.scores.items(), key=lambda item: (item[1], item[0]))
+        return [name for name, _ in ranked]
 
     @property
     def pessimistic_rank(self) -> int:

@@ -14,6 +14,7 @@ from mteb_eval.data.beir_folder import read_beir_folder
 from mteb_eval.data.candidate_blocks import read_in_blocks
 from mteb_eval.data.collection import RetrievalCollection
 from mteb_eval.data.examples_collection import read_examples
+from mteb_eval.data.guard_texts import GUARD, GuardTexts, load_guard
 from mteb_eval.data.local_tasks import LocalPairClassification, LocalRetrieval, LocalSts
 from mteb_eval.data.names import name_paths, subset_label, task_name
 from mteb_eval.data.sentence_pairs import read_pairs
@@ -22,20 +23,25 @@ from mteb_eval.options import Options
 TaskSplit = tuple[str, str]  # label of the task, split
 
 
-def load_tasks(options: Options, report: Report) -> list[AbsTask]:
-    """All tasks with their data in memory, in the order of --help.
+def load_tasks(options: Options, report: Report) -> tuple[list[AbsTask], GuardTexts | None]:
+    """All tasks with their data in memory, in the order of --help; and the texts of a guard.
 
     Raises UsageError where two have the same name, InputError for missing or damaged data.
     """
     registered = task_registry.find_tasks(options.tasks, options.benchmark)
     task_registry.require_data(registered, options.data)  # before any other data are read
     tasks = list(_own_tasks(options, report))
+    guard = load_guard(options, report)
+    if isinstance(guard, AbsTask):
+        tasks.append(guard)
     tasks += [task_registry.load_task(report, task, options.data) for task in registered]
     names = [task.metadata.name for task in tasks]
+    if isinstance(guard, GuardTexts):
+        names.append(GUARD)
     duplicate = next((name for name in names if names.count(name) > 1), None)
     if duplicate:
         raise UsageError(f"two data sets are called {duplicate}", "name one of them, as NAME=FILE")
-    return tasks
+    return tasks, guard if isinstance(guard, GuardTexts) else None
 
 
 def _own_tasks(options: Options, report: Report) -> Iterator[AbsTask]:

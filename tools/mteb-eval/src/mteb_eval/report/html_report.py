@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import jinja2
 
 from fletching.table import atomic
+from mteb_eval.data.names import is_reference
 from mteb_eval.report.charts import Chart, bar_chart, recall_chart
 from mteb_eval.report.sections import TaskSection
 from mteb_eval.report.text_report import format_change, format_rank, format_value, heading
@@ -63,6 +64,7 @@ def render_page(sections: Sequence[TaskSection], *, baseline: str, version: str)
             settings_by_run=settings_by_run,
             baseline=baseline,
             version=version,
+            has_bm25=any(map(is_reference, runs)),
         )
     )
 

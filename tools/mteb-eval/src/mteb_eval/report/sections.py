@@ -15,13 +15,17 @@ Moves = tuple[list[Move], list[Move]]  # rose, fell
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSection:
-    """One task. results, moves: by run. worst: the worst queries, where one run is all there is."""
+    """One task. results, moves: by run. worst: the worst queries, where one run is all there is.
+
+    note: what the task is, where its name does not say it.
+    """
 
     results: Mapping[str, TaskResult]
     figures: Sequence[Figure]
     flags: Sequence[str]
     moves: Mapping[str, Moves]
     worst: Sequence[Move]
+    note: str = ""
 
 
 def make_sections(
@@ -32,8 +36,12 @@ def make_sections(
     query_texts: Mapping[TaskSplit, Mapping[str, str]],
     flags: Sequence[tuple[str, str]],
     changed: int,
+    notes: Mapping[str, str] | None = None,
 ) -> list[TaskSection]:
-    """A section for each task and split. flags: with their task. changed: moves to show."""
+    """A section for each task and split. flags: with their task. changed: moves to show.
+
+    notes: by the name of the task.
+    """
     sections = []
     for key, by_run in results.items():
         base = by_run[baseline]
@@ -52,6 +60,7 @@ def make_sections(
                 flags=[flag for task, flag in flags if task in (key[0], base.task)],
                 moves=moves,
                 worst=worst,
+                note=(notes or {}).get(base.task, ""),
             )
         )
     return sections

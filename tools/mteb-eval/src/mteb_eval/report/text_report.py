@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fletching.report import printable
+from mteb_eval.data.names import is_reference
 from mteb_eval.data.ranking import MISSED
 from mteb_eval.report.sections import TaskSection
 from mteb_eval.scoring.comparison import Figure, Interval, Move
@@ -23,10 +24,13 @@ def render(sections: Sequence[TaskSection], *, baseline: str, width: int) -> str
 
 def _section_lines(section: TaskSection, baseline: str, width: int) -> Iterator[str]:
     yield heading(section.results[baseline])
+    if section.note:
+        yield f"  {section.note}"
     yield from (f"  ! {flag}" for flag in section.flags)
     yield from _figure_lines(section.figures, baseline, width)
-    if len(section.moves) <= MOVES_SHOWN:
-        for run, (rose, fell) in section.moves.items():
+    moves = {run: both for run, both in section.moves.items() if not is_reference(run)}
+    if len(moves) <= MOVES_SHOWN:
+        for run, (rose, fell) in moves.items():
             lines = [
                 *_move_lines("rose most (rank of the first relevant document)", rose, width),
                 *_move_lines("fell most", fell, width),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import xxhash
 from scipy import stats
 
+from mteb_eval.data.names import is_reference
 from mteb_eval.data.ranking import MISSED
 from mteb_eval.scoring import intervals
 from mteb_eval.scoring.metrics import find_metric
@@ -48,6 +49,11 @@ class Figure:
     count: int | None
     change: Interval | None = None
     p: float | None = None
+
+    @property
+    def is_reference(self) -> bool:
+        """Is it a figure of BM25, alone or fused, and not of a model?"""
+        return is_reference(self.run)
 
 
 def compare_runs(

@@ -14,7 +14,10 @@ from mteb.abstasks.sts import AbsTaskSTS
 from mteb_eval.data.ranking import RankedQuery
 from mteb_eval.scoring.metrics import METRICS
 
+TOP_DOCUMENTS = 10  # of each query that are recorded
+
 Scores = dict[str, dict[str, float]]  # by query id: mteb's figures, or scores by document id
+TEXTS = pa.list_(pa.string())
 Qrels = Mapping[str, Mapping[str, int]]  # grades by query id and document id
 
 
@@ -94,11 +97,13 @@ def query_table(scores: Scores, qrels: Qrels, results: Scores) -> pa.Table:
     """One row for each query, sorted by id, so that models align.
 
     scores: mteb's figures by query. Columns: `id`, `rank` of the first relevant document (0: none
-    was retrieved), and every registered metric that mteb's figures allow.
+    was retrieved), `top_ids` of the ten best documents, and every registered metric that mteb's
+    figures allow.
     """
     names = sorted(scores)
     queries = [RankedQuery(qrels[name], results[name], scores[name]) for name in names]
     columns: dict[str, Any] = {"id": names, "rank": [query.first_rank for query in queries]}
+    columns["top_ids"] = pa.array([query.best(TOP_DOCUMENTS) for query in queries], TEXTS)
     for metric in METRICS.values():
         if metric.per_query is None:
             continue
