@@ -112,9 +112,13 @@ def _squeeze_blanks(content: bytes, offsets: Integers) -> tuple[bytes, Integers,
     """
     characters = np.frombuffer(content, np.uint8)
     is_blank = characters == ord(" ")
+    is_filled = np.diff(offsets) > 0
+    ends = np.concatenate([offsets[:-1][is_filled], offsets[1:][is_filled] - 1])
+    if not ((is_blank[1:] & is_blank[:-1]).any() or is_blank[ends].any()):
+        return content, offsets[:-1], offsets[1:]  # as most columns are
     after_blank = np.empty_like(is_blank)
     after_blank[1:] = is_blank[:-1]
-    first_characters = offsets[:-1][np.diff(offsets) > 0]
+    first_characters = offsets[:-1][is_filled]
     after_blank[first_characters] = True  # a blank at the start of a text counts as a repeated one
     is_excess = is_blank & after_blank
     if is_excess.any():
