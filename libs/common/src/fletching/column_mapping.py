@@ -26,6 +26,7 @@ from pyarrow.types import (
 )
 
 from fletching.arrow_types import canonical, cast, is_any_list
+from fletching.column_names import first_repeated
 from fletching.errors import InputError
 from fletching.schema import Field, Schema, column
 from fletching.text import content_id
@@ -46,8 +47,9 @@ class ColumnMapping:
         self.schema, self.where = schema, where
         self._check_distinct(arrow)
         self.sources: dict[str, str | None] = {}
+        present = set(arrow.names)
         for field in schema.fields:
-            source = next((name for name in field.names if name in arrow.names), None)
+            source = next((name for name in field.names if name in present), None)
             if source is not None:
                 self._check_type(field, arrow.field(source))
                 self.sources[field.name] = source
@@ -104,9 +106,9 @@ class ColumnMapping:
                 yield pa.field(field.name, canonical(field.type))
 
     def _check_distinct(self, arrow: pa.Schema) -> None:
-        duplicates = sorted({name for name in arrow.names if arrow.names.count(name) > 1})
-        if duplicates:
-            what = f"{self.where}: column `{duplicates[0]}` appears twice"
+        repeated = first_repeated(arrow.names)
+        if repeated is not None:
+            what = f"{self.where}: column `{repeated}` appears twice"
             raise InputError(what, "rename or drop one of them")
 
     def _check_type(self, field: Field, source: pa.Field) -> None:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import pyarrow as pa
 
-from fletching import lineage
+from fletching import column_names, lineage
 from fletching.arrow_types import canonical, cast
 from fletching.digest import RowDigest
 from fletching.errors import InputError
@@ -40,6 +40,7 @@ DAMAGE = (
     SystemError,
     OverflowError,
     NotImplementedError,
+    RecursionError,
 )
 
 UPSTREAM = (
@@ -107,7 +108,7 @@ def note_of(metadata: Mapping[bytes, bytes] | None) -> Node | None:
     """The custom metadata of one of our zero-row batches."""
     try:
         note = json.loads(metadata[lineage.KEY]) if metadata is not None else None
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         return None
     return note if isinstance(note, dict) else None
 
@@ -126,6 +127,7 @@ class ArrowStream:
         try:
             self.reader = pa.ipc.open_stream(self.stream)
             self.schema = self.reader.schema
+            column_names.check(self.schema, self.where)
             self.first = self._next()
         except DAMAGE as error:
             self._raise_damage(error)
@@ -187,6 +189,7 @@ class ArrowFile:
         try:
             self.reader = pa.ipc.open_file(file)
             self.schema = self.reader.schema
+            column_names.check(self.schema, where)
             if self.reader.num_record_batches:
                 first = self.reader.get_batch_with_custom_metadata(0)
                 self.announced = note_of(first.custom_metadata) == ANNOUNCEMENT

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import pyarrow as pa
 from pyarrow.types import (
@@ -15,9 +14,9 @@ from pyarrow.types import (
     is_string,
 )
 
-from fletching.schema import Field, Schema
+from fletching.io.json_text import MOST_COLUMNS, TOO_MANY_COLUMNS, JsonValue, LimitError
+from fletching.schema import Schema
 
-JsonValue = Any  # what json.loads gives
 JsonRow = dict[str, JsonValue]
 
 # What pyarrow raises for a value that does not fit a type.
@@ -33,6 +32,7 @@ class ColumnTypes:
     """
 
     def __init__(self, known: Schema) -> None:
+        self.fields = {name: field for field in reversed(known.fields) for name in field.names}
         self.known = known
         self.types: dict[str, pa.DataType] = {}
 
@@ -44,10 +44,12 @@ class ColumnTypes:
                 column = values.setdefault(name, [])
                 if value is not None:
                     column.append(value)
+        if len(values) > MOST_COLUMNS or len(self.types) > MOST_COLUMNS:
+            raise LimitError(TOO_MANY_COLUMNS)
         for name, column in values.items():
             kind = self._type(name, column)
             earlier = self.types.get(name, pa.null())
-            self.types[name] = _widened(earlier, kind, is_known=self._field(name) is not None)
+            self.types[name] = _widened(earlier, kind, is_known=name in self.fields)
 
     def schema(self) -> pa.Schema:
         """The columns in the order of their first appearance."""
@@ -56,16 +58,13 @@ class ColumnTypes:
             return pa.schema([(field.name, field.arrow or pa.null()) for field in required])
         return pa.schema([(name, self._final(name, kind)) for name, kind in self.types.items()])
 
-    def _field(self, name: str) -> Field | None:
-        return next((field for field in self.known.fields if name in field.names), None)
-
     def _final(self, name: str, kind: pa.DataType) -> pa.DataType:
         """The type of a column whose values are all known; the schema's where it has none."""
-        field = self._field(name)
+        field = self.fields.get(name)
         return field.arrow if is_null(kind) and field and field.arrow else kind
 
     def _type(self, name: str, values: list[JsonValue]) -> pa.DataType:
-        field = self._field(name)
+        field = self.fields.get(name)
         if not values:
             return pa.null()
         if field is None or field.arrow is None:
@@ -77,7 +76,7 @@ class ColumnTypes:
 
 
 def _guess(values: list[JsonValue], *, is_vector: bool = False) -> pa.DataType:
-    """The type that holds all the values; string where none does, which refuses the first misfit.
+    """The type that holds all the values, or those before the first that does not fit.
 
     is_vector: lists are vectors, whose dimension the first one decides.
     """
@@ -86,10 +85,31 @@ def _guess(values: list[JsonValue], *, is_vector: bool = False) -> pa.DataType:
     except OverflowError:
         return _type_of_wide_integers(values)
     except (pa.ArrowException, UnicodeEncodeError):
-        return pa.string()
+        return _type_of_first(values)
     if is_vector and is_list(kind):
         return pa.list_(pa.float32(), len(values[0]))
     return kind
+
+
+def _type_of_first(values: list[JsonValue]) -> pa.DataType:
+    """The type of the values up to the first that it cannot hold, which is refused later."""
+    kind = pa.null()
+    for value in values:
+        widened = _widened(kind, _type_alone(value), is_known=False)
+        try:
+            exact_array([value], widened)
+        except MISFITS:
+            return kind
+        kind = widened
+    return kind
+
+
+def _type_alone(value: JsonValue) -> pa.DataType:
+    """The type of one value; string where pyarrow has none for it."""
+    try:
+        return pa.array([value]).type
+    except MISFITS:
+        return pa.string()
 
 
 def _type_of_wide_integers(values: list[JsonValue]) -> pa.DataType:

@@ -40,7 +40,8 @@ def unread_lookalikes(schema: Schema, columns: pa.Schema) -> list[Lookalike]:
     """Of the columns that pass through: those that look like columns of `examples`."""
     if schema.name != "examples":
         return []
-    unknown = [field for field in columns if schema.field(field.name) is None]
+    known = {field.name for field in schema.fields}
+    unknown = [field for field in columns if field.name not in known]
     is_rated = "pos_scores" in columns.names
     lookalikes = (_lookalike(field, is_rated=is_rated) for field in unknown)
     return [lookalike for lookalike in lookalikes if lookalike is not None]

@@ -13,7 +13,7 @@ from pyarrow.types import (
     is_list,
 )
 
-from fletching import lineage
+from fletching import column_names, lineage
 from fletching.digest import RowDigest
 from fletching.errors import InputError
 from fletching.io.arrow import DAMAGE, REMAKE, to_canonical, verify
@@ -36,6 +36,7 @@ class ParquetFile:
         try:
             self.file = pq.ParquetFile(file, page_checksum_verification=True)
             self.schema = self.file.schema_arrow
+            column_names.check(self.schema, where)
             self.end = _read_end(self.file.metadata.metadata or {})
         except DAMAGE as error:
             raise InputError(f"{where} is no complete Parquet file ({error})", REMAKE) from None

@@ -158,7 +158,8 @@ class Reader:
                 row += part.num_rows
 
     def _check_no_new_column(self, mapping: ColumnMapping, *, rows: int) -> None:
-        new = [name for name in mapping.columns.names if name not in self.columns.names]
+        known = set(self.columns.names)
+        new = [name for name in mapping.columns.names if name not in known]
         if new:
             what = f"{mapping.where}: column `{new[0]}` first appears after {rows:,} rows"
             raise InputError(what, "concatenate streams with the same columns, or name the files")

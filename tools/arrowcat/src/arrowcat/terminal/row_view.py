@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ from fletching.schema import Schema
 SLICE = 100  # rows that are turned into Python values at a time
 NAMES = ("id", "task", "domain")
 INDENT = " " * 6
+SHOWN_COLUMNS = 1000  # of a row
 WIDEST_LABEL = 20  # columns of the terminal that the names of columns are padded to
 NARROWEST_COLUMN = 9  # of a table, in columns of the terminal
 
@@ -99,9 +101,15 @@ class ExamplePrinter:
             self._print_faint(f"prompt {row['prompt']!r}")
         self._print_texts(row, "pos", sign="+", style=POSITIVE)
         self._print_texts(row, "neg", sign="-", style=NEGATIVE)
-        for name, value in row.items():
-            if name not in EXAMPLE_FIELDS and value is not None:
-                self._print_faint(f"{name} {bare(value)}")
+        others = {
+            name: value
+            for name, value in row.items()
+            if name not in EXAMPLE_FIELDS and value is not None
+        }
+        for name, value in itertools.islice(others.items(), SHOWN_COLUMNS):
+            self._print_faint(f"{name} {bare(value)}")
+        if len(others) > SHOWN_COLUMNS:
+            self._print_faint(f"… {len(others) - SHOWN_COLUMNS:,} more columns")
         self.console.print()
 
     def _print_faint(self, text: str) -> None:
@@ -187,11 +195,14 @@ class RecordPrinter:
         """A block of lines for each row."""
         for number, row in zip(numbers, rows):
             width = max((len(name) for name in row), default=0)
-            for position, (name, value) in enumerate(row.items()):
+            for position, (name, value) in enumerate(itertools.islice(row.items(), SHOWN_COLUMNS)):
                 label = column_label(name, HEADING)
                 gap = min(width, WIDEST_LABEL) - label.cell_len + 2
                 label.append(" " * max(gap, 1))
                 label.append_text(folded(value, self.console.width))
                 margin = INDENT if position else row_number(number)
                 print_line(self.console, margin, label)
+            if len(row) > SHOWN_COLUMNS:
+                hidden = f"… {len(row) - SHOWN_COLUMNS:,} more columns"
+                print_line(self.console, INDENT, Text(hidden, style=FAINT))
             self.console.print()

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
+from fletching.column_names import first_repeated
 from fletching.errors import InputError
 from fletching.io.tables.bad_rows import NAMED, BadRows
 from fletching.io.tables.dialect import ONE_BYTE_DELIMITER, Dialect
@@ -87,7 +88,7 @@ class DelimitedTable:
     # --- parsing ---
 
     def _check_header(self) -> None:
-        repeated = next((name for name in self.names if self.names.count(name) > 1), None)
+        repeated = first_repeated(self.names)
         if repeated is not None:
             raise InputError(
                 f"{self.where}: the header has the column `{repeated}` twice",
@@ -98,7 +99,8 @@ class DelimitedTable:
         if self.utf8.marks_undecodable:  # marks may lie in any column
             return self.names
         last = self.names[-1:]  # an open quote swallows the rest of the file into the last column
-        return [name for name in self.names if name in {*self.wanted, *last}]
+        parsed = {*self.wanted, *last}
+        return [name for name in self.names if name in parsed]
 
     def _reader(self) -> pa.RecordBatchReader:
         quote = self.dialect.quote or False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 
+from fletching.column_names import first_repeated
 from fletching.errors import InputError, UsageError
 from fletching.io.tables.registry import TABLE_FORMATS, DetectedBy, TableFormat
 from fletching.io.tables.table_input import TableInput
@@ -38,7 +39,7 @@ class WorkbookTable:
         content = table.spooled().read()
         workbook = self._open(content)
         self.sheet = self._choose_sheet(table, workbook.sheet_names)
-        rows = iter(workbook.get_sheet_by_name(self.sheet).to_python(skip_empty_area=True))
+        rows = iter(self._read_sheet(workbook))
         self.rows: Iterator[list[Value]] = (
             row for row in rows if any(value != "" for value in row)
         )
@@ -61,9 +62,19 @@ class WorkbookTable:
         try:
             return CalamineWorkbook.from_filelike(io.BytesIO(content))
         except CalamineError as error:
-            raise InputError(
-                f"{self.where} is no readable workbook ({error})", "save it as CSV"
-            ) from None
+            raise self._unreadable(error) from None
+
+    def _read_sheet(self, workbook: CalamineWorkbook) -> list[list[Value]]:
+        """All rows of the sheet. Raises InputError where it is damaged."""
+        from python_calamine import CalamineError
+
+        try:
+            return workbook.get_sheet_by_name(self.sheet).to_python(skip_empty_area=True)
+        except CalamineError as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> InputError:
+        return InputError(f"{self.where} is no readable workbook ({error})", "save it as CSV")
 
     def _choose_sheet(self, table: TableInput, names: list[str]) -> str:
         sheet = self.options.sheet or next(iter(names), None)
@@ -85,7 +96,7 @@ class WorkbookTable:
 
     def _header(self, row: list[Value]) -> list[str]:
         names = [_as_text(value) for value in row]
-        repeated = next((name for name in names if name and names.count(name) > 1), None)
+        repeated = first_repeated(filter(None, names))
         if repeated is not None:
             raise InputError(
                 f"{self.where}: the header has the column `{repeated}` twice", "rename one of them"
