@@ -151,7 +151,7 @@ class Contest:
         greedy = self._greedy_soup(finalists, scores)
         if greedy is not None and greedy[0] not in models:
             models[greedy[0]] = greedy[1]
-            scores = self._compare(models)
+            scores = self._compare(models, name="dev-greedy")
         return self._selection(scores, models)
 
     def _selection(self, scores: Mapping[str, Floats], models: Mapping[str, str]) -> Selection:
@@ -184,9 +184,9 @@ class Contest:
             return None
         return self._soup([first, third])
 
-    def _compare(self, models: Mapping[str, str]) -> dict[str, Floats]:
+    def _compare(self, models: Mapping[str, str], name: str = "dev") -> dict[str, Floats]:
         compared = Comparison(
-            name="dev",
+            name=name,
             stage="choose",
             split="dev",
             models={BASE: str(self.options.model), **models},
@@ -196,4 +196,4 @@ class Contest:
         step = comparison_step(compared, self.options, self.work)
         self.runner.run(step)
         self.runner.require("the winner follows from dev: run with --to choose")
-        return per_query_scores(self.work.file("dev.queries.parquet"), [*compared.models, BM25])
+        return per_query_scores(self.work.file(f"{name}.queries.parquet"), [*compared.models, BM25])
