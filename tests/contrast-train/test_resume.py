@@ -115,6 +115,8 @@ def flip(path: Path) -> None:
         ("scheduler.pt", cut),
         ("rng_state.pth", Path.unlink),
         ("trainer_state.json", lambda path: path.write_text("{")),
+        ("trainer_state.json", lambda path: path.write_text(path.read_text() + " ")),
+        ("weights.safetensors", flip),
     ],
 )
 def test_a_broken_checkpoint_is_named_and_the_one_before_is_taken(

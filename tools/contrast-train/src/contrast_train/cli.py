@@ -44,8 +44,21 @@ def _open_inputs(options: Options, report: Report) -> None:
     TrainingInputs(report, options.inputs)
     if options.eval:
         Reader(report, [options.eval], "examples", count=False, trains=True)
+    if options.teacher_vectors:
+        _open_teacher(options.teacher_vectors, report)
     if options.eval_corpus:
         Reader(report, options.eval_corpus, "texts", count=False)
+
+
+def _open_teacher(name: str, report: Report) -> None:
+    from contrast_train.data.teacher_source import names_vectors
+    from fletching.early_checks import check_model
+    from fletching.io import Reader
+
+    if names_vectors(name):
+        Reader(report, [name], "vectors", count=False)
+    else:
+        check_model("--teacher-vectors", name)
 
 
 def _start(options: Options, report: Report, tool: cli.Tool, run_path: str) -> ContrastRun:

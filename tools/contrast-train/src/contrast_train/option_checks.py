@@ -5,7 +5,10 @@ from __future__ import annotations
 from contrast_train.losses import selection
 from contrast_train.options import Options
 from fletching.errors import UsageError
+from fletching.options import describe
 from fletching.train.distributed import deepspeed_config, process_group
+
+DEFAULT_TEACHER_WEIGHT = describe(Options)["teacher_weight"].default
 
 
 def check(options: Options) -> None:
@@ -52,6 +55,12 @@ def _check_loss(options: Options) -> None:
                     f"--{name.replace('_', '-')} needs dimensions",
                     "pass --matryoshka, e.g. 64,128,256",
                 )
+    if not options.teacher_vectors and options.teacher_weight != DEFAULT_TEACHER_WEIGHT:
+        raise UsageError("--teacher-weight needs a teacher", "pass --teacher-vectors FILE|MODEL")
+    if options.teacher_vectors and not options.teacher_weight:
+        raise UsageError(
+            "--teacher-weight 0 leaves nothing of --teacher-vectors", "leave both of them out"
+        )
     if not options.guide and (options.guide_margin or options.guide_relative):
         raise UsageError("--guide-margin and --guide-relative need a guide", "pass --guide MODEL")
 

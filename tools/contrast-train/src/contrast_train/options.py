@@ -138,6 +138,27 @@ class LossOptions(SoftmaxOptions, MatryoshkaOptions):
     guide_relative: bool = option(
         False, "mask above that similarity x (1 - X)", group=LOSS, advanced=True
     )
+    teacher_vectors: str | None = option(
+        None,
+        "also learn the vectors of a teacher: `vectors` of all texts, or a model",
+        metavar="FILE|MODEL",
+        group=LOSS,
+    )
+    teacher_weight: float = option(
+        1.0,
+        "weight of the teacher's terms: cosine and similarities",
+        metavar="X",
+        low=0,
+        group=LOSS,
+    )
+    spread_out: float = option(
+        0.0,
+        "weight of the regulariser that spreads vectors out on the sphere",
+        metavar="X",
+        low=0,
+        group=LOSS,
+        advanced=True,
+    )
     triplet_margin: float = option(
         0.2,
         "triplet: margin between the similarities of a positive and of a hard negative",

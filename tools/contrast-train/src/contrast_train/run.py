@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
-from contrast_train.data import loading, task_mixing
-from contrast_train.data.collator import ContrastCollator, GuideVectors
+from contrast_train.data import loading, reference_vectors, task_mixing
+from contrast_train.data.collator import ContrastCollator
+from contrast_train.data.reference_vectors import ReferenceVectors, Student
 from contrast_train.data.task_folders import TrainingInputs
 from contrast_train.losses import selection
 from contrast_train.losses.registry import LOSSES
@@ -26,14 +27,12 @@ from contrast_train.training.retrieval_evaluator import (
     EvaluationPrompts,
     PromptedText,
     RetrievalEvaluator,
-    Role,
 )
 from contrast_train.training.weight_choice import WeightChoice, note_quality
 from fletching import cli
 from fletching.encode import model as models
 from fletching.errors import InputError
 from fletching.io import Reader
-from fletching.options import EncodingOptions
 from fletching.prompts import InstructionTemplate
 from fletching.report import Report
 from fletching.train import hardware, publish
@@ -43,11 +42,10 @@ from fletching.train.run_dir import EVAL_CORPUS, ROWS, VECTORS, RunDir, checkpoi
 
 if TYPE_CHECKING:
     from contrast_train.training.trainer import ContrastTrainer
-    from fletching.protocols import Lineage
+    from fletching.protocols import Lineage, Role
 
 CPU_BATCH_TOKENS = 1024  # of a micro-batch, where --batch-tokens is absent
 GPU_BATCH_TOKENS = 32_768
-GUIDE_DTYPE: Literal["auto"] = "auto"
 
 
 class ContrastRun:
@@ -81,19 +79,9 @@ class ContrastRun:
             self._add_corpus(self.evaluator, os.path.join(run_path, EVAL_CORPUS))
         self._prepare_model()
         self.objective = self._objective()
-        self.guide_identity = process_group.broadcast(
-            self._identify_guide() if process_group.is_main() else None
+        self.reference_models = process_group.broadcast(
+            reference_vectors.identify(options) if process_group.is_main() else {}
         )
-
-    def _identify_guide(self) -> Lineage | None:
-        """What decides the guide's vectors."""
-        options = self.options
-        if not options.guide:
-            return None
-        model = models.load(options.guide, trust_remote_code=options.trust_remote_code)
-        device = models.resolve_devices(options.device)[0]
-        dtype = models.resolve_dtype(GUIDE_DTYPE, device)
-        return {"fingerprint": models.fingerprint(model), "dtype": models.dtype_name(dtype)}
 
     def _write_rows(self, path: str) -> tuple[str, str]:
         self.inputs, digest, loss = loading.write_rows(self.options, self.report, path)
@@ -188,7 +176,7 @@ class ContrastRun:
             "dtype": models.dtype_name(self.backbone.autocast),
             "held-out examples": self.evaluator.digest if self.evaluator else None,
             "texts of --eval-corpus": self.eval_corpus_digest,
-            "guide": self.guide_identity,
+            **self.reference_models,
             "options": {**options, "tasks": tasks_as_json(self.tasks)},
         }
 
@@ -197,9 +185,24 @@ class ContrastRun:
         """Optimiser steps: one for --accumulate global batches."""
         return -(-self.plan.steps // self.options.accumulate)
 
-    def collator(self, guide: GuideVectors | None = None) -> ContrastCollator:
-        """Rows to tensors, as this run's loss wants them."""
-        return self.backbone.collator(views=LOSSES[self.loss].views, guide=guide)
+    def collator(self, vectors: ReferenceVectors | None = None) -> ContrastCollator:
+        """Rows to tensors, as this run's loss wants them. vectors: those that it learns from."""
+        guide, teacher = vectors or ReferenceVectors()
+        return self.backbone.collator(views=LOSSES[self.loss].views, guide=guide, teacher=teacher)
+
+    def reference_vectors(self, cache: str) -> ReferenceVectors:
+        """The vectors of the guide and the teacher, kept in the folder `cache`."""
+        backbone, teacher = self.backbone, self.reference_models["teacher"] or {}
+        student = Student(
+            is_teacher=teacher.get("fingerprint") == backbone.fingerprint,
+            prompts={"query": backbone.prompts["query"], "document": backbone.prompts["document"]},
+            lengths={"query": backbone.lengths["query"], "document": backbone.lengths["document"]},
+            dimension=head.dimension_of(backbone.model),
+            views=LOSSES[self.loss].views,
+        )
+        return reference_vectors.load(
+            self.options, self.dataset, self.report, cache=cache, student=student
+        )
 
     def dry_run(self) -> None:
         """Note what training would do and how long it would take."""
@@ -249,7 +252,10 @@ class ContrastRun:
                 metrics_log.log_evaluation(0, before)
             before = process_group.broadcast(publish.evaluations(log_path).get(0, {}))
             trainer = self.trainer(
-                run_dir, metrics_log, self._guide(run_dir), base_metric=before.get(BEST_BY, 0.0)
+                run_dir,
+                metrics_log,
+                self.reference_vectors(run_dir.path_to(VECTORS)),
+                base_metric=before.get(BEST_BY, 0.0),
             )
             trainer.train(resume_from_checkpoint=checkpoint)
         metrics_log.close()
@@ -264,32 +270,11 @@ class ContrastRun:
             trained = self._trained_model(weights)
             trained.publish(run_dir, self.report, self.tool, log=log_path)
 
-    def _guide(self, run_dir: RunDir) -> GuideVectors | None:
-        """The guide's vectors of all texts, from its cache after a stop."""
-        if not self.options.guide:
-            return None
-        from contrast_train.data.guide_embeddings import GuideEmbeddings
-
-        encoding = EncodingOptions(
-            model=self.options.guide,
-            cache=run_dir.path_to(VECTORS),
-            device=self.options.device,
-            dtype=GUIDE_DTYPE,
-            batch_tokens=self.options.batch_tokens,
-            trust_remote_code=self.options.trust_remote_code,
-        )
-        if not process_group.is_main():
-            process_group.barrier()  # the first process fills the cache, the others read it
-        guide = GuideEmbeddings(self.dataset, encoding, self.report)
-        if process_group.is_main():
-            process_group.barrier()
-        return guide
-
     def trainer(
         self,
         run_dir: RunDir,
         metrics_log: MetricsLog,
-        guide: GuideVectors | None = None,
+        vectors: ReferenceVectors | None = None,
         *,
         base_metric: float = 0.0,
     ) -> ContrastTrainer:
@@ -318,7 +303,7 @@ class ContrastRun:
         setup = TrainingSetup(
             rows=self.dataset,
             plan=self.plan,
-            collate=self.collator(guide),
+            collate=self.collator(vectors),
             run_dir=run_dir,
             metrics_log=metrics_log,
             intervals=intervals,

@@ -22,6 +22,7 @@ PREFIX = "texts_"  # sentence-transformers' trainer groups tensors by a prefix b
 Tokenize = Callable[[list[str], int], list[list[int]]]
 GuideVectors = Callable[[list[str], list[str]], tuple[Tensor, Tensor]]
 PromptedText = tuple[str, str]  # prompt, text
+TeacherVectors = Callable[[list[PromptedText], list[PromptedText]], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,8 @@ class ContrastCollator:
     prompt goes before its query, `query_prompt` where it has none; `doc_prompt` before every
     document. views: each text is encoded twice, as a query and as a document (SimCSE), equal
     texts included. guide: (queries, documents), without prompts -> a guide model's vectors of
-    them. prompt_tokens: (prompt, text) pairs -> how many tokens of each are left out of
-    pooling; None: none are.
+    them. teacher: the same of a teacher, for (prompt, text) pairs. prompt_tokens: (prompt, text)
+    pairs -> how many tokens of each are left out of pooling; None: none are.
 
     Returns, with Q distinct queries, then N distinct documents, as texts 0 … Q+N-1:
       texts_input_ids (tokens,) all token ids end to end · texts_lengths (Q+N,) · texts_queries () Q
@@ -48,6 +49,7 @@ class ContrastCollator:
     doc_length: int = 512
     views: bool = False
     guide: GuideVectors | None = None
+    teacher: TeacherVectors | None = None
     prompt_tokens: Callable[[list[PromptedText]], list[int]] | None = None
 
     def __call__(self, rows: Sequence[TrainingExample]) -> dict[str, Tensor]:
@@ -65,6 +67,9 @@ class ContrastCollator:
             queries = [text for _, text in texts.queries]
             documents = [text for _, text in texts.documents]
             batch["guide_queries"], batch["guide_documents"] = self.guide(queries, documents)
+        if self.teacher is not None:
+            of_queries, of_documents = self.teacher(texts.queries, texts.documents)
+            batch["teacher_queries"], batch["teacher_documents"] = of_queries, of_documents
         if self.prompt_tokens is not None:
             prompted = texts.queries + texts.documents
             counts = self.prompt_tokens(prompted)

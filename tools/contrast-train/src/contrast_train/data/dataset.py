@@ -101,12 +101,12 @@ class TrainingDataset:
         row = self.row(number)
         known = self.known_answers(int(self.query_of_row[number]))
         ids = document_ids(row)
-        query_prompt, doc_prompt = self.task_prompts.get(row["task"], NO_PROMPTS)
+        query_prompt, doc_prompt = self.prompts_of(row)
         negatives = self._sample_negatives(epoch, row, known)
         return TrainingExample(
             row=number,
             query=row["query"],
-            prompt=query_prompt if row["prompt"] is None else row["prompt"],
+            prompt=query_prompt,
             positives=self._sample_positives(epoch, row),
             negatives=negatives,
             ids={text: name for text, name in ids.items() if name is not None},
@@ -115,6 +115,11 @@ class TrainingDataset:
             scores=self._scores(row, negatives),
             doc_prompt=doc_prompt,
         )
+
+    def prompts_of(self, row: Row) -> Prompts:
+        """Before the query of a row and before its documents: its own, else its task's."""
+        query_prompt, doc_prompt = self.task_prompts.get(row["task"], NO_PROMPTS)
+        return query_prompt if row["prompt"] is None else row["prompt"], doc_prompt
 
     def row(self, number: int) -> dict[str, Any]:
         """One row as it was read."""

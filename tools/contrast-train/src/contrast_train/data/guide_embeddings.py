@@ -1,29 +1,19 @@
 """The vectors of a guide model, which finds false negatives: each distinct text encoded once,
-on disk.
-
-In memory: 9 bytes a distinct text. On disk: 4 x E bytes, and the encoder's cache while the
-run lasts.
+on disk. The encoder's cache is on disk too while the run lasts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-import numpy.typing as npt
-import torch
-import xxhash
 from torch import Tensor
 
 from contrast_train.data.dataset import TrainingDataset
+from contrast_train.data.distinct_texts import VectorsByText
 from fletching.encode import Encoder
-from fletching.encode.memmap_buffer import allocate
 from fletching.options import EncodingOptions
 from fletching.protocols import Role
-from fletching.report import Progress, Report
-from fletching.table import KeySet
-
-WINDOW = 4096  # texts encoded at a time
+from fletching.report import Report
 
 
 class GuideEmbeddings:
@@ -32,66 +22,31 @@ class GuideEmbeddings:
     """
 
     def __init__(self, dataset: TrainingDataset, options: EncodingOptions, report: Report) -> None:
-        self.keys: dict[Role, KeySet] = {
-            "query": _key_set(dataset.column("query")),
-            "document": _key_set(_documents(dataset)),
+        texts: dict[Role, Iterable[str]] = {
+            "query": dataset.column("query"),
+            "document": _documents(dataset),
         }
-        self.vectors: dict[Role, npt.NDArray[np.float32]] = {}
-        total = sum(map(len, self.keys.values()))
-        with (
-            Encoder(options, report) as encoder,
-            report.progress("guide", total, "texts") as progress,
-        ):
-            self.fingerprint = encoder.fingerprint
-            self._encode(encoder, "query", dataset.column("query"), progress=progress)
-            self._encode(encoder, "document", _documents(dataset), progress=progress)
-
-    def _encode(
-        self, encoder: Encoder, role: Role, texts: Iterable[str], *, progress: Progress
-    ) -> None:
-        keys = self.keys[role]
-        vectors = allocate(len(keys), encoder.dimension)
-        for positions, window in _distinct_windows(texts, keys):
-            vectors[positions] = encoder.encode(window, role, progress=progress)
-        self.vectors[role] = vectors
+        with Encoder(options, report) as encoder:
+            self.vectors = {role: VectorsByText(texts[role], encoder.dimension) for role in texts}
+            total = sum(map(len, self.vectors.values()))
+            with report.progress("guide", total, "texts") as progress:
+                self.vectors["query"].fill(
+                    dataset.column("query"),
+                    key=str,
+                    encode=lambda window: encoder.encode(window, "query", progress=progress),
+                )
+                self.vectors["document"].fill(
+                    _documents(dataset),
+                    key=str,
+                    encode=lambda window: encoder.encode(window, "document", progress=progress),
+                )
 
     def __call__(self, queries: list[str], documents: list[str]) -> tuple[Tensor, Tensor]:
         """The vectors of texts without prompts."""
-        return self._vectors_of("query", queries), self._vectors_of("document", documents)
-
-    def _vectors_of(self, role: Role, texts: list[str]) -> Tensor:
-        positions = self.keys[role].positions(_keys(texts))
-        return torch.from_numpy(self.vectors[role][positions])
+        return self.vectors["query"].take(queries), self.vectors["document"].take(documents)
 
 
 def _documents(dataset: TrainingDataset) -> Iterator[str]:
     for name in ("pos", "neg"):
         for texts in dataset.column(name):
             yield from texts or []
-
-
-def _distinct_windows(texts: Iterable[str], keys: KeySet) -> Iterator[tuple[list[int], list[str]]]:
-    """Every distinct text once, in order, in windows, with its position in `keys`."""
-    is_seen = np.zeros(len(keys), bool)
-    positions: list[int] = []
-    window: list[str] = []
-    for text in texts:
-        position = int(keys.positions(_keys([text]))[0])
-        if is_seen[position]:
-            continue
-        is_seen[position] = True
-        positions.append(position)
-        window.append(text)
-        if len(window) == WINDOW:
-            yield positions, window
-            positions, window = [], []
-    if window:
-        yield positions, window
-
-
-def _key_set(texts: Iterable[str]) -> KeySet:
-    return KeySet(_keys(texts))
-
-
-def _keys(texts: Iterable[str]) -> npt.NDArray[np.uint64]:
-    return np.fromiter((xxhash.xxh3_64_intdigest(text.encode()) for text in texts), np.uint64)

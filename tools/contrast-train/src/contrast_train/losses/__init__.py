@@ -13,8 +13,15 @@ infonce       InfoNCE and its forms: both directions, other negatives, guided ma
 triplet       the hinge on hard negatives
 scored        losses that learn from scores: KL, margin-MSE, CoSENT, AnglE, InfoNCE + KL
 matryoshka    any of them over prefixes of the vectors
+added_terms   what is added to any of them: a teacher's vectors, spreading out
 """
 
+from contrast_train.losses.added_terms import (
+    spread_out,
+    teacher_cosine,
+    teacher_similarities,
+    with_added_terms,
+)
 from contrast_train.losses.infonce import infonce, simcse
 from contrast_train.losses.matryoshka import matryoshka
 from contrast_train.losses.scored import angle, cosent, infonce_kl, kl, margin_mse
@@ -33,5 +40,9 @@ __all__ = [
     "margin_mse",
     "matryoshka",
     "simcse",
+    "spread_out",
+    "teacher_cosine",
+    "teacher_similarities",
     "triplet",
+    "with_added_terms",
 ]

@@ -83,7 +83,51 @@ class Loss:
         return self.needs.reads_texts
 
 
+@dataclass(frozen=True, kw_only=True)
+class AddedTerm:
+    """A term that is added to any loss; call it with raw vectors, which it compares by cosine.
+
+    compute: as of `Loss`, without settings. weight: the option that weighs it. requires: the option
+    without which it is left out, where that is another one. of_prefixes: with --matryoshka, is it
+    the mean over the prefixes, or of the whole vectors alone?
+    """
+
+    name: str
+    compute: Compute
+    weight: str
+    requires: str = ""
+    of_prefixes: bool = False
+
+    def __call__(self, queries: Tensor, documents: Tensor, pairs: PairStructure) -> LossResult:
+        """The term of raw query (Q, D) and document (N, D) vectors, with its gradients."""
+        from contrast_train.losses.structure import differentiate
+
+        return differentiate(
+            lambda q, d: self.compute(q, d, pairs), queries, documents, similarity="cosine"
+        )
+
+
 LOSSES = Registry[Loss]("loss", package="contrast_train.losses")
+ADDED_TERMS = Registry[AddedTerm]("term", package="contrast_train.losses")
+
+
+def term(
+    name: str, *, weight: str, requires: str = "", of_prefixes: bool = False
+) -> Callable[[Compute], AddedTerm]:
+    """Decorator: register the function below as the term `name`; arguments as of `AddedTerm`."""
+
+    def _register(compute: Compute) -> AddedTerm:
+        entry = AddedTerm(
+            name=name,
+            compute=compute,
+            weight=weight,
+            requires=requires,
+            of_prefixes=of_prefixes,
+        )
+        ADDED_TERMS.register(name, entry)
+        return entry
+
+    return _register
 
 
 def loss(

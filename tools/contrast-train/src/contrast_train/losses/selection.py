@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from contrast_train.losses.registry import LOSSES, Loss
+from contrast_train.losses.registry import ADDED_TERMS, LOSSES, AddedTerm, Loss
 from contrast_train.losses.requirements import DatasetStats, LossRequirements, Signal
 from contrast_train.options import Options
 from fletching.errors import InputError, UsageError
@@ -128,22 +128,47 @@ def temperature(options: Options, name: str, similarity: str) -> float:
 
 
 def configure(options: Options, name: str, similarity: str) -> LossFunction:
-    """The loss with its settings, over the Matryoshka dimensions where they are given."""
+    """The loss with its settings, over the Matryoshka dimensions where they are given, and the
+    terms that the options add.
+    """
     loss = LOSSES[name]
     settings: dict[str, Any] = {option: getattr(options, option) for option in loss.options}
     settings["similarity"] = similarity
     if loss.temperature is not None:
         settings["temperature"] = temperature(options, name, similarity)
-    configured = functools.partial(loss, **settings)
-    if not options.matryoshka:
-        return configured
-    from contrast_train.losses.matryoshka import matryoshka
+    terms = added_terms(options)
+    configured: LossFunction = functools.partial(loss, **settings)
+    configured = _with_terms(configured, [each for each in terms if each[0].of_prefixes])
+    if options.matryoshka:
+        from contrast_train.losses.matryoshka import matryoshka
 
-    # A learned temperature comes as a setting at each step, so the loss is bound before the
-    # dimensions.
-    return functools.partial(
-        matryoshka, loss=configured, dims=options.matryoshka, weights=options.matryoshka_weights
-    )
+        # A learned temperature comes as a setting at each step, so the loss is bound before the
+        # dimensions.
+        configured = functools.partial(
+            matryoshka,
+            loss=configured,
+            dims=options.matryoshka,
+            weights=options.matryoshka_weights,
+        )
+    return _with_terms(configured, [each for each in terms if not each[0].of_prefixes])
+
+
+def added_terms(options: Options) -> list[tuple[AddedTerm, float]]:
+    """The terms beside the loss, each with its weight."""
+    weighted = []
+    for term in ADDED_TERMS.values():
+        weight = float(getattr(options, term.weight))
+        if weight and (not term.requires or getattr(options, term.requires)):
+            weighted.append((term, weight))
+    return weighted
+
+
+def _with_terms(loss: LossFunction, terms: list[tuple[AddedTerm, float]]) -> LossFunction:
+    if not terms:
+        return loss
+    from contrast_train.losses.added_terms import with_added_terms
+
+    return functools.partial(with_added_terms, loss=loss, terms=terms)
 
 
 def describe_loss(
@@ -165,7 +190,8 @@ def describe_loss(
     details = f" ({', '.join(parts)})" if parts else ""
     dimensions = ", ".join(map(str, options.matryoshka))
     prefixes = f", over the first {dimensions} dimensions" if dimensions else ""
-    return f"{name} over {compared}{details}{prefixes}"
+    added = "".join(f" + {weight:g} {term.name}" for term, weight in added_terms(options))
+    return f"{name} over {compared}{details}{prefixes}{added}"
 
 
 def _describe_temperature(initial: float, learned: float | None) -> str:

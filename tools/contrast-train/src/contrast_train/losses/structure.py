@@ -25,6 +25,7 @@ class PairStructure:
                          the loss declares no need for scores
     scores               (G,)   the teacher's score or the label of that document
     guide_queries (Q, E), guide_documents (N, E)  a guide model's unit vectors of the same texts
+    teacher_queries (Q, E), teacher_documents (N, E)  the same of a teacher
     """
 
     positive_pairs: Tensor
@@ -35,6 +36,8 @@ class PairStructure:
     scores: Tensor | None = None
     guide_queries: Tensor | None = None
     guide_documents: Tensor | None = None
+    teacher_queries: Tensor | None = None
+    teacher_documents: Tensor | None = None
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> PairStructure:
@@ -56,6 +59,14 @@ class PairStructure:
                 "e.g. @loss(…, needs=ScoredLists(2))"
             )
         return self.scored_pairs, self.scores
+
+    def require_teacher(self) -> Tensor:
+        """The teacher's unit vectors (Q + N, E), queries first. Raises ValueError without them."""
+        import torch
+
+        if self.teacher_queries is None or self.teacher_documents is None:
+            raise ValueError("the batch carries no teacher's vectors: give the collator a teacher")
+        return torch.cat([self.teacher_queries, self.teacher_documents])
 
     @property
     def guide(self) -> tuple[Tensor, Tensor] | None:

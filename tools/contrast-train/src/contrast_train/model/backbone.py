@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from contrast_train.data.collator import ContrastCollator, GuideVectors
+from contrast_train.data.collator import ContrastCollator, GuideVectors, TeacherVectors
 from contrast_train.model import head, lora, pooling
 from contrast_train.options import Options
 from fletching.encode import model as models
@@ -92,7 +92,11 @@ class Backbone:
         return all(getattr(module, "include_prompt", True) for module in self.model)
 
     def collator(
-        self, *, views: bool = False, guide: GuideVectors | None = None
+        self,
+        *,
+        views: bool = False,
+        guide: GuideVectors | None = None,
+        teacher: TeacherVectors | None = None,
     ) -> ContrastCollator:
         """Rows to tensors by this model's tokenizer, prompts and lengths."""
         return ContrastCollator(
@@ -103,6 +107,7 @@ class Backbone:
             doc_length=self.lengths["document"],
             views=views,
             guide=guide,
+            teacher=teacher,
             prompt_tokens=None if self.pools_prompts else self.prompt_tokens,
         )
 

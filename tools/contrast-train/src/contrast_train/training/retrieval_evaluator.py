@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import pyarrow as pa
 import torch
@@ -22,13 +21,13 @@ from contrast_train.training.evaluation_corpus import EvaluationCorpus
 from fletching import schema
 from fletching.errors import InputError
 from fletching.prompts import InstructionTemplate
+from fletching.protocols import Role
 
 TILE = 512  # queries whose scores are computed at a time
 CUTOFF = 10
 BEST_BY = "ndcg_at_10"  # the measure that chooses weights
 
 PromptedText = tuple[str, str]  # prompt, text
-Role = Literal["query", "document"]
 EmbedTexts = Callable[[list[PromptedText], Role], Tensor]  # n texts -> vectors (n, D)
 COLUMNS: dict[str, pa.DataType] = {
     "query": pa.string(),
