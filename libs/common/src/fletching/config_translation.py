@@ -86,8 +86,11 @@ def _translate_option(
     else:
         try:
             converted = _convert(entry, value, options)
-        except (NoCounterpartError, UsageError, ValueError, TypeError, OverflowError) as reason:
+        except (NoCounterpartError, UsageError) as reason:
             translation.leave(theirs, value, str(reason))
+            return
+        except (LookupError, ValueError, TypeError, AttributeError, OverflowError):
+            translation.leave(theirs, value, "of a type that it has not here")
             return
         for ours, our_value in converted.items():
             option = TranslatedOption(

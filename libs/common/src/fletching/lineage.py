@@ -95,4 +95,5 @@ def tools(node: Node) -> list[str]:
 def dump(content: Mapping[str, Any]) -> bytes:
     """Canonical JSON: sorted keys, no blanks, UTF-8."""
     text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return text.encode()
+    # Half a character (a foreign stamp may hold one) becomes its JSON escape again.
+    return text.encode("utf-8", "backslashreplace")

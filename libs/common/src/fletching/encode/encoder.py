@@ -342,10 +342,16 @@ class Encoder:
             name: value.to(self.devices[device]) if isinstance(value, torch.Tensor) else value
             for name, value in batch.items()
         }
-        if echo.POOLING_MASK in features:
-            embeddings = echo.embed(replica, features)
-        elif prompt_tokens.PROMPT_TOKENS in features:
-            embeddings = prompt_tokens.embed(replica, features)
-        else:
-            embeddings = replica(features)["sentence_embedding"]
+        try:
+            if echo.POOLING_MASK in features:
+                embeddings = echo.embed(replica, features)
+            elif prompt_tokens.PROMPT_TOKENS in features:
+                embeddings = prompt_tokens.embed(replica, features)
+            else:
+                embeddings = replica(features)["sentence_embedding"]
+        except LookupError as error:  # modules that do not give each other what they take
+            raise InputError(
+                f"--model {self.options.model} gives no sentence embeddings ({error!r})",
+                "name a model whose files are whole: copy or fetch it again",
+            ) from None
         return embeddings[: len(rows)].float()  # without the filler of padding-free batches

@@ -102,7 +102,11 @@ class TableRows:
             first = next(iter(self._open().batches()), None)
             return [name for name in names if first is not None and _is_number(first.column(name))]
         lines = io.StringIO(head.decode(errors="replace"), newline="")
-        rows = list(itertools.islice(csv.reader(lines, delimiter=delimiter), HEAD_ROWS))
+        try:
+            rows = list(itertools.islice(csv.reader(lines, delimiter=delimiter), HEAD_ROWS))
+        except csv.Error as error:  # a cell longer than 128 kB
+            what = f"{self.where}: not a valid table ({error})"
+            raise InputError(what, "make the cell shorter, or read it with csv2pairs") from None
         columns = self.table.columns or []
         numeric = []
         for name in names:

@@ -193,7 +193,7 @@ class Option:
 
     def _check_range(self, text: str, value: float) -> None:
         low, high = self.details["low"], self.details["high"]
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             fix = f"pass a number, e.g. {self._example()}"
             raise UsageError(f"{self.flag} {text} is not finite", fix)
         if low is not None and value < low:

@@ -17,6 +17,35 @@ OPTIMIZER = "optimizer.pt"
 SCHEDULER = "scheduler.pt"
 STATE = "trainer_state.json"
 RANDOM_STATES = "rng_state*.pth"
+CHECKSUMS = "checksums.json"  # of the files that hold none: those of torch are zip archives
+BLOCK = 1 << 20
+
+
+def write_checksums(folder: str) -> None:
+    """Note the xxh3-128 of state and weights beside them."""
+    paths = {name: os.path.join(folder, name) for name in (STATE, WEIGHTS)}
+    digests = {name: _digest(path) for name, path in paths.items() if os.path.exists(path)}
+    with open(os.path.join(folder, CHECKSUMS), "w", encoding="utf-8") as file:
+        json.dump(digests, file, indent=1)
+
+
+def _digest(path: str) -> str:
+    import xxhash
+
+    digest = xxhash.xxh3_128()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _differing_file(folder: str) -> str | None:
+    """The first file whose checksum differs; older checkpoints have none."""
+    for name, digest in (read_json(os.path.join(folder, CHECKSUMS)) or {}).items():
+        path = os.path.join(folder, os.path.basename(name))
+        if not os.path.isfile(path) or _digest(path) != digest:
+            return f"{name} is missing or changed (its checksum differs)"
+    return None
 
 
 def find_damage(folder: str, step: int) -> str | None:
@@ -24,11 +53,14 @@ def find_damage(folder: str, step: int) -> str | None:
     state = read_json(os.path.join(folder, STATE))
     if state is None or state.get("global_step") != step:
         return f"{STATE} is missing, broken or of another step"
+    if damage := _differing_file(folder):
+        return damage
     best = state.get("best_global_step")
     if best is not None and best != step:  # its weights are the result of the run
         best_name = f"{PREFIX}{best}"
         best_folder = os.path.join(os.path.dirname(folder), best_name)
-        if damage := _damage_of_weights(os.path.join(best_folder, WEIGHTS)):
+        damage = _damage_of_weights(os.path.join(best_folder, WEIGHTS))
+        if damage := damage or _differing_file(best_folder):
             return f"the best one before it, {best_name}: {damage}"
     random_states = glob.glob(os.path.join(glob.escape(folder), RANDOM_STATES))
     if not random_states:

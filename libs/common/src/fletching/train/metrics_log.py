@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from fletching import schema
+from fletching.errors import InputError
 from fletching.report import Progress
 from fletching.table import atomic
 from fletching.train.distributed import process_group
@@ -88,8 +89,23 @@ def read(path: str) -> list[LogLine]:
     """The lines of a log; a last line that a kill cut short is left out."""
     if not os.path.exists(path):
         return []
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.endswith("\n")]
+    logged = []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            if line.endswith("\n"):
+                logged.append(_decode(line, where=f"{path}, line {number:,}"))
+    return logged
+
+
+def _decode(line: str, where: str) -> LogLine:
+    """A line as it was written. Raises InputError where it is damaged."""
+    try:
+        content: LogLine = json.loads(line)
+        if type(content["step"]) is not int or not isinstance(content["value"], float | int | None):
+            raise ValueError("no measure")
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise InputError(f"{where} is damaged", "delete that line: its measures are lost") from None
+    return content
 
 
 def record_batches(path: str, run: str) -> Iterator[pa.RecordBatch]:

@@ -22,7 +22,12 @@ from collections.abc import Callable
 
 from fletching.errors import InputError, UsageError
 from fletching.table import atomic
-from fletching.train.checkpoint_check import PREFIX, find_damage, read_json
+from fletching.train.checkpoint_check import (
+    PREFIX,
+    find_damage,
+    read_json,
+    write_checksums,
+)
 from fletching.train.distributed import process_group
 from fletching.train.manifest import (
     Identity,
@@ -247,6 +252,7 @@ class RunDir:
             self._prune(keep, best)
 
     def _commit(self, building: str, step: int) -> None:
+        write_checksums(building)
         atomic.sync_tree(building)  # first: an earlier checkpoint of this step goes late
         atomic.remove(self.checkpoint_path(step))
         atomic.move_folder(building, self.checkpoint_path(step))

@@ -6,7 +6,9 @@ All are plain files in the folder `data/`. A file of the same name in --prompts 
 from __future__ import annotations
 
 import importlib.resources
+import itertools
 import json
+import math
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -164,8 +166,11 @@ class PromptLibrary:
             return prices
         try:
             content = json.loads(Path(path).read_text("utf-8"))
-            return dict(content.get("models", content))
-        except (ValueError, AttributeError, TypeError):
+            prices = dict(content.get("models", content))
+            for price in itertools.chain.from_iterable(each.values() for each in prices.values()):
+                _check_price(price)
+            return prices
+        except (ValueError, AttributeError, TypeError, RecursionError):
             raise UsageError(
                 f"--prices {path} is no price table",
                 'write {"NAME": {"input": 0.15, "output": 0.6}} in dollars a million tokens',
@@ -193,6 +198,13 @@ class PromptLibrary:
         for name in names:
             Path(folder, name).write_text(self.text(name), "utf-8")
         return names
+
+
+def _check_price(price: object) -> None:
+    """Raise ValueError for what is no number of dollars."""
+    is_number = isinstance(price, (int, float)) and not isinstance(price, bool)
+    if not (is_number and 0 <= float(str(price)) < math.inf):
+        raise ValueError(f"{price!r} is no price")
 
 
 def _check_attribute(group: str, attribute: str, values: object) -> None:

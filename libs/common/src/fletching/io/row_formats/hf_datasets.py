@@ -40,11 +40,14 @@ class SavedDataset:
         """The rows of the split, or of train. Raises InputError."""
         notes = []
         if not os.path.exists(os.path.join(path, STATE)):
-            splits = sorted(_read(path, SPLITS)["splits"])
+            splits = sorted(_names(path, SPLITS, _read(path, SPLITS).get("splits")))
             split = choose_split(path, splits, f"name one: {path}/SPLIT")
             notes.append(f"{path} is a saved data set of {len(splits)} splits: reading {split}")
             path = os.path.join(path, split)
-        files = [entry["filename"] for entry in _read(path, STATE)["_data_files"]]
+        entries = _read(path, STATE).get("_data_files")
+        is_list = isinstance(entries, list) and all(isinstance(each, dict) for each in entries)
+        names = [each.get("filename") for each in entries] if is_list else None
+        files = _names(path, STATE, names)
         if not files:
             raise InputError(f"{path} is a saved data set without a file", "save it again")
         return ShardedRows([os.path.join(path, name) for name in files], schema, notes)
@@ -55,9 +58,25 @@ def _read(folder: str, name: str) -> Node:
     try:
         with open(path, encoding="utf-8") as file:
             content: Node = json.load(file)
-        return content
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error})", "save the data set again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is no object", "save the data set again")
+    return content
+
+
+def _names(folder: str, file: str, names: object) -> list[str]:
+    """Names of files or folders inside the data set. Raises InputError for any other path."""
+    listed = names if isinstance(names, list) else [None]
+    for name in listed:
+        is_inside = isinstance(name, str) and os.path.basename(name) == name
+        if not is_inside or name in ("", ".", "..") or "\0" in name:
+            where = os.path.join(folder, file)
+            raise InputError(
+                f"{where} names {str(name)[:60]!r}, which is no file beside it",
+                "save the data set again",
+            )
+    return listed
 
 
 class ShardedRows:
