@@ -71,8 +71,8 @@ class Plan:
 def split_shares(queries: int) -> list[str]:
     """Shares of train, dev and test, so that dev and test have queries enough and no more."""
     wanted = max(WANTED_QUERIES / queries, min(SMALL_SHARE, MOST_QUERIES / queries))
-    share = round(min(wanted, MOST_SHARE), 3)
-    return [f"train={round(1 - 2 * share, 3):g}", f"dev={share:g}", f"test={share:g}"]
+    share = round(min(wanted, MOST_SHARE), 6)
+    return [f"train={round(1 - 2 * share, 6):.8g}", f"dev={share:g}", f"test={share:g}"]
 
 
 def make_plan(counts: Counts, rates: Rates, *, budget: float, spent: float) -> Plan:
@@ -84,7 +84,11 @@ def make_plan(counts: Counts, rates: Rates, *, budget: float, spent: float) -> P
     fixed = spent + test_seconds + 4 * rates.start_seconds + PUBLISHING_SECONDS
     left = budget - fixed - DEV_MODELS * dev_seconds
     run_seconds = rates.start_seconds + EVALUATIONS * dev_seconds * FORWARD_SHARE
-    shape = _shape(counts.rows["train"], rates, run_seconds=run_seconds, left=left)
+    mining_seconds = 2 * rates.start_seconds + 2 * counts.rows["train"] * rates.text_seconds
+    costs = LadderCosts(
+        row_seconds=rates.row_seconds, run_seconds=run_seconds, mining_seconds=mining_seconds
+    )
+    shape = _shape(counts.rows["train"], costs, left=left)
     if shape is None:
         least = FEWEST_UPDATES * SMALLEST_BATCH * rates.row_seconds + run_seconds
         needed = math.ceil((budget - left + least) / 30) / 2
@@ -117,20 +121,37 @@ def _evaluation(counts: Counts, split: str, rates: Rates, *, documents: int | No
     return texts * rates.text_seconds
 
 
-def _shape(
-    rows: int, rates: Rates, *, run_seconds: float, left: float
-) -> tuple[int, tuple[Rung, ...]] | None:
+@dataclass(frozen=True, kw_only=True)
+class LadderCosts:
+    """Seconds: of a row in training; of a training run beside its updates; of mining."""
+
+    row_seconds: float
+    run_seconds: float
+    mining_seconds: float
+
+    def of(self, rungs: Sequence[Rung], batch: int) -> float:
+        """Seconds of training by the rungs, the dearest recipes being the survivors."""
+        recipes = RECIPES[: rungs[0].recipes]
+        prices = sorted((each.price for each in recipes), reverse=True)
+        total = self.mining_seconds if any(each.is_mined for each in recipes) else 0.0
+        for rung in rungs:
+            update_seconds = batch * self.row_seconds * sum(prices[: rung.recipes])
+            total += rung.updates * update_seconds + rung.recipes * self.run_seconds
+        return total
+
+
+def _shape(rows: int, costs: LadderCosts, *, left: float) -> tuple[int, tuple[Rung, ...]] | None:
     """(batch, rungs) of the widest ladder that fits; else one recipe for fewer passes."""
     for recipes, passes in _wishes():
         batch = _batch_for(rows, passes)
         updates = _updates_for(rows, batch, passes)
         rungs = ladder(recipes, updates, fewest=SHORT_RUNG)
-        if _cost(rungs, batch * rates.row_seconds, run_seconds) <= left:
+        if costs.of(rungs, batch) <= left:
             return batch, rungs
     batch = _batch_for(rows, FEWEST_PASSES)
     updates = _updates_for(rows, batch, FEWEST_PASSES)
     for smaller in (batch, batch // 2, batch // 4):
-        affordable = int((left - run_seconds) / (smaller * rates.row_seconds))
+        affordable = int((left - costs.run_seconds) / (smaller * costs.row_seconds))
         if smaller >= SMALLEST_BATCH and affordable >= FEWEST_UPDATES:
             return smaller, (Rung(1, min(affordable, updates)),)
     return None
@@ -157,16 +178,6 @@ def _batch_for(rows: int, passes: float) -> int:
 def _updates_for(rows: int, batch: int, passes: float) -> int:
     updates = math.ceil(passes * rows / batch)
     return min(max(updates, FEWEST_UPDATES), MOST_UPDATES)
-
-
-def _cost(rungs: Sequence[Rung], update_seconds: float, run_seconds: float) -> float:
-    """Seconds of training by the rungs, each recipe at its price."""
-    total = 0.0
-    for rung in rungs:
-        dearest = sorted((each.price for each in RECIPES), reverse=True)[: rung.recipes]
-        prices = sum(dearest) if len(rungs) > 1 else 1.0
-        total += rung.updates * update_seconds * prices + rung.recipes * run_seconds
-    return total
 
 
 def plan_lines(plan: Plan, counts: Counts, rates: Rates, *, budget: float) -> tuple[str, str]:

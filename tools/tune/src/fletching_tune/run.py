@@ -112,7 +112,7 @@ class TuningRun:
             self._account("pairs-all")
             pairs = work.split("all")
             queries = distinct_texts([pairs], "query")
-            table.check_pairs(row_count(pairs), queries, distinct_texts([pairs], "pos"))
+            table.check_pairs(queries, distinct_texts([pairs], "pos"), self.report.dropped)
             runner.run(table.split_step(options, work, split_shares(queries)))
         counts = self._counts()
         table.check_counts(counts, options)

@@ -7,7 +7,7 @@ bounds of all candidates hold together: the studentised bootstrap of their maxim
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 4000
+BLOCK = 1 << 21  # weights in memory at a time
 CONFIDENCE = 0.95
 POWER_FACTOR = 1.960 + 0.842  # normal quantiles of 95 % confidence and 80 % power
 
@@ -68,20 +69,26 @@ def _largest_deviation(table: Floats, means: Floats, *, spread: Floats, seed: in
         return 0.0 if not spread.any() else float("inf")
     count = table.shape[1]
     centred = (table[varies] - means[varies, None]) / spread[varies, None]
-    generator = np.random.default_rng([seed, count])
-    largest = np.empty(RESAMPLES)
-    for number in range(RESAMPLES):
-        drawn = generator.integers(0, count, count)
-        weights = np.bincount(drawn, minlength=count)
-        largest[number] = (centred @ weights).max() / count
+    largest = np.concatenate(
+        [(weights @ centred.T).max(1) for weights in resampled_weights(count, seed)]
+    )
     return float(np.quantile(largest, CONFIDENCE))
+
+
+def resampled_weights(count: int, seed: int) -> Iterator[Floats]:
+    """How often each of `count` queries is drawn in a resample, over `count`: blocks of rows."""
+    generator = np.random.default_rng([seed, count])
+    rows = max(BLOCK // count, 1)
+    for start in range(0, RESAMPLES, rows):
+        size = min(rows, RESAMPLES - start)
+        drawn = generator.multinomial(count, np.full(count, 1 / count), size=size)
+        yield drawn / count
 
 
 def interval(gains: Floats, seed: int) -> Gain:
     """A mean gain with its two-sided 95 % interval: the percentiles of its bootstrap."""
-    count = len(gains)
-    generator = np.random.default_rng([seed, count])
-    means = np.array([gains[generator.integers(0, count, count)].mean() for _ in range(RESAMPLES)])
+    blocks = [weights @ gains for weights in resampled_weights(len(gains), seed)]
+    means = np.concatenate(blocks)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Gain(value=float(gains.mean()), low=float(low), high=float(high))
 

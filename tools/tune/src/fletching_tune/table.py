@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fletching.errors import InputError, UsageError
 from fletching.options import PairOptions, TableReadingOptions, describe
@@ -132,16 +132,21 @@ def check_counts(counts: Counts, options: Options) -> None:
     )
 
 
-def check_pairs(rows: int, queries: int, documents: int) -> None:
-    """Raise InputError for pairs from which nothing can be learned or shown."""
+def check_pairs(queries: int, documents: int, dropped: Mapping[str, int]) -> None:
+    """Raise InputError for pairs from which nothing can be learned or shown.
+
+    dropped: rows of the table that are no pairs, by reason.
+    """
+    reasons = [f"{rows:,} {reason}" for reason, rows in sorted(dropped.items())]
+    why = f" ({', '.join(reasons)})" if reasons else ""
+    if queries < FEWEST_QUERIES:
+        raise InputError(
+            f"{queries} queries with {documents} documents{why} are too few to train on some, to "
+            "choose by others and to test on the rest",
+            f"give at least {FEWEST_QUERIES} different queries, better 500",
+        )
     if documents == 1:
         raise InputError(
             "all rows have one and the same answer: there is nothing to rank",
             "check --pos: it names the column that answers the query",
-        )
-    if queries < FEWEST_QUERIES:
-        raise InputError(
-            f"{rows} pairs with {queries} queries and {documents} documents are too few to train "
-            "on some, to choose on others and to test on the rest",
-            f"give at least {FEWEST_QUERIES} queries, better 500",
         )

@@ -1,0 +1,127 @@
+"""The command line: what is refused before any work, and lines that can be run by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import environment
+from tune_fakes import model_folder
+
+from fletching.errors import InputError
+from fletching_tune.cli import main
+from fletching_tune.steps.step import list_value
+
+
+def write_rows(path: Path, rows: list[tuple[str, str]]) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("question", "answer"), *rows])
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        pytest.param([("q", "a")] * 50, "too few", id="all duplicates"),
+        pytest.param([(f"q {n}", f"a {n}") for n in range(8)], "too few", id="few rows"),
+        pytest.param([(f"q {n}", "a") for n in range(50)], "one and the same answer", id="one document"),
+        pytest.param([(f"q {n}", f"a {n % 2}") for n in range(50)], "no row is left for", id="two documents"),
+        pytest.param([], "too few", id="no rows"),
+    ],
+)  # fmt: skip
+def test_a_table_that_cannot_be_split_is_refused_before_training(
+    rows, words, programs, tune, tmp_path
+):
+    model_folder("base", 0)
+    write_rows(tmp_path / "faq.csv", rows)
+    with pytest.raises(InputError, match=words) as error:
+        tune()
+    assert error.value.fix
+    assert "probe" not in programs.started
+
+
+def test_a_budget_that_is_too_small_names_the_one_that_is_enough(faq, tune, programs):
+    programs.row_seconds = 1.0
+    with pytest.raises(InputError, match="too small for one candidate") as error:
+        tune(budget="5m")
+    assert not [name for name in programs.started if name.startswith("train")]
+    assert tune(budget=error.value.fix.removeprefix("pass --budget ")).verdict
+
+
+def test_require_gain_is_the_exit_code(faq, tune, programs):
+    assert tune(require_gain=True).code == 0
+    programs.learned = {}
+    kept = tune(require_gain=True, seed=1)
+    assert kept.code == 1
+    assert kept.out.splitlines()[-1].startswith("verdict: NO GAIN: keep the base base")
+    assert sorted(path.name for path in Path("tuned").iterdir()) == [
+        "commands.sh",
+        "report.html",
+        "verdict.json",
+    ]
+
+
+def test_what_a_run_leaves(faq, tune):
+    done = tune()
+    assert done.out.splitlines()[-1] == done.verdict["line"]
+    card = Path("tuned/README.md").read_text()
+    assert card.startswith("# card\n")
+    assert "## Held-out comparison" in card
+    assert "the table" in card
+    assert done.verdict["model"] == "tuned"
+    assert [row["low"] for row in done.verdict["candidates"]] == sorted(
+        (row["low"] for row in done.verdict["candidates"]), reverse=True
+    )
+
+
+def test_held_out_tables_replace_the_split(faq, tune, programs):
+    for name in ("dev", "test"):
+        write_rows(Path(f"{name}.csv"), [(f"{name} {n}", f"to {name} {n}") for n in range(120)])
+    done = tune(dev=("dev.csv",), test=("test.csv",))
+    assert done.executed[:4] == ["pairs-train", "pairs-dev", "pairs-test", "documents"]
+    assert done.verdict["findings"]["queries"] == 120
+
+
+def test_examples_need_no_columns(tune, programs):
+    model_folder("base", 0)
+    rows = [{"query": f"q {n}", "pos": [f"a {n}", f"b {n}"], "neg": None} for n in range(100)]
+    pq.write_table(pa.Table.from_pylist(rows), "faq.parquet")
+    done = tune(inputs=("faq.parquet",), query=None, pos=())
+    assert done.verdict["outcome"] in ("WIN", "MARGINAL")
+    kept = pq.read_table("tuned.tune/pairs/train.parquet")["pos"].to_pylist()
+    assert all(len(answers) == 2 for answers in kept)
+
+
+def test_printed_commands_run_by_hand_with_blanks_and_quotes_in_every_name(
+    tmp_path, capfd, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    model_folder("the base", 0)
+    table = 'Ann\'s "faq" & more, 1.csv'
+    with open(table, "w", encoding="utf-8", newline="") as file:
+        rows = [(f"q {n}", f"a {n}", f"n{n}|m{n}") for n in range(60)]
+        csv.writer(file).writerows([("the question, asked", "Bob's $answer", "other names"), *rows])
+    line = [
+        table, "--query", "the question, asked", "--pos", "Bob's $answer", "--pos", "other names", "--mode", "list",
+        "--separator", "other names=|", "--model", "the base", "-o", "out of Ann's",
+    ]  # fmt: skip
+    assert main([*line, "--print-commands"]) == 0
+    printed = capfd.readouterr().out.splitlines()
+    assert printed[-1].startswith("# ")
+    Path("out of Ann's.tune/pairs").mkdir(parents=True)
+    Path("out of Ann's.tune/summaries").mkdir()
+    subprocess.run(["bash", "-ec", printed[0]], check=True, env=environment(), capture_output=True)
+    rows = pq.read_table("out of Ann's.tune/pairs/all.parquet").to_pylist()
+    assert rows[7]["pos"] == ["a 7", "n7", "m7"]
+    assert (
+        json.loads(Path("out of Ann's.tune/summaries/pairs-all.json").read_text())["rows_out"] == 60
+    )
+
+
+def test_a_value_of_a_list_keeps_its_comma():
+    assert list_value("plain name") == "plain name"
+    assert list_value('a,b "c"') == '"a,b ""c"""'

@@ -1,0 +1,91 @@
+"""The plan follows rows, rates and the budget."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fletching.errors import InputError, UsageError
+from fletching_tune.budget import parse_budget
+from fletching_tune.counts import Counts
+from fletching_tune.halving import Rung, ladder, survivors
+from fletching_tune.plan import FEWEST_UPDATES, Rates, make_plan, plan_lines, split_shares
+
+RATES = Rates(row_seconds=0.01, text_seconds=0.002, start_seconds=8)
+
+
+def counts(rows: int = 4000, held_out: int = 400, documents: int = 5000) -> Counts:
+    queries = {"train": rows, "dev": held_out, "test": held_out}
+    return Counts(rows=queries, queries=queries, documents=documents)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("1.5h", 5400), ("5", 300)]
+)
+def test_a_budget_has_a_unit_or_is_in_minutes(text, seconds):
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-3m", "0m"])
+def test_a_budget_that_is_no_time_is_refused(text):
+    with pytest.raises(UsageError, match="is no time"):
+        parse_budget(text)
+
+
+@given(st.integers(20, 10_000_000))
+def test_the_splits_are_a_whole_and_enough_to_choose_by(queries):
+    shares = [float(share.partition("=")[2]) for share in split_shares(queries)]
+    assert sum(shares) == pytest.approx(1)
+    assert shares[0] >= 0.6
+    assert shares[1] == shares[2] > 0
+    if queries >= 2000:
+        assert shares[1] * queries >= 390
+    if queries <= 1_000_000:
+        assert shares[1] * queries <= 1001
+
+
+@given(st.integers(1, 20), st.integers(100, 2000))
+def test_a_ladder_halves_the_recipes_and_doubles_the_updates(recipes, updates):
+    rungs = ladder(recipes, updates, fewest=40)
+    assert rungs[0].recipes == recipes
+    assert rungs[-1] == Rung(1, updates)
+    for wide, narrow in itertools.pairwise(rungs):
+        assert narrow.recipes < wide.recipes <= 2 * narrow.recipes
+        assert 40 <= wide.updates <= narrow.updates
+
+
+def test_the_best_go_on_and_the_first_of_equals():
+    assert survivors({"a": 0.1, "b": 0.3, "c": 0.1}, 2) == ["b", "a"]
+
+
+@given(st.integers(50, 100_000), st.integers(5, 240))
+def test_a_plan_keeps_to_the_budget_or_says_what_it_needs(rows, minutes):
+    try:
+        plan = make_plan(counts(rows), RATES, budget=minutes * 60, spent=15)
+    except InputError as error:
+        needed = parse_budget(error.fix.removeprefix("pass --budget "))
+        assert needed > minutes * 60
+        make_plan(counts(rows), RATES, budget=needed, spent=15)
+        return
+    seconds = sum(rung.recipes * rung.updates for rung in plan.rungs) * plan.batch * 0.01
+    assert seconds < minutes * 60
+    assert plan.updates >= FEWEST_UPDATES
+    assert len(plan.recipes) == plan.rungs[0].recipes
+
+
+def test_more_time_buys_candidates_then_passes():
+    plans = [make_plan(counts(), RATES, budget=minutes * 60, spent=15) for minutes in (6, 20, 120)]
+    assert len(plans[0].recipes) < len(plans[1].recipes) <= len(plans[2].recipes)
+    assert plans[1].updates <= plans[2].updates
+
+
+def test_a_large_corpus_is_ranked_in_part_and_the_plan_says_so():
+    many = counts(documents=1_000_000)
+    plan = make_plan(many, RATES, budget=1200, spent=15)
+    assert 1000 <= plan.dev_documents < 100_000
+    data, time = plan_lines(plan, many, RATES, budget=1200)
+    assert f"{plan.dev_documents:,} of 1,000,000 documents" in data
+    assert "20 min" in time

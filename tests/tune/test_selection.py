@@ -1,0 +1,111 @@
+"""Which candidate is surely better, and what the verdict says of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fletching_tune.selection import (
+    Gain,
+    choose,
+    interval,
+    lower_bounds,
+    smallest_visible,
+)
+from fletching_tune.verdict import Findings, judge, worth_of_twice
+
+
+def noise(seed: int, queries: int = 200, candidates: int = 8) -> dict[str, np.ndarray]:
+    values = np.random.default_rng(seed).normal(0, 0.2, (candidates, queries))
+    return {f"c{number}": row for number, row in enumerate(values)}
+
+
+def test_noise_is_chosen_in_one_of_twenty_runs_however_many_candidates_are_looked_at():
+    chosen = sum(choose(lower_bounds(noise(seed), 0)) is not None for seed in range(40))
+    assert chosen <= 6  # of 40 at 5 %: more with p < 0.01
+
+
+def test_one_candidate_has_the_bound_of_the_one_sided_t():
+    [gains] = noise(3, candidates=1).values()
+    [bound] = lower_bounds({"c": gains}, 0).values()
+    error = gains.std(ddof=1) / np.sqrt(len(gains))
+    assert bound.low == pytest.approx(gains.mean() - 1.65 * error, abs=0.1 * error)
+
+
+def test_copies_of_a_candidate_cost_nothing():
+    [gains] = noise(3, candidates=1).values()
+    alone = lower_bounds({"c": gains}, 0)["c"]
+    among = lower_bounds({f"c{number}": gains for number in range(20)}, 0)["c7"]
+    assert among.low == pytest.approx(alone.low)
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 1000), st.floats(0.1, 1))
+def test_a_clear_gain_is_found_and_the_base_is_not(seed, gain):
+    gains = noise(seed, candidates=3)
+    gains["good"] = gains["c0"] + gain + 0.05
+    bounds = lower_bounds(gains | {"base": np.zeros(200)}, seed)
+    assert choose(bounds) == "good"
+    assert bounds["base"].low == 0
+
+
+def test_a_candidate_that_changes_nothing_is_not_chosen():
+    assert choose(lower_bounds({"same": np.zeros(50)}, 0)) is None
+    assert choose(lower_bounds({}, 0)) is None
+    assert choose(lower_bounds({"one query": np.ones(1)}, 0)) is None
+
+
+def test_the_smallest_visible_gain_has_80_percent_power():
+    generator = np.random.default_rng(0)
+    visible = smallest_visible([generator.normal(0, 0.2, 100)])
+    wins = sum(
+        interval(generator.normal(visible, 0.2, 100), number).low > 0 for number in range(60)
+    )
+    assert 37 <= wins <= 58
+
+
+def findings(**changes: object) -> Findings:
+    settings = {
+        "base": "M",
+        "winner": "infonce-100",
+        "dev": Gain(value=0.05, low=0.02, high=0.08),
+        "test": Gain(value=0.041, low=0.012, high=0.07),
+        "queries": 312,
+        "base_score": 0.6,
+        "bm25_score": 0.4,
+        "smallest_visible": 0.02,
+    }
+    return Findings(**settings | changes)
+
+
+def test_the_verdict_is_one_line():
+    line = judge(findings(), tuned="tuned").line
+    assert line == "verdict: WIN +0.041 [+0.012, +0.070] nDCG@10 over 312 held-out queries"
+
+
+@pytest.mark.parametrize(
+    ("changes", "start", "words"),
+    [
+        ({"test": Gain(value=0.01, low=-0.01, high=0.03), "queries": 60}, "MARGINAL +0.010", "60 queries show differences of 0.020"),
+        ({"test": Gain(value=-0.01, low=-0.03, high=0.01)}, "NO GAIN: keep the base M", "better on dev"),
+        ({"winner": None, "test": None}, "NO GAIN: keep the base M", "no candidate is surely better"),
+        ({"winner": None, "test": None, "dev": None}, "NO GAIN: keep the base M", "no candidate was better"),
+        ({"winner": None, "test": None, "base_score": 0.97}, "NO GAIN: keep the base M", "already reaches 0.970"),
+        ({"winner": None, "test": None, "bm25_score": 0.7}, "NO GAIN: keep the base M", "BM25 alone reaches 0.700"),
+        ({"winner": None, "test": None, "curve": [(0.25, 0.0), (0.5, 0.01), (1.0, 0.02)]}, "NO GAIN", "twice as many are worth about +0.010"),
+        ({"winner": None, "test": None, "curve": [(0.25, 0.02), (0.5, 0.02), (1.0, 0.02)]}, "NO GAIN", "more rows alone add little"),
+        ({"winner": None, "test": None, "queries": 40}, "NO GAIN", "more held-out queries"),
+    ],
+)  # fmt: skip
+def test_the_verdict_names_the_reason_and_the_next_step(changes, start, words):
+    verdict = judge(findings(**changes), tuned="tuned")
+    assert verdict.line.startswith(f"verdict: {start}")
+    assert words in verdict.line
+    assert verdict.model == ("M" if verdict.outcome == "NO GAIN" else "tuned")
+
+
+def test_twice_the_rows_are_worth_the_mean_of_the_doublings():
+    assert worth_of_twice([(1.0, 0.03), (0.25, 0.01), (0.5, 0.02)]) == pytest.approx(0.01)
+    assert worth_of_twice([]) is None
