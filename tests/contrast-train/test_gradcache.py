@@ -38,8 +38,8 @@ class Toy(nn.Module):
         return {"sentence_embedding": mixed.sum(1) / mask.sum(1)}
 
 
-def unit_vectors(count: int, gen: torch.Generator) -> Tensor:
-    return torch.nn.functional.normalize(torch.randn(count, 3, generator=gen), dim=1)
+def unit_vectors(count: int, gen: torch.Generator, dimension: int = 3) -> Tensor:
+    return torch.nn.functional.normalize(torch.randn(count, dimension, generator=gen), dim=1)
 
 
 def features(seed: int = 0, rows: int = 9) -> dict[str, Tensor]:
@@ -61,6 +61,8 @@ def features(seed: int = 0, rows: int = 9) -> dict[str, Tensor]:
             scores=torch.randn(2 * rows, generator=gen),
             guide_queries=unit_vectors(rows, gen),
             guide_documents=unit_vectors(2 * rows, gen),
+            teacher_queries=unit_vectors(rows, gen, dimension=12),
+            teacher_documents=unit_vectors(2 * rows, gen, dimension=12),
         ).tensors(),
     }
 
@@ -86,12 +88,28 @@ LOSSES = {
     "query-negatives": functools.partial(
         losses.infonce, query_negatives=True, similarity="dot", temperature=1.0
     ),
+    "other queries": functools.partial(losses.infonce, query_negatives=True, temperature=0.1),
     "triplet": functools.partial(losses.triplet, triplet_margin=0.7),
     "kl": functools.partial(losses.kl, teacher_temperature=0.5),
     "infonce+kl": functools.partial(losses.infonce_kl, kl_weight=0.3, guide_margin=0.1),
     "margin-mse": losses.margin_mse,
     "cosent": losses.cosent,
     "angle": losses.angle,
+    "gte": functools.partial(
+        losses.infonce,
+        directions=("query-doc", "doc-query", "query-query", "doc-doc"),
+        softmax="joint",
+        hardness_weight=5.0,
+    ),
+    "added terms": functools.partial(
+        losses.with_added_terms,
+        loss=losses.infonce,
+        terms=[
+            (losses.teacher_cosine, 0.5),
+            (losses.teacher_similarities, 0.5),
+            (losses.spread_out, 2.0),
+        ],
+    ),
     "matryoshka": functools.partial(
         losses.matryoshka, loss=losses.infonce, dims=[4, 12], weights=[1, 2]
     ),
@@ -187,7 +205,11 @@ def test_simcse_is_cross_entropy_between_two_views_that_dropout_made() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["symmetric", "kl", "margin-mse", "cosent", "angle", "infonce+kl", "matryoshka"]
+    "name",
+    [
+        *("symmetric", "kl", "margin-mse", "cosent", "angle", "infonce+kl", "matryoshka"),
+        *("other queries", "gte", "added terms"),
+    ],
 )
 def test_a_learned_temperature_gets_the_slope_of_the_loss(name: str) -> None:
     batch = features()

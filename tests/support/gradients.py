@@ -35,6 +35,21 @@ LOSSES = {
     "margin-mse": losses.margin_mse,
     "cosent": losses.cosent,
     "angle": losses.angle,
+    "gte": functools.partial(
+        losses.infonce,
+        directions=("query-doc", "doc-query", "query-query", "doc-doc"),
+        softmax="joint",
+        hardness_weight=5.0,
+    ),
+    "added-terms": functools.partial(
+        losses.with_added_terms,
+        loss=losses.infonce,
+        terms=(
+            (losses.teacher_cosine, 0.5),
+            (losses.teacher_similarities, 0.5),
+            (losses.spread_out, 2.0),
+        ),
+    ),
     "matryoshka": functools.partial(
         losses.matryoshka, loss=losses.infonce, dims=(4, 12), weights=(1, 2)
     ),
@@ -97,6 +112,7 @@ def batch(seed: int, rows: int) -> dict[str, Tensor]:
     positive = torch.stack([numbers, numbers], 1)
     hard = torch.stack([numbers, numbers + rows], 1)
     masked = torch.cat([positive, torch.tensor([[0, rows - 1]])])
+    units = nn.functional.normalize(torch.randn(3 * rows, 12, generator=gen), dim=1)
     scored = [torch.cat([numbers[:, None], pairs], 1) for pairs in (positive, hard)]
     return {
         "input_ids": torch.randint(1, 50, (int(lengths.sum()),), generator=gen),
@@ -110,6 +126,8 @@ def batch(seed: int, rows: int) -> dict[str, Tensor]:
             masked_pairs=masked,
             scored_pairs=torch.cat(scored),
             scores=torch.randn(2 * rows, generator=gen),
+            teacher_queries=units[:rows],
+            teacher_documents=units[rows:],
         ).tensors(),
     }
 

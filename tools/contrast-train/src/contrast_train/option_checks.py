@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contrast_train.losses import selection
+from contrast_train.losses.candidates import ContrastSettings
 from contrast_train.options import Options
 from fletching.errors import UsageError
 from fletching.options import describe
@@ -61,6 +62,17 @@ def _check_loss(options: Options) -> None:
         raise UsageError(
             "--teacher-weight 0 leaves nothing of --teacher-vectors", "leave both of them out"
         )
+    contrast = ContrastSettings(
+        directions=options.directions,
+        symmetric=options.symmetric,
+        query_negatives=options.query_negatives,
+        softmax=options.softmax,
+        candidates=options.candidates,
+    )
+    if contradiction := contrast.contradiction():
+        raise UsageError(*contradiction)
+    if options.hardness_of != "all" and not options.hardness_weight:
+        raise UsageError("--hardness-of weighs nothing", "pass --hardness-weight, e.g. 5")
     if not options.guide and (options.guide_margin or options.guide_relative):
         raise UsageError("--guide-margin and --guide-relative need a guide", "pass --guide MODEL")
 

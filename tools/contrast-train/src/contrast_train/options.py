@@ -108,7 +108,38 @@ class LossOptions(SoftmaxOptions, MatryoshkaOptions):
         group=LOSS,
         advanced=True,
     )
-    symmetric: bool = option(False, "InfoNCE: also rank the queries for each document", group=LOSS)
+    symmetric: bool = option(
+        False,
+        "InfoNCE: also rank the queries for each document; short for doc-query in --directions",
+        group=LOSS,
+    )
+    directions: tuple[Literal["query-doc", "doc-query", "query-query", "doc-doc"], ...] = option(
+        ("query-doc",),
+        "InfoNCE: anchors and their candidates: query-doc, doc-query, query-query, doc-doc",
+        metavar="A-B,A-B",
+        group=LOSS,
+        advanced=True,
+    )
+    softmax: Literal["per-direction", "joint"] = option(
+        "per-direction",
+        "InfoNCE: a softmax each for queries and for documents as anchors, or one over all scores",
+        group=LOSS,
+        advanced=True,
+    )
+    hardness_weight: float = option(
+        0.0,
+        "InfoNCE: add the constant X x similarity to the exponents of negative documents",
+        metavar="X",
+        low=0,
+        group=LOSS,
+        advanced=True,
+    )
+    hardness_of: Literal["all", "hard", "in-batch"] = option(
+        "all",
+        "which of them: all, a query's own hard negatives, or all others",
+        group=LOSS,
+        advanced=True,
+    )
     candidates: Literal["all", "positives", "hard", "own"] = option(
         "all",
         "InfoNCE negatives: all documents of the batch; own hard negatives and everyone's "
@@ -117,7 +148,10 @@ class LossOptions(SoftmaxOptions, MatryoshkaOptions):
         advanced=True,
     )
     query_negatives: bool = option(
-        False, "InfoNCE: also use the other queries as negatives", group=LOSS, advanced=True
+        False,
+        "InfoNCE: also use the other queries as negatives; short for query-query",
+        group=LOSS,
+        advanced=True,
     )
     guide: str | None = option(
         None,

@@ -9,7 +9,8 @@ registry      losses by name: what each needs and which options it reads
 requirements  what a loss needs of the data
 selection     which loss a run takes, with which settings
 structure     what the losses take and return
-infonce       InfoNCE and its forms: both directions, other negatives, guided masks, SimCSE
+infonce       InfoNCE and its forms: four directions, joint softmax, hardness weights, SimCSE
+candidates    which texts are negatives of a text: known answers, guided masks, options
 triplet       the hinge on hard negatives
 scored        losses that learn from scores: KL, margin-MSE, CoSENT, AnglE, InfoNCE + KL
 matryoshka    any of them over prefixes of the vectors

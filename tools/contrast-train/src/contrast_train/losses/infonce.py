@@ -5,9 +5,17 @@ text.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from contrast_train.losses.candidates import (
+    CandidateMasks,
+    ContrastSettings,
+    HardnessWeighting,
+    document_masks,
+    query_masks,
+)
 from contrast_train.losses.registry import Setting, loss
 from contrast_train.losses.requirements import PositivePairs, Texts
 from contrast_train.losses.structure import Gradients, PairStructure, RaggedTensor
@@ -16,33 +24,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GUIDE_OPTIONS = ("guide_margin", "guide_relative")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContrastSettings:
-    """Which documents are negatives of a query.
-
-    candidates: all documents of the batch; own hard negatives and everyone's positives;
-    everyone's hard negatives; own hard negatives alone. query_negatives: also the other
-    queries, except those that share the positive (Li et al. 2023, GTE). symmetric: the mean
-    of the loss and the same with queries and documents exchanged (Radford et al. 2021).
-    guide_margin: with guide vectors, leave out candidates nearer by the guide than the
-    positive's similarity - guide_margin, or x (1 - guide_margin) if guide_relative (Solatorio
-    2024). tile: anchors whose scores are computed at a time.
-    """
-
-    symmetric: bool = False
-    candidates: Literal["all", "positives", "hard", "own"] = "all"
-    query_negatives: bool = False
-    guide_margin: float = 0.0
-    guide_relative: bool = False
-    tile: int = 512
+DIRECTION_OPTIONS = ("directions", "symmetric", "query_negatives", "softmax")
+HARDNESS_OPTIONS = ("hardness_weight", "hardness_of")
 
 
 @loss(
     "infonce",
     needs=PositivePairs(),
-    options=("symmetric", "candidates", "query_negatives", *GUIDE_OPTIONS),
+    options=(*DIRECTION_OPTIONS, "candidates", *HARDNESS_OPTIONS, *GUIDE_OPTIONS),
     data_options=("guide", "min_pos_score"),
     default_for="pairs",
 )
@@ -51,59 +40,45 @@ def infonce(
 ) -> Gradients:
     """InfoNCE, exact, in tiles: memory grows with tile x N, not with Q x N.
 
-        L = sum_t w_t [ log sum_{d in C(t)} exp(s(q_t, d) / T) - s(q_t, p_t) / T ],  T = temperature
+        L = sum_t w_t [ log Z_t - s(q_t, p_t) / T ],  T = temperature
+        Z_t = sum_{d in C(t)} exp(s(q_t, d) / T)
 
     C(t) is p_t and the other documents of the batch, each distinct text once, without those
     known to answer q_t; settings, the fields of `ContrastSettings`, change it. van den Oord
-    et al. 2018.
+    et al. 2018. With document anchors too, softmax "per-direction" takes the mean of this and the
+    same with queries and documents exchanged (Radford et al. 2021), and "joint" has one sum:
+
+        Z_t = sum_d e^{s(q_t, d)/T} + sum_q e^{s(q, p_t)/T} + sum_q e^{s(q_t, q)/T}
+              + sum_d e^{s(d, p_t)/T}
+
+    of those that `directions` name, p_t being in each of the first two: with all four, the loss of
+    Li et al. 2023 (GTE, arXiv 2308.03281). The hardness weight a adds the constant a s(q_t, d) to
+    the exponents of negative documents (Lan et al. 2025, arXiv 2503.04812; of hard negatives alone:
+    EmbeddingGemma, arXiv 2509.20354).
     """
     import torch
 
     # The dataclass refuses names that it does not know.
     chosen = ContrastSettings(**settings)  # type: ignore[arg-type]
-    query_gradient, document_gradient = torch.zeros_like(q), torch.zeros_like(d)
-    weights = pairs.weights.to(q.dtype) * (0.5 if chosen.symmetric else 1.0)
-    candidates, candidate_gradient = d, document_gradient
-    if chosen.query_negatives:
-        candidates = torch.cat([d, q])
-        candidate_gradient = torch.zeros_like(candidates)
-    value = _contrast(
-        Direction(
-            anchors=q,
-            candidates=candidates,
-            pairs=pairs.positive_pairs,
-            weights=weights,
-            masks=_document_masks(pairs, chosen, queries=len(q), documents=len(d)),
-            anchor_gradient=query_gradient,
-            candidate_gradient=candidate_gradient,
-        ),
-        temperature,
-        chosen.tile,
-    )
-    if chosen.query_negatives:
-        document_gradient += candidate_gradient[: len(d)]
-        query_gradient += candidate_gradient[len(d) :]
-    if chosen.symmetric:
-        value += _contrast(
-            Direction(
-                anchors=d,
-                candidates=q,
-                pairs=pairs.positive_pairs.flip(1),
-                weights=weights,
-                masks=_query_masks(pairs, chosen, documents=len(d)),
-                anchor_gradient=document_gradient,
-                candidate_gradient=query_gradient,
-            ),
-            temperature,
-            chosen.tile,
-        )
-    return value, query_gradient, document_gradient
+    batch = _Batch(q, d, torch.zeros_like(q), torch.zeros_like(d))
+    anchors = [_query_block(batch, pairs, chosen)]
+    if chosen.has_document_anchors:
+        anchors.append(_document_block(batch, pairs, chosen))
+    softmaxes = [anchors] if chosen.softmax == "joint" else [[block] for block in anchors]
+    weights = pairs.weights.to(q.dtype) / len(softmaxes)
+    value = q.new_zeros(())
+    for blocks in softmaxes:
+        terms = SoftmaxTerms(pairs=pairs.positive_pairs, weights=weights, temperature=temperature)
+        value += _contrast(blocks, terms, chosen.tile)
+    for block in anchors:
+        block.add_gradients()
+    return value, batch.query_gradient, batch.document_gradient
 
 
 @loss(
     "simcse",
     needs=Texts(),
-    options=("symmetric", "query_negatives"),
+    options=DIRECTION_OPTIONS,
     default_for="texts",
 )
 def simcse(
@@ -118,185 +93,172 @@ def simcse(
     return infonce.compute(q, d, pairs, temperature=temperature, **settings)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class GuideMask:
-    """Leaves out candidates that a guide model finds as near to the anchor as its positive.
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Queries (Q, D) and documents (N, D), and the gradients for them, which are added to."""
 
-    anchors (A, E), candidates (C, E): the guide's unit vectors.
-    """
-
-    anchors: Tensor
-    candidates: Tensor
-    margin: float
-    relative: bool
-
-    def near(self, anchors: Tensor, positives: Tensor) -> Tensor:
-        """bool (t, C): is the candidate that near to the anchor?"""
-        similarity = self.anchors[anchors] @ self.candidates.T  # (t, C)
-        of_positive = similarity.gather(1, positives[:, None])
-        slack = self.margin * of_positive.abs() if self.relative else self.margin
-        return similarity > of_positive - slack
+    queries: Tensor
+    documents: Tensor
+    query_gradient: Tensor
+    document_gradient: Tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CandidateMasks:
-    """Which candidates are negatives of an anchor, for anchors (A) and candidates (C) of one
-    direction.
+class SoftmaxTerms:
+    """The terms of one softmax: pairs (T, 2) of a query and its positive, with weights (T,)."""
 
-    masked: of each anchor, the candidates that answer it. hard_negatives: of each anchor, its
-    own negatives; shared bool (C,): candidates of every anchor; both None where all
-    candidates are.
-    """
-
-    masked: RaggedTensor
-    hard_negatives: RaggedTensor | None = None
-    shared: Tensor | None = None
-    guide: GuideMask | None = None
-
-    def apply(self, scores: Tensor, anchors: Tensor, positives: Tensor) -> None:
-        """Set scores (t, C) of what is no negative to -inf, in place; the caller restores
-        `positives` (t,).
-        """
-        if self.hard_negatives is not None and self.shared is not None:
-            is_candidate = self.shared.repeat(len(anchors), 1)
-            opened = self.hard_negatives.take(anchors)
-            is_candidate[opened.owners, opened.values] = True
-            scores.masked_fill_(~is_candidate, -math.inf)
-        if self.guide is not None:
-            scores.masked_fill_(self.guide.near(anchors, positives), -math.inf)
-        answers = self.masked.take(anchors)
-        scores[answers.owners, answers.values] = -math.inf
-
-
-def _document_masks(
-    pairs: PairStructure, settings: ContrastSettings, *, queries: int, documents: int
-) -> CandidateMasks:
-    """For queries as anchors; the other queries follow the documents where they are negatives
-    too.
-    """
-    import torch
-
-    masked = pairs.masked_pairs
-    guide = _guide_mask(pairs, settings)
-    if settings.query_negatives:
-        masked = torch.cat([masked, _queries_sharing_a_positive(pairs, documents)])
-        if guide is not None:
-            guide = GuideMask(
-                anchors=guide.anchors,
-                candidates=torch.cat([guide.candidates, guide.anchors]),
-                margin=guide.margin,
-                relative=guide.relative,
-            )
-    by_query = RaggedTensor.from_pairs(masked, rows=queries)
-    if settings.candidates == "all":
-        return CandidateMasks(masked=by_query, guide=guide)
-    width = documents + queries if settings.query_negatives else documents
-    shared = torch.arange(width, device=masked.device) >= documents
-    if settings.candidates == "positives":
-        shared[pairs.positive_pairs[:, 1]] = True
-    elif settings.candidates == "hard":
-        shared[pairs.hard_negative_pairs[:, 1]] = True
-    hard_negatives = RaggedTensor.from_pairs(pairs.hard_negative_pairs, rows=queries)
-    return CandidateMasks(
-        masked=by_query, hard_negatives=hard_negatives, shared=shared, guide=guide
-    )
-
-
-def _query_masks(
-    pairs: PairStructure, settings: ContrastSettings, *, documents: int
-) -> CandidateMasks:
-    """For documents as anchors and queries as candidates: every query but those that a
-    document answers.
-    """
-    guide = _guide_mask(pairs, settings)
-    if guide is not None:
-        guide = GuideMask(
-            anchors=guide.candidates,
-            candidates=guide.anchors,
-            margin=guide.margin,
-            relative=guide.relative,
-        )
-    by_document = RaggedTensor.from_pairs(pairs.masked_pairs.flip(1), rows=documents)
-    return CandidateMasks(masked=by_document, guide=guide)
-
-
-def _guide_mask(pairs: PairStructure, settings: ContrastSettings) -> GuideMask | None:
-    if pairs.guide is None:
-        return None
-    queries, documents = pairs.guide
-    return GuideMask(
-        anchors=queries,
-        candidates=documents,
-        margin=settings.guide_margin,
-        relative=settings.guide_relative,
-    )
-
-
-def _queries_sharing_a_positive(pairs: PairStructure, documents: int) -> Tensor:
-    """(query, documents + other query), where a positive of the first answers the other;
-    itself included.
-    """
-    import torch
-
-    queries, positives = pairs.positive_pairs.T
-    queries_by_document = RaggedTensor.from_pairs(pairs.masked_pairs.flip(1), rows=documents)
-    others = queries_by_document.take(positives)
-    sharing = torch.stack([queries[others.owners], documents + others.values], 1)
-    distinct = queries.unique()
-    return torch.cat([sharing, torch.stack([distinct, documents + distinct], 1)])
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Direction:
-    """Anchors (A, D) that each rank candidates (C, D).
-
-    pairs (T, 2): an anchor and its positive, with weights (T,). The gradients, of the shapes
-    of anchors and candidates, are added to in place.
-    """
-
-    anchors: Tensor
-    candidates: Tensor
     pairs: Tensor
     weights: Tensor
+    temperature: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoreBlock:
+    """Anchors (A, D) of one side that each rank candidates (C, D).
+
+    side: the column of pairs that holds the anchors. Candidates are the other side, whose first
+    rows hold the positives, then the anchors' own side where it is one of the directions.
+    holds_positive: is the positive a candidate here, or in another block of the softmax alone?
+    targets: the gradients, of the shapes of what the candidates are made of.
+    """
+
+    side: Literal[0, 1]
+    anchors: Tensor
+    candidates: Tensor
     masks: CandidateMasks
     anchor_gradient: Tensor
     candidate_gradient: Tensor
+    targets: tuple[Tensor, ...]
+    holds_positive: bool = True
+    hardness: HardnessWeighting | None = None
+
+    def score(self, terms: SoftmaxTerms, rows: slice, out: Tensor) -> ScoredTile:
+        """The scores of one tile of terms, -inf for all but negatives. out: (tile, C)."""
+        import torch
+
+        anchors, positives = terms.pairs[rows, self.side], terms.pairs[rows, 1 - self.side]
+        column = positives[:, None]
+        scaled = self.anchors[anchors].div_(terms.temperature)  # (t, D)
+        scores = torch.mm(scaled, self.candidates.T, out=out[: len(anchors)])  # (t, C)
+        target = scores.gather(1, column)
+        if self.hardness is not None:
+            self.hardness.apply(scores, anchors, terms.temperature)
+        self.masks.apply(scores, anchors, positives)
+        scores.scatter_(1, column, -math.inf)
+        return ScoredTile(
+            anchors=anchors, column=column, scaled=scaled, scores=scores, target=target
+        )
+
+    def add_gradients(self) -> None:
+        """Add the candidates' gradient to those of the texts that they are."""
+        start = 0
+        for target in self.targets:
+            target += self.candidate_gradient[start : start + len(target)]
+            start += len(target)
 
 
-def _contrast(direction: Direction, temperature: float, tile: int) -> Tensor:
-    """The loss of one direction, its gradient added to both sides.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoredTile:
+    """Scores (t, C) of one tile of a block, and what they were computed from.
+
+    scaled (t, D): anchors over the temperature. target (t, 1): the positive's score, whose column
+    (t, 1) of `scores` is -inf.
+    """
+
+    anchors: Tensor
+    column: Tensor
+    scaled: Tensor
+    scores: Tensor
+    target: Tensor
+
+
+def _query_block(batch: _Batch, pairs: PairStructure, settings: ContrastSettings) -> ScoreBlock:
+    """Queries as anchors."""
+    import torch
+
+    queries, documents = len(batch.queries), len(batch.documents)
+    with_queries = "query-query" in settings.ways
+    hardness = None
+    if settings.hardness_weight:
+        hardness = HardnessWeighting(
+            weight=settings.hardness_weight,
+            of=settings.hardness_of,
+            hard_negatives=RaggedTensor.from_pairs(pairs.hard_negative_pairs, rows=queries),
+            documents=documents,
+        )
+    sources = [batch.documents, batch.queries] if with_queries else [batch.documents]
+    candidates = torch.cat(sources) if with_queries else batch.documents
+    targets = (batch.document_gradient, batch.query_gradient)[: len(sources)]
+    return ScoreBlock(
+        side=0,
+        anchors=batch.queries,
+        candidates=candidates,
+        masks=query_masks(pairs, settings, queries=queries, documents=documents),
+        anchor_gradient=batch.query_gradient,
+        candidate_gradient=torch.zeros_like(candidates),
+        targets=targets,
+        hardness=hardness,
+    )
+
+
+def _document_block(batch: _Batch, pairs: PairStructure, settings: ContrastSettings) -> ScoreBlock:
+    """Positives as anchors."""
+    import torch
+
+    queries, documents = len(batch.queries), len(batch.documents)
+    with_documents = "doc-doc" in settings.ways
+    sources = [batch.queries, batch.documents] if with_documents else [batch.queries]
+    candidates = torch.cat(sources) if with_documents else batch.queries
+    return ScoreBlock(
+        side=1,
+        anchors=batch.documents,
+        candidates=candidates,
+        masks=document_masks(pairs, settings, queries=queries, documents=documents),
+        anchor_gradient=batch.document_gradient,
+        candidate_gradient=torch.zeros_like(candidates),
+        targets=(batch.query_gradient, batch.document_gradient)[: len(sources)],
+        holds_positive="doc-query" in settings.ways,
+    )
+
+
+def _contrast(blocks: Sequence[ScoreBlock], terms: SoftmaxTerms, tile: int) -> Tensor:
+    """The loss of one softmax over the scores of all blocks, its gradient added to their sides.
 
     The gradient of one row of scores is weight / temperature * (softmax - one-hot). With the
     positive first among three candidates and softmax (0.7, 0.2, 0.1), the row becomes (-0.3,
     0.2, 0.1): the positive's own entry, softmax - 1, is minus the sum of the others, so that
     no digits are lost where it is nearly 0. The block (t, C) is written over in place and
     never scaled: what is scaled is the (t, D) side, because passes over the block are what
-    costs besides the matrix products.
+    costs besides the matrix products. A positive that several blocks hold is a candidate in each,
+    and the gradient of its one score goes through the first.
     """
     import torch
 
-    candidates, pairs = direction.candidates, direction.pairs
-    loss = direction.anchors.new_zeros(())
-    block = direction.anchors.new_empty(min(tile, len(pairs)), len(candidates))
-    for start in range(0, len(pairs), tile):
-        anchors, positives = pairs[start : start + tile].T
-        weight = direction.weights[start : start + tile, None]
-        column = positives[:, None]
-        scaled = direction.anchors[anchors].div_(temperature)  # (t, D)
-        scores = torch.mm(scaled, candidates.T, out=block[: len(anchors)])  # (t, C)
-        target = scores.gather(1, column)
-        direction.masks.apply(scores, anchors, positives)
-        scores.scatter_(1, column, -math.inf)
-        top = torch.maximum(scores.amax(1, keepdim=True), target)
-        negatives = (
-            scores.sub_(top).exp_().sum(1, keepdim=True)
-        )  # scores hold exp(s - top) from here
-        total = negatives + (target - top).exp()
+    count = len(terms.pairs)
+    first = blocks[0]
+    loss = first.anchors.new_zeros(())
+    buffers = [block.anchors.new_empty(min(tile, count), len(block.candidates)) for block in blocks]
+    copies = sum(block.holds_positive for block in blocks)
+    for start in range(0, count, tile):
+        rows = slice(start, min(start + tile, count))
+        weight = terms.weights[rows, None]
+        tiles = [block.score(terms, rows, out) for block, out in zip(blocks, buffers)]
+        target = tiles[0].target
+        top = target
+        for scored in tiles:
+            top = torch.maximum(scored.scores.amax(1, keepdim=True), top)
+        negatives = torch.zeros_like(target)
+        for scored in tiles:  # scores hold exp(s - top) from here
+            negatives += scored.scores.sub_(top).exp_().sum(1, keepdim=True)
+        total = negatives + copies * (target - top).exp()
         loss += (weight * (total.log() + top - target)).sum()
-        scores.scatter_(1, column, -negatives)
         share = weight / total
-        direction.anchor_gradient.index_add_(
-            0, anchors, (scores @ candidates).mul_(share / temperature)
-        )
-        direction.candidate_gradient.addmm_(scores.T, scaled.mul_(share))
+        tiles[0].scores.scatter_(1, tiles[0].column, -negatives)
+        for block, scored in zip(blocks, tiles):
+            block.anchor_gradient.index_add_(
+                0,
+                scored.anchors,
+                (scored.scores @ block.candidates).mul_(share / terms.temperature),
+            )
+            block.candidate_gradient.addmm_(scored.scores.T, scored.scaled.mul_(share))
     return loss

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from contrast_train.losses.structure import Gradients, LossResult, PairStructure
 
-Setting = bool | float | str
+Setting = bool | float | str | tuple[str, ...]
 Compute = Callable[..., "Gradients"]  # (q, d, pairs, *, temperature, options of the loss)
 
 

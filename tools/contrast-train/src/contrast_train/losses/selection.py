@@ -208,5 +208,6 @@ def _describe_settings(options: Options, loss: Loss) -> list[str]:
         if name == "guide" or (value == known[name].default and name not in loss.described):
             continue
         words = name.replace("_", " ")
-        parts.append(words if value is True else f"{words} {value}")
+        shown = " ".join(value) if isinstance(value, tuple) else value
+        parts.append(words if value is True else f"{words} {shown}")
     return parts

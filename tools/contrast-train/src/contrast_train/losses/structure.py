@@ -152,8 +152,9 @@ def differentiate(
     """A loss of raw vectors, from one whose similarities are the dot products of what it
     takes.
 
-    Such a loss knows q and the temperature T only as q·d / T, so by Euler's rule for
-    homogeneous functions its derivative for log T is -<q, dL/dq>.
+    Such a loss knows its vectors and the temperature T only as products of two vectors over T, so
+    by Euler's rule for homogeneous functions its derivative for log T is
+    -(<q, dL/dq> + <d, dL/dd>) / 2.
     """
     if similarity == "dot":
         q, d = at_least_float32(queries), at_least_float32(documents)
@@ -162,7 +163,7 @@ def differentiate(
             value=value,
             queries=q_gradient,
             documents=d_gradient,
-            log_temperature=-(q * q_gradient).sum(),
+            log_temperature=-((q * q_gradient).sum() + (d * d_gradient).sum()) / 2,
         )
     q, q_norm = normalise(queries)
     d, d_norm = normalise(documents)
@@ -177,7 +178,7 @@ def differentiate(
         value=value,
         queries=raw_queries,
         documents=raw_documents,
-        log_temperature=-q_radial.sum(),
+        log_temperature=-(q_radial.sum() + d_radial.sum()) / 2,
     )
 
 
