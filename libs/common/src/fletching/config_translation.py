@@ -34,8 +34,7 @@ class Translation:
 
     def leave(self, theirs: str, value: ForeignValue, reason: str) -> None:
         """Name an option that has no counterpart."""
-        line = f"{theirs}: {_as_yaml(value)}  ({reason})"
-        self.left.append(" ".join(line.split()))  # a comment ends with its line
+        self.left.append(_as_comment(f"{theirs}: {_as_yaml(value)}  ({reason})"))
 
     def add(self, ours: str, new: TranslatedOption) -> None:
         """Set an option; of two that say the same, the more special or the one with a value."""
@@ -61,11 +60,12 @@ def translate(path: str, tool: str, options_class: type) -> str:
     for theirs, value in foreign_configs.read(path).items():
         _translate_option(str(theirs), value, options=options, translation=translation)
     _drop_rivals(translation, getattr(options_class, "INSTEAD", ()))
-    lines = [f"# {tool}: the options of {os.path.basename(path)}"]
+    lines = [f"# {tool}: the options of {_as_comment(os.path.basename(path))}"]
     for name, option in translation.options.items():
         remark = f"; {option.remark}" if option.remark else ""
         lines.append(
-            f"{options[name].flag[2:]}: {_as_yaml(option.value)}  # {option.theirs}{remark}"
+            f"{options[name].flag[2:]}: {_as_yaml(option.value)}  "
+            f"# {_as_comment(option.theirs)}{remark}"
         )
     if translation.left:
         lines += ["", "# without a counterpart:", *(f"#   {line}" for line in translation.left)]
@@ -128,6 +128,11 @@ def _drop_rivals(translation: Translation, groups: tuple[tuple[str, ...], ...]) 
             dropped = translation.options.pop(name)
             winner = translation.options[rivals[-1]].theirs
             translation.leave(dropped.theirs, dropped.value, f"{winner} ends the run")
+
+
+def _as_comment(text: str) -> str:
+    """A text on one line, in characters that YAML takes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
 def _as_yaml(value: ForeignValue) -> str:

@@ -162,10 +162,15 @@ class BoundedTransport(httpx2.BaseTransport):
             body = self._body(response)
         headers = httpx2.Headers(response.headers)
         content = decompress(body, headers.get("content-encoding", ""), self.most_bytes)
-        kept = [item for item in headers.multi_items() if item[0] not in DROPPED_HEADERS]
+        # As bytes: a server may send what is no text in any encoding.
+        kept = [
+            (name, value)
+            for name, value in response.headers
+            if name.lower().decode("latin-1") not in DROPPED_HEADERS
+        ]
         # A charset of the server's choice may name any codec of Python's.
         media_type = headers.get("content-type", "").split(";")[0].strip()
-        kept.append(("content-type", media_type))
+        kept.append((b"content-type", media_type.encode("ascii", "replace")))
         return httpx2.Response(response.status, headers=kept, content=content)
 
     @contextlib.contextmanager

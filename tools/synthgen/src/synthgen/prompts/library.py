@@ -94,9 +94,14 @@ class PromptLibrary:
         return sorted(entry.name for entry in self.package.iterdir())
 
     def text(self, name: str) -> str:
-        """The content of a file."""
+        """The content of a file. Raises InputError where the user's is not UTF-8."""
         if name in self.replaced and self.folder:
-            return (self.folder / name).read_text("utf-8")
+            path = self.folder / name
+            try:
+                return path.read_text("utf-8")
+            except UnicodeDecodeError as error:
+                byte = f"0x{error.object[error.start]:02x}"
+                raise InputError(f"{path}: not UTF-8 (byte {byte})", "convert it") from None
         return (self.package / name).read_text("utf-8")
 
     @property
@@ -132,6 +137,8 @@ class PromptLibrary:
         """{group: {attribute: its values}}, from axes.json. Raises InputError."""
         content: dict[str, dict[str, list[str]]] = self._json("axes.json")
         for group, attributes in content.items():
+            if not isinstance(attributes, dict):
+                raise InputError(f"axes.json: {group} is no object", 'write {"NAME": ["one"]}')
             for attribute, values in attributes.items():
                 _check_attribute(group, attribute, values)
         return content
@@ -148,6 +155,8 @@ class PromptLibrary:
                     scripts=tuple(scripts.split(",")),
                     weight=float(weight),
                 )
+                if not 0 <= language.weight < math.inf:
+                    raise ValueError("no weight")
             except ValueError:
                 raise InputError(
                     f"{name}, line {number}: not code, name, scripts, weight",
@@ -179,8 +188,10 @@ class PromptLibrary:
     def _json(self, name: str) -> dict[str, Any]:
         try:
             content: dict[str, Any] = json.loads(self.text(name))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{name} is no JSON: {error}", "correct it") from None
+        if not isinstance(content, dict):
+            raise InputError(f"{name} is no object", 'write {"GROUP": {"NAME": ["one", "two"]}}')
         return content
 
     def export(self, folder: str) -> list[str]:

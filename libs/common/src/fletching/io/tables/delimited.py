@@ -45,7 +45,7 @@ class DelimitedTable:
         self.file = io.BufferedReader(self.utf8, BLOCK)
         head = self.file.peek(1).decode(errors="ignore")
         self.delimiter = dialect.delimiter or dialect.detect_delimiter(head)
-        self.names = list(self.options.columns) or dialect.header(head, self.delimiter)
+        self.names = list(self.options.columns) or dialect.header(head, self.delimiter, self.where)
         if not self.options.columns:
             self._check_header()
         columns = self.names if table.columns is None else table.columns

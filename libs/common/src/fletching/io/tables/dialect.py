@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from fletching.errors import UsageError
+from fletching.errors import InputError, UsageError
 from fletching.io.tables.table_options import TableOptions
 
 DELIMITERS = ",;\t|"
@@ -68,8 +68,11 @@ class Dialect:
                 break
         return _most_frequent_delimiter(first_row)
 
-    def header(self, head: str, delimiter: str) -> list[str]:
-        """The cells of the first line that is not empty."""
+    def header(self, head: str, delimiter: str, where: str) -> list[str]:
+        """The cells of the first line that is not empty.
+
+        where: the file, for the InputError of a cell of more than 128 kB.
+        """
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE
         rows = csv.reader(
             io.StringIO(head, newline=""),
@@ -78,7 +81,11 @@ class Dialect:
             escapechar=self.escape,
             quoting=quoting,
         )
-        names = next((row for row in rows if row), [])
+        try:
+            names = next((row for row in rows if row), [])
+        except csv.Error as error:
+            fix = "is it a table? A quote that is not closed is left alone by --quote none"
+            raise InputError(f"{where}: the header cannot be read ({error})", fix) from None
         if self.long_delimiter is None:
             return names
         return [name.replace(ONE_BYTE_DELIMITER, self.long_delimiter) for name in names]
