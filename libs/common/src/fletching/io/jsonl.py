@@ -7,10 +7,8 @@ import functools
 import io
 import itertools
 import json
-import sys
-import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
 import pyarrow as pa
 from pyarrow.types import is_list, is_string
@@ -33,12 +31,12 @@ from fletching.io.jsonl_types import (
     as_texts,
     exact_array,
 )
-from fletching.io.streams import PeekableStream, RawStream, Readable
+from fletching.io.replayable import Replayable
+from fletching.io.streams import PeekableStream
 from fletching.lineage import Node
 from fletching.schema import Schema
 
 BLOCK = 8192  # rows of a batch
-COPY_BYTES = 64 << 20  # of a pipe that are kept in memory; more lie in a temporary file
 
 BLOCK_BYTES = 64 << 20  # of the text of these rows, where they are long
 BLOCK_CELLS = 8192 * 512  # of these rows, where they have many columns
@@ -63,7 +61,7 @@ class JsonlFile:
         self.where, self.known = where, schema
         self.limit: int | None = None
         self.unit = "line"
-        self.source = _Replayable(stream)
+        self.source = Replayable(stream)
         objects = self._objects(self.source.first_pass())
         self.first, self.is_whole = _take_block(objects)
 
@@ -154,7 +152,7 @@ class JsonlFile:
         except ValueError as error:
             raise self._not_json(error, number, line) from None
 
-    def _not_json(self, error: ValueError, number: int, line: bytes = b"[") -> InputError:
+    def _not_json(self, error: ValueError, number: int, line: bytes = b"") -> InputError:
         """The error for a line, or for an item of an array."""
         position = self._position(number)
         if isinstance(error, LimitError):
@@ -162,11 +160,14 @@ class JsonlFile:
         if isinstance(error, UnicodeDecodeError):
             what = f"{position}: not UTF-8 (byte 0x{error.object[error.start]:02x})"
             return InputError(what, "convert the file to UTF-8")
+        if self.unit == "item":
+            what = f"{position}: no JSON ({getattr(error, 'msg', error)})"
+            return InputError(what, "correct the array, or write one object a line")
         reason = str(error)
         if isinstance(error, json.JSONDecodeError):
-            reason = f"{error.msg}, column {error.pos + 1}" if self.unit == "line" else error.msg
+            reason = f"{error.msg}, column {error.pos + 1}"
         shown = line[:60].decode(errors="replace").rstrip()
-        if number > 1 or line[:1] in b"{[":
+        if number > 1 or line[:1] == b"{":
             fix = "each line must be one JSON object"
         else:
             fix = "name a table .csv or .tsv, or make rows of it with csv2pairs"
@@ -246,68 +247,6 @@ def _take_block(rows: Iterator[NumberedRow], most: int = BLOCK) -> tuple[list[Nu
         if len(block) == most or size >= BLOCK_BYTES:
             return block, False
     return block, True
-
-
-class _Replayable:
-    """A stream that can be read again from its start: a file, or a copy of what is none.
-
-    Only the first 8,192 rows of a short input are ever read, so nothing is copied ahead of time.
-    """
-
-    def __init__(self, stream: PeekableStream) -> None:
-        self.stream = stream
-        raw = stream.raw
-        is_file = isinstance(raw, io.IOBase) and raw.seekable()
-        self.file = cast(BinaryIO, raw) if is_file and raw is not sys.stdin.buffer else None
-        self.copy = tempfile.SpooledTemporaryFile(COPY_BYTES) if self.file is None else None
-
-    def first_pass(self) -> io.BufferedReader:
-        """The stream from its start, copied as it is read where that is needed."""
-        source = self.stream if self.copy is None else _Copying(self.stream, self.copy)
-        return _buffered(PeekableStream(source))
-
-    def pass_again(self) -> io.BufferedReader:
-        """The same bytes from the start. Ends the pass before it."""
-        if self.file is not None:
-            self.file.seek(0)
-            return _buffered(PeekableStream(_UnclosedFile(self.file)))
-        assert self.copy is not None
-        self.copy.seek(0, io.SEEK_END)
-        while data := self.stream.read(1 << 20):  # what the first pass left
-            self.copy.write(data)
-        self.copy.seek(0)
-        return _buffered(PeekableStream(_UnclosedFile(self.copy)))
-
-
-class _Copying:
-    """A stream whose bytes are copied as they are read."""
-
-    def __init__(self, stream: Readable, copy: tempfile.SpooledTemporaryFile[bytes]) -> None:
-        self.stream, self.copy = stream, copy
-
-    def read(self, size: int = -1, /) -> bytes:
-        """The next bytes."""
-        data = self.stream.read(size)
-        self.copy.write(data)
-        return data
-
-    def close(self) -> None:
-        """Close the stream; the copy stays open."""
-        self.stream.close()
-
-
-class _UnclosedFile:
-    """A file that is read to its end more than once."""
-
-    def __init__(self, file: Readable) -> None:
-        self.read = file.read
-
-    def close(self) -> None:
-        """Leave the file open for the next pass."""
-
-
-def _buffered(stream: PeekableStream) -> io.BufferedReader:
-    return io.BufferedReader(RawStream(stream), 1 << 20)
 
 
 def _open(stream: PeekableStream, where: str, schema: Schema) -> JsonlFile:

@@ -40,7 +40,7 @@ class JsonlSink:
         if path.endswith(".gz"):  # no clock and no name inside
             self.sink = gzip.GzipFile("", "wb", fileobj=file, mtime=0)
         elif path.endswith(".zst"):
-            self.sink = pa.CompressedOutputStream(pa.PythonFile(_KeptOpen(file), "w"), "zstd")
+            self.sink = _zstd(file)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a line for each row."""
@@ -100,17 +100,12 @@ def _with_floats_as(replacement: pa.DataType, kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-class _KeptOpen:
-    """A file that its compressor may not close: the writer still has to sync it."""
+def _zstd(file: BinaryIO) -> _ByteSink:
+    """A compressor in front of the file; with a checksum, which pyarrow's does not write."""
+    import zstandard
 
-    closed = False
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.write, self.flush = file.write, file.flush
-
-    def close(self) -> None:
-        """Flush; the file stays open."""
-        self.flush()
+    compressor = zstandard.ZstdCompressor(write_checksum=True)
+    return compressor.stream_writer(file, closefd=False)
 
 
 def _create(file: BinaryIO, path: str, columns: pa.Schema) -> JsonlSink:

@@ -13,11 +13,18 @@ from fletching import lineage
 from fletching import schema as contract
 from fletching.errors import InputError
 from fletching.io.arrow import REMAKE, UPSTREAM
-from fletching.io.formats import EMPTY, INPUT_FORMATS, TEXT, may_be_empty, text_format
+from fletching.io.formats import (
+    COMPRESSED,
+    EMPTY,
+    INPUT_FORMATS,
+    TEXT,
+    may_be_empty,
+    text_format,
+)
 from fletching.io.row_formats.formatted_rows import in_examples
 from fletching.io.row_formats.row_format import detect_folder, detect_row_format
 from fletching.io.sources import Source, sniff
-from fletching.io.streams import PeekableStream, spool
+from fletching.io.streams import Decompressor, PeekableStream, spool
 from fletching.protocols import Limitable, Retypable, RowSource
 from fletching.schema import Schema
 
@@ -41,12 +48,18 @@ def open_rows(source: Source, schema: Schema, limit: int | None = None) -> RowSo
 
 def open_sniffed(source: Source, schema: Schema, *, kind: str, stream: PeekableStream) -> RowSource:
     """`open_rows` for a source that was opened by `sniff`, which gave `kind` and `stream`."""
-    if kind == EMPTY and not may_be_empty(source.path):
+    if kind == EMPTY and not (may_be_empty(source.path) and _is_whole(source, stream)):
         fix = UPSTREAM if source.path is None else REMAKE
         raise InputError(f"{source.where} is empty (0 bytes)", fix)
     file_format = text_format(source.path) if kind in (TEXT, EMPTY) else INPUT_FORMATS[kind]
     file = _seekable(source, stream) if file_format.needs_seek else stream
     return file_format.open(file, source.where, schema)
+
+
+def _is_whole(source: Source, stream: PeekableStream) -> bool:
+    """Is a file that holds nothing complete? A compressed one has a few bytes even then."""
+    is_named_so = source.path is not None and source.path.lower().endswith(COMPRESSED)
+    return isinstance(stream.raw, Decompressor) or not is_named_so
 
 
 def _seekable(source: Source, stream: PeekableStream) -> pa.NativeFile | BinaryIO:

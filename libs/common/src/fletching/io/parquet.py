@@ -35,8 +35,7 @@ class ParquetFile:
         self.rows = 0
         try:
             self.file = pq.ParquetFile(file, page_checksum_verification=True)
-            self.schema = self.file.schema_arrow
-            column_names.check(self.schema, where)
+            self.schema = _columns(self.file, where)
             self.end = _read_end(self.file.metadata.metadata or {})
         except DAMAGE as error:
             raise InputError(f"{where} is no complete Parquet file ({error})", REMAKE) from None
@@ -70,6 +69,16 @@ class ParquetFile:
             yield self.schema, batch
             self.rows += batch.num_rows
         verify(self.where, self.end, digest)
+
+
+def _columns(file: pq.ParquetFile, where: str) -> pa.Schema:
+    """The columns of a file. Raises InputError for names that no other format can hold."""
+    try:
+        columns = file.schema_arrow
+    except UnicodeDecodeError as error:
+        raise column_names.not_utf8(error, where) from None
+    column_names.check(columns, where)
+    return columns
 
 
 def _read_end(footer: dict[bytes, bytes]) -> Node | None:

@@ -15,6 +15,8 @@ from fletching.io.formats import MAGIC_BYTES, detect, input_extensions, without_
 from fletching.io.row_formats.row_format import detect_folder
 from fletching.io.streams import PeekableStream, Readable, decompress, spool
 
+MOST_LAYERS = 4  # of compression around one another
+
 # Of the common library, by the scheme of a URL.
 EXTRAS = {
     "s3": "s3",
@@ -175,6 +177,11 @@ def _checked_matches(paths: list[str], pattern: str) -> list[str]:
 def sniff(raw: Readable, where: str = "the input") -> tuple[str, PeekableStream]:
     """(the name of the input format by content, the file from its first byte on, decompressed)."""
     stream = PeekableStream(raw)
-    while (decompressed := decompress(stream, where)) is not None:
+    for _ in range(MOST_LAYERS + 1):
+        decompressed = decompress(stream, where)
+        if decompressed is None:
+            return detect(stream.peek(MAGIC_BYTES)), stream
         stream = decompressed
-    return detect(stream.peek(MAGIC_BYTES)), stream
+    raise InputError(
+        f"{where} is compressed more than {MOST_LAYERS} times over", "decompress it first"
+    )

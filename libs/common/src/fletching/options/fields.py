@@ -25,6 +25,9 @@ FieldValue = Any
 # The default of an option without one.
 REQUIRED: FieldValue = "<required>"
 
+LARGEST = 2**63 - 1  # whole number that Arrow, numpy and the standard library count with
+PATHS = ("FILE", "OUT", "EXAMPLES", "TEXTS")  # placeholders of values that name files of data
+
 OptionsClass = TypeVar("OptionsClass", bound=type)
 
 
@@ -163,13 +166,14 @@ class Option:
             raise UsageError(f"{self.flag} {text!r} is not a known choice", self._nearest(text))
         if self.scalar is str:
             self._check_placeholder(text)
+            self._check_utf8(text)
             return text
         try:
             value: float = self.scalar(text)
         except ValueError:
             kind = "a whole number" if self.scalar is int else "a number"
             fix = f"pass {kind}, e.g. {self._example()}"
-            raise UsageError(f"{self.flag} {text!r} is not {kind}", fix) from None
+            raise UsageError(f"{self.flag} {text[:60]!r} is not {kind}", fix) from None
         self._check_range(text, value)
         return value
 
@@ -191,8 +195,19 @@ class Option:
             what = f"{self.flag} {text!r} has no {placeholder}"
             raise UsageError(what, f"write {placeholder} where the value of a row goes")
 
+    def _check_utf8(self, text: str) -> None:
+        """Refuse bytes that are no text, which could not be written into outputs; paths may."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            if self.metavar not in PATHS:
+                fix = "write the value as UTF-8"
+                raise UsageError(f"{self.flag} {text!r} is not UTF-8", fix) from None
+
     def _check_range(self, text: str, value: float) -> None:
         low, high = self.details["low"], self.details["high"]
+        if self.scalar is int and value > LARGEST:
+            raise UsageError(f"{self.flag} {text[:30]} is too large", f"pass at most {LARGEST}")
         if isinstance(value, float) and not math.isfinite(value):
             fix = f"pass a number, e.g. {self._example()}"
             raise UsageError(f"{self.flag} {text} is not finite", fix)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import TextIO, TypeAlias
 
 import pyarrow as pa
 
 from fletching.errors import InputError
+from fletching.io import json_text
+from fletching.io.json_text import FIXES, LONGEST, PIECE, TOO_LONG, LimitError
 from fletching.io.tables import delimited
 from fletching.io.tables.bad_rows import BadRows
 from fletching.io.tables.registry import TABLE_FORMATS, DetectedBy, TableFormat
@@ -21,9 +22,6 @@ from fletching.io.tables.utf8_stream import UNDECODABLE
 from fletching.protocols import Lineage
 
 ROWS = 8192
-LONGEST = 64 << 20  # characters of one object in an array
-PIECE = 1 << 20  # characters read at once
-SEPARATORS = re.compile(r"[\s,]*")
 NO_OBJECT = "that are no JSON object"
 
 
@@ -52,6 +50,7 @@ class JsonTable:
         self.where = table.where
         self.utf8 = table.utf8()
         self.bad_rows = BadRows(table.options, table.report)
+        self.characters = 0  # read so far
         self.names: dict[str, None] = {}  # all keys read so far, in order
         self.kinds = table.columns
         self.objects = self._objects()
@@ -72,11 +71,23 @@ class JsonTable:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The columns read. Raises InputError on what is not an object of texts and numbers."""
-        rows = self._rows()
-        while block := list(itertools.islice(rows, ROWS)):
+        for block in self._blocks():
             columns = list(zip(*block)) if self.kinds else []
             arrays = [_to_array(column) for column in columns]
             yield pa.RecordBatch.from_arrays(arrays, names=list(self.kinds or ()))
+
+    def _blocks(self) -> Iterator[list[list[Cell]]]:
+        """The rows by 8,192, fewer where their text is long."""
+        block = []
+        start = self.characters
+        for row in self._rows():
+            block.append(row)
+            if len(block) == ROWS or self.characters - start > LONGEST:
+                yield block
+                block = []
+                start = self.characters
+        if block:
+            yield block
 
     def _rows(self) -> Iterator[list[Cell]]:
         for position, value in itertools.chain(self.first, self.objects):
@@ -89,7 +100,7 @@ class JsonTable:
         kinds = self.kinds or {}
         try:
             return [_to_cell(value.get(name), kind) for name, kind in kinds.items()]
-        except (TypeError, UnicodeEncodeError) as error:
+        except TypeError as error:
             self._reject(f"{position}: {error}", NO_OBJECT)
             return None
 
@@ -108,48 +119,43 @@ class JsonTable:
 
     def _lines(self, text: TextIO, first: str) -> Iterator[tuple[str, Json]]:
         """(position in the file, value) of each line. first: the character read already."""
-        first_line = [first + text.readline()] if first else []
-        for number, line in enumerate(itertools.chain(first_line, text), 1):
-            if not line or line.isspace():
-                continue
+        line = first + text.readline(LONGEST)
+        number = 0
+        while line:
+            number += 1
+            self.characters += len(line)
             position = f"line {number:,}"
+            if len(line) > LONGEST:
+                raise InputError(f"{self.where}, {position}: {TOO_LONG}", FIXES[TOO_LONG])
             if UNDECODABLE in line:
                 self._reject(f"{position}: not {self.utf8.encoding}", "undecodable")
-                continue
-            try:
-                yield position, DECODER.decode(line)
-            except (ValueError, RecursionError) as error:
-                shown = line[:60].rstrip()
-                self._reject(f"{position}: no JSON ({error}): {shown}", NO_OBJECT)
+            elif not line.isspace():
+                yield from self._value(line, position)
+            line = text.readline(LONGEST + 1)
+
+    def _value(self, line: str, position: str) -> Iterator[tuple[str, Json]]:
+        """The value of a line; none where the line is dropped."""
+        try:
+            yield position, json_text.parse(line, DECODER)
+        except LimitError as error:
+            self._reject(f"{position}: {error}", NO_OBJECT)
+        except ValueError as error:
+            shown = line[:60].rstrip()
+            self._reject(f"{position}: no JSON ({error}): {shown}", NO_OBJECT)
 
     def _array_items(self, text: TextIO) -> Iterator[tuple[str, Json]]:
         """The items of an array, one after the other: the file need not fit into memory."""
-        buffer = ""
-        position = 0  # in the buffer
         number = 0
-        is_complete = False
-        while True:
-            separators = SEPARATORS.match(buffer, position)
-            assert separators is not None  # it matches the empty text too
-            position = separators.end()
-            if buffer[position : position + 1] == "]":
-                return
-            try:
-                value, position = DECODER.raw_decode(buffer, position)
-            except (ValueError, RecursionError) as error:
-                unread = len(buffer) - position
-                if is_complete or unread > LONGEST:
-                    raise InputError(
-                        f"{self.where}, item {number + 1:,}: no JSON ({error})",
-                        "correct the array, or write one object a line",
-                    ) from None
-                more = text.read(max(PIECE, unread))
-                buffer = buffer[position:] + more
-                position = 0
-                is_complete = not more
-                continue
-            number += 1
-            yield f"item {number:,}", value
+        try:
+            for value, length in json_text.array_items(text, DECODER):
+                number += 1
+                self.characters += length
+                yield f"item {number:,}", value
+        except ValueError as error:
+            is_limit = isinstance(error, LimitError)
+            reason = str(error) if is_limit else f"no JSON ({error})"
+            fix = FIXES.get(str(error), "correct the array, or write one object a line")
+            raise InputError(f"{self.where}, item {number + 1:,}: {reason}", fix) from None
 
     def _reject(self, what: str, reason: str) -> None:
         self.bad_rows.reject(f"{self.where}, {what}", reason, fix="correct the row")
@@ -164,7 +170,7 @@ def _to_array(cells: Sequence[Cell]) -> pa.Array:
 
 
 def _to_cell(value: Json, kind: CellKind) -> Cell:
-    """TypeError for an object where a text is read, UnicodeEncodeError for half a surrogate."""
+    """Raises TypeError for an object where a text is read."""
     cell: Cell
     if isinstance(value, list | dict) and kind is CellKind.JSON:
         cell = _as_json(value)
@@ -172,9 +178,6 @@ def _to_cell(value: Json, kind: CellKind) -> Cell:
         cell = [_as_text(item) for item in value]
     else:
         cell = _as_text(value)
-    for text in cell if isinstance(cell, list) else [cell]:
-        if text is not None and not text.isascii():
-            text.encode()
     return cell
 
 
