@@ -165,7 +165,7 @@ class Contest:
         return self.work.model(name)
 
     def _soup(self, models: Sequence[TrainedCandidate]) -> tuple[str, str]:
-        name = "soup-" + "+".join(model.name for model in models)
+        name = "soup-" + "_".join(model.name for model in models)
         share = 1 / len(models)
         return name, self._mean(name, [model.path for model in models], [share] * len(models))
 
@@ -179,7 +179,7 @@ class Contest:
         if len(finalists) < 3:
             return None
         first, second, third = finalists[:3]
-        pair = "soup-" + "+".join([first.name, second.name])
+        pair = "soup-" + "_".join([first.name, second.name])
         if scores[pair].mean() > scores[first.name].mean():
             return None
         return self._soup([first, third])
