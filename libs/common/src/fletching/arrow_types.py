@@ -6,7 +6,6 @@ run-end encodings, views, large types and extension types.
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.types import (
@@ -88,8 +87,8 @@ def _cast_to_list(array: pa.Array, kind: pa.ListType) -> pa.ListArray:
         lengths_or_zero = pc.if_else(array.is_valid(), pc.list_value_length(array), 0)
         lengths = lengths_or_zero.to_numpy(zero_copy_only=False)
     else:
-        items = cast(array, kind.value_type)
-        lengths = np.ones(len(array), int)
+        items = cast(array, kind.value_type).drop_null()  # a null list holds nothing
+        lengths = array.is_valid().to_numpy(zero_copy_only=False).astype(int)
     offsets = pa.array(offsets_of(lengths), pa.int32())
     nulls = array.is_null() if array.null_count else None
     return pa.ListArray.from_arrays(offsets, items, type=kind, mask=nulls)
