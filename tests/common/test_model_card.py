@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 pytest.importorskip("huggingface_hub")
 
+import markdown_it
 from huggingface_hub import ModelCard
 
 from fletching.train import model_card as cards
@@ -78,6 +80,26 @@ def test_the_body_has_usage_sections_and_lineage_in_this_order(tmp_path: Path) -
 def test_braces_and_rules_in_a_section_are_kept(tmp_path: Path) -> None:
     section = 'prompt: `"{query} ---"`\n\n---\n\nend'
     assert section in load(tmp_path, sections=[section]).text
+
+
+MARKUP = "a</code><script>alert(1)</script>`` ` | [x](javascript:alert(1))\x1b[2J\n# b\u202e```"
+
+
+def test_markup_in_the_data_stays_text(tmp_path: Path) -> None:
+    """Names of tools in a foreign stamp, prompts of rows, names of tasks."""
+    sections = [
+        *cards.prompts_section({"query": MARKUP}),
+        *cards.measures_section("Held-out", {MARKUP: {"mrr": 0.5}}, label="task"),
+    ]
+    node = {"tool": MARKUP, "options": {MARKUP: MARKUP}, "from": [{"tool": MARKUP}]}
+    card = load(tmp_path, sections=sections, lineage_node=node)
+    page = markdown_it.MarkdownIt("commonmark").enable("table").render(card.content)
+    assert "<script" not in page
+    assert "<a " not in page
+    assert page.count("<h1>") == 1 and "<h1>tuned</h1>" in page
+    assert page.count("<td") == 2
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e]", page)
+    assert page.count("alert(1)") >= 5
 
 
 def test_empty_prompts_and_measures_make_no_section() -> None:

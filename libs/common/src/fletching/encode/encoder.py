@@ -60,7 +60,7 @@ class Encoder:
         self.half_cache = half_cache
         self.model = models.load(options.model, trust_remote_code=options.trust_remote_code)
         self.fingerprint = models.fingerprint(self.model)
-        self.dimension: int = self.model.get_embedding_dimension() or 0
+        self.dimension = models.dimension(self.model, options.model)
         self.devices = models.resolve_devices(options.device)
         self.dtype = models.resolve_dtype(options.dtype, self.devices[0])
         self.echoes: dict[Role, str | None] = {

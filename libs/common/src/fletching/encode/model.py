@@ -74,6 +74,17 @@ def load(
     return model.eval()
 
 
+def dimension(model: SentenceTransformer, name: str) -> int:
+    """The dimension of the vectors. Raises InputError where the model's files name none."""
+    dimension: object = model.get_embedding_dimension()
+    if not isinstance(dimension, int) or dimension < 1:
+        raise InputError(
+            f"--model {name} has vectors of {dimension!r} dimensions",
+            "name a model whose files are whole: copy or fetch it again",
+        )
+    return dimension
+
+
 def _silence_loading() -> None:
     """No progress bars, and no warnings that a user cannot act on."""
     from transformers.utils import logging as transformers_logging

@@ -17,14 +17,18 @@ OPTIMIZER = "optimizer.pt"
 SCHEDULER = "scheduler.pt"
 STATE = "trainer_state.json"
 RANDOM_STATES = "rng_state*.pth"
-CHECKSUMS = "checksums.json"  # of the files that hold none: those of torch are zip archives
+CHECKSUMS = "checksums.json"
 BLOCK = 1 << 20
 
 
 def write_checksums(folder: str) -> None:
-    """Note the xxh3-128 of state and weights beside them."""
-    paths = {name: os.path.join(folder, name) for name in (STATE, WEIGHTS)}
-    digests = {name: _digest(path) for name, path in paths.items() if os.path.exists(path)}
+    """Note the xxh3-128 of all files beside them."""
+    paths = sorted(glob.glob("**", root_dir=folder, recursive=True))
+    digests = {
+        path: _digest(os.path.join(folder, path))
+        for path in paths
+        if os.path.isfile(os.path.join(folder, path))
+    }
     with open(os.path.join(folder, CHECKSUMS), "w", encoding="utf-8") as file:
         json.dump(digests, file, indent=1)
 
@@ -42,7 +46,7 @@ def _digest(path: str) -> str:
 def _differing_file(folder: str) -> str | None:
     """The first file whose checksum differs; older checkpoints have none."""
     for name, digest in (read_json(os.path.join(folder, CHECKSUMS)) or {}).items():
-        path = os.path.join(folder, os.path.basename(name))
+        path = os.path.join(folder, name)
         if not os.path.isfile(path) or _digest(path) != digest:
             return f"{name} is missing or changed (its checksum differs)"
     return None

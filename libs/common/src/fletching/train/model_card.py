@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ model = SentenceTransformer("{name}")
 ```
 """
 
+MARKUP = re.compile(r"[&<>`|\[\]*_\\]")
 Measures = Mapping[str, float]
 
 
@@ -74,8 +76,8 @@ class CardContent:
             summary=self.summary,
             usage=self.usage,
             sections="\n\n".join(self.sections),
-            tools=" → ".join(lineage.tools(self.lineage_node)),
-            lineage=node,
+            tools=" → ".join(map(plain_text, lineage.tools(self.lineage_node))),
+            lineage="\n".join(map(printable, node.split("\n"))),
         )
         card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
         return str(card.content)
@@ -96,12 +98,31 @@ def bullet_list(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def printable(text: str) -> str:
+    """A text with control characters as escapes; in JSON, the same JSON but for line ends."""
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
+def plain_text(text: str) -> str:
+    """A text of the data as Markdown shows it: no element, link, code, table or line of its own."""
+    return MARKUP.sub(lambda mark: f"&#{ord(mark[0])};", printable(text))
+
+
+def code(text: str) -> str:
+    """A text as code within a line, whatever backticks it holds."""
+    shown = printable(text)
+    longest = max(map(len, re.findall("`+", shown)), default=0)
+    fence = "`" * (longest + 1)
+    blank = " " if "`" in shown else ""
+    return f"{fence}{blank}{shown}{blank}{fence}"
+
+
 def prompts_section(prompts: Mapping[str, str]) -> list[str]:
     """One section that names the prompts that are not empty, or none."""
     lines = []
     for role, prompt in prompts.items():
         if prompt:
-            lines.append(f"{role} prompt: `{json.dumps(prompt, ensure_ascii=False)}`")
+            lines.append(f"{role} prompt: {code(json.dumps(prompt, ensure_ascii=False))}")
     return [bullet_list(lines)] if lines else []
 
 
@@ -117,7 +138,10 @@ def measures_section(title: str, rows: Mapping[str, Measures], *, label: str) ->
     if not rows:
         return []
     names = list(next(iter(rows.values())))
-    cells = [[key, *(f"{values[name]:.4f}" for name in names)] for key, values in rows.items()]
+    cells = [
+        [plain_text(key), *(f"{values[name]:.4f}" for name in names)]
+        for key, values in rows.items()
+    ]
     return [f"## {title}", markdown_table([label, *names], cells)]
 
 
