@@ -527,11 +527,11 @@ def test_the_page_is_self_contained_and_escapes_what_data_and_names_hold(
     assert checker.found == []
     assert "&lt;script&gt;alert(1)" in page
     drawings = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.S)]
-    assert len(drawings) == 2  # bars, recall curves
-    heights = [float(bar.get("height", 0)) for bar in drawings[0].iter("rect")]
-    values = [
-        float(number) for number in re.findall(r": (\d\.\d{3}) \[", "".join(drawings[0].itertext()))
-    ]
+    # A strip for each change and one with the scale; bars, recall curves.
+    *strips, bars, _ = drawings
+    assert len(strips) == 4
+    heights = [float(bar.get("height", 0)) for bar in bars.iter("rect")]
+    values = [float(number) for number in re.findall(r": (\d\.\d{3}) \[", "".join(bars.itertext()))]
     assert len(heights) == len(values) == 6
     assert heights == pytest.approx([220 * number for number in values], abs=0.3)
     assert evaluate(*command, "--html", "again.html").rc == 0

@@ -105,14 +105,21 @@ def bar_chart(figures: Sequence[Figure], colours: Mapping[str, str]) -> Chart:
     return Chart(labels=labels, bars=bars)
 
 
+def recalls(results: Mapping[str, TaskResult]) -> list[tuple[str, Sequence[float]]]:
+    """(run, its recall at each depth)."""
+    return [
+        (run, [result.scores[f"recall_at_{depth}"] for depth in DEPTHS])
+        for run, result in results.items()
+    ]
+
+
 def recall_chart(results: Mapping[str, TaskResult], colours: Mapping[str, str]) -> Chart:
     """Recall at each depth, a line for each run; the depths are equally far apart."""
     step = (WIDTH - LEFT - 40) / (len(DEPTHS) - 1)
     positions = [LEFT + 20 + step * number for number in range(len(DEPTHS))]
     curves = []
-    for run, result in results.items():
-        recalls = [result.scores[f"recall_at_{depth}"] for depth in DEPTHS]
-        points = list(zip(positions, map(_y, recalls)))
+    for run, of_run in recalls(results):
+        points = list(zip(positions, map(_y, of_run)))
         curves.append(Curve(run, colours[run], points))
     labels = [Label(x, f"{depth:,}") for x, depth in zip(positions, DEPTHS)]
     return Chart(labels=labels, curves=curves)

@@ -13,7 +13,8 @@ import jinja2
 
 from fletching.table import atomic
 from mteb_eval.data.names import is_reference
-from mteb_eval.report.charts import Chart, bar_chart, recall_chart
+from mteb_eval.report.charts import Chart, bar_chart, recall_chart, recalls
+from mteb_eval.report.forest import Forest, forest_plot
 from mteb_eval.report.sections import TaskSection
 from mteb_eval.report.text_report import format_change, format_rank, format_value, heading
 from mteb_eval.scoring.comparison import Figure, Move
@@ -32,10 +33,13 @@ class PageSection:
 
     title: str
     size: str
+    note: str
     flags: Sequence[str]
     figures: Sequence[Figure]
+    forest: Forest | None
     bars: Chart
     curves: Chart | None
+    recalls: Sequence[tuple[str, Sequence[float]]]
     moves: Sequence[tuple[str, MoveGroups]]
     worst: Sequence[Move]
 
@@ -100,10 +104,13 @@ def _page_section(section: TaskSection, colours: Mapping[str, str]) -> PageSecti
     return PageSection(
         title=title,
         size=size,
+        note=section.note,
         flags=section.flags,
         figures=section.figures,
+        forest=forest_plot(section.figures),
         bars=bar_chart(section.figures, colours),
         curves=recall_chart(section.results, colours) if has_recall else None,
+        recalls=recalls(section.results) if has_recall else (),
         moves=moves,
         worst=section.worst,
     )

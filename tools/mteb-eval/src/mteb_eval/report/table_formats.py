@@ -15,7 +15,7 @@ from typing import Any
 from fletching.registry import Registry
 from fletching.report import printable
 from mteb_eval.report.sections import TaskSection
-from mteb_eval.report.text_report import SIGNIFICANT, format_change, format_value, heading
+from mteb_eval.report.text_report import format_change, format_value, heading, verdict
 from mteb_eval.scoring.comparison import Figure
 from mteb_eval.scoring.metrics import improvement, spell_metric
 
@@ -92,15 +92,6 @@ def _record(figure: Figure) -> dict[str, Any]:
         "verdict": verdict(figure),
         "queries": figure.count,
     }
-
-
-def verdict(figure: Figure) -> str | None:
-    """better, worse or unclear; None for the baseline and where nothing is tested."""
-    if figure.change is None or figure.p is None:
-        return None
-    if figure.p >= SIGNIFICANT:
-        return "unclear"
-    return "better" if improvement(figure.metric, figure.change.value) > 0 else "worse"
 
 
 # --- latex ---------------------------------------------------------------------------------------

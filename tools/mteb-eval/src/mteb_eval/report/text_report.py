@@ -118,13 +118,19 @@ def format_change(figure: Figure, *, brief: bool = False) -> str:
         with_interval = f"{text} [{change.low:+.3f}, {change.high:+.3f}]"
     if p is None:
         return with_interval
-    verdict = "unclear"
-    if p < SIGNIFICANT:
-        verdict = "better" if improvement(figure.metric, change.value) > 0 else "worse"
     if brief:
-        return f"{text} {verdict}"
+        return f"{text} {verdict(figure)}"
     shown_p = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    return f"{with_interval} {verdict}, {shown_p}"
+    return f"{with_interval} {verdict(figure)}, {shown_p}"
+
+
+def verdict(figure: Figure) -> str | None:
+    """better, worse or unclear; None for the baseline and where nothing is tested."""
+    if figure.change is None or figure.p is None:
+        return None
+    if figure.p >= SIGNIFICANT:
+        return "unclear"
+    return "better" if improvement(figure.metric, figure.change.value) > 0 else "worse"
 
 
 def _move_lines(title: str, moves: Sequence[Move], width: int) -> Iterator[str]:
