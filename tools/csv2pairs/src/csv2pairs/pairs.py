@@ -22,6 +22,7 @@ from csv2pairs.keys import ABSENT, KeySpace, hashed, left_join, mixed, moved
 from csv2pairs.options import Options
 from csv2pairs.reasons import drop_by_reason
 from csv2pairs.rows import RowBuilder
+from fletching.errors import InputError
 from fletching.report import Report
 
 # Numbers of the pools that negatives come from.
@@ -29,6 +30,7 @@ ONE_POOL = 0
 CATEGORY_POOL = 0xC  # the names of categories
 FIRST_COLUMN_POOL = 16
 CONTENT = ("query_key", "fold", "domain_key", "group_key")
+MOST_POSITIVES = 4096  # of a row that becomes pairs: they take 8 bytes times its square
 LEFT_OUT = "negatives_of_the_table_left_out"
 
 
@@ -55,6 +57,8 @@ class PairBuilder:
         if self.options.neg:
             rows = self._with_table_negatives(rows, texts)
         is_each = self.options.mode == "each"
+        if is_each:
+            _check_positives(of_row)
         drafts = _one_a_positive(rows, texts) if is_each else self._one_a_row(rows, texts)
         self.report.add("for further positives of the same row", len(drafts) - len(rows))
         reasons = {
@@ -154,6 +158,16 @@ class PairBuilder:
         is_empty = pl.lit([], pl.List(pl.UInt64))
         return drafts.with_columns(
             split_links=links.select(pl.concat_list(pl.all())).to_series() if spaces else is_empty
+        )
+
+
+def _check_positives(of_row: pl.DataFrame) -> None:
+    """Raise InputError for a row whose pairs would fill the memory: each has the links of all."""
+    most = of_row["texts"].max()
+    if isinstance(most, int) and most > MOST_POSITIVES:
+        raise InputError(
+            f"a row has {most:,} positives; --mode each takes up to {MOST_POSITIVES:,}",
+            "split the row, or keep them together by --mode list",
         )
 
 
