@@ -296,7 +296,7 @@ def by_fletching(folder: Path, vectors: str) -> Any:
     import sentence_transformers  # noqa: F401
 
     import hnmine.mine  # noqa: F401
-    from hnmine import cli, models
+    from hnmine import cli
 
     vector_options = (
         ["--vectors", f"{folder}/vectors.parquet"]
@@ -316,7 +316,7 @@ def by_fletching(folder: Path, vectors: str) -> Any:
         "--quiet",
     ]
     if vectors == "stub":
-        models.open_encoder = lambda *_: LookUpEncoder(folder)
+        cli.open_encoder = lambda *_: LookUpEncoder(folder)
     return lambda: (
         cli.main([f"{folder}/rows.jsonl", *line, "-o", f"{folder}/fletching.jsonl"])
         and sys.exit("hnmine failed")

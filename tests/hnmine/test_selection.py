@@ -99,7 +99,7 @@ def test_permuting_the_corpus_or_the_rows_permutes_nothing(run_hnmine):
 
 
 def test_shards_in_order_are_the_whole(run_hnmine, invoke, tmp_path, monkeypatch):
-    monkeypatch.setattr("hnmine.mining_rows.UNIT", 8)
+    monkeypatch.setattr("fletching.table.row_units.UNIT", 8)
     rows, vectors, corpus = many()
     whole, _ = run_hnmine(rows, vectors, corpus=corpus)
     parts = [run_hnmine(rows, vectors, "--shard", f"{i}/3", corpus=corpus) for i in range(3)]
@@ -110,7 +110,7 @@ def test_shards_in_order_are_the_whole(run_hnmine, invoke, tmp_path, monkeypatch
 def test_shards_encode_by_model_to_the_same_bytes(
     invoke, write, examples, corpus, model, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("hnmine.mining_rows.UNIT", 4)
+    monkeypatch.setattr("fletching.table.row_units.UNIT", 4)
     arguments = [
         write(tmp_path / "in.jsonl", examples),
         "--model",

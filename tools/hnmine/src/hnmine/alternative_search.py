@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fletching.arrays import Numbers, Vectors
 from fletching.encode import memmap_buffer
 from fletching.errors import UsageError
-from hnmine.arrays import Numbers, Vectors
 from hnmine.faiss_library import load_faiss
+from hnmine.queries import QueryTexts
 from hnmine.search import DOCUMENT_BLOCK, SLACK, Finder, Ranking, rank, take
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 RANK_OFFSET = 60  # of reciprocal rank fusion (Cormack et al., SIGIR 2009)
 TEXTS_PER_LIST = 39  # FAISS warns below so many
-
-QueryTexts = Callable[[Numbers], list[str]]  # of rows
 
 
 def ivf_finder(queries: Vectors, documents: Vectors, probes: int) -> Finder:
@@ -92,7 +90,8 @@ def bm25_finder(
         numbers = np.where(relevance > 0, numbers, -1).astype(np.int64)
         order = np.lexsort((numbers, -relevance), axis=1)
         numbers = np.take_along_axis(numbers, order, 1)
-        return Ranking(numbers, memmap_buffer.block_dot(queries[rows], documents, numbers))
+        cosines = memmap_buffer.block_dot(queries[rows], documents, numbers)
+        return Ranking(numbers, cosines)
 
     return find
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fletching.arrays import Numbers, Scores, Vectors
 from fletching.encode import memmap_buffer
 from fletching.table import RaggedArray
-from hnmine.arrays import Numbers, Scores, Vectors
 
 QUERY_BLOCK = 2048  # queries of one product
 DOCUMENT_BLOCK = 32_768  # documents rounded to bf16 at a time
@@ -79,7 +79,8 @@ def top(queries: Vectors, documents: Vectors, k: int) -> tuple[Scores, Numbers]:
     # The product is rounded to bf16: what is not above `lowest` was at most half a step, 2^-8 of
     # it, above.
     bound = lowest + np.abs(lowest) * np.float32(2**-8) + np.float32(error)
-    return bound, best & ((1 << NUMBER_BITS) - 1)
+    numbers = best & ((1 << NUMBER_BITS) - 1)
+    return bound, numbers
 
 
 def _norm_bounds(exact: torch.Tensor, rounded: torch.Tensor) -> NormBounds:
@@ -147,7 +148,8 @@ def _above(bits: ScoreBits, bound: ScoreBits, start: int) -> Survivors:
     # Above zero the bits are in order: those of negative scores are negative.
     if bound.min() <= 0:
         bits = _ordered(bits)
-    positions = np.flatnonzero(bits > bound[:, None])
+    is_above = bits > bound[:, None]
+    positions = np.flatnonzero(is_above)
     width = bits.shape[1]
     rows = positions // width  # np.divmod divides one number at a time
     keys = bits.reshape(-1)[positions].astype(np.int64)
@@ -165,7 +167,8 @@ def _merge_all(best: SortKeys, bits: ScoreBits, start: int) -> SortKeys:
     step = max(SELECTION_KEYS // (k + bits.shape[1]), 1)
     for first in range(0, len(best), step):
         part = slice(first, first + step)
-        keys = (_ordered(bits[part]).astype(np.int64) << NUMBER_BITS) + numbers
+        keys = _ordered(bits[part]).astype(np.int64)
+        keys = (keys << NUMBER_BITS) + numbers
         candidates = np.concatenate([best[part], keys], 1)
         merged[part] = np.partition(candidates, -k, axis=1)[:, -k:]
     return merged
@@ -185,18 +188,19 @@ def _merge_survivors(best: SortKeys, pending: list[Survivors]) -> SortKeys:
         return best
     rows = np.concatenate([survivors.rows for survivors in pending])
     keys = np.concatenate([survivors.keys for survivors in pending])
-    order = np.argsort(rows, kind="stable")  # a radix sort, for 16 bits alone
-    counts = np.bincount(rows, minlength=len(best))
-    survivors = RaggedArray.from_lengths(keys[order], counts)
-    owners = rows[order]
     k = best.shape[1]
+    counts = np.bincount(rows, minlength=len(best))
+    order = np.argsort(rows, kind="stable")  # a radix sort, for 16 bits alone
+    owners = rows[order]
+    survivors = RaggedArray.from_lengths(keys[order], counts)
     columns = k + survivors.ranks_within
     merged = np.empty_like(best)
     step = max(SELECTION_KEYS // (k + int(counts.max())), 1)
     for first in range(0, len(best), step):
         last = min(first + step, len(best))
         part = slice(survivors.offsets[first], survivors.offsets[last])
-        candidates = np.full((last - first, k + int(counts[first:last].max())), EMPTY)
+        most = int(counts[first:last].max())
+        candidates = np.full((last - first, k + most), EMPTY)
         candidates[:, :k] = best[first:last]
         candidates[owners[part] - first, columns[part]] = survivors.values[part]
         merged[first:last] = np.partition(candidates, -k, axis=1)[:, -k:]

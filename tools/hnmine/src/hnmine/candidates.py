@@ -18,18 +18,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from fletching import text_keys
+from fletching.arrays import Numbers, Scores, Vectors
 from fletching.encode import memmap_buffer
 from fletching.registry import Registry
-from hnmine.arrays import Numbers, Scores, Vectors
 from hnmine.options import Options
 from hnmine.pool import DocumentPool
-from hnmine.queries import MinedQueries
-from hnmine.reranker_scores import RerankerScores
+from hnmine.queries import PAIR, MinedQueries, QueryTexts
+
+if TYPE_CHECKING:
+    from fletching.encode.reranker import Reranker
 
 Column = Callable[[pl.DataFrame, "Evidence"], pl.Series]
 COLUMNS: Registry[Column] = Registry("column of candidates")
@@ -43,7 +46,8 @@ class Evidence:
     queries: MinedQueries
     pool: DocumentPool
     vectors: Vectors  # of the pool
-    reranker: RerankerScores | None
+    query_texts: QueryTexts
+    reranker: RerankerScores | None = None
 
     def cosines(self, rows: Numbers, numbers: Numbers) -> Scores:
         """The cosine of each pair (row, number), (n,)."""
@@ -51,16 +55,17 @@ class Evidence:
             left=self.queries.vectors, left_rows=rows, right=self.vectors, right_rows=numbers
         )
 
-    def candidates(self, rows: Numbers, numbers: Numbers, scores: Scores) -> pl.DataFrame:
-        """The frame of the pairs (row, number) with these scores, all (n,)."""
-        positive_scores = self.queries.lowest_positive_scores[self.queries.groups[rows]]
-        return pl.DataFrame(
-            {
-                "row": pl.Series(rows, dtype=pl.Int32),
-                "candidate": pl.Series(numbers, dtype=pl.Int32),
-                "score": pl.Series(scores, dtype=pl.Float32),
-                "positive_score": pl.Series(positive_scores, dtype=pl.Float32),
-            }
+    def candidates(
+        self, rows: Numbers, numbers: Numbers, scores: Scores | None = None
+    ) -> pl.DataFrame:
+        """The frame of the pairs (row, number), all (n,). scores: their cosines, where known."""
+        if scores is None:
+            scores = self.cosines(rows, numbers)
+        pairs = pl.DataFrame({"row": rows, "candidate": numbers}, schema=PAIR)
+        positive_scores = self.queries.lowest_positive_scores[rows]
+        return pairs.with_columns(
+            score=pl.Series(scores, dtype=pl.Float32),
+            positive_score=pl.Series(positive_scores, dtype=pl.Float32),
         )
 
     def with_columns_of(self, candidates: pl.DataFrame, expression: pl.Expr) -> pl.DataFrame:
@@ -70,6 +75,28 @@ class Evidence:
                 values = COLUMNS[name](candidates, self).alias(name)
                 candidates = candidates.with_columns(values)
         return candidates
+
+
+class RerankerScores:
+    """Scores of a cross-encoder, each pair once: 12 bytes a pair."""
+
+    def __init__(self, reranker: Reranker, pool: DocumentPool, query_texts: QueryTexts) -> None:
+        self.reranker = reranker
+        self.pool = pool
+        self.query_texts = query_texts
+        self.scored = pl.DataFrame(schema=PAIR | {"reranker_score": pl.Float32})
+
+    def scores(self, pairs: pl.DataFrame) -> pl.Series:
+        """The score of each pair, (n,). pairs: a frame with `row` and `candidate`."""
+        pairs = pairs.select(*PAIR)
+        new = pairs.unique().join(self.scored, on=list(PAIR), how="anti").sort(list(PAIR))
+        if new.height:
+            queries = self.query_texts(new["row"].to_numpy())
+            texts = self.pool.texts(new["candidate"].to_numpy()).to_pylist()
+            scores = pl.Series("reranker_score", self.reranker.score(queries, texts))
+            self.scored = pl.concat([self.scored, new.with_columns(scores)])
+        known = pairs.join(self.scored, on=list(PAIR), how="left", maintain_order="left")
+        return known["reranker_score"]
 
 
 def column(name: str) -> Callable[[Column], Column]:
@@ -92,8 +119,10 @@ def text(candidates: pl.DataFrame, evidence: Evidence) -> pl.Series:
 @column("is_positive")
 def is_positive(candidates: pl.DataFrame, evidence: Evidence) -> pl.Series:
     """Is it a known answer: the query itself, a positive, an equal of one, judged relevant?"""
-    keys = evidence.pool.text_keys[candidates["candidate"].to_numpy()]
-    return pl.Series(evidence.queries.are_known_answers(candidates["row"].to_numpy(), keys))
+    queries = evidence.queries.keys[candidates["row"].to_numpy()]
+    texts = evidence.pool.text_keys[candidates["candidate"].to_numpy()]
+    answers = text_keys.mix(queries, texts)
+    return pl.Series(evidence.queries.known_answers.contains(answers))
 
 
 @column("copy_score")
@@ -122,14 +151,29 @@ def reranker_score(candidates: pl.DataFrame, evidence: Evidence) -> pl.Series:
 
 @column("positive_reranker_score")
 def positive_reranker_score(candidates: pl.DataFrame, evidence: Evidence) -> pl.Series:
-    """The lowest score that the cross-encoder gives a positive of the row's query."""
+    """The lowest score that the cross-encoder gives a positive of the row's query.
+
+    Rows of an equal query share those of the first one.
+    """
     assert evidence.reranker is not None
-    return evidence.reranker.lowest_positive_scores(candidates["row"])
+    queries = evidence.queries
+    groups = pl.Series("group", queries.groups[candidates["row"].to_numpy()])
+    distinct = groups.unique().sort().to_numpy()
+    positives = queries.group_positives.take(distinct)
+    owners = distinct[positives.owners]
+    first_rows = queries.first_rows[owners]
+    pairs = pl.DataFrame({"row": first_rows, "candidate": positives.values}, schema=PAIR)
+    scored = pairs.select(pl.Series("group", owners), evidence.reranker.scores(pairs))
+    lowest = scored.group_by("group").min()
+    of_rows = groups.to_frame().join(lowest, on="group", how="left", maintain_order="left")
+    return of_rows["reranker_score"]
 
 
 @column("noise")
 def noise(candidates: pl.DataFrame, evidence: Evidence) -> pl.Series:
     """A number in (0, 1) that depends on seed, row id and text alone."""
     seeds = evidence.queries.draw_seeds[candidates["row"].to_numpy()]
-    keys = text_keys.mix(seeds, evidence.pool.text_keys[candidates["candidate"].to_numpy()])
-    return pl.Series(((keys >> np.uint64(11)).astype(float) + 0.5) / 2**53)
+    texts = evidence.pool.text_keys[candidates["candidate"].to_numpy()]
+    mixed = text_keys.mix(seeds, texts)
+    mantissas = (mixed >> np.uint64(11)).astype(float)
+    return pl.Series((mantissas + 0.5) / 2**53)

@@ -11,20 +11,25 @@ Holds    the texts of the pool, 64 bytes for each, 300 for each row; rows and ve
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 from fletching import cli
 from fletching.early_checks import check_models
+from fletching.encode.opening import check_vectors, open_encoder
 from fletching.errors import UsageError
 from fletching.options import Shard
 from fletching.report import Report
 from hnmine.options import Options
-from hnmine.rank_range import RankRange
+
+if TYPE_CHECKING:
+    from fletching.encode.reranker import Reranker
+    from fletching.protocols import TextEncoder
 
 
-def check(options: Options) -> RankRange:
-    """The range of ranks. Raises UsageError for options that contradict each other."""
-    ranks = RankRange.parse(options.range)
-    width = ranks.high - ranks.low + (not options.raw_range)
+def check(options: Options) -> range:
+    """The ranks of --range. Raises UsageError for options that contradict each other."""
+    ranks = _parse_range(options.range)
+    width = len(ranks) - options.raw_range
     if width < options.negative_count:
         raise UsageError(
             f"--range {options.range} has fewer ranks than --negatives {options.negative_count}",
@@ -48,14 +53,33 @@ def check(options: Options) -> RankRange:
         raise UsageError(
             "--model is missing", "pass --model M: a sentence-transformers folder or hub name"
         )
-    if options.model and options.vectors:
-        raise UsageError("--model and --vectors exclude each other", "leave one of them out")
-    if options.vectors and (options.query_echo, options.doc_echo) != (None, None):
-        raise UsageError(
-            "--vectors are used as they are; an echo needs a model",
-            "leave --query-echo and --doc-echo out, or pass --model",
-        )
+    check_vectors(options, options.vectors)
     return ranks
+
+
+def _parse_range(text: str) -> range:
+    """The ranks of `LO-HI`, 1 the nearest, both included. Raises UsageError."""
+    low, dash, high = text.partition("-")
+    if not (dash and low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high)):
+        raise UsageError(
+            f"--range {text} is not LO-HI",
+            "pass e.g. --range 2-200; both ends count, 1 is the nearest text",
+        )
+    return range(int(low), int(high) + 1)
+
+
+def _open_models(
+    options: Options, report: Report, stack: contextlib.ExitStack
+) -> tuple[TextEncoder | None, Reranker | None]:
+    """What encodes, unless nothing is mined, and what reranks, if anything does."""
+    encoder = reranker = None
+    if options.reranker:
+        from fletching.encode.reranker import Reranker
+
+        reranker = stack.enter_context(Reranker(options.reranker, options))
+    if not options.score_all:
+        encoder = stack.enter_context(open_encoder(options, options.vectors, report))
+    return encoder, reranker
 
 
 def run(options: Options, report: Report) -> None:
@@ -71,14 +95,16 @@ def run(options: Options, report: Report) -> None:
     reader = Reader(report, options.inputs, "examples", limit=options.limit)
     corpus = Reader(report, options.corpus, "texts", count=False) if options.corpus else None
 
-    from hnmine import models, output_rows
+    from hnmine import output_rows
     from hnmine.mine import mine_negatives
-    from hnmine.mining_rows import MiningRows, warn_of_old_negatives
     from hnmine.pool import DocumentPool
+    from hnmine.queries import MiningRows
 
     columns = output_rows.columns_of(options, reader.columns)
     with contextlib.ExitStack() as stack:
-        loaded = stack.enter_context(models.load(options, report))
+        encoder, reranker = _open_models(options, report, stack)
+        models = {"model": encoder, "reranker": reranker}
+        settings = {name: model.settings for name, model in models.items() if model is not None}
         out = stack.enter_context(
             Writer(
                 report,
@@ -86,35 +112,32 @@ def run(options: Options, report: Report) -> None:
                 "examples",
                 columns=columns,
                 version=TOOL.version,
-                options=cli.row_options(options) | loaded.settings,
+                options=cli.row_options(options) | settings,
                 sources=[reader] if corpus is None else [reader, corpus],
             )
         )
         rows = stack.enter_context(MiningRows(reader, report, shard))
-        if loaded.encoder is None:
-            assert loaded.reranker is not None  # checked above
-            scored = output_rows.scored_units(
-                rows, columns, reranker=loaded.reranker, options=options, report=report
+        if reranker is not None and encoder is None:
+            units = output_rows.scored_units(
+                rows, columns, reranker=reranker, options=options, report=report
             )
-            for unit in scored:
-                out.write(unit)
-            return
-        if not options.keep_neg:
-            warn_of_old_negatives(rows, report)
-        output_rows.check_kept_negatives(rows, options)
-        pool = DocumentPool(rows, corpus, keep_neg=options.keep_neg, pool_only=options.pool_only)
-        mined = mine_negatives(
-            rows,
-            pool,
-            encoder=loaded.encoder,
-            reranker=loaded.reranker,
-            ranks=ranks,
-            options=options,
-            report=report,
-        )
-        units = output_rows.mined_units(
-            rows, columns, pool=pool, mined=mined, options=options, report=report
-        )
+        elif encoder is not None:
+            output_rows.check_old_negatives(rows, options, report)
+            pool = DocumentPool(
+                rows.table, corpus, keep_neg=options.keep_neg, pool_only=options.pool_only
+            )
+            mined = mine_negatives(
+                rows,
+                pool,
+                encoder=encoder,
+                reranker=reranker,
+                ranks=ranks,
+                options=options,
+                report=report,
+            )
+            units = output_rows.mined_units(
+                rows, columns, pool=pool, mined=mined, options=options, report=report
+            )
         for unit in units:
             out.write(unit)
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
@@ -30,17 +29,7 @@ from hnmine.options import Options
 
 Stage = Literal["ranking", "range", "draw"]
 Rejection = Callable[[Options], pl.Expr | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Guard:
-    """An entry of GUARDS."""
-
-    stage: Stage
-    rejects: Rejection
-
-
-GUARDS: Registry[Guard] = Registry("guard")
+GUARDS: Registry[tuple[Stage, Rejection]] = Registry("guard")
 
 
 def guard(name: str, *, stage: Stage) -> Callable[[Rejection], Rejection]:
@@ -48,7 +37,7 @@ def guard(name: str, *, stage: Stage) -> Callable[[Rejection], Rejection]:
 
     def register(rejects: Rejection) -> Rejection:
         """Add the entry; the function stays as it is."""
-        GUARDS.register(name, Guard(stage=stage, rejects=rejects))
+        GUARDS.register(name, (stage, rejects))
         return rejects
 
     return register
@@ -115,10 +104,10 @@ class GuardChain:
         self.evidence = evidence
         self.removed: Counter[str] = Counter()
         self.of_stage: dict[Stage, dict[str, pl.Expr]] = {"ranking": {}, "range": {}, "draw": {}}
-        for name, entry in GUARDS.items():
-            rejects = entry.rejects(evidence.options)
+        for name, (stage, expression_of) in GUARDS.items():
+            rejects = expression_of(evidence.options)
             if rejects is not None:
-                self.of_stage[entry.stage][name] = rejects
+                self.of_stage[stage][name] = rejects
 
     def with_rejections(self, candidates: pl.DataFrame) -> pl.DataFrame:
         """The frame with `rejected_by`: the first guard of the stage `ranking`, or null."""
@@ -132,7 +121,8 @@ class GuardChain:
     def count_rejections(self, candidates: pl.DataFrame) -> None:
         """Add what `with_rejections` noted of these candidates to the account."""
         rejected = candidates.select("rejected_by").drop_nulls()
-        self.removed.update(dict(rejected.group_by("rejected_by").len().iter_rows()))
+        counts = rejected.group_by("rejected_by").len()
+        self.removed.update(dict(counts.iter_rows()))
 
     def passed(self, candidates: pl.DataFrame, stage: Stage) -> pl.DataFrame:
         """The candidates that no guard of the stage rejects; each sees what those before left."""

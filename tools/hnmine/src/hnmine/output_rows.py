@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fletching import schema
-from fletching.encode.reranker import Reranker
 from fletching.errors import InputError
 from fletching.report import Report
+from fletching.row_columns import list_lengths, lists_like
 from fletching.score_protection import (
     SCORES,
     Side,
@@ -18,12 +21,15 @@ from fletching.score_protection import (
     have_scores_of_another_kind,
     may_write_scores,
 )
-from fletching.table import RaggedArray
 from fletching.table.ragged_array import offsets_of
 from hnmine.mine import MinedNegatives
-from hnmine.mining_rows import MiningRows, list_lengths
 from hnmine.options import Options
 from hnmine.pool import DocumentPool
+from hnmine.queries import MiningRows
+from hnmine.selection import NegativeKind
+
+if TYPE_CHECKING:
+    from fletching.encode.reranker import Reranker
 
 EXAMPLES = schema.load("examples")
 POSITIVE_SCORES = ("pos_scores", "pos_score_kind")
@@ -46,22 +52,27 @@ def columns_of(options: Options, columns: pa.Schema) -> pa.Schema:
     return extended
 
 
-def check_kept_negatives(rows: MiningRows, options: Options) -> None:
-    """Raise InputError where --keep-neg would lose scores that are protected.
+def check_old_negatives(rows: MiningRows, options: Options, report: Report) -> None:
+    """Say how many rows lose theirs. Raise InputError where --keep-neg would lose their scores.
 
     Mined negatives would have no such scores, and a list has scores for all or for none.
     """
+    replaced = 0
     kind = "reranker" if options.reranker else "cosine"
-    for unit in rows.units if options.keep_neg and not options.replace_scores else ():
-        is_lost = pc.and_(
-            have_protected_scores(unit, "neg"), have_scores_of_another_kind(unit, "neg", kind)
-        )
-        for row in unit.filter(is_lost)["id"].to_pylist()[:1]:
-            raise InputError(
-                f"row {row!r} has `neg_scores` that are no cosines, and mined negatives would "
-                "have none",
-                "pass --replace-scores to score all of them anew, or leave --keep-neg out",
-            )
+    for unit in rows.units:
+        if not options.keep_neg:
+            replaced += len(unit) - schema.column(unit, "neg", pa.null()).null_count
+        elif not options.replace_scores:
+            is_protected = have_protected_scores(unit, "neg")
+            is_lost = pc.and_(is_protected, have_scores_of_another_kind(unit, "neg", kind))
+            for row in unit.filter(is_lost)["id"].to_pylist()[:1]:
+                raise InputError(
+                    f"row {row!r} has `neg_scores` that are no cosines, and mined negatives would "
+                    "have none",
+                    "pass --replace-scores to score all of them anew, or leave --keep-neg out",
+                )
+    if replaced:
+        report.note(f"{replaced:,} rows had negatives, which are replaced; --keep-neg keeps them")
 
 
 def mined_units(
@@ -75,21 +86,25 @@ def mined_units(
 ) -> Iterator[pa.RecordBatch]:
     """The rows of the shard with `neg` and scores."""
     without_scores = 0
-    for start, unit in rows.numbered_units():
-        part = mined.slice(start, start + len(unit))
-        negatives = _score_columns("neg", _list_array(part.negative_scores), mined.score_kind)
-        positives = _score_columns("pos", _list_array(part.positive_scores), mined.score_kind)
+    first_row = first_positive = 0
+    for unit in rows.units:
+        negatives = _negatives_of(mined.negatives, first_row, len(unit))
+        first_row += len(unit)
+        new = _negative_columns(negatives, len(unit), pool)
+        last_positive = first_positive + int(list_lengths(unit["pos"]).sum())
+        scores = pa.array(mined.positive_scores[first_positive:last_positive])
+        first_positive = last_positive
+        positive_scores = _score_columns("pos", lists_like(unit["pos"], scores), mined.score_kind)
+        negative_scores = _score_columns("neg", new.pop("neg_scores"), mined.score_kind)
         if not options.replace_scores:
             is_protected = have_protected_scores(unit, "pos")
-            positives = _unless(is_protected, positives, unit)
+            positive_scores = _unless(is_protected, positive_scores, unit)
             # Beside scores of another kind those of the negatives would mean nothing.
-            is_mixed = pc.and_(
-                is_protected, have_scores_of_another_kind(unit, "pos", mined.score_kind)
-            )
-            negatives = _unless(is_mixed, negatives, None)
+            is_other = have_scores_of_another_kind(unit, "pos", mined.score_kind)
+            is_mixed = pc.and_(is_protected, is_other)
+            negative_scores = _unless(is_mixed, negative_scores, None)
             without_scores += is_mixed.true_count
-        texts = _negative_columns(part, pool)
-        yield _assembled(unit, columns, texts | negatives | positives)
+        yield _assembled(unit, columns, new | negative_scores | positive_scores)
     if without_scores:
         report.measures["rows_without_neg_scores"] = without_scores
         report.note(
@@ -153,29 +168,35 @@ def _reranker_scores(unit: pa.RecordBatch, side: Side, reranker: Reranker) -> pa
     """The scores of the texts in a list column; null where the list is."""
     lists = unit[side]
     queries = unit["query"].take(pc.list_parent_indices(lists))
-    scores = reranker.score(queries.to_pylist(), lists.flatten().to_pylist())
-    offsets = pa.array(offsets_of(list_lengths(lists)), pa.int32())
-    mask = lists.is_null() if lists.null_count else None
-    return pa.ListArray.from_arrays(offsets, pa.array(scores), mask=mask)
+    texts = lists.flatten().to_pylist()
+    scores = reranker.score(queries.to_pylist(), texts)
+    return lists_like(lists, pa.array(scores))
 
 
-def _negative_columns(part: MinedNegatives, pool: DocumentPool) -> Columns:
-    """`neg`, `neg_ids` and `neg_padded`."""
-    numbers = part.negatives
-    ids = pa.nulls(len(numbers), pa.list_(pa.string()))
+def _negatives_of(negatives: pl.DataFrame, first_row: int, rows: int) -> pl.DataFrame:
+    """Those of so many rows, which are numbered from 0."""
+    start = int(negatives["row"].search_sorted(first_row))
+    stop = int(negatives["row"].search_sorted(first_row + rows))
+    part = negatives.slice(start, stop - start)
+    return part.with_columns(pl.col("row") - first_row)
+
+
+def _negative_columns(negatives: pl.DataFrame, rows: int, pool: DocumentPool) -> Columns:
+    """`neg`, `neg_ids`, `neg_scores` and `neg_padded` of so many rows."""
+    lengths = np.bincount(negatives["row"], minlength=rows)
+    offsets = pa.array(offsets_of(lengths), pa.int32())
+    numbers = negatives["candidate"].to_numpy()
+    padding = negatives.filter(pl.col("kind") == NegativeKind.PADDING)
+    padded = np.bincount(padding["row"], minlength=rows)
+    ids = pa.nulls(rows, pa.list_(pa.string()))
     if pool.has_ids:
-        ids = _list_array(numbers, pool.ids(numbers.values))
+        ids = pa.ListArray.from_arrays(offsets, pool.ids(numbers))
     return {
-        "neg": _list_array(numbers, pool.texts(numbers.values)),
+        "neg": pa.ListArray.from_arrays(offsets, pool.texts(numbers)),
         "neg_ids": ids,
-        PADDED.name: pa.array(part.padded),
+        "neg_scores": pa.ListArray.from_arrays(offsets, pa.array(negatives["score"].to_numpy())),
+        PADDED.name: pa.array(padded, pa.int32()),
     }
-
-
-def _list_array(lists: RaggedArray, values: pa.Array | None = None) -> pa.ListArray:
-    """The lists, or lists of the same lengths of other values."""
-    items = pa.array(lists.values) if values is None else values
-    return pa.ListArray.from_arrays(pa.array(lists.offsets, pa.int32()), items)
 
 
 def _assembled(unit: pa.RecordBatch, columns: pa.Schema, new: Columns) -> pa.RecordBatch:

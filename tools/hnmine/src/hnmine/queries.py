@@ -1,9 +1,8 @@
-"""The rows as queries: vectors, known answers, scores of their positives."""
+"""The rows as queries: their vectors, known answers, the scores of their positives."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,17 +10,63 @@ import polars as pl
 import pyarrow as pa
 
 from fletching import schema, text_keys
+from fletching.arrays import Keys, Numbers, Scores, Vectors
 from fletching.encode import memmap_buffer
 from fletching.errors import InputError
+from fletching.io import Reader
+from fletching.options import Shard
 from fletching.protocols import TextEncoder
 from fletching.qrels import read_qrels
 from fletching.report import Report
-from fletching.table import KeySet, RaggedArray
+from fletching.row_columns import domain_keys, list_owners, query_keys
+from fletching.table import DiskTable, KeySet, RaggedArray
 from fletching.table.key_set import find_sorted
-from hnmine.arrays import Keys, Mask, Numbers, Scores, Vectors
-from hnmine.mining_rows import MiningRows, domain_keys, list_lengths, list_owners, query_keys
+from fletching.table.row_units import split_units
 from hnmine.options import Options
-from hnmine.pool import DocumentPool
+from hnmine.pool import DocumentPool, Origin, hash_bytes
+
+QueryTexts = Callable[[Numbers], list[str]]  # of rows of the shard
+PAIR = {"row": pl.Int32, "candidate": pl.Int32}  # of a row of the shard and a text of the pool
+
+
+class MiningRows:
+    """All input rows on disk, and the units of them that this shard mines for.
+
+    The pool is made of all rows, whatever the shard. Use it as a context manager.
+    """
+
+    def __init__(self, reader: Reader, report: Report, shard: Shard | None = None) -> None:
+        with report.progress("reading") as progress:
+
+            def batches() -> Iterator[pa.RecordBatch]:
+                """The batches, counted as they pass."""
+                for batch in reader:
+                    yield batch
+                    progress.advance(len(batch))
+
+            self.table = DiskTable.from_batches(reader.columns, batches())
+        units = list(split_units(self.table))
+        part = shard.part(len(units)) if shard is not None else slice(0, None)
+        self.units = units[part]
+        earlier = units[: part.start]
+        self.first_row = sum(len(unit) for unit in earlier)
+        report.drop("in other shards", len(self.table) - len(self))
+
+    def __len__(self) -> int:
+        return sum(len(unit) for unit in self.units)
+
+    def __enter__(self) -> MiningRows:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.units = []
+        self.table.close()
+
+    def query_texts(self, rows: Numbers) -> list[str]:
+        """The query texts of these rows of the shard."""
+        queries = pa.chunked_array([unit["query"] for unit in self.units], pa.string())
+        texts: list[str] = queries.take(pa.array(rows)).to_pylist()
+        return texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,28 +80,13 @@ class MinedQueries:
     first_rows: Numbers  # (g,): the first row of each group
     draw_seeds: Keys  # (r,): hash of seed and row id
     known_answers: KeySet  # mix(query key, text key) of each positive, and of the query itself
-    positives: RaggedArray  # pool numbers, a list for each row
-    positive_scores: Scores  # aligned with positives.values
-    old_negatives: RaggedArray  # pool numbers of negatives that are kept, a list for each row
+    positives: pl.DataFrame  # row, candidate, score
+    old_negatives: pl.DataFrame  # row, candidate: negatives that are kept
     group_positives: RaggedArray  # pool numbers: the positives of all rows of the input, by group
-    lowest_positive_scores: Scores  # (g,)
+    lowest_positive_scores: Scores  # (r,): of all positives of the group
 
     def __len__(self) -> int:
         return len(self.keys)
-
-    @functools.cached_property
-    def old_negatives_frame(self) -> pl.DataFrame:
-        """The negatives that are kept: row, candidate."""
-        return _pairs_frame(self.old_negatives)
-
-    @functools.cached_property
-    def positives_frame(self) -> pl.DataFrame:
-        """The positives of each row: row, candidate."""
-        return _pairs_frame(self.positives)
-
-    def are_known_answers(self, rows: Numbers, keys: Keys) -> Mask:
-        """Is each text a positive of the row's query, or the query? `rows` and `keys` broadcast."""
-        return self.known_answers.contains(text_keys.mix(self.keys[rows], keys))
 
 
 def build_queries(
@@ -72,119 +102,102 @@ def build_queries(
 
     vectors: of the pool, (pool.vectors_needed, D).
     """
-    query_vectors = _encoded_queries(rows, encoder, report)
-    keys = _joined([query_keys(unit) for unit in rows.units])
+    query_vectors = memmap_buffer.store(_encoded(rows, encoder, report), encoder.dimension)
+    every_key = _joined([query_keys(batch) for batch in rows.table])  # of all rows
+    keys = every_key[rows.first_row : rows.first_row + len(rows)]
     group_keys, first_rows, groups = np.unique(keys, return_index=True, return_inverse=True)
-    positives = _pool_lists(rows.units, pool, "pos")
-    if options.keep_neg:
-        old_negatives = _pool_lists(rows.units, pool, "neg")
-    else:
-        old_negatives = RaggedArray.from_lengths(np.zeros(0, np.int64), np.zeros(len(rows), int))
-    group_positives = _positives_of_groups(rows, pool, group_keys)
+    group_positives = _positives_of_groups(pool, group_keys, every_key)
     owners = group_positives.owners
-    lowest = np.full(len(group_keys), np.inf, np.float32)
     group_scores = memmap_buffer.pairwise_dot(
         left=query_vectors,
         left_rows=first_rows[owners],
         right=vectors,
         right_rows=group_positives.values,
     )
+    lowest = np.full(len(group_keys), np.inf, np.float32)
     np.minimum.at(lowest, owners, group_scores)
-    row_ids = [text_keys.hash_texts(unit["id"]) for unit in rows.units]
+    positives = _pairs(rows, pool, Origin.POSITIVE)
+    positive_scores = memmap_buffer.pairwise_dot(
+        left=query_vectors,
+        left_rows=positives["row"].to_numpy(),
+        right=vectors,
+        right_rows=positives["candidate"].to_numpy(),
+    )
+    row_ids = _joined([text_keys.hash_texts(unit["id"]) for unit in rows.units])
     return MinedQueries(
         vectors=query_vectors,
         domains=_joined([domain_keys(unit) for unit in rows.units]),
         keys=keys,
         groups=groups,
         first_rows=first_rows,
-        draw_seeds=text_keys.mix(options.seed, _joined(row_ids)),
-        known_answers=_known_answers(rows, pool, options.exclude_qrels),
-        positives=positives,
-        positive_scores=memmap_buffer.pairwise_dot(
-            left=query_vectors,
-            left_rows=positives.owners,
-            right=vectors,
-            right_rows=positives.values,
-        ),
-        old_negatives=old_negatives,
+        draw_seeds=text_keys.mix(options.seed, row_ids),
+        known_answers=_known_answers(rows.table, pool, every_key, qrels=options.exclude_qrels),
+        positives=positives.with_columns(score=pl.Series(positive_scores)),
+        old_negatives=_pairs(rows, pool, Origin.OLD_NEGATIVE),
         group_positives=group_positives,
-        lowest_positive_scores=lowest,
+        lowest_positive_scores=lowest[groups],
     )
 
 
-def _pairs_frame(numbers: RaggedArray) -> pl.DataFrame:
-    """Pool numbers, a list for each row, as pairs: row, candidate."""
-    pairs = {"row": numbers.owners, "candidate": numbers.values}
-    return pl.DataFrame(pairs, schema={"row": pl.Int32, "candidate": pl.Int32})
-
-
-def _encoded_queries(rows: MiningRows, encoder: TextEncoder, report: Report) -> Vectors:
-    """Unit vectors of the shard's queries, (r, D), mapped from disk."""
-    vectors = memmap_buffer.allocate(len(rows), encoder.dimension)
+def _encoded(rows: MiningRows, encoder: TextEncoder, report: Report) -> Iterator[Vectors]:
+    """Unit vectors of the shard's queries, unit by unit."""
     with report.progress("encoding queries", len(rows)) as progress:
-        for start, unit in rows.numbered_units():
+        for unit in rows.units:
             prompts = schema.column(unit, "prompt", pa.string()).to_pylist()
-            texts = unit["query"].to_pylist()
-            vectors[start : start + len(unit)] = encoder.encode(texts, "query", prompts)
+            yield encoder.encode(unit["query"].to_pylist(), "query", prompts)
             progress.advance(len(unit))
-    return vectors
 
 
 def _joined(parts: list[Keys]) -> Keys:
     return np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
-def _pool_lists(batches: list[pa.RecordBatch], pool: DocumentPool, name: str) -> RaggedArray:
-    """The pool numbers of the texts in a list column."""
-    numbers = [np.zeros(0, np.int64)]
-    lengths = [np.zeros(0, np.int64)]
-    for batch in batches:
-        lists = schema.column(batch, name, batch["pos"].type)
-        lengths.append(list_lengths(lists))
-        domains = np.repeat(domain_keys(batch), lengths[-1])
-        numbers.append(pool.numbers_of(lists.flatten(), domains))
-    return RaggedArray.from_lengths(np.concatenate(numbers), np.concatenate(lengths))
+def _pairs(rows: MiningRows, pool: DocumentPool, origin: Origin) -> pl.DataFrame:
+    """The texts of this origin in the rows of the shard: row, candidate."""
+    row = pl.col("row") - rows.first_row
+    of_shard = pool.of_rows.filter(row.is_between(0, len(rows) - 1), pl.col("origin") == origin)
+    return of_shard.select(row.cast(pl.Int32), candidate=pl.col("number").cast(pl.Int32))
 
 
-def _positives_of_groups(rows: MiningRows, pool: DocumentPool, group_keys: Keys) -> RaggedArray:
+def _positives_of_groups(pool: DocumentPool, group_keys: Keys, every_key: Keys) -> RaggedArray:
     """The distinct positives of each group, by number, gathered over all rows of the input."""
-    parts = [pl.DataFrame(schema={"group": pl.Int64, "number": pl.Int64})]
-    for batch in rows.table:
-        owners = list_owners(batch["pos"])
-        groups = find_sorted(group_keys, query_keys(batch))[owners]
-        numbers = pool.numbers_of(batch["pos"].flatten(), domain_keys(batch)[owners])
-        parts.append(pl.DataFrame({"group": groups, "number": numbers}, schema=parts[0].schema))
-    of_shard = pl.concat(parts).filter(pl.col("group") >= 0)
-    group, number = of_shard.unique().sort("group", "number").get_columns()
-    return RaggedArray.from_pairs(group.to_numpy(), number.to_numpy(), len(group_keys))
+    positives = pool.of_rows.filter(pl.col("origin") == Origin.POSITIVE)
+    groups = find_sorted(group_keys, every_key[positives["row"].to_numpy()])
+    of_groups = positives.select(pl.Series("group", groups), "number")
+    of_shard = of_groups.filter(pl.col("group") >= 0).unique().sort("group", "number")
+    numbers = of_shard["number"].to_numpy().astype(np.int64)
+    return RaggedArray.from_pairs(of_shard["group"].to_numpy(), numbers, len(group_keys))
 
 
-def _known_answers(rows: MiningRows, pool: DocumentPool, qrels: tuple[str, ...]) -> KeySet:
+def _known_answers(
+    table: DiskTable, pool: DocumentPool, every_key: Keys, *, qrels: tuple[str, ...]
+) -> KeySet:
     """mix(query key, text key) of queries and positives: by text, by `pos_ids`, by qrels."""
     relevant = _relevant_documents(qrels)
-    answers = [np.zeros(0, np.uint64)]
-    for batch in rows.table:
-        keys = query_keys(batch)
-        positives = text_keys.hash_texts(batch["pos"].flatten())
-        answers.append(text_keys.mix(keys, text_keys.hash_texts(batch["query"])))
-        answers.append(text_keys.mix(keys[list_owners(batch["pos"])], positives))
-        for owners, ids in _positive_ids(batch, relevant):
-            texts = pool.keys_with_ids(ids)
-            answers.append(text_keys.mix(keys[owners][texts.owners], texts.values))
-    return KeySet(np.concatenate(answers))
+    queries = _joined([text_keys.hash_texts(batch["query"]) for batch in table])
+    positives = pool.of_rows.filter(pl.col("origin") == Origin.POSITIVE).select("row", "key")
+    ids = [pl.DataFrame(schema={"row": pl.Int64, "id_hash": pl.UInt64})]
+    for first_row, batch in zip(table.offsets, table):
+        for lists in _positive_ids(batch, relevant):
+            columns = {
+                "row": first_row + list_owners(lists),
+                "id_hash": hash_bytes(lists.flatten()),
+            }
+            ids.append(pl.DataFrame(columns, schema=ids[0].schema))
+    by_id = pl.concat(ids).join(pool.with_id, on="id_hash").select("row", "key")
+    answers = pl.concat([positives, by_id])
+    query_of_answer = every_key[answers["row"].to_numpy()]
+    mixed = text_keys.mix(query_of_answer, answers["key"].to_numpy())
+    themselves = text_keys.mix(every_key, queries)
+    return KeySet(np.concatenate([themselves, mixed]))
 
 
-def _positive_ids(
-    batch: pa.RecordBatch, relevant: dict[str, list[str]]
-) -> Iterator[tuple[Numbers, pa.Array]]:
-    """(row of each id, ids of documents that answer its query)."""
-    ids = schema.column(batch, "pos_ids", batch["pos"].type)
-    if ids.null_count < len(ids):
-        yield list_owners(ids), ids.flatten()
+def _positive_ids(batch: pa.RecordBatch, relevant: dict[str, list[str]]) -> Iterator[pa.ListArray]:
+    """Lists of the ids of documents that answer each row's query."""
+    yield schema.column(batch, "pos_ids", batch["pos"].type)
     if relevant:
         judged = [relevant.get(name, []) for name in batch["id"].to_pylist()]
-        lists = pa.array(judged, pa.list_(pa.string()))
-        yield list_owners(lists), lists.flatten()
+        yield pa.array(judged, pa.list_(pa.string()))
 
 
 def _relevant_documents(files: tuple[str, ...]) -> dict[str, list[str]]:

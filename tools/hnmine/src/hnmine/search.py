@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fletching.arrays import Numbers, Scores, Vectors
 from fletching.encode import memmap_buffer
 from hnmine import bf16_topk, faiss_library
-from hnmine.arrays import Numbers, Scores, Vectors
 
 QUERY_BLOCK = (
     16_384  # searched at a time, fewer with a large k: small blocks make FAISS 16-30 times slower
@@ -112,10 +112,11 @@ def _nearest_by_blocks(queries: Vectors, documents: Vectors, k: int, *, device: 
             np.concatenate([best.scores, ranking.scores], 1),
         )
         if best.scores.shape[1] > k:
-            columns = np.argpartition(-best.scores, k - 1, axis=1)[:, :k]
-            best = take(best, columns)
+            columns = np.argpartition(-best.scores, k - 1, axis=1)
+            best = take(best, columns[:, :k])
         memmap_buffer.release_pages(documents)
-    return Nearest(best.scores.min(1) + np.float32(NOISE), best.numbers)
+    bound = best.scores.min(1) + np.float32(NOISE)
+    return Nearest(bound, best.numbers)
 
 
 def _faiss(queries: Vectors, documents: Vectors, *, k: int, device: str) -> Ranking:
@@ -131,7 +132,8 @@ def _torch(queries: Vectors, documents: Vectors, *, k: int, device: str) -> Rank
     parts = []
     for start in range(0, len(queries), 512):
         block = torch.from_numpy(queries[start : start + 512]).to(device)
-        parts.append(torch.topk(block @ on_device.T, k, sorted=False))
+        scores = block @ on_device.T
+        parts.append(torch.topk(scores, k, sorted=False))
     numbers = torch.cat([part.indices for part in parts])
-    scores = torch.cat([part.values for part in parts])
-    return Ranking(numbers.cpu().numpy(), scores.cpu().numpy())
+    values = torch.cat([part.values for part in parts])
+    return Ranking(numbers.cpu().numpy(), values.cpu().numpy())

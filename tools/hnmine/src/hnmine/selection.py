@@ -1,17 +1,22 @@
-"""Which ranked candidates become negatives: the range of ranks, the guards, the draw."""
+"""Which ranked candidates become negatives: the range of ranks, the guards, the draw, padding."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
 
+import numpy as np
 import polars as pl
 
+from fletching import text_keys
+from fletching.arrays import Numbers
 from hnmine.guards import GuardChain
 from hnmine.options import Options
-from hnmine.rank_range import RankRange
+from hnmine.pool import Domain
+from hnmine.queries import PAIR
 
 NEGATIVE = ("row", "candidate", "score", "kind")  # columns of a frame of negatives
+ATTEMPTS = 50  # random texts looked at to pad a row
 
 
 class NegativeKind(IntEnum):
@@ -44,16 +49,17 @@ def with_kind(negatives: pl.DataFrame, kind: NegativeKind) -> pl.DataFrame:
 class NegativeSelector:
     """Ranks candidates, and chooses negatives among them.
 
-    A draw depends on seed, row id and text, and on nothing else.
+    A draw depends on seed, row id and text, and on nothing else. low, high: of --range.
     """
 
-    def __init__(self, guards: GuardChain, ranks: RankRange) -> None:
+    def __init__(self, guards: GuardChain, *, low: int, high: int) -> None:
         self.guards = guards
         self.evidence = guards.evidence
         self.options = guards.evidence.options
-        self.ranks = ranks
+        self.low = low
+        self.high = high
         # FlagEmbedding's slice counts from 0 and stops before `high`.
-        self.last = ranks.high - 1 if self.options.raw_range else ranks.high
+        self.last = high - 1 if self.options.raw_range else high
 
     def with_ranks(self, candidates: pl.DataFrame) -> pl.DataFrame:
         """The candidates, of each row best first, with `rejected_by` and `rank`.
@@ -64,28 +70,25 @@ class NegativeSelector:
         rank = pl.col("rejected_by").is_null().cum_sum()
         if self.options.raw_range:
             rank = pl.int_range(pl.len(), dtype=pl.Int32)
-        return candidates.with_columns(rank=rank.over("row"))
-
-    def rows_with_whole_range(self, ranked: pl.DataFrame) -> pl.Series:
-        """The rows whose candidates reach the last rank."""
-        return ranked.filter(pl.col("rank") >= self.last)["row"].unique()
+        rank = rank.over("row")
+        return candidates.with_columns(rank=rank)
 
     def select(self, ranked: pl.DataFrame) -> pl.DataFrame:
         """The negatives of each row, nearest first."""
         seen = ranked.filter(pl.col("rank") <= self.last)
         self.guards.count_rejections(seen)
-        is_eligible = pl.col("rejected_by").is_null() & (pl.col("rank") >= self.ranks.low)
-        eligible = seen.filter(is_eligible).join(
-            self.evidence.queries.old_negatives_frame,
-            on=["row", "candidate"],
-            how="anti",
-            maintain_order="left",
-        )
+        in_range = pl.col("rank") >= self.low
+        eligible = seen.filter(in_range, pl.col("rejected_by").is_null())
+        eligible = self._not_taken(eligible, self.evidence.queries.old_negatives)
         eligible = self.guards.passed(eligible, "range")
         order = DRAW_ORDERS[self.options.sample](self.options)
         eligible = self.evidence.with_columns_of(eligible, order)
-        drawn = self._draw(eligible.sort("row", order, maintain_order=True))
-        return with_kind(drawn.sort("row", "rank"), NegativeKind.MINED)
+        queue = eligible.sort("row", order, maintain_order=True)
+        drawn = self._draw(queue).sort("row", "rank")
+        return with_kind(drawn, NegativeKind.MINED)
+
+    def _not_taken(self, candidates: pl.DataFrame, taken: pl.DataFrame) -> pl.DataFrame:
+        return candidates.join(taken, on=list(PAIR), how="anti", maintain_order="left")
 
     def _draw(self, queue: pl.DataFrame) -> pl.DataFrame:
         """The first --negatives candidates of each row that pass the guards of the stage `draw`.
@@ -99,9 +102,44 @@ class NegativeSelector:
             is_next = queue.select(turn < pl.col("missing")).to_series()
             drawn = self.guards.passed(queue.filter(is_next), "draw")
             accepted.append(drawn.select(accepted[0].columns))
-            counts = drawn.group_by("row").agg(accepted=pl.len())
-            queue = queue.filter(~is_next).join(counts, on="row", how="left", maintain_order="left")
+            counts = drawn.group_by("row").len("accepted")
+            queue = queue.filter(~is_next)
+            queue = queue.join(counts, on="row", how="left", maintain_order="left")
             still_missing = pl.col("missing") - pl.col("accepted").fill_null(0)
             queue = queue.with_columns(missing=still_missing).drop("accepted")
             queue = queue.filter(pl.col("missing") > 0)
         return pl.concat(accepted)
+
+    def pad(self, rows: Numbers, mined: pl.DataFrame, domain: Domain) -> pl.DataFrame:
+        """Random texts of the domain, under the same guards, for rows short of --negatives.
+
+        rows: (w,), of the domain. mined: the negatives of all rows.
+        """
+        counts = mined.group_by("row").len("count")
+        short = pl.DataFrame({"row": rows}, schema={"row": pl.Int32})
+        short = short.join(counts, on="row", how="left", maintain_order="left").fill_null(0)
+        is_short = pl.col("count") < self.options.negative_count
+        taken = pl.concat([mined.select(*PAIR), self.evidence.queries.old_negatives])
+        padding = [with_kind(mined.clear(), NegativeKind.PADDING)]
+        for attempt in range(ATTEMPTS):
+            short = short.filter(is_short)
+            if not short.height:
+                break
+            pairs = self._random_texts(short["row"].to_numpy(), domain, attempt)
+            pairs = self.guards.with_rejections(pairs)
+            pairs = pairs.filter(pl.col("rejected_by").is_null())
+            pairs = self._not_taken(pairs, taken)
+            pairs = self.guards.passed(pairs, "range")
+            accepted = self.guards.passed(pairs, "draw")
+            padding.append(with_kind(accepted, NegativeKind.PADDING))
+            taken = pl.concat([taken, accepted.select(*PAIR)])
+            is_accepted = pl.col("row").is_in(accepted["row"].implode())
+            short = short.with_columns(pl.col("count") + is_accepted)
+        return pl.concat(padding)
+
+    def _random_texts(self, rows: Numbers, domain: Domain, attempt: int) -> pl.DataFrame:
+        """A text of the domain for each row; it depends on the row's seed and the attempt alone."""
+        hashes = text_keys.mix(self.evidence.queries.draw_seeds[rows], attempt)
+        within = hashes % np.uint64(len(domain))
+        numbers = domain.first + within.astype(np.int64)
+        return self.evidence.candidates(rows, numbers)

@@ -88,6 +88,10 @@ class Shard:
             )
         return cls(index=int(index), count=int(count))
 
+    def part(self, items: int) -> slice:
+        """Which of so many items belong to this part."""
+        return slice(self.index * items // self.count, (self.index + 1) * items // self.count)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShardOptions:
