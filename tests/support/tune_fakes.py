@@ -99,11 +99,13 @@ class FakePrograms:
             out += [
                 {
                     "run": run,
-                    "task": step.name,
+                    "task": task,
                     "name": "ndcg_at_10",
                     "query_id": f"{n:06}",
                     "value": 0.5 + gain + x,
+                    "relevant_ids": [f"{n:06}"],
                 }
+                for task in (words["--examples"].partition("=")[0], "guard")
                 for n, x in enumerate(noise)
             ]
         for flag in ("--per-query", "-o"):

@@ -37,7 +37,7 @@ def test_a_budget_that_is_no_time_is_refused(text):
 
 @given(st.integers(20, 10_000_000))
 def test_the_splits_are_a_whole_and_enough_to_choose_by(queries):
-    shares = [float(share.partition("=")[2]) for share in split_shares(queries)]
+    shares = [float(share.partition("=")[2]) for share in split_shares(queries, queries)]
     assert sum(shares) == pytest.approx(1)
     assert shares[0] >= 0.6
     assert shares[1] == shares[2] > 0

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fletching_tune.selection import (
     Gain,
     choose,
+    group_values,
     interval,
     lower_bounds,
     smallest_visible,
@@ -109,3 +110,13 @@ def test_the_verdict_names_the_reason_and_the_next_step(changes, start, words):
 def test_twice_the_rows_are_worth_the_mean_of_the_doublings():
     assert worth_of_twice([(1.0, 0.03), (0.25, 0.01), (0.5, 0.02)]) == pytest.approx(0.01)
     assert worth_of_twice([]) is None
+
+
+def test_queries_with_the_same_answers_count_as_one_observation():
+    gains = np.random.default_rng(0).normal(0.1, 0.2, 300)
+    alone = group_values(gains, np.arange(300))
+    assert alone == pytest.approx(gains)
+    repeated = group_values(np.repeat(gains, 5), np.repeat(np.arange(300), 5))
+    assert repeated == pytest.approx(gains)
+    uneven = group_values(np.array([1.0, 1.0, 1.0, 0.0]), np.array([0, 0, 0, 1]))
+    assert uneven.mean() == pytest.approx(0.75)

@@ -6,11 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fletching_tune.candidates import Recipe, recipe
-from fletching_tune.evaluation import BASE, BM25, Comparison, comparison_step, per_query_scores
+from fletching_tune.evaluation import (
+    BASE,
+    BM25,
+    Comparison,
+    QueryScores,
+    comparison_step,
+    read_scores,
+)
 from fletching_tune.halving import Rung, survivors
 from fletching_tune.options import Options
 from fletching_tune.plan import Plan
-from fletching_tune.selection import Floats, Gain, choose, lower_bounds
+from fletching_tune.selection import Gain, choose, lower_bounds
 from fletching_tune.steps.reading import read_summary
 from fletching_tune.steps.runner import StepRunner
 from fletching_tune.steps.step import Step
@@ -37,7 +44,7 @@ class Selection:
     winner: the candidate to test; None: the base.
     """
 
-    scores: Mapping[str, Floats]
+    scores: QueryScores
     bounds: Mapping[str, Gain]
     winner: str | None
     paths: Mapping[str, str] = field(default_factory=dict)
@@ -154,9 +161,8 @@ class Contest:
             scores = self._compare(models, name="dev-greedy")
         return self._selection(scores, models)
 
-    def _selection(self, scores: Mapping[str, Floats], models: Mapping[str, str]) -> Selection:
-        gains = {name: scores[name] - scores[BASE] for name in models}
-        bounds = lower_bounds(gains, self.options.seed)
+    def _selection(self, scores: QueryScores, models: Mapping[str, str]) -> Selection:
+        bounds = lower_bounds(scores.gains(list(models)), self.options.seed)
         ordered = dict(sorted(bounds.items(), key=lambda item: -item[1].low))
         return Selection(scores=scores, bounds=ordered, winner=choose(ordered), paths=models)
 
@@ -170,7 +176,7 @@ class Contest:
         return name, self._mean(name, [model.path for model in models], [share] * len(models))
 
     def _greedy_soup(
-        self, finalists: Sequence[TrainedCandidate], scores: Mapping[str, Floats]
+        self, finalists: Sequence[TrainedCandidate], scores: QueryScores
     ) -> tuple[str, str] | None:
         """The soup of those finalists of which each made it better; None below three.
 
@@ -180,11 +186,11 @@ class Contest:
             return None
         first, second, third = finalists[:3]
         pair = "soup-" + "_".join([first.name, second.name])
-        if scores[pair].mean() > scores[first.name].mean():
+        if scores.by_model[pair].mean() > scores.by_model[first.name].mean():
             return None
         return self._soup([first, third])
 
-    def _compare(self, models: Mapping[str, str], name: str = "dev") -> dict[str, Floats]:
+    def _compare(self, models: Mapping[str, str], name: str = "dev") -> QueryScores:
         compared = Comparison(
             name=name,
             stage="choose",
@@ -196,4 +202,5 @@ class Contest:
         step = comparison_step(compared, self.options, self.work)
         self.runner.run(step)
         self.runner.require("the winner follows from dev: run with --to choose")
-        return per_query_scores(self.work.file(f"{name}.queries.parquet"), [*compared.models, BM25])
+        path = self.work.file(f"{name}.queries.parquet")
+        return read_scores(path, "dev", [*compared.models, BM25])

@@ -78,12 +78,11 @@ class Options(
     )
     guard: str | None = option(
         None,
-        "examples of a task that the model must not forget [neighbours of the base on the "
-        "training documents]",
+        "a task `guard` against forgetting: examples, or `texts` (e.g. the training corpus) whose "
+        "nearest neighbours by the baseline are the truth",
         metavar="FILE",
         group=TUNING,
         advanced=True,
-        rows=False,
     )
     require_gain: bool = option(
         False, "exit with 1 unless the verdict is WIN", group=TUNING, rows=False

@@ -14,6 +14,7 @@ from fletching_tune.halving import Rung, ladder
 
 WANTED_QUERIES = 400  # held out for choosing, and as many for the verdict
 MOST_QUERIES = 1000
+WANTED_DOCUMENTS = 100
 MOST_SHARE = 0.2
 SMALL_SHARE = 0.05
 FEWEST_UPDATES = 100
@@ -68,9 +69,13 @@ class Plan:
         return any(each.is_mined for each in RECIPES if each.name in self.recipes)
 
 
-def split_shares(queries: int) -> list[str]:
+def split_shares(queries: int, documents: int) -> list[str]:
     """Shares of train, dev and test, so that dev and test have queries enough and no more."""
-    wanted = max(WANTED_QUERIES / queries, min(SMALL_SHARE, MOST_QUERIES / queries))
+    wanted = max(
+        WANTED_QUERIES / queries,
+        WANTED_DOCUMENTS / documents,  # queries with the same answer go together
+        min(SMALL_SHARE, MOST_QUERIES / queries),
+    )
     share = round(min(wanted, MOST_SHARE), 6)
     return [f"train={round(1 - 2 * share, 6):.8g}", f"dev={share:g}", f"test={share:g}"]
 

@@ -112,8 +112,9 @@ class TuningRun:
             self._account("pairs-all")
             pairs = work.split("all")
             queries = distinct_texts([pairs], "query")
-            table.check_pairs(queries, distinct_texts([pairs], "pos"), self.report.dropped)
-            runner.run(table.split_step(options, work, split_shares(queries)))
+            documents = distinct_texts([pairs], "pos")
+            table.check_pairs(queries, documents, self.report.dropped)
+            runner.run(table.split_step(options, work, split_shares(queries, documents)))
         counts = self._counts()
         table.check_counts(counts, options)
         if not table.is_grouped(options):

@@ -36,6 +36,19 @@ class Gain:
         return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
+def group_values(gains: Floats, groups: npt.NDArray[np.int64]) -> Floats:
+    """One value a group of queries, whose mean is the mean of the queries.
+
+    Deviations of group sums from what the overall mean gives them (the linearised ratio): their
+    spread is that of a bootstrap over groups. gains, groups: (queries,); groups from 0.
+    """
+    sums = np.bincount(groups, weights=gains)
+    sizes = np.bincount(groups)
+    mean = gains.mean()
+    values: Floats = mean + (sums - mean * sizes) * (len(sizes) / len(gains))
+    return values
+
+
 def lower_bounds(gains: Mapping[str, Floats], seed: int) -> dict[str, Gain]:
     """The gain of each candidate with simultaneous one-sided lower bounds.
 

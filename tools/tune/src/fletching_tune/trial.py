@@ -5,17 +5,25 @@ from __future__ import annotations
 from fletching_tune.budget import shown_minutes
 from fletching_tune.contest import Contest, Selection, TrainedCandidate
 from fletching_tune.counts import Counts, row_count
-from fletching_tune.evaluation import BASE, BM25, Comparison, comparison_step, per_query_scores
+from fletching_tune.evaluation import (
+    BASE,
+    BM25,
+    Comparison,
+    QueryScores,
+    comparison_step,
+    read_scores,
+)
 from fletching_tune.options import Options
 from fletching_tune.plan import Plan
 from fletching_tune.publishing import publish
-from fletching_tune.selection import Floats, interval, smallest_visible
+from fletching_tune.selection import Gain, interval, smallest_visible
 from fletching_tune.steps.reading import read_summary
 from fletching_tune.steps.runner import StepRunner
 from fletching_tune.verdict import Findings, Verdict, candidate_rows, judge
 
 CURVE_SHARES = (0.25, 0.5)
 TUNED = "tuned"
+FEWEST_GUARD_TEXTS = 50
 
 
 class Trial:
@@ -33,12 +41,14 @@ class Trial:
     def verdict(self, selection: Selection, counts: Counts, *, budget: float) -> Verdict:
         """The verdict on the winner of dev, or on the base where there is none."""
         winner = selection.winner
-        scores = dict(selection.scores)
-        test = None
+        scores, names = selection.scores, list(selection.paths)
+        test = guard = None
         if winner is not None:
             scores = self._test(selection.paths[winner])
-            test = interval(scores[TUNED] - scores[BASE], self.options.seed)
-        gains = [scores[name] - scores[BASE] for name in scores if name not in (BASE, BM25)]
+            names = [TUNED]
+            test = interval(scores.gains(names)[TUNED], self.options.seed)
+            guard = self._guard_change()
+        gains = scores.gains(names)
         best = winner or next(iter(selection.bounds), None)
         findings = Findings(
             base=str(self.options.model),
@@ -46,14 +56,15 @@ class Trial:
             dev=None if best is None else selection.bounds[best],
             test=test,
             queries=counts.queries["dev" if winner is None else "test"],
-            base_score=float(scores[BASE].mean()),
-            bm25_score=float(scores[BM25].mean()) if BM25 in scores else None,
-            smallest_visible=smallest_visible(gains),
-            curve=self._curve(counts, budget=budget),
+            base_score=scores.mean(BASE) or 0.0,
+            bm25_score=scores.mean(BM25),
+            smallest_visible=smallest_visible(list(gains.values())),
+            curve=self._curve(budget),
+            guard=guard,
         )
         return judge(findings, tuned=self.work.output)
 
-    def _test(self, path: str) -> dict[str, Floats]:
+    def _test(self, path: str) -> QueryScores:
         compared = Comparison(
             name="test",
             stage="verdict",
@@ -61,12 +72,30 @@ class Trial:
             models={BASE: str(self.options.model), TUNED: path},
             corpus=self.contest.test_corpus,
             dtype="float32",
+            guard=self.guard,
         )
         self.runner.run(comparison_step(compared, self.options, self.work))
         self.runner.require("the verdict follows from the test rows")
-        return per_query_scores(self.work.file("test.queries.parquet"), [BASE, TUNED, BM25])
+        return read_scores(self.work.file("test.queries.parquet"), "test", [BASE, TUNED, BM25])
 
-    def _curve(self, counts: Counts, *, budget: float) -> list[tuple[float, float]]:
+    @property
+    def guard(self) -> str | None:
+        """What shows forgetting: --guard, else the documents, whose neighbours the base knows."""
+        if self.options.guard is not None:
+            return self.options.guard
+        corpus = self.contest.test_corpus
+        return corpus[0] if corpus and row_count(corpus[0]) >= FEWEST_GUARD_TEXTS else None
+
+    def _guard_change(self) -> Gain | None:
+        """The change of nDCG@10 on the guard; None without one."""
+        if self.guard is None:
+            return None
+        path = self.work.file("test.queries.parquet")
+        return interval(
+            read_scores(path, "guard", [BASE, TUNED]).gains([TUNED])[TUNED], self.options.seed
+        )
+
+    def _curve(self, budget: float) -> list[tuple[float, float]]:
         """(share of the rows, gain on dev) of the best recipe, where the budget allows."""
         trained = sorted(self.contest.trained, key=lambda model: -model.gain)
         if not trained:
