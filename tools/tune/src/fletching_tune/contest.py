@@ -148,9 +148,11 @@ class Contest:
         self.runner.require("the finalists follow from their training: run with --to train")
         finalists = self.finalists()
         models = {model.name: model.path for model in finalists}
+        if finalists:
+            self.runner.run(self.commands.resaved_base())
         for model in finalists:
             name = f"blend-{model.name}"
-            models[name] = self._mean(name, [str(self.options.model), model.path], HALF)
+            models[name] = self._mean(name, [self.work.model("base"), model.path], HALF)
         for count in range(2, len(finalists) + 1):
             name, path = self._soup(finalists[:count])
             models[name] = path
