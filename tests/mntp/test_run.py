@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -424,6 +425,17 @@ def test_so_many_checkpoints_are_kept(
 def test_a_model_without_its_head_is_refused(train: Any, tmp_path: Path) -> None:
     headless = bare_models.build(tmp_path / "headless", "qwen3")
     assert "lacks lm_head.weight" in train(base=headless).err
+
+
+def test_a_tokenizer_that_gives_no_tokens_is_named(train: Any, bare: Any, tmp_path: Path) -> None:
+    mute = tmp_path / "mute"
+    shutil.copytree(bare(), mute)
+    tokenizer = json.loads((mute / "tokenizer.json").read_text())
+    everything = {"type": "Replace", "pattern": {"Regex": r"[\s\S]"}, "content": ""}
+    (mute / "tokenizer.json").write_text(json.dumps(tokenizer | {"normalizer": everything}))
+    done = train(base=str(mute))
+    assert done.rc == 1
+    assert "the tokenizer of --model gives no token for any of 12 texts" in done.err
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_rows(

@@ -13,6 +13,7 @@ from fletching.options.fields import Option, OptionValue
 # The value of a key, as the file's parser gives it: text, number, bool, None, list or dict.
 RawValue = Any
 
+LARGEST_FILE = 16 << 20  # bytes
 NOT_IN_A_FILE = ("config", "translate")
 
 
@@ -76,15 +77,18 @@ def read(path: str, flag: str) -> dict[str, RawValue]:
 
     flag: the option that names the file, for errors. Raises UsageError.
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise UsageError(f"cannot read {flag} {path}: {error.strerror}", "check the path") from None
     suffix = os.path.splitext(path)[1].lower()
     parse = _PARSERS.get(suffix)
     if parse is None:
         raise UsageError(f"{flag} {path} has no known extension", "name it .json, .yaml or .toml")
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {flag} {path}: {error.strerror}", "check the path") from None
+    if len(content) > LARGEST_FILE:
+        what = f"{flag} {path} is larger than {LARGEST_FILE >> 20} MB"
+        raise UsageError(what, "name a file of options")
     try:
         values = parse(content)
     except Exception as error:  # each parser raises its own classes, and all of them print well
@@ -104,9 +108,9 @@ def _parse_toml(content: bytes) -> RawValue:
 
 
 def _parse_yaml(content: bytes) -> RawValue:
-    import yaml
+    from fletching import yaml_text
 
-    return yaml.safe_load(content)
+    return yaml_text.parse(content)
 
 
 _PARSERS: dict[str, Callable[[bytes], RawValue]] = {

@@ -12,6 +12,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fletching.errors import InputError
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -94,7 +96,13 @@ class Report:
         if not self.quiet:
             print_line(f"{self.tool}: {self.summary()}")
         if self.json_summary:
-            self._write_json(self.json_summary)
+            try:
+                self._write_json(self.json_summary)
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                what = f"--json-summary {self.json_summary} cannot be written: {reason}"
+                fix = "the output is complete; only the summary is missing"
+                raise InputError(what, fix) from None
 
     def _write_json(self, path: str) -> None:
         from fletching.table import atomic
@@ -109,7 +117,9 @@ class Report:
             "notes": self.notes,
             "seconds": round(time.monotonic() - self.started, 3),
         }
-        atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        # A file name that is not UTF-8 stays readable as an escape of JSON.
+        atomic.write_text(path, text.encode(errors="backslashreplace").decode())
 
 
 class Progress:

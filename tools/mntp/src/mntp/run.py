@@ -86,9 +86,7 @@ class MntpRun:
         options = self.options
         self.pieces = TokenPieces(path, self.decoder.tokenizer, options.length)
         if not self.pieces.tokens:
-            raise InputError(
-                "there is no text to train on", "look at what the program before this one dropped"
-            )
+            raise self._nothing_to_train_on()
         if options.pack:
             attention.check_packing(self.decoder.network, options.length)
         self.plan = self._block_plan()
@@ -103,6 +101,13 @@ class MntpRun:
         )
         if options.fsdp:
             fsdp.shard(self.objective, self.decoder.device)
+
+    def _nothing_to_train_on(self) -> InputError:
+        if self.rows:
+            what = f"the tokenizer of --model gives no token for any of {self.rows:,} texts"
+            return InputError(what, "name another model")
+        fix = "look at what the program before this one dropped"
+        return InputError("there is no text to train on", fix)
 
     def _block_plan(self) -> BlockPlan:
         options = self.options

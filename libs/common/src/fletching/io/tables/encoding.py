@@ -32,6 +32,8 @@ SUPERSETS = {
     "gbk": "gb18030",
     "euc_kr": "cp949",
 }
+# Of host names and of Python's source code.
+NO_ENCODINGS_OF_FILES = ("idna", "punycode", "raw_unicode_escape", "unicode_escape")
 CHUNK = 1 << 20
 ENOUGH_HANGUL = 16  # letters: that as many of a Chinese text become Hangul is below 1 in 1,000
 HANGUL_SHARE = 0.95
@@ -48,6 +50,8 @@ def codec_named(name: str) -> str:
     """The codec of this name. Raises UsageError."""
     try:
         canonical = codecs.lookup(name).name
+        if canonical.replace("-", "_") in NO_ENCODINGS_OF_FILES:
+            raise LookupError(name)
         # Refuses rot13 and other codecs that are not text encodings, and those that never decode.
         io.TextIOWrapper(io.BytesIO("a,b\n".encode(name)), encoding=name).read()
     except (LookupError, ValueError):

@@ -1,0 +1,46 @@
+"""YAML as values, within limits: a few lines of aliases can stand for billions of values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+MOST_VALUES = 100_000  # of a file whose aliases are written out
+
+YamlValue = Any  # text, number, bool, None, list or dict
+
+
+def parse(content: bytes) -> YamlValue:
+    """The value of a document. Raises ValueError or yaml.YAMLError."""
+    loader = yaml.SafeLoader(content)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > MOST_VALUES:
+            raise ValueError(f"its aliases stand for more than {MOST_VALUES:,} values")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node has with its aliases written out. Raises ValueError for a circle.
+
+    known: the sizes of nodes by identity; 0: the node encloses this one.
+    """
+    size = known.get(id(node))
+    if size == 0:
+        raise ValueError("an alias lies inside of what it stands for")
+    if size is None:
+        known[id(node)] = 0
+        size = 1 + sum(_size(part, known) for part in _parts(node))
+        known[id(node)] = size
+    return size
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
