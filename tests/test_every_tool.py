@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from suite import COMMANDS, ROOT, WRITERS, Command, call, output_of, rows_for
+from suite import PROGRAMS as ALL_PROGRAMS
 
 from fletching import lineage
 from fletching.io import Reader
@@ -94,7 +95,7 @@ def source(tmp_path: Path) -> Callable[..., Path]:
 
 def test_every_folder_of_tools_stands_in_the_table() -> None:
     assert sorted(path.parent.name for path in ROOT.glob("tools/*/pyproject.toml")) == sorted(
-        COMMANDS
+        command.folder.name for command in ALL_PROGRAMS.values()
     )
 
 

@@ -65,7 +65,7 @@ class Command:
 
     name: str
     line: str
-    reads: Literal["table", "examples", "texts", "any"]
+    reads: Literal["table", "examples", "texts", "any", "models"]
     writes: Literal[
         "rows", "folder", "figures"
     ]  # rows: to -o or as a stream; folder: to -o; figures: a table, rows to -o
@@ -173,7 +173,11 @@ CONDUCTORS = {
         "fletching-tune", "fletching-tune {input} --query query --pos pos", "table", "folder"
     )
 }
-PROGRAMS = COMMANDS | CONDUCTORS
+# Programs that read models and no rows: the rules of the house hold for them, those for rows do not.
+MODEL_PROGRAMS = {
+    "blend-models": Command("blend-models", "blend-models {model} {model}", "models", "folder")
+}
+PROGRAMS = COMMANDS | CONDUCTORS | MODEL_PROGRAMS
 WRITERS = [name for name, command in COMMANDS.items() if command.writes == "rows"]
 TRAINED = "model.safetensors"  # stands in every model folder
 
@@ -224,7 +228,7 @@ class Running:
     ) -> None:
         self.err = folder / "stderr"
         self.err.touch()
-        self.heavy = COMMANDS[argv[0]].heavy
+        self.heavy = PROGRAMS[argv[0]].heavy
         if self.heavy:
             self.process: Any = FORKS.Process(
                 target=_child,

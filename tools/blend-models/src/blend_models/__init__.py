@@ -1,0 +1,10 @@
+"""blend-models: the weights of several models of one architecture, blended into one.
+
+Layers, each of which imports those below it alone:
+
+cli            the command and its checks
+publishing     the folder: weights, settings, card, lineage
+model_folders  what the folders hold, and whether they fit together
+blending       mean and spherical interpolation of tensors
+options        the command line
+"""
