@@ -51,7 +51,7 @@ def load(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from sentence_transformers import SentenceTransformer
 
-    _silence_loading()
+    silence_loading()
     is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     if is_path and not os.path.isdir(name):
         raise InputError(f"{option} {name} is no folder", "check the path")
@@ -85,7 +85,7 @@ def dimension(model: SentenceTransformer, name: str) -> int:
     return dimension
 
 
-def _silence_loading() -> None:
+def silence_loading() -> None:
     """No progress bars, and no warnings that a user cannot act on."""
     from transformers.utils import logging as transformers_logging
 

@@ -131,6 +131,7 @@ def _load(name: str, option: str, *, trust_remote_code: bool) -> CrossEncoder:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from sentence_transformers import CrossEncoder
 
+    models.silence_loading()
     try:
         with watch_loading(trust_remote_code=trust_remote_code) as missing:
             model: CrossEncoder = CrossEncoder(
