@@ -210,7 +210,7 @@ def reference_reasons(positives: list[tuple], options: dict) -> list[str | None]
 @given(seed=st.integers(0, 999), active=st.integers(1, 15), by=st.sampled_from(["all", "domain"]))
 def test_any_criteria_together_agree_with_their_definitions(sift, monkeypatch, seed, active, by):
     """Rows, rejects with their reasons, and the account; over units that --keep-top compares."""
-    monkeypatch.setattr("simfilter.row_units.UNIT", 7)
+    monkeypatch.setattr("fletching.table.row_units.UNIT", 7)
     draw = np.random.default_rng(seed)
     names = [f"q{i}" for i in range(20)] + [f"t{i}" for i in range(30)]
     vectors = dict(zip(names, random_units(len(names), 3, seed)))

@@ -40,7 +40,7 @@ sys.exit(cli.main([word for word in sys.argv[1:] if word != "--kill"]))
 def test_shards_in_order_are_the_whole_byte_for_byte(
     invoke, write, examples, model, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("simfilter.row_units.UNIT", 2)
+    monkeypatch.setattr("fletching.table.row_units.UNIT", 2)
     arguments = [
         write(tmp_path / "in.jsonl", examples),
         "--model",
@@ -63,7 +63,7 @@ def test_shards_in_order_are_the_whole_byte_for_byte(
 def test_scored_shards_and_one_keep_top_are_keep_top_of_the_whole(
     invoke, write, examples, model, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("simfilter.row_units.UNIT", 2)
+    monkeypatch.setattr("fletching.table.row_units.UNIT", 2)
     source = write(tmp_path / "in.jsonl", examples)
     assert (
         invoke(

@@ -13,13 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from typing import TYPE_CHECKING
 
 from fletching import cli
 from fletching.early_checks import check_models
+from fletching.encode.opening import check_vectors, open_encoder
 from fletching.errors import UsageError
 from fletching.options import Shard
 from fletching.report import Report
 from simfilter.options import Options
+
+if TYPE_CHECKING:
+    from simfilter.scorers import ScoringModels
 
 DEFAULT_RANK = 50  # chosen by bench/simfilter_noise.py
 
@@ -89,13 +94,7 @@ def _check_scorer(options: Options) -> None:
             "but --cross-encoder or --replace-scores makes new ones",
             "leave one of them out",
         )
-    if options.model and options.vectors:
-        raise UsageError("--model and --vectors exclude each other", "leave one of them out")
-    if options.vectors and (options.query_echo, options.doc_echo) != (None, None):
-        raise UsageError(
-            "--vectors are used as they are; an echo needs a model",
-            "leave --query-echo and --doc-echo out, or pass --model",
-        )
+    check_vectors(options, options.vectors)
     scored_otherwise = options.use_scores or options.cross_encoder
     needs_vectors = options.rank_within is not None or not scored_otherwise
     if needs_vectors and not (options.model or options.vectors):
@@ -109,6 +108,23 @@ def _check_scorer(options: Options) -> None:
         )
 
 
+def _open_models(options: Options, report: Report, stack: contextlib.ExitStack) -> ScoringModels:
+    """What encodes texts, where a cosine is needed, and what scores pairs, where it is asked to."""
+    from simfilter.scorers import ScoringModels
+
+    encoder = cross_encoder = None
+    scored_otherwise = options.use_scores or options.cross_encoder is not None
+    needs_vectors = options.rank_within is not None or not scored_otherwise
+    if options.vectors or (options.model and needs_vectors):
+        encoder = stack.enter_context(open_encoder(options, options.vectors, report))
+    if options.cross_encoder is not None:
+        from fletching.encode.reranker import Reranker
+
+        name = options.cross_encoder
+        cross_encoder = stack.enter_context(Reranker(name, options, option="--cross-encoder"))
+    return ScoringModels(encoder=encoder, cross_encoder=cross_encoder)
+
+
 def run(options: Options, report: Report) -> None:
     """Score the rows, and write those that meet the criteria."""
     stated = options
@@ -120,16 +136,15 @@ def run(options: Options, report: Report) -> None:
         check_models(options)
     check_output(options.output, report.tool)  # before torch and a model are loaded
 
-    from simfilter import models, outputs, score_columns
-    from simfilter.drop_reasons import with_reasons
-    from simfilter.row_filter import filter_rows
+    from simfilter import outputs, score_columns
+    from simfilter.row_filter import filter_rows, with_reasons
     from simfilter.scoring import RowScorer
 
     reader = Reader(report, options.inputs, "examples", limit=options.limit)
     corpus = Reader(report, options.corpus, "texts", count=False) if options.corpus else None
     columns = score_columns.scored_columns(reader.columns)
     with contextlib.ExitStack() as stack:
-        loaded = stack.enter_context(models.load(options, report))
+        models = _open_models(options, report, stack)
         together = stack.enter_context(AtomicOutputs())
         out = outputs.FilterOutputs(
             together,
@@ -137,13 +152,13 @@ def run(options: Options, report: Report) -> None:
             options=options,
             report=report,
             version=TOOL.version,
-            lineage_options=cli.row_options(stated) | loaded.settings,
+            lineage_options=cli.row_options(stated) | models.settings,
             sources=[reader] if corpus is None else [reader, corpus],
         )
         by_default = options.rank_within != stated.rank_within
         if by_default:
             report.note(f"there is no criterion: --rank-within {options.rank_within} is used")
-        scorer = RowScorer(options, loaded, columns=columns, rejects=out.rejects, report=report)
+        scorer = RowScorer(options, models, columns=columns, report=report)
         units = with_reasons(scorer.score(reader, corpus), columns, options)
         for rows in filter_rows(units, columns, report):
             out.write(rows)

@@ -2,105 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fletching import schema, text_keys
+from fletching.arrays import Keys, Numbers
 from fletching.errors import InputError
 from fletching.io import Reader
 from fletching.io.reader import open_rows
 from fletching.io.sources import Source, resolve
 from fletching.report import Report
+from fletching.row_columns import list_owners
 from fletching.table import KeySet
-from simfilter.arrays import Keys, Numbers
-from simfilter.positive_lists import positive_owners
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSet:
-    """The keys of one file: 8 bytes a text, and with `ngram` 8 a word."""
-
-    name: str
-    texts: KeySet
-    runs: KeySet  # of words
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowKeys:
-    """Keys of texts, or of runs of words, of some rows; a row that shares one is dropped."""
-
-    reason: str
-    rows: Numbers  # (n,)
-    keys: Keys  # (n,)
-    of_runs: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class CleanedRows:
-    """One unit, split."""
-
-    clean: pa.RecordBatch
-    contaminated: pa.RecordBatch
-    reasons: list[str]  # of the contaminated rows
 
 
 class EvaluationSets:
-    """The texts of evaluation files (`examples` or `texts`).
+    """The texts of evaluation files (`examples` or `texts`): 8 bytes a text.
 
-    ngram: consecutive words that must be shared; 0 compares whole texts alone, after normalisation.
-    rows: how many rows share a text with each file; a row may count for several.
+    ngram: consecutive words that must be shared, with 8 bytes a word; 0 compares whole texts
+    alone, after normalisation. rows: how many rows share a text with each file; a row may count
+    for several.
     """
 
     def __init__(self, files: Sequence[str], ngram: int) -> None:
         self.ngram = ngram
-        self.sets = [_evaluation_set(source, ngram) for source in resolve(files)]
-        self.rows = {each.name: 0 for each in self.sets}
+        sources = resolve(files)
+        self.known = {source.where: self._keys_of_file(source) for source in sources}
+        self.rows = dict.fromkeys(self.known, 0)
 
-    def split(self, unit: pa.RecordBatch, report: Report) -> CleanedRows:
-        """The unit's clean and contaminated rows; the latter count as dropped."""
-        reasons = self._reasons(unit)
-        is_contaminated = pa.array([reason is not None for reason in reasons], pa.bool_())
-        dropped_for = [reason for reason in reasons if reason is not None]
-        for reason in dropped_for:
-            report.drop(reason)
-        return CleanedRows(
-            clean=unit.filter(pc.invert(is_contaminated)),
-            contaminated=unit.filter(is_contaminated),
-            reasons=dropped_for,
-        )
+    def reasons(self, unit: pa.RecordBatch) -> list[str | None]:
+        """Why each row is contaminated, or None; the last of its reasons."""
+        positives = unit["pos"].flatten()
+        keys = [
+            *self._keys(positives, list_owners(unit["pos"]), "a positive"),
+            *self._keys(unit["query"], np.arange(len(unit)), "its query"),
+        ]
+        names: list[str | None] = [None, *(reason for reason, _, _ in keys)]
+        last_reason = np.zeros(len(unit), np.int64)
+        for file, known in self.known.items():
+            is_shared = np.zeros(len(unit), bool)
+            for number, (_, rows, keys_of_rows) in enumerate(keys, 1):
+                shared = rows[known.contains(keys_of_rows)]
+                last_reason[shared] = np.maximum(last_reason[shared], number)
+                is_shared[shared] = True
+            self.rows[file] += int(is_shared.sum())
+        return [names[number] for number in last_reason.tolist()]
 
-    def _reasons(self, unit: pa.RecordBatch) -> list[str | None]:
-        """Why each row is contaminated, or None: the last of its reasons."""
-        every = self._row_keys(unit)
-        last_reason = np.full(len(unit), -1)
-        for evaluation_set in self.sets:
-            is_touched = np.zeros(len(unit), bool)
-            for number, each in enumerate(every):
-                known = evaluation_set.runs if each.of_runs else evaluation_set.texts
-                rows = each.rows[known.contains(each.keys)]
-                last_reason[rows] = np.maximum(last_reason[rows], number)
-                is_touched[rows] = True
-            self.rows[evaluation_set.name] += int(np.count_nonzero(is_touched))
-        return [every[number].reason if number >= 0 else None for number in last_reason.tolist()]
+    def _keys(
+        self, texts: pa.Array, rows: Numbers, what: str
+    ) -> Iterator[tuple[str, Numbers, Keys]]:
+        """(reason, row of each key, keys) of texts and, before them, of their runs of words."""
+        if self.ngram:
+            owners, runs = text_keys.hash_word_runs(texts, self.ngram)
+            reason = f"shares {self.ngram} consecutive words with an evaluation set"
+            yield reason, rows[owners], text_keys.mix(runs, self.ngram)
+        keys = text_keys.hash_texts(texts)
+        is_text = keys != text_keys.ABSENT
+        yield f"{what} is in an evaluation set", rows[is_text], keys[is_text]
 
-    def _row_keys(self, unit: pa.RecordBatch) -> list[RowKeys]:
-        """Keys of the positives and queries, in rising order of their reasons."""
-        every = []
-        positives = ("a positive", unit["pos"].flatten(), positive_owners(unit))
-        queries = ("its query", unit["query"], np.arange(len(unit)))
-        for name, texts, rows in (positives, queries):
-            if self.ngram:
-                owners, runs = text_keys.hash_word_runs(texts, self.ngram)
-                reason = f"shares {self.ngram} consecutive words with an evaluation set"
-                every.append(RowKeys(reason=reason, rows=rows[owners], keys=runs, of_runs=True))
-            keys = text_keys.hash_texts(texts)
-            reason = f"{name} is in an evaluation set"
-            every.append(RowKeys(reason=reason, rows=rows, keys=keys, of_runs=False))
-        return every
+    def _keys_of_file(self, source: Source) -> KeySet:
+        parts = [np.zeros(0, np.uint64)]
+        for column in _texts(source):
+            parts += [keys for _, _, keys in self._keys(column, np.arange(len(column)), "")]
+        return KeySet(np.concatenate(parts))
 
     def report_rows(self, report: Report) -> None:
         """The contaminated rows by file, for the summary and, where there are any, the user."""
@@ -110,31 +77,28 @@ class EvaluationSets:
                 report.note(f"{rows:,} rows share a text with {name}")
 
 
-def _evaluation_set(source: Source, ngram: int) -> EvaluationSet:
-    texts = _texts(source)
-    whole = _joined(text_keys.hash_texts(column) for column in texts)
-    runs = _joined(text_keys.hash_word_runs(column, ngram)[1] for column in texts if ngram)
-    return EvaluationSet(
-        name=source.where,
-        texts=KeySet(whole[whole != text_keys.ABSENT]),
-        runs=KeySet(runs),
+def split(
+    unit: pa.RecordBatch, reasons: Sequence[str | None]
+) -> tuple[pa.RecordBatch, pa.RecordBatch, list[str]]:
+    """(the clean rows, the contaminated ones, the reasons of these)."""
+    is_contaminated = pa.array([reason is not None for reason in reasons], pa.bool_())
+    contaminated = unit.filter(is_contaminated)
+    return (
+        unit.filter(pc.invert(is_contaminated)),
+        contaminated,
+        [reason for reason in reasons if reason is not None],
     )
 
 
-def _joined(parts: Iterable[Keys]) -> Keys:
-    return np.concatenate([np.zeros(0, np.uint64), *parts])
-
-
-def _texts(source: Source) -> list[pa.Array]:
+def _texts(source: Source) -> Iterator[pa.Array]:
     """Every query, positive and text of a file."""
     if source.path is None:
         raise InputError("--decontaminate cannot read stdin", "name a file")
     columns = open_rows(source, schema.load("texts")).schema.names
     kind = "texts" if "text" in columns else "examples"
-    texts = []
     for batch in Reader(Report("simfilter", quiet=True), [source.path], kind, count=False):
         if kind == "texts":
-            texts.append(batch["text"])
+            yield batch["text"]
         else:
-            texts += [batch["query"], batch["pos"].flatten()]
-    return texts
+            yield batch["query"]
+            yield batch["pos"].flatten()

@@ -10,8 +10,8 @@ import polars as pl
 import pyarrow as pa
 
 from fletching import schema
-from simfilter.arrays import Numbers, Scores
-from simfilter.positive_lists import positive_owners
+from fletching.arrays import Numbers, Scores
+from fletching.row_columns import list_owners
 
 MOST_DOMAINS = 1000  # with a histogram each; the others share one
 OTHER_DOMAINS = "(other domains)"
@@ -29,7 +29,7 @@ class Histogram:
     def add(self, rows: pa.RecordBatch, scores: Scores) -> None:
         """Count the scores (p,) of the positives of these rows."""
         domains = schema.column(rows, "domain", pa.string()).cast(pa.string())
-        domain = pl.Series("domain", domains).gather(positive_owners(rows))
+        domain = pl.Series("domain", domains).gather(list_owners(rows["pos"]))
         frame = pl.DataFrame([domain, pl.Series("bin", self._bins(scores))])
         counts = frame.group_by("domain", "bin", maintain_order=True).len()
         for name, number, count in counts.iter_rows():

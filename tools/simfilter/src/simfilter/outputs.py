@@ -10,8 +10,7 @@ import pyarrow as pa
 from fletching.io import AtomicOutputs, Reader, Writer
 from fletching.report import Report
 from simfilter.options import Options
-from simfilter.positive_lists import PAIRS, REASON, as_pairs
-from simfilter.row_filter import FilteredRows
+from simfilter.row_filter import PAIRS, REASON, FilteredRows
 
 
 class FilterOutputs:
@@ -62,9 +61,8 @@ class FilterOutputs:
         self.rows_seen += len(rows.kept) + len(rows.dropped)
         self.rows_kept += len(rows.kept)
         if self.options.as_pairs:
-            pairs = as_pairs(rows.kept, rows.kept_scores)
-            self.report.add("further positives of a row", len(pairs) - len(rows.kept))
-            self.out.write(pairs)
+            self.report.add("further positives of a row", len(rows.pairs) - len(rows.kept))
+            self.out.write(rows.pairs)
         else:
             self.out.write(rows.kept)
         if self.rejects is not None:

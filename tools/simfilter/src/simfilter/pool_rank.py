@@ -16,15 +16,15 @@ import polars as pl
 import pyarrow as pa
 import torch
 
-from fletching import schema, text_keys
+from fletching import text_keys
+from fletching.arrays import Keys, Mask, Numbers, Vectors
 from fletching.encode import memmap_buffer
 from fletching.encode.batching import WINDOW
 from fletching.protocols import TextEncoder
 from fletching.report import Report
+from fletching.row_columns import domain_keys, list_owners, query_keys
 from fletching.table import KeySet
 from fletching.titled_texts import titled_texts
-from simfilter.arrays import Keys, Mask, Numbers
-from simfilter.positive_lists import positive_owners
 from simfilter.scorers import encode_queries, positive_cosines
 
 BLOCK = 4096  # texts compared with the queries of a unit at a time
@@ -59,7 +59,7 @@ class RankPool:
             return keys
 
         for batch in batches:
-            owners = positive_owners(batch)
+            owners = list_owners(batch["pos"])
             queries = query_keys(batch)
             positives = add(batch["pos"].flatten(), domain_keys(batch)[owners])
             known_answers.append(text_keys.mix(queries, text_keys.hash_texts(batch["query"])))
@@ -71,14 +71,17 @@ class RankPool:
         distinct = every.unique(["domain", "key"], keep="first").sort("domain", "key")
         self.domains: Keys = distinct["domain"].to_numpy()
         self.text_keys: Keys = distinct["key"].to_numpy()
-        self.vectors = memmap_buffer.allocate(distinct.height, encoder.dimension)
         every_text = pa.chunked_array(texts, pa.string())
         with report.progress("encoding the pool", distinct.height, "texts") as progress:
-            for start in range(0, distinct.height, WINDOW):
-                numbers = distinct["number"].slice(start, WINDOW).to_arrow()
-                window = every_text.take(numbers).to_pylist()
-                vectors = encoder.encode(window, "document", progress=progress)
-                self.vectors[start : start + len(window)] = vectors
+
+            def encoded() -> Iterator[Vectors]:
+                """The vectors of the distinct texts, window by window."""
+                for start in range(0, distinct.height, WINDOW):
+                    numbers = distinct["number"].slice(start, WINDOW).to_arrow()
+                    window = every_text.take(numbers).to_pylist()
+                    yield encoder.encode(window, "document", progress=progress)
+
+            self.vectors = memmap_buffer.store(encoded(), encoder.dimension)
 
     def are_known_answers(self, queries: Keys, keys: Keys) -> Mask:
         """Is a text a positive of the query, or the query itself? (len(queries), len(keys))."""
@@ -102,7 +105,7 @@ def make_ranker(pool: RankPool, encoder: TextEncoder) -> Ranker:
         bounds = positive_cosines(rows, vectors, encoder) + np.float32(NOISE)
         domains = domain_keys(rows)
         queries = query_keys(rows)
-        owners = positive_owners(rows)
+        owners = list_owners(rows["pos"])
         above = np.zeros(len(owners), np.int64)
         for domain in np.unique(domains):
             domain_rows = np.flatnonzero(domains == domain)
@@ -118,13 +121,3 @@ def make_ranker(pool: RankPool, encoder: TextEncoder) -> Ranker:
         return above + 1
 
     return rank
-
-
-def domain_keys(batch: pa.RecordBatch) -> Keys:
-    """A key of each row's domain, (n,); rows without one share a key."""
-    return text_keys.hash_texts(schema.column(batch, "domain", pa.string()).cast(pa.string()))
-
-
-def query_keys(batch: pa.RecordBatch) -> Keys:
-    """A key of each row's query in its domain, (n,)."""
-    return text_keys.mix(text_keys.hash_texts(batch["query"]), domain_keys(batch))

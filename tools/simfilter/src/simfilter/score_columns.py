@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fletching import schema
+from fletching.arrays import Scores
 from fletching.report import Report
+from fletching.row_columns import lists_like
 from fletching.score_protection import have_scores_of_another_kind, may_write_scores
-from fletching.table.ragged_array import offsets_of
-from simfilter.arrays import Scores
-from simfilter.positive_lists import positive_counts
+from simfilter.row_filter import in_columns
 
 EXAMPLES = schema.load("examples")
 POSITIVE_SCORES = ("pos_scores", "pos_score_kind")
@@ -20,12 +20,6 @@ NEGATIVE_SCORES = ("neg_scores", "neg_score_kind")
 def scored_columns(columns: pa.Schema) -> pa.Schema:
     """The columns of scored rows."""
     return schema.extend(EXAMPLES, columns, *POSITIVE_SCORES)
-
-
-def in_columns(rows: pa.RecordBatch, columns: pa.Schema) -> pa.RecordBatch:
-    """The rows as they are, with nulls for columns that they lack."""
-    arrays = [schema.column(rows, field.name, field.type) for field in columns]
-    return pa.RecordBatch.from_arrays(arrays, schema=columns)
 
 
 class ScoreColumns:
@@ -43,8 +37,7 @@ class ScoreColumns:
 
     def write(self, rows: pa.RecordBatch, scores: Scores) -> pa.RecordBatch:
         """The rows with scores (p,) as `pos_scores`; protected ones stay."""
-        offsets = pa.array(offsets_of(positive_counts(rows)), pa.int32())
-        lists: pa.Array = pa.ListArray.from_arrays(offsets, pa.array(scores, pa.float32()))
+        lists: pa.Array = lists_like(rows["pos"], pa.array(scores, pa.float32()))
         may_write = may_write_scores(rows, "pos", self.kind)
         if self.replace_scores:
             may_write = pa.array([True] * len(rows), pa.bool_())

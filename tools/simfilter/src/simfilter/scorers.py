@@ -9,19 +9,38 @@ def cosine(models):
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fletching import schema
+from fletching.arrays import Scores, Vectors
 from fletching.errors import InputError
-from fletching.protocols import TextEncoder
+from fletching.protocols import Lineage, TextEncoder
 from fletching.registry import Registry
-from simfilter.arrays import Scores, Vectors
-from simfilter.models import ScoringModels
+from fletching.row_columns import list_owners
 from simfilter.options import Options
-from simfilter.positive_lists import positive_owners
+
+if TYPE_CHECKING:
+    from fletching.encode.reranker import Reranker
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringModels:
+    """The models of one run; None for what it does not need."""
+
+    encoder: TextEncoder | None = None
+    cross_encoder: Reranker | None = None
+
+    @property
+    def settings(self) -> Lineage:
+        """What decides the scores, for the lineage."""
+        models = {"model": self.encoder, "cross_encoder": self.cross_encoder}
+        return {name: model.settings for name, model in models.items() if model is not None}
+
 
 Scorer = Callable[[pa.RecordBatch], Scores]  # rows with p positives -> (p,)
 ScorerMaker = Callable[[ScoringModels], Scorer]
@@ -57,7 +76,7 @@ def encode_queries(rows: pa.RecordBatch, encoder: TextEncoder) -> Vectors:
 def positive_cosines(rows: pa.RecordBatch, queries: Vectors, encoder: TextEncoder) -> Scores:
     """The cosine of each positive to its query, (p,). queries: of the rows, (n, D)."""
     positives = encoder.encode(rows["pos"].flatten().to_pylist(), "document")  # (p, D)
-    cosines: Scores = np.einsum("pd,pd->p", queries[positive_owners(rows)], positives)
+    cosines: Scores = np.einsum("pd,pd->p", queries[list_owners(rows["pos"])], positives)
     return cosines
 
 

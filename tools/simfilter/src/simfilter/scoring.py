@@ -10,49 +10,41 @@ import polars as pl
 import pyarrow as pa
 
 from fletching import schema, text_keys
-from fletching.io import Reader, Writer
+from fletching.arrays import Numbers, Scores
+from fletching.io import Reader
 from fletching.options import Shard
 from fletching.report import Report
+from fletching.row_columns import list_owners
 from fletching.table import DiskTable
-from simfilter.arrays import Numbers, Scores
-from simfilter.decontaminate import EvaluationSets
-from simfilter.drop_reasons import ScoredUnit
+from fletching.table.row_units import split_units
+from simfilter.decontaminate import EvaluationSets, split
 from simfilter.histogram import Histogram
-from simfilter.models import ScoringModels
 from simfilter.options import Options
-from simfilter.positive_lists import positive_owners, rejected_rows
-from simfilter.row_units import shard_units, split_units
-from simfilter.score_columns import ScoreColumns, in_columns
-from simfilter.scorers import OF_THE_INPUT, SCORERS, scorer_name
+from simfilter.row_filter import ScoredUnit, in_columns, rejected_unit
+from simfilter.score_columns import ScoreColumns
+from simfilter.scorers import OF_THE_INPUT, SCORERS, ScoringModels, scorer_name
 
 if TYPE_CHECKING:
     from simfilter.pool_rank import Ranker
 
 
 class RowScorer:
-    """The scoring of one run.
-
-    columns: of the rows written. rejects: where contaminated rows are written.
-    """
+    """The scoring of one run. columns: of the rows written."""
 
     def __init__(
-        self,
-        options: Options,
-        models: ScoringModels,
-        *,
-        columns: pa.Schema,
-        rejects: Writer | None,
-        report: Report,
+        self, options: Options, models: ScoringModels, *, columns: pa.Schema, report: Report
     ) -> None:
         self.options = options
         self.models = models
         self.columns = columns
-        self.rejects = rejects
         self.report = report
         self.score_kind = scorer_name(options)
 
     def score(self, reader: Reader, corpus: Reader | None) -> Iterator[ScoredUnit]:
-        """Units with scores, and with ranks where --rank-within asks for them."""
+        """Units with scores, and with ranks where --rank-within asks for them.
+
+        Rows that share a text with an evaluation set come as units that are judged.
+        """
         shard = Shard.parse(self.options.shard)
         scorer = SCORERS[self.score_kind](self.models)
         histogram = Histogram(self.score_kind)
@@ -64,12 +56,14 @@ class RowScorer:
             if shard is not None or self.options.rank_within is not None:
                 batches = stack.enter_context(DiskTable.from_batches(reader.columns, reader))
             ranker = self._ranker(batches, corpus)
-            if shard is not None and isinstance(batches, DiskTable):
-                units: Iterable[pa.RecordBatch] = shard_units(batches, shard, self.report)
-            else:
-                units = split_units(batches)
+            units: Iterable[pa.RecordBatch] = split_units(batches)
+            if shard is not None:
+                units = self._of_shard(list(units), shard)
             progress = stack.enter_context(self.report.progress("scoring", unit="rows"))
-            for unit in self._clean(units):
+            for unit in self._decontaminated(units):
+                if isinstance(unit, ScoredUnit):
+                    yield unit
+                    continue
                 scores = scorer(unit)
                 ranks = ranker(unit) if ranker is not None else None
                 histogram.add(unit, scores)
@@ -82,6 +76,13 @@ class RowScorer:
                 progress.advance(len(unit))
         score_columns.report_rows(self.report)
         self.report.measures |= histogram.measures()
+
+    def _of_shard(self, units: list[pa.RecordBatch], shard: Shard) -> list[pa.RecordBatch]:
+        """The units of the shard; the other rows count as dropped."""
+        selected = units[shard.part(len(units))]
+        rows, rows_selected = (sum(map(len, each)) for each in (units, selected))
+        self.report.drop("in other shards", rows - rows_selected)
+        return selected
 
     def _ranker(self, batches: Iterable[pa.RecordBatch], corpus: Reader | None) -> Ranker | None:
         """Ranks among all positives of the input and the corpus."""
@@ -97,7 +98,7 @@ class RowScorer:
         self, rows: pa.RecordBatch, scores: Scores, ranks: Numbers | None
     ) -> pl.DataFrame:
         """The frame that criteria are over; see `simfilter.criteria`."""
-        owners = pl.Series("row", positive_owners(rows))
+        owners = pl.Series("row", list_owners(rows["pos"]))
         frame = pl.DataFrame([owners, pl.Series("score", scores)]).with_columns(
             positive=pl.Series(rows["pos"].flatten()),
             rank=pl.lit(None, pl.Int64) if ranks is None else pl.Series(ranks),
@@ -106,19 +107,21 @@ class RowScorer:
         if self.options.keep_top_by == "all":
             return frame
         names = schema.column(rows, self.options.keep_top_by, pa.string()).cast(pa.string())
-        return frame.with_columns(group=pl.Series(text_keys.hash_texts(names)).gather(owners))
+        groups = pl.Series("group", text_keys.hash_repeated_texts(names))
+        return frame.with_columns(groups.gather(owners))
 
-    def _clean(self, units: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The rows that share nothing with an evaluation set."""
+    def _decontaminated(
+        self, units: Iterable[pa.RecordBatch]
+    ) -> Iterator[pa.RecordBatch | ScoredUnit]:
+        """The clean rows, and as judged units those that share a text with an evaluation set."""
         if not self.options.decontaminate:
             yield from units
             return
         evaluation = EvaluationSets(self.options.decontaminate, self.options.ngram)
         for unit in units:
-            rows = evaluation.split(unit, self.report)
-            if self.rejects is not None and len(rows.contaminated):
-                rejected = rejected_rows(rows.contaminated, self.columns, rows.reasons)
-                self.rejects.write(rejected)
-            if len(rows.clean):
-                yield rows.clean
+            clean, contaminated, reasons = split(unit, evaluation.reasons(unit))
+            if len(contaminated):
+                yield rejected_unit(in_columns(contaminated, self.columns), reasons)
+            if len(clean):
+                yield clean
         evaluation.report_rows(self.report)
