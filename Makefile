@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: install demo tune quick test check bench docs docs-site release audit faults clean help
+.PHONY: install demo tune quick test check bench docs docs-site release audit faults fuzz clean help
 
 PYTHON ?= python3
 VENV := .venv
@@ -59,6 +59,9 @@ bench: install ## the figures of bench/results anew: make bench [DATA=folder] [O
 
 faults: install ## kills, full disks, errors and limits in every command: make faults [COUNT=1000] [SEED=0]
 	@OMP_NUM_THREADS=1 $(BIN)/python scripts/inject_faults.py --count $(or $(COUNT),1000) --seed $(or $(SEED),0)
+
+fuzz: install ## mutated inputs of every reader: make fuzz [COUNT=20000] [SEED=0]
+	@OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz.py --count $(or $(COUNT),20000) --seed $(or $(SEED),0)
 
 audit: install ## look the pinned versions up in the database of advisories (needs a network; not in check)
 	@$(BIN)/python -m pip_audit --version >/dev/null 2>&1 || $(BIN)/pip install --quiet --disable-pip-version-check pip-audit

@@ -70,6 +70,7 @@ TRICKS: dict[str, Callable[[], Iterator[bytes]]] = {
     "invalid UTF-8": lambda: iter([whole(b'{"\xff\xfe": 1}')]),
     "NaN": lambda: iter([whole(b'{"choices": NaN, "data": NaN}')]),
     "huge numbers": lambda: iter([whole(b'{"choices": ' + b"9" * 100_000 + b"}")]),
+    "header beyond ASCII": lambda: iter([whole(b"{}", extra=b"x-odd: \xff\xfe\x1b[2J\r\n")]),
     "redirect": lambda: iter(
         [whole(b"{}", b"HTTP/1.1 307 Go\r\nlocation: http://169.254.169.254/meta\r\n")]
     ),
