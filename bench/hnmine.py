@@ -40,6 +40,10 @@ DIMENSION = 384
 
 
 def main() -> None:
+    import torch
+
+    from fletching.encode.instruction_set import instruction_set
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -77,7 +81,9 @@ def main() -> None:
             if args.synthetic
             else of_the_user(folder, args)
         )
-        print(f"{size}, K {K}, ranks {LOW}-{HIGH}, {args.rounds} rounds, {args.threads} threads\n")
+        print(f"{size}, K {K}, ranks {LOW}-{HIGH}, {args.rounds} rounds, {args.threads} threads")
+        load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+        print(f"{instruction_set()}, torch {torch.__version__}, load at the start {load}\n")
         ways = args.ways.split(";") if args.ways else [*(END_TO_END if args.end_to_end else WAYS)]
         (folder / "model").write_text(args.model or "stub")
         if args.end_to_end:
@@ -293,10 +299,11 @@ def peak() -> float:
 
 def by_fletching(folder: Path, vectors: str) -> Any:
     """hnmine as a command with `vectors` from a "file", from a "stub" that only looks up, or from the "model"."""
-    import sentence_transformers  # noqa: F401
-
-    import hnmine.mine  # noqa: F401
+    import hnmine.output_rows  # noqa: F401
     from hnmine import cli
+
+    if vectors == "model":  # vectors computed before need none of it
+        import sentence_transformers  # noqa: F401
 
     vector_options = (
         ["--vectors", f"{folder}/vectors.parquet"]

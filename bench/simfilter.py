@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -29,10 +30,16 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--pairs", type=int, default=1000)
     args = parser.parse_args()
+    import torch
+
     from fletching.encode import Encoder
+    from fletching.encode.instruction_set import instruction_set
     from simfilter import cli
 
     texts = standard_library(2 * args.pairs)
+    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    print(f"{len(texts)} texts, {torch.get_num_threads()} threads")
+    print(f"{instruction_set()}, torch {torch.__version__}, load at the start {load}\n")
     spent = [0.0, 0.0]
     encode, start, loaded = Encoder.encode, Encoder.__init__, [0.0, 0.0]
 

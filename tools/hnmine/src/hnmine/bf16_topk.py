@@ -15,6 +15,7 @@ import torch
 
 from fletching.arrays import Numbers, Scores, Vectors
 from fletching.encode import memmap_buffer
+from fletching.encode.instruction_set import has_bf16_tiles
 from fletching.table import RaggedArray
 
 QUERY_BLOCK = 2048  # queries of one product
@@ -47,7 +48,7 @@ class NormBounds(NamedTuple):
 
 def available() -> bool:
     """Does this CPU multiply bf16 in tiles (AMX)?"""
-    return bool(torch.cpu._is_amx_tile_supported())
+    return has_bf16_tiles()
 
 
 def top(queries: Vectors, documents: Vectors, k: int) -> tuple[Scores, Numbers]:

@@ -2,6 +2,7 @@
 
 memmap_buffer  vectors beyond memory, and products over them
 model          loading, dtype, fingerprint, prompts and lengths of a sentence-transformers model
+opening        a model or files of vectors, as the options ask for it
 batching       distinct texts, and batches of similar length
 vector_cache   vectors on disk, as `vectors` shards
 echo           a text twice, pooled over its second occurrence
@@ -10,6 +11,8 @@ preprocessing  texts to token ids, and padded batches of them
 encoder        a model as a `TextEncoder`
 precomputed    `vectors` files as a `TextEncoder`
 reranker       scores of pairs by a cross-encoder
+
+`instruction_set` says what the CPU multiplies with.
 
 Needs the extra `fletching[encode]`. Importing the package imports nothing; a model needs torch and
 transformers, which take seconds, and precomputed vectors need neither.

@@ -13,6 +13,7 @@ import torch
 import xxhash
 
 from fletching.encode.checked_loading import refuse_random_weights, watch_loading
+from fletching.encode.instruction_set import has_bf16_tiles
 from fletching.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def resolve_dtype(name: str, device: str) -> torch.dtype:
         return dtype
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    multiplies_bfloat16 = device == "cpu" and torch.cpu._is_amx_tile_supported()
+    multiplies_bfloat16 = device == "cpu" and has_bf16_tiles()
     return torch.bfloat16 if multiplies_bfloat16 else torch.float32
 
 
