@@ -86,8 +86,7 @@ def tune(run, table, model, *variables):
     settings = [
         f"CSV={table}",
         f"MODEL={model}",
-        f"BUILD={table.parent / 'built'}",
-        "TRAIN=--steps 3 --batch 16",
+        f"OUT={table.parent / 'built'}",
         *variables,
     ]
     return run(
@@ -97,20 +96,23 @@ def tune(run, table, model, *variables):
     )
 
 
-def test_tune_goes_from_a_table_to_a_model_and_a_comparison(run, table, model):
-    ran = tune(run, table, model, "QUERY=question", "POS=answer", "CATEGORY=topic")
+def test_tune_goes_from_a_table_to_a_verdict(run, table, model):
+    line = ("QUERY=question", "POS=answer", "CATEGORY=topic", "BUDGET=9m", "ARGS=--candidates infonce")
+    ran = tune(run, table, model, *line)
     assert ran.rc == 0, ran.err
-    assert "ndcg" in ran.text.lower()
-    assert "tuned" in ran.text
-    built = table.parent / "built"
-    assert (built / "model/model.safetensors").exists()
-    again = tune(run, table, model, "QUERY=question", "POS=answer", "CATEGORY=topic")
-    assert "== training" not in again.text, "the second run did again what was done"
+    assert "nDCG@10" in ran.text
+    verdict = json.loads((table.parent / "built" / "verdict.json").read_text())
+    assert ran.text.splitlines()[-1] == verdict["line"]
+    assert "contrast-train" in (table.parent / "built" / "commands.sh").read_text()
+    again = tune(run, table, model, *line)
+    assert again.text == ran.text
+    assert "contrast-train" not in again.err, "the second run did again what was done"
 
 
 def test_tune_takes_rows_of_a_category_for_each_others_answers(run, table, model):
-    ran = tune(run, table, model, "QUERY=question", "CATEGORY=topic")
+    ran = tune(run, table, model, "QUERY=question", "CATEGORY=topic", "ARGS=--to split")
     assert ran.rc == 0, ran.err
+    assert "--mode group" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,11 @@ class FakePrograms:
     def simfilter(self, step: Step, words: Words) -> None:
         shutil.copy(step.argv[1], words["-o"])
         shutil.copy(step.argv[1], words["--rejects"])
+        Path(words["--json-summary"]).write_text(json.dumps({"dropped": {"below": 2}}))
 
     def hnmine(self, step: Step, words: Words) -> None:
         shutil.copy(step.argv[1], words["-o"])
+        Path(words["--json-summary"]).write_text(json.dumps({"dropped": {}}))
 
     def blend_models(self, step: Step, words: Words) -> None:
         gains = [gain_of(path) for path in step.models]
@@ -106,7 +108,12 @@ class FakePrograms:
                     "name": "ndcg_at_10",
                     "query_id": f"{n:06}",
                     "value": 0.5 + gain + x,
+                    "query": f"query {n}",
+                    "rank": 1 + (x < 0),
                     "relevant_ids": [f"{n:06}"],
+                    "relevant_texts": [f"answer {n}"],
+                    "top_ids": [f"{n:06}", "other"],
+                    "top_texts": [f"answer {n}", "another text"],
                 }
                 for task in (words["--examples"].partition("=")[0], "guard")
                 for n, x in enumerate(noise)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fletching.errors import InputError, UsageError
 from fletching_tune.budget import parse_budget
+from fletching_tune.candidates import requested_recipes
 from fletching_tune.counts import Counts
 from fletching_tune.halving import Rung, ladder, survivors
 from fletching_tune.plan import FEWEST_UPDATES, Rates, make_plan, plan_lines, split_shares
@@ -80,6 +81,13 @@ def test_more_time_buys_candidates_then_passes():
     plans = [make_plan(counts(), RATES, budget=minutes * 60, spent=15) for minutes in (6, 20, 120)]
     assert len(plans[0].recipes) < len(plans[1].recipes) <= len(plans[2].recipes)
     assert plans[1].updates <= plans[2].updates
+
+
+def test_candidates_can_be_named():
+    named = requested_recipes(("gentle", "infonce"))
+    plan = make_plan(counts(), RATES, budget=3600, spent=15, recipes=named)
+    assert plan.recipes == ("infonce", "gentle")
+    assert not plan.is_mined
 
 
 def test_a_large_corpus_is_ranked_in_part_and_the_plan_says_so():

@@ -7,6 +7,7 @@ teacher, a low rate, blending with the base (WiSE-FT, arXiv 2109.01903) and soup
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -52,6 +53,11 @@ RECIPES = (
         flags=("--lr", "1e-3", "--lora"),
     ),
 )
+
+
+def requested_recipes(names: Sequence[str]) -> tuple[Recipe, ...]:
+    """The recipes of these names in the order of the list; all of them without names."""
+    return tuple(each for each in RECIPES if not names or each.name in names)
 
 
 def recipe(name: str) -> Recipe:

@@ -76,6 +76,9 @@ class Options(
         group=IO,
         advanced=True,
     )
+    candidates: tuple[
+        Literal["anchored", "infonce", "hard-negatives", "guided", "gentle", "lora"], ...
+    ] = option((), "train these alone [all that fit into the budget]", group=TUNING, advanced=True)
     guard: str | None = option(
         None,
         "a task `guard` against forgetting: examples, or `texts` (e.g. the training corpus) whose "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fletching.errors import InputError
 from fletching_tune.budget import shown_minutes
-from fletching_tune.candidates import RECIPES
+from fletching_tune.candidates import RECIPES, Recipe, recipe
 from fletching_tune.counts import Counts
 from fletching_tune.halving import Rung, ladder
 
@@ -66,7 +66,7 @@ class Plan:
     @property
     def is_mined(self) -> bool:
         """Does a recipe need mined negatives?"""
-        return any(each.is_mined for each in RECIPES if each.name in self.recipes)
+        return any(recipe(name).is_mined for name in self.recipes)
 
 
 def split_shares(queries: int, documents: int) -> list[str]:
@@ -80,7 +80,14 @@ def split_shares(queries: int, documents: int) -> list[str]:
     return [f"train={round(1 - 2 * share, 6):.8g}", f"dev={share:g}", f"test={share:g}"]
 
 
-def make_plan(counts: Counts, rates: Rates, *, budget: float, spent: float) -> Plan:
+def make_plan(
+    counts: Counts,
+    rates: Rates,
+    *,
+    budget: float,
+    spent: float,
+    recipes: Sequence[Recipe] = RECIPES,
+) -> Plan:
     """The plan for so many seconds. Raises InputError where no candidate fits into them."""
     dev_documents = _affordable(counts, "dev", rates, seconds=budget * DEV_SHARE)
     test_documents = _affordable(counts, "test", rates, seconds=budget * TEST_SHARE / 2)
@@ -91,7 +98,10 @@ def make_plan(counts: Counts, rates: Rates, *, budget: float, spent: float) -> P
     run_seconds = rates.start_seconds + EVALUATIONS * dev_seconds * FORWARD_SHARE
     mining_seconds = 2 * rates.start_seconds + 2 * counts.rows["train"] * rates.text_seconds
     costs = LadderCosts(
-        row_seconds=rates.row_seconds, run_seconds=run_seconds, mining_seconds=mining_seconds
+        recipes=recipes,
+        row_seconds=rates.row_seconds,
+        run_seconds=run_seconds,
+        mining_seconds=mining_seconds,
     )
     shape = _shape(counts.rows["train"], costs, left=left)
     if shape is None:
@@ -103,7 +113,7 @@ def make_plan(counts: Counts, rates: Rates, *, budget: float, spent: float) -> P
             f"pass --budget {needed:g}m",
         )
     batch, rungs = shape
-    names = tuple(each.name for each in RECIPES[: rungs[0].recipes])
+    names = tuple(each.name for each in recipes[: rungs[0].recipes])
     return Plan(
         batch=batch,
         rungs=rungs,
@@ -130,13 +140,14 @@ def _evaluation(counts: Counts, split: str, rates: Rates, *, documents: int | No
 class LadderCosts:
     """Seconds: of a row in training; of a training run beside its updates; of mining."""
 
+    recipes: Sequence[Recipe]
     row_seconds: float
     run_seconds: float
     mining_seconds: float
 
     def of(self, rungs: Sequence[Rung], batch: int) -> float:
         """Seconds of training by the rungs, the dearest recipes being the survivors."""
-        recipes = RECIPES[: rungs[0].recipes]
+        recipes = self.recipes[: rungs[0].recipes]
         prices = sorted((each.price for each in recipes), reverse=True)
         total = self.mining_seconds if any(each.is_mined for each in recipes) else 0.0
         for rung in rungs:
@@ -147,7 +158,7 @@ class LadderCosts:
 
 def _shape(rows: int, costs: LadderCosts, *, left: float) -> tuple[int, tuple[Rung, ...]] | None:
     """(batch, rungs) of the widest ladder that fits; else one recipe for fewer passes."""
-    for recipes, passes in _wishes():
+    for recipes, passes in _wishes(len(costs.recipes)):
         batch = _batch_for(rows, passes)
         updates = _updates_for(rows, batch, passes)
         rungs = ladder(recipes, updates, fewest=SHORT_RUNG)
@@ -162,15 +173,15 @@ def _shape(rows: int, costs: LadderCosts, *, left: float) -> tuple[int, tuple[Ru
     return None
 
 
-def _wishes() -> Iterator[tuple[int, float]]:
+def _wishes(most: int) -> Iterator[tuple[int, float]]:
     """(recipes, passes), from the best to the cheapest: all recipes for as long as can be, else
     fewer of them.
     """
     passes = MOST_PASSES
     while passes > FEWEST_PASSES:
-        yield len(RECIPES), passes
+        yield most, passes
         passes /= 2
-    for recipes in range(len(RECIPES), 0, -1):
+    for recipes in range(most, 0, -1):
         yield recipes, FEWEST_PASSES
 
 

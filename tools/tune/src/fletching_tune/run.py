@@ -7,6 +7,7 @@ from typing import TextIO
 from fletching.report import Report
 from fletching_tune import table
 from fletching_tune.budget import parse_budget
+from fletching_tune.candidates import requested_recipes
 from fletching_tune.contest import Contest, Selection
 from fletching_tune.counts import Counts, distinct_texts, row_count
 from fletching_tune.options import Options
@@ -145,7 +146,13 @@ class TuningRun:
         seconds = self.runner.run(probe)
         self.runner.require("the plan follows from the measured rate: run with --to plan first")
         rates = measured_rates(read_summary(self.work.summary("probe"))["measures"], seconds)
-        plan = make_plan(counts, rates, budget=self.budget, spent=self.runner.seconds)
+        plan = make_plan(
+            counts,
+            rates,
+            budget=self.budget,
+            spent=self.runner.seconds,
+            recipes=requested_recipes(self.options.candidates),
+        )
         for line in plan_lines(plan, counts, rates, budget=self.budget):
             self.report.note(line)
         return plan

@@ -65,6 +65,7 @@ class TrainingCommands:
     def filtering(self) -> Step:
         """Drop the pairs that fit worst; they are kept for the report."""
         kept, rejects = self.work.file("kept.parquet"), self.work.file("rejects.parquet")
+        summary = self.work.summary("filter")
         return Step(
             name="filter",
             stage="mine",
@@ -72,15 +73,16 @@ class TrainingCommands:
                 *("simfilter", self.work.split("train"), "--model", self.base),
                 *("--keep-top", KEPT_SHARE, "--rejects", rejects, "-o", kept),
                 *("--cache", self.work.cache, *model_words(self.options)),
+                *("--json-summary", summary),
             ),
             inputs=(self.work.split("train"),),
             models=(self.base,),
-            outputs=(kept, rejects),
+            outputs=(kept, rejects, summary),
         )
 
     def mining(self) -> Step:
         """Hard negatives for the rows that were kept."""
-        mined = self.work.file("mined.parquet")
+        mined, summary = self.work.file("mined.parquet"), self.work.summary("mine")
         corpus = self.options.corpus  # held-out documents are no negatives: they are not seen
         return Step(
             name="mine",
@@ -89,11 +91,11 @@ class TrainingCommands:
                 *("hnmine", self.work.file("kept.parquet"), "--model", self.base, *MINED),
                 *("--keep-neg", *listed("--corpus", corpus), "-o", mined),
                 *("--cache", self.work.cache, *model_words(self.options)),
-                *("--seed", str(self.options.seed)),
+                *("--seed", str(self.options.seed), "--json-summary", summary),
             ),
             inputs=(self.work.file("kept.parquet"), *corpus),
             models=(self.base,),
-            outputs=(mined,),
+            outputs=(mined, summary),
         )
 
     def training(self, recipe: Recipe, *, rows: str, updates: int, batch: int) -> Step:
