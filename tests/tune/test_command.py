@@ -86,6 +86,17 @@ def test_held_out_tables_replace_the_split(faq, tune, programs):
     assert done.verdict["findings"]["queries"] == 120
 
 
+def test_held_out_tables_that_are_trained_on_are_refused(faq, tune):
+    with pytest.raises(InputError, match="every query of --dev is in TABLE too"):
+        tune(dev=("faq.csv",), test=("faq.csv",))
+
+
+def test_few_queries_say_what_they_can_show(tune, tmp_path, programs):
+    model_folder("base", 0)
+    write_rows(tmp_path / "faq.csv", [(f"q {n}", f"a {n}") for n in range(120)])
+    assert any("queries show differences of 0.0" in note for note in tune().notes)
+
+
 def test_examples_need_no_columns(tune, programs):
     model_folder("base", 0)
     rows = [{"query": f"q {n}", "pos": [f"a {n}", f"b {n}"], "neg": None} for n in range(100)]

@@ -25,6 +25,14 @@ def distinct_texts(paths: Sequence[str], column: str) -> int:
     return int(texts.select(pl.col(column).drop_nulls().n_unique()).collect().item())
 
 
+def shared_queries(path: str, other: str) -> int:
+    """How many distinct queries of one file are queries of another."""
+    import polars as pl
+
+    ours, theirs = (pl.read_parquet(each, columns=["query"]).unique() for each in (path, other))
+    return ours.join(theirs, on="query", how="semi").height
+
+
 def row_count(path: str) -> int:
     """The rows of a Parquet file."""
     import pyarrow.parquet as pq

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from fletching.errors import InputError
 from fletching.report import Report
 from fletching_tune import table
 from fletching_tune.budget import parse_budget
 from fletching_tune.candidates import requested_recipes
 from fletching_tune.contest import Contest, Selection
-from fletching_tune.counts import Counts, distinct_texts, row_count
+from fletching_tune.counts import Counts, distinct_texts, row_count, shared_queries
 from fletching_tune.options import Options
 from fletching_tune.plan import Plan, Rates, make_plan, plan_lines, split_shares
 from fletching_tune.steps.printer import CommandPrinter, UndecidedStepError
@@ -118,9 +119,24 @@ class TuningRun:
             runner.run(table.split_step(options, work, split_shares(queries, documents)))
         counts = self._counts()
         table.check_counts(counts, options)
+        if options.dev:
+            self._check_leaks(counts)
         if not table.is_grouped(options):
             runner.run(table.documents_step(work, SPLITS))
         return counts
+
+    def _check_leaks(self, counts: Counts) -> None:
+        """Note queries of --dev and --test that are trained on. Raises InputError for all."""
+        train = self.work.split("train")
+        for name in ("dev", "test"):
+            shared, whole = shared_queries(self.work.split(name), train), counts.queries[name]
+            if shared == whole:
+                raise InputError(
+                    f"every query of --{name} is in TABLE too: nothing would be held out",
+                    f"give other rows to --{name}, or leave --dev and --test out",
+                )
+            if shared:
+                self.report.note(f"{shared:,} of {whole:,} {name} queries are in TABLE too")
 
     def _counts(self) -> Counts:
         paths = {name: self.work.split(name) for name in SPLITS}

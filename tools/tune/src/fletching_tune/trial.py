@@ -16,10 +16,11 @@ from fletching_tune.evaluation import (
 from fletching_tune.options import Options
 from fletching_tune.plan import Plan
 from fletching_tune.publishing import publish
+from fletching_tune.report_page import gather, write_page
 from fletching_tune.selection import Gain, interval, smallest_visible
 from fletching_tune.steps.reading import read_summary
 from fletching_tune.steps.runner import StepRunner
-from fletching_tune.verdict import Findings, Verdict, candidate_rows, judge
+from fletching_tune.verdict import FEW_QUERIES, Findings, Verdict, candidate_rows, judge
 
 CURVE_SHARES = (0.25, 0.5)
 TUNED = "tuned"
@@ -48,8 +49,8 @@ class Trial:
             names = [TUNED]
             test = interval(scores.gains(names)[TUNED], self.options.seed)
             guard = self._guard_change()
-        gains = scores.gains(names)
         best = winner or next(iter(selection.bounds), None)
+        visible = smallest_visible(list(scores.gains(names).values()))
         findings = Findings(
             base=str(self.options.model),
             winner=winner,
@@ -58,10 +59,15 @@ class Trial:
             queries=counts.queries["dev" if winner is None else "test"],
             base_score=scores.mean(BASE) or 0.0,
             bm25_score=scores.mean(BM25),
-            smallest_visible=smallest_visible(list(gains.values())),
+            smallest_visible=visible,
             curve=self._curve(budget),
             guard=guard,
         )
+        if findings.queries < FEW_QUERIES and visible is not None:
+            self.runner.report.note(
+                f"{findings.queries} queries show differences of {visible:.3f} or more, "
+                "hardly a smaller one"
+            )
         return judge(findings, tuned=self.work.output)
 
     def _test(self, path: str) -> QueryScores:
@@ -129,6 +135,22 @@ class Trial:
         measures = read_summary(self.work.summary(f"curve-{percent}"))["measures"]
         return float(measures["trained_metric"] - measures["base_metric"])
 
+    def _write_report(self, verdict: Verdict, selection: Selection, *, split: str) -> str:
+        """Write the report into the work folder; its path."""
+        best = next(iter(selection.bounds), None)
+        content = gather(
+            self.work,
+            verdict,
+            selection.bounds,
+            split=split,
+            tuned=best if selection.winner is None else TUNED,
+            steps=self.runner.steps,
+            seconds=self.runner.seconds,
+        )
+        path = self.work.file("report.html")
+        write_page(path, content)
+        return path
+
     def publish(self, verdict: Verdict, selection: Selection) -> str:
         """Write DIR; the text for stdout, of which the verdict is the last line."""
         split = "dev" if selection.winner is None else "test"
@@ -143,7 +165,7 @@ class Trial:
             model=selection.paths[selection.winner or ""] if has_model else None,
             verdict=content,
             table=table,
-            page=self.work.file(f"{split}.html"),
+            page=self._write_report(verdict, selection, split=split),
             steps=self.runner.steps,
         )
         lines = [
