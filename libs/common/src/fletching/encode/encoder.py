@@ -349,7 +349,10 @@ class Encoder:
                 embeddings = prompt_tokens.embed(replica, features)
             else:
                 embeddings = replica(features)["sentence_embedding"]
-        except LookupError as error:  # modules that do not give each other what they take
+        except torch.OutOfMemoryError:
+            raise
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            # Modules that do not give each other what they take.
             raise InputError(
                 f"--model {self.options.model} gives no sentence embeddings ({error!r})",
                 "name a model whose files are whole: copy or fetch it again",

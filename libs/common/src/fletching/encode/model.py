@@ -210,9 +210,19 @@ def role_prompt(model: SentenceTransformer, role: str, option: str | None) -> st
     names = ("query",) if role == "query" else ("document", "passage", "corpus")
     for name in names:
         if saved.get(name):
-            return str(saved[name])
+            return _checked_prompt(saved[name])
     default = saved.get(model.default_prompt_name) if model.default_prompt_name else None
-    return str(default or "")
+    return _checked_prompt(default or "")
+
+
+def _checked_prompt(saved: object) -> str:
+    """A prompt saved in a model. Raises InputError where it is no text."""
+    if isinstance(saved, str):
+        return saved
+    raise InputError(
+        f"the model has the prompt {str(saved)[:60]!r}, which is no text",
+        "correct config_sentence_transformers.json in its folder",
+    )
 
 
 def role_length(model: SentenceTransformer, role: str, option: int | None) -> int:
