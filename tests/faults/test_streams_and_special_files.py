@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -164,3 +165,17 @@ def test_no_cache_is_made_beside_a_device_or_a_stream(examples_here: Path, model
         assert done.rc == 0, done.err
         assert os.listdir(examples_here) == ["in.parquet"]
     assert not os.path.exists("/dev/null.cache")
+
+
+# --- the end of a process -------------------------------------------------------------------------
+
+
+def test_a_tool_that_refuses_a_long_table_ends(tmp_path: Path, run: Any) -> None:
+    """A thread of pyarrow reads ahead: taken down with Python it aborted, or never ended."""
+    rows = (f"query number {number},answer number {number}\n" for number in range(600_000))
+    with gzip.open(tmp_path / "rows.csv.gz", "wt", compresslevel=1) as file:
+        file.writelines(["query,pos\n", "too,many,cells\n", *rows])
+    for _ in range(3):
+        done = run("timeout 20 arrowcat rows.csv.gz -o out.jsonl", cwd=tmp_path)
+        assert done.rc == 1, done.err
+        assert "row 1: 3 cells instead of 2" in done.err

@@ -5,6 +5,8 @@ Standard library and argparse-dataclass alone: `--help` must not wait for pyarro
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import errno
 import os
 import re
@@ -12,10 +14,9 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from fletching import help
 from fletching.errors import InputError, TerminationSignal, UsageError
@@ -23,12 +24,13 @@ from fletching.options.fields import describe
 from fletching.parsing import parse, raw_values
 from fletching.report import Report, print_line
 
-__all__ = ["Tool", "help_text", "main", "row_options"]
+__all__ = ["Tool", "help_text", "leave", "main", "row_options"]
 
 RUST_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as safetensors and polars tell them
 # As pyarrow and torch tell them.
 SYSTEM_ERRORS = (errno.ENOMEM, errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EMFILE, errno.EROFS)
-NO_THREAD = "can't start new thread"  # of Python, where memory or processes are limited
+# Of Python and of the dynamic linker, where memory or processes are limited.
+NO_MEMORY = ("can't start new thread", "failed to map segment from shared object")
 SHORT_WRITE = "] . unexpected pos "  # of torch.save, where the disk takes no more
 PANIC = "PanicException"  # of polars: no Exception, so that nobody goes on after it
 STREAMS = ("stdin", "stdout", "stderr")  # in the order of their descriptors
@@ -102,11 +104,14 @@ def row_options(options: object) -> dict[str, Any]:
 
 
 def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
-    """Run a tool as a program: the exit code, every error as two lines, never a traceback.
+    """Run a tool: the exit code, every error as two lines, never a traceback.
 
-    FLETCHING_DEBUG=1 in the environment raises unexpected errors instead.
+    Without `argv`, as a program: the process ends here. FLETCHING_DEBUG=1 in the environment raises
+    unexpected errors instead.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        leave(main(tool, sys.argv[1:]))
+    argv = list(argv)
     _replace_closed_streams()
     try:
         information = _information(tool, argv)
@@ -114,7 +119,9 @@ def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
             sys.stdout.write(information)
             sys.stdout.flush()
             return 0
-        return _run(tool, argv)
+        code = _run(tool, argv)
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:  # `| head` is no error
         _discard_stdout()
         return 0
@@ -130,6 +137,19 @@ def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
         if os.environ.get("FLETCHING_DEBUG") == "1" or not _is_failure(error):
             raise
         return _complain(tool.name, *_explain(error), code=1)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process without taking Python down.
+
+    A thread of pyarrow reads a CSV ahead. Where the CSV is refused, or not read to its end, that
+    thread would come back into a Python that is gone: the process aborts (134) or hangs.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # reported by now, or closed
+            stream.flush()
+    os._exit(code)
 
 
 def _replace_closed_streams() -> None:
@@ -178,6 +198,8 @@ def _is_failure(error: BaseException) -> bool:
 
 def _explain(error: BaseException) -> tuple[str, str]:
     """(what is wrong, how to fix it) for an exception of Python or of a library."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN):
+        error = MemoryError()
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
         what = error.strerror.lower() + where
@@ -185,7 +207,7 @@ def _explain(error: BaseException) -> tuple[str, str]:
     if isinstance(error, MemoryError):
         return "out of memory", "use --limit, smaller batches or a machine with more memory"
     first_line = f"{type(error).__name__}: {error}".splitlines()[0]
-    number = _system_error(first_line)
+    number = _system_error(str(error) if isinstance(error, ImportError) else first_line)
     if number == errno.ENOMEM:
         return _explain(MemoryError())
     if number:
@@ -198,7 +220,7 @@ def _system_error(message: str) -> int | None:
     match = RUST_OS_ERROR.search(message)
     if match:
         return int(match[1])
-    if NO_THREAD in message:
+    if any(phrase in message for phrase in NO_MEMORY):
         return errno.ENOMEM
     if SHORT_WRITE in message:
         return errno.ENOSPC
@@ -238,7 +260,7 @@ def _discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _termination_as_exception() -> Iterator[None]:
     """SIGTERM unwinds like Ctrl-C, so that outputs are withdrawn; a second one kills at once."""
 

@@ -10,10 +10,7 @@ Holds    8 bytes a row; with --negatives, --split or --mode group about 100 byte
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
-import sys
 
 from csv2pairs.option_checks import check_options
 from csv2pairs.options import Options
@@ -52,14 +49,5 @@ TOOL = cli.Tool(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run csv2pairs; the exit code. Without `argv`, as a program: the process ends here."""
-    code = cli.main(TOOL, argv)
-    if argv is None:
-        # pyarrow's CSV reader ends on a thread of its own. Where that thread wants Python while
-        # Python is being taken down, it aborts the whole process (seen once in some thousand
-        # runs). All is written, so leave now.
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-    return code
+    """Run csv2pairs as a program: the exit code."""
+    return cli.main(TOOL, argv)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
@@ -125,11 +126,14 @@ def dry_run(
 
 
 def main(tool: cli.Tool, argv: Sequence[str] | None) -> int:
-    """The exit code; one of several processes ends here."""
+    """The exit code; a program, and one of several processes, ends here."""
+    words = sys.argv[1:] if argv is None else argv
     with process_group.rank_zero_output():
         try:
-            code = cli.main(tool, argv)
+            code = cli.main(tool, words)
         except SystemExit as silent:
             code = int(silent.code or 0)
     process_group.exit_rank(code)
+    if argv is None:
+        cli.leave(code)
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from fletching.protocols import Lineage
 from fletching.report import Report
 
 SHOWN_COLUMNS = 12
+THREAD_MEMORY = 32 << 20  # bytes of address space: its stack, and what it allocates first
 
 
 class TableReader:
@@ -135,8 +137,17 @@ def read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
     For files: a thread that waits for a pipe could not be interrupted.
     """
+    _require_memory_of_a_thread()
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, batches, None)
         while (batch := coming.result()) is not None:
             coming = thread.submit(next, batches, None)
             yield batch
+
+
+def _require_memory_of_a_thread() -> None:
+    """Raise MemoryError where a thread could not start: Python waits for ever for one that dies."""
+    try:
+        mmap.mmap(-1, THREAD_MEMORY).close()
+    except OSError:
+        raise MemoryError from None
