@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import write_rows
+from safetensors.torch import load_file
 from several import ALONE, furthest, plain, said, tensors
 from suite import start
 
@@ -16,8 +19,19 @@ pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts ma
 
 @pytest.mark.slow
 def test_processes_train_the_model_of_one(
-    command: Any, forked: Any, copied: Any, run: Any, tmp_path: Path, data: str
+    command: Any,
+    forked: Any,
+    copied: Any,
+    run: Any,
+    tmp_path: Path,
+    data: str,
+    model: str,
+    examples: list[dict[str, Any]],
 ) -> None:
+    texts = [{"text": row["query"]} for row in examples]
+    write_rows(tmp_path / "corpus.jsonl", texts)
+    added = ("--teacher-vectors", model, "--spread-out", 0.1)
+    ranked = ("--eval-corpus", tmp_path / "corpus.jsonl", "--patience", 9)
     layer = (
         "--matryoshka",
         "8,48",
@@ -36,9 +50,12 @@ def test_processes_train_the_model_of_one(
         "--eval-every",
         3,
         *layer,
+        *added,
+        *ranked,
     )
     one, two = forked(1, "one", *argv), run(command(2, "ddp", *argv), env=ALONE)
     assert one.rc == two.rc == 0, two.err
+    assert "12 of --eval-corpus" in one.err and "no step was better" not in one.err
     assert two.out == b""
     # Each line once, the same as in one process but for the seconds.
     assert plain(two.err) == plain(one.err)
@@ -56,6 +73,19 @@ def test_processes_train_the_model_of_one(
     again = forked(1, "fsdp-copy", *argv)
     assert "resuming from step 2" in again.err
     assert furthest(tmp_path / "one", tmp_path / "fsdp-copy") < 1e-5
+
+
+def test_a_learned_temperature_of_sharded_processes_stays_at_its_floor(
+    copied: Any, data: str, examples: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Each query is its own positive, so that every step wants a lower temperature."""
+    write_rows(Path(data), [row | {"pos": [row["query"]]} for row in examples])
+    argv = ("--learn-temperature", "--temperature", 0.0101, "--lr", 1e-2, "--warmup", 0)
+    done = copied(2, "out", *argv, "--epochs", 1, "--fsdp")
+    assert done.rc == 0, done.err
+    weights = load_file(tmp_path / "out-copy.run" / "checkpoint-2" / "weights.safetensors")
+    assert weights["log_temperature"].item() == pytest.approx(math.log(0.01), abs=1e-6)
+    assert "0.0101 at the start, 0.0100 at the end" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.slow
