@@ -120,3 +120,10 @@ def test_control_characters_reach_no_terminal() -> None:
     table = text_report.render(sections, baseline=base, width=200)
     assert all(letter.isprintable() or letter == "\n" for letter in table)
     assert "\\x1b[2J" in table
+
+
+def test_control_characters_reach_no_page() -> None:
+    sections, base = hostile_sections(TERMINAL)
+    page = html_report.render_page(sections, baseline=base, version=TERMINAL)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028]", page)
+    assert "\\x1b[2J" in page

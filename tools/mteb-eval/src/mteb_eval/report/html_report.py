@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import jinja2
 
+from fletching.report import printable
 from fletching.table import atomic
 from mteb_eval.data.names import is_reference
 from mteb_eval.report.charts import Chart, bar_chart, recall_chart, recalls
@@ -73,10 +74,17 @@ def render_page(sections: Sequence[TaskSection], *, baseline: str, version: str)
     )
 
 
+def _without_controls(value: object) -> object:
+    """Texts of data with control characters as escapes; what macros made stays."""
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
+    return printable(str(value)) if is_text else value
+
+
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mteb_eval.report"),
         autoescape=True,
+        finalize=_without_controls,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
