@@ -89,6 +89,10 @@ def test_vectors_in_a_file_teach_what_their_model_teaches(
         in done.err
     )
     assert not (tmp_path / "lacking").exists()
+    lacking[rows[5]["pos"][0]] = [0.0] * 32
+    done = train("--teacher-vectors", write_vectors(tmp_path / "zero.jsonl", lacking), out="zero")
+    assert done.rc == 1
+    assert "has a vector of zeros for the document" in done.err
 
 
 def test_a_teacher_of_other_dimensions_is_told_and_texts_are_taught_too(

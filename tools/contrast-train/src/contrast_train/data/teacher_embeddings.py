@@ -6,7 +6,7 @@ Each distinct (prompt, text) is looked up or encoded once, before the first step
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -47,25 +47,37 @@ class TeacherFile:
         self.dimension = self.embeddings.dimension
 
     def encode(self, texts: list[RoleText], role: Role, progress: Progress) -> Vectors:
-        """Their vectors. Raises InputError, with the row, where a text has none."""
-        try:
-            vectors = self._look_up(texts, role)
-        except InputError:
+        """Their vectors. Raises InputError, with the row, where a text has none or a zero one."""
+        vectors = self._look_up_either(texts, role)
+        if vectors is None:
             vectors = np.concatenate([self._look_up_one(text, role) for text in texts])
+        is_zero = ~vectors.any(axis=1)
+        if is_zero.any():
+            self._refuse("a vector of zeros", texts[int(is_zero.argmax())], role)
         progress.advance(len(texts))
         return vectors
 
     def _look_up_one(self, text: RoleText, role: Role) -> Vectors:
-        for candidate in (text, text._replace(prompt="")):
-            try:
-                return self._look_up([candidate], role)
-            except InputError:
-                continue
+        vector = self._look_up_either([text], role)
+        if vector is None:
+            self._refuse("no vector", text, role)
+        return vector
+
+    def _refuse(self, lack: str, text: RoleText, role: Role) -> NoReturn:
         raise InputError(
-            f"--teacher-vectors {self.path} has no vector for the {role} {text.text[:60]!r} of row "
+            f"--teacher-vectors {self.path} has {lack} for the {role} {text.text[:60]!r} of row "
             f"{text.row}",
             "add it (text_hash of prompt + text, or of the text), or name the teacher's model",
         )
+
+    def _look_up_either(self, texts: list[RoleText], role: Role) -> Vectors | None:
+        """By prompt and text, else by the texts; None where one of them is missing in both ways."""
+        for candidates in (texts, [text._replace(prompt="") for text in texts]):
+            try:
+                return self._look_up(candidates, role)
+            except InputError:
+                continue
+        return None
 
     def _look_up(self, texts: list[RoleText], role: Role) -> Vectors:
         default = self.prompts[role]
