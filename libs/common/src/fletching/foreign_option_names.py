@@ -170,6 +170,8 @@ TRAINING: list[tuple[str, Alternatives]] = [
     ("gradient_checkpointing_enable", (same("gradient_checkpointing", convert=values.if_true),)),
     ("save_steps", (same("save_every"),)),
     ("eval_steps", (same("eval_every", "with --eval FILE"),)),
+    ("early_stopping_patience", (same("patience", "with --eval FILE"),)),
+    ("hardness_strength", (same("hardness_weight"),)),
     ("save_total_limit num_max_checkpoints", (same("keep_checkpoints"),)),
     ("save_on_epoch_end save_strategy", (advice("use save-every, in steps", needs="save_every"),)),
     ("save_only_model", (leave_out("the folder holds the model alone", needs=TRAINER),)),
