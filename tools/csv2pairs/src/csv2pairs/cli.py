@@ -35,7 +35,12 @@ def run(options: Options, report: Report) -> None:
     signal.siginterrupt(signal.SIGINT, True)
     table = open_inputs(options, report)
     row_options = cli.row_options(options)
-    writers = OutputWriters(table, report, version=TOOL.version, row_options=row_options)
+    writers = OutputWriters(
+        table,
+        report,
+        version=TOOL.version,
+        row_options=row_options,
+    )
     PairPipeline(table, options, report, shares=shares, writers=writers).write()
 
 

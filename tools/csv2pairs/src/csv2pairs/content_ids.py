@@ -35,9 +35,16 @@ def _hashes(lists: pl.Series) -> list[str]:
     offsets = np.arange(len(texts) + 1, dtype=np.int32) * 8
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(lengths)]
     length_bytes = pa.BinaryArray.from_buffers(pa.binary(), len(texts), buffers)
-    framed = pc.binary_join_element_wise(length_bytes, texts.cast(pa.binary()), b"")
+    framed = pc.binary_join_element_wise(
+        length_bytes,
+        texts.cast(pa.binary()),
+        b"",
+    )
     list_offsets = offsets_of(lists.list.len().to_numpy())
-    framed_lists = pa.ListArray.from_arrays(pa.array(list_offsets, pa.int32()), framed)
+    framed_lists = pa.ListArray.from_arrays(
+        pa.array(list_offsets, pa.int32()),
+        framed,
+    )
     joined = pc.binary_join(framed_lists, b"")
     hashes = map(xxhash.xxh3_64_hexdigest, joined.to_pylist())
     return list(hashes)

@@ -65,7 +65,10 @@ class OutputRows:
             if self.options.neg:
                 negatives = _joined(columns["neg"], negatives)
             columns["neg"] = negatives
-        return pa.RecordBatch.from_arrays(list(columns.values()), schema=self.columns)
+        return pa.RecordBatch.from_arrays(
+            list(columns.values()),
+            schema=self.columns,
+        )
 
 
 def _joined(lists: pa.ListArray, further: pa.ListArray) -> pa.ListArray:

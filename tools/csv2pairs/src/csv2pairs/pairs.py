@@ -60,7 +60,10 @@ class PairBuilder:
         if is_each:
             _check_positives(of_row)
         drafts = _one_a_positive(rows, texts) if is_each else self._one_a_row(rows, texts)
-        self.report.add("for further positives of the same row", len(drafts) - len(rows))
+        self.report.add(
+            "for further positives of the same row",
+            len(drafts) - len(rows),
+        )
         reasons = {
             "without a positive": pl.col("texts").is_null(),
             "with a positive equal to the query": pl.col("pos").is_null(),
@@ -144,7 +147,10 @@ class PairBuilder:
             content=mixed(*CONTENT),
         )
         drafts = with_ids(drafts, "query", "pos").with_columns(id_key=hashed("id"))
-        return drafts.with_columns(id_link=self._id_link(), seed=mixed("id_key", "content"))
+        return drafts.with_columns(
+            id_link=self._id_link(),
+            seed=mixed("id_key", "content"),
+        )
 
     def _id_link(self) -> pl.Expr:
         return moved("id_key", KeySpace.ID) if self.options.id else ABSENT

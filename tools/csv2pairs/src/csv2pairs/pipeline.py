@@ -81,7 +81,11 @@ class PairPipeline:
             for cells in self._cells():
                 examples = self.builder.pairs(cells)
                 is_new = pl.Series(contents.add_new(examples["content"].to_numpy()))
-                examples = drop_by_reason(examples, {"duplicate": ~pl.lit(is_new)}, self.report)
+                examples = drop_by_reason(
+                    examples,
+                    {"duplicate": ~pl.lit(is_new)},
+                    self.report,
+                )
                 if counts_ids:
                     of_rows = examples.filter(pl.col("row").is_first_distinct())
                     repeated_ids += int((~ids.add_new(of_rows["id_link"].to_numpy())).sum())
@@ -117,7 +121,11 @@ class PairPipeline:
     def _write_straight(self) -> None:
         options = self.options
         columns = self.output_rows.columns
-        writer = self.writers.open(options.output, self.output_rows.schema, columns)
+        writer = self.writers.open(
+            options.output,
+            self.output_rows.schema,
+            columns,
+        )
         with AtomicOutputs(writer) as outputs:
             texts = self._texts(options.texts_out, outputs) if options.texts_out else None
             for examples in self._examples():
@@ -145,7 +153,12 @@ class PairPipeline:
 
     def _write_stored(self, pairs: StoredPairs) -> None:
         options = self.options
-        splits = split_pairs(pairs, self.shares, options=options, report=self.report)
+        splits = split_pairs(
+            pairs,
+            self.shares,
+            options=options,
+            report=self.report,
+        )
         ids_repeat = REPEATED_IDS in self.report.measures
         sampler = PairSampler(pairs, splits, options, ids_repeat=ids_repeat)
         account = SamplingAccount(options, self.report)

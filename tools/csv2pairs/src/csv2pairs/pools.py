@@ -61,7 +61,11 @@ class TextPools:
         unfilled = rows.filter(~is_small)
         for number in range(ROUNDS):
             if len(unfilled):
-                sampled = self._sample(unfilled, k, width=(k + SPARE) * GROWTH**number)
+                sampled = self._sample(
+                    unfilled,
+                    k,
+                    width=(k + SPARE) * GROWTH**number,
+                )
                 is_filled = pl.col("texts").list.len() == k
                 filled = sampled.filter(is_filled)
                 drawn.append(filled)
@@ -155,4 +159,8 @@ def _proposals(rows: pl.DataFrame, counters: pl.Expr, offset: pl.Expr) -> pl.Dat
 def _parts(rows: pl.DataFrame, cells: pl.Expr) -> list[pl.DataFrame]:
     """Consecutive rows that have at most CELLS cells together, or one row."""
     part = cells.cast(pl.UInt64).cum_sum() // CELLS
-    return rows.with_columns(part=part).partition_by("part", maintain_order=True, include_key=False)
+    return rows.with_columns(part=part).partition_by(
+        "part",
+        maintain_order=True,
+        include_key=False,
+    )

@@ -92,7 +92,14 @@ class RowBuilder:
             if name := getattr(options, role):
                 columns[role] = _as_list(pl.col(name), lists)
         if options.score:
-            number = pl.element().str.strip_chars().cast(pl.Float64, strict=False)
+            number = (
+                pl.element()
+                .str.strip_chars()
+                .cast(
+                    pl.Float64,
+                    strict=False,
+                )
+            )
             columns["score"] = columns["score"].list.eval(number)
         return columns
 

@@ -46,7 +46,12 @@ class PairSampler:
             links = ["links", "id_link"] if ids_repeat else ["links"]
             self.near = self._pools("near", links, by_query=self.by_query)
         if self.near and self.by_category and options.shortfall == "widen":
-            self.far = self._pools("far", [], by_query=self.by_query, known=self.near.known)
+            self.far = self._pools(
+                "far",
+                [],
+                by_query=self.by_query,
+                known=self.near.known,
+            )
 
     @property
     def columns(self) -> list[str]:
@@ -103,7 +108,10 @@ class PairSampler:
         """
         is_one_pool = self.by_query or self.options.mode == "group"
         column = pl.lit(ONE_POOL, pl.UInt8) if is_one_pool else pl.col("column")
-        pooled = examples.with_columns(split=self.splits.gather(examples["number"]), column=column)
+        pooled = examples.with_columns(
+            split=self.splits.gather(examples["number"]),
+            column=column,
+        )
         pooled = pooled.with_columns(
             far=mixed("split", "domain_key", "column"),
             group=mixed("split", "domain_key", "category_key"),
@@ -143,11 +151,19 @@ class PairSampler:
 
     def _with_negatives(self, pooled: pl.DataFrame, near: TextPools) -> pl.DataFrame:
         drawn = near.draw(self._requests(pooled, "near"), self.k)
-        pooled = _with_lists(pooled, drawn, negatives="sources", near_texts="texts")
+        pooled = _with_lists(
+            pooled,
+            drawn,
+            negatives="sources",
+            near_texts="texts",
+        )
         is_short = pl.col("negatives").list.len() < self.k
         short = pooled.filter(is_short)
         if self.far is not None and len(short):
-            more = self.far.draw(self._requests(short, "far", "near_texts"), self.k)
+            more = self.far.draw(
+                self._requests(short, "far", "near_texts"),
+                self.k,
+            )
             pooled = _with_lists(pooled, more, further="sources").with_columns(
                 negatives=pl.concat_list("negatives", "further").list.head(self.k),
                 is_widened=pl.col("further").list.len() > 0,
@@ -166,7 +182,10 @@ class PairSampler:
 
 def _with_lists(rows: pl.DataFrame, drawn: pl.DataFrame, **names: str) -> pl.DataFrame:
     """The lists drawn under these names; an empty one where a row drew nothing."""
-    lists = drawn.select("number", **{new: pl.col(name) for new, name in names.items()})
+    lists = drawn.select(
+        "number",
+        **{new: pl.col(name) for new, name in names.items()},
+    )
     kept = rows.drop(*names, strict=False)
     joined = left_join(kept, lists, "number")
     return joined.with_columns(pl.col(*names).fill_null([]))

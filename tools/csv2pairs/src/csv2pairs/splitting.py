@@ -37,7 +37,11 @@ def assign_splits(labels: pl.Series, shares: Mapping[str, float], seed: int) -> 
     frame = labels.rename("label").to_frame()
     hashes = mixed(seed, "label", KeySpace.SPLIT)
     fractions = frame.select(hashes // 2**11 / 2.0**53)  # in [0, 1)
-    beyond = np.searchsorted(inner_edges, fractions.to_series().to_numpy(), side="right")
+    beyond = np.searchsorted(
+        inner_edges,
+        fractions.to_series().to_numpy(),
+        side="right",
+    )
     return pl.Series("split", beyond, pl.UInt16)
 
 

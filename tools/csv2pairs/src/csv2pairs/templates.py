@@ -69,7 +69,10 @@ def parse(text: str, option: str = "--template", *, column: bool = False) -> Tem
     names = [name for _, name, _, _ in parsed]
     if not any(names) or "" in names:
         raise UsageError(f"{option} {text!r} names no column", fix)
-    return Template(tuple((literal, name) for literal, name, _, _ in parsed), text)
+    return Template(
+        tuple((literal, name) for literal, name, _, _ in parsed),
+        text,
+    )
 
 
 def fuse(templates: Sequence[Template]) -> pl.Expr:
