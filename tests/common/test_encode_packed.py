@@ -198,6 +198,12 @@ def test_room_holds_what_is_put_there_after_it_was_forgotten():
     assert memmap_buffer.allocate(0, 16).shape == (0, 16)
 
 
+def test_blocks_are_stored_end_to_end():
+    blocks = [np.full((2, 3), 1, np.float32), np.full((1, 3), 2, np.float32)]
+    assert memmap_buffer.store(iter(blocks), 3).tolist() == np.concatenate(blocks).tolist()
+    assert memmap_buffer.store(iter([]), 3).shape == (0, 3)
+
+
 # --- the options of every tool that encodes ----------------------------------------------------------
 
 

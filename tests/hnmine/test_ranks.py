@@ -241,6 +241,14 @@ def test_scores_below_zero_keep_their_order(monkeypatch):
     ).all()
 
 
+def test_a_limit_of_onednn_turns_the_tiles_off(monkeypatch):
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: True)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert bf16_topk.available()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
+    assert not bf16_topk.available()
+
+
 def test_a_block_of_queries_shrinks_with_what_is_kept_of_each():
     assert (
         search.block_size(100) == search.QUERY_BLOCK

@@ -247,6 +247,22 @@ def test_the_pool_alone_is_mined_and_positives_keep_their_scores(run_hnmine):
     assert any(text.startswith("p") for row in every for text in row["neg"])
 
 
+def test_a_pool_of_an_empty_corpus_is_refused_by_name(invoke, write, tmp_path):
+    rows, vectors, _ = line()
+    (tmp_path / "c.jsonl").write_text("")
+    files = ["--vectors", write_vectors(tmp_path / "v.jsonl", vectors)]
+    files += ["--corpus", tmp_path / "c.jsonl", "-o", tmp_path / "o.jsonl"]
+    ran = invoke(cli.main, write(tmp_path / "in.jsonl", rows), *files, "--pool-only")
+    assert ran.rc == 1 and "the pool is empty" in ran.err and "give --corpus texts" in ran.err
+
+
+def test_an_input_without_rows_gives_an_output_without_rows(run_hnmine):
+    _, vectors, corpus = line()
+    for options in ((), ("--keep-neg", "--pad"), ("--shard", "0/2")):
+        mined, summary = run_hnmine([], vectors, *options, corpus=corpus)
+        assert mined == [] and (summary["rows_in"], summary["rows_out"]) == (0, 0)
+
+
 def test_a_row_whose_domain_has_no_text_in_the_pool_gets_no_negatives(run_hnmine):
     rows, vectors, corpus = many(rows=2)
     rows[0]["domain"] = "elsewhere"

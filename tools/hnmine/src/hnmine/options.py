@@ -98,7 +98,8 @@ class Options(
     )
     index: Literal["exact", "ivf"] = option(
         "exact",
-        "ivf: FAISS's inverted lists, faster on millions of texts; their recall is printed",
+        "ivf: FAISS's inverted lists (extra [cpu], or [gpu] with CUDA), faster on millions of "
+        "texts; their recall is printed",
         group=SELECTION,
         advanced=True,
     )
