@@ -45,8 +45,8 @@ class SavedDataset:
             notes.append(f"{path} is a saved data set of {len(splits)} splits: reading {split}")
             path = os.path.join(path, split)
         entries = _read(path, STATE).get("_data_files")
-        is_list = isinstance(entries, list) and all(isinstance(each, dict) for each in entries)
-        names = [each.get("filename") for each in entries] if is_list else None
+        listed = entries if isinstance(entries, list) else [None]
+        names = [each.get("filename") if isinstance(each, dict) else None for each in listed]
         files = _names(path, STATE, names)
         if not files:
             raise InputError(f"{path} is a saved data set without a file", "save it again")
@@ -67,16 +67,21 @@ def _read(folder: str, name: str) -> Node:
 
 def _names(folder: str, file: str, names: object) -> list[str]:
     """Names of files or folders inside the data set. Raises InputError for any other path."""
-    listed = names if isinstance(names, list) else [None]
-    for name in listed:
-        is_inside = isinstance(name, str) and os.path.basename(name) == name
-        if not is_inside or name in ("", ".", "..") or "\0" in name:
+    inside: list[str] = []
+    for name in names if isinstance(names, list) else [None]:
+        if not (isinstance(name, str) and _is_inside(name)):
             where = os.path.join(folder, file)
             raise InputError(
                 f"{where} names {str(name)[:60]!r}, which is no file beside it",
                 "save the data set again",
             )
-    return listed
+        inside.append(name)
+    return inside
+
+
+def _is_inside(name: str) -> bool:
+    is_name = name not in ("", ".", "..") and "\0" not in name
+    return is_name and os.path.basename(name) == name
 
 
 class ShardedRows:
