@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import tempfile
 from typing import Any
@@ -13,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csv2pairs import keys, pools, shared_links
+from csv2pairs import keys, pools
+from csv2pairs.links import LinkedTexts, shared_links
 from csv2pairs.pools import TextPools
-from csv2pairs.shared_links import LinkedTexts
-from csv2pairs.stored_pairs import StoredPairs
+from csv2pairs.stored_pairs import StoredBlocks
 from fletching.table import KeySet
 from fletching.text_keys import mix
 
@@ -67,9 +68,10 @@ def drawn_by_pools(examples: list[Example], k: int, blocks: int) -> list[list[in
     frame = frame.with_row_index("number")
     size = -(-len(frame) // blocks)
     with tempfile.TemporaryDirectory() as folder:
-        blocks = (block.drop("number").to_arrow() for block in frame.iter_slices(size))
-        stored = StoredPairs(blocks, folder, drawn=None)
-        links = shared_links.shared_links(stored, ["links"])
+        stored = StoredBlocks(os.path.join(folder, "keys"))
+        for block in frame.iter_slices(size):
+            stored.append(block.drop("number"))
+        links = shared_links(stored, ["links"])
     known = LinkedTexts(links, iter([frame.select("number", "text")]))
     candidates = frame.select("pool", "text", "seed", source="number")
     text_pools = TextPools.from_candidates(candidates, known)
@@ -78,7 +80,7 @@ def drawn_by_pools(examples: list[Example], k: int, blocks: int) -> list[list[in
         excluded = pl.concat_list("links", "excluded", "text")
         requests = block.select("number", "pool", "seed", excluded=excluded)
         drawn = text_pools.draw(requests, k)
-        lists |= dict(drawn.select("number", "texts").iter_rows())
+        lists |= dict(drawn.select("number", "text").iter_rows())
     return [lists.get(number, []) for number in range(len(frame))]
 
 

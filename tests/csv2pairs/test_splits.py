@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csv2pairs.cli import main
-from csv2pairs.partition import file_name
-from csv2pairs.shared_links import component_labels
-from csv2pairs.stored_pairs import StoredPairs
+from csv2pairs.links import component_labels
+from csv2pairs.outputs import file_name
+from csv2pairs.stored_pairs import StoredBlocks
 from fletching.table import GrowingKeySet
 from fletching.text import normalise
 
@@ -95,8 +95,9 @@ def labels_of(rows: list[list[int]], blocks: int = 2) -> list[int]:
     frame = pl.DataFrame({"links": rows}, schema={"links": pl.List(pl.UInt64)})
     size = max(1, -(-len(frame) // blocks))
     with tempfile.TemporaryDirectory() as folder:
-        blocks = (block.to_arrow() for block in frame.iter_slices(size))
-        stored = StoredPairs(blocks, folder, drawn=None)
+        stored = StoredBlocks(os.path.join(folder, "keys"))
+        for block in frame.iter_slices(size):
+            stored.append(block)
         return component_labels(stored, ["links"]).to_list()
 
 

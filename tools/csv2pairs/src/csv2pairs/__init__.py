@@ -2,16 +2,16 @@
 
 Imports go downward only; modules on one line may import each other, without a circle:
 
-    cli, option_checks          the command line
+    cli
     pipeline                    one run: straight through, or by way of the disk
-    output_rows, writers        rows of the output files
+    outputs                     rows, texts and names of the output files
     sampling                    what each example draws from the others
     pools                       seeded draws of distinct texts, without known answers
-    splitting, partition        which split and file an example goes to
-    shared_links                what connects examples
+    links                       what connects examples: splits, and texts that are no negatives
     stored_pairs                all examples of a run on disk
     pairs                       rows to examples, by mode
-    rows, content_ids           rows of the table with their texts and ids
-    table, keys, reasons        columns to read; keys of texts; why a row is dropped
+    rows                        rows of the table with their texts
+    keys                        keys of texts; ids of content; drops by reason
+    table, option_checks        columns to read; options that contradict each other
     templates, options
 """

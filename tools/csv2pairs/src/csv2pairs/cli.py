@@ -11,6 +11,7 @@ Holds    8 bytes a row; with --negatives, --split or --mode group about 100 byte
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 from csv2pairs.option_checks import check_options
 from csv2pairs.options import Options
@@ -29,19 +30,22 @@ def run(options: Options, report: Report) -> None:
 
     from csv2pairs.pipeline import PairPipeline
     from csv2pairs.table import open_inputs
-    from csv2pairs.writers import OutputWriters
 
     # The handler that polars installs when it is imported restarts a read that Ctrl-C interrupts.
     signal.siginterrupt(signal.SIGINT, True)
     table = open_inputs(options, report)
-    row_options = cli.row_options(options)
-    writers = OutputWriters(
+    provenance: dict[str, Any] = {
+        "version": TOOL.version,
+        "options": cli.row_options(options),
+        "sources": [table],
+    }
+    PairPipeline(
         table,
+        options,
         report,
-        version=TOOL.version,
-        row_options=row_options,
-    )
-    PairPipeline(table, options, report, shares=shares, writers=writers).write()
+        shares=shares,
+        provenance=provenance,
+    ).write()
 
 
 TOOL = cli.Tool(

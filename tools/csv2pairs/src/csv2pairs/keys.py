@@ -1,15 +1,20 @@
-"""64-bit keys of texts, ids and categories, as polars expressions."""
+"""64-bit keys of texts as polars expressions, ids made of content, and drops by named reason."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 
 import polars as pl
 import pyarrow as pa
+from polars import col
 
+from csv2pairs.templates import is_filled
 from fletching import text_keys
+from fletching.report import Report
 from fletching.table import KeySet
+from fletching.table.key_set import Keys
+from fletching.text import content_id
 
 ABSENT = pl.lit(0, pl.UInt64)  # the key of a null or blank text
 
@@ -30,27 +35,31 @@ class KeySpace(IntEnum):
 
 def mixed(*parts: str | int) -> pl.Expr:
     """`text_keys.mix` of columns without nulls (by name) and numbers: UInt64."""
-    columns = [pl.col(part) for part in parts if isinstance(part, str)]
+    mixed_columns = [col(part) for part in parts if isinstance(part, str)]
 
-    def mix_columns(series: Sequence[pl.Series]) -> pl.Series:
+    def mix_columns(columns: Sequence[pl.Series]) -> pl.Series:
         """The columns in their order among the numbers."""
-        arrays = iter(series)
+        arrays = iter(columns)
         values = [next(arrays).to_numpy() if isinstance(part, str) else part for part in parts]
         return pl.Series(text_keys.mix(*values))
 
-    return pl.map_batches(columns, mix_columns, return_dtype=pl.UInt64)
+    return pl.map_batches(
+        mixed_columns,
+        mix_columns,
+        return_dtype=pl.UInt64,
+    )
 
 
-def hashed(name: str, *, repeated: bool = False) -> pl.Expr:
-    """`text_keys.hash_texts` of a column; repeated: for one of few distinct texts."""
-    return pl.col(name).map_batches(
-        _hash_repeated if repeated else _hash_texts, return_dtype=pl.UInt64
+def hashed(name: str, method: Callable[[pa.StringArray], Keys] = text_keys.hash_texts) -> pl.Expr:
+    """The key of each text of a column, equal for texts that are equal after normalisation."""
+    return col(name).map_batches(
+        lambda texts: pl.Series(method(arrow_texts(texts))), return_dtype=pl.UInt64
     )
 
 
 def moved(name: str, space: int) -> pl.Expr:
     """Keys as keys of another space; ABSENT stays."""
-    return pl.when(pl.col(name) != ABSENT).then(mixed(space, name)).otherwise(ABSENT)
+    return pl.when(col(name) != ABSENT).then(mixed(space, name)).otherwise(ABSENT)
 
 
 def matching(keys: pl.Expr, members: KeySet) -> pl.Expr:
@@ -62,7 +71,12 @@ def matching(keys: pl.Expr, members: KeySet) -> pl.Expr:
 
 def left_join(rows: pl.DataFrame, others: pl.DataFrame, on: str) -> pl.DataFrame:
     """All rows in their order, with the columns of the others that have the same `on`, or nulls."""
-    return rows.join(others, on=on, how="left", maintain_order="left")
+    return rows.join(
+        others,
+        on=on,
+        how="left",
+        maintain_order="left",
+    )
 
 
 def arrow_texts(texts: pl.Series) -> pa.StringArray:
@@ -70,9 +84,32 @@ def arrow_texts(texts: pl.Series) -> pa.StringArray:
     return texts.rechunk().to_arrow().cast(pa.string())
 
 
-def _hash_texts(texts: pl.Series) -> pl.Series:
-    return pl.Series(text_keys.hash_texts(arrow_texts(texts)))
+def with_ids(rows: pl.DataFrame, *parts: str) -> pl.DataFrame:
+    """Rows whose `id` is null or blank get the `content_id` of these columns of texts or lists."""
+    lacks_id = rows.select(~is_filled(col.id)).to_series()
+    contents = rows.filter(lacks_id).select(pl.concat_list(parts)).to_series().to_list()
+    ids = pl.Series([content_id(*texts) for texts in contents], dtype=pl.String)
+    return rows.with_columns(id=rows["id"].scatter(lacks_id.arg_true(), ids))
 
 
-def _hash_repeated(texts: pl.Series) -> pl.Series:
-    return pl.Series(text_keys.hash_repeated_texts(arrow_texts(texts)))
+def first_that_holds(reasons: Mapping[str, pl.Expr]) -> pl.Expr:
+    """The name of the first condition that is true of a row, else null."""
+    names = [pl.when(holds).then(pl.lit(name)) for name, holds in reasons.items()]
+    return pl.coalesce(*names, pl.lit(None, pl.String))
+
+
+def drop_by_reason(
+    rows: pl.DataFrame, reasons: Mapping[str, pl.Expr], report: Report
+) -> pl.DataFrame:
+    """The rows of which no reason holds; the others are counted by the first that does."""
+    marked = rows.with_columns(reason=first_that_holds(reasons))
+    if marked["reason"].null_count() == len(rows):
+        return rows
+    count_reasons(marked["reason"], report)
+    return marked.filter(col.reason.is_null()).drop("reason")
+
+
+def count_reasons(reasons: pl.Series, report: Report) -> None:
+    """Count the rows that are dropped, by reason."""
+    for reason, count in reasons.drop_nulls().value_counts().iter_rows():
+        report.drop(reason, count)

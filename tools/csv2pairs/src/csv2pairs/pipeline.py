@@ -1,36 +1,40 @@
 """One run, from table to files: straight through, or by way of the disk.
 
 Rows alone stream. Negatives, splits, partitions and --mode group need every example before the
-first can be written: they are stored, then sampled and written a block at a time.
+first can be written: they are stored, then sampled, then written file by file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
+from polars import col
 
+from csv2pairs.keys import count_reasons, drop_by_reason
+from csv2pairs.links import split_pairs
+from csv2pairs.option_checks import roles_in
 from csv2pairs.options import Options
-from csv2pairs.output_rows import OutputRows, PairTexts, one_batch
+from csv2pairs.outputs import OutputRows, PairTexts, plan_outputs
 from csv2pairs.pairs import LEFT_OUT, PairBuilder
-from csv2pairs.partition import OutputFile, plan_outputs
-from csv2pairs.reasons import drop_by_reason
-from csv2pairs.sampling import KEYS, PairSampler, SamplingAccount
-from csv2pairs.splitting import split_pairs
-from csv2pairs.stored_pairs import StoredPairs
+from csv2pairs.sampling import KEYS, PairSampler
+from csv2pairs.stored_pairs import StoredPairs, frame_of
 from csv2pairs.table import note_joined_lists
-from csv2pairs.writers import BackgroundWriter, OutputWriters
-from fletching.io import AtomicOutputs
+from fletching.io import AtomicOutputs, Writer
 from fletching.io.tables import TableReader
+from fletching.io.tables.reader import read_ahead
 from fletching.report import Report
 from fletching.table import GrowingKeySet, atomic
 
 BLOCK_ROWS = 1 << 16
 BLOCK_BYTES = 64 << 20
+DRAWS_AT_ONCE = 1 << 22
+WHOLE_CATEGORY = 1 << 14  # texts of a category, where that many are drawn for each row
 REPEATED_IDS = "rows_with_an_id_seen_before"
-ROLES = ("{domain}", "{category}")
-ROW = "row:"  # of the columns of the output
+SHORT = "rows_short_of_negatives"
+WIDENED = "rows_widened_to_the_domain"
 
 
 class PairPipeline:
@@ -46,54 +50,55 @@ class PairPipeline:
         report: Report,
         *,
         shares: Mapping[str, float],
-        writers: OutputWriters,
+        provenance: dict[str, Any],
     ) -> None:
         self.table = table
         self.options = options
         self.report = report
         self.shares = shares
-        self.writers = writers
+        self.provenance = provenance
         self.builder = PairBuilder(options, report)
         self.output_rows = OutputRows(options)
+        self.draws = options.negatives_per_row > 0 or options.mode == "group"
+        # --group-positives 0 draws a whole category for each row.
+        most_drawn = max(options.negatives_per_row, options.group_positives or WHOLE_CATEGORY)
+        self.rows_at_once = max(1, DRAWS_AT_ONCE // most_drawn)
 
     def write(self) -> None:
         """Write all outputs; they appear together or not at all."""
         options = self.options
         paths = (options.output or "") + (options.texts_out or "")
-        is_in_parts = bool(self.shares) or any(role in paths for role in ROLES)
-        if not (options.negatives_per_row or options.mode == "group" or is_in_parts):
-            self._write_straight()
+        if self.draws or self.shares or roles_in(paths):
+            with atomic.scratch_folder("csv2pairs") as folder:
+                self._write_stored(folder)
             return
-        with atomic.scratch_folder("csv2pairs") as folder:
-            drawn = None
-            if options.negatives_per_row or options.mode == "group":
-                drawn = ROW + ("query" if options.negatives_from == "query" else "pos")
-            blocks = map(self._stored, self._examples())
-            self._write_stored(StoredPairs(blocks, folder, drawn=drawn))
+        with AtomicOutputs() as outputs:
+            writer = self._rows_writer(options.output, outputs)
+            texts = self._texts(options.texts_out, outputs) if options.texts_out else None
+            for examples in self._examples():
+                _write(self.output_rows.rows(examples), writer)
+                if texts is not None:
+                    texts.write(examples)
+
+    # --- reading ---
 
     def _examples(self) -> Iterator[pl.DataFrame]:
         """The examples of every block of rows, without repetitions; at least one block."""
-        contents = GrowingKeySet()
-        ids = GrowingKeySet()
-        repeated_ids = 0
+        contents, ids = GrowingKeySet(), GrowingKeySet()
         counts_ids = bool(self.options.id) and self.options.mode != "texts"
+        repeated_ids = 0
         with self.report.progress("reading") as progress:
             for cells in self._cells():
                 examples = self.builder.pairs(cells)
                 is_new = pl.Series(contents.add_new(examples["content"].to_numpy()))
-                examples = drop_by_reason(
-                    examples,
-                    {"duplicate": ~pl.lit(is_new)},
-                    self.report,
-                )
+                examples = drop_by_reason(examples, {"duplicate": ~pl.lit(is_new)}, self.report)
                 if counts_ids:
-                    of_rows = examples.filter(pl.col("row").is_first_distinct())
+                    of_rows = examples.filter(col.row.is_first_distinct())
                     repeated_ids += int((~ids.add_new(of_rows["id_link"].to_numpy())).sum())
                 yield examples
                 progress.advance(len(cells))
         note_joined_lists(self.table, self.report)
-        left_out = self.report.measures.get(LEFT_OUT)
-        if left_out:
+        if left_out := self.report.measures.get(LEFT_OUT):
             self.report.note(
                 f"{left_out:,} texts of --neg are left out: the query or a positive of their row, "
                 "or a repetition"
@@ -112,111 +117,153 @@ class PairPipeline:
             waiting.append(batch)
             is_full = sum(map(len, waiting)) >= BLOCK_ROWS
             if is_full or sum(each.nbytes for each in waiting) >= BLOCK_BYTES:
-                yield _frame(waiting, self.table.schema)
+                yield frame_of(pa.Table.from_batches(waiting))
                 waiting = []
-        yield _frame(waiting, self.table.schema)
+        yield frame_of(pa.Table.from_batches(waiting, self.table.schema))
 
-    # --- rows alone ---
+    # --- by way of the disk ---
 
-    def _write_straight(self) -> None:
+    def _write_stored(self, folder: str) -> None:
         options = self.options
-        columns = self.output_rows.columns
-        writer = self.writers.open(
-            options.output,
-            self.output_rows.schema,
-            columns,
-        )
-        with AtomicOutputs(writer) as outputs:
-            texts = self._texts(options.texts_out, outputs) if options.texts_out else None
-            for examples in self._examples():
-                writer.write(one_batch(self.output_rows.rows(examples)))
-                if texts is not None:
-                    texts.write(examples)
-
-    def _texts(self, path: str | None, outputs: AtomicOutputs) -> PairTexts:
-        writer = self.writers.open(path, "texts", PairTexts.columns, count=False)
-        return PairTexts(outputs.add(writer), self.options)
-
-    # --- with negatives, splits or partitions ---
-
-    def _stored(self, examples: pl.DataFrame) -> pa.Table:
-        """What is needed of examples: their output rows as `row:NAME`, keys, names of files."""
-        rows = self.output_rows.rows(examples)
-        names = [*KEYS, "query_key", "pos_keys", "id_link", "split_links"]
-        names += [role for role in ("domain", "category") if getattr(self.options, role)]
-        names += ["row_text"] if self.options.texts_template else []
-        present = [name for name in names if name in examples.columns]
-        stored = examples.select(present).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-        for name, column in zip(rows.schema.names, rows.columns):
-            stored = stored.append_column(ROW + name, column)
-        return stored
-
-    def _write_stored(self, pairs: StoredPairs) -> None:
-        options = self.options
+        stored = StoredPairs(folder, drawn={"pos", options.negatives_from} if self.draws else set())
+        in_paths = roles_in((options.output or "") + (options.texts_out or ""))
+        stored_keys = (*KEYS, "id_link", "split_links", "row_text", *in_paths)
+        for block in self._examples():
+            keys = [name for name in stored_keys if name in block.columns]
+            for examples in [*block.iter_slices(self.rows_at_once)] or [block]:
+                stored.append(self.output_rows.rows(examples), examples.select(keys))
         splits = split_pairs(
-            pairs,
+            stored.keys,
             self.shares,
             options=options,
             report=self.report,
         )
+        is_kept = self._draw(stored, splits)
+        with AtomicOutputs() as outputs:
+            self._write_rows(
+                stored,
+                splits,
+                is_kept=is_kept,
+                outputs=outputs,
+            )
+            self._write_texts(stored, splits, outputs)
+
+    def _draw(self, stored: StoredPairs, splits: pl.Series) -> pl.Series:
+        """Store what each example draws; which examples are kept, (n,)."""
+        if not self.draws:
+            return pl.repeat(True, len(stored.keys), eager=True)
         ids_repeat = REPEATED_IDS in self.report.measures
-        sampler = PairSampler(pairs, splits, options, ids_repeat=ids_repeat)
-        account = SamplingAccount(options, self.report)
-        names = list(self.shares)
-        files = plan_outputs(options.output, pairs, splits, split_names=names)
+        sampler = PairSampler(
+            stored.keys,
+            splits,
+            self.options,
+            ids_repeat=ids_repeat,
+        )
+        kept = []
+        short = widened = 0
+        with self.report.progress("drawing", len(stored.keys)) as progress:
+            for examples in stored.keys.frames(KEYS):
+                drawn = sampler.draw(examples)
+                stored.drawn.append(drawn.select("positives", "negatives"))
+                count_reasons(drawn["reason"], self.report)
+                kept.append(drawn["reason"].is_null())
+                short += int((kept[-1] & drawn["is_short"]).sum())
+                widened += int((kept[-1] & drawn["is_widened"]).sum())
+                progress.advance(len(drawn))
+        if self.options.negatives_per_row:
+            self._tell_shortfall(short, widened)
+        return pl.concat(kept)
+
+    def _tell_shortfall(self, short: int, widened: int) -> None:
+        """Of the rows that are kept: how many have fewer, and how many have wider negatives."""
+        self.report.measures |= {SHORT: short, WIDENED: widened}
+        if short:
+            self.report.note(
+                f"{short:,} rows have fewer than {self.options.negatives_per_row} negatives; "
+                "--shortfall widen fills them, drop leaves them out"
+            )
+        if widened:
+            self.report.note(f"{widened:,} rows have negatives from outside their category")
+
+    def _write_rows(
+        self,
+        stored: StoredPairs,
+        splits: pl.Series,
+        *,
+        is_kept: pl.Series,
+        outputs: AtomicOutputs,
+    ) -> None:
+        path, split_names = self.options.output, list(self.shares)
+        files, numbers = plan_outputs(
+            path,
+            stored.keys,
+            splits,
+            split_names=split_names,
+        )
         if not files:
             self.report.note("the table has no rows, so there is no value to name a file by")
-        drops_rows = options.mode == "group" or options.shortfall == "drop"
-        if len(files) > 1 and drops_rows:
-            # A footer states the drops of the whole run: they are counted before a file ends.
-            for file in files:
-                for _, drawn in self._drawn(file, pairs, sampler):
-                    account.count(drawn)
-            account.is_complete = True
-        with AtomicOutputs() as outputs, self.report.progress("writing", len(pairs)) as progress:
-            for file in files:
-                schema, columns = self.output_rows.schema, self.output_rows.columns
-                writer = outputs.add(self.writers.open(file.path, schema, columns))
-                with BackgroundWriter(writer) as background:
-                    for rows, drawn in self._drawn(file, pairs, sampler):
-                        account.count(drawn)
-                        background.write(self.output_rows.drawn_rows(rows, drawn, pairs))
-                        progress.advance(len(drawn))
+        with self.report.progress("writing", int(is_kept.sum())) as progress:
+            for number, file in enumerate(files):
+                writer = self._rows_writer(file.path, outputs)
+                tables = self._drawn_rows(stored, is_kept & (numbers == number))
+                for table in read_ahead(tables):
+                    _write(table, writer)
+                    progress.advance(len(table))
                 if len(files) > 1:
                     self.report.note(f"{file.label}: {writer.rows:,} rows in {file.path}")
                     writer.complete()
-            self._write_stored_texts(pairs, splits, outputs)
-        account.note_shortfall()
 
-    def _drawn(
-        self, file: OutputFile, pairs: StoredPairs, sampler: PairSampler
-    ) -> Iterator[tuple[pa.RecordBatch, pl.DataFrame]]:
-        """The rows of a file, and the same with what they draw, a block at a time."""
-        names = [ROW + name for name in self.output_rows.columns.names]
-        for numbers, batch in pairs.batches([*names, *sampler.columns], file.numbers):
-            keys = batch.select(sampler.columns)
-            examples = _frame([keys], keys.schema).with_columns(number=numbers)
-            rows = batch.select(names)
-            for start in range(0, len(batch), sampler.block):
-                part = examples.slice(start, sampler.block)
-                yield rows.slice(start, sampler.block), sampler.draw(part)
+    def _drawn_rows(self, stored: StoredPairs, is_wanted: pl.Series) -> Iterator[pa.Table]:
+        """The rows wanted with what they drew."""
+        tables = stored.rows.tables(self.output_rows.columns.names, is_wanted)
+        if not self.draws:
+            yield from tables
+            return
+        for table, drawn in zip(tables, stored.drawn.tables(["positives", "negatives"], is_wanted)):
+            yield self.output_rows.with_draws(table, frame_of(drawn), stored.texts)
 
-    def _write_stored_texts(
-        self, pairs: StoredPairs, splits: pl.Series, outputs: AtomicOutputs
-    ) -> None:
+    def _write_texts(self, stored: StoredPairs, splits: pl.Series, outputs: AtomicOutputs) -> None:
+        """--texts-out of stored pairs."""
         path = self.options.texts_out
-        names = {"row_text": "row_text"}
-        if not self.options.texts_template:
-            names = {ROW + "query": "query", ROW + "pos": "pos"}
         if not path:
             return
-        for file in plan_outputs(path, pairs, splits, split_names=list(self.shares)):
+        files, numbers = plan_outputs(
+            path,
+            stored.keys,
+            splits,
+            split_names=list(self.shares),
+        )
+        blocks = stored.keys if self.options.texts_template else stored.rows
+        for number, file in enumerate(files):
             texts = self._texts(file.path, outputs)
-            for examples in pairs.frames(list(names), file.numbers):
-                texts.write(examples.rename(names))
+            for table in blocks.tables(texts.sources, numbers == number):
+                texts.write(frame_of(table))
+
+    # --- the writers ---
+
+    def _rows_writer(self, path: str | None, outputs: AtomicOutputs) -> Writer:
+        rows = self.output_rows
+        writer = Writer(
+            self.report,
+            path,
+            schema=rows.schema,
+            columns=rows.columns,
+            **self.provenance,
+        )
+        return outputs.add(writer)
+
+    def _texts(self, path: str | None, outputs: AtomicOutputs) -> PairTexts:
+        writer = Writer(
+            self.report,
+            path,
+            schema="texts",
+            columns=PairTexts.columns,
+            count=False,
+            **self.provenance,
+        )
+        return PairTexts(outputs.add(writer), self.options)
 
 
-def _frame(batches: list[pa.RecordBatch], schema: pa.Schema) -> pl.DataFrame:
-    frame = pl.from_arrow(pa.Table.from_batches(batches, schema))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+def _write(table: pa.Table, writer: Writer) -> None:
+    for batch in table.to_batches():
+        writer.write(batch)

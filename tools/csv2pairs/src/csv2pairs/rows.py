@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import polars as pl
+from polars import col
 
-from csv2pairs import templates
-from csv2pairs.keys import ABSENT, hashed
+from csv2pairs.keys import ABSENT, drop_by_reason, first_that_holds, hashed
 from csv2pairs.options import Options
-from csv2pairs.reasons import drop_by_reason, first_that_holds
+from csv2pairs.table import list_columns
+from csv2pairs.templates import Template, fuse, parse
 from fletching.errors import InputError
 from fletching.report import Report
+from fletching.text_keys import hash_repeated_texts
 
 KEPT = "kept:"  # of columns that are copied to the output
 LISTS = "lists:"  # of cells that are lists, beside their text
-ALIGNED = {"pos_id": "pos:0", "score": "pos:0", "neg_id": "neg:0"}
+ALIGNED = {
+    "pos_id": "pos:0",
+    "score": "pos:0",
+    "neg_id": "neg:0",
+}
 
 
 class RowBuilder:
@@ -26,117 +32,98 @@ class RowBuilder:
         self.options = options
         self.report = report
         self.rows_before = 0
-        self.pos = [templates.parse(text, "--pos", column=True) for text in options.pos]
-        self.template = templates.parse(options.template) if options.template else None
-        self.query = self._one_text()
-        if options.mode != "texts":
-            self.query = templates.parse(options.query or "", "--query", column=True).fill()
-        self.sources = [] if options.mode == "texts" else self._sources()
-        self.positives = len(self.sources)
-
-    def _one_text(self) -> pl.Expr:
-        """--template, or all columns of --pos."""
-        if self.template is not None:
-            return self.template.fill()
-        is_bare = self.options.mode != "fused" and len(self.pos) == 1
-        return self.pos[0].fill() if is_bare else templates.fuse(self.pos)
-
-    def _sources(self) -> list[pl.Expr]:
-        """Where positives come from: columns and templates, or one text from all of them."""
-        options = self.options
-        sources = [template.fill() for template in self.pos]
-        if self.template is not None:
-            sources.append(self.template.fill())
-        if options.mode in ("fused", "group"):
-            sources = [self._one_text() if sources else self.query]
-        if options.category_positive:
-            sources.append(pl.col(options.category or ""))
-        return sources
+        self.lists = list_columns(options)
+        self.pos = [parse(text, "--pos") for text in options.pos]
+        self.template = [parse(options.template)] if options.template else []
+        positives = [] if options.mode == "texts" else self._positives()
+        self.positives = len(positives)
+        self.columns = self._columns()
+        self.columns |= {f"pos:{n}": texts for n, texts in enumerate(positives)}
 
     def rows(self, cells: pl.DataFrame) -> pl.DataFrame:
         """Those that have a query, in --mode group also a category; others are counted."""
-        options = self.options
-        lists = [name for name, kind in cells.schema.items() if kind == pl.List(pl.String)]
         # Lazy: lists that nothing reads as text are not joined.
-        plan = cells.lazy().with_columns(pl.col(lists).name.prefix(LISTS))
-        plan = plan.with_columns(pl.col(lists).list.join(" ", ignore_nulls=True))
-        rows = plan.select(**self._columns(lists)).collect().with_row_index("row")
+        plan = cells.lazy().with_columns(col(self.lists).name.prefix(LISTS))
+        plan = plan.with_columns(col(self.lists).list.join(" ", ignore_nulls=True))
+        rows = plan.select(**self.columns).collect().with_row_index("row")
         rows = rows.with_columns(
             query_key=hashed("query"),
-            category_key=hashed("category", repeated=True),
-            domain_key=hashed("domain", repeated=True),
+            category_key=hashed("category", hash_repeated_texts),
+            domain_key=hashed("domain", hash_repeated_texts),
         )
-        what = "empty" if options.mode == "texts" else "with an empty query"
-        reasons = {what: pl.col("query_key") == ABSENT}
-        if options.mode == "group":
-            reasons["without a category"] = pl.col("category_key") == ABSENT
+        what = "empty" if self.options.mode == "texts" else "with an empty query"
+        reasons = {what: col.query_key == ABSENT}
+        if self.options.mode == "group":
+            reasons["without a category"] = col.category_key == ABSENT
         rows = drop_by_reason(self._without_bad_rows(rows), reasons, self.report)
         self.rows_before += len(cells)
         return rows
 
-    def _columns(self, lists: list[str]) -> dict[str, pl.Expr]:
+    def _columns(self) -> dict[str, pl.Expr]:
         options = self.options
-        columns = {
-            "query": self.query,
-            "id": _column(options.id),
-            "category": _column(options.category),
-            "domain": _column(options.domain),
-        }
+        columns = {"query": parse(options.query, "--query").fill()} if options.query else {}
+        if options.mode == "texts":
+            columns = {"query": self._one_text()}
+        for role in ("id", "category", "domain"):
+            name = getattr(options, role)
+            columns[role] = col(name) if name else pl.lit(None, pl.String)
         if options.texts_template:
-            columns["row_text"] = templates.parse(options.texts_template).fill()
-        columns |= {f"split:{n}": pl.col(name) for n, name in enumerate(options.split_by)}
-        columns |= {KEPT + name: pl.col(name) for name in options.keep}
-        columns |= {f"pos:{n}": _as_list(text, lists) for n, text in enumerate(self.sources)}
-        columns |= {f"neg:{n}": _as_list(pl.col(name), lists) for n, name in enumerate(options.neg)}
+            columns["row_text"] = parse(options.texts_template).fill()
+        columns |= {f"split:{n}": col(name) for n, name in enumerate(options.split_by)}
+        columns |= {KEPT + name: col(name) for name in options.keep}
+        columns |= {f"neg:{n}": col(LISTS + name) for n, name in enumerate(options.neg)}
         for role in ALIGNED:
             if name := getattr(options, role):
-                columns[role] = _as_list(pl.col(name), lists)
+                columns[role] = col(LISTS + name)
         if options.score:
-            number = (
-                pl.element()
-                .str.strip_chars()
-                .cast(
-                    pl.Float64,
-                    strict=False,
-                )
-            )
+            number = pl.element().str.strip_chars().cast(pl.Float64, strict=False)
             columns["score"] = columns["score"].list.eval(number)
         return columns
+
+    def _one_text(self) -> pl.Expr:
+        """--template, the one column of --pos, or all of them as `col: value`."""
+        texts = self.template or self.pos
+        is_bare = len(texts) == 1 and (self.template or self.options.mode != "fused")
+        return texts[0].fill() if is_bare else fuse(texts)
+
+    def _positives(self) -> list[pl.Expr]:
+        """The list of positives of each column or template, or of the one text of all of them."""
+        options = self.options
+        texts = [*self.pos, *self.template]
+        if options.mode in ("fused", "group") and texts:
+            lists = [pl.concat_list(self._one_text())]
+        else:
+            query = parse(options.query or "", "--query")
+            lists = [self._as_list(text) for text in texts or [query]]
+        if options.category_positive:
+            lists.append(self._as_list(parse(options.category or "", "--category")))
+        return lists
+
+    def _as_list(self, text: Template) -> pl.Expr:
+        """The texts of a cell: of a list all, else the one."""
+        if text.is_column and text.columns[0] in self.lists:
+            return col(LISTS + text.columns[0])
+        return pl.concat_list(text.fill())
 
     def _without_bad_rows(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Without rows whose scores or ids fit no text. Raises InputError as --bad-rows says."""
         reasons = {}
         for role, texts in ALIGNED.items():
             if name := getattr(self.options, role):
-                items = pl.col(role).list.len()
-                differ = items.ne_missing(pl.col(texts).list.len())
+                items = col(role).list.len()
+                differ = items.ne_missing(col(texts).list.len())
                 reasons[f"with more or fewer items in `{name}` than texts"] = differ
         if self.options.score:
             is_number = pl.element().is_finite().fill_null(False)
             reason = f"with a score in `{self.options.score}` that is no finite number"
-            reasons[reason] = ~pl.col("score").list.eval(is_number).list.all()
-        if not reasons:
-            return rows
-        if self.options.bad_rows == "drop":
-            return drop_by_reason(rows, reasons, self.report)
-        bad = rows.with_columns(reason=first_that_holds(reasons)).drop_nulls("reason")
-        first_bad = bad.head(1).select("row", "query", "reason")
-        for row, query, reason in first_bad.iter_rows():
-            number = self.rows_before + row + 1
-            raise InputError(
-                f"row {number:,} of the table (query {query!r:.60}) is one {reason}",
-                "correct the row, or leave such rows out by --bad-rows drop",
-            )
-        return rows
-
-
-def _column(name: str | None) -> pl.Expr:
-    return pl.col(name) if name else pl.lit(None, pl.String)
-
-
-def _as_list(text: pl.Expr, lists: list[str]) -> pl.Expr:
-    """The texts of a cell: of a list all, else the one."""
-    name = text.meta.output_name(raise_if_undetermined=False)
-    if text.meta.is_column() and name in lists:
-        return pl.col(LISTS + name)
-    return pl.concat_list(text)
+            reasons[reason] = ~col.score.list.eval(is_number).list.all()
+        if self.options.bad_rows == "refuse":
+            marked = rows.with_columns(reason=first_that_holds(reasons)).drop_nulls("reason")
+            first_bad = marked.select("row", "query", "reason").head(1)
+            for row, query, reason in first_bad.iter_rows():
+                number = self.rows_before + row + 1
+                raise InputError(
+                    f"row {number:,} of the table (query {query!r:.60}) is one {reason}",
+                    "correct the row, or leave such rows out by --bad-rows drop",
+                )
+        return drop_by_reason(rows, reasons, self.report)

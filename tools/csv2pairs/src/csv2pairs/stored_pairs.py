@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import mmap
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 from pyarrow.types import is_list
@@ -15,89 +14,110 @@ from fletching.table.disk_array import DiskTexts
 from fletching.table.ragged_array import offsets_of
 
 SMALL = 1 << 30  # bytes of texts that may stay mapped all at once
-TAKEN_AT_ONCE = 1 << 14  # texts, each of which may map 64 kB of its surroundings
+TAKEN_AT_ONCE = 1 << 14  # texts, before the pages that they are on are given back
 
 
-class StoredPairs:
-    """n examples, numbered from 0; read block by block, as they were appended.
+class StoredBlocks:
+    """Rows numbered from 0; each block is an Arrow file, which is mapped while it is read.
 
-    drawn: the column of texts, or lists of texts, that other examples may draw; None: none.
-    folder: an empty one, the caller's to remove.
+    path: how the names of the files begin; their folder is the caller's to remove.
     """
 
-    def __init__(self, blocks: Iterable[pa.Table], folder: str, *, drawn: str | None) -> None:
-        path = os.path.join(folder, "examples")
-        self.starts = [0]  # of each block; the last one is the number of examples
-        self.disk_texts = DiskTexts(os.path.join(folder, "texts"))
-        writer: pa.RecordBatchFileWriter | None = None
-        for block in blocks:
-            writer = writer or pa.ipc.new_file(path, block.schema)
-            if not len(block):
-                continue
-            (batch,) = block.combine_chunks().to_batches()
-            writer.write_batch(batch)
-            self.starts.append(self.starts[-1] + len(batch))
-            if drawn:
-                texts = batch[drawn]
-                self.disk_texts.append(texts.flatten() if is_list(texts.type) else texts)
-        assert writer is not None, "a table without rows has an empty block"
-        writer.close()
-        self.texts = self.disk_texts.finish()
-        with open(path, "rb") as file:
-            self.memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.file = pa.ipc.open_file(pa.py_buffer(self.memory))
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.starts = [0]  # of each block; the last one is the number of rows
 
     def __len__(self) -> int:
         return self.starts[-1]
 
-    def frames(
-        self, columns: Sequence[str], numbers: pl.Series | None = None
-    ) -> Iterator[pl.DataFrame]:
-        """These columns and `number`, a block at a time; numbers: as `batches` takes them."""
-        for of_block, rows in self.batches(columns, numbers):
-            frame = pl.from_arrow(rows)
-            assert isinstance(frame, pl.DataFrame)
-            yield frame.with_columns(number=of_block)
+    def append(self, block: pa.Table | pl.DataFrame) -> None:
+        """Add a block; an empty one too, since a table without rows has columns."""
+        if isinstance(block, pl.DataFrame):
+            block = block.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+        with pa.ipc.new_file(f"{self.path}.{len(self.starts) - 1}", block.schema) as file:
+            file.write_table(block)
+        self.starts.append(len(self) + len(block))
 
-    def batches(
-        self, columns: Sequence[str], numbers: pl.Series | None = None
-    ) -> Iterator[tuple[pl.Series, pa.RecordBatch]]:
-        """(numbers, these columns) a block at a time; of no examples at all, one empty block.
-
-        numbers: of the examples wanted, rising; None: all.
-        """
-        if not len(self):
-            schema = pa.schema([self.file.schema.field(name) for name in columns])
-            yield _numbers(0, 0), pa.RecordBatch.from_pylist([], schema)
-            return
-        wanted = _numbers(0, len(self)) if numbers is None else numbers
-        bounds = wanted.search_sorted(pl.Series(self.starts, dtype=pl.UInt32)).to_list()
-        for block, (first, last) in enumerate(itertools.pairwise(bounds)):
-            if first == last:
+    def tables(
+        self, columns: Sequence[str], is_wanted: pl.Series | None = None
+    ) -> Iterator[pa.Table]:
+        """These columns of each block; is_wanted: which rows, (n,) bools; None: all."""
+        if is_wanted is None:
+            is_wanted = pl.repeat(True, len(self), eager=True)
+        for number, (start, stop) in enumerate(pairwise(self.starts)):
+            wanted = is_wanted[start:stop]
+            if stop > start and not wanted.any():
                 continue
-            of_block = wanted[first:last]
-            within = of_block.cast(pl.Int64) - self.starts[block]
-            batch = self.file.get_batch(block)
-            wanted_columns = batch.select(list(columns))
-            yield of_block, wanted_columns.take(within.to_arrow())
-            if hasattr(mmap, "MADV_DONTNEED"):
-                self.memory.madvise(mmap.MADV_DONTNEED)
+            mapped = pa.memory_map(f"{self.path}.{number}")
+            table = pa.ipc.open_file(mapped).read_all().select(columns)
+            yield table if wanted.all() else table.filter(wanted.to_arrow())
+
+    def frames(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """These columns and the `number` of each row, a block at a time."""
+        for start, table in zip(self.starts, self.tables(columns)):
+            yield frame_of(table).with_row_index("number", offset=start)
+
+
+class DrawnTexts:
+    """Texts, or lists of texts, of all examples as one column on disk; drawn by their number."""
+
+    def __init__(self, path: str) -> None:
+        self.disk_texts = DiskTexts(path)
+        self.texts: pa.LargeStringArray | None = None
+
+    def append(self, column: pa.ChunkedArray) -> None:
+        """Add the texts of a block. Not after `take_lists`."""
+        for texts in column.chunks:
+            self.disk_texts.append(texts.flatten() if is_list(texts.type) else texts)
 
     def take_lists(self, lists: pl.Series) -> pa.ListArray:
-        """Lists of numbers of drawn texts as lists of the texts, copied into memory."""
-        numbers = lists.explode(empty_as_null=False).cast(pl.Int64).to_arrow()
-        is_small = self.texts.nbytes < SMALL
-        step = max(len(numbers), 1) if is_small else TAKEN_AT_ONCE
-        parts = [pa.array([], pa.string())]
-        for start in range(0, len(numbers), step):
-            part = self.texts.take(numbers.slice(start, step))
-            parts.append(part.cast(pa.string()))
-            if not is_small:
-                self.disk_texts.release_pages()
-        lengths = lists.list.len().to_numpy()
-        offsets = pa.array(offsets_of(lengths), pa.int32())
-        return pa.ListArray.from_arrays(offsets, pa.concat_arrays(parts))
+        """Lists of numbers of texts as lists of the texts, copied into memory."""
+        if self.texts is None:
+            self.texts = self.disk_texts.finish()
+        numbers = lists.explode(empty_as_null=False).cast(pl.Int64)
+        if self.texts.nbytes < SMALL:
+            texts = self.texts.take(numbers.to_arrow())
+        else:
+            texts = self._take_rising(self.texts, numbers)
+        offsets = offsets_of(lists.list.len().to_numpy()).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets), texts.cast(pa.string()))
+
+    def _take_rising(self, texts: pa.LargeStringArray, numbers: pl.Series) -> pa.LargeStringArray:
+        """These texts of a large file: read from its start to its end, then put in order.
+
+        In the order of the draws, each text would map pages of its own, again and again.
+        """
+        order = numbers.arg_sort()
+        rising = numbers.gather(order).to_arrow()
+        parts = [texts.slice(0, 0)]
+        for start in range(0, len(rising), TAKEN_AT_ONCE):
+            parts.append(texts.take(rising.slice(start, TAKEN_AT_ONCE)))
+            self.disk_texts.release_pages()
+        return pa.concat_arrays(parts).take(order.arg_sort().to_arrow())
 
 
-def _numbers(first: int, last: int) -> pl.Series:
-    return pl.int_range(first, last, dtype=pl.UInt32, eager=True)
+class StoredPairs:
+    """All examples of a run: rows of the output, keys, and what they draw.
+
+    folder: an empty one, the caller's to remove. drawn: the columns whose texts may be drawn.
+    """
+
+    def __init__(self, folder: str, *, drawn: Collection[str]) -> None:
+        self.rows = StoredBlocks(f"{folder}/rows")
+        self.keys = StoredBlocks(f"{folder}/keys")
+        self.drawn = StoredBlocks(f"{folder}/drawn")
+        self.texts = {name: DrawnTexts(f"{folder}/{name}") for name in drawn}
+
+    def append(self, rows: pa.Table, keys: pl.DataFrame) -> None:
+        """Add a block of examples."""
+        self.rows.append(rows)
+        self.keys.append(keys)
+        for name, texts in self.texts.items():
+            texts.append(rows[name])
+
+
+def frame_of(table: pa.Table) -> pl.DataFrame:
+    """The table as a frame."""
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import fields
 
 from csv2pairs import templates
 from csv2pairs.options import Options
@@ -14,18 +14,29 @@ from fletching.report import Report
 def open_inputs(options: Options, report: Report) -> TableReader:
     """All inputs as one table of the columns that the options name."""
     required = required_columns(options)
-    columns = dict.fromkeys(options.keep, CellKind.JSON)
+    columns = dict.fromkeys([*required, *options.keep], CellKind.JSON)
     columns |= dict.fromkeys(required, CellKind.TEXT)
-    columns |= {name: CellKind.LIST for name in list_columns(options)}
+    columns |= dict.fromkeys(list_columns(options), CellKind.LIST)
     return TableReader(
         options.inputs,
         table_options(options),
         report,
-        columns={name: columns[name] for name in dict.fromkeys([*required, *options.keep])},
+        columns=columns,
         required=required,
         separators=separators(options),
         limit=options.limit,
     )
+
+
+def required_columns(options: Options) -> list[str]:
+    """The columns that every input must have, once each. Raises UsageError on a bad template."""
+    texts = [("--query", options.query), ("--template", options.template)]
+    texts += [("--template", options.texts_template)]
+    texts += [("--pos", text) for text in options.pos]
+    parsed = [templates.parse(text, option) for option, text in texts if text]
+    names = [name for template in parsed for name in template.columns]
+    names += [*filter(None, (options.category, options.domain, options.id)), *options.split_by]
+    return list(dict.fromkeys([*names, *list_columns(options)]))
 
 
 def list_columns(options: Options) -> list[str]:
@@ -33,8 +44,7 @@ def list_columns(options: Options) -> list[str]:
     names = [*options.neg]
     if options.mode in ("each", "list"):
         names += [text for text in options.pos if "{" not in text]
-    names += [name for name in (options.pos_id, options.neg_id, options.score) if name]
-    return names
+    return names + [name for name in (options.pos_id, options.neg_id, options.score) if name]
 
 
 def separators(options: Options) -> dict[str, str]:
@@ -58,14 +68,7 @@ def separators(options: Options) -> dict[str, str]:
 def table_options(options: Options) -> TableOptions:
     """How the inputs are written."""
     return TableOptions(
-        encoding=options.encoding,
-        delimiter=options.delimiter,
-        quote=options.quote,
-        escape=options.escape,
-        columns=options.columns,
-        null=options.null,
-        sheet=options.sheet,
-        bad_rows=options.bad_rows,
+        **{field.name: getattr(options, field.name) for field in fields(TableOptions)}
     )
 
 
@@ -81,27 +84,3 @@ def note_joined_lists(table: TableReader, report: Report) -> None:
                 "which the other tools read as they are"
             )
         report.note(note)
-
-
-def required_columns(options: Options) -> list[str]:
-    """The columns that every input must have, once each. Raises UsageError on a bad template."""
-    names: list[str] = []
-    for option, text in _templates(options):
-        template = templates.parse(text, option, column=option != "--template")
-        names += template.columns
-    single = [options.category, options.domain, options.id, *options.split_by, *options.neg]
-    single += [options.pos_id, options.neg_id, options.score]
-    names += [name for name in single if name]
-    return list(dict.fromkeys(names))
-
-
-def _templates(options: Options) -> Iterator[tuple[str, str]]:
-    """(option, value) of everything that may be a template."""
-    if options.query:
-        yield "--query", options.query
-    if options.template:
-        yield "--template", options.template
-    if options.texts_template:
-        yield "--template", options.texts_template
-    for text in options.pos:
-        yield "--pos", text

@@ -5,12 +5,11 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import polars as pl
+from polars import col
 
 from fletching.errors import UsageError
-
-if TYPE_CHECKING:  # the options are checked before polars is needed
-    import polars as pl
 
 NOT_BLANK = r"[^\s\x1c-\x1f]"
 
@@ -30,32 +29,26 @@ class Template:
     @property
     def is_column(self) -> bool:
         """Is it one column and no literal text?"""
-        if len(self.parts) != 1:
-            return False
-        literal, name = self.parts[0]
-        return literal == "" and name is not None
+        return len(self.parts) == 1 and self.parts[0][0] == ""
 
     def fill(self) -> pl.Expr:
         """The text of each row; an empty cell adds nothing, and all blank cells give null."""
-        import polars as pl
-
         if self.is_column:
-            return pl.col(self.columns[0])
+            return col(self.columns[0])
         pieces: list[pl.Expr] = []
         for literal, name in self.parts:
-            pieces.append(pl.lit(literal))
-            if name is not None:
-                pieces.append(pl.col(name).fill_null(""))
-        any_filled = pl.any_horizontal(is_filled(pl.col(name)) for name in self.columns)
+            cell = pl.lit("") if name is None else col(name).fill_null("")
+            pieces += [pl.lit(literal), cell]
+        any_filled = pl.any_horizontal(is_filled(col(name)) for name in self.columns)
         return pl.when(any_filled).then(pl.concat_str(pieces))
 
 
-def parse(text: str, option: str = "--template", *, column: bool = False) -> Template:
-    """The template of an option's value. Raises UsageError.
+def parse(text: str, option: str = "--template") -> Template:
+    """The template of an option's value; but for --template, a bare name is that of a column.
 
-    column: a text without braces is the name of a column.
+    Raises UsageError.
     """
-    if column and "{" not in text:
+    if option != "--template" and "{" not in text:
         return Template((("", text),), text)
     fix = "write columns in braces, e.g. '{title}: {body}', and {{ for a brace"
     try:
@@ -69,23 +62,22 @@ def parse(text: str, option: str = "--template", *, column: bool = False) -> Tem
     names = [name for _, name, _, _ in parsed]
     if not any(names) or "" in names:
         raise UsageError(f"{option} {text!r} names no column", fix)
-    return Template(
-        tuple((literal, name) for literal, name, _, _ in parsed),
-        text,
-    )
+    return Template(tuple((literal, name) for literal, name, _, _ in parsed), text)
 
 
 def fuse(templates: Sequence[Template]) -> pl.Expr:
     """`col: value, col: value` of the cells with text; a filled template has no label."""
-    import polars as pl
-
     pieces = []
     for template in templates:
         text = template.fill()
         label = f"{template.text}: " if template.is_column else ""
         labelled = pl.concat_str(pl.lit(label), text.str.strip_chars())
         pieces.append(pl.when(is_filled(text)).then(labelled))
-    fused = pl.concat_str(pieces, separator=", ", ignore_nulls=True)
+    fused = pl.concat_str(
+        pieces,
+        separator=", ",
+        ignore_nulls=True,
+    )
     return pl.when(is_filled(fused)).then(fused)
 
 
