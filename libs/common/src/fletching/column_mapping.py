@@ -265,6 +265,8 @@ def _misaligned(field: Field, lists: pa.Array, partner: pa.Array) -> Violation:
 
 def _rows_holding(lists: pa.Array, marked_items: pa.Array) -> pa.BooleanArray:
     """Which lists hold a marked item: bool [lists]."""
+    if not pc.any(marked_items).as_py():  # most lists are whole, and vectors have many items
+        return pa.repeat(False, len(lists))
     owners = pc.list_parent_indices(lists).filter(pc.fill_null(marked_items, False))
     rows = pa.array(range(len(lists)), pa.int64())
     return pc.is_in(rows, owners.cast(pa.int64()))
