@@ -119,8 +119,8 @@ def test_help_speaks_the_language_of_the_field(command: Command) -> None:
 # One name, two things: names that the design fixes for users' Makefiles. None may be added.
 HOMONYMS = {
     "bm25": "hnmine: candidates are ranked by words; mteb-eval: BM25 is compared",
+    "candidates": "contrast-train: which negatives; fletching-tune: which recipes are trained",
     "dry_run": "the plan without the work; each tool says what its plan holds",
-    "guard": "mteb-eval: a task; fletching-tune: the same, with a default of its own",
     "html": "one page: mteb-eval's compares models, arrowcat's shows rows",
     "inputs": "the arguments without a flag: what a tool reads",
     "output": "rows as a file or stream; the folder of a model; the figures of mteb-eval",
