@@ -101,6 +101,16 @@ def test_a_run_that_is_killed_at_any_step_goes_on_to_the_same_result(finished, t
         assert all(again[path] == result[path] for path in result if path not in WITH_TIMES)
 
 
+def test_the_commands_of_a_finished_run_are_those_that_it_left_as_a_script(finished, tune):
+    shutil.rmtree("tuned.tune/logs")
+    script = Path("tuned/commands.sh").read_text().splitlines()
+    shutil.rmtree("tuned")
+    printed = tune(print_commands=True)
+    assert printed.executed == []
+    assert printed.out.splitlines() == script[3:]
+    assert not Path("tuned").exists()
+
+
 def test_a_result_of_another_program_is_never_replaced(faq, tune):
     from fletching.errors import InputError
 

@@ -82,6 +82,8 @@ class TuningRun:
             return 0
         trial = Trial(self.options, self.runner, plan=plan, contest=contest)
         verdict = trial.verdict(selection, counts, budget=self.budget)
+        if self.options.print_commands:
+            return 0
         self.report.measures |= verdict.as_json()
         self.out.write(trial.publish(verdict, selection))
         self.out.flush()
