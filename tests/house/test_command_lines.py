@@ -130,6 +130,7 @@ HOMONYMS = {
     "sample": "arrowcat: how many rows are drawn; hnmine: how negatives are chosen",
     "split": "csv2pairs: shares of the splits",
     "tasks": "contrast-train: file of weights and prompts; mteb-eval: names of benchmark tasks",
+    "to": "arrowcat: a row format; fletching-tune: the last stage",
 }
 
 
