@@ -136,3 +136,10 @@ def test_printed_commands_run_by_hand_with_blanks_and_quotes_in_every_name(
 def test_a_value_of_a_list_keeps_its_comma():
     assert list_value("plain name") == "plain name"
     assert list_value('a,b "c"') == '"a,b ""c"""'
+
+
+def test_rows_of_a_category_answer_each_other_without_a_corpus(faq, tune):
+    done = tune(pos=(), category="topic")
+    assert "documents" not in done.executed
+    assert done.verdict["line"].startswith("verdict: ")
+    assert "--mode group" in Path("tuned/commands.sh").read_text()
