@@ -22,6 +22,7 @@ PACKAGES = {
 }
 # Distributions whose modules have other names.
 DISTRIBUTIONS = {
+    "markdown_it": "markdown-it-py",
     "yaml": "pyyaml",
     "faiss": "faiss-cpu",
     "sklearn": "scikit-learn",
