@@ -101,6 +101,14 @@ def test_group_takes_every_other_row_of_the_category_on_request(pairs):
         }
 
 
+def test_positives_of_a_group_are_its_texts_where_negatives_are_queries(pairs):
+    rows = [{"q": f"q{n}", "a": f"a{n}", "c": "xy"[n % 2]} for n in range(6)]
+    options = "--query q --pos a --category c --mode group --negatives 2 --negatives-from query"
+    for row in pairs(rows, options).rows:
+        assert {text[0] for text in row["pos"]} == {"a"}
+        assert {text[0] for text in row["neg"]} == {"q"}
+
+
 def test_the_category_is_a_positive_on_request_and_its_negatives_are_other_categories(pairs):
     rows = [{"q": f"q{n}", "a": f"a{n}", "c": "xyz"[n % 3]} for n in range(12)]
     result = pairs(rows, "--query q --pos a --category c --category-positive --negatives 2")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from csv2pairs import stored_pairs
 from fletching.text import normalise
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
@@ -212,6 +213,14 @@ def test_a_large_pool_where_nearly_all_is_tied_to_a_row_is_still_searched_whole(
         sorted(row["neg"]) == ["r0", "r1", "r2"] for row in result.rows if row["id"][0] == "i"
     )
     assert all(len(row["neg"]) == 5 for row in result.rows if row["id"][0] == "j")
+
+
+def test_texts_of_a_large_file_are_taken_as_those_of_a_small_one(pairs, monkeypatch):
+    rows = shop(60, 2)
+    expected = pairs(rows, *PLAIN, "--negatives 4").rows
+    monkeypatch.setattr(stored_pairs, "SMALL", 0)
+    monkeypatch.setattr(stored_pairs, "TAKEN_AT_ONCE", 7)
+    assert pairs(rows, *PLAIN, "--negatives 4").rows == expected
 
 
 def test_in_mode_each_a_negative_comes_from_the_column_of_the_positive(pairs):
