@@ -86,6 +86,20 @@ def test_held_out_tables_replace_the_split(faq, tune, programs):
     assert done.verdict["findings"]["queries"] == 120
 
 
+def test_a_corpus_is_counted_and_searched(faq, tune, programs):
+    texts = [{"id": f"t{n}", "text": f"text {n}"} for n in range(70)]
+    pq.write_table(pa.Table.from_pylist(texts), "more.parquet")
+    done = tune(corpus=("more.parquet",))
+    assert any("dev ranks 370 documents" in note for note in done.notes)
+    script = Path("tuned/commands.sh").read_text()
+    assert "--eval-corpus tuned.tune/documents.parquet --eval-corpus more.parquet" in script
+    Path("more.parquet").unlink()
+    pq.write_table(pa.Table.from_pylist(texts[:50]), "more.parquet")
+    executed = tune(corpus=("more.parquet",)).executed
+    assert {"dev", "mine"} <= set(executed)
+    assert not {"split", "probe"} & set(executed)
+
+
 def test_held_out_tables_that_are_trained_on_are_refused(faq, tune):
     with pytest.raises(InputError, match="every query of --dev is in TABLE too"):
         tune(dev=("faq.csv",), test=("faq.csv",))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fletching.report import Report
+
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
@@ -31,6 +33,15 @@ def shared_queries(path: str, other: str) -> int:
 
     ours, theirs = (pl.read_parquet(each, columns=["query"]).unique() for each in (path, other))
     return ours.join(theirs, on="query", how="semi").height
+
+
+def text_count(files: Sequence[str], report: Report) -> int:
+    """The rows of `texts` files. Raises InputError for files that hold no texts."""
+    from fletching.io import Reader
+
+    if not files:
+        return 0
+    return sum(batch.num_rows for batch in Reader(report, files, "texts", count=False))
 
 
 def row_count(path: str) -> int:

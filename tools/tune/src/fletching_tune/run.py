@@ -10,7 +10,7 @@ from fletching_tune import table
 from fletching_tune.budget import parse_budget
 from fletching_tune.candidates import requested_recipes
 from fletching_tune.contest import Contest, Selection
-from fletching_tune.counts import Counts, distinct_texts, row_count, shared_queries
+from fletching_tune.counts import Counts, distinct_texts, row_count, shared_queries, text_count
 from fletching_tune.options import Options
 from fletching_tune.plan import Plan, Rates, make_plan, plan_lines, split_shares
 from fletching_tune.steps.printer import CommandPrinter, UndecidedStepError
@@ -144,9 +144,10 @@ class TuningRun:
         paths = {name: self.work.split(name) for name in SPLITS}
         rows = {name: row_count(path) for name, path in paths.items()}
         queries = {name: distinct_texts([path], "query") for name, path in paths.items()}
-        return Counts(
-            rows=rows, queries=queries, documents=distinct_texts(list(paths.values()), "pos")
-        )
+        # Rows of a category rank each other: the rows of another split are not searched.
+        searched = [paths["dev"]] if table.is_grouped(self.options) else list(paths.values())
+        documents = distinct_texts(searched, "pos") + text_count(self.options.corpus, self.report)
+        return Counts(rows=rows, queries=queries, documents=documents)
 
     def _account(self, step: str) -> None:
         """The account of rows of csv2pairs as that of this run."""
