@@ -9,9 +9,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blend_models.blending import mean, slerp
+from blend_models.blending import WeightBlend
 
 seeds = st.integers(0, 10**6)
+
+
+def mean(tensors: list[torch.Tensor], weights: list[float], how: str = "mean") -> torch.Tensor:
+    blend = WeightBlend(how, weights)
+    for tensor, weight in zip(tensors, weights):
+        blend.add({"x": tensor}, weight)
+    return blend.result()["x"]
+
+
+def slerp(tensors: list[torch.Tensor], weights: list[float]) -> torch.Tensor:
+    return mean(tensors, weights, how="slerp")
 
 
 def tensors(seed: int, count: int = 2) -> list[torch.Tensor]:

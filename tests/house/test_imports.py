@@ -64,7 +64,7 @@ FLOORS: dict[str, list[set[str]]] = {
     "blend_models": [
         {"cli"},
         {"publishing"},
-        {"model_folders"},
+        {"loaded_models"},
         {"blending"},
         {"options"},
     ],

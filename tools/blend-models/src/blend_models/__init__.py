@@ -4,7 +4,7 @@ Layers, each of which imports those below it alone:
 
 cli            the command and its checks
 publishing     the folder: weights, settings, card, lineage
-model_folders  what the folders hold, and whether they fit together
+loaded_models  what a model consists of, and whether two fit together
 blending       mean and spherical interpolation of tensors
 options        the command line
 """

@@ -1,62 +1,105 @@
-"""Blends of tensors. Needs torch alone."""
+"""Blends of tensors, one model after the other. Needs torch alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
+from fletching.errors import InputError
+
 PARALLEL = 1e-6  # radians: below it, or so near to opposite, no arc is defined by the two
 
-Blend = Callable[[Sequence[Tensor], Sequence[float]], Tensor]
+# (the blend so far, the next tensor, its weight over the sum of the weights so far and its own,
+# its weight over the sum of all) -> the blend
+Step = Callable[..., Tensor]
 
 
-def mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """sum_k w_k x_k / sum_k w_k, accumulated in float32, in the dtype of the first tensor.
+class WeightBlend:
+    """The blend of the models that were added, tensor by tensor, accumulated in float32.
 
-    A model of weight 0 has no part in it. Equal weights give the uniform model soup of Wortsman et
-    al. 2022 (arXiv 2203.05482); a base and a model tuned from it give WiSE-FT (arXiv 2109.01903).
+    weights: of all models that will be added. In memory: one model, in float32.
     """
-    total = math.fsum(weights)
-    blended: Tensor | None = None
-    for tensor, weight in zip(tensors, weights):
-        if not weight:
-            continue
-        part = _at_least_float32(tensor) * (weight / total)
-        blended = part if blended is None else blended.add_(part)
-    assert blended is not None
-    return blended.to(tensors[0].dtype)
+
+    def __init__(self, how: str, weights: list[float]) -> None:
+        self.step = STEPS[how]
+        self.total = math.fsum(weights)
+        self.added = 0.0
+        self.tensors: dict[str, Tensor] = {}
+        self.dtypes: dict[str, torch.dtype] = {}
+
+    def add(self, tensors: Mapping[str, Tensor], weight: float) -> None:
+        """Add a model. The first one gives the dtypes; one of weight 0 has no other part in it.
+
+        Raises InputError for tensors of whole numbers that differ.
+        """
+        self.dtypes = self.dtypes or {name: tensor.dtype for name, tensor in tensors.items()}
+        self.added += weight
+        for name, tensor in tensors.items():
+            earlier = self.tensors.get(name)
+            if not tensor.is_floating_point():
+                self._check_equal(name, tensor, earlier)
+            elif weight:
+                self.tensors[name] = self.step(
+                    earlier,
+                    _at_least_float32(tensor),
+                    share_so_far=weight / self.added,
+                    share=weight / self.total,
+                )
+
+    def _check_equal(self, name: str, tensor: Tensor, earlier: Tensor | None) -> None:
+        if earlier is None:
+            self.tensors[name] = tensor.clone()
+        elif not torch.equal(earlier, tensor):
+            raise InputError(
+                f"`{name}` holds whole numbers, which differ between the models",
+                "blend models that were tuned from one base",
+            )
+
+    def result(self) -> dict[str, Tensor]:
+        """The blended tensors. Raises InputError for one that is not finite."""
+        for name, tensor in self.tensors.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise InputError(
+                    f"the blend of `{name}` is not finite",
+                    "look for the model whose training diverged, and leave it out",
+                )
+        return {name: tensor.to(self.dtypes[name]) for name, tensor in self.tensors.items()}
 
 
-def slerp(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Spherical interpolation of whole tensors, in the dtype of the first one (Shoemake 1985).
+def add_to_mean(
+    blended: Tensor | None, tensor: Tensor, *, share_so_far: float, share: float
+) -> Tensor:
+    """sum_k w_k x_k / sum_k w_k, a term at a time.
+
+    Equal weights give the uniform model soup of Wortsman et al. 2022 (arXiv 2203.05482); a base
+    and a model tuned from it give WiSE-FT (arXiv 2109.01903).
+    """
+    term = tensor * share
+    return term if blended is None else blended.add_(term)
+
+
+def add_to_arc(
+    blended: Tensor | None, tensor: Tensor, *, share_so_far: float, share: float
+) -> Tensor:
+    """Spherical interpolation of whole tensors (Shoemake 1985).
 
         slerp(a, b; t) = [ sin((1 - t) θ) a + sin(t θ) b ] / sin θ,   cos θ = a·b / (|a| |b|)
 
-    More than two are folded from the left: the result of the first k, with the sum of their
-    weights, and the next one; so their order matters. Where two tensors have no angle (parallel,
-    opposite, zero), the straight line a + t (b - a) is taken.
+    a: the blend of the earlier models; t: the weight of b over the sum of the weights so far. So
+    with more than two their order matters. Where two tensors have no angle (parallel, opposite,
+    zero), the straight line a + t (b - a) is taken.
     """
-    blended, sum_of_weights = None, 0.0
-    for tensor, weight in zip(tensors, weights):
-        if not weight:
-            continue
-        sum_of_weights += weight
-        value = _at_least_float32(tensor)
-        blended = value if blended is None else _arc(blended, value, weight / sum_of_weights)
-    assert blended is not None
-    return blended.to(tensors[0].dtype)
-
-
-def _arc(a: Tensor, b: Tensor, t: float) -> Tensor:
-    angle = _angle(a, b)
+    if blended is None:
+        return tensor.clone()
+    angle = _angle(blended, tensor)
     if angle < PARALLEL or math.pi - angle < PARALLEL:
-        return a + t * (b - a)
-    share_of_a = math.sin((1 - t) * angle) / math.sin(angle)
-    share_of_b = math.sin(t * angle) / math.sin(angle)
-    return share_of_a * a + share_of_b * b
+        return blended + share_so_far * (tensor - blended)
+    of_blended = math.sin((1 - share_so_far) * angle) / math.sin(angle)
+    of_tensor = math.sin(share_so_far * angle) / math.sin(angle)
+    return of_blended * blended + of_tensor * tensor
 
 
 def _angle(a: Tensor, b: Tensor) -> float:
@@ -76,4 +119,4 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-BLENDS: dict[str, Blend] = {"mean": mean, "slerp": slerp}
+STEPS: dict[str, Step] = {"mean": add_to_mean, "slerp": add_to_arc}

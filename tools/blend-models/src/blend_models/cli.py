@@ -2,7 +2,7 @@
 
 Reads    sentence-transformers folders: tuned from one base, with one tokenizer and one pooling
 Writes   a sentence-transformers folder, in the number type of the first one
-Holds    one model in memory, and one tensor of each
+Holds    the blend in float32, the first model and one other
 
   blend-models tuned-a tuned-b tuned-c -o soup
   blend-models base tuned -o gentle --weights 0.4,0.6 --how slerp
