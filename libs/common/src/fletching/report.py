@@ -146,7 +146,7 @@ class Progress:
         """Count finished units. detail: what to show beside them, such as a loss."""
         self.done += amount
         if self._bar is not None:
-            self._bar.set_postfix_str(detail, refresh=False)
+            self._bar.set_postfix_str(printable(detail), refresh=False)
             self._bar.update(amount)
         elif not self.report.quiet:
             self._print_if_due(detail)

@@ -111,6 +111,8 @@ class _Window:
 
     def _check_item(self, value: JsonValue, end: int) -> None:
         span = (self.position, end)
+        if end - self.position > LONGEST:
+            raise LimitError(TOO_LONG)
         brackets = self.buffer.count("[", *span) + self.buffer.count("{", *span)
         has_surrogates = any(self.buffer.find(sign, *span) >= 0 for sign in ("\\ud", "\\uD"))
         _check(value, brackets=brackets, has_surrogates=has_surrogates)

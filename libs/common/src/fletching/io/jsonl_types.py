@@ -151,16 +151,26 @@ def _widened(old: pa.DataType, new: pa.DataType, *, is_known: bool) -> pa.DataTy
 def exact_array(values: list[JsonValue], kind: pa.DataType) -> pa.Array:
     """The values as an array; raises one of MISFITS where it would change one.
 
-    pyarrow alone cuts 1.5 to 1 in a column of whole numbers, forgets keys that a struct lacks and
-    takes a string for a list of characters.
+    pyarrow alone cuts 1.5 to 1 in a column of whole numbers, takes true for 1.0, forgets keys that
+    a struct lacks and takes a string for a list of characters.
     """
     array = pa.array(values, kind)
     has_items = is_list(kind) or is_fixed_size_list(kind)
     leaf = kind.value_type if has_items else kind
+    if is_floating(leaf) and _hold_flags(values):
+        raise ValueError("true and false are no numbers")
     is_safe = is_string(leaf) or is_floating(leaf)
     if not is_safe and not _is_kept(values, array.to_pylist()):
         raise ValueError("a value would change")
     return array
+
+
+def _hold_flags(values: list[JsonValue]) -> bool:
+    """Is true or false among the values or their items?"""
+    kinds = set(map(type, values))
+    if list in kinds:
+        kinds.update(*(map(type, value) for value in values if isinstance(value, list)))
+    return bool in kinds
 
 
 def as_texts(values: list[JsonValue]) -> list[JsonValue]:

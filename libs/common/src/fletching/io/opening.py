@@ -69,7 +69,7 @@ def _seekable(source: Source, stream: PeekableStream) -> pa.NativeFile | BinaryI
     if source.path is None or not is_plain:
         return spool(stream)
     if os.path.exists(source.path):
-        return pa.memory_map(source.path)
+        return pa.memory_map(os.fsencode(source.path))  # also a name that is not UTF-8
     file = cast(BinaryIO, raw)
     file.seek(0)
     return file

@@ -34,8 +34,8 @@ class ParquetFile:
         self.where = where
         self.rows = 0
         try:
-            self.file = pq.ParquetFile(file, page_checksum_verification=True)
-            self.schema = _columns(self.file, where)
+            self.file = _opened(file, where)
+            self.schema = self.file.schema_arrow
             self.end = _read_end(self.file.metadata.metadata or {})
         except DAMAGE as error:
             raise InputError(f"{where} is no complete Parquet file ({error})", REMAKE) from None
@@ -71,14 +71,15 @@ class ParquetFile:
         verify(self.where, self.end, digest)
 
 
-def _columns(file: pq.ParquetFile, where: str) -> pa.Schema:
-    """The columns of a file. Raises InputError for names that no other format can hold."""
+def _opened(file: pa.NativeFile | BinaryIO, where: str) -> pq.ParquetFile:
+    """The file, whose columns any other format can hold. Raises InputError."""
     try:
-        columns = file.schema_arrow
+        opened = pq.ParquetFile(file, page_checksum_verification=True)
+        columns = opened.schema_arrow
     except UnicodeDecodeError as error:
         raise column_names.not_utf8(error, where) from None
     column_names.check(columns, where)
-    return columns
+    return opened
 
 
 def _read_end(footer: dict[bytes, bytes]) -> Node | None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from arrowcat.options import Options
+from arrowcat.printable import escape
 from fletching import schema as contract
 from fletching.errors import InputError
 from fletching.io import Reader
@@ -75,8 +76,8 @@ def stored_rows(inputs: tuple[str, ...]) -> int | None:
 
 
 def type_name(kind: pa.DataType) -> str:
-    """`list<string>`, without Arrow's `item:`."""
-    return str(kind).replace("element: ", "").replace("item: ", "")
+    """`list<string>`, without Arrow's `item:`; the names of parts are data."""
+    return escape(str(kind).replace("element: ", "").replace("item: ", ""))
 
 
 def _is_parquet(path: str) -> bool:
