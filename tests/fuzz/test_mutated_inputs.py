@@ -13,7 +13,7 @@ from fuzz_trials import DEFECT, REFUSED, FuzzCase, Fuzzer, kept, plan
 pytestmark = pytest.mark.slow  # as a whole: hundreds of forked commands
 
 SEED = 11
-LIGHT = 150
+LIGHT = 100
 OTHERS = ("vector cache", "--vectors", "answers to distill")
 KEPT = [case for case in kept(READERS) if READERS[case.reader].is_quick]
 

@@ -49,7 +49,8 @@ CORPUS = Path(__file__).resolve().parents[1] / "fuzz" / "corpus"
 COMMANDS = 0.04  # of the cases of a light command are run by the installed program
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 SECRET = "sk-fuzzed-3f1c9a"
-ERROR = re.compile(r"(?s)(?:.*\n)?[\w-]+: [^\n]+\n  fix: [^\n]+\n")
+# Below a fix may stand a list, such as of several unknown options.
+ERROR = re.compile(r"(?s)(?:.*\n)?[\w-]+: [^\n]+\n  fix: [^\n]+\n(?:    [^\n]+\n)*")
 BARE_ERROR = re.compile(r"(?s)(?:.*\n)?[\w-]+: [^\n]+\n")
 
 
