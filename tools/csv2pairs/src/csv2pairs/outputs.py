@@ -122,7 +122,11 @@ def plan_outputs(
     file_numbers = splits.cast(pl.UInt32)
     if "{split}" not in path:
         names = [""]
-        file_numbers = pl.zeros(len(pairs), pl.UInt32, eager=True)
+        file_numbers = pl.zeros(
+            len(pairs),
+            pl.UInt32,
+            eager=True,
+        )
     values = [""]
     for role in roles_in(path):
         blocks = [

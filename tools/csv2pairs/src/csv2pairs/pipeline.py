@@ -176,7 +176,10 @@ class PairPipeline:
 
     def _tell_shortfall(self, short: int, widened: int) -> None:
         """Of the rows that are kept: how many have fewer, and how many have wider negatives."""
-        self.report.measures |= {SHORT: short, WIDENED: widened}
+        self.report.measures |= {
+            SHORT: short,
+            WIDENED: widened,
+        }
         if short:
             self.report.note(
                 f"{short:,} rows have fewer than {self.options.negatives_per_row} negatives; "

@@ -120,7 +120,11 @@ class TextPools:
         counted = self.known.links_of(rows["number"]).with_columns(rows=pl.len().over("link"))
         of_row = counted.sort("number", "rows", "link").group_by("number", maintain_order=True)
         rows = left_join(rows, of_row.agg(col.link.last()), "number")
-        groups = rows.partition_by("pool", "link", maintain_order=True)
+        groups = rows.partition_by(
+            "pool",
+            "link",
+            maintain_order=True,
+        )
         for group in groups:
             start, size, link = group.select("start", "size", "link").row(0)
             texts = self.texts.slice(start, size).with_columns(link=pl.lit(link, pl.UInt64))
