@@ -2,6 +2,7 @@
 
 disk_table    record batches appended to a scratch Arrow file, mapped back, rows taken by number
 disk_array    one array or one column of texts over all rows, on disk
+row_units     rows in slices that are encoded together
 ragged_array  a list of values for each row, end to end with offsets
 key_set       sets of 64-bit keys in 8 bytes each
 atomic        the one place that renames: a file or folder appears whole or not at all
