@@ -109,12 +109,6 @@ def test_tune_goes_from_a_table_to_a_verdict(run, table, model):
     assert "contrast-train" not in again.err, "the second run did again what was done"
 
 
-def test_tune_takes_rows_of_a_category_for_each_others_answers(run, table, model):
-    ran = tune(run, table, model, "QUERY=question", "CATEGORY=topic", "ARGS=--to split")
-    assert ran.rc == 0, ran.err
-    assert "--mode group" in ran.err
-
-
 @pytest.mark.parametrize(
     ("variables", "what"), [((), "QUERY is missing"), (("QUERY=question",), "POS is missing")]
 )
