@@ -179,3 +179,13 @@ def test_a_tool_that_refuses_a_long_table_ends(tmp_path: Path, run: Any) -> None
         done = run("timeout 20 arrowcat rows.csv.gz -o out.jsonl", cwd=tmp_path)
         assert done.rc == 1, done.err
         assert "row 1: 3 cells instead of 2" in done.err
+
+
+def test_a_folder_may_hold_more_tables_than_files_may_be_open(tmp_path: Path, run: Any) -> None:
+    (tmp_path / "tables").mkdir()
+    for number in range(100):
+        (tmp_path / "tables" / f"{number}.csv").write_text(f"query,pos\nq{number},a{number}\n")
+    words = "csv2pairs tables --query query --pos pos -o out.jsonl"
+    done = run(f"ulimit -n 64; {words}", cwd=tmp_path)
+    assert done.rc == 0, done.err
+    assert "100 in, 100 out" in done.err

@@ -22,15 +22,6 @@ EXTENSIONS = (".csv", ".tsv", ".tab")
 BLOCK = 8 << 20  # bytes; no row of a CSV may be longer than this
 
 
-_ARROW_FILES: list[pa.PythonFile] = []
-
-
-def _kept_until_exit(file: io.BufferedIOBase) -> pa.PythonFile:
-    """The file for pyarrow, never freed: its own thread would free it late and abort the exit."""
-    _ARROW_FILES.append(pa.PythonFile(file, mode="r"))
-    return _ARROW_FILES[-1]
-
-
 class DelimitedTable:
     """The rows of one CSV: batches of the columns that are read, as far as the file has them."""
 
@@ -107,7 +98,7 @@ class DelimitedTable:
         escape = self.dialect.escape or False
         try:
             return arrow_csv.open_csv(
-                _kept_until_exit(self.file),
+                pa.PythonFile(self.file, mode="r"),
                 read_options=arrow_csv.ReadOptions(
                     block_size=BLOCK,
                     skip_rows_after_names=0 if self.options.columns else 1,
