@@ -28,6 +28,8 @@ from fletching.io.streams import Decompressor, PeekableStream, spool
 from fletching.protocols import Limitable, Retypable, RowSource
 from fletching.schema import Schema
 
+MOST_BLANKS = 4096  # bytes; more are no accident of a few
+
 
 def open_rows(source: Source, schema: Schema, limit: int | None = None) -> RowSource:
     """The rows of a source, by its content.
@@ -51,9 +53,18 @@ def open_sniffed(source: Source, schema: Schema, *, kind: str, stream: PeekableS
     if kind == EMPTY and not (may_be_empty(source.path) and _is_whole(source, stream)):
         fix = UPSTREAM if source.path is None else REMAKE
         raise InputError(f"{source.where} is empty (0 bytes)", fix)
+    is_blank_file = kind == TEXT and source.path is not None and _is_blank(stream)
+    if is_blank_file and not (may_be_empty(source.path) and _is_whole(source, stream)):
+        raise InputError(f"{source.where} holds nothing but blanks", REMAKE)
     file_format = text_format(source.path) if kind in (TEXT, EMPTY) else INPUT_FORMATS[kind]
     file = _seekable(source, stream) if file_format.needs_seek else stream
     return file_format.open(file, source.where, schema)
+
+
+def _is_blank(stream: PeekableStream) -> bool:
+    """Is it a few blanks, as of a file that was cut or overwritten?"""
+    head = stream.peek(MOST_BLANKS)
+    return len(head) < MOST_BLANKS and not head.strip()
 
 
 def _is_whole(source: Source, stream: PeekableStream) -> bool:
