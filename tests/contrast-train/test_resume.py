@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 from conftest import SUBJECTS, build_model, write_rows
+from safetensors.torch import load_file, save_file
 
 from contrast_train import cli
 from fletching.errors import InputError
@@ -66,6 +67,18 @@ def test_another_guide_of_the_same_name_is_refused(resume: Any, stopped: Path) -
         shutil.move(stopped / "first", stopped / "guide")
     assert done.rc == 1
     assert "holds a run of other data or options: fingerprint was" in done.err
+
+
+def test_a_guide_that_lacks_weights_is_named_by_its_option(resume: Any, stopped: Path) -> None:
+    path = stopped / "guide" / "model.safetensors"
+    content = path.read_bytes()
+    weights = load_file(path)
+    weights.pop(next(name for name in sorted(weights) if "attention" in name))
+    save_file(weights, path, {"format": "pt"})
+    done = resume()
+    path.write_bytes(content)
+    assert done.rc == 1
+    assert f"--guide {stopped / 'guide'} cannot be used: its weights lack" in done.err
 
 
 def test_other_held_out_rows_of_the_same_name_are_refused(resume: Any, stopped: Path) -> None:
