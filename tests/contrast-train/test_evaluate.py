@@ -80,7 +80,7 @@ def test_a_corpus_is_more_documents_that_answer_nothing(
     path = str(tmp_path / "corpus.arrow")
     own = [text for _, text in evaluator.documents]
     stats = evaluation_corpus.write(texts.to_batches(), path, own_texts=own, own_ids=evaluator.ids)
-    assert stats[1:] == (10, 2, 1, 1)
+    assert (stats.kept, stats.in_rows, stats.repeated, stats.blank) == (10, 2, 1, 1)
     vectors = torch.randn(15, 4, generator=torch.Generator().manual_seed(0))
     numbers = {text: number for number, text in enumerate(["a", "b", *own, *others])}
 

@@ -42,9 +42,10 @@ class WeightBlend:
             if not tensor.is_floating_point():
                 self._check_equal(name, tensor, earlier)
             elif weight:
+                part = _at_least_float32(tensor)
                 self.tensors[name] = self.step(
                     earlier,
-                    _at_least_float32(tensor),
+                    part,
                     share_so_far=weight / self.added,
                     share=weight / self.total,
                 )
@@ -97,8 +98,9 @@ def add_to_arc(
     angle = _angle(blended, tensor)
     if angle < PARALLEL or math.pi - angle < PARALLEL:
         return blended + share_so_far * (tensor - blended)
-    of_blended = math.sin((1 - share_so_far) * angle) / math.sin(angle)
-    of_tensor = math.sin(share_so_far * angle) / math.sin(angle)
+    sine = math.sin(angle)
+    of_blended = math.sin((1 - share_so_far) * angle) / sine
+    of_tensor = math.sin(share_so_far * angle) / sine
     return of_blended * blended + of_tensor * tensor
 
 
@@ -107,12 +109,16 @@ def _angle(a: Tensor, b: Tensor) -> float:
 
     By both chords (Kahan): accurate near 0 and π too, where the cosine is flat.
     """
-    x, y = a.double().flatten(), b.double().flatten()
-    lengths = x.norm(), y.norm()
-    if not all(lengths):
+    x = a.double().flatten()
+    y = b.double().flatten()
+    x_length, y_length = x.norm(), y.norm()
+    if not x_length or not y_length:
         return 0.0
-    x, y = x / lengths[0], y / lengths[1]
-    return 2 * math.atan2(float((x - y).norm()), float((x + y).norm()))
+    x = x / x_length
+    y = y / y_length
+    difference = (x - y).norm()
+    sum_of_both = (x + y).norm()
+    return 2 * math.atan2(difference.item(), sum_of_both.item())
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

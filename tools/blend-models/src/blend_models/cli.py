@@ -39,11 +39,13 @@ def check(options: Options) -> None:
 
 def _check_output(output: str) -> None:
     path = output.rstrip("/")
-    if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
+    is_empty = os.path.isdir(path) and not os.listdir(path)
+    if os.path.lexists(path) and not is_empty:
         raise InputError(
             f"-o {output} exists already", f"name another folder, or remove it: rm -r {output}"
         )
-    parent = os.path.dirname(os.path.abspath(path))
+    full_path = os.path.abspath(path)
+    parent = os.path.dirname(full_path)
     if not os.path.isdir(parent):
         raise UsageError(
             f"the folder of -o {output} does not exist", f"mkdir -p {os.path.dirname(path)}"

@@ -29,8 +29,8 @@ LONGEST_VALUE = 60  # characters in an error
 Parts = Mapping[str, Any]  # JSON values by name
 
 
-def load(path: str) -> SentenceTransformer:
-    """The model of a folder. Raises InputError where it is none, or an adapter alone."""
+def check_folder(path: str) -> None:
+    """Raise InputError for a path that is no folder, and for an adapter without its base."""
     if not os.path.isdir(path):
         raise InputError(f"{path} is no folder", "name the folder of a model")
     if os.path.isfile(os.path.join(path, ADAPTER)):
@@ -38,6 +38,10 @@ def load(path: str) -> SentenceTransformer:
             f"{path} holds an adapter and not whole weights",
             "merge it into its base first, e.g. train without --no-lora-merge",
         )
+
+
+def load(path: str) -> SentenceTransformer:
+    """The model of a folder. Raises InputError where it cannot be loaded."""
     return models.load(path, option="the model")
 
 
@@ -46,14 +50,15 @@ def parts_of(model: SentenceTransformer) -> dict[str, Any]:
     modules: list[Any] = list(model)
     parts: dict[str, Any] = {"modules": [type(module).__name__ for module in modules]}
     for number, module in enumerate(modules):
-        settings = getattr(module, "get_config_dict", dict)()
-        parts[f"module {number} ({type(module).__name__})"] = json.loads(
-            json.dumps(settings, default=str)
-        )
+        settings: dict[str, Any] = getattr(module, "get_config_dict", dict)()
+        as_json = json.dumps(settings, default=str)
+        kind = type(module).__name__
+        parts[f"module {number} ({kind})"] = json.loads(as_json)
     transformer: Any = getattr(modules[0], "model", None)
     if hasattr(transformer, "config"):
         parts["config"] = json.loads(transformer.config.to_json_string(use_diff=False))
-    backend = getattr(getattr(modules[0], "tokenizer", None), "backend_tokenizer", None)
+    tokenizer = getattr(modules[0], "tokenizer", None)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         parts["tokenizer"] = json.loads(backend.to_str())
     parts["similarity"] = str(model.similarity_fn_name)
@@ -63,8 +68,9 @@ def parts_of(model: SentenceTransformer) -> dict[str, Any]:
 
 def check_alike(first: Parts, other: Parts, names: tuple[str, str]) -> None:
     """Raise InputError, with the key that differs, unless both compute alike. names: of the two."""
-    for part in sorted({*first, *other}, key=list({**first, **other}).index):
-        difference = next(differences(first.get(part), other.get(part)), "")
+    for part in dict.fromkeys([*first, *other]):
+        all_differences = differences(first.get(part), other.get(part))
+        difference = next(all_differences, "")
         if difference:
             raise InputError(f"{names[0]} and {names[1]} are no blend: {part}{difference}", FIX)
 

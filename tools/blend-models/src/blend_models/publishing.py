@@ -43,6 +43,8 @@ class BlendedModel:
         self.paths = [path.rstrip("/") or "/" for path in options.inputs]
         self.weights = list(options.weights) or [1.0] * len(self.paths)
         self.fingerprints: list[str] = []
+        for path in self.paths:
+            loaded_models.check_folder(path)
 
     def publish(self) -> None:
         """Write the folder; it appears complete or not at all."""
@@ -53,13 +55,18 @@ class BlendedModel:
             model.save_pretrained(folder, create_model_card=False, safe_serialization=True)
             self._write_index(folder)
             node = self._lineage_node()
-            document = lineage.dump({"step": node, "end": self._end()})
-            pathlib.Path(folder, LINEAGE).write_bytes(document)
-            card = self._card(os.path.basename(output), node, model)
-            pathlib.Path(folder, "README.md").write_text(card, encoding="utf-8")
+            end = self._end()
+            document = lineage.dump({"step": node, "end": end})
+            lineage_file = pathlib.Path(folder, LINEAGE)
+            lineage_file.write_bytes(document)
+            name = os.path.basename(output)
+            card = self._card(name, node, model)
+            card_file = pathlib.Path(folder, "README.md")
+            card_file.write_text(card, encoding="utf-8")
             apply_umask(folder)
-        shares = ", ".join(f"{share:.4g} {name}" for name, share in self._shares())
-        self.report.note(f"{self.options.how} of {shares}")
+        shares = [f"{share:.4g} {name}" for name, share in self._shares()]
+        listed = ", ".join(shares)
+        self.report.note(f"{self.options.how} of {listed}")
 
     def _blend(self) -> SentenceTransformer:
         """The first model with the blended weights. In memory: it, the blend and the next one."""
@@ -70,10 +77,13 @@ class BlendedModel:
             for number, (path, weight) in enumerate(zip(self.paths, self.weights)):
                 model = loaded_models.load(path) if number else first
                 names = self.paths[0], path
-                loaded_models.check_alike(parts, loaded_models.parts_of(model), names)
+                parts_of_model = loaded_models.parts_of(model)
+                loaded_models.check_alike(parts, parts_of_model, names)
                 self._note_differences(first, model, path)
-                self.fingerprints.append(models.fingerprint(model))
-                blend.add(model.state_dict(), weight)
+                fingerprint = models.fingerprint(model)
+                self.fingerprints.append(fingerprint)
+                tensors = model.state_dict()
+                blend.add(tensors, weight)
                 progress.advance(1)
         first.load_state_dict(blend.result())
         return first
@@ -85,10 +95,10 @@ class BlendedModel:
         for name in ("prompts", "max_seq_length"):
             values = [getattr(each, name) for each in (first, model)]
             if values[0] != values[1]:
-                shown = [json.dumps(value, ensure_ascii=False) for value in values]
+                of_first, of_other = (json.dumps(value, ensure_ascii=False) for value in values)
                 self.report.note(
-                    f"`{name}` is {shown[1]} in {path}, and {shown[0]} in the first model, which "
-                    "is taken"
+                    f"`{name}` is {of_other} in {path}, and {of_first} in the first model, "
+                    "which is taken"
                 )
 
     def _shares(self) -> list[tuple[str, float]]:
@@ -124,8 +134,8 @@ class BlendedModel:
 
     def _end(self) -> Lineage:
         """How the models were trained, where all that say it say the same."""
-        trained = [(_lineage_of(path).get("end") or {}).get("trained") for path in self.paths]
-        known = [each for each in trained if each is not None]
+        ends = [_lineage_of(path).get("end") or {} for path in self.paths]
+        known = [end["trained"] for end in ends if "trained" in end]
         is_common = bool(known) and all(each == known[0] for each in known)
         return {"trained": known[0]} if is_common else {}
 

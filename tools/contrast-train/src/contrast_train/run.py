@@ -10,7 +10,7 @@ import torch
 
 from contrast_train.data import loading, reference_vectors, task_mixing
 from contrast_train.data.collator import ContrastCollator
-from contrast_train.data.reference_vectors import ReferenceVectors, Student
+from contrast_train.data.reference_vectors import ReferenceVectors, StudentSettings
 from contrast_train.data.task_folders import TrainingInputs
 from contrast_train.losses import selection
 from contrast_train.losses.registry import LOSSES
@@ -193,7 +193,7 @@ class ContrastRun:
     def reference_vectors(self, cache: str) -> ReferenceVectors:
         """The vectors of the guide and the teacher, kept in the folder `cache`."""
         backbone, teacher = self.backbone, self.reference_models["teacher"] or {}
-        student = Student(
+        student = StudentSettings(
             is_teacher=teacher.get("fingerprint") == backbone.fingerprint,
             prompts={"query": backbone.prompts["query"], "document": backbone.prompts["document"]},
             lengths={"query": backbone.lengths["query"], "document": backbone.lengths["document"]},

@@ -30,7 +30,7 @@ class ReferenceVectors(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Student:
+class StudentSettings:
     """What a teacher must know of the model that is trained.
 
     is_teacher: is its own base the teacher? prompts, lengths: by role. views: each text is encoded
@@ -64,7 +64,12 @@ def _identify_model(name: str, options: Options, option: str) -> Lineage:
 
 
 def load(
-    options: Options, dataset: TrainingDataset, report: Report, *, cache: str, student: Student
+    options: Options,
+    dataset: TrainingDataset,
+    report: Report,
+    *,
+    cache: str,
+    student: StudentSettings,
 ) -> ReferenceVectors:
     """The vectors of all texts, from `cache` after a stop. Every process must call it.
 
@@ -89,7 +94,12 @@ def load(
 
 
 def _teacher(
-    options: Options, dataset: TrainingDataset, report: Report, *, cache: str, student: Student
+    options: Options,
+    dataset: TrainingDataset,
+    report: Report,
+    *,
+    cache: str,
+    student: StudentSettings,
 ) -> TeacherVectors:
     from contrast_train.data.teacher_embeddings import TeacherEmbeddings, TeacherFile, TeacherModel
     from fletching.encode import Encoder
@@ -114,7 +124,7 @@ def _teacher(
 
 
 def _teacher_options(
-    name: str, options: Options, cache: str, *, student: Student
+    name: str, options: Options, cache: str, *, student: StudentSettings
 ) -> EncodingOptions:
     """The base as its own teacher reads what the student reads; another model has its own ways."""
     encoding = _encoding_options(name, options, cache)

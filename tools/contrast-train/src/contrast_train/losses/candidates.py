@@ -145,11 +145,13 @@ class HardnessWeighting:
     def apply(self, scores: Tensor, anchors: Tensor, temperature: float) -> None:
         """Change scores (t, C) in place."""
         factor = 1 + self.weight * temperature
-        own = self.hard_negatives.take(anchors)
-        of_own = scores[own.owners, own.values]
+        hard = self.hard_negatives.take(anchors)
+        scores_of_hard = scores[hard.owners, hard.values]
         if self.of != "hard":
             scores[:, : self.documents] *= factor
-        scores[own.owners, own.values] = of_own if self.of == "in-batch" else of_own * factor
+        if self.of != "in-batch":
+            scores_of_hard = scores_of_hard * factor
+        scores[hard.owners, hard.values] = scores_of_hard
 
 
 def query_masks(

@@ -60,7 +60,12 @@ def infonce(
 
     # The dataclass refuses names that it does not know.
     chosen = ContrastSettings(**settings)  # type: ignore[arg-type]
-    batch = _Batch(q, d, torch.zeros_like(q), torch.zeros_like(d))
+    batch = _Batch(
+        queries=q,
+        documents=d,
+        query_gradient=torch.zeros_like(q),
+        document_gradient=torch.zeros_like(d),
+    )
     anchors = [_query_block(batch, pairs, chosen)]
     if chosen.has_document_anchors:
         anchors.append(_document_block(batch, pairs, chosen))

@@ -7,7 +7,7 @@ they are written, and one chunk.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,16 @@ CHUNK = 4096  # texts that are encoded together
 COLUMNS = pa.schema([pa.field("text", pa.string(), nullable=False)])
 
 
-class CorpusStats(NamedTuple):
-    """What became of the texts of --eval-corpus."""
+@dataclass(frozen=True, kw_only=True)
+class CorpusStats:
+    """What became of the texts of --eval-corpus.
+
+    in_rows: those that are documents of the held-out rows.
+    """
 
     digest: str
     kept: int
-    own: int  # documents of the held-out rows
+    in_rows: int
     repeated: int
     blank: int
 
@@ -37,8 +41,9 @@ class CorpusStats(NamedTuple):
         """One line. documents: of the held-out rows."""
         return (
             f"{queries:,} held-out queries are ranked among {documents + self.kept:,} documents: "
-            f"{documents:,} of their rows and {self.kept:,} of --eval-corpus (without {self.own:,} "
-            f"that the rows hold, {self.repeated:,} repeated and {self.blank:,} blank)"
+            f"{documents:,} of their rows and {self.kept:,} of --eval-corpus "
+            f"(without {self.in_rows:,} that the rows hold, {self.repeated:,} repeated and "
+            f"{self.blank:,} blank)"
         )
 
 
@@ -68,7 +73,7 @@ def write(
     """
     own_keys = GrowingKeySet()
     own_keys.add_new(_keys(list(own_texts)))
-    counts = dict.fromkeys(("own", "repeated", "blank"), 0)
+    counts = dict.fromkeys(("in_rows", "repeated", "blank"), 0)
     seen, digest, kept = GrowingKeySet(), RowDigest(), 0
     with DiskTable(COLUMNS, path) as table:
         for batch in batches:
@@ -80,7 +85,7 @@ def write(
             is_own &= ~is_blank
             is_kept = ~(is_blank | is_own)
             is_kept[is_kept] = seen.add_new(keys[is_kept])
-            counts["own"] += int(is_own.sum())
+            counts["in_rows"] += int(is_own.sum())
             counts["blank"] += int(is_blank.sum())
             counts["repeated"] += int((~(is_kept | is_own | is_blank)).sum())
             rows = pa.record_batch([pa.array(texts, pa.string())], schema=COLUMNS)
