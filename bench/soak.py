@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 ROWS = {"rows": 5_000_000, "files": 200_000}
-ROWS_OF_AN_ANSWER = 500  # many questions have one answer, as in a FAQ
+ROWS_OF_AN_ANSWER = 2500  # many questions have one answer, as in a FAQ
 DIMENSION = 32
 BLOCK = 100_000
 OPEN_FILES = 256
@@ -110,7 +110,7 @@ def answer(number: int) -> str:
 
 def write_table(path: Path, rows: int) -> None:
     """Questions, answers and scores, in an order that has nothing to do with the answers."""
-    answers = max(rows // ROWS_OF_AN_ANSWER, 100)
+    answers = max(rows // ROWS_OF_AN_ANSWER, 200)
     draw = random.Random(0)
     with open(path, "w", encoding="utf-8") as file:
         file.write("question,answer,score\n")
@@ -121,7 +121,7 @@ def write_table(path: Path, rows: int) -> None:
 
 def write_vectors(path: Path, rows: int) -> None:
     """A random vector of each question and answer."""
-    answers = max(rows // ROWS_OF_AN_ANSWER, 100)
+    answers = max(rows // ROWS_OF_AN_ANSWER, 200)
     generator = np.random.default_rng(0)
     columns = pa.schema(
         [
