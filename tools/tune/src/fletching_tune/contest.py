@@ -72,7 +72,7 @@ class Contest:
 
     # --- mine ------------------------------------------------------------------------------------
 
-    def mine(self) -> None:
+    def mine_negatives(self) -> None:
         """Filter the pairs and mine hard negatives, where a recipe learns from them."""
         if self.plan.is_mined:
             self.runner.run(self.commands.filtering())

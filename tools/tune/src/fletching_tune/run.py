@@ -70,7 +70,7 @@ class TuningRun:
             ),
             test_corpus=self._corpus("test", plan.test_documents),
         )
-        contest.mine()
+        contest.mine_negatives()
         if self._stops_after("mine"):
             return 0
         contest.train(self.budget)
