@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -110,11 +111,11 @@ def load_error(name: str, error: Exception, option: str = "--model") -> InputErr
             f"{option} {name} brings its own Python code",
             "read it, then pass --trust-remote-code to run it",
         )
-    fix = (
-        "check the folder"
-        if os.path.isdir(name)
-        else "name a model folder, or a hub name while the hub can be reached"
-    )
+    fix = "name a model folder, or a hub name while the hub can be reached"
+    if os.strerror(errno.ENOMEM) in reason:
+        fix = "use a smaller model, or a machine with more memory"
+    elif os.path.isdir(name):
+        fix = "check the folder"
     return InputError(f"{option} {name} cannot be loaded: {reason}", fix)
 
 
