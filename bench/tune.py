@@ -107,7 +107,9 @@ def title_abstract(data: Path, work: Path) -> list[str]:
 
 def concode(data: Path, work: Path) -> list[str]:
     rows = json_rows(data / "code_concode_java/concode_dev.jsonl.gz")
-    return [*pairs(work, rows, ("text", "nl", "query", "docstring", "context"), ("code", "function"))]
+    return [
+        *pairs(work, rows, ("text", "nl", "query", "docstring", "context"), ("code", "function"))
+    ]
 
 
 def scifact(data: Path, work: Path) -> list[str]:

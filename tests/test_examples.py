@@ -97,7 +97,13 @@ def tune(run, table, model, *variables):
 
 
 def test_tune_goes_from_a_table_to_a_verdict(run, table, model):
-    line = ("QUERY=question", "POS=answer", "CATEGORY=topic", "BUDGET=9m", "ARGS=--candidates infonce")
+    line = (
+        "QUERY=question",
+        "POS=answer",
+        "CATEGORY=topic",
+        "BUDGET=9m",
+        "ARGS=--candidates infonce",
+    )
     ran = tune(run, table, model, *line)
     assert ran.rc == 0, ran.err
     assert "nDCG@10" in ran.text

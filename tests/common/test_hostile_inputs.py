@@ -373,7 +373,9 @@ def test_a_summary_that_cannot_be_written_is_told_with_what_is_complete(
 EVIL = "\x1b[31mred\x1b]0;t\x07\x9b2J\u202e\x08"
 
 
-@pytest.mark.parametrize("view", [(), ("--stats",), ("--check",), ("--lineage",), ("--where", f"{EVIL} = 1")])
+@pytest.mark.parametrize(
+    "view", [(), ("--stats",), ("--check",), ("--lineage",), ("--where", f"{EVIL} = 1")]
+)
 def test_control_characters_of_data_never_reach_the_terminal(
     view: Any, invoke: Any, tmp_path: Path
 ) -> None:
