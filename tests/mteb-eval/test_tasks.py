@@ -383,6 +383,30 @@ def test_a_task_that_mteb_notes_as_training_data_is_flagged(model, evaluate, bei
     )
 
 
+BOMB = "a0: &a0 [x, x]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "names"),
+    [
+        ("base_model: a/b", ["a/b"]),
+        ("base_model: [a/b, {c: d}, 3, c/d]", ["a/b", "c/d"]),
+        ("base_model: {a: b}", []),
+        ("- base_model", []),
+        (BOMB + "base_model: *a11", []),
+        ("base_model: " + "[" * 5000, []),
+        ("base_model: '\x00'", []),
+    ],
+)
+def test_the_card_of_a_model_names_its_base_or_none(metadata, names, tmp_path):
+    from mteb_eval.data.known_training_sets import base_models
+
+    (tmp_path / "README.md").write_text(f"---\n{metadata}\n---\n# Tuned\n")
+    assert base_models(str(tmp_path)) == names
+
+
 def test_no_code_of_a_model_folder_runs(model, evaluate, examples, write, tmp_path):
     import shutil
 

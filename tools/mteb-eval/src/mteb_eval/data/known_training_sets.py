@@ -6,14 +6,16 @@ import os
 from collections.abc import Iterable, Sequence
 
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from mteb.abstasks.abstask import AbsTask
 from mteb.models.model_implementations import MODEL_REGISTRY
+
+from fletching import yaml_text
 
 
 def training_set_flags(models: Iterable[str], tasks: Sequence[AbsTask]) -> list[tuple[str, str]]:
     """(task, flag) where a model, or the one it was tuned from, was trained on the task's data."""
-    names = dict.fromkeys(name for path in models for name in (path, *_base_models(path)))
+    names = dict.fromkeys(name for path in models for name in (path, *base_models(path)))
     flags = []
     for name in names:
         meta = MODEL_REGISTRY.get(name)
@@ -26,15 +28,18 @@ def training_set_flags(models: Iterable[str], tasks: Sequence[AbsTask]) -> list[
     return flags
 
 
-def _base_models(folder: str) -> list[str]:
-    """The models that the card of a folder names as its base."""
-    path = os.path.join(folder, "README.md")
-    if not os.path.exists(path):
-        return []
+def base_models(folder: str) -> list[str]:
+    """The models that the card of a folder names as its base.
+
+    The card is data of others: its YAML is read within limits, and what is no name is no base.
+    """
     try:
-        base = ModelCard.load(path).data.base_model
-    except (ValueError, OSError, yaml.YAMLError):  # a card without metadata, or with broken ones
+        with open(os.path.join(folder, "README.md"), "rb") as card:
+            content = card.read().decode("utf-8")
+        block = REGEX_YAML_BLOCK.search(content)
+        metadata = yaml_text.parse(block[2].encode()) if block else None
+    except (ValueError, OSError, RecursionError, yaml.YAMLError):  # no card, or a broken one
         return []
-    if isinstance(base, list):
-        return base
-    return [base] if base else []
+    base = metadata.get("base_model") if isinstance(metadata, dict) else None
+    names = base if isinstance(base, list) else [base]
+    return [name for name in names if isinstance(name, str) and name]
