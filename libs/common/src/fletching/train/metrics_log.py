@@ -101,7 +101,9 @@ def _decode(line: str, where: str) -> LogLine:
     """A line as it was written. Raises InputError where it is damaged."""
     try:
         content: LogLine = json.loads(line)
-        if type(content["step"]) is not int or not isinstance(content["value"], float | int | None):
+        is_text = isinstance(content["name"], str) and isinstance(content["split"], str | None)
+        is_number = isinstance(content["value"], float | int | None)
+        if type(content["step"]) is not int or not is_text or not is_number:
             raise ValueError("no measure")
     except (ValueError, LookupError, TypeError, RecursionError):
         raise InputError(f"{where} is damaged", "delete that line: its measures are lost") from None
