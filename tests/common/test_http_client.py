@@ -28,6 +28,7 @@ MOST_BYTES = 4 << 20
 FAILURES = (httpx2.HTTPError, ResponseTooLargeError)
 # The whole answer comes; what it holds is for the tool to judge.
 ARRIVING = (
+    "header beyond ASCII",
     "strange charset",
     "HTML",
     "JSON 400 deep",
