@@ -40,10 +40,6 @@ DIMENSION = 384
 
 
 def main() -> None:
-    import torch
-
-    from fletching.encode.instruction_set import instruction_set
-
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -74,6 +70,10 @@ def main() -> None:
     if args.way:
         print(json.dumps(measured(args.way, args.folder, args.threads)))
         return
+    import torch  # not in the child, which sets its number of threads first
+
+    from fletching.encode.instruction_set import instruction_set
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         size = (
@@ -299,7 +299,11 @@ def peak() -> float:
 
 def by_fletching(folder: Path, vectors: str) -> Any:
     """hnmine as a command with `vectors` from a "file", from a "stub" that only looks up, or from the "model"."""
-    import hnmine.output_rows  # noqa: F401
+    import torch  # noqa: F401
+
+    import hnmine.mine
+    import hnmine.output_rows
+    import hnmine.search  # noqa: F401
     from hnmine import cli
 
     if vectors == "model":  # vectors computed before need none of it
