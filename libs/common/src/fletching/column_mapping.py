@@ -87,8 +87,18 @@ class ColumnMapping:
             if index < 0:
                 arrays.append(pa.nulls(batch.num_rows, field.type))
             else:
-                arrays.append(cast(batch.column(index), field.type))
+                arrays.append(self._cast(batch.column(index), field))
         return fill_ids(self.schema, pa.RecordBatch.from_arrays(arrays, schema=columns))
+
+    def _cast(self, column: pa.Array, field: pa.Field) -> pa.Array:
+        """The column in our type. Raises InputError for a value that does not fit."""
+        try:
+            return cast(column, field.type)
+        except pa.ArrowInvalid as error:
+            what = (
+                f"{self.where}: a value of `{field.name}` does not fit into {field.type}: {error}"
+            )
+            raise InputError(what, "correct the value, or drop its row") from None
 
     def _known_columns(self, arrow: pa.Schema) -> Iterator[pa.Field]:
         for field in self.schema.fields:

@@ -98,6 +98,10 @@ def read(path: str, flag: str) -> dict[str, RawValue]:
         raise UsageError(
             f"{flag} {path} holds no options", 'write option names and values, e.g. {"seed": 1}'
         )
+    for key in values:
+        if not isinstance(key, str):  # YAML's null, numbers and dates
+            what = f"{flag} {path}: the key {key!r} is no text"
+            raise UsageError(what, "write the name of an option")
     return values
 
 

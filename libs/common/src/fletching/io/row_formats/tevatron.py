@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from pyarrow.types import is_struct
+from pyarrow.types import is_null, is_struct
 
 from fletching.arrow_types import canonical, is_any_list
 from fletching.io.row_formats.column_types import is_record_list
@@ -31,7 +31,17 @@ CARRIED = ("id", "query", "pos", "neg", "pos_ids", "neg_ids", "pos_scores", "neg
 
 
 def _detect(columns: pa.Schema) -> bool:
-    return is_record_list(columns, "positive_passages", "text")
+    return is_record_list(columns, "positive_passages", "text") and (
+        is_record_list(columns, "negative_passages", "text")
+        or _holds_nothing(columns, "negative_passages")
+    )
+
+
+def _holds_nothing(columns: pa.Schema, name: str) -> bool:
+    """Is the column absent, or without a passage in any row?"""
+    index = columns.get_field_index(name)
+    kind = canonical(columns.field(index).type) if index >= 0 else pa.null()
+    return is_null(kind) or (is_any_list(kind) and is_null(kind.value_type))
 
 
 def _to_examples(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -64,13 +74,15 @@ def _columns_of(
         yield f"{side}_scores", pa.array([_values(row, "score") for row in passages], FLOATS)
 
 
-def _text(passage: Passage) -> str | None:
+def _text(passage: Passage | None) -> str | None:
+    if passage is None:
+        return None
     return None if passage.get("text") is None else titled(passage.get("title"), passage["text"])
 
 
 def _values(passages: Sequence[Passage] | None, key: str) -> list[Any] | None:
     """The values of one key; None where a passage has none."""
-    values = [passage.get(key) for passage in passages or []]
+    values = [None if passage is None else passage.get(key) for passage in passages or []]
     return None if passages is None or None in values else values
 
 

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from fletching.errors import UsageError
+from fletching.column_names import first_repeated
+from fletching.errors import InputError, UsageError
 from fletching.io.reader import rechunk
 from fletching.io.sources import Source, resolve
 from fletching.io.tables.registry import file_extensions, format_by_signature, open_table
@@ -120,6 +121,10 @@ class TableReader:
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _check_columns(self, source: Source, names: list[str]) -> None:
+        repeated = first_repeated(names)
+        if repeated in self.cells:
+            what = f"{source.where} has the column `{repeated}` more than once"
+            raise InputError(what, "rename or remove one of them")
         missing = [name for name in self.required if name not in names]
         if not missing:
             return
