@@ -99,6 +99,8 @@ def write_inputs(folder: Path) -> None:
     jsonl(folder / "t2rank_distill.jsonl", [{"query": q} for q in queries])
     np.random.default_rng(0).random((len(queries), 16), "f4").tofile(folder / "teacher.mmap")
     jsonl(folder / "pubmed/0.jsonl", [{"title": q, "abstract": p} for q, p, _ in triples])
+    # The row before writes it too, but the rows may run in two processes.
+    jsonl(folder / "pairs.jsonl", [{"query": q, "pos": [p]} for q, p, _ in triples])
     table = ["설명,분류,대분류,중분류,분야"]
     table += [f"설명 {i},분류 {i % 3},대 {i % 4},중 {i},분야 {i % 2}" for i in range(40)]
     (folder / "table.csv").write_text("\n".join(table) + "\n", "cp949")
