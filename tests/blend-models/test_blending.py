@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from blend_models.blending import WeightBlend
 
+pytestmark = pytest.mark.slow  # as a whole: what one runs while typing ends in a minute
+
 seeds = st.integers(0, 10**6)
 
 

@@ -17,6 +17,8 @@ from fletching.errors import InputError
 from fletching_tune.cli import main
 from fletching_tune.steps.step import list_value
 
+pytestmark = pytest.mark.slow  # as a whole: what one runs while typing ends in a minute
+
 
 def write_rows(path: Path, rows: list[tuple[str, str]]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:

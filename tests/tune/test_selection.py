@@ -17,6 +17,8 @@ from fletching_tune.selection import (
 )
 from fletching_tune.verdict import Findings, judge, worth_of_twice
 
+pytestmark = pytest.mark.slow  # as a whole: what one runs while typing ends in a minute
+
 
 def noise(seed: int, queries: int = 200, candidates: int = 8) -> dict[str, np.ndarray]:
     values = np.random.default_rng(seed).normal(0, 0.2, (candidates, queries))

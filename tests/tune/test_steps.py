@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tune_fakes import Killed, model_folder, write_table
 
+pytestmark = pytest.mark.slow  # as a whole: what one runs while typing ends in a minute
+
 WITH_TIMES = {"verdict.json", "report.html"}
 WHOLE = ["pairs-all", "split", "documents", "probe", "filter", "mine"]
 
