@@ -124,7 +124,7 @@ FORMULAS: dict[str, tuple[Any, Any, dict[str, float]]] = {
 }
 
 
-def meets(
+def assert_meets_formula(
     loss: Any,
     value: Any,
     q: Tensor,
@@ -165,14 +165,14 @@ def meets(
 @given(seeds)
 def test_a_loss_over_scores_meets_its_formula(name: str, similarity: str, seed: int) -> None:
     loss, value, settings = FORMULAS[name]
-    meets(loss, value, *scored_batch(seed), similarity=similarity, **settings)
+    assert_meets_formula(loss, value, *scored_batch(seed), similarity=similarity, **settings)
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
 @given(seeds)
 def test_angle_meets_its_formula_in_complex_numbers(similarity: str, seed: int) -> None:
     batch = scored_batch(seed)
-    meets(
+    assert_meets_formula(
         losses.angle,
         cosent_written_out,
         *batch,
@@ -269,7 +269,7 @@ def test_hard_candidates_are_everyones_hard_negatives_and_no_others_positive(see
     def loss(*arguments: Any, **settings: Any) -> Any:
         return losses.infonce(*arguments, candidates="hard", **settings)
 
-    meets(loss, value, q, d, structure, temperature=0.1)
+    assert_meets_formula(loss, value, q, d, structure, temperature=0.1)
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -341,7 +341,7 @@ def test_a_guide_masks_what_it_finds_as_near_as_the_positive(
     def loss(*arguments: Any, **settings: Any) -> Any:
         return losses.infonce(*arguments, guide_margin=margin, guide_relative=relative, **settings)
 
-    meets(loss, value, q, d, structure, temperature=0.1)
+    assert_meets_formula(loss, value, q, d, structure, temperature=0.1)
     assert (
         losses.infonce(q, d, structure, guide_margin=margin, guide_relative=relative).value
         < losses.infonce(q, d, replace(structure, guide_queries=None)).value

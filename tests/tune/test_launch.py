@@ -37,8 +37,11 @@ def test_a_killed_run_takes_its_program_with_it_and_leaves_the_folder_free(tmp_p
         time.sleep(0.02)
     running.send_signal(signal.SIGKILL)
     running.wait()
+    program = Path("pid").read_text().strip()
     with StepRunner("work", Report("t", quiet=True)).locked():
-        pass  # the program held the lock too: it has ended, 300 seconds early
+        # It held the lock too, and has ended 300 seconds early: nothing or a zombie is left of it.
+        state = Path(f"/proc/{program}/stat")
+        assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_two_runs_never_share_a_folder(tmp_path, monkeypatch):
