@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -253,21 +254,26 @@ def _source(path: Path) -> set[str]:
 TEXTS_OF = ("query", "pos", "neg", "text")
 
 
-def no_word_is_new(folder: Path, got: Any) -> str:
+def no_word_is_new(folder: Path, got: Any, names: tuple[str, ...] = TEXTS_OF) -> str:
     """Each word of a text that comes out stands in the input; a row has its query and a positive."""
     source: set[str] = set()
     for path in folder.rglob("*"):
         if path.is_file() and path.name not in (ROWS_OUT, "out.jsonl"):
             source |= _source(path)
     for number, row in enumerate(got, 1):
-        for name in TEXTS_OF:
+        for name in names:
             new = _words(row.get(name)) - source
             if new:
                 return f"row {number}: `{name}` has words that the input lacks: {sorted(new)[:5]}"
         for name in ("query", "pos"):
-            if name in row and row[name] is None:
+            if name in names and name in row and row[name] is None:
                 return f"row {number} has no {name}"
     return ""
+
+
+def no_word_of_texts_is_new(folder: Path, got: Any) -> str:
+    """`no_word_is_new` for rows of `texts`: a column `query` is a foreign one, of any type."""
+    return no_word_is_new(folder, got, names=("text",))
 
 
 # --- the readers -------------------------------------------------------------------------------------
@@ -423,11 +429,11 @@ def _vectors_are_finite(folder: Path, got: Any) -> str:
 SCHEMA_READERS = [
     _schema_reader(
         "texts", lambda folder: _ours(folder / "in.parquet", texts(), "texts"), "in.parquet", "parquet",
-        schema="texts", checksummed=footer_is_there, holds=no_word_is_new,
+        schema="texts", checksummed=footer_is_there, holds=no_word_of_texts_is_new,
     ),
     _schema_reader(
         "texts of others", lambda folder: write_lines(folder / "in.jsonl", texts()), "in.jsonl", "jsonl",
-        schema="texts", holds=no_word_is_new,
+        schema="texts", holds=no_word_of_texts_is_new,
     ),
     _schema_reader(
         "vectors", _write_vectors, "in.parquet", "parquet", schema="vectors", checksummed=footer_is_there,
@@ -629,13 +635,20 @@ def _pairs_expected(folder: Path) -> list[Row]:
     at = header.index("query"), header.index("pos")
     if any(len(row) != len(header) for row in rows if row):
         raise Unreadable("ragged rows")
-    pairs: list[Row] = []
+    pairs: dict[tuple[str, str], Row] = {}
     for row in rows:
         if row and all(row[position].strip() for position in at):
-            pair = {"query": row[at[0]], "pos": [row[at[1]]]}
-            if pair not in pairs and pair["query"] != pair["pos"][0]:
-                pairs.append(pair)
-    return pairs
+            query, pos = (row[position] for position in at)
+            forms = _compared_form(query), _compared_form(pos)
+            if forms[0] != forms[1]:
+                pairs.setdefault(forms, {"query": query, "pos": [pos]})
+    return list(pairs.values())
+
+
+def _compared_form(text: str) -> str:
+    """Texts that differ in capitals, blanks or Unicode forms alone are duplicates."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
 PAIRS = "--query query --pos pos -o out.jsonl"
