@@ -13,7 +13,7 @@ import pytest
 from conftest import environment
 from tune_fakes import model_folder
 
-from fletching.errors import InputError
+from fletching.errors import InputError, UsageError
 from fletching_tune.cli import main
 from fletching_tune.steps.step import list_value
 
@@ -121,6 +121,29 @@ def test_examples_need_no_columns(tune, programs):
     assert done.verdict["outcome"] in ("WIN", "MARGINAL")
     kept = pq.read_table("tuned.tune/pairs/train.parquet")["pos"].to_pylist()
     assert all(len(answers) == 2 for answers in kept)
+
+
+def test_what_examples_hold_is_kept_under_any_name_and_the_rest_is_named(tune, programs):
+    model_folder("base", 0)
+    rows = [
+        {"anchor": f"q {n}", "positive": f"a {n}", "instruction": "Find: "}
+        | ({"negative": [f"n {n}"], "pos_scores": [0.5]} if n % 2 else {})
+        for n in range(100)
+    ]
+    Path("faq.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = tune(inputs=("faq.jsonl",), query=None, pos=(), to="plan")
+    assert any("`pos_scores` of faq.jsonl take no part" in note for note in done.notes)
+    for row in pq.read_table("tuned.tune/pairs/train.parquet").to_pylist():
+        number = int(row["query"].removeprefix("q "))
+        assert row["pos"] == [f"a {number}"] and row["instruction"] == "Find: "
+        assert row["neg"] == ([f"n {number}"] if number % 2 else None)
+
+
+def test_a_table_without_names_of_columns_is_refused_with_its_columns(faq, tune, programs):
+    with pytest.raises(UsageError, match="it has `question`, `answer`, `topic`") as error:
+        tune(query=None, pos=())
+    assert "--query COL --pos COL" in error.value.fix
+    assert programs.started == []
 
 
 def test_printed_commands_run_by_hand_with_blanks_and_quotes_in_every_name(

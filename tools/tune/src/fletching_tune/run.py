@@ -107,18 +107,24 @@ class TuningRun:
         if options.dev:
             sources = zip(SPLITS, (options.inputs, options.dev, options.test))
             for name, tables in sources:
-                runner.run(table.pairs_step(options, work, name=name, tables=tables))
+                columns = table.column_words(options, tables, self.report)
+                step = table.pairs_step(options, work, name=name, tables=tables, columns=columns)
+                runner.run(step)
             runner.require("the rows are counted first: --to split")
             self._account("pairs-train")
         else:
-            runner.run(table.pairs_step(options, work, name="all", tables=options.inputs))
+            tables = options.inputs
+            columns = table.column_words(options, tables, self.report)
+            step = table.pairs_step(options, work, name="all", tables=tables, columns=columns)
+            runner.run(step)
             runner.require("the shares follow from the rows: run with --to plan first")
             self._account("pairs-all")
             pairs = work.split("all")
             queries = distinct_texts([pairs], "query")
             documents = distinct_texts([pairs], "pos")
             table.check_pairs(queries, documents, self.report.dropped)
-            runner.run(table.split_step(options, work, split_shares(queries, documents)))
+            shares = split_shares(queries, documents)
+            runner.run(table.split_step(options, work, shares, columns=columns))
         counts = self._counts()
         table.check_counts(counts, options)
         if options.dev:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from fletching.errors import InputError, UsageError
 from fletching.options import PairOptions, TableReadingOptions, describe
+from fletching.report import Report
 from fletching_tune.counts import Counts
+from fletching_tune.examples_columns import examples_words
 from fletching_tune.options import Options
 from fletching_tune.steps.step import Step, arguments, list_value
 from fletching_tune.work_folder import WorkFolder
 
-EXAMPLES_COLUMNS = ("query", "pos")  # of files that are `examples` already
 FEWEST_QUERIES = 20
 
 
@@ -35,13 +36,12 @@ def check_table(options: Options) -> None:
         raise UsageError("--dev and --test come together", "pass both, or none for a split")
 
 
-def columns(options: Options) -> list[str]:
-    """The words of csv2pairs that say which columns are pairs, and how the table is read."""
-    words: list[str] = []
-    if options.query is None:
-        words += ["--query", EXAMPLES_COLUMNS[0], "--pos", EXAMPLES_COLUMNS[1]]
-        if options.mode == "each":
-            words += ["--mode", "list"]
+def column_words(options: Options, tables: Sequence[str], report: Report) -> list[str]:
+    """The words of csv2pairs that say which columns are pairs, and how the tables are read.
+
+    Raises UsageError for tables that are no `examples` where no column was named.
+    """
+    words = examples_words(options, tables, report) if options.query is None else []
     if is_grouped(options) and options.mode == "each":
         words += ["--mode", "group"]
     for group in (PairOptions, TableReadingOptions):
@@ -63,10 +63,12 @@ def is_grouped(options: Options) -> bool:
     return options.mode == "group" or not (options.pos or options.template or not options.query)
 
 
-def pairs_step(options: Options, work: WorkFolder, *, name: str, tables: Sequence[str]) -> Step:
-    """The pairs of tables, as the examples of a split."""
+def pairs_step(
+    options: Options, work: WorkFolder, *, name: str, tables: Sequence[str], columns: Sequence[str]
+) -> Step:
+    """The pairs of tables, as the examples of a split. columns: of `column_words`."""
     summary = work.summary(f"pairs-{name}")
-    words = (*_common(options), "-o", work.split(name), "--json-summary", summary)
+    words = (*_common(options, columns), "-o", work.split(name), "--json-summary", summary)
     return Step(
         name=f"pairs-{name}",
         stage="split",
@@ -76,8 +78,13 @@ def pairs_step(options: Options, work: WorkFolder, *, name: str, tables: Sequenc
     )
 
 
-def split_step(options: Options, work: WorkFolder, shares: Sequence[str]) -> Step:
-    """The pairs of the table in splits that have no text in common. shares: `train=0.8` …"""
+def split_step(
+    options: Options, work: WorkFolder, shares: Sequence[str], *, columns: Sequence[str]
+) -> Step:
+    """The pairs of the table in splits that have no text in common.
+
+    shares: `train=0.8` … columns: of `column_words`.
+    """
     names = [share.partition("=")[0] for share in shares]
     summary = work.summary("split")
     by = [word for each in options.split_by for word in ("--split-by", list_value(each))]
@@ -86,7 +93,7 @@ def split_step(options: Options, work: WorkFolder, shares: Sequence[str]) -> Ste
         stage="split",
         argv=(
             "csv2pairs",
-            *_common(options),
+            *_common(options, columns),
             *by,
             *("--split", ",".join(shares), "-o", work.split("{split}")),
             *("--json-summary", summary),
@@ -110,11 +117,9 @@ def documents_step(work: WorkFolder, splits: Sequence[str]) -> Step:
     )
 
 
-def _common(options: Options) -> list[str]:
-    words = columns(options)
-    if options.limit:
-        words += ["--limit", str(options.limit)]
-    return [*words, "--seed", str(options.seed)]
+def _common(options: Options, columns: Sequence[str]) -> list[str]:
+    limit = ["--limit", str(options.limit)] if options.limit else []
+    return [*columns, *limit, "--seed", str(options.seed)]
 
 
 def check_counts(counts: Counts, options: Options) -> None:
