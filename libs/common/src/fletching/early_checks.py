@@ -23,9 +23,12 @@ OpenInputs = Callable[[ToolOptions, Report], object]
 
 
 def check_models(options: object) -> None:
-    """Check every option that names a model. Raises InputError."""
+    """Check every option that names a model, unless a server runs it. Raises InputError."""
+    is_served = bool(getattr(options, "base_url", None))
     for name, option in describe(type(options)).items():
         value = getattr(options, name)
+        if name == "model" and is_served:
+            continue
         if option.details.get("is_model") and value:
             for model in value if option.is_list else [value]:
                 check_model(option.flag, model)

@@ -80,9 +80,13 @@ class RowSink(Protocol):
 
 
 class TextEncoder(Protocol):
-    """Texts to unit vectors: by a model, by precomputed vectors, by a server."""
+    """Texts to unit vectors: by a model, by precomputed vectors, by a server.
+
+    prompts: by role, for texts whose row has none.
+    """
 
     dimension: int
+    prompts: dict[Role, str]
 
     @property
     def settings(self) -> Lineage:
@@ -96,6 +100,14 @@ class TextEncoder(Protocol):
         progress: Progress | None = None,
     ) -> npt.NDArray[np.float32]:
         """Unit vectors of the texts, (n, dimension). prompts: one a text; None: the role's own."""
+
+    def prompted(
+        self, texts: Sequence[str], role: Role, prompts: Sequence[str | None] | None = None
+    ) -> list[str]:
+        """The texts after their prompts: what a `text_hash` is of."""
+
+    def flush(self) -> None:
+        """Write the vectors that a kill would lose to the cache."""
 
     def __enter__(self) -> TextEncoder: ...
 

@@ -66,7 +66,7 @@ def require_consistency(
         return
     use = ModelUse.of(options, name, encoder)
     manner = read_manner(encoder.options.model or "")
-    complete = encoder.row_prompts.template.complete
+    complete = encoder.role_prompts.of_rows.template.complete
     mismatch = next(_mismatches(use, manner, set(map(complete, data_prompts))), None)
     if mismatch:
         raise InputError(*mismatch)

@@ -21,10 +21,10 @@ from fletching.encode import echo, padding_free, prompt_tokens
 from fletching.encode import model as models
 from fletching.encode.batching import WINDOW, batches_by_length, deduplicate
 from fletching.encode.preprocessing import Preprocessor, TokenizedTexts
+from fletching.encode.role_prompts import RolePrompts
 from fletching.encode.vector_cache import CacheFolder, Vector, VectorCache
 from fletching.errors import InputError, UsageError
 from fletching.options import EncodingOptions
-from fletching.prompts import QueryPrompts
 from fletching.protocols import Lineage, Role
 from fletching.report import Progress, Report
 from fletching.text import text_hash
@@ -71,7 +71,7 @@ class Encoder:
             "query": models.role_prompt(self.model, "query", options.query_prompt),
             "document": models.role_prompt(self.model, "document", options.doc_prompt),
         }
-        self.row_prompts = QueryPrompts(options.prompt_template, report)
+        self.role_prompts = RolePrompts(options, report, self.prompts)
         self.lengths: dict[Role, int] = {
             "query": models.role_length(self.model, "query", options.query_length),
             "document": models.role_length(self.model, "document", options.doc_length),
@@ -167,12 +167,7 @@ class Encoder:
 
         prompts: one a text (the `prompt` column); None stands for the role's own prompt.
         """
-        if role == "query" and prompts:
-            prompts = self.row_prompts.complete(prompts)
-        prompted = [
-            (self._resolve_prompt(role, prompt), text)
-            for text, prompt in zip(texts, prompts or [None] * len(texts))
-        ]
+        prompted = self.role_prompts.pairs(texts, role, prompts)
         distinct, number_of_text = deduplicate(prompted)
         vectors = np.empty((len(distinct), self.dimension), np.float32)
         for start in range(0, len(distinct), WINDOW):
@@ -192,19 +187,11 @@ class Encoder:
         for cache in self.caches.values():
             cache.flush()
 
-    def _resolve_prompt(self, role: Role, prompt: str | None) -> str:
-        """The prompt of one text. Raises InputError where it contradicts the role's."""
-        role_prompt = self.prompts[role]
-        if prompt is None:
-            return role_prompt
-        if role_prompt and prompt != role_prompt:
-            source = "--query-prompt" if self.options.query_prompt is not None else "the model"
-            raise InputError(
-                f"the data asks for the {role} prompt {prompt[:40]!r}, "
-                f"{source} for {role_prompt[:40]!r}",
-                "drop the column `prompt`, or pass the data's prompt as --query-prompt",
-            )
-        return prompt
+    def prompted(
+        self, texts: Sequence[str], role: Role, prompts: Sequence[str | None] | None = None
+    ) -> list[str]:
+        """The texts after their prompts, as `encode` takes them: what a `text_hash` is of."""
+        return [prompt + text for prompt, text in self.role_prompts.pairs(texts, role, prompts)]
 
     def _encode_window(
         self, texts: list[tuple[str, str]], role: Role

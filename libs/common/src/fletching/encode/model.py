@@ -112,7 +112,9 @@ def load_error(name: str, error: Exception, option: str = "--model") -> InputErr
             "read it, then pass --trust-remote-code to run it",
         )
     fix = "name a model folder, or a hub name while the hub can be reached"
-    if os.strerror(errno.ENOMEM) in reason:
+    if "third-party code" in reason:  # sentence-transformers' word for modules of its folder
+        fix = "read it, then pass --trust-remote-code to run it"
+    elif os.strerror(errno.ENOMEM) in reason:
         fix = "use a smaller model, or a machine with more memory"
     elif os.path.isdir(name):
         fix = "check the folder"

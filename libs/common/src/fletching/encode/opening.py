@@ -1,4 +1,4 @@
-"""What gives a tool its vectors: a model, or files of vectors computed before."""
+"""What gives a tool its vectors: a model, a server, or files of vectors computed before."""
 
 from __future__ import annotations
 
@@ -8,23 +8,51 @@ from fletching.errors import UsageError
 from fletching.options import EncodingOptions
 from fletching.protocols import TextEncoder
 from fletching.report import Report
+from fletching.server_address import check_address
 
 
 def check_vectors(options: EncodingOptions, files: Sequence[str]) -> None:
-    """Raise UsageError where --vectors stand beside options of a model."""
+    """Raise UsageError where --vectors or --base-url stand beside options of a local model."""
     if options.model and files:
         raise UsageError("--model and --vectors exclude each other", "leave one of them out")
+    if options.base_url and files:
+        raise UsageError("--base-url and --vectors exclude each other", "leave one of them out")
     if files and (options.query_echo, options.doc_echo) != (None, None):
         raise UsageError(
             "--vectors are used as they are; an echo needs a model",
             "leave --query-echo and --doc-echo out, or pass --model",
         )
+    check_server(options)
 
 
-def open_encoder(options: EncodingOptions, files: Sequence[str], report: Report) -> TextEncoder:
-    """The vectors of these files, or without any the model of the options.
+def check_server(options: EncodingOptions) -> None:
+    """Raise UsageError where --base-url lacks a model, or stands beside what it cannot follow."""
+    if not options.base_url:
+        return
+    check_address(options.base_url)
+    if not options.model:
+        raise UsageError("--base-url has no model", "name it: --model NAME")
+    local_options = {
+        "--query-echo": options.query_echo,
+        "--doc-echo": options.doc_echo,
+        "--query-length": options.query_length,
+        "--doc-length": options.doc_length,
+    }
+    for flag, value in local_options.items():
+        if value is not None:
+            raise UsageError(
+                f"{flag} is for a model that runs in this process, not for one of --base-url",
+                "leave it out, and set the limit in the server",
+            )
 
-    Only a model imports torch and transformers.
+
+def open_encoder(
+    options: EncodingOptions, files: Sequence[str], report: Report, *, half_cache: bool = False
+) -> TextEncoder:
+    """The vectors of these files, or without any the model of the options, by a server or here.
+
+    half_cache: the cache keeps float16. Only a model that runs here imports torch and
+    transformers.
     """
     if files:
         from fletching.encode.precomputed import PrecomputedEmbeddings
@@ -36,9 +64,13 @@ def open_encoder(options: EncodingOptions, files: Sequence[str], report: Report)
             doc_prompt=options.doc_prompt,
             prompt_template=options.prompt_template,
         )
+    if options.base_url:
+        from fletching.encode.server_encoder import ServerEncoder
+
+        return ServerEncoder(options, report, half_cache=half_cache)
     from fletching.encode.encoder import Encoder
 
-    return Encoder(options, report)
+    return Encoder(options, report, half_cache=half_cache)
 
 
 def device_of(encoder: TextEncoder) -> str:

@@ -8,9 +8,11 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import xxhash
 
 from fletching.encode import memmap_buffer
 from fletching.encode.memmap_buffer import Vectors
+from fletching.encode.stated_model import check_one_model, stated_prompts
 from fletching.errors import InputError
 from fletching.io import Reader
 from fletching.prompts import QueryPrompts
@@ -29,9 +31,11 @@ Hashes = npt.NDArray[np.void]
 class PrecomputedEmbeddings:
     """A `TextEncoder` that looks vectors up.
 
-    On disk: 4 bytes a value. In memory: 150 bytes a text.
+    On disk: 4 bytes a value. In memory: 150 bytes a text. digest: of hashes and vectors in order.
+    The prompts are those given, else those that the lineage of the files states.
 
-    Raises InputError for a text whose vector is missing, and for files of different dimensions.
+    Raises InputError for a text whose vector is missing, and for files of different
+    dimensions or models.
     """
 
     def __init__(
@@ -45,18 +49,24 @@ class PrecomputedEmbeddings:
         self.row_prompts = QueryPrompts(prompt_template, report)
         reader = Reader(report, files, "vectors", count=False)
         self.files = ", ".join(source.where for source in reader.sources)
-        self.prompts: dict[Role, str] = {
-            "query": query_prompt or "",
-            "document": doc_prompt or "",
-        }
+        check_one_model([source.where for source in reader.sources], reader.lineage_nodes)
+        self.prompts = stated_prompts(reader.lineage_nodes)
+        if query_prompt is not None:
+            self.prompts["query"] = query_prompt
+        if doc_prompt is not None:
+            self.prompts["document"] = doc_prompt
         self.devices = ["cpu"]
+        self.digest = xxhash.xxh3_128()
         hashes: list[Hashes] = []
 
         def blocks() -> Iterator[Vectors]:
             """The vectors of each batch; its hashes are noted as it passes."""
             for batch in reader:
                 hashes.append(_parse_hashes(batch["text_hash"].to_pylist()))
-                yield _normalise(batch["vector"])
+                vectors = _normalise(batch["vector"])
+                self.digest.update(hashes[-1].tobytes())
+                self.digest.update(vectors.data)
+                yield vectors
 
         kind = reader.columns.field("vector").type
         self.dimension: int = kind.list_size if pa.types.is_fixed_size_list(kind) else 0
@@ -105,6 +115,20 @@ class PrecomputedEmbeddings:
         """What decides the vectors, for the lineage: the files are its inputs."""
         return {"vectors": "given", "prompts": self.prompts}
 
+    def prompted(
+        self, texts: Sequence[str], role: Role, prompts: Sequence[str | None] | None = None
+    ) -> list[str]:
+        """The texts after the prompts of their rows or role, whose hashes are looked up."""
+        if role == "query" and prompts:
+            prompts = self.row_prompts.complete(prompts)
+        return [
+            (self.prompts[role] if prompt is None else prompt) + text
+            for text, prompt in zip(texts, prompts or [None] * len(texts))
+        ]
+
+    def flush(self) -> None:
+        """Nothing: all vectors are on disk."""
+
     def encode(
         self,
         texts: Sequence[str],
@@ -113,12 +137,7 @@ class PrecomputedEmbeddings:
         progress: Progress | None = None,
     ) -> Vectors:
         """Unit vectors of the texts, float32 (n, dimension), as Encoder.encode gives them."""
-        if role == "query" and prompts:
-            prompts = self.row_prompts.complete(prompts)
-        prompted = [
-            (self.prompts[role] if prompt is None else prompt) + text
-            for text, prompt in zip(texts, prompts or [None] * len(texts))
-        ]
+        prompted = self.prompted(texts, role, prompts)
         vectors = self._gather(self._find_rows(prompted, role))
         if progress:
             progress.advance(len(texts))

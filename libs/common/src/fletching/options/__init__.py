@@ -27,7 +27,9 @@ from fletching.options.headings import (
 )
 from fletching.options.model_groups import (
     CacheOptions,
+    ConcurrencyOptions,
     DeviceOptions,
+    EmbeddingServerOptions,
     EncodingOptions,
     ModelOptions,
     PoolingOptions,
@@ -72,9 +74,11 @@ __all__ = [
     "TABLE",
     "TRAINING",
     "CacheOptions",
+    "ConcurrencyOptions",
     "CorpusOptions",
     "DeviceOptions",
     "DistributedOptions",
+    "EmbeddingServerOptions",
     "EncodingOptions",
     "EvaluationOptions",
     "ExamplesOptions",

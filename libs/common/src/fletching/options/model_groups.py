@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fletching.options.fields import option, required
+from fletching.options.fields import option, override, required
 from fletching.options.headings import MODEL
 
 
@@ -15,7 +15,7 @@ class DeviceOptions:
 
     batch_tokens: int | None = option(
         None,
-        "tokens in one forward pass [by hardware]",
+        "tokens in one forward pass, or in one request to a server [by hardware]",
         metavar="N",
         low=1,
         group=MODEL,
@@ -126,7 +126,72 @@ class PromptTemplateOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodingOptions(ModelOptions, CacheOptions, PromptTemplateOptions):
+class ServerOptions:
+    """A tool that calls an OpenAI-compatible server."""
+
+    base_url: str | None = option(
+        None,
+        "OpenAI-compatible server, e.g. http://localhost:8000/v1 [OpenAI's]",
+        metavar="URL",
+        group=MODEL,
+        rows=False,
+    )
+    api_key_env: str | None = option(
+        None,
+        "environment variable that holds the API key [OPENAI_API_KEY]",
+        metavar="NAME",
+        group=MODEL,
+        advanced=True,
+        rows=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcurrencyOptions:
+    """A tool that sends several requests at a time."""
+
+    concurrency: int = option(
+        32,
+        "requests in flight",
+        metavar="N",
+        low=1,
+        high=2048,
+        group=MODEL,
+        advanced=True,
+        rows=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+@override(
+    "base_url",
+    None,
+    because="without a server the model runs in this process",
+    help="OpenAI-compatible server that runs --model (vLLM, TEI, llama.cpp, Ollama …)",
+)
+@override(
+    "api_key_env",
+    None,
+    because="only the server of --base-url has a key",
+    help="environment variable that holds the API key [OPENAI_API_KEY, for OpenAI's server only]",
+)
+@override("concurrency", 8, because="each request holds many texts, which a server batches")
+class EmbeddingServerOptions(ServerOptions, ConcurrencyOptions):
+    """A tool that may have its texts embedded by a server."""
+
+    batch_texts: int = option(
+        32,
+        "texts in one request to --base-url",
+        metavar="N",
+        low=1,
+        group=MODEL,
+        advanced=True,
+        rows=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingOptions(ModelOptions, EmbeddingServerOptions, CacheOptions, PromptTemplateOptions):
     """A tool that turns texts into vectors."""
 
     query_echo: str | None = option(
@@ -167,27 +232,6 @@ class VectorsOptions:
         (),
         "precomputed `vectors` of all queries and texts, in place of --model",
         metavar="FILE",
-        group=MODEL,
-        advanced=True,
-        rows=False,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """A tool that calls an OpenAI-compatible server."""
-
-    base_url: str | None = option(
-        None,
-        "OpenAI-compatible server, e.g. http://localhost:8000/v1 [OpenAI's]",
-        metavar="URL",
-        group=MODEL,
-        rows=False,
-    )
-    api_key_env: str | None = option(
-        None,
-        "environment variable that holds the API key [OPENAI_API_KEY]",
-        metavar="NAME",
         group=MODEL,
         advanced=True,
         rows=False,
