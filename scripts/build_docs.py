@@ -26,7 +26,7 @@ from fletching.options import REQUIRED, Option, describe
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 100  # of the help blocks, whatever the terminal
-SCHEMAS = ("examples", "texts", "vectors", "tasks", "measures")
+SCHEMAS = ("examples", "texts", "vectors", "candidates", "tasks", "measures")
 
 
 def version() -> str:

@@ -18,13 +18,15 @@ from fletching.arrow_types import canonical, cast
 
 __all__ = ["NAMES", "Field", "Schema", "canonical", "cast", "column", "extend", "load"]
 
-NAMES = ("examples", "texts", "vectors", "tasks", "measures")
+NAMES = ("examples", "texts", "vectors", "candidates", "tasks", "measures")
 
 _ARROW_TYPES = {
     "string": pa.string(),
     "int64": pa.int64(),
+    "float32": pa.float32(),
     "float64": pa.float64(),
     "list<string>": pa.list_(pa.string()),
+    "list<int64>": pa.list_(pa.int64()),
     "list<float32>": pa.list_(pa.float32()),
 }
 

@@ -81,8 +81,8 @@ class Options(OutputOptions, LimitOptions, SeedOptions, StandardOptions):
         group=IO,
         rows=False,
     )
-    schema: Literal["examples", "texts", "vectors", "tasks", "measures"] | None = option(
-        None, "read the rows as these [by stamp or columns]", group=IO, advanced=True
+    schema: Literal["examples", "texts", "vectors", "candidates", "tasks", "measures"] | None = (
+        option(None, "read the rows as these [by stamp or columns]", group=IO, advanced=True)
     )
     tokenizer: str | None = option(
         None,

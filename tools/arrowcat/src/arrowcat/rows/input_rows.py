@@ -18,7 +18,7 @@ from fletching.schema import Schema
 
 # Without a stamp the first one whose columns are there: tasks have all columns of texts.
 # The last resort of `Reader`: a schema without required columns fits every table.
-BY_COLUMNS = ("examples", "tasks", "texts", "vectors", "measures")
+BY_COLUMNS = ("examples", "tasks", "texts", "vectors", "measures", "candidates")
 FOREIGN = Schema("table", "", "A table of none of the five schemas.", fields=())
 
 
