@@ -177,7 +177,7 @@ def test_prompts_of_the_first_model_are_taken_and_it_is_said(
         ("first second --weights 1", 2, "--weights has 1 numbers for 2 models"),
         ("first second --weights 0,0", 2, "--weights are all zero"),
         ("first nowhere", 1, "is no folder"),
-        ("first empty", 1, "the model"),
+        ("first empty", 1, "holds no model"),
         ("first adapter", 1, "holds an adapter"),
         ("first bare", 1, "the model"),
         ("first cut", 1, "the model"),
@@ -207,6 +207,35 @@ def test_what_cannot_be_blended_is_refused(
     assert done.rc == code, done.err
     assert message in done.err
     assert not (tmp_path / "soup").exists()
+
+
+CODE = """
+from sentence_transformers.sentence_transformer.modules import Normalize
+
+class Loud(Normalize):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        print("code of the model ran")
+"""
+
+
+def test_code_of_a_model_runs_on_demand_alone_and_is_in_the_blend(
+    blend: Any, models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
+    )
+    for path in models:
+        (path / "loud.py").write_text(CODE)
+        modules = json.loads((path / "modules.json").read_text())
+        modules[-1]["type"] = "loud.Loud"
+        (path / "modules.json").write_text(json.dumps(modules))
+    refused = blend(*models)
+    assert refused.rc == 1 and "--trust-remote-code" in refused.err
+    assert b"code of the model ran" not in refused.out
+    done = blend(*models, "--trust-remote-code")
+    assert done.rc == 0, done.err
+    assert (tmp_path / "soup/loud.py").read_text() == CODE
 
 
 def test_a_folder_that_is_there_is_left_alone(

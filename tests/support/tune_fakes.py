@@ -66,9 +66,6 @@ class FakePrograms:
                 "tokens_per_step": 20 * batch,
                 "document_tokens_mean": 10.0,
             }
-        elif words["--lr"] == "0":
-            model_folder(words["-o"], 0.0)
-            return
         else:
             recipe = Path(words["-o"]).name.rpartition("-")[0].removeprefix("curve-")
             gain = self.learned.get(recipe, -0.01)

@@ -1,6 +1,6 @@
 """blend-models: one model of the weights of several, which share an architecture.
 
-Reads    sentence-transformers folders: tuned from one base, with one tokenizer and one pooling
+Reads    sentence-transformers models: tuned from one base, with one tokenizer and one pooling
 Writes   a sentence-transformers folder, in the number type of the first one
 Holds    the blend in float32, the first model and one other
 

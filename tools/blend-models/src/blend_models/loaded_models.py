@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fletching.early_checks import check_model
 from fletching.encode import model as models
 from fletching.encode.model import NEUTRAL_CONFIG_KEYS
 from fletching.errors import InputError
@@ -29,10 +30,9 @@ LONGEST_VALUE = 60  # characters in an error
 Parts = Mapping[str, Any]  # JSON values by name
 
 
-def check_folder(path: str) -> None:
-    """Raise InputError for a path that is no folder, and for an adapter without its base."""
-    if not os.path.isdir(path):
-        raise InputError(f"{path} is no folder", "name the folder of a model")
+def check_weights(path: str) -> None:
+    """Raise InputError for a path that is no model, and for an adapter without its base."""
+    check_model("the model", path)
     if os.path.isfile(os.path.join(path, ADAPTER)):
         raise InputError(
             f"{path} holds an adapter and not whole weights",
@@ -40,9 +40,9 @@ def check_folder(path: str) -> None:
         )
 
 
-def load(path: str) -> SentenceTransformer:
-    """The model of a folder. Raises InputError where it cannot be loaded."""
-    return models.load(path, option="the model")
+def load(path: str, *, trust_remote_code: bool) -> SentenceTransformer:
+    """The model of a folder or hub name. Raises InputError where it cannot be loaded."""
+    return models.load(path, trust_remote_code=trust_remote_code, option="the model")
 
 
 def parts_of(model: SentenceTransformer) -> dict[str, Any]:

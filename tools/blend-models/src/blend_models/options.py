@@ -13,7 +13,7 @@ class Options(StandardOptions):
     """Everything that a blend can be asked for."""
 
     inputs: tuple[str, ...] = positional(
-        "sentence-transformers folders of one architecture, two or more", "MODEL"
+        "sentence-transformers folders or hub names of one architecture, two or more", "MODEL"
     )
     output: str | None = option(
         None,
@@ -28,4 +28,11 @@ class Options(StandardOptions):
     )
     how: Literal["mean", "slerp"] = option(
         "mean", "weighted mean of the weights, or spherical interpolation", group=MODEL
+    )
+    trust_remote_code: bool = option(
+        False,
+        "run Python code from the model's folder",
+        group=MODEL,
+        advanced=True,
+        rows=False,
     )

@@ -18,6 +18,7 @@ from fletching.report import Report
 from fletching.table import atomic
 from fletching.train import hardware
 from fletching.train import model_card as cards
+from fletching.train.publish import save_code
 from fletching.train.run_dir import apply_umask
 from fletching.training_index import TrainingIndex
 
@@ -44,7 +45,7 @@ class BlendedModel:
         self.weights = list(options.weights) or [1.0] * len(self.paths)
         self.fingerprints: list[str] = []
         for path in self.paths:
-            loaded_models.check_folder(path)
+            loaded_models.check_weights(path)
 
     def publish(self) -> None:
         """Write the folder; it appears complete or not at all."""
@@ -53,6 +54,7 @@ class BlendedModel:
         model = self._blend()
         with atomic.new_folder(output) as folder:
             model.save_pretrained(folder, create_model_card=False, safe_serialization=True)
+            save_code(model, folder)
             self._write_index(folder)
             node = self._lineage_node()
             end = self._end()
@@ -71,11 +73,14 @@ class BlendedModel:
     def _blend(self) -> SentenceTransformer:
         """The first model with the blended weights. In memory: it, the blend and the next one."""
         blend = WeightBlend(self.options.how, self.weights)
-        first = loaded_models.load(self.paths[0])
+        is_trusted = self.options.trust_remote_code
+        first = loaded_models.load(self.paths[0], trust_remote_code=is_trusted)
         parts = loaded_models.parts_of(first)
         with self.report.progress("blending", len(self.paths), "models") as progress:
             for number, (path, weight) in enumerate(zip(self.paths, self.weights)):
-                model = loaded_models.load(path) if number else first
+                model = first
+                if number:
+                    model = loaded_models.load(path, trust_remote_code=is_trusted)
                 names = self.paths[0], path
                 parts_of_model = loaded_models.parts_of(model)
                 loaded_models.check_alike(parts, parts_of_model, names)

@@ -148,11 +148,10 @@ class Contest:
         self.runner.require("the finalists follow from their training: run with --to train")
         finalists = self.finalists()
         models = {model.name: model.path for model in finalists}
-        if finalists:
-            self.runner.run(self.commands.resaved_base())
         for model in finalists:
             name = f"blend-{model.name}"
-            models[name] = self._mean(name, [self.work.model("base"), model.path], HALF)
+            # The first one gives prompts and lengths, which options may have set in training.
+            models[name] = self._mean(name, [model.path, self.commands.base], HALF)
         for count in range(2, len(finalists) + 1):
             name, path = self._soup(finalists[:count])
             models[name] = path

@@ -126,35 +126,15 @@ class TrainingCommands:
             leftovers=(out + ".run",),
         )
 
-    def resaved_base(self) -> Step:
-        """The base as this version saves it, by an update at rate 0.
-
-        Hub models are often in the form of an older sentence-transformers, with which nothing that
-        was trained today can be blended.
-        """
-        out = self.work.model("base")
-        return Step(
-            name="base",
-            stage="choose",
-            argv=(
-                *("contrast-train", self.work.split("dev"), "--model", self.base, "--lr", "0"),
-                *("--loss", "infonce", "--steps", "1", "--batch", "2", "--limit", "2"),
-                *(*model_words(self.options), "--seed", str(self.options.seed), "-o", out),
-            ),
-            inputs=(self.work.split("dev"),),
-            models=(self.base,),
-            outputs=(out,),
-            leftovers=(out + ".run",),
-        )
-
     def blend(self, name: str, models: Sequence[str], weights: Sequence[float]) -> Step:
         """The weighted mean of the weights of models."""
         out = self.work.model(name)
         shares = ",".join(f"{weight:g}" for weight in weights)
+        trust = ("--trust-remote-code",) if self.options.trust_remote_code else ()
         return Step(
             name=f"blend-{name}",
             stage="choose",
-            argv=("blend-models", *models, "--weights", shares, "-o", out),
+            argv=("blend-models", *models, "--weights", shares, *trust, "-o", out),
             models=tuple(models),
             outputs=(out,),
         )
