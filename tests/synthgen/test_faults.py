@@ -8,6 +8,7 @@ import threading
 import time
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from synthgen.llm.rate_limiter import RateLimiter
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
 
+KEY = "canary-7f3a91c2d4"
 MENDED = {
     "429 with Retry-After": {"status": 429, "headers": {"retry-after": "0.2"}},
     "429 with a date": {
@@ -386,78 +388,56 @@ def test_no_key_reaches_anything_that_is_kept_or_said(
     """A server that says the key back in every place it can."""
     from synthgen import cli
 
-    key = "canary-7f3a91c2d4"
-    monkeypatch.setenv("MY_KEY", key)
-
-    def echo(body: dict[str, Any]) -> Any:
-        return {
-            "input": f"the owl knows {key} well",
-            "positive_document": f"so does the mouse know {key}",
-        }
-
-    faults = {
-        1: {"status": 429, "body": {"error": {"message": f"slow down, {key}"}}},
-        2: {"status": 400, "body": {"error": {"message": f"bad {key}"}}},
-        3: {"status": 200, "body": {"oops": key}},
-    }
-    server = serve(write=echo, fault=lambda number, body: faults.get(number))
+    monkeypatch.setenv("MY_KEY", KEY)
+    server, stopping = _server_that_echoes(serve), _server_that_quotes_the_key(serve)
     source = write(tmp_path / "tasks.jsonl", [{**tasks[2], "id": f"t{i}"} for i in range(6)])
-    common = [
-        source,
-        "--model",
-        "m",
-        "--base-url",
-        server.url,
-        "--api-key-env",
-        "MY_KEY",
-        "--rejects",
-        tmp_path / "rejects.jsonl",
-        "--ledger",
-        tmp_path / "ledger.parquet",
-        "--json-summary",
-        tmp_path / "s.json",
-    ]
-    first = invoke(cli.main, *common, "-o", tmp_path / "out.parquet", "--concurrency", 1)
-    assert first.rc == 0 and {header["authorization"] for header in server.headers} == {
-        f"Bearer {key}"
-    }, first.err
-    (tmp_path / "key.txt").write_text("file-" + key + "\n")
-    stopping = serve(
-        fault=lambda number, body: {
-            "status": 401,
-            "body": {"error": {"message": f"Incorrect API key provided: file-{key}"}},
-        }
-    )
-    second = invoke(
-        cli.main,
-        source,
-        "--model",
-        "m",
-        "--base-url",
-        stopping.url,
-        "--api-key-file",
-        tmp_path / "key.txt",
-        "-o",
-        tmp_path / "no.jsonl",
-    )
-    assert (
-        second.rc == 1
-        and "Incorrect API key" in second.err
-        and stopping.headers[0]["authorization"] == f"Bearer file-{key}"
-    )
-    third = invoke(cli.main, *common, "--job", "judge")
-    (tmp_path / "key.txt").unlink()
+    key_file, out = tmp_path / "key.txt", tmp_path / "out.parquet"
+    key_file.write_text(f"file-{KEY}\n")
+    common = [source, "--model", "m"]
+    with_env = [*common, "--base-url", server.url, "--api-key-env", "MY_KEY"]
+    with_env += ["--rejects", tmp_path / "rejects.jsonl", "--ledger", tmp_path / "ledger.parquet"]
+    with_env += ["--json-summary", tmp_path / "s.json"]
+    with_file = ["--base-url", stopping.url, "--api-key-file", key_file]
+
+    first = invoke(cli.main, *with_env, "-o", out, "--concurrency", 1)
+    second = invoke(cli.main, *common, *with_file, "-o", tmp_path / "no.jsonl")
+    third = invoke(cli.main, *with_env, "--job", "judge")
+
+    assert first.rc == 0, first.err
+    assert {header["authorization"] for header in server.headers} == {f"Bearer {KEY}"}
+    assert second.rc == 1 and "Incorrect API key" in second.err
+    assert stopping.headers[0]["authorization"] == f"Bearer file-{KEY}"
+    key_file.unlink()
     kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert any("answers.jsonl" in str(path) for path in kept) and len(kept) >= 5
     printed = {i: done.out + done.err.encode() for i, done in enumerate([first, second, third])}
     for name, content in [*kept.items(), *printed.items()]:
-        assert key.encode() not in content, name
-    import pyarrow.parquet as pq
+        assert KEY.encode() not in content, name
+    table = pq.read_table(out)  # its pages are compressed
+    rows = json.dumps(table.to_pylist())
+    assert KEY not in rows + str(table.schema.metadata) and "[key]" in rows
 
-    table = pq.read_table(tmp_path / "out.parquet")
-    assert key not in json.dumps(table.to_pylist()) + str(
-        table.schema.metadata
-    ) and "[key]" in json.dumps(table.to_pylist())
+
+def _server_that_echoes(serve: Any) -> Any:
+    """Says the key in errors, in answers of no use, and in texts."""
+
+    def echo(body: dict[str, Any]) -> Any:
+        return {
+            "input": f"the owl knows {KEY} well",
+            "positive_document": f"so does the mouse know {KEY}",
+        }
+
+    faults = {
+        1: {"status": 429, "body": {"error": {"message": f"slow down, {KEY}"}}},
+        2: {"status": 400, "body": {"error": {"message": f"bad {KEY}"}}},
+        3: {"status": 200, "body": {"oops": KEY}},
+    }
+    return serve(write=echo, fault=lambda number, body: faults.get(number))
+
+
+def _server_that_quotes_the_key(serve: Any) -> Any:
+    error = {"error": {"message": f"Incorrect API key provided: file-{KEY}"}}
+    return serve(fault=lambda number, body: {"status": 401, "body": error})
 
 
 def test_words_that_look_like_a_key_stay_in_rows_and_go_from_errors(
