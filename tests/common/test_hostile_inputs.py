@@ -104,10 +104,28 @@ def test_deep_nesting_in_a_parquet_file_is_refused(tmp_path: Path) -> None:
 def test_half_a_character_is_refused_in_keys_and_values(
     fields: bytes, refused: Refuse, tmp_path: Path
 ) -> None:
-    content = ROW + b'{"query": "a", "pos": ["b"], ' + fields + b"}\n"
+    others = [b'"query": "a"', b'"pos": ["b"]']
+    others = [other for other in others if other.partition(b":")[0] not in fields]
+    content = ROW + b"{" + b", ".join([*others, fields]) + b"}\n"
     assert "in.jsonl, line 2: U+D" in refused("in.jsonl", content)
     told = refused("in.jsonl", content, *as_pairs(tmp_path), main=csv2pairs.cli.main)
     assert "is half a character" in told and "--bad-rows drop" in told
+
+
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [(b'"query": "c"', "query"), (b'"n": {"k": 1, "m": [{"x": 0, "x": 0}]}', "x")],
+    ids=["of the row", "inside of a value"],
+)
+def test_a_key_twice_is_refused_at_its_line(
+    fields: bytes, key: str, refused: Refuse, tmp_path: Path
+) -> None:
+    content = ROW + b'{"query": "a", "pos": ["b"], ' + fields + b"}\n"
+    what = f"2: the key `{key}` appears twice"
+    array = b"[" + content.replace(b"}\n{", b"},\n{") + b"]"
+    for name, rows in (("in.jsonl", content), ("in.json", array)):
+        assert what in refused(name, rows)
+        assert what in refused(name, rows, *as_pairs(tmp_path), main=csv2pairs.cli.main)
 
 
 def test_a_whole_pair_of_surrogates_is_a_character(tmp_path: Path) -> None:
@@ -337,7 +355,7 @@ MERGES = "a: &m0 {seed: 1}\n" + "".join(
         (bomb("limit"), f"its aliases stand for more than {MOST_VALUES:,} values"),
         (MERGES.encode(), f"its aliases stand for more than {MOST_VALUES:,} values"),
         (b"limit: &a [*a]\n", "an alias lies inside of what it stands for"),
-        (b"limit: " + b"[" * 20_000, "maximum recursion depth exceeded"),
+        (b"limit: " + b"[" * 20_000, "it is nested too deep"),
     ],
     ids=["lists", "merges", "circle", "deep"],
 )
@@ -347,6 +365,25 @@ def test_a_yaml_bomb_is_refused_at_once(
     (tmp_path / "c.yaml").write_bytes(content)
     told = refused("in.jsonl", ROW, "--config", tmp_path / "c.yaml", rc=2)
     assert "cannot be parsed: " in told and reason in told
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("c.json", b'{"limit": 1, "limit": 2}', "the key `limit` appears twice"),
+        ("c.yaml", b"limit: 1\nhead: 1\nlimit: 2\n", "`limit` appears twice (again in line 3)"),
+        ("c.toml", b"limit = 1\nlimit = 2\n", "Cannot overwrite a value"),
+        ("c.json", b'{"output": "a.jsonl", "limit": [[{"a": 1, "a": 2}]]}', "`a` appears twice"),
+        ("c.json", b'{"json-summary": "a", "json_summary": "b"}', "`json_summary` sets an option"),
+        ("c.json", b'{"limit": ' + b"[" * 200_000, "it is nested too deep"),
+    ],
+)
+def test_a_config_that_says_one_thing_twice_is_refused(
+    name: str, content: bytes, what: str, refused: Refuse, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    told = refused("in.jsonl", ROW, "--config", tmp_path / name, rc=2)
+    assert name in told and what in told
 
 
 def test_aliases_and_merges_of_a_usual_config_work() -> None:

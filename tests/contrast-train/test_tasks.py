@@ -166,6 +166,7 @@ def test_held_out_rows_have_the_prompts_of_their_tasks() -> None:
         ({"nq": {"weight": "2"}}, 2, "weight of task nq is '2'"),
         ({"nq": {"weight": -1}}, 2, "from 0 on"),
         ({"nq": 2}, 2, "nq is 2"),
+        ('{"nq": {}, "go": {}, "nq": {"weight": 2}}', 2, "the key `nq` appears twice"),
         (
             {"nq": {"query-prompt": "x: "}, "go": {"doc-prompt": "y: "}},
             1,
@@ -176,7 +177,8 @@ def test_held_out_rows_have_the_prompts_of_their_tasks() -> None:
 def test_a_file_of_tasks_that_does_not_fit_is_refused(
     train: Any, folder: Path, tmp_path: Path, content: Any, code: int, message: str
 ) -> None:
-    (tmp_path / "tasks.json").write_text(json.dumps(content))
+    text = content if isinstance(content, str) else json.dumps(content)
+    (tmp_path / "tasks.json").write_text(text)
     done = train(folder, "--tasks", tmp_path / "tasks.json", "--doc-prompt", "z: ")
     assert done.rc == code
     assert message in done.err

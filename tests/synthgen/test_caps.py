@@ -182,13 +182,21 @@ def test_a_dry_run_of_a_brainstorm_counts_its_first_round(serve: Any, generate: 
     assert dry.summary["measures"]["plan"]["requests"] == 3
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '"x"'])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("{", "no price table"),
+        ("[]", "no price table"),
+        ('"x"', "no price table"),
+        ('{"m": {"input": 1}, "m": {"input": 2}}', "the key `m` appears twice"),
+    ],
+)
 def test_a_price_table_that_is_none_is_refused(
-    content: str, serve: Any, generate: Any, tasks: Any, tmp_path: Path
+    content: str, what: str, serve: Any, generate: Any, tasks: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "prices.json").write_text(content)
     done = generate(serve(), tasks, "--prices", tmp_path / "prices.json")
-    assert done.rc == 2 and "no price table" in done.err
+    assert done.rc == 2 and what in done.err
 
 
 def test_prices_are_for_cached_tokens_and_batches_too() -> None:

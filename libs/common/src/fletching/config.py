@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fletching import unique_keys
 from fletching.errors import UsageError
 from fletching.options.fields import Option, OptionValue
 
@@ -31,6 +32,9 @@ def load(path: str, options: Mapping[str, Option]) -> dict[str, OptionValue]:
     values: dict[str, OptionValue] = {}
     for key, raw in content.items():
         name = _field(key)
+        if name in values:
+            what = f"{path}: `{key}` sets an option that another key sets too"
+            raise UsageError(what, "leave one of them")
         try:
             values[name] = _convert(options[name], raw)
         except UsageError as error:
@@ -91,6 +95,9 @@ def read(path: str, flag: str) -> dict[str, RawValue]:
         raise UsageError(what, "name a file of options")
     try:
         values = parse(content)
+    except RecursionError:
+        what = f"{flag} {path} cannot be parsed: it is nested too deep"
+        raise UsageError(what, "write each option as a key with a value or a list") from None
     except Exception as error:  # each parser raises its own classes, and all of them print well
         what = f"{flag} {path} cannot be parsed: {error}"
         raise UsageError(what, f"correct the {suffix[1:]}") from None
@@ -121,5 +128,5 @@ _PARSERS: dict[str, Callable[[bytes], RawValue]] = {
     ".toml": _parse_toml,
     ".yaml": _parse_yaml,
     ".yml": _parse_yaml,
-    ".json": json.loads,
+    ".json": unique_keys.parse_json,
 }

@@ -2,7 +2,7 @@
 
 Reads    examples
 Writes   examples with `pos_scores`; each positive is judged alone, a row goes when none is left
-Holds    8,192 rows; --keep-top: 50 bytes a positive; --rank-within: 40 bytes a text of the pool,
+Holds    8,192 rows; --keep-top: 150 bytes a positive; --rank-within: 40 bytes a text of the pool,
          and the texts. Rows and vectors wait in temporary files then
 
   simfilter pairs.parquet --model M --min-sim 0.5 -o kept.parquet

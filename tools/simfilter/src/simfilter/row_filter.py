@@ -60,7 +60,7 @@ def with_reasons(
     """The units with the reason of each positive that fails.
 
     With a criterion over the run, the rows wait on disk until all are scored; in memory are 13
-    bytes a positive, and four times as many while they are compared.
+    bytes a positive, and at the peak, while they are compared, about 150.
     """
     of_unit = failures(options, "unit")
     of_run = failures(options, "run")

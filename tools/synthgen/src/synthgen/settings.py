@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import xxhash
 
-from fletching import lineage
+from fletching import lineage, unique_keys
 from fletching.errors import UsageError
 from fletching.prompts import InstructionTemplate
 from fletching.server_address import ServerAddress, check_address, server_address
@@ -64,7 +63,7 @@ def _sampling(options: Options) -> dict[str, Any]:
 def _extra_fields(path: str, reserved: Sequence[str]) -> dict[str, Any]:
     """The fields of --body."""
     try:
-        content = json.loads(Path(path).read_text("utf-8"))
+        content = unique_keys.parse_json(Path(path).read_text("utf-8"))
     except ValueError as error:
         raise UsageError(f"--body {path} is no JSON: {error}", 'write {"seed": 1}') from None
     if not isinstance(content, dict):

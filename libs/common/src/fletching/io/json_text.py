@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from fletching import unique_keys
 from fletching.column_names import DEEPEST
+from fletching.unique_keys import RepeatedKeyError
 
 LONGEST = 64 << 20  # bytes of a line, characters of an item of an array
 PIECE = 1 << 20  # characters of an array that are read at once
@@ -24,11 +26,11 @@ FIXES = {
 
 JsonValue = Any  # what json.loads gives
 
-DECODER = json.JSONDecoder()
+DECODER = json.JSONDecoder(object_pairs_hook=unique_keys.to_dict)
 
 
 class LimitError(ValueError):
-    """JSON that is well formed and nevertheless not read: too long, too deep, no Unicode."""
+    """JSON that is well formed and nevertheless not read: too long, too deep, a key twice."""
 
 
 def parse(text: str, decoder: json.JSONDecoder = DECODER) -> JsonValue:
@@ -37,6 +39,8 @@ def parse(text: str, decoder: json.JSONDecoder = DECODER) -> JsonValue:
         value = decoder.decode(text)
     except RecursionError:
         raise LimitError(TOO_DEEP) from None
+    except RepeatedKeyError as error:
+        raise LimitError(str(error)) from None
     brackets = text.count("[") + text.count("{")
     _check(value, brackets=brackets, has_surrogates="\\ud" in text or "\\uD" in text)
     return value
@@ -93,6 +97,8 @@ class _Window:
                 value, end = self.decoder.raw_decode(self.buffer, self.position)
             except RecursionError:
                 raise LimitError(TOO_DEEP) from None
+            except RepeatedKeyError as error:
+                raise LimitError(str(error)) from None
             except ValueError:
                 unread = len(self.buffer) - self.position
                 if self.is_complete:

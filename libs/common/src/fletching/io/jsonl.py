@@ -156,7 +156,7 @@ class JsonlFile:
         """The error for a line, or for an item of an array."""
         position = self._position(number)
         if isinstance(error, LimitError):
-            return InputError(f"{position}: {error}", FIXES.get(str(error), "correct the value"))
+            return InputError(f"{position}: {error}", FIXES.get(str(error), "correct the object"))
         if isinstance(error, UnicodeDecodeError):
             what = f"{position}: not UTF-8 (byte 0x{error.object[error.start]:02x})"
             return InputError(what, "convert the file to UTF-8")

@@ -37,7 +37,7 @@ def base_models(folder: str) -> list[str]:
         with open(os.path.join(folder, "README.md"), "rb") as card:
             content = card.read().decode("utf-8")
         block = REGEX_YAML_BLOCK.search(content)
-        metadata = yaml_text.parse(block[2].encode()) if block else None
+        metadata = yaml_text.parse(block[2].encode(), keys_may_repeat=True) if block else None
     except (ValueError, OSError, RecursionError, yaml.YAMLError):  # no card, or a broken one
         return []
     base = metadata.get("base_model") if isinstance(metadata, dict) else None

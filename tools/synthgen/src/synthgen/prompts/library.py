@@ -19,7 +19,9 @@ from typing import Any
 
 import xxhash
 
+from fletching import unique_keys
 from fletching.errors import InputError, UsageError
+from fletching.unique_keys import RepeatedKeyError
 
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 FORMAT = "format"  # the placeholder of every prompt for the form of the reply
@@ -174,11 +176,13 @@ class PromptLibrary:
             prices: dict[str, dict[str, float]] = self._json("prices.json")["models"]
             return prices
         try:
-            content = json.loads(Path(path).read_text("utf-8"))
+            content = unique_keys.parse_json(Path(path).read_text("utf-8"))
             prices = dict(content.get("models", content))
             for price in itertools.chain.from_iterable(each.values() for each in prices.values()):
                 _check_price(price)
             return prices
+        except RepeatedKeyError as error:
+            raise UsageError(f"--prices {path}: {error}", "leave one of them") from None
         except (ValueError, AttributeError, TypeError, RecursionError):
             raise UsageError(
                 f"--prices {path} is no price table",
@@ -187,7 +191,7 @@ class PromptLibrary:
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads(self.text(name))
+            content: dict[str, Any] = unique_keys.parse_json(self.text(name))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{name} is no JSON: {error}", "correct it") from None
         if not isinstance(content, dict):

@@ -10,6 +10,7 @@ from typing import TextIO, TypeAlias
 
 import pyarrow as pa
 
+from fletching import unique_keys
 from fletching.errors import InputError
 from fletching.io import json_text
 from fletching.io.json_text import FIXES, LONGEST, PIECE, TOO_LONG, LimitError
@@ -31,7 +32,12 @@ class NumberText(str):
     __slots__ = ()
 
 
-DECODER = json.JSONDecoder(parse_int=NumberText, parse_float=NumberText, parse_constant=NumberText)
+DECODER = json.JSONDecoder(
+    parse_int=NumberText,
+    parse_float=NumberText,
+    parse_constant=NumberText,
+    object_pairs_hook=unique_keys.to_dict,
+)
 
 Json: TypeAlias = "bool | str | list[Json] | dict[str, Json] | None"  # numbers are NumberText
 NumberedObject: TypeAlias = "tuple[str, dict[str, Json]]"  # (position in the file, object)
