@@ -37,6 +37,7 @@ PRELOADED = [
     "csv2pairs.cli",
     "csv2pairs.pipeline",
     "simfilter.cli",
+    "texts2vectors.cli",
     "fletching.encode",
     "synthgen.run",
     "synthgen.llm.client",

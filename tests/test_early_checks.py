@@ -21,6 +21,7 @@ LINES = {
     "distill": "{input} --teacher {model} -o out",
     "mntp": "{input} --model {model} -o out",
     "mteb-eval": "{model} --examples {input}",
+    "texts2vectors": "{input} --model {model}",
 }
 
 

@@ -14,7 +14,7 @@ import pytest
 from suite import COMMANDS, ROOT, WRITERS, Command, call, output_of, rows_for
 from suite import PROGRAMS as ALL_PROGRAMS
 
-from fletching import lineage
+from fletching import lineage, schema
 from fletching.io import Reader
 from fletching.report import Report
 
@@ -118,9 +118,10 @@ def test_no_rows_give_no_rows_or_a_refusal(
         assert not target.exists()
         return
     assert done.rc == 0 and done.err.startswith(f"{command.name}: 0 in, 0 out"), done.err
-    reader = Reader(Report("test"), [str(target)], "examples")
+    reader = Reader(Report("test"), [str(target)], command.schema)
     assert reader.read_all().num_rows == 0
-    assert {"id", "query", "pos"} <= set(reader.columns.names)
+    required = {field.name for field in schema.load(command.schema).fields if field.required}
+    assert required <= set(reader.columns.names)
     assert lineage.tools(reader.lineage_nodes[0]) == [command.name]
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "simfilter": "{input} --model {model} --score-only --cache cache -o out.jsonl",
     "hnmine": "{input} --model {model} --negatives 1 --range 1-4 --cache cache -o out.jsonl",
     "mteb-eval": "{model} --examples own={input} --cache cache -o out.jsonl",
+    "texts2vectors": "{input} --model {model} --cache cache -o out.jsonl",
     "distill": "{input} --teacher {model} --student-layers 1 --steps 1 --batch 4 --cache cache -o d",
 }
 

@@ -136,6 +136,12 @@ FLOORS: dict[str, list[set[str]]] = {
         {"resolved_options"},
         {"options"},
     ],
+    "texts2vectors": [
+        {"cli"},
+        {"vector_rows"},
+        {"shards", "texts"},
+        {"options"},
+    ],
     "mntp": [
         {"cli"},
         {"run"},

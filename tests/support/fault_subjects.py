@@ -81,14 +81,14 @@ ALL = [
         line=f"{PAIRS} -o out.parquet --json-summary summary.json",
         outputs=("out.parquet",),
         fill=_table,
-        weight=130,
+        weight=110,
     ),
     Subject(
         name="csv2pairs, splits with negatives",
         line=f"{PAIRS} --negatives 2 --split train=0.8,test=0.2 -o {{split}}.jsonl.zst",
         outputs=("train.jsonl.zst", "test.jsonl.zst"),
         fill=_table,
-        weight=130,
+        weight=110,
     ),
     Subject(
         name="csv2pairs, stream",
@@ -135,6 +135,13 @@ ALL = [
         outputs=("out.parquet",),
         fill=_configured_examples,
         weight=80,
+    ),
+    Subject(
+        name="texts2vectors",
+        line="texts2vectors in.parquet --model {model} --vector-type float16 -o out.parquet",
+        outputs=("out.parquet",),
+        fill=_texts,
+        weight=40,
     ),
     Subject(
         name="mteb-eval",

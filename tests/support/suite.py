@@ -72,6 +72,7 @@ class Command:
     heavy: bool = True  # imports torch or openai
     passes_columns: bool = False  # columns that it does not know stand in its output
     works_on_nothing: bool = False  # no rows in, no rows out; the others refuse such an input
+    schema: str = "examples"  # of the rows written
 
     @property
     def module(self) -> str:
@@ -155,6 +156,14 @@ COMMANDS = {
             works_on_nothing=True,
         ),
         Command("mteb-eval", "mteb-eval {model} --examples own={input}", "examples", "figures"),
+        Command(
+            "texts2vectors",
+            "texts2vectors {input} --model {model}",
+            "texts",
+            "rows",
+            works_on_nothing=True,
+            schema="vectors",
+        ),
         Command(
             "synthgen",
             # The cap keeps the tests with thousands of rows short: what is not asked passes as it is.

@@ -167,7 +167,7 @@ class ConcurrencyOptions:
     "base_url",
     None,
     because="without a server the model runs in this process",
-    help="OpenAI-compatible server that runs --model (vLLM, TEI, llama.cpp, Ollama …)",
+    help="OpenAI-compatible server that runs the model: vLLM, TEI, llama.cpp …",
 )
 @override(
     "api_key_env",
@@ -191,7 +191,7 @@ class EmbeddingServerOptions(ServerOptions, ConcurrencyOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodingOptions(ModelOptions, EmbeddingServerOptions, CacheOptions, PromptTemplateOptions):
+class EncodingOptions(PromptTemplateOptions, CacheOptions, EmbeddingServerOptions, ModelOptions):
     """A tool that turns texts into vectors."""
 
     query_echo: str | None = option(
