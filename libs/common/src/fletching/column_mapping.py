@@ -8,6 +8,7 @@ pass through.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -39,12 +40,13 @@ class ColumnMapping:
     """How batches with these columns become rows of this schema.
 
     sources: the input's column for each of ours; None where ours is filled. columns: the Arrow
-    schema of the rows. where: the name of the input, for errors.
+    schema of the rows. input_columns: those of the input. where: its name, for errors.
     Raises InputError for a column that is missing, of a wrong type or there twice.
     """
 
     def __init__(self, schema: Schema, arrow: pa.Schema, where: str) -> None:
         self.schema, self.where = schema, where
+        self.input_columns = arrow
         self._check_distinct(arrow)
         self.sources: dict[str, str | None] = {}
         present = set(arrow.names)
@@ -58,6 +60,12 @@ class ColumnMapping:
             elif field.filled:
                 self.sources[field.name] = None
         self.columns = pa.schema([*self._known_columns(arrow), *self._unknown_columns(arrow)])
+
+    def of_input(self, where: str) -> ColumnMapping:
+        """The mapping of another input with these columns."""
+        mapping = copy.copy(self)
+        mapping.where = where
+        return mapping
 
     @property
     def renamed(self) -> dict[str, str]:

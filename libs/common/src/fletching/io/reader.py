@@ -65,6 +65,7 @@ class Reader:
         first, *others = self.sources
         schemas = [schema] if isinstance(schema, str) else schema
         self.opened, self.schema = open_as(first, schemas, limit)
+        self.mapping: ColumnMapping | None = None  # the latest: the files of a folder are alike
         self.noted: set[str] = set()
         self._note_unread_entries(inputs)
         self._note_format(self.opened)
@@ -166,7 +167,9 @@ class Reader:
 
     def _map(self, opened: RowSource) -> ColumnMapping:
         self._check_version(opened)
-        return ColumnMapping(self.schema, opened.schema, opened.where)
+        if self.mapping is None or self.mapping.input_columns != opened.schema:
+            self.mapping = ColumnMapping(self.schema, opened.schema, opened.where)
+        return self.mapping.of_input(opened.where)
 
     def _check_version(self, opened: RowSource) -> None:
         stamp = lineage.read(opened.schema.metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -89,6 +90,7 @@ def register(row_format: RowFormat) -> None:
     ROW_FORMATS.register(row_format.name, row_format)
 
 
+@functools.lru_cache(maxsize=8)  # the files of a folder have equal columns
 def detect_row_format(columns: pa.Schema) -> RowFormat | None:
     """The format with these columns that must be converted; None where they are read as they are.
 
