@@ -42,7 +42,7 @@ def reference(
     bound = lowest - np.float32(1 - options["ratio"]) * abs(lowest)
     ranked, in_range = 0, []
     for text in sorted(pool, key=lambda text: -score[text]):
-        if ranked > options["high"] or (ranked == options["high"] and text not in row["pos"]):
+        if ranked == options["high"]:
             break
         if text in row["pos"]:
             removed["positive or copy"] += 1

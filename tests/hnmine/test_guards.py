@@ -168,11 +168,16 @@ def test_a_guard_is_one_entry_of_the_registry(run_hnmine, monkeypatch, stage):
 
 
 @pytest.mark.parametrize(
-    ("stage", "left"),
-    [("ranking", ["near", "middle"]), ("range", ["near"]), ("draw", ["near"])],
+    ("stage", "left", "removed"),
+    [
+        ("ranking", ["near", "middle"], {"positive or copy": 1, "the nearest": 1}),
+        # The positive comes behind the last rank.
+        ("range", ["near"], {"the nearest": 1}),
+        ("draw", ["near"], {"the nearest": 1}),
+    ],
 )
 def test_a_guard_of_the_ranking_stage_takes_its_candidates_out_of_the_ranks(
-    run_hnmine, monkeypatch, stage, left
+    run_hnmine, monkeypatch, stage, left, removed
 ):
     monkeypatch.setattr(guards.GUARDS, "_entries", dict(guards.GUARDS._entries))
 
@@ -181,7 +186,7 @@ def test_a_guard_of_the_ranking_stage_takes_its_candidates_out_of_the_ranks(
         return pl.col("score") > 0.9
 
     options = ("--range", "1-2", "--negatives", 2)
-    assert negatives(run_hnmine, *options) == (left, {"positive or copy": 1, "the nearest": 1})
+    assert negatives(run_hnmine, *options) == (left, removed)
 
 
 def test_a_guard_that_the_options_turn_off_is_not_counted(run_hnmine, monkeypatch):

@@ -2,9 +2,16 @@
 
 Layers, each of which imports those below it alone:
 
-cli                 the command: checks, inputs, output
+cli                 the command and its checks
+run                 inputs and output of a run: mine, search a part of the pool, merge, score
+merging             negatives from the candidates of all parts of a pool
+candidate_search    a part of a pool searched, as rows of `candidates`
+mine                a whole pool mined: encode, search, select; the result as one frame
 output_rows         `neg`, scores and their kinds as columns of the rows
-mine                one run: encode, search, select; the result as one frame
+merged_candidates   the candidates of all parts as those of one pool
+candidate_files     files of `candidates`: which part each is of, and whether they fit
+ranked_pool         a pool encoded and searched
+mined_negatives     what was mined, and the account of it
 domain_search       candidates of a domain by rank
 selection           which candidates become negatives: ranks, guards, draw, padding
 guards              what may not become a negative: a registry of polars expressions

@@ -18,17 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from fletching import text_keys
-from fletching.arrays import Numbers, Scores, Vectors
+from fletching.arrays import Keys, Numbers, Scores, Vectors
 from fletching.encode import memmap_buffer
 from fletching.registry import Registry
 from hnmine.options import Options
-from hnmine.pool import DocumentPool
 from hnmine.queries import PAIR, MinedQueries, QueryTexts
 
 if TYPE_CHECKING:
@@ -38,13 +38,22 @@ Column = Callable[[pl.DataFrame, "Evidence"], pl.Series]
 COLUMNS: Registry[Column] = Registry("column of candidates")
 
 
+class PoolTexts(Protocol):
+    """What is asked of a pool."""
+
+    text_keys: Keys  # of the normalised texts, by number
+
+    def texts(self, numbers: Numbers) -> pa.Array:
+        """The texts of these numbers."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What the columns of candidates are computed from."""
 
     options: Options
     queries: MinedQueries
-    pool: DocumentPool
+    pool: PoolTexts
     vectors: Vectors  # of the pool
     query_texts: QueryTexts
     reranker: RerankerScores | None = None
@@ -80,7 +89,7 @@ class Evidence:
 class RerankerScores:
     """Scores of a cross-encoder, each pair once: 12 bytes a pair."""
 
-    def __init__(self, reranker: Reranker, pool: DocumentPool, query_texts: QueryTexts) -> None:
+    def __init__(self, reranker: Reranker, pool: PoolTexts, query_texts: QueryTexts) -> None:
         self.reranker = reranker
         self.pool = pool
         self.query_texts = query_texts
@@ -116,12 +125,18 @@ def text(candidates: pl.DataFrame, evidence: Evidence) -> pl.Series:
     return pl.Series(evidence.pool.texts(candidates["candidate"].to_numpy()))
 
 
+@column("key")
+def key(candidates: pl.DataFrame, evidence: Evidence) -> pl.Series:
+    """The key of the candidate's normalised text, uint64."""
+    return pl.Series(evidence.pool.text_keys[candidates["candidate"].to_numpy()])
+
+
 @column("is_positive")
 def is_positive(candidates: pl.DataFrame, evidence: Evidence) -> pl.Series:
     """Is it a known answer: the query itself, a positive, an equal of one, judged relevant?"""
     queries = evidence.queries.keys[candidates["row"].to_numpy()]
-    texts = evidence.pool.text_keys[candidates["candidate"].to_numpy()]
-    answers = text_keys.mix(queries, texts)
+    texts = evidence.with_columns_of(candidates, pl.col("key"))["key"]
+    answers = text_keys.mix(queries, texts.to_numpy())
     return pl.Series(evidence.queries.known_answers.contains(answers))
 
 
@@ -173,7 +188,7 @@ def positive_reranker_score(candidates: pl.DataFrame, evidence: Evidence) -> pl.
 def noise(candidates: pl.DataFrame, evidence: Evidence) -> pl.Series:
     """A number in (0, 1) that depends on seed, row id and text alone."""
     seeds = evidence.queries.draw_seeds[candidates["row"].to_numpy()]
-    texts = evidence.pool.text_keys[candidates["candidate"].to_numpy()]
-    mixed = text_keys.mix(seeds, texts)
+    texts = evidence.with_columns_of(candidates, pl.col("key"))["key"]
+    mixed = text_keys.mix(seeds, texts.to_numpy())
     mantissas = (mixed >> np.uint64(11)).astype(float)
     return pl.Series((mantissas + 0.5) / 2**53)

@@ -1,7 +1,8 @@
 """hnmine: hard negatives that are negative.
 
-Reads    examples, and with --corpus texts
-Writes   examples with `neg`, `neg_scores`, `pos_scores`: near misses of a query, no known positive
+Reads    examples, and with --corpus texts; with --merge also candidates
+Writes   examples with `neg`, `neg_scores`, `pos_scores`: near misses of a query, no known positive;
+         with --pool-shard candidates
 Holds    the texts of the pool, 64 bytes for each, 300 for each row; rows and vectors wait on disk
 
   hnmine pairs.parquet --model M --negatives 5 -o train.parquet
@@ -10,20 +11,13 @@ Holds    the texts of the pool, 64 bytes for each, 300 for each row; rows and ve
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING
-
 from fletching import cli
 from fletching.early_checks import check_models
-from fletching.encode.opening import check_vectors, open_encoder
+from fletching.encode.opening import check_vectors
 from fletching.errors import UsageError
 from fletching.options import Shard
 from fletching.report import Report
 from hnmine.options import Options
-
-if TYPE_CHECKING:
-    from fletching.encode.reranker import Reranker
-    from fletching.protocols import TextEncoder
 
 
 def check(options: Options) -> range:
@@ -49,12 +43,39 @@ def check(options: Options) -> range:
         raise UsageError(
             "--pool-only leaves nothing to mine from: there is no --corpus", "add --corpus TEXTS"
         )
-    if not (options.model or options.vectors or options.score_all):
+    _check_parts(options)
+    if not (options.model or options.vectors or options.score_all or options.merge):
         raise UsageError(
             "--model is missing", "pass --model M: a sentence-transformers folder or hub name"
         )
     check_vectors(options, options.vectors)
     return ranks
+
+
+def _check_parts(options: Options) -> None:
+    """Raise UsageError for what a part of the pool, or a merge of parts, cannot do."""
+    Shard.parse(options.pool_shard, "--pool-shard")
+    if not (options.pool_shard or options.merge):
+        return
+    if options.pool_shard and options.merge:
+        raise UsageError("--pool-shard and --merge exclude each other", "search all parts first")
+    flag = "--merge" if options.merge else "--pool-shard"
+    need_the_whole_pool = {
+        "--pad": options.pad,
+        "--bm25": options.bm25,
+        "--score-all": options.score_all,
+    }
+    for other, value in need_the_whole_pool.items():
+        if value:
+            raise UsageError(
+                f"{other} needs the whole pool, and {flag} has parts of it",
+                f"leave {other} out, or mine in one run",
+            )
+    if options.pool_shard and ".jsonl" in (options.output or ""):
+        raise UsageError(
+            "JSON lines cannot say which part of the pool they are of",
+            "name a file for --pool-shard: -o FILE.parquet",
+        )
 
 
 def _parse_range(text: str) -> range:
@@ -68,78 +89,19 @@ def _parse_range(text: str) -> range:
     return range(int(low), int(high) + 1)
 
 
-def _open_models(
-    options: Options, report: Report, stack: contextlib.ExitStack
-) -> tuple[TextEncoder | None, Reranker | None]:
-    """What encodes, unless nothing is mined, and what reranks, if anything does."""
-    encoder = reranker = None
-    if options.reranker:
-        from fletching.encode.reranker import Reranker
-
-        reranker = stack.enter_context(Reranker(options.reranker, options))
-    if not options.score_all:
-        encoder = stack.enter_context(open_encoder(options, options.vectors, report))
-    return encoder, reranker
-
-
 def run(options: Options, report: Report) -> None:
-    """Mine negatives, or with --score-all score those of the input."""
+    """Mine negatives, search a part of the pool or merge parts, or score those of the input."""
     ranks = check(options)
-    shard = Shard.parse(options.shard)
 
-    from fletching.io import Reader, Writer, check_output
+    from fletching.io import check_output
 
     # Before torch is imported, which takes seconds.
     check_models(options)
     check_output(options.output, report.tool)
-    reader = Reader(report, options.inputs, "examples", limit=options.limit)
-    corpus = Reader(report, options.corpus, "texts", count=False) if options.corpus else None
 
-    from hnmine import output_rows
-    from hnmine.mine import mine_negatives
-    from hnmine.pool import DocumentPool
-    from hnmine.queries import MiningRows
+    from hnmine.run import MiningRun
 
-    columns = output_rows.columns_of(options, reader.columns)
-    with contextlib.ExitStack() as stack:
-        encoder, reranker = _open_models(options, report, stack)
-        models = {"model": encoder, "reranker": reranker}
-        settings = {name: model.settings for name, model in models.items() if model is not None}
-        out = stack.enter_context(
-            Writer(
-                report,
-                options.output,
-                "examples",
-                columns=columns,
-                version=TOOL.version,
-                options=cli.row_options(options) | settings,
-                sources=[reader] if corpus is None else [reader, corpus],
-            )
-        )
-        rows = stack.enter_context(MiningRows(reader, report, shard))
-        if reranker is not None and encoder is None:
-            units = output_rows.scored_units(
-                rows, columns, reranker=reranker, options=options, report=report
-            )
-        elif encoder is not None:
-            output_rows.check_old_negatives(rows, options, report)
-            pool = DocumentPool(
-                rows.table, corpus, keep_neg=options.keep_neg, pool_only=options.pool_only
-            )
-            mined = mine_negatives(
-                rows,
-                pool,
-                encoder=encoder,
-                reranker=reranker,
-                ranks=ranks,
-                options=options,
-                report=report,
-            )
-            units = output_rows.mined_units(
-                rows, columns, pool=pool, mined=mined, options=options, report=report
-            )
-        for unit in units:
-            out.write(unit)
+    MiningRun(options, ranks, version=TOOL.version, report=report).run()
 
 
 TOOL = cli.Tool(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fletching.options import (
+    RUN,
     CorpusOptions,
     EncodingOptions,
     ExamplesOptions,
@@ -110,6 +111,22 @@ class Options(
         low=1,
         group=SELECTION,
         advanced=True,
+    )
+    pool_shard: str | None = option(
+        None,
+        "search part I of N of the pool (0/4 … 3/4) and write `candidates` for --merge",
+        metavar="I/N",
+        group=RUN,
+        advanced=True,
+        rows=False,
+    )
+    merge: tuple[str, ...] = option(
+        (),
+        "mine from the `candidates` of all parts of the pool; needs no model",
+        metavar="FILE",
+        group=RUN,
+        advanced=True,
+        rows=False,
     )
     max_ratio: float | None = option(
         0.95,

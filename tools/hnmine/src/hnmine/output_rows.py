@@ -22,7 +22,7 @@ from fletching.score_protection import (
     may_write_scores,
 )
 from fletching.table.ragged_array import offsets_of
-from hnmine.mine import MinedNegatives
+from hnmine.mined_negatives import MinedNegatives
 from hnmine.options import Options
 from hnmine.pool import DocumentPool
 from hnmine.queries import MiningRows

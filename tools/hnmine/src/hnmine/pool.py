@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -14,12 +16,15 @@ import xxhash
 from fletching import schema, text_keys
 from fletching.arrays import Keys, Numbers
 from fletching.errors import InputError
-from fletching.io import Reader
 from fletching.row_columns import domain_keys, list_lengths, list_owners
 from fletching.table import DiskTable
+from fletching.table.key_set import find_sorted
 from fletching.titled_texts import titled_texts
 
-OF_ROWS = ["row", "origin", "number", "key"]
+OF_ROWS = ["row", "origin", "number", "key", "candidate"]
+
+# Which of the texts of a frame with their hashes may be in the pool: bool (n,).
+TextFilter = Callable[[pl.DataFrame], pl.Series]
 
 
 class Origin(IntEnum):
@@ -52,26 +57,32 @@ class DocumentPool:
     memory: the texts, and 64 bytes for each.
 
     pool_only: the texts of the corpus alone are candidates.
-    of_rows: the positives and old negatives of all rows (row, origin, number, key).
+    belongs: in a part of the pool, which texts are in it; the variants are there in any case.
+    of_rows: the positives and old negatives of all rows (row, origin, number, key, and `candidate`,
+    the number of the text in the pool that equals it, null where it has none).
     with_id: the key of each text that came in under an id (id_hash, key).
-    Raises InputError where there are rows but no texts.
+    all_have_ids: does every text that may be written have an id?
+    Raises InputError where there are rows but no texts, unless the pool is a part.
     """
 
     def __init__(
         self,
         table: DiskTable,
-        corpus: Reader | None,
+        corpus: Iterable[pa.RecordBatch] | None,
         *,
         keep_neg: bool,
         pool_only: bool = False,
+        belongs: TextFilter | None = None,
     ) -> None:
-        every = _collect(table, corpus, keep_neg=keep_neg)
+        every = _collect(table, corpus, keep_neg=keep_neg, belongs=belongs)
         by_content = every.sort("domain", "equal", "origin", "spelling", "id_hash")
         is_of_rows = pl.col("origin") != Origin.CORPUS
         # Of equal texts the first one represents them.
         candidates = by_content.filter(~is_of_rows) if pool_only else by_content
+        if belongs is not None:
+            candidates = candidates.filter(belongs(candidates))
         chosen = candidates.unique("equal", keep="first", maintain_order=True)
-        if len(table) and not chosen.height:
+        if len(table) and not chosen.height and belongs is None:
             fix = "give --corpus texts" if pool_only else "add --corpus"
             raise InputError("the pool is empty: there is nothing to mine from", fix)
         variants = (
@@ -83,12 +94,13 @@ class DocumentPool:
         self.of_rows = (
             every.filter(is_of_rows)
             .join(numbered.select("spelled", "number"), on="spelled", maintain_order="left")
+            .join(_numbers_of_equals(chosen), on="equal", how="left", maintain_order="left")
             .select(OF_ROWS)
         )
         self.with_id = every.filter(pl.col("id_hash") != 0).select("id_hash", "key").unique()
-        # Does every text that may be written have an id?
         written = every.filter(pl.col("origin") != Origin.POSITIVE) if pool_only else every
-        self.has_ids = chosen.height > 0 and bool((written["id_hash"] != 0).all())
+        self.all_have_ids = bool((written["id_hash"] != 0).all())
+        self.has_ids = chosen.height > 0 and self.all_have_ids
         self.text_keys: Keys = chosen["key"].to_numpy()
         self.domains = _domains(chosen)
         self._texts = numbered["text"]
@@ -102,6 +114,20 @@ class DocumentPool:
         """How many texts have a vector: those of the pool, and the variants behind them."""
         return len(self._texts)
 
+    def numbers_of(self, equals: Keys) -> Numbers:
+        """The numbers of texts, by the hash of domain and normalised text; -1 for other texts."""
+        hashes, numbers = self._numbers_by_hash
+        positions = find_sorted(hashes, equals)
+        return np.where(positions < 0, -1, numbers[positions]) if len(hashes) else positions
+
+    @functools.cached_property
+    def _numbers_by_hash(self) -> tuple[Keys, Numbers]:
+        """The hashes of domain and normalised text, sorted, and the number of each."""
+        domains = [np.full(len(domain), domain.key, np.uint64) for domain in self.domains]
+        hashes = text_keys.mix(np.concatenate([self.text_keys[:0], *domains]), self.text_keys)
+        order = np.argsort(hashes)
+        return hashes[order], order
+
     def texts(self, numbers: Numbers) -> pa.Array:
         """The texts of these numbers, strings (len(numbers),)."""
         return self._texts.gather(numbers).to_arrow().cast(pa.string())
@@ -111,24 +137,36 @@ class DocumentPool:
         return self._ids.gather(numbers).to_arrow().cast(pa.string())
 
 
-def _collect(table: DiskTable, corpus: Reader | None, *, keep_neg: bool) -> pl.DataFrame:
+def _collect(
+    table: DiskTable,
+    corpus: Iterable[pa.RecordBatch] | None,
+    *,
+    keep_neg: bool,
+    belongs: TextFilter | None,
+) -> pl.DataFrame:
     """A row for each text: row (null in the corpus), origin, text, id, and their keys."""
     nothing = pa.array([], pa.string())
     frames = [_frame(nothing, nothing, np.zeros(0, np.uint64), origin=Origin.CORPUS)]
     sides = {"pos": Origin.POSITIVE} | ({"neg": Origin.OLD_NEGATIVE} if keep_neg else {})
     for first_row, batch in zip(table.offsets, table):
         for name, origin in sides.items():
-            frames.append(_frame_of_lists(batch, name, origin=origin, first_row=first_row))
+            frames.append(frame_of_lists(batch, name, origin=origin, first_row=first_row))
     for batch in corpus or ():
         texts = titled_texts(batch)
-        frames.append(_frame(texts, batch["id"], domain_keys(batch), origin=Origin.CORPUS))
+        frame = _frame(texts, batch["id"], domain_keys(batch), origin=Origin.CORPUS)
+        frames.append(frame if belongs is None else frame.filter(belongs(frame)))
     return pl.concat(frames)
 
 
-def _frame_of_lists(
+def _numbers_of_equals(chosen: pl.DataFrame) -> pl.DataFrame:
+    """The number of each text of the pool as `candidate`, by `equal`."""
+    return chosen.select("equal").with_row_index("candidate")
+
+
+def frame_of_lists(
     batch: pa.RecordBatch, name: str, *, origin: Origin, first_row: int
 ) -> pl.DataFrame:
-    """The items of a list column, with the ids of `<name>_ids`."""
+    """The items of a list column, with their keys and the ids of `<name>_ids`."""
     lists = schema.column(batch, name, batch["pos"].type)
     ids = schema.column(batch, name + "_ids", lists.type)
     if ids.null_count:  # rows without ids give a null for each text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,6 @@ from fletching import schema, text_keys
 from fletching.arrays import Keys, Numbers, Scores, Vectors
 from fletching.encode import memmap_buffer
 from fletching.errors import InputError
-from fletching.io import Reader
 from fletching.options import Shard
 from fletching.protocols import TextEncoder
 from fletching.qrels import read_qrels
@@ -25,6 +25,15 @@ from fletching.table.row_units import split_units
 from hnmine.options import Options
 from hnmine.pool import DocumentPool, Origin, hash_bytes
 
+
+class RowBatches(Protocol):
+    """Record batches of known columns: a `Reader`, or one whose rows are digested."""
+
+    columns: pa.Schema
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]: ...
+
+
 QueryTexts = Callable[[Numbers], list[str]]  # of rows of the shard
 PAIR = {"row": pl.Int32, "candidate": pl.Int32}  # of a row of the shard and a text of the pool
 
@@ -35,7 +44,7 @@ class MiningRows:
     The pool is made of all rows, whatever the shard. Use it as a context manager.
     """
 
-    def __init__(self, reader: Reader, report: Report, shard: Shard | None = None) -> None:
+    def __init__(self, reader: RowBatches, report: Report, shard: Shard | None = None) -> None:
         with report.progress("reading") as progress:
 
             def batches() -> Iterator[pa.RecordBatch]:
@@ -82,6 +91,7 @@ class MinedQueries:
     known_answers: KeySet  # mix(query key, text key) of each positive, and of the query itself
     positives: pl.DataFrame  # row, candidate, score
     old_negatives: pl.DataFrame  # row, candidate: negatives that are kept
+    taken: pl.DataFrame  # row, candidate: texts of the pool that equal one of them
     group_positives: RaggedArray  # pool numbers: the positives of all rows of the input, by group
     lowest_positive_scores: Scores  # (r,): of all positives of the group
 
@@ -103,40 +113,78 @@ def build_queries(
     vectors: of the pool, (pool.vectors_needed, D).
     """
     query_vectors = memmap_buffer.store(_encoded(rows, encoder, report), encoder.dimension)
-    every_key = _joined([query_keys(batch) for batch in rows.table])  # of all rows
-    keys = every_key[rows.first_row : rows.first_row + len(rows)]
-    group_keys, first_rows, groups = np.unique(keys, return_index=True, return_inverse=True)
-    group_positives = _positives_of_groups(pool, group_keys, every_key)
+    groups = QueryGroups(rows)
+    group_positives = groups.positives(pool)
     owners = group_positives.owners
     group_scores = memmap_buffer.pairwise_dot(
         left=query_vectors,
-        left_rows=first_rows[owners],
+        left_rows=groups.first_rows[owners],
         right=vectors,
         right_rows=group_positives.values,
     )
-    lowest = np.full(len(group_keys), np.inf, np.float32)
+    lowest = np.full(len(group_positives), np.inf, np.float32)
     np.minimum.at(lowest, owners, group_scores)
-    positives = _pairs(rows, pool, Origin.POSITIVE)
+    positives = pairs_of(rows, pool, Origin.POSITIVE)
     positive_scores = memmap_buffer.pairwise_dot(
         left=query_vectors,
         left_rows=positives["row"].to_numpy(),
         right=vectors,
         right_rows=positives["candidate"].to_numpy(),
     )
-    row_ids = _joined([text_keys.hash_texts(unit["id"]) for unit in rows.units])
+    answers = _known_answers(rows.table, pool, groups.every_key, qrels=options.exclude_qrels)
     return MinedQueries(
         vectors=query_vectors,
-        domains=_joined([domain_keys(unit) for unit in rows.units]),
-        keys=keys,
-        groups=groups,
-        first_rows=first_rows,
-        draw_seeds=text_keys.mix(options.seed, row_ids),
-        known_answers=_known_answers(rows.table, pool, every_key, qrels=options.exclude_qrels),
+        domains=domains_of(rows),
+        keys=groups.keys,
+        groups=groups.of_rows,
+        first_rows=groups.first_rows,
+        draw_seeds=draw_seeds_of(rows, options.seed),
+        known_answers=answers,
         positives=positives.with_columns(score=pl.Series(positive_scores)),
-        old_negatives=_pairs(rows, pool, Origin.OLD_NEGATIVE),
+        old_negatives=pairs_of(rows, pool, Origin.OLD_NEGATIVE),
+        taken=taken_of(rows, pool),
         group_positives=group_positives,
-        lowest_positive_scores=lowest[groups],
+        lowest_positive_scores=lowest[groups.of_rows],
     )
+
+
+class QueryGroups:
+    """The rows of a shard by query: one group for queries of a domain that are equal.
+
+    every_key: of the query of each row of the input. keys: of those of the shard, (r,).
+    of_rows: the group of each row, (r,). first_rows: the first row of each group, (g,).
+    """
+
+    def __init__(self, rows: MiningRows) -> None:
+        self.every_key = _joined([query_keys(batch) for batch in rows.table])
+        self.keys = self.every_key[rows.first_row : rows.first_row + len(rows)]
+        self.group_keys, self.first_rows, self.of_rows = np.unique(
+            self.keys, return_index=True, return_inverse=True
+        )
+
+    def __len__(self) -> int:
+        return len(self.group_keys)
+
+    def positives(self, pool: DocumentPool) -> RaggedArray:
+        """The distinct positives of each group, by number, gathered over all rows of the input."""
+        positives = pool.of_rows.filter(pl.col("origin") == Origin.POSITIVE)
+        groups = find_sorted(self.group_keys, self.every_key[positives["row"].to_numpy()])
+        of_groups = positives.select(pl.Series("group", groups), "number")
+        of_shard = of_groups.filter(pl.col("group") >= 0).unique().sort("group", "number")
+        numbers = of_shard["number"].to_numpy().astype(np.int64)
+        owners = of_shard["group"].to_numpy()
+        return RaggedArray.from_pairs(owners, numbers, len(self.group_keys))
+
+
+def domains_of(rows: MiningRows) -> Keys:
+    """The key of the domain of each row of the shard, (r,)."""
+    return _joined([domain_keys(unit) for unit in rows.units])
+
+
+def draw_seeds_of(rows: MiningRows, seed: int) -> Keys:
+    """A hash of seed and row id for each row of the shard, (r,)."""
+    row_ids = _joined([text_keys.hash_texts(unit["id"]) for unit in rows.units])
+    return text_keys.mix(seed, row_ids)
 
 
 def _encoded(rows: MiningRows, encoder: TextEncoder, report: Report) -> Iterator[Vectors]:
@@ -152,21 +200,24 @@ def _joined(parts: list[Keys]) -> Keys:
     return np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
-def _pairs(rows: MiningRows, pool: DocumentPool, origin: Origin) -> pl.DataFrame:
-    """The texts of this origin in the rows of the shard: row, candidate."""
+def pairs_of(rows: MiningRows, pool: DocumentPool, origin: Origin) -> pl.DataFrame:
+    """The texts of this origin in the rows of the shard: row, candidate (the number)."""
     row = pl.col("row") - rows.first_row
-    of_shard = pool.of_rows.filter(row.is_between(0, len(rows) - 1), pl.col("origin") == origin)
-    return of_shard.select(row.cast(pl.Int32), candidate=pl.col("number").cast(pl.Int32))
+    return _of_shard(rows, pool, origin).select(
+        row.cast(pl.Int32), candidate=pl.col("number").cast(pl.Int32)
+    )
 
 
-def _positives_of_groups(pool: DocumentPool, group_keys: Keys, every_key: Keys) -> RaggedArray:
-    """The distinct positives of each group, by number, gathered over all rows of the input."""
-    positives = pool.of_rows.filter(pl.col("origin") == Origin.POSITIVE)
-    groups = find_sorted(group_keys, every_key[positives["row"].to_numpy()])
-    of_groups = positives.select(pl.Series("group", groups), "number")
-    of_shard = of_groups.filter(pl.col("group") >= 0).unique().sort("group", "number")
-    numbers = of_shard["number"].to_numpy().astype(np.int64)
-    return RaggedArray.from_pairs(of_shard["group"].to_numpy(), numbers, len(group_keys))
+def taken_of(rows: MiningRows, pool: DocumentPool) -> pl.DataFrame:
+    """The texts of the pool that equal a negative that is kept: row, candidate."""
+    row = pl.col("row") - rows.first_row
+    old = _of_shard(rows, pool, Origin.OLD_NEGATIVE).drop_nulls("candidate")
+    return old.select(row.cast(pl.Int32), pl.col("candidate").cast(pl.Int32))
+
+
+def _of_shard(rows: MiningRows, pool: DocumentPool, origin: Origin) -> pl.DataFrame:
+    row = pl.col("row") - rows.first_row
+    return pool.of_rows.filter(row.is_between(0, len(rows) - 1), pl.col("origin") == origin)
 
 
 def _known_answers(

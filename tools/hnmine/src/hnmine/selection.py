@@ -73,13 +73,25 @@ class NegativeSelector:
         rank = rank.over("row")
         return candidates.with_columns(rank=rank)
 
+    def seen(self, ranked: pl.DataFrame) -> pl.DataFrame:
+        """The candidates up to the last rank, and of what is rejected what comes before it.
+
+        How far the search has looked beyond makes no difference to them.
+        """
+        before = self.last if self.options.raw_range else self.last - 1
+        last = pl.when(pl.col("rejected_by").is_null()).then(self.last).otherwise(before)
+        return ranked.filter(pl.col("rank") <= last)
+
+    def in_range(self, seen: pl.DataFrame) -> pl.DataFrame:
+        """The candidates from the first rank of the range on."""
+        return seen.filter(pl.col("rank") >= self.low, pl.col("rejected_by").is_null())
+
     def select(self, ranked: pl.DataFrame) -> pl.DataFrame:
         """The negatives of each row, nearest first."""
-        seen = ranked.filter(pl.col("rank") <= self.last)
+        seen = self.seen(ranked)
         self.guards.count_rejections(seen)
-        in_range = pl.col("rank") >= self.low
-        eligible = seen.filter(in_range, pl.col("rejected_by").is_null())
-        eligible = self._not_taken(eligible, self.evidence.queries.old_negatives)
+        eligible = self.in_range(seen)
+        eligible = self._not_taken(eligible, self.evidence.queries.taken)
         eligible = self.guards.passed(eligible, "range")
         order = DRAW_ORDERS[self.options.sample](self.options)
         eligible = self.evidence.with_columns_of(eligible, order)
@@ -119,7 +131,7 @@ class NegativeSelector:
         short = pl.DataFrame({"row": rows}, schema={"row": pl.Int32})
         short = short.join(counts, on="row", how="left", maintain_order="left").fill_null(0)
         is_short = pl.col("count") < self.options.negative_count
-        taken = pl.concat([mined.select(*PAIR), self.evidence.queries.old_negatives])
+        taken = pl.concat([mined.select(*PAIR), self.evidence.queries.taken])
         padding = [with_kind(mined.clear(), NegativeKind.PADDING)]
         for attempt in range(ATTEMPTS):
             short = short.filter(is_short)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fletching.errors import UsageError
 from fletching.options import EncodingOptions
 from fletching.protocols import TextEncoder
 from fletching.report import Report
 from fletching.server_address import check_address
+
+if TYPE_CHECKING:
+    from fletching.encode.precomputed import WantedTexts
 
 
 def check_vectors(options: EncodingOptions, files: Sequence[str]) -> None:
@@ -47,11 +51,17 @@ def check_server(options: EncodingOptions) -> None:
 
 
 def open_encoder(
-    options: EncodingOptions, files: Sequence[str], report: Report, *, half_cache: bool = False
+    options: EncodingOptions,
+    files: Sequence[str],
+    report: Report,
+    *,
+    half_cache: bool = False,
+    wanted: WantedTexts | None = None,
 ) -> TextEncoder:
     """The vectors of these files, or without any the model of the options, by a server or here.
 
-    half_cache: the cache keeps float16. Only a model that runs here imports torch and
+    half_cache: the cache keeps float16. wanted: the texts whose vectors are kept of files that hold
+    many more. Only a model that runs here imports torch and
     transformers.
     """
     if files:
@@ -63,6 +73,7 @@ def open_encoder(
             query_prompt=options.query_prompt,
             doc_prompt=options.doc_prompt,
             prompt_template=options.prompt_template,
+            wanted=wanted,
         )
     if options.base_url:
         from fletching.encode.server_encoder import ServerEncoder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 
 import numpy as np
@@ -18,7 +18,7 @@ from fletching.io import Reader
 from fletching.prompts import QueryPrompts
 from fletching.protocols import Lineage, Role
 from fletching.report import Progress, Report
-from fletching.table.key_set import find_sorted
+from fletching.table.key_set import KeySet, find_sorted
 from fletching.text import text_hash
 
 HASH = np.dtype([("high", np.uint64), ("low", np.uint64)])  # 128 bits
@@ -27,11 +27,15 @@ CACHED_ROWS = 256  # normalised at a time, in the processor's cache
 ROUNDING = 5e-3  # of a unit vector's numbers: one text encoded in two batches, in bfloat16
 Hashes = npt.NDArray[np.void]
 
+# The prompted texts, list by list, whose vectors will be looked up.
+WantedTexts = Callable[["PrecomputedEmbeddings"], Iterable[list[str]]]
+
 
 class PrecomputedEmbeddings:
     """A `TextEncoder` that looks vectors up.
 
     On disk: 4 bytes a value. In memory: 150 bytes a text. digest: of hashes and vectors in order.
+    wanted: the prompted texts of the run, where the files hold many more: others are read over.
     The prompts are those given, else those that the lineage of the files states.
 
     Raises InputError for a text whose vector is missing, and for files of different
@@ -45,6 +49,7 @@ class PrecomputedEmbeddings:
         query_prompt: str | None = None,
         doc_prompt: str | None = None,
         prompt_template: str | None = None,
+        wanted: WantedTexts | None = None,
     ) -> None:
         self.row_prompts = QueryPrompts(prompt_template, report)
         reader = Reader(report, files, "vectors", count=False)
@@ -57,13 +62,18 @@ class PrecomputedEmbeddings:
             self.prompts["document"] = doc_prompt
         self.devices = ["cpu"]
         self.digest = xxhash.xxh3_128()
+        is_wanted = None if wanted is None else _keys(wanted(self)).contains
         hashes: list[Hashes] = []
 
         def blocks() -> Iterator[Vectors]:
             """The vectors of each batch; its hashes are noted as it passes."""
             for batch in reader:
                 hashes.append(_parse_hashes(batch["text_hash"].to_pylist()))
-                vectors = _normalise(batch["vector"])
+                column = batch["vector"]
+                if is_wanted is not None:
+                    kept = is_wanted(hashes[-1]["high"])
+                    hashes[-1], column = hashes[-1][kept], column.filter(pa.array(kept))
+                vectors = _normalise(column)
                 self.digest.update(hashes[-1].tobytes())
                 self.digest.update(vectors.data)
                 yield vectors
@@ -164,6 +174,14 @@ class PrecomputedEmbeddings:
         vectors[order] = self.vectors[rows[order]]
         memmap_buffer.release_pages(self.vectors)
         return vectors
+
+
+def _keys(prompted: Iterable[list[str]]) -> KeySet:
+    """The first 64 bits of the hash of each text."""
+    keys = [np.zeros(0, np.uint64)]
+    for texts in prompted:
+        keys.append(_parse_hashes([text_hash(text) for text in texts])["high"])
+    return KeySet(np.concatenate(keys))
 
 
 def _normalise(column: pa.FixedSizeListArray) -> Vectors:

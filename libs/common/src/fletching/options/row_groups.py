@@ -76,15 +76,15 @@ class Shard:
     count: int
 
     @classmethod
-    def parse(cls, text: str | None) -> Shard | None:
-        """`0/4` … `3/4`; None stays None. Raises UsageError."""
+    def parse(cls, text: str | None, flag: str = "--shard") -> Shard | None:
+        """`0/4` … `3/4`; None stays None. Raises UsageError, which names the flag."""
         if text is None:
             return None
         index, slash, count = text.partition("/")
         if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
             raise UsageError(
-                f"--shard {text} is no part of a whole",
-                "pass --shard I/N with 0 <= I < N, e.g. 0/4",
+                f"{flag} {text} is no part of a whole",
+                f"pass {flag} I/N with 0 <= I < N, e.g. 0/4",
             )
         return cls(index=int(index), count=int(count))
 
