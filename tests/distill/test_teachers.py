@@ -346,6 +346,8 @@ def test_a_server_teaches_what_its_vectors_teach(
     )
     assert all(text.startswith("p: ") for text in EmbeddingHandler.requests[-1]["input"])
     assert weights(tmp_path / "b") != weights(tmp_path / "c")
+    length = ("--teacher-length", "9")
+    assert "set the limit" in learn("--teacher", "big", "--base-url", server, *length).err
 
 
 def test_the_key_comes_from_the_environment_and_is_stored_nowhere(
@@ -379,8 +381,9 @@ def test_vectors_of_a_server_are_not_requested_again(
     rows = [
         {"id": str(i), "text": f"{row['text']} {i}"} for i, row in enumerate(corpus * 11)
     ]  # three requests
-    argv = ("--teacher", "big", "--base-url", server)
-    EmbeddingHandler.faults = ["", "", "", "400"]
+    one_by_one = ("--concurrency", "1", "--batch-texts", "64")
+    argv = ("--teacher", "big", "--base-url", server, *one_by_one)
+    EmbeddingHandler.faults = ["", "", "", "401"]
     done = learn(*argv, rows=rows)
     assert done.rc == 1
     assert "the vectors that it sent are kept" in done.err

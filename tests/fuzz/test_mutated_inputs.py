@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow  # as a whole: hundreds of forked commands
 
 SEED = 11
 LIGHT = 100
-OTHERS = ("vector cache", "--vectors", "answers to distill")
+OTHERS = ("vector cache", "--vectors", "answers to encoders")
 KEPT = [case for case in kept(READERS) if READERS[case.reader].is_quick]
 
 

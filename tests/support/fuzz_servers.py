@@ -87,14 +87,13 @@ class ServerOptions(StandardOptions):
 
 
 def _embed(options: ServerOptions, report: Report) -> None:
-    from distill import embedding_server
+    from fletching.encode import embedding_client
 
-    embedding_server.RETRIES, embedding_server.SECONDS = 0, 1.0
-    teacher = embedding_server.ServerTeacher(
-        "t", base_url=options.base_url or "", api_key_env="OPENAI_API_KEY",
-        prompts={"query": "", "document": ""}, cache=None,
-    )  # fmt: skip
-    Path(ROWS_OUT).write_text(json.dumps([teacher.embed(TEXTS).tolist(), teacher.dimension]))
+    embedding_client.RETRIES, embedding_client.SECONDS = 0, 1.0
+    client = embedding_client.EmbeddingClient(
+        "t", base_url=options.base_url or "", api_key_env="OPENAI_API_KEY", connections=1
+    )
+    Path(ROWS_OUT).write_text(json.dumps([client.embed(TEXTS).tolist(), client.dimension]))
 
 
 EMBED = cli.Tool(name="embed", options=ServerOptions, run=_embed, doc="Embed.", usage="")
@@ -128,7 +127,7 @@ SERVER_READERS = [
         weight=30, is_quick=False,
     ),
     FuzzedReader(
-        name="answers to distill", line="embed", program=lambda argv: cli.main(EMBED, argv),
+        name="answers to encoders", line="embed", program=lambda argv: cli.main(EMBED, argv),
         fill=lambda folder: None, files={}, output=rows_read, outputs=(ROWS_OUT,), holds=_embeddings_hold,
         around=lambda draw, case: mutated(_embeddings, draw, case), weight=25, is_quick=False,
     ),

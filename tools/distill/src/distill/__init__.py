@@ -10,7 +10,7 @@ student                                         the model that is trained
 static_embeddings                               the initial weights of a static student
 losses > ranking                                losses between vectors, without a model
 teachers                                        the teachers that the options name
-model_teacher  vector_files  embedding_server   each kind of teacher
+model_teacher  vector_files                     each kind of teacher
 targets                                         the vectors of all teachers, in one file
 teacher                                         what a teacher is
 text_dataset                                    the distinct texts, on disk

@@ -34,6 +34,11 @@ def check(options: Options) -> None:
         raise UsageError("there is no teacher", "pass --teacher M or --vectors FILE")
     if options.base_url and not options.teacher:
         raise UsageError("--base-url has no model", "name it: --teacher NAME")
+    if options.base_url and options.teacher_length:
+        raise UsageError(
+            "--teacher-length is for teachers that run in this process",
+            "leave it out, and set the limit in the server of --base-url",
+        )
     if not options.model and (options.base_url or not options.teacher):
         raise UsageError(
             "there is no model to make the student of", "pass --model M: a folder or hub name"

@@ -1,16 +1,17 @@
-"""A teacher that is a sentence-transformers model, run locally."""
+"""A teacher that is a model, run here or by a server."""
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from distill.teacher import VectorBatches
 from distill.text_dataset import StudentText, TextDataset
-from fletching.encode import Encoder
+from fletching.encode.opening import open_encoder
 from fletching.errors import InputError
 from fletching.options import EncodingOptions
 from fletching.protocols import Lineage, Role
@@ -22,15 +23,14 @@ ROLES: tuple[Role, ...] = ("query", "document")
 class ModelTeacher:
     """The model `name`; its vectors are kept as float16 shards until the run is done.
 
-    Raises InputError or UsageError, with the options of teachers, where it cannot be loaded.
+    Raises InputError or UsageError, with the options of teachers, where it cannot be loaded or
+    its server fails.
     """
 
     def __init__(self, name: str, options: EncodingOptions, report: Report) -> None:
         self.name = name
-        try:
-            self.encoder = Encoder(options, report, half_cache=True)
-        except InputError as error:  # the encoder names the options of other tools
-            raise type(error)(teacher_option(error.what), teacher_option(error.fix)) from error
+        with teacher_options_in_errors():
+            self.encoder = open_encoder(options, (), report, half_cache=True)
         self.dimension: int = self.encoder.dimension
 
     @property
@@ -40,7 +40,10 @@ class ModelTeacher:
 
     def vectors(self, texts: TextDataset, report: Report) -> VectorBatches:
         """Encode all texts, those in the cache excepted."""
-        with self.encoder, report.progress("encoding", len(texts), "texts") as progress:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(teacher_options_in_errors())
+            stack.enter_context(self.encoder)
+            progress = stack.enter_context(report.progress("encoding", len(texts), "texts"))
             start = 0
             for part in texts.parts():
                 for role in ROLES:
@@ -61,6 +64,15 @@ class ModelTeacher:
             progress=progress,
         )
         return vectors.astype(np.float16)
+
+
+@contextlib.contextmanager
+def teacher_options_in_errors() -> Iterator[None]:
+    """Within the block, errors of the encoder, which names other tools' options, name teachers'."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(teacher_option(error.what), teacher_option(error.fix)) from error
 
 
 def teacher_option(message: str) -> str:

@@ -8,13 +8,13 @@ from typing import Literal
 from fletching.options import (
     LOSS,
     CacheOptions,
+    EmbeddingServerOptions,
     LimitOptions,
     MatryoshkaOptions,
     ModelOptions,
     PromptTemplateOptions,
     RegularizationOptions,
     SeedOptions,
-    ServerOptions,
     SoftmaxOptions,
     StandardOptions,
     TrainingOptions,
@@ -49,13 +49,6 @@ TEACHER = "teacher"
     None,
     because="without a server the teachers are models that run locally",
     help="OpenAI-compatible server of the --teacher models, e.g. http://localhost:8000/v1",
-    group=TEACHER,
-)
-@override(
-    "api_key_env",
-    None,
-    because="only the server of --base-url has a key",
-    help="environment variable that holds the API key [OPENAI_API_KEY, for OpenAI's server only]",
     group=TEACHER,
 )
 @override(
@@ -111,7 +104,7 @@ class Options(
     LimitOptions,
     CacheOptions,
     ModelOptions,
-    ServerOptions,
+    EmbeddingServerOptions,
     VectorsOptions,
     SoftmaxOptions,
     MatryoshkaOptions,

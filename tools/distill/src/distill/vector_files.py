@@ -10,9 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
+from distill.targets import unit_vectors
 from distill.teacher import Floats, Prompts, VectorBatches
 from distill.text_dataset import TextDataset
 from fletching import schema
+from fletching.encode.stated_model import check_one_model, stated_prompts
 from fletching.errors import InputError, UsageError
 from fletching.io import Reader
 from fletching.protocols import Lineage
@@ -20,18 +22,24 @@ from fletching.report import Report
 from fletching.text import text_hash
 
 CHUNK = 4096  # rows of an array that are hashed together
+HEAD = 8  # numbers of a vector, at length 1, by which it is compared with another of its text
+ROUNDING = 5e-3  # of such a number: one text encoded in two batches, in bfloat16
 FLOAT_BYTES = 4  # of a headerless file
 
 
 class VectorFilesTeacher:
     """`vectors` of any program, a file or folder of shards, joined by the hash of prompt and text.
 
-    prompts: those that the vectors were made with. allow_extra: accept vectors of other texts.
+    prompts: those that the vectors were made with, by role; where one is absent, what the files
+    state. allow_extra: accept vectors of other texts.
     """
 
     def __init__(self, path: str, prompts: Prompts, *, allow_extra: bool) -> None:
-        self.name, self.prompts, self.allow_extra = path, prompts, allow_extra
+        self.name, self.allow_extra = path, allow_extra
         reader = Reader(Report("distill", quiet=True), [path], "vectors", count=False)
+        check_one_model([source.where for source in reader.sources], reader.lineage_nodes)
+        stated: Prompts = stated_prompts(reader.lineage_nodes)
+        self.prompts = dict(stated) | dict(prompts)
         self.dimension: int = reader.columns.field("vector").type.list_size
         self.digest = xxhash.xxh3_128()
 
@@ -44,7 +52,7 @@ class VectorFilesTeacher:
         """Those of the texts. Raises InputError, with counts, unless both are of the same texts."""
         numbers_by_hash = self._numbers_by_hash(texts)
         has_vector = np.zeros(len(texts), bool)
-        digests = np.zeros(len(texts), np.uint64)  # of the vector of each text
+        heads = np.zeros((len(texts), HEAD), np.float32)  # of the vector of each text
         extra = ExtraVectors()
         first_row = 0
         for batch in Reader(report, [self.name], "vectors", count=False):
@@ -64,15 +72,20 @@ class VectorFilesTeacher:
                 if not matching:
                     extra.add(text_id)
             self._check_nonzero(vectors[rows])
+            units = unit_vectors(vectors)[:, :HEAD]
             for row, number in zip(rows, numbers):
-                digest = xxhash.xxh3_64_intdigest(np.ascontiguousarray(vectors[row]).data)
-                if has_vector[number] and digests[number] != digest:
+                head = units[row]
+                if (
+                    has_vector[number]
+                    and np.abs(heads[number, : len(head)] - head).max() > ROUNDING
+                ):
                     raise InputError(
                         f"{self.name}, row {first_row + row + 1:,}: the text {hashes[row]} has "
                         "another vector in a row before",
                         "leave one of them out",
                     )
-                has_vector[number], digests[number] = True, digest
+                has_vector[number] = True
+                heads[number, : len(head)] = head
             first_row += len(batch)
             yield np.array(numbers, np.int64), vectors[rows]
         self._check_complete(texts, has_vector, extra)
