@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +31,12 @@ def hash_texts(texts: pa.StringArray) -> Keys:
     ASCII, where normalising concerns case and blanks alone, is normalised as one block of bytes;
     the rest goes through Python.
     """
-    normalised = _normalise(texts.fill_null(""))
-    digests = map(xxhash.xxh3_64_intdigest, normalised)
-    keys = np.fromiter(digests, np.uint64, len(normalised))
+    present = texts.fill_null("")
+    digests = map(xxhash.xxh3_64_intdigest, _normalise_ascii(present))
+    keys = np.fromiter(digests, np.uint64, len(present))
+    is_other = ~np.asarray(pc.string_is_ascii(present))
+    others = present.filter(pa.array(is_other)).to_pylist() if is_other.any() else []
+    keys[is_other] = [xxhash.xxh3_64_intdigest(normalise(text).encode()) for text in others]
     keys[keys == ABSENT] = 1
     keys[keys == EMPTY] = ABSENT
     return keys
@@ -83,20 +87,18 @@ def mix(*parts: npt.NDArray[np.integer] | np.integer | int) -> Keys:
 # --- texts without nulls, normalised as one block of bytes ---------------------------------------
 
 
-def _normalise(texts: pa.StringArray) -> list[bytes]:
-    """UTF-8 of each normalised text."""
+def _normalise_ascii(texts: pa.StringArray) -> Iterator[bytes]:
+    """UTF-8 of each normalised text; of one that is not ASCII, some bytes.
+
+    One by one: a list of them all would take new memory for every block of texts.
+    """
     if not len(texts):
-        return []
+        return iter(())
     values = texts.buffers()[-1]
     ends = _offsets(texts).astype(np.int64)
     content = bytes(memoryview(values)[ends[0] : ends[-1]]) if values is not None else b""
     squeezed, starts, stops = _squeeze_blanks(content.translate(_NORMALISE_ASCII), ends - ends[0])
-    normalised = [squeezed[start:stop] for start, stop in zip(starts.tolist(), stops.tolist())]
-    if not content.isascii():
-        other_rows = np.flatnonzero(~np.asarray(pc.string_is_ascii(texts)))
-        for row in other_rows.tolist():
-            normalised[row] = normalise(texts[row].as_py()).encode()
-    return normalised
+    return (squeezed[start:stop] for start, stop in zip(starts.tolist(), stops.tolist()))
 
 
 def _offsets(texts: pa.StringArray) -> npt.NDArray[np.int32]:
@@ -111,11 +113,11 @@ def _squeeze_blanks(content: bytes, offsets: Integers) -> tuple[bytes, Integers,
     offsets: int64 (n + 1,), of n texts in `content`.
     """
     characters = np.frombuffer(content, np.uint8)
-    is_blank = characters == ord(" ")
     is_filled = np.diff(offsets) > 0
     ends = np.concatenate([offsets[:-1][is_filled], offsets[1:][is_filled] - 1])
-    if not ((is_blank[1:] & is_blank[:-1]).any() or is_blank[ends].any()):
+    if not _has_two_blanks(content) and not (characters[ends] == ord(" ")).any():
         return content, offsets[:-1], offsets[1:]  # as most columns are
+    is_blank = characters == ord(" ")
     after_blank = np.empty_like(is_blank)
     after_blank[1:] = is_blank[:-1]
     first_characters = offsets[:-1][is_filled]
@@ -130,3 +132,11 @@ def _squeeze_blanks(content: bytes, offsets: Integers) -> tuple[bytes, Integers,
     filled = np.flatnonzero(stops > starts)
     stops[filled] -= characters[stops[filled] - 1] == ord(" ")  # one blank may be left at the end
     return content, starts, stops
+
+
+def _has_two_blanks(content: bytes) -> bool:
+    """Is there a blank beside a blank? Looks at two bytes at a time: at even, then odd offsets."""
+    return any(
+        bool((np.frombuffer(content, "<u2", (len(content) - start) // 2, start) == 0x2020).any())
+        for start in range(min(2, len(content)))
+    )
