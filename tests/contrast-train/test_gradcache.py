@@ -16,7 +16,7 @@ from contrast_train import losses
 from contrast_train.data.collator import ContrastCollator
 from contrast_train.data.dataset import TrainingExample, text_key
 from contrast_train.losses import PairStructure
-from contrast_train.training.gradcache import pad_texts, split_micro_batches
+from contrast_train.training.micro_batches import pad_texts, split_micro_batches
 from contrast_train.training.objective import ContrastObjective, EmbeddingSettings
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands

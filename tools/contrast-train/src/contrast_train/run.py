@@ -19,19 +19,19 @@ from contrast_train.model import head
 from contrast_train.model.chosen_weights import ChosenWeights, Measures
 from contrast_train.options import Options
 from contrast_train.publishing.model_folder import TrainedModel, tasks_as_json
-from contrast_train.training import evaluation_corpus
+from contrast_train.training import evaluation_corpus, step_choice
 from contrast_train.training.dry_run import DryRun
-from contrast_train.training.objective import ContrastObjective, EmbeddingSettings
+from contrast_train.training.objective import ContrastObjective
 from contrast_train.training.retrieval_evaluator import (
     BEST_BY,
     EvaluationPrompts,
     PromptedText,
     RetrievalEvaluator,
 )
+from contrast_train.training.step_choice import StepChoice
 from contrast_train.training.weight_choice import WeightChoice, note_quality
 from fletching import cli
 from fletching.encode import model as models
-from fletching.errors import InputError
 from fletching.io import Reader
 from fletching.prompts import InstructionTemplate
 from fletching.report import Report
@@ -43,9 +43,6 @@ from fletching.train.run_dir import EVAL_CORPUS, ROWS, VECTORS, RunDir, checkpoi
 if TYPE_CHECKING:
     from contrast_train.training.trainer import ContrastTrainer
     from fletching.protocols import Lineage, Role
-
-CPU_BATCH_TOKENS = 1024  # of a micro-batch, where --batch-tokens is absent
-GPU_BATCH_TOKENS = 32_768
 
 
 class ContrastRun:
@@ -77,7 +74,7 @@ class ContrastRun:
         self.eval_corpus_digest = ""
         if self.evaluator and options.eval_corpus:
             self._add_corpus(self.evaluator, os.path.join(run_path, EVAL_CORPUS))
-        self._prepare_model()
+        self.step = self._choose_step()
         self.objective = self._objective()
         self.reference_models = process_group.broadcast(
             reference_vectors.identify(options) if process_group.is_main() else {}
@@ -129,39 +126,24 @@ class ContrastRun:
         prompt = self.backbone.prompts["document"]
         evaluator.corpus = evaluation_corpus.EvaluationCorpus(path, prompt)
 
-    def _prepare_model(self) -> None:
-        """Settings of the hardware, dropout, device and shards."""
-        model, device = self.backbone.model, self.backbone.device
-        if device.type == "cpu":
-            hardware.prepare_cpu(model)
-        if self.options.dropout is not None:
-            hardware.set_dropout(model, self.options.dropout)
-        if LOSSES[self.loss].views and not hardware.has_dropout(model):
-            raise InputError(
-                "the model drops no activations, so the two views of a text would be equal",
-                "pass --dropout 0.1",
-            )
-        model.to(device)
-        if self.options.fsdp:
-            fsdp.shard(model, device)
+    def _choose_step(self) -> StepChoice:
+        """The kernels and settings of a step; the model goes to its device, or is sharded."""
+        options, backbone = self.options, self.backbone
+        first_position = step_choice.prepare(backbone, options, self.loss)
+        backbone.model.to(backbone.device)
+        if options.fsdp:
+            fsdp.shard(backbone.model, backbone.device)
+        return step_choice.choose(backbone, options, first_position)
 
     def _objective(self) -> ContrastObjective:
-        options, backbone = self.options, self.backbone
-        on_cpu = backbone.device.type == "cpu"
-        settings = EmbeddingSettings(
-            batch_tokens=options.batch_tokens or (CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS),
-            keep_tokens=hardware.tokens_that_fit(options.activations, backbone.model),
-            autocast=backbone.autocast,
-            pad_id=backbone.tokenizer.pad_token_id or 0,
-            left_padding=backbone.tokenizer.padding_side == "left",
-        )
+        options = self.options
         learned_temperature = None
         if options.learn_temperature:
             learned_temperature = selection.temperature(options, self.loss, self.similarity)
         return ContrastObjective(
-            backbone.model,
+            self.backbone.model,
             selection.configure(options, self.loss, self.similarity),
-            settings,
+            self.step.settings,
             learned_temperature=learned_temperature,
         )
 
@@ -174,6 +156,7 @@ class ContrastRun:
             "data": self.digest,
             "model": self.backbone.fingerprint,
             "dtype": models.dtype_name(self.backbone.autocast),
+            "micro-batches": self.step.batches,
             "held-out examples": self.evaluator.digest if self.evaluator else None,
             "texts of --eval-corpus": self.eval_corpus_digest,
             **self.reference_models,
@@ -208,6 +191,7 @@ class ContrastRun:
         """Note what training would do and how long it would take."""
         forecast = self._forecast()
         forecast.describe()
+        self.report.note(self.step.describe())
         forecast.estimate(self.objective)
 
     def _forecast(self) -> DryRun:
@@ -241,6 +225,7 @@ class ContrastRun:
             self.report.note(f"resuming from step {step:,} of {self.updates:,}")
         else:
             self._forecast().describe()
+            self.report.note(self.step.describe())
             for line in self.backbone.describe_prompts():
                 self.report.note(line)
         log_path = run_dir.path_to("measures.jsonl")

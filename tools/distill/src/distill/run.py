@@ -167,7 +167,7 @@ class DistillRun:
         default_tokens = 1024 if learner.device.type == "cpu" else 32_768
         keep_tokens = 0
         if not learner.is_static:
-            keep_tokens = hardware.tokens_that_fit(options.activations, learner.model)
+            keep_tokens = hardware.tokens_that_fit(options.activations or 0, learner.model)
         return DistillObjective(
             learner,
             loss,

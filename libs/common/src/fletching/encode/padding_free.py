@@ -36,17 +36,24 @@ FILL_TO = 64  # tokens
 
 def prepare(model: SentenceTransformer, device: str) -> int | None:
     """Make a model take padding-free batches: its first position id, or None if it cannot."""
-    if device != "cpu" or not _is_supported(model):
+    if device != "cpu" or not is_supported(model):
         return None
     network: Any = model[0].model
     AttentionInterface.register(ATTENTION_NAME, attention)
     AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)
     network.set_attn_implementation(ATTENTION_NAME)
-    starts_after_padding = ARCHITECTURES[network.config.model_type]
-    return network.config.pad_token_id + 1 if starts_after_padding else 0
+    return first_position(model)
 
 
-def _is_supported(model: SentenceTransformer) -> bool:
+def first_position(model: SentenceTransformer) -> int:
+    """The position id of the first token of a text, of a model of ARCHITECTURES."""
+    config: Any = model[0].model.config
+    follows_padding = ARCHITECTURES[config.model_type]
+    return config.pad_token_id + 1 if follows_padding else 0
+
+
+def is_supported(model: SentenceTransformer) -> bool:
+    """Can this model take texts end to end?"""
     config: Any = getattr(getattr(model[0], "model", None), "config", None)
     if getattr(config, "model_type", None) not in ARCHITECTURES or config.is_decoder:
         return False

@@ -133,16 +133,17 @@ class RegularizationOptions:
 
     dropout: float | None = option(
         None,
-        "dropout probability; 0 is 1.6 times as fast on a CPU [the model's own]",
+        "dropout probability [the model's own]",
         metavar="X",
         low=0,
         high=0.9,
         group=TRAINING,
         advanced=True,
     )
-    activations: float = option(
-        0.5,
-        "memory for activations that the backward pass need not recompute, in GB",
+    activations: float | None = option(
+        None,
+        "memory for activations that the backward pass need not recompute, in GB [half of "
+        "what is free]",
         metavar="GB",
         low=0,
         group=TRAINING,

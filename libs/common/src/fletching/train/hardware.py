@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from fletching.encode import model as models
@@ -22,6 +25,9 @@ NEVER_TRIM = 2**31 - 1
 TOP_PAD_BYTES = 64 << 20
 
 ACTIVATION_BYTES = 80  # for each layer and hidden unit of a token, measured
+
+MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+UNKNOWN_BYTES = 1 << 29  # of memory, where the system does not say what is free
 
 
 def resolve_device(names: str | None) -> str:
@@ -95,9 +101,50 @@ def has_dropout(model: nn.Module) -> bool:
     return False
 
 
-def tokens_that_fit(gigabytes: float, model: SentenceTransformer) -> int:
-    """How many tokens' activations fit into so much memory, by the model's layers and width."""
+def tokens_that_fit(
+    gigabytes: float, model: SentenceTransformer, *, longest: int = 0, score_bytes: int = 0
+) -> int:
+    """How many tokens' activations fit into so much memory, by the model's layers and width.
+
+    longest: tokens of the longest texts. score_bytes: what attention keeps of each score.
+    """
     transformer: Any = model[0]
     config = transformer.model.config.get_text_config()
-    bytes_per_token = ACTIVATION_BYTES * max(config.num_hidden_layers, 1) * config.hidden_size
+    heads = getattr(config, "num_attention_heads", 0)
+    bytes_per_layer = ACTIVATION_BYTES * config.hidden_size + score_bytes * heads * longest
+    bytes_per_token = max(config.num_hidden_layers, 1) * bytes_per_layer
     return int(gigabytes * 1e9 / bytes_per_token)
+
+
+def free_gigabytes(device: torch.device) -> float:
+    """Memory that this process may still take, in GB: of its GPU, or its share of the machine's.
+
+    The limit of a container (cgroup v2) counts. Half a gigabyte where the system does not say.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] / 1e9
+    free = min(_free_of_machine(), _free_of_container())
+    return (free if free < math.inf else UNKNOWN_BYTES) / process_group.local_world_size() / 1e9
+
+
+def _free_of_machine() -> float:
+    available = _read_fields(MEMINFO).get("MemAvailable:")
+    return math.inf if available is None else available * 1024
+
+
+def _free_of_container() -> float:
+    try:
+        limit = int((CGROUP / "memory.max").read_text())
+        taken = int((CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):  # no such group, or one without a limit
+        return math.inf
+    return limit - taken + _read_fields(CGROUP / "memory.stat").get("inactive_file", 0)
+
+
+def _read_fields(path: Path) -> dict[str, int]:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return {}
+    words = [line.split() for line in lines]
+    return {name: int(number) for name, number, *_ in filter(None, words)}

@@ -15,7 +15,6 @@ from contrast_train.data.batch_sampler import BatchPlan
 from contrast_train.data.collator import PREFIX, ContrastCollator
 from contrast_train.data.dataset import TrainingDataset, TrainingExample
 from contrast_train.model.backbone import Backbone
-from contrast_train.training.gradcache import split_micro_batches
 from contrast_train.training.objective import ContrastObjective
 from fletching.report import Report
 
@@ -121,16 +120,11 @@ class DryRun:
             name.removeprefix(PREFIX): tensor.to(self.backbone.device)
             for name, tensor in self.collate([self.dataset[0, row] for row in batch]).items()
         }
-        settings = objective.settings
-        micro_batches = split_micro_batches(
-            features["lengths"], settings.batch_tokens, features.get("prompt_tokens")
-        )
+        micro_batches = objective.split(features["lengths"], features.get("prompt_tokens"))
         middle = micro_batches[len(micro_batches) // 2]
         seconds = min(_time_forward_backward(objective, features, middle) for _ in range(TIMINGS))
-        recomputed = 0.0
-        if len(micro_batches) > 1:
-            kept = settings.keep_tokens // settings.batch_tokens / len(micro_batches)
-            recomputed = 1 - min(kept, 1)
+        kept = objective.count_kept(features["lengths"], micro_batches)
+        recomputed = 1 - kept / len(micro_batches)
         tokens = int(features["lengths"][middle].sum())
         steps = self.report.measures["tokens_per_step"] / tokens * self.plan.steps
         total = seconds * (1 + recomputed * RECOMPUTED_SHARE) * steps

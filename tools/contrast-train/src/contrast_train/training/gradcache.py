@@ -24,52 +24,6 @@ from torch import distributed as dist
 Embed = Callable[[Tensor], Tensor]  # numbers of texts (n,) -> vectors (n, D)
 VectorLoss = Callable[[Tensor], tuple[Tensor, Tensor]]  # vectors (N, D) -> value, gradient (N, D)
 NoSync = Callable[[], AbstractContextManager[None]]
-PAD_TO = 8  # micro-batches are this many tokens wide, or a multiple
-
-
-def split_micro_batches(lengths: Tensor, budget: int, group: Tensor | None = None) -> list[Tensor]:
-    """Text numbers, longest first, cut where rows x width would exceed the token budget.
-
-    group (texts,): texts of different groups are in different micro-batches.
-    """
-    order = lengths.argsort(descending=True, stable=True)
-    group_ends = [len(order)]
-    if group is not None:
-        order = order[group[order].argsort(stable=True)]
-        sorted_group = group[order]
-        changes = torch.nonzero(sorted_group[1:] != sorted_group[:-1]).flatten() + 1
-        group_ends = [*changes.tolist(), len(order)]
-    widths = ((lengths[order] + PAD_TO - 1) // PAD_TO * PAD_TO).tolist()
-    micro_batches = []
-    start = 0
-    for end in group_ends:
-        while start < end:
-            rows = max(budget // widths[start], 1)
-            stop = min(start + rows, end)
-            micro_batches.append(order[start:stop])
-            start = stop
-    return micro_batches
-
-
-def pad_texts(
-    tokens: Tensor, lengths: Tensor, texts: Tensor, *, pad_id: int, left: bool = False
-) -> tuple[Tensor, Tensor]:
-    """(input_ids, attention_mask), both (n, width), of these texts out of the flat token ids.
-
-    Two texts of 3 and 1 tokens at width 4: positions [[0, 1, 2, 3], [0, 1, 2, 3]], of which
-    those below the length are tokens; with padding on the left [[-1, 0, 1, 2], [-3, -2, -1,
-    0]], those from 0 on.
-    """
-    starts = lengths.cumsum(0) - lengths
-    length = lengths[texts][:, None]
-    width = -(-int(length.max()) // PAD_TO) * PAD_TO
-    position = torch.arange(width, device=tokens.device).expand(len(texts), width)
-    if left:
-        position = position - (width - length)
-    is_token = (position >= 0) & (position < length)
-    source = (starts[texts][:, None] + position).clamp(0, len(tokens) - 1)
-    input_ids = torch.where(is_token, tokens[source], pad_id)
-    return input_ids, is_token.long()
 
 
 def count_ranks() -> int:
@@ -219,11 +173,12 @@ class GradCache:
     def forward_backward(self, scale: Tensor) -> None:
         """Send the cached gradients, times `scale`, through the encoder."""
         if self.graphs:
-            gradients = [
-                (cached * scale).to(graph) for cached, graph in zip(self.cache, self.graphs)
-            ]
-            with self._reduced_with_others():
-                torch.autograd.backward(self.graphs, gradients)
+            # One by one and in the order of the others, so that the sums of gradients have the
+            # same bits however many micro-batches are kept.
+            for position in range(len(self.graphs)):
+                graph, self.graphs[position] = self.graphs[position], torch.empty(0)
+                with self._reduced_with_others():
+                    torch.autograd.backward(graph, (self.cache[position] * scale).to(graph))
             self.graphs.clear()
         after = RandomState(self.device)
         for position, state in enumerate(self.random_states, self.kept):

@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from contrast_train.losses.selection import LossFunction
 from contrast_train.losses.structure import LossResult, PairStructure
 from contrast_train.training.collapse_monitor import mean_cosine
-from contrast_train.training.gradcache import (
-    GradCache,
-    RankShare,
+from contrast_train.training.gradcache import GradCache, RankShare
+from contrast_train.training.micro_batches import (
+    FILL_TO,
+    pack_texts,
     pad_texts,
     split_micro_batches,
 )
+from contrast_train.training.row_gradients import RowGradients
 
 LOWEST_TEMPERATURE = (
     0.01  # of a learned one, as in CLIP: below it one pair's gradient drowns the others
@@ -37,12 +39,16 @@ class EmbeddingSettings:
 
     batch_tokens: tokens of one micro-batch, padding included. keep_tokens: activations of so
     many tokens stay in memory and are not computed twice. autocast: bfloat16, or None for the
-    model's own dtype.
+    model's own dtype. first_position: of a model that takes packed batches, the position id of
+    a text's first token; None: it takes padded ones. row_gradients: token embeddings get
+    their gradient row by row; for one process whose weights are whole.
     """
 
     batch_tokens: int = 1024
     keep_tokens: int = 0
     autocast: torch.dtype | None = None
+    first_position: int | None = None
+    row_gradients: bool = False
     pad_id: int = 0
     left_padding: bool = False
 
@@ -68,6 +74,7 @@ class ContrastObjective(nn.Module):
         self.model = model
         self.loss = loss
         self.settings = settings or EmbeddingSettings()
+        self.row_gradients = RowGradients(model) if self.settings.row_gradients else None
         self.mean_cosine = torch.zeros(())  # between the texts of the newest batch
         self.log_temperature: nn.Parameter | None = None
         if learned_temperature:
@@ -103,13 +110,15 @@ class ContrastObjective(nn.Module):
             slope.copy_(result.log_temperature)
             return result.value, torch.cat([result.queries, result.documents])
 
-        micro_batches = self._split(batch["lengths"], batch.get("prompt_tokens"))
+        if self.row_gradients and torch.is_grad_enabled():
+            self.row_gradients.prepare()
+        micro_batches = self.split(batch["lengths"], batch.get("prompt_tokens"))
         embed = functools.partial(self.embed, batch)
         cache = GradCache(
             embed,
             micro_batches,
             device=device,
-            keep=self._kept(micro_batches),
+            keep=self.count_kept(batch["lengths"], micro_batches),
             no_sync=getattr(self.model, "no_sync", None),
         )
         value = cache.cache_step(_loss_of_vectors)
@@ -125,21 +134,44 @@ class ContrastObjective(nn.Module):
         settings = {} if self.temperature is None else {"temperature": self.temperature}
         return self.loss(vectors[:queries], vectors[queries:], pairs, **settings)
 
-    def _split(self, lengths: Tensor, prompt_tokens: Tensor | None) -> list[Tensor]:
-        return split_micro_batches(lengths, self.settings.batch_tokens, prompt_tokens)
+    def split(self, lengths: Tensor, prompt_tokens: Tensor | None) -> list[Tensor]:
+        """The micro-batches of texts of these lengths, of all ranks."""
+        settings = self.settings
+        packed = settings.first_position is not None
+        return split_micro_batches(lengths, settings.batch_tokens, prompt_tokens, packed=packed)
 
-    def _kept(self, micro_batches: list[Tensor]) -> int:
+    def count_kept(self, lengths: Tensor, micro_batches: list[Tensor]) -> int:
         """How many micro-batches keep their activations; a single one always does."""
         if len(micro_batches) == 1:
             return 1
-        return self.settings.keep_tokens // self.settings.batch_tokens
+        tokens = torch.tensor([_tokens_of(lengths[texts]) for texts in micro_batches])
+        return int((tokens.cumsum(0) <= self.settings.keep_tokens).sum())
 
     def embed(self, batch: Mapping[str, Tensor], texts: Tensor) -> Tensor:
         """Vectors float32 (n, D) of these texts (n,) of a batch.
 
         All of them have the same number of prompt tokens, which are left out of pooling.
         """
+        features = self._features(batch, texts)
+        prompt_tokens = batch.get("prompt_tokens")
+        if prompt_tokens is not None:
+            features["prompt_length"] = int(prompt_tokens[texts[0]])
+        dtype, device = self.settings.autocast, texts.device.type
+        with torch.autocast(device, dtype) if dtype else nullcontext():
+            vectors: Tensor = self.model(features)["sentence_embedding"]
+        vectors = vectors[: len(texts)]  # without filler
+        return vectors if vectors.dtype == torch.float64 else vectors.float()
+
+    def _features(self, batch: Mapping[str, Tensor], texts: Tensor) -> dict[str, Any]:
         settings = self.settings
+        if settings.first_position is not None:
+            return pack_texts(
+                batch["input_ids"],
+                batch["lengths"],
+                texts,
+                first_position=settings.first_position,
+                fill_to=FILL_TO if settings.autocast else 1,
+            )
         input_ids, mask = pad_texts(
             batch["input_ids"],
             batch["lengths"],
@@ -147,18 +179,7 @@ class ContrastObjective(nn.Module):
             pad_id=settings.pad_id,
             left=settings.left_padding,
         )
-        features: dict[str, Any] = {
-            "input_ids": input_ids,
-            "attention_mask": mask,
-            "modality": "text",
-        }
-        prompt_tokens = batch.get("prompt_tokens")
-        if prompt_tokens is not None:
-            features["prompt_length"] = int(prompt_tokens[texts[0]])
-        dtype = settings.autocast
-        with torch.autocast(input_ids.device.type, dtype) if dtype else nullcontext():
-            vectors: Tensor = self.model(features)["sentence_embedding"]
-        return vectors if vectors.dtype == torch.float64 else vectors.float()
+        return {"input_ids": input_ids, "attention_mask": mask, "modality": "text"}
 
     @torch.no_grad()
     def embed_all(
@@ -178,9 +199,14 @@ class ContrastObjective(nn.Module):
         }
         if prompt_tokens is not None:
             batch["prompt_tokens"] = torch.tensor(prompt_tokens).to(device)
-        micro_batches = self._split(batch["lengths"], batch.get("prompt_tokens"))
+        micro_batches = self.split(batch["lengths"], batch.get("prompt_tokens"))
         share = RankShare.of_this_rank(micro_batches)
         pieces = [self.embed(batch, micro_batch) for micro_batch in share.micro_batches]
         vectors = share.gather(pieces, len(token_lists))
         self.model.train(was_training)
         return vectors
+
+
+def _tokens_of(lengths: Tensor) -> int:
+    """Tokens of a micro-batch, padded to its longest text."""
+    return len(lengths) * int(lengths.max())
