@@ -80,6 +80,47 @@ def test_what_a_run_leaves(faq, tune):
     )
 
 
+def test_what_a_candidate_forgets_is_said_and_may_exclude_it(faq, tune, programs):
+    done = tune()
+    assert done.verdict["findings"]["winner"].startswith("anchored-")
+    assert "choice    anchored-" in done.out and "keeps 60% of the guard" in done.out
+    shares = {row["candidate"]: row["kept"] for row in done.verdict["candidates"]}
+    assert shares[done.verdict["findings"]["winner"]] == pytest.approx(0.6)
+    nearer = tune(guard_share=0.75)
+    assert shares[nearer.verdict["findings"]["winner"]] >= 0.75
+    assert nearer.executed == ["test"]
+    none = tune(guard_share=0.99)
+    assert none.verdict["outcome"] == "NO GAIN"
+    assert "no candidate keeps 99% of the guard" in none.out.splitlines()[-1]
+
+
+def test_a_machine_that_slows_down_ends_near_the_budget_and_decides_the_same_again(
+    faq, tune, programs, monkeypatch
+):
+    clock = [0.0]
+    monkeypatch.setattr("fletching_tune.steps.runner.time.monotonic", lambda: clock[0])
+
+    def tick(step):
+        is_slow = step.program == "contrast-train" and step.name != "probe"
+        clock[0] += 60 if is_slow else 10
+
+    programs.after = tick
+    done = tune(budget="8m")
+    assert 4 * 60 < done.verdict["seconds"] < 8 * 60
+    assert any("would exceed the budget: left out" in note for note in done.notes)
+    assert "would exceed the budget" in Path("tuned/report.html").read_text()
+    assert tune(budget="8m").executed == []
+
+
+def test_a_budget_that_was_exceeded_is_said(faq, tune, programs, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("fletching_tune.steps.runner.time.monotonic", lambda: clock[0])
+    programs.after = lambda step: clock.__setitem__(0, clock[0] + 300 * (step.name == "test"))
+    done = tune(budget="3m")
+    assert any("the machine was slower" in note for note in done.notes)
+    assert "the machine was slower" in Path("tuned/report.html").read_text()
+
+
 def test_held_out_tables_replace_the_split(faq, tune, programs):
     for name in ("dev", "test"):
         write_rows(Path(f"{name}.csv"), [(f"{name} {n}", f"to {name} {n}") for n in range(120)])

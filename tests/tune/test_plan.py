@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from fletching.errors import InputError, UsageError
 from fletching_tune.budget import parse_budget
 from fletching_tune.candidates import requested_recipes
+from fletching_tune.costs import Pace, Rates
 from fletching_tune.counts import Counts
 from fletching_tune.halving import Rung, ladder, survivors
-from fletching_tune.plan import FEWEST_UPDATES, Rates, make_plan, plan_lines, split_shares
+from fletching_tune.plan import FEWEST_UPDATES, make_plan, plan_lines, split_shares
 
 RATES = Rates(row_seconds=0.01, text_seconds=0.002, start_seconds=8)
 
@@ -72,7 +73,7 @@ def test_a_plan_keeps_to_the_budget_or_says_what_it_needs(rows, minutes):
         make_plan(counts(rows), RATES, budget=needed, spent=15)
         return
     seconds = sum(rung.recipes * rung.updates for rung in plan.rungs) * plan.batch * 0.01
-    assert seconds < minutes * 60
+    assert seconds < plan.seconds <= minutes * 60
     assert plan.updates >= FEWEST_UPDATES
     assert len(plan.recipes) == plan.rungs[0].recipes
 
@@ -97,3 +98,17 @@ def test_a_large_corpus_is_ranked_in_part_and_the_plan_says_so():
     data, time = plan_lines(plan, many, RATES, budget=1200)
     assert f"{plan.dev_documents:,} of 1,000,000 documents" in data
     assert "20 min" in time
+
+
+def test_a_machine_that_slows_down_leaves_less_to_do():
+    plan = make_plan(counts(), RATES, budget=1200, spent=15)
+    recipes = requested_recipes(plan.recipes)[:1]
+    pace = Pace(plan.costs, budget=1200)
+    before = pace.updates(recipes, batch=plan.batch, spent=300)
+    pace.add(100, 200)
+    pace.add(100, 0)  # printed, not run
+    assert pace.factor == 2
+    after = pace.updates(recipes, batch=plan.batch, spent=300)
+    ends = plan.costs.training(recipes, after, batch=plan.batch) + plan.costs.choice(1)
+    assert after < before / 2
+    assert 300 + 2 * (ends + plan.costs.verdict) <= 1200

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fletching_tune.selection import (
+    Choice,
     Gain,
     choose,
     group_values,
@@ -20,13 +21,17 @@ from fletching_tune.verdict import Findings, judge, worth_of_twice
 pytestmark = pytest.mark.slow  # as a whole: what one runs while typing ends in a minute
 
 
+def winner(gains: dict[str, np.ndarray], seed: int = 0) -> str | None:
+    return choose(lower_bounds(gains, seed), gains, {}).winner
+
+
 def noise(seed: int, queries: int = 200, candidates: int = 8) -> dict[str, np.ndarray]:
     values = np.random.default_rng(seed).normal(0, 0.2, (candidates, queries))
     return {f"c{number}": row for number, row in enumerate(values)}
 
 
 def test_noise_is_chosen_in_one_of_twenty_runs_however_many_candidates_are_looked_at():
-    chosen = sum(choose(lower_bounds(noise(seed), 0)) is not None for seed in range(40))
+    chosen = sum(winner(noise(seed)) is not None for seed in range(40))
     assert chosen <= 6  # of 40 at 5 %: more with p < 0.01
 
 
@@ -49,15 +54,42 @@ def test_copies_of_a_candidate_cost_nothing():
 def test_a_clear_gain_is_found_and_the_base_is_not(seed, gain):
     gains = noise(seed, candidates=3)
     gains["good"] = gains["c0"] + gain + 0.05
-    bounds = lower_bounds(gains | {"base": np.zeros(200)}, seed)
-    assert choose(bounds) == "good"
-    assert bounds["base"].low == 0
+    gains["base"] = np.zeros(200)
+    assert winner(gains, seed) == "good"
+    assert lower_bounds(gains, seed)["base"].low == 0
 
 
 def test_a_candidate_that_changes_nothing_is_not_chosen():
-    assert choose(lower_bounds({"same": np.zeros(50)}, 0)) is None
-    assert choose(lower_bounds({}, 0)) is None
-    assert choose(lower_bounds({"one query": np.ones(1)}, 0)) is None
+    assert winner({"same": np.zeros(50)}) is None
+    assert winner({}) is None
+    assert winner({"one query": np.ones(1)}) is None
+
+
+def choice(difference: float, **kept: float) -> Choice:
+    """Between `tuned` and `blend`, whose gain is lower by so many of its standard errors."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 100)
+    noise = (noise - noise.mean()) / noise.std(ddof=1) * 10  # a standard error of 1
+    gains = {"tuned": np.full(100, 30.0) + noise / 2, "blend": 30 - difference - noise / 2}
+    least = kept.pop("least", 0.0)
+    return choose(lower_bounds(gains, 0), gains, kept, least=least)
+
+
+def test_of_candidates_that_are_as_good_the_one_that_keeps_more_is_chosen():
+    assert choice(0.9, tuned=0.6, blend=0.8).winner == "blend"
+    assert "keeps 80% of the guard, tuned 60%" in choice(0.9, tuned=0.6, blend=0.8).reason
+    assert choice(1.1, tuned=0.6, blend=0.8).winner == "tuned"  # clearly better
+    assert choice(0.9, tuned=0.78, blend=0.8).winner == "tuned"  # not worth it
+    assert choice(0.9, tuned=0.8, blend=0.6).winner == "tuned"
+    assert choice(0.9).winner == "tuned"
+
+
+def test_candidates_below_the_guard_share_are_left_out():
+    assert choice(9, tuned=0.6, blend=0.8, least=0.7).winner == "blend"
+    nobody = choice(9, tuned=0.6, blend=0.8, least=0.9)
+    assert nobody.winner is None
+    assert "no candidate keeps 90% of the guard: blend" in nobody.reason
+    verdict = judge(findings(winner=None, test=None, choice=nobody.reason), tuned="tuned")
+    assert "no candidate keeps 90%" in verdict.line and "--guard-share" in verdict.line
 
 
 def test_the_smallest_visible_gain_has_80_percent_power():

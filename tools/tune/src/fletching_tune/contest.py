@@ -1,29 +1,21 @@
-"""The contest of the candidates: trained by successive halving, blended, compared on dev."""
+"""The contest of the candidates: trained by successive halving, within the budget."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fletching_tune.candidates import Recipe, recipe
-from fletching_tune.evaluation import (
-    BASE,
-    BM25,
-    Comparison,
-    QueryScores,
-    comparison_step,
-    read_scores,
-)
-from fletching_tune.halving import Rung, survivors
+from fletching_tune.costs import Pace
+from fletching_tune.halving import survivors
 from fletching_tune.options import Options
-from fletching_tune.plan import Plan
-from fletching_tune.selection import Gain, choose, lower_bounds
+from fletching_tune.plan import FEWEST_UPDATES, Plan
 from fletching_tune.steps.reading import read_summary
 from fletching_tune.steps.runner import StepRunner
 from fletching_tune.steps.step import Step
 from fletching_tune.training import TrainingCommands
 
-HALF = (0.5, 0.5)
+WORTH_LONGER = 1.2  # a rung that is less longer than the one before is not trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,21 +29,11 @@ class TrainedCandidate:
     updates: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """What dev says. scores: per query, by model. bounds: by candidate, best lower bound first.
-
-    winner: the candidate to test; None: the base.
-    """
-
-    scores: QueryScores
-    bounds: Mapping[str, Gain]
-    winner: str | None
-    paths: Mapping[str, str] = field(default_factory=dict)
-
-
 class Contest:
-    """The candidates of one run."""
+    """The candidates of one run.
+
+    notes: what was left out for lack of time.
+    """
 
     def __init__(
         self,
@@ -60,14 +42,15 @@ class Contest:
         *,
         plan: Plan,
         commands: TrainingCommands,
-        test_corpus: Sequence[str],
+        budget: float,
     ) -> None:
         self.options = options
         self.runner = runner
         self.plan = plan
         self.commands = commands
-        self.test_corpus = tuple(test_corpus)
         self.work = commands.work
+        self.pace = Pace(plan.costs, budget=budget)
+        self.notes: list[str] = []
         self.trained: list[TrainedCandidate] = []
 
     # --- mine ------------------------------------------------------------------------------------
@@ -75,8 +58,9 @@ class Contest:
     def mine_negatives(self) -> None:
         """Filter the pairs and mine hard negatives, where a recipe learns from them."""
         if self.plan.is_mined:
-            self.runner.run(self.commands.filtering())
-            self.runner.run(self.commands.mining())
+            seconds = self.runner.run(self.commands.filtering())
+            seconds += self.runner.run(self.commands.mining())
+            self.pace.add(self.plan.costs.mining_seconds, seconds)
 
     def rows_of(self, chosen: Recipe) -> str:
         """The file of the rows that a recipe learns from."""
@@ -86,37 +70,56 @@ class Contest:
 
     # --- train -----------------------------------------------------------------------------------
 
-    def train(self, budget: float) -> None:
-        """Train by rungs; what would exceed the budget is left out, and noted."""
-        names: Sequence[str] = self.plan.recipes
+    def train(self) -> None:
+        """Train by rungs; what the time does not allow at this pace is left out, and noted."""
+        recipes: Sequence[Recipe] = [recipe(name) for name in self.plan.recipes]
+        shorter = 0
         for number, rung in enumerate(self.plan.rungs):
-            gains = self._train_rung(names, rung, deadline=budget)
-            if number + 1 == len(self.plan.rungs):
+            updates = self._updates_in_time(recipes, rung.updates) if number else rung.updates
+            if updates < shorter * WORTH_LONGER:
+                self.note(f"{rung.updates} updates would exceed the budget: left out")
                 break
-            self.runner.require("who trains longer follows from this rung: run with --to train")
-            names = survivors(gains, self.plan.rungs[number + 1].recipes)
-            if not names:
-                break
+            if updates < rung.updates:
+                self.note(f"{updates} updates of {rung.updates}, to keep to the budget")
+            gains = self._train_rung(recipes, updates)
+            shorter = updates
+            if number + 1 < len(self.plan.rungs):
+                self.runner.require("who trains longer follows from this rung: run with --to train")
+                names = survivors(gains, self.plan.rungs[number + 1].recipes)
+                recipes = [recipe(name) for name in names]
 
-    def _train_rung(self, names: Sequence[str], rung: Rung, *, deadline: float) -> dict[str, float]:
+    def note(self, text: str) -> None:
+        """Something for stderr and for the report."""
+        self.notes.append(text)
+        self.runner.report.note(text)
+
+    def _updates_in_time(self, recipes: Sequence[Recipe], wanted: int) -> int:
+        spent = self.runner.seconds
+        return min(self.pace.updates(recipes, batch=self.plan.batch, spent=spent), wanted)
+
+    def _train_rung(self, recipes: Sequence[Recipe], updates: int) -> dict[str, float]:
         """Gains on dev by recipe."""
-        models = []
-        for name in names:
-            if self.trained and self.runner.seconds > deadline:
-                self.runner.report.note(f"the budget is used up: {name}-{rung.updates} is left out")
+        begun: list[Recipe] = []
+        for each in recipes:
+            if begun and not self._is_in_time(each, updates):
+                self.note(f"{each.name}-{updates} would exceed the budget: left out")
                 continue
-            models.append(self._train(recipe(name), rung.updates))
-        gains = {}
-        for name, path in models:
-            self.runner.require("who trains longer follows from this rung: run with --to train")
-            model = self._trained(recipe(name), path, rung.updates)
-            gains[name] = model.gain
-            self.trained.append(model)
-        return gains
+            planned = self.plan.costs.training([each], updates, batch=self.plan.batch)
+            self.pace.add(planned, self.runner.run(self.training_step(each, updates)))
+            begun.append(each)
+        self.runner.require("who trains longer follows from this rung: run with --to train")
+        models = [self._trained(each, updates) for each in begun]
+        self.trained += models
+        return {model.recipe.name: model.gain for model in models}
 
-    def _train(self, chosen: Recipe, updates: int) -> tuple[str, str]:
-        self.runner.run(self.training_step(chosen, updates))
-        return chosen.name, f"{chosen.name}-{updates}"
+    def _is_in_time(self, chosen: Recipe, updates: int) -> bool:
+        """Is there time for this run, and for one of FEWEST_UPDATES where it is shorter?"""
+        batch = self.plan.batch
+        planned = self.plan.costs.training([chosen], updates, batch=batch)
+        enough = min(FEWEST_UPDATES, self.plan.updates)
+        if updates < enough:
+            planned += self.plan.costs.training([chosen], enough, batch=batch)
+        return planned <= self.pace.left(self.runner.seconds)
 
     def training_step(self, chosen: Recipe, updates: int) -> Step:
         """The step that trains a recipe for so many updates."""
@@ -124,16 +127,14 @@ class Contest:
             chosen, rows=self.rows_of(chosen), updates=updates, batch=self.plan.batch
         )
 
-    def _trained(self, chosen: Recipe, name: str, updates: int) -> TrainedCandidate:
+    def _trained(self, chosen: Recipe, updates: int) -> TrainedCandidate:
+        name = f"{chosen.name}-{updates}"
         measures = read_summary(self.work.summary(name))["measures"]
         gain = measures["trained_metric"] - measures["base_metric"]
         if measures["best_step"] == 0:  # the folder has the base's weights
             gain = min(gain, 0.0)
-        return TrainedCandidate(
-            name=name, recipe=chosen, path=self.work.model(name), gain=gain, updates=updates
-        )
-
-    # --- choose ----------------------------------------------------------------------------------
+        path = self.work.model(name)
+        return TrainedCandidate(name=name, recipe=chosen, path=path, gain=gain, updates=updates)
 
     def finalists(self) -> list[TrainedCandidate]:
         """The best model of each recipe that was better than the base, best first."""
@@ -142,66 +143,3 @@ class Contest:
             if model.gain > 0:
                 best.setdefault(model.recipe.name, model)
         return list(best.values())[: self.plan.finalists]
-
-    def choose(self) -> Selection:
-        """Blend, make soups, rank dev by all of them, and choose by lower bounds."""
-        self.runner.require("the finalists follow from their training: run with --to train")
-        finalists = self.finalists()
-        models = {model.name: model.path for model in finalists}
-        for model in finalists:
-            name = f"blend-{model.name}"
-            # The first one gives prompts and lengths, which options may have set in training.
-            models[name] = self._mean(name, [model.path, self.commands.base], HALF)
-        for count in range(2, len(finalists) + 1):
-            name, path = self._soup(finalists[:count])
-            models[name] = path
-        scores = self._compare(models)
-        greedy = self._greedy_soup(finalists, scores)
-        if greedy is not None and greedy[0] not in models:
-            models[greedy[0]] = greedy[1]
-            scores = self._compare(models, name="dev-greedy")
-        return self._selection(scores, models)
-
-    def _selection(self, scores: QueryScores, models: Mapping[str, str]) -> Selection:
-        bounds = lower_bounds(scores.gains(list(models)), self.options.seed)
-        ordered = dict(sorted(bounds.items(), key=lambda item: -item[1].low))
-        return Selection(scores=scores, bounds=ordered, winner=choose(ordered), paths=models)
-
-    def _mean(self, name: str, models: Sequence[str], weights: Sequence[float]) -> str:
-        self.runner.run(self.commands.blend(name, models, weights))
-        return self.work.model(name)
-
-    def _soup(self, models: Sequence[TrainedCandidate]) -> tuple[str, str]:
-        name = "soup-" + "_".join(model.name for model in models)
-        share = 1 / len(models)
-        return name, self._mean(name, [model.path for model in models], [share] * len(models))
-
-    def _greedy_soup(
-        self, finalists: Sequence[TrainedCandidate], scores: QueryScores
-    ) -> tuple[str, str] | None:
-        """The soup of those finalists of which each made it better; None below three.
-
-        The first two steps are among the soups of the best two and three already.
-        """
-        if len(finalists) < 3:
-            return None
-        first, second, third = finalists[:3]
-        pair = "soup-" + "_".join([first.name, second.name])
-        if scores.by_model[pair].mean() > scores.by_model[first.name].mean():
-            return None
-        return self._soup([first, third])
-
-    def _compare(self, models: Mapping[str, str], name: str = "dev") -> QueryScores:
-        compared = Comparison(
-            name=name,
-            stage="choose",
-            split="dev",
-            models={BASE: str(self.options.model), **models},
-            corpus=self.commands.eval_corpus,
-            dtype="auto",
-        )
-        step = comparison_step(compared, self.options, self.work)
-        self.runner.run(step)
-        self.runner.require("the winner follows from dev: run with --to choose")
-        path = self.work.file(f"{name}.queries.parquet")
-        return read_scores(path, "dev", [*compared.models, BM25])

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fletching_tune.counts import row_count
 from fletching_tune.options import Options, Stage
 from fletching_tune.selection import Floats, group_values
 from fletching_tune.steps.step import Step, list_value, listed
+from fletching_tune.table import is_grouped
 from fletching_tune.training import model_words
 from fletching_tune.work_folder import WorkFolder
 
@@ -18,6 +20,9 @@ METRIC = "ndcg_at_10"
 SHOWN = "nDCG@10"
 BASE = "base"
 BM25 = "BM25"
+GUARD = "guard"
+KEPT = "recall_at_10"  # of the guard: the share of the base's nearest neighbours that still are
+FEWEST_GUARD_TEXTS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +70,19 @@ def comparison_step(compared: Comparison, options: Options, work: WorkFolder) ->
     )
 
 
+def guard_file(options: Options, corpus: Sequence[str]) -> str | None:
+    """What shows forgetting: --guard, else the documents, whose neighbours the base knows.
+
+    corpus: of `documents_step` where rows do not answer each other. None where it is too small.
+    """
+    if options.guard is not None or not corpus or is_grouped(options):
+        return options.guard
+    return corpus[0] if row_count(corpus[0]) >= FEWEST_GUARD_TEXTS else None
+
+
 @dataclass(frozen=True)
 class QueryScores:
-    """nDCG@10 of each query by model, aligned, and the number of its group.
+    """The score of each query by model, aligned, and the number of its group.
 
     Queries with the very same answers are one group: their gains go together.
     """
@@ -80,17 +95,26 @@ class QueryScores:
         base = self.by_model[BASE]
         return {name: group_values(self.by_model[name] - base, self.groups) for name in models}
 
+    def shares(self, models: Sequence[str]) -> dict[str, float]:
+        """The mean of each model over that of the base, at most 1."""
+        base = float(self.by_model[BASE].mean()) or 1.0
+        return {name: min(float(self.by_model[name].mean()) / base, 1.0) for name in models}
+
     def mean(self, model: str) -> float | None:
         """The mean over the queries; None for a model that was not measured."""
         return float(self.by_model[model].mean()) if model in self.by_model else None
 
 
 def read_scores(path: str, task: str, models: Sequence[str]) -> QueryScores:
-    """The scores of a --per-query file; models that it has not are left out."""
+    """The scores of a --per-query file; models that it has not are left out.
+
+    nDCG@10; of a guard by neighbours, how many of the ten nearest still are among them.
+    """
     import polars as pl
 
-    of_task = (pl.col("name") == METRIC) & (pl.col("task") == task)
-    rows = pl.read_parquet(path).filter(of_task).sort("query_id")
+    rows = pl.read_parquet(path).filter(pl.col("task") == task).sort("query_id")
+    has_neighbours = task == GUARD and KEPT in rows["name"]
+    rows = rows.filter(pl.col("name") == (KEPT if has_neighbours else METRIC))
     by_model = {}
     for model in models:
         values = rows.filter(pl.col("run") == model)["value"].to_numpy()

@@ -87,6 +87,16 @@ class Options(
         group=TUNING,
         advanced=True,
     )
+    guard_share: float = option(
+        0.0,
+        "leave out candidates that keep a smaller share of the guard (by default of the base's ten "
+        "nearest neighbours among the documents)",
+        metavar="X",
+        low=0,
+        high=1,
+        group=TUNING,
+        advanced=True,
+    )
     require_gain: bool = option(
         False, "exit with 1 unless the verdict is WIN", group=TUNING, rows=False
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fletching.errors import InputError
 from fletching_tune.budget import shown_minutes
 from fletching_tune.candidates import RECIPES, Recipe, recipe
+from fletching_tune.costs import Rates, StepCosts
 from fletching_tune.counts import Counts
 from fletching_tune.halving import Rung, ladder
 
@@ -22,33 +23,18 @@ MOST_UPDATES = 1500
 SHORT_RUNG = 40
 SMALLEST_BATCH, LARGEST_BATCH = 16, 64
 FEWEST_PASSES, MOST_PASSES = 2.0, 8.0
-FORWARD_SHARE = 0.5  # of an update's time a token, where it is encoded alone; float32 for bfloat16
-EVALUATIONS = 3  # of dev, in a training run
 DEV_SHARE = 1 / 40  # of the budget, for one model on dev
 TEST_SHARE = 1 / 8  # of the budget, for base and winner on test
 FEWEST_DOCUMENTS = 1000
-DEV_MODELS = 7  # that the last choice looks at: base, finalists, blends, a soup
-PUBLISHING_SECONDS = 20.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """What the first seconds measured.
-
-    row_seconds: training, by row of a batch. text_seconds: encoding, by document. start_seconds:
-    of a program before its work.
-    """
-
-    row_seconds: float
-    text_seconds: float
-    start_seconds: float
+MOST_FINALISTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What will be done.
 
-    dev_documents, test_documents: how many documents are searched; None: all of them.
+    dev_documents, test_documents: how many documents are searched; None: all of them. seconds: of
+    everything, by the measured rates.
     """
 
     batch: int
@@ -56,7 +42,13 @@ class Plan:
     recipes: tuple[str, ...]
     dev_documents: int | None
     test_documents: int | None
-    finalists: int
+    costs: StepCosts
+    seconds: float
+
+    @property
+    def finalists(self) -> int:
+        """How many models are blended, at most."""
+        return finalists_of(self.rungs)
 
     @property
     def updates(self) -> int:
@@ -91,21 +83,17 @@ def make_plan(
     """The plan for so many seconds. Raises InputError where no candidate fits into them."""
     dev_documents = _affordable(counts, "dev", rates, seconds=budget * DEV_SHARE)
     test_documents = _affordable(counts, "test", rates, seconds=budget * TEST_SHARE / 2)
-    dev_seconds = _evaluation(counts, "dev", rates, documents=dev_documents)
-    test_seconds = 2 * _evaluation(counts, "test", rates, documents=test_documents)
-    fixed = spent + test_seconds + 4 * rates.start_seconds + PUBLISHING_SECONDS
-    left = budget - fixed - DEV_MODELS * dev_seconds
-    run_seconds = rates.start_seconds + EVALUATIONS * dev_seconds * FORWARD_SHARE
-    mining_seconds = 2 * rates.start_seconds + 2 * counts.rows["train"] * rates.text_seconds
-    costs = LadderCosts(
-        recipes=recipes,
-        row_seconds=rates.row_seconds,
-        run_seconds=run_seconds,
-        mining_seconds=mining_seconds,
+    mined_rows = 2 * counts.rows["train"]
+    costs = StepCosts(
+        rates=rates,
+        dev_seconds=_evaluation(counts, "dev", rates, documents=dev_documents),
+        test_seconds=_evaluation(counts, "test", rates, documents=test_documents),
+        mining_seconds=2 * rates.start_seconds + mined_rows * rates.text_seconds,
     )
-    shape = _shape(counts.rows["train"], costs, left=left)
+    left = budget - spent - costs.verdict
+    shape = _shape(counts.rows["train"], costs, recipes=recipes, left=left)
     if shape is None:
-        least = FEWEST_UPDATES * SMALLEST_BATCH * rates.row_seconds + run_seconds
+        least = _seconds(costs, recipes[:1], [Rung(1, FEWEST_UPDATES)], batch=SMALLEST_BATCH)
         needed = math.ceil((budget - left + least) / 30) / 2
         raise InputError(
             f"--budget of {shown_minutes(budget)} is too small for one candidate: {needed:g} "
@@ -113,15 +101,27 @@ def make_plan(
             f"pass --budget {needed:g}m",
         )
     batch, rungs = shape
-    names = tuple(each.name for each in recipes[: rungs[0].recipes])
     return Plan(
         batch=batch,
         rungs=rungs,
-        recipes=names,
+        recipes=tuple(each.name for each in recipes[: rungs[0].recipes]),
         dev_documents=dev_documents,
         test_documents=test_documents,
-        finalists=min(3, sum(rung.recipes for rung in rungs)),
+        costs=costs,
+        seconds=budget - left + _seconds(costs, recipes, rungs, batch=batch),
     )
+
+
+def finalists_of(rungs: Sequence[Rung]) -> int:
+    """How many of the trained models may be blended."""
+    return min(MOST_FINALISTS, rungs[0].recipes)
+
+
+def _seconds(
+    costs: StepCosts, recipes: Sequence[Recipe], rungs: Sequence[Rung], *, batch: int
+) -> float:
+    """Of training and choosing."""
+    return costs.rungs(recipes, rungs, batch=batch) + costs.choice(finalists_of(rungs))
 
 
 def _affordable(counts: Counts, split: str, rates: Rates, *, seconds: float) -> int | None:
@@ -136,38 +136,21 @@ def _evaluation(counts: Counts, split: str, rates: Rates, *, documents: int | No
     return texts * rates.text_seconds
 
 
-@dataclass(frozen=True, kw_only=True)
-class LadderCosts:
-    """Seconds: of a row in training; of a training run beside its updates; of mining."""
-
-    recipes: Sequence[Recipe]
-    row_seconds: float
-    run_seconds: float
-    mining_seconds: float
-
-    def of(self, rungs: Sequence[Rung], batch: int) -> float:
-        """Seconds of training by the rungs, the dearest recipes being the survivors."""
-        recipes = self.recipes[: rungs[0].recipes]
-        prices = sorted((each.price for each in recipes), reverse=True)
-        total = self.mining_seconds if any(each.is_mined for each in recipes) else 0.0
-        for rung in rungs:
-            update_seconds = batch * self.row_seconds * sum(prices[: rung.recipes])
-            total += rung.updates * update_seconds + rung.recipes * self.run_seconds
-        return total
-
-
-def _shape(rows: int, costs: LadderCosts, *, left: float) -> tuple[int, tuple[Rung, ...]] | None:
+def _shape(
+    rows: int, costs: StepCosts, *, recipes: Sequence[Recipe], left: float
+) -> tuple[int, tuple[Rung, ...]] | None:
     """(batch, rungs) of the widest ladder that fits; else one recipe for fewer passes."""
-    for recipes, passes in _wishes(len(costs.recipes)):
+    for count, passes in _wishes(len(recipes)):
         batch = _batch_for(rows, passes)
         updates = _updates_for(rows, batch, passes)
-        rungs = ladder(recipes, updates, fewest=SHORT_RUNG)
-        if costs.of(rungs, batch) <= left:
+        rungs = ladder(count, updates, fewest=SHORT_RUNG)
+        if _seconds(costs, recipes, rungs, batch=batch) <= left:
             return batch, rungs
     batch = _batch_for(rows, FEWEST_PASSES)
     updates = _updates_for(rows, batch, FEWEST_PASSES)
+    seconds = left - _seconds(costs, recipes[:1], [Rung(1, 0)], batch=batch)
     for smaller in (batch, batch // 2, batch // 4):
-        affordable = int((left - costs.run_seconds) / (smaller * costs.row_seconds))
+        affordable = int(seconds / costs.updates(recipes[:1], smaller))
         if smaller >= SMALLEST_BATCH and affordable >= FEWEST_UPDATES:
             return smaller, (Rung(1, min(affordable, updates)),)
     return None
@@ -208,6 +191,7 @@ def plan_lines(plan: Plan, counts: Counts, rates: Rates, *, budget: float) -> tu
     rungs = ", then ".join(f"{rung.recipes} x {rung.updates}" for rung in plan.rungs)
     time = (
         f"time: {plan.batch * rates.row_seconds:.2f} s an update, so {shown_minutes(budget)} "
-        f"allow {rungs} updates ({', '.join(plan.recipes)}), blends and soups"
+        f"allow {rungs} updates ({', '.join(plan.recipes)}), blends and soups, "
+        f"about {shown_minutes(plan.seconds)} in all"
     )
     return data, time

@@ -51,7 +51,7 @@ def publish(
 def card_section(verdict: dict[str, Any], table: str) -> str:
     """The held-out comparison as a section of the model's card."""
     candidates = [
-        f"| {row['candidate']} | {row['value']:+.3f} | {row['low']:+.3f} |"
+        f"| {row['candidate']} | {row['value']:+.3f} | {row['low']:+.3f} | {_share(row['kept'])} |"
         for row in verdict["candidates"]
     ]
     return "\n".join(
@@ -62,11 +62,15 @@ def card_section(verdict: dict[str, Any], table: str) -> str:
             "```\n" + table.strip("\n") + "\n```\n",
             f"Candidates on the development rows, change of {SHOWN}; the lower bounds hold "
             "together:\n",
-            "| candidate | change | lower bound |\n|---|---|---|",
+            "| candidate | change | lower bound | guard kept |\n|---|---|---|---|",
             *candidates,
             "\n`commands.sh` holds every command, `report.html` the whole report.\n",
         ]
     )
+
+
+def _share(kept: float | None) -> str:
+    return "" if kept is None else f"{kept:.0%}"
 
 
 def commands_script(work: WorkFolder, steps: Sequence[Step]) -> str:

@@ -47,7 +47,8 @@ class TuningReport:
 
     candidates: gains on dev with simultaneous lower bounds, by name. split, tuned: whose queries
     `changes` compares with the base. table: the comparison as text. suspects: rows worth a look.
-    commands: the steps in order. seconds: of all steps.
+    commands: the steps in order. seconds: of all steps. notes: on the choice, and what was left
+    out.
     """
 
     verdict: Verdict
@@ -185,7 +186,7 @@ def change_strips(report: TuningReport) -> ChangeStrips | None:
     if findings.test is not None:
         changes[f"verdict: {findings.winner}, on the test queries"] = findings.test
     if findings.guard is not None:
-        changes["guard: what the base knew"] = findings.guard
+        changes["guard: share of what the base knew"] = findings.guard
     changes |= {f"{name}, on dev": gain for name, gain in report.candidates.items()}
     finite = {name: gain for name, gain in changes.items() if math.isfinite(gain.high - gain.low)}
     if not finite:

@@ -9,10 +9,12 @@ from fletching.report import Report
 from fletching_tune import table
 from fletching_tune.budget import parse_budget
 from fletching_tune.candidates import requested_recipes
-from fletching_tune.contest import Contest, Selection
+from fletching_tune.contest import Contest
+from fletching_tune.costs import Rates
 from fletching_tune.counts import Counts, distinct_texts, row_count, shared_queries, text_count
+from fletching_tune.final_choice import FinalChoice, Selection
 from fletching_tune.options import Options
-from fletching_tune.plan import Plan, Rates, make_plan, plan_lines, split_shares
+from fletching_tune.plan import Plan, make_plan, plan_lines, split_shares
 from fletching_tune.steps.printer import CommandPrinter, UndecidedStepError
 from fletching_tune.steps.reading import read_summary
 from fletching_tune.steps.runner import StepRunner
@@ -68,20 +70,21 @@ class TuningRun:
             commands=TrainingCommands(
                 self.options, self.work, eval_corpus=self._corpus("dev", plan.dev_documents)
             ),
-            test_corpus=self._corpus("test", plan.test_documents),
+            budget=self.budget,
         )
+        test_corpus = self._corpus("test", plan.test_documents)
         contest.mine_negatives()
         if self._stops_after("mine"):
             return 0
-        contest.train(self.budget)
+        contest.train()
         if self._stops_after("train"):
             return 0
-        selection = contest.choose()
+        selection = FinalChoice(contest).choose()
         self._note_choice(selection)
         if self._stops_after("choose"):
             return 0
-        trial = Trial(self.options, self.runner, plan=plan, contest=contest)
-        verdict = trial.verdict(selection, counts, budget=self.budget)
+        trial = Trial(contest, test_corpus=test_corpus)
+        verdict = trial.verdict(selection, counts)
         if self.options.print_commands:
             return 0
         self.report.measures |= verdict.as_json()
@@ -97,7 +100,10 @@ class TuningRun:
 
     def _note_choice(self, selection: Selection) -> None:
         for name, gain in selection.bounds.items():
-            self.report.note(f"dev: {name} {gain}")
+            kept = f", keeps {selection.kept[name]:.0%} of the guard" if selection.kept else ""
+            self.report.note(f"dev: {name} {gain}{kept}")
+        if selection.choice.reason:
+            self.report.note(f"choice: {selection.choice.reason}")
 
     # --- split -----------------------------------------------------------------------------------
 
@@ -201,8 +207,12 @@ class TuningRun:
 
 
 def measured_rates(measures: dict[str, float], seconds: float) -> Rates:
-    """Rates from the summary of contrast-train --dry-run, which took so many seconds."""
-    from fletching_tune.plan import FORWARD_SHARE, LARGEST_BATCH
+    """Rates from the summary of contrast-train --dry-run, which took so many seconds.
+
+    It times about one update.
+    """
+    from fletching_tune.costs import FORWARD_SHARE
+    from fletching_tune.plan import LARGEST_BATCH
 
     update = measures["estimated_seconds"] / PROBED_UPDATES
     token_seconds = update / max(measures["tokens_per_step"], 1)
@@ -210,5 +220,5 @@ def measured_rates(measures: dict[str, float], seconds: float) -> Rates:
     return Rates(
         row_seconds=update / LARGEST_BATCH,
         text_seconds=token_seconds * tokens * FORWARD_SHARE,
-        start_seconds=seconds,
+        start_seconds=max(seconds - update, seconds / 4),
     )

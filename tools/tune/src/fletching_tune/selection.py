@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float64]
 RESAMPLES = 4000
 BLOCK = 1 << 21  # weights in memory at a time
 CONFIDENCE = 0.95
+NOTICEABLE = 0.05  # a share of the guard that is worth a loss within its standard error
 POWER_FACTOR = 1.960 + 0.842  # normal quantiles of 95 % confidence and 80 % power
 
 
@@ -106,12 +107,57 @@ def interval(gains: Floats, seed: int) -> Gain:
     return Gain(value=float(gains.mean()), low=float(low), high=float(high))
 
 
-def choose(bounds: Mapping[str, Gain]) -> str | None:
-    """The candidate with the highest lower bound; None, the base, where none is above 0."""
-    best = max(bounds, key=lambda name: bounds[name].low, default=None)
-    if best is None or bounds[best].low <= 0:
-        return None
-    return best
+@dataclass(frozen=True)
+class Choice:
+    """The candidate to test, None for the base, and why in words."""
+
+    winner: str | None
+    reason: str
+
+
+def choose(
+    bounds: Mapping[str, Gain],
+    gains: Mapping[str, Floats],
+    kept: Mapping[str, float],
+    *,
+    least: float = 0.0,
+) -> Choice:
+    """The candidate with the highest lower bound, or one that is as good and keeps more.
+
+    As good is within one standard error of the paired difference (Breiman et al. 1984). The base
+    where no lower bound is above 0. gains: per query, aligned. kept: shares of the guard; {}
+    without one. least: candidates that keep a smaller share are left out.
+    """
+    better = [name for name, bound in bounds.items() if bound.low > 0]
+    allowed = [name for name in better if kept.get(name, 1.0) >= least]
+    if not allowed:
+        if not better:
+            return Choice(None, "")
+        best = max(better, key=lambda name: kept[name])
+        return Choice(
+            None,
+            f"no candidate keeps {least:.0%} of the guard: {best}, which is surely better, keeps "
+            f"{kept[best]:.0%}",
+        )
+    best = max(allowed, key=lambda name: bounds[name].low)
+    if not kept:
+        return Choice(best, f"{best} has the highest lower bound")
+    lost = {name: gains[best] - gains[name] for name in allowed}
+    rivals = [name for name in allowed if _is_as_good(lost[name])]
+    keeper = max(rivals, key=lambda name: (kept[name], bounds[name].low))
+    if kept[keeper] < kept[best] + NOTICEABLE:
+        reason = f"{best} has the highest lower bound, and keeps {kept[best]:.0%} of the guard"
+        return Choice(best, reason)
+    return Choice(
+        keeper,
+        f"{keeper} keeps {kept[keeper]:.0%} of the guard, {best} {kept[best]:.0%}; its gain is not "
+        f"clearly lower ({-lost[keeper].mean():+.3f})",
+    )
+
+
+def _is_as_good(lost: Floats) -> bool:
+    """Is the mean loss within its standard error?"""
+    return bool(lost.mean() <= _standard_errors(lost[None])[0])
 
 
 def smallest_visible(gains: Sequence[Floats]) -> float | None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+
 from fletching_tune.budget import shown_minutes
-from fletching_tune.contest import Contest, Selection, TrainedCandidate
+from fletching_tune.contest import Contest, TrainedCandidate
 from fletching_tune.counts import Counts, row_count
 from fletching_tune.evaluation import (
     BASE,
     BM25,
+    GUARD,
     Comparison,
     QueryScores,
     comparison_step,
+    guard_file,
     read_scores,
 )
+from fletching_tune.final_choice import Selection
 from fletching_tune.options import Options
-from fletching_tune.plan import Plan
 from fletching_tune.publishing import publish
 from fletching_tune.report_page import gather, write_page
 from fletching_tune.selection import Gain, interval, smallest_visible
@@ -24,22 +29,21 @@ from fletching_tune.verdict import FEW_QUERIES, Findings, Verdict, candidate_row
 
 CURVE_SHARES = (0.25, 0.5)
 TUNED = "tuned"
-FEWEST_GUARD_TEXTS = 50
 
 
 class Trial:
-    """The last stage of one run."""
+    """The last stage of one run. test_corpus: files of `texts` in which test is ranked."""
 
-    def __init__(
-        self, options: Options, runner: StepRunner, *, plan: Plan, contest: Contest
-    ) -> None:
-        self.options = options
-        self.runner = runner
-        self.plan = plan
+    def __init__(self, contest: Contest, *, test_corpus: Sequence[str]) -> None:
         self.contest = contest
+        self.options: Options = contest.options
+        self.runner: StepRunner = contest.runner
+        self.plan = contest.plan
         self.work = contest.work
+        self.budget = contest.pace.budget
+        self.test_corpus = tuple(test_corpus)
 
-    def verdict(self, selection: Selection, counts: Counts, *, budget: float) -> Verdict:
+    def verdict(self, selection: Selection, counts: Counts) -> Verdict:
         """The verdict on the winner of dev, or on the base where there is none."""
         winner = selection.winner
         scores, names = selection.scores, list(selection.paths)
@@ -60,8 +64,9 @@ class Trial:
             base_score=scores.mean(BASE) or 0.0,
             bm25_score=scores.mean(BM25),
             smallest_visible=visible,
-            curve=self._curve(budget),
+            curve=self._curve(),
             guard=guard,
+            choice=selection.choice.reason,
         )
         if findings.queries < FEW_QUERIES and visible is not None:
             self.runner.report.note(
@@ -76,7 +81,7 @@ class Trial:
             stage="verdict",
             split="test",
             models={BASE: str(self.options.model), TUNED: path},
-            corpus=self.contest.test_corpus,
+            corpus=self.test_corpus,
             dtype="float32",
             guard=self.guard,
         )
@@ -86,22 +91,19 @@ class Trial:
 
     @property
     def guard(self) -> str | None:
-        """What shows forgetting: --guard, else the documents, whose neighbours the base knows."""
-        if self.options.guard is not None:
-            return self.options.guard
-        corpus = self.contest.test_corpus
-        return corpus[0] if corpus and row_count(corpus[0]) >= FEWEST_GUARD_TEXTS else None
+        """The file that shows forgetting."""
+        return guard_file(self.options, self.test_corpus)
 
     def _guard_change(self) -> Gain | None:
-        """The change of nDCG@10 on the guard; None without one."""
+        """The change on the guard: of the share of neighbours, else of nDCG@10; None without."""
         if self.guard is None:
             return None
         path = self.work.file("test.queries.parquet")
         return interval(
-            read_scores(path, "guard", [BASE, TUNED]).gains([TUNED])[TUNED], self.options.seed
+            read_scores(path, GUARD, [BASE, TUNED]).gains([TUNED])[TUNED], self.options.seed
         )
 
-    def _curve(self, budget: float) -> list[tuple[float, float]]:
+    def _curve(self) -> list[tuple[float, float]]:
         """(share of the rows, gain on dev) of the best recipe, where the budget allows."""
         trained = sorted(self.contest.trained, key=lambda model: -model.gain)
         if not trained:
@@ -109,7 +111,9 @@ class Trial:
         best = trained[0]
         step = self.contest.training_step(best.recipe, best.updates)
         whole = self.runner.recorded_seconds(step) or 0.0
-        if self.runner.seconds + len(CURVE_SHARES) * whole > budget:  # start and evaluations too
+        if (
+            self.runner.seconds + len(CURVE_SHARES) * whole > self.budget
+        ):  # start and evaluations too
             return []
         points = [(1.0, best.gain)]
         rows = self.contest.rows_of(best.recipe)
@@ -147,9 +151,18 @@ class Trial:
             steps=self.runner.steps,
             seconds=self.runner.seconds,
         )
+        notes = [*filter(None, [selection.choice.reason]), *self.contest.notes]
         path = self.work.file("report.html")
-        write_page(path, content)
+        write_page(path, dataclasses.replace(content, notes=notes))
         return path
+
+    def _note_excess(self) -> None:
+        """Say when the budget was exceeded by more than a tenth."""
+        if self.runner.seconds > 1.1 * self.budget:
+            self.contest.note(
+                f"all steps took {shown_minutes(self.runner.seconds)}, --budget was "
+                f"{shown_minutes(self.budget)}: the machine was slower than its first seconds"
+            )
 
     def publish(self, verdict: Verdict, selection: Selection) -> str:
         """Write DIR; the text for stdout, of which the verdict is the last line."""
@@ -157,8 +170,10 @@ class Trial:
         with open(self.work.file(f"{split}.txt"), encoding="utf-8") as file:
             table = file.read()
         content = verdict.as_json()
-        content["candidates"] = candidate_rows(selection.bounds)
+        content["candidates"] = candidate_rows(selection.bounds, selection.kept)
         content["seconds"] = round(self.runner.seconds, 1)
+        content["budget"] = self.budget
+        self._note_excess()
         has_model = verdict.outcome != "NO GAIN" and selection.winner is not None
         publish(
             self.work,
@@ -168,9 +183,11 @@ class Trial:
             page=self._write_report(verdict, selection, split=split),
             steps=self.runner.steps,
         )
+        choice = [f"choice    {selection.choice.reason}"] if selection.winner else []
         lines = [
             table.rstrip("\n"),
             "",
+            *choice,
             f"model     {verdict.model}",
             f"report    {self.work.output.rstrip('/')}/report.html",
             f"commands  {self.work.output.rstrip('/')}/commands.sh "

@@ -24,7 +24,7 @@ class Findings:
     winner: the candidate chosen on dev, if one was. dev: its gain, or that of the best one that was
     not chosen; None where nothing was trained to be better. test: the winner's on test.
     base_score, bm25_score: on the split that the verdict is about. curve: (share of the rows, gain
-    on dev).
+    on dev). choice: why this winner, or why none although some were better.
     """
 
     base: str
@@ -37,6 +37,7 @@ class Findings:
     smallest_visible: float | None
     curve: Sequence[tuple[float, float]] = ()
     guard: Gain | None = None
+    choice: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,8 @@ def _no_gain_reason(findings: Findings) -> str:
             f"{findings.winner} was better on dev ({findings.dev}) but not on the "
             f"{findings.queries:,} held-out queries ({findings.test} {SHOWN})"
         )
+    if findings.choice:
+        return findings.choice
     if findings.base_score >= SOLVED:
         return f"it already reaches {findings.base_score:.3f} {SHOWN}"
     if findings.dev is None:
@@ -107,6 +110,8 @@ def _no_gain_reason(findings: Findings) -> str:
 
 
 def _next_step(findings: Findings) -> str:
+    if findings.winner is None and findings.choice:
+        return "next: a lower --guard-share, or a base that needs to learn less"
     if findings.base_score >= SOLVED:
         return "next: nothing to do; or harder queries to test on"
     bm25 = findings.bm25_score
@@ -140,7 +145,10 @@ def worth_of_twice(curve: Sequence[tuple[float, float]]) -> float | None:
     return sum(steps) / len(steps)
 
 
-def candidate_rows(bounds: Mapping[str, Gain]) -> list[dict[str, Any]]:
-    """The candidates of dev with their gains, best lower bound first."""
+def candidate_rows(bounds: Mapping[str, Gain], kept: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The candidates of dev with their gains and kept shares, best lower bound first."""
     ordered = sorted(bounds.items(), key=lambda item: -item[1].low)
-    return [{"candidate": name, **dataclasses.asdict(gain)} for name, gain in ordered]
+    return [
+        {"candidate": name, **dataclasses.asdict(gain), "kept": kept.get(name)}
+        for name, gain in ordered
+    ]
