@@ -15,6 +15,7 @@ import sys
 
 from fletching import cli
 from fletching.early_checks import check_inputs, check_model
+from fletching.encode.opening import check_server
 from fletching.errors import UsageError
 from fletching.report import Report
 from mteb_eval.data.names import name_paths
@@ -28,7 +29,7 @@ def check(options: Options) -> None:
     registered = options.tasks or options.benchmark
     if options.fetch and not registered:
         raise UsageError("--fetch has nothing to fetch", "pass --tasks or --benchmark")
-    if not options.model and not options.fetch:
+    if not (options.model or options.vectors or options.fetch):
         raise UsageError("no model is named", "mteb-eval MODEL... --examples FILE")
     named = options.examples or options.beir or options.sts or options.pairs or options.guard
     if not (named or registered):
@@ -49,8 +50,15 @@ def check(options: Options) -> None:
         _check_side_output(options)
     if options.html:
         _check_page(options.html)
+    _check_models(options)
+
+
+def _check_models(options: Options) -> None:
+    """Raises InputError for a model that cannot be there; what a server has is seen later."""
+    check_server(options)
     for path in name_paths(options.model, "model").values():
-        check_model("the model", path)
+        if os.path.isdir(path) or not options.base_url:
+            check_model("the model", path)
 
 
 def _check_metric(name: str) -> None:

@@ -24,7 +24,8 @@ from mteb.types import PromptType
 
 from fletching import lineage
 from fletching.encode import Encoder
-from fletching.protocols import Role
+from fletching.encode.precomputed import PrecomputedEmbeddings
+from fletching.protocols import Role, TextEncoder
 from fletching.report import Report
 
 Numbers = Literal["float", "int8", "binary"]
@@ -91,14 +92,17 @@ class EvaluatedModel:
     """
 
     def __init__(
-        self, name: str, encoder: Encoder, *, variant: VectorVariant, report: Report
+        self, name: str, encoder: TextEncoder, *, variant: VectorVariant, report: Report
     ) -> None:
         self.name = name + variant.suffix
         self.encoder, self.variant, self.report = encoder, variant, report
         self.role_prompts = dict(encoder.prompts)
-        self.saved_prompts = {
-            name: text for name, text in (encoder.model.prompts or {}).items() if text
-        }
+        self.saved_prompts: dict[str, str] = {}
+        most_tokens: int | None = None
+        if isinstance(encoder, Encoder):
+            every = encoder.model.prompts or {}
+            self.saved_prompts = {name: text for name, text in every.items() if text}
+            most_tokens = encoder.lengths["document"]
         self.prompts_used: dict[str, str] = {}
         self.data_prompts: dict[str, str] = {}  # of the task, by query id
         self.is_reversed = False  # the documents of the task are the queries of the data
@@ -107,7 +111,7 @@ class EvaluatedModel:
             "name": f"local/{self.name}",
             "revision": self.revision,
             "embed_dim": variant.dimensions or encoder.dimension,
-            "max_tokens": encoder.lengths["document"],
+            "max_tokens": most_tokens,
             "framework": ["Sentence Transformers", "PyTorch"],
             "similarity_fn_name": ScoringFunction.COSINE,
             "use_instructions": any(self.role_prompts.values()),
@@ -123,6 +127,8 @@ class EvaluatedModel:
             "dimensions": self.variant.dimensions,
             "numbers": self.variant.numbers,
         }
+        if isinstance(self.encoder, PrecomputedEmbeddings):
+            settings["vectors"] = self.encoder.digest.hexdigest()
         if self.is_quantised:
             settings["similarity"] = "exact"  # results of before had ties broken by rounding
         return settings
@@ -172,13 +178,14 @@ class EvaluatedModel:
         doing = f"{self.name}, {task_metadata.name}: encoding"
         with self.report.progress(doing, len(texts), "texts") as progress:
             vectors = self.encoder.encode(texts, role, prompts=prompts, progress=progress)
-        for cache in self.encoder.caches.values():
-            cache.flush()  # for the next task or variant
+        self.encoder.flush()  # for the next task or variant
         return self.variant.apply(vectors)
 
     def _prompt(self, task_metadata: TaskMetadata, prompt_type: PromptType | None) -> str:
         """The prompt as mteb chooses it, by task, kind of task or role; an option wins over it."""
         role: Role | None = prompt_type.value if prompt_type else None
+        if not isinstance(self.encoder, Encoder):
+            return self.role_prompts[role] if role else ""
         options = self.encoder.options
         by_role = {"query": options.query_prompt, "document": options.doc_prompt, None: None}
         option = by_role[role]

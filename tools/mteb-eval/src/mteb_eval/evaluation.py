@@ -30,9 +30,9 @@ from mteb_eval.data.local_tasks import digest_task
 from mteb_eval.data.names import BM25, model_run
 from mteb_eval.fusion import FusedSystem
 from mteb_eval.model_variants import (
-    encoding_options,
     evaluated_models,
     note_lost_lengths,
+    open_model,
     vector_cache,
 )
 from mteb_eval.neighbours import neighbour_task
@@ -103,11 +103,12 @@ def evaluate_all(
     with vector_cache(options) as cache:
         for name in order:
             report.note(f"loading {name}")
-            with Encoder(encoding_options(options, models[name], cache), report) as encoder:
-                prompt_consistency.require_consistency(
-                    options, name, encoder, data_prompts=data_prompts, report=report
-                )
-                note_lost_lengths(name, encoder, tasks, report=report)
+            with open_model(options, models[name], cache, report=report) as encoder:
+                if isinstance(encoder, Encoder):
+                    prompt_consistency.require_consistency(
+                        options, name, encoder, data_prompts=data_prompts, report=report
+                    )
+                    note_lost_lengths(name, encoder, tasks, report=report)
                 variants = evaluated_models(options, name, encoder, report=report)
                 if guard is not None and name == order[0]:
                     baseline = next(

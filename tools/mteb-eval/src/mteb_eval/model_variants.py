@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mteb.abstasks.abstask import AbsTask
 
 from fletching.encode import Encoder
+from fletching.encode.opening import open_encoder
 from fletching.encode.temporary_cache import TemporaryCache
 from fletching.errors import UsageError
 from fletching.options import EncodingOptions
+from fletching.protocols import TextEncoder
 from fletching.report import Report
 from fletching.table import atomic
+from mteb_eval.data.names import name_paths
 from mteb_eval.encoder import EvaluatedModel, VectorVariant
 from mteb_eval.options import Options
 
@@ -28,11 +32,15 @@ LENGTH_MATTERS = (
 )
 
 
-def encoding_options(options: Options, model: str, cache: str) -> EncodingOptions:
-    """The options of one model's encoder."""
+def open_model(options: Options, path: str, cache: str, *, report: Report) -> TextEncoder:
+    """A file of --vectors; else a model of a folder, of --base-url or of the hub."""
     names = [field.name for field in dataclasses.fields(EncodingOptions)]
     shared = {name: getattr(options, name) for name in names}
-    return EncodingOptions(**shared | {"model": model, "cache": cache})
+    if os.path.isdir(path):
+        shared["base_url"] = None
+    encoding = EncodingOptions(**shared | {"model": path, "cache": cache})
+    is_file = path in name_paths(options.vectors, "model").values()
+    return open_encoder(encoding, [path] if is_file else [], report)
 
 
 @contextmanager
@@ -72,29 +80,28 @@ def note_lost_lengths(
 
 
 def evaluated_models(
-    options: Options, name: str, encoder: Encoder, *, report: Report
+    options: Options, name: str, encoder: TextEncoder, *, report: Report
 ) -> list[EvaluatedModel]:
     """One for each variant of the model. Raises UsageError for too many dimensions."""
     return [
         EvaluatedModel(name, encoder, variant=variant, report=report)
-        for variant in list_variants(options, encoder)
+        for variant in list_variants(options, name, encoder.dimension)
     ]
 
 
-def list_variants(options: Options, encoder: Encoder) -> list[VectorVariant]:
+def list_variants(options: Options, name: str, dimension: int) -> list[VectorVariant]:
     """Every number of dimensions with every kind of number, whole vectors and floats first.
 
     Raises UsageError where the model has fewer dimensions.
     """
     dimensions: list[int | None] = []
     for size in options.dims:
-        if size > encoder.dimension:
+        if size > dimension:
             raise UsageError(
-                f"--dims {size} is above the {encoder.dimension} dimensions of "
-                f"{encoder.options.model}",
-                f"pass at most {encoder.dimension}",
+                f"--dims {size} is above the {dimension} dimensions of {name}",
+                f"pass at most {dimension}",
             )
-        dimensions.append(None if size == encoder.dimension else size)
+        dimensions.append(None if size == dimension else size)
     distinct_dimensions = dict.fromkeys(dimensions or [None])
     distinct_numbers = dict.fromkeys(["float", *options.quantise])
     return [

@@ -14,6 +14,7 @@ from fletching.options import (
     OutputOptions,
     SeedOptions,
     StandardOptions,
+    VectorsOptions,
     option,
     override,
     positional,
@@ -45,14 +46,28 @@ COMPARISON = "comparison"
     help="read only the first N rows of each --examples",
     group=DATA,
 )
+@override(
+    "vectors",
+    (),
+    because="each file is one more model of the comparison",
+    help="precomputed `vectors` of all test texts as a model; NAME=FILE names it in the table",
+)
 @override("dtype", "float32", because="reproduces published figures, on any machine")
 class Options(
-    OutputOptions, SeedOptions, CorpusOptions, LimitOptions, EncodingOptions, StandardOptions
+    OutputOptions,
+    SeedOptions,
+    CorpusOptions,
+    LimitOptions,
+    EncodingOptions,
+    VectorsOptions,
+    StandardOptions,
 ):
     """Models, test data, what is compared, and where results go."""
 
     model: tuple[str, ...] = positional(  # type: ignore[assignment] # several models
-        "models: folders or hub names; NAME=MODEL names one in the table", "MODEL"
+        "models: folders, hub names or names that --base-url serves; NAME=MODEL names one in the "
+        "table",
+        "MODEL",
     )
 
     # --- test data

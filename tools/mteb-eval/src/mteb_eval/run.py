@@ -48,9 +48,9 @@ def compare_models(options: Options, report: Report, *, version: str, out: TextI
     if options.fetch:
         requested = task_registry.find_tasks(options.tasks, options.benchmark)
         task_registry.fetch_tasks(report, requested, options.data)
-        if not options.model:
+        if not (options.model or options.vectors):
             return 0
-    models = name_paths(options.model, "model")
+    models = name_paths([*options.model, *options.vectors], "model")
     # Whatever may be missing, damaged or mistyped is refused before the work.
     require_baseline_model(options, models)
     tasks, guard = task_list.load_tasks(options, report)
