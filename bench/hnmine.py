@@ -4,6 +4,7 @@
   python bench/hnmine.py --pairs pairs.jsonl [--corpus corpus.jsonl] --model all-MiniLM-L6-v2 [--end-to-end] [--queries 10000]
   python bench/hnmine.py --beir FOLDER --model all-MiniLM-L6-v2 --end-to-end
   python bench/hnmine.py --synthetic 1000000 --queries 10000 --ways fletching --rounds 1
+  python bench/hnmine.py shards [--texts 1000000] [--queries 2000] [--parts 7]
 
 With --end-to-end each one loads the model and encodes with it. Else all get the same vectors by a look-up, so that mining
 alone is measured (bench/encode.py measures encoding). All look for the same K of the same ranks. Each run is a process of
@@ -29,6 +30,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import hnmine_shards
 import numpy as np
 
 sys.path = [
@@ -40,76 +42,81 @@ DIMENSION = 384
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["shards"]:
+        hnmine_shards.main(sys.argv[2:])
+        return
+    args = parsed()
+    if args.way:
+        print(json.dumps(measured(args.way, args.folder, args.threads)))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        print_setting(args, make_inputs(folder, args))
+        ways = args.ways.split(";") if args.ways else [*(END_TO_END if args.end_to_end else WAYS)]
+        runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+        for _ in range(args.rounds):
+            for way in ways:
+                runs[way].append(measured_by_child(way, folder, args.threads))
+                print(way, runs[way][-1], file=sys.stderr)
+        tell(runs)
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--synthetic", type=int, help="texts of the pool, with random vectors in clusters"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--synthetic", type=int, help="texts of the pool, with random vectors in clusters")
+    add(
         "--queries",
         type=int,
         default=2000,
         help="of --synthetic; of --pairs evenly spaced ones, whose pool stays whole",
     )
-    parser.add_argument("--pairs", type=Path, help="examples (JSONL), one positive each, instead")
-    parser.add_argument("--corpus", type=Path)
-    parser.add_argument(
+    add("--pairs", type=Path, help="examples (JSONL), one positive each, instead")
+    add("--corpus", type=Path)
+    add(
         "--beir",
         type=Path,
         help="a folder of BEIR's shape: its judged queries, the first relevant document of each",
     )
-    parser.add_argument("--model")
-    parser.add_argument("--end-to-end", action="store_true")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--ways", help=f"some of these, divided by ; {';'.join(WAYS)}")
-    parser.add_argument("--way", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.way:
-        print(json.dumps(measured(args.way, args.folder, args.threads)))
-        return
+    add("--model")
+    add("--end-to-end", action="store_true")
+    add("--rounds", type=int, default=3)
+    add("--threads", type=int, default=2)
+    add("--ways", help=f"some of these, divided by ; {';'.join(WAYS)}")
+    add("--way", help=argparse.SUPPRESS)
+    add("--folder", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def make_inputs(folder: Path, args: argparse.Namespace) -> str:
+    """What all ways read, in the folder: its size."""
+    (folder / "model").write_text(args.model or "stub")
+    if args.end_to_end:
+        (folder / "end-to-end").touch()
+    if args.synthetic:
+        return synthetic(folder, args.synthetic, args.queries)
+    return of_the_user(folder, args)
+
+
+def print_setting(args: argparse.Namespace, size: str) -> None:
     import torch  # not in the child, which sets its number of threads first
 
     from fletching.encode.instruction_set import instruction_set
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        size = (
-            synthetic(folder, args.synthetic, args.queries)
-            if args.synthetic
-            else of_the_user(folder, args)
-        )
-        print(f"{size}, K {K}, ranks {LOW}-{HIGH}, {args.rounds} rounds, {args.threads} threads")
-        load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
-        print(f"{instruction_set()}, torch {torch.__version__}, load at the start {load}\n")
-        ways = args.ways.split(";") if args.ways else [*(END_TO_END if args.end_to_end else WAYS)]
-        (folder / "model").write_text(args.model or "stub")
-        if args.end_to_end:
-            (folder / "end-to-end").touch()
-        runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
-        for _ in range(args.rounds):
-            for way in ways:
-                line = [
-                    sys.executable,
-                    __file__,
-                    "--way",
-                    way,
-                    "--folder",
-                    name,
-                    "--threads",
-                    str(args.threads),
-                ]
-                runs[way].append(
-                    json.loads(
-                        subprocess.run(
-                            line, check=True, capture_output=True, text=True
-                        ).stdout.splitlines()[-1]
-                    )
-                )
-                print(way, runs[way][-1], file=sys.stderr)
-        tell(runs)
+    print(f"{size}, K {K}, ranks {LOW}-{HIGH}, {args.rounds} rounds, {args.threads} threads")
+    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    print(f"{instruction_set()}, torch {torch.__version__}, load at the start {load}\n")
+
+
+def measured_by_child(way: str, folder: Path, threads: int) -> dict[str, float]:
+    """`measured`, in a process of its own."""
+    line = [sys.executable, __file__, "--way", way, "--folder", str(folder)]
+    line += ["--threads", str(threads)]
+    done = subprocess.run(line, check=True, capture_output=True, text=True)
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def tell(runs: dict[str, list[dict[str, float]]]) -> None:
@@ -302,8 +309,8 @@ def by_fletching(folder: Path, vectors: str) -> Any:
     import torch  # noqa: F401
 
     import hnmine.mine
-    import hnmine.output_rows
-    import hnmine.search  # noqa: F401
+    import hnmine.run
+    import hnmine.search
     from hnmine import cli
 
     if vectors == "model":  # vectors computed before need none of it
@@ -327,7 +334,7 @@ def by_fletching(folder: Path, vectors: str) -> Any:
         "--quiet",
     ]
     if vectors == "stub":
-        cli.open_encoder = lambda *_: LookUpEncoder(folder)
+        hnmine.run.open_encoder = lambda *_: LookUpEncoder(folder)
     return lambda: (
         cli.main([f"{folder}/rows.jsonl", *line, "-o", f"{folder}/fletching.jsonl"])
         and sys.exit("hnmine failed")

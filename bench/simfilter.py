@@ -14,7 +14,10 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from encode import standard_library
 
@@ -23,89 +26,96 @@ sys.path = [
 ]  # this file is named like the tool
 
 
+CRITERIA = (["--min-sim", "0.3"], ["--keep-top", "0.9"], ["--rank-within", "20"])
+
+
+@dataclass
+class Spent:
+    """Wall and CPU seconds in the calls of one function."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(self.wall - other.wall, self.cpu - other.cpu)
+
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, whose calls are added."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            before = Spent.now()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                passed = Spent.now() - before
+                self.wall += passed.wall
+                self.cpu += passed.cpu
+
+        return call
+
+    @classmethod
+    def now(cls) -> Spent:
+        return cls(time.perf_counter(), time.process_time())
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--pairs", type=int, default=1000)
-    args = parser.parse_args()
+    args = parsed()
     import torch
 
-    from fletching.encode import Encoder
     from fletching.encode.instruction_set import instruction_set
-    from simfilter import cli
 
     texts = standard_library(2 * args.pairs)
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
     print(f"{len(texts)} texts, {torch.get_num_threads()} threads")
     print(f"{instruction_set()}, torch {torch.__version__}, load at the start {load}\n")
-    spent = [0.0, 0.0]
-    encode, start, loaded = Encoder.encode, Encoder.__init__, [0.0, 0.0]
-
-    def timed(into: list[float], function):
-        def call(*args, **kwargs):
-            wall, cpu = time.perf_counter(), time.process_time()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                into[0] += time.perf_counter() - wall
-                into[1] += time.process_time() - cpu
-
-        return call
-
-    Encoder.encode, Encoder.__init__ = timed(spent, encode), timed(loaded, start)  # type: ignore[method-assign]
-    print(
-        "| criterion | whole, wall s | whole, CPU s | rest, wall | rest, CPU |\n|---|---|---|---|---|"
-    )
+    header = "| criterion | whole, wall s | whole, CPU s | rest, wall | rest, CPU |"
+    print(header + "\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "pairs.jsonl"
-        source.write_text(
-            "".join(
-                json.dumps({"query": query, "pos": [text]}) + "\n"
-                for query, text in zip(texts[::2], texts[1::2])
-            ),
-            "utf-8",
-        )
-        assert (
-            cli.main(
-                [
-                    str(source),
-                    "--model",
-                    args.model,
-                    "--quiet",
-                    "--limit",
-                    "8",
-                    "--score-only",
-                    "-o",
-                    f"{folder}/out.parquet",
-                ]
-            )
-            == 0
-        )  # imports
-        for criterion in (["--min-sim", "0.3"], ["--keep-top", "0.9"], ["--rank-within", "20"]):
-            spent[:], loaded[:] = [0.0, 0.0], [0.0, 0.0]
-            wall, cpu = time.perf_counter(), time.process_time()
-            assert (
-                cli.main(
-                    [
-                        str(source),
-                        "--model",
-                        args.model,
-                        "--quiet",
-                        *criterion,
-                        "-o",
-                        f"{folder}/out.parquet",
-                    ]
-                )
-                == 0
-            )
-            whole = time.perf_counter() - wall - loaded[0], time.process_time() - cpu - loaded[1]
-            rest = [1 - part / total for part, total in zip(spent, whole)]
-            print(
-                f"| `{' '.join(criterion)}` | {whole[0]:.2f} | {whole[1]:.2f} | {rest[0]:.1%} | {rest[1]:.1%} |",
-                flush=True,
-            )
+        source = write_pairs(Path(folder) / "pairs.jsonl", texts)
+        run_simfilter(source, args.model, "--limit", "8", "--score-only")  # imports
+        for criterion in CRITERIA:
+            print(measured(source, args.model, criterion), flush=True)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--pairs", type=int, default=1000)
+    return parser.parse_args()
+
+
+def write_pairs(path: Path, texts: list[str]) -> Path:
+    pairs = zip(texts[::2], texts[1::2])
+    lines = [json.dumps({"query": query, "pos": [text]}) + "\n" for query, text in pairs]
+    path.write_text("".join(lines), "utf-8")
+    return path
+
+
+def run_simfilter(source: Path, model: str, *criterion: str) -> None:
+    from simfilter import cli
+
+    out = source.with_name("out.parquet")
+    line = [str(source), "--model", model, "--quiet", *criterion, "-o", str(out)]
+    assert cli.main(line) == 0
+
+
+def measured(source: Path, model: str, criterion: list[str]) -> str:
+    """The line of one criterion: loading the model counts for nothing, encoding is not the rest."""
+    from fletching.encode import Encoder
+
+    encoding, loading = Spent(), Spent()
+    encode, load = Encoder.encode, Encoder.__init__
+    Encoder.encode = encoding.timed(encode)  # type: ignore[method-assign]
+    Encoder.__init__ = loading.timed(load)  # type: ignore[method-assign]
+    before = Spent.now()
+    run_simfilter(source, model, *criterion)
+    whole = Spent.now() - before - loading
+    Encoder.encode, Encoder.__init__ = encode, load  # type: ignore[method-assign]
+    rest = 1 - encoding.wall / whole.wall, 1 - encoding.cpu / whole.cpu
+    cost = f"{whole.wall:.2f} | {whole.cpu:.2f} | {rest[0]:.1%} | {rest[1]:.1%}"
+    return f"| `{' '.join(criterion)}` | {cost} |"
 
 
 if __name__ == "__main__":
