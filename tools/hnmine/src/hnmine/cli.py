@@ -1,8 +1,7 @@
 """hnmine: hard negatives that are negative.
 
 Reads    examples, and with --corpus texts; with --merge also candidates
-Writes   examples with `neg`, `neg_scores`, `pos_scores`: near misses of a query, no known positive;
-         with --pool-shard candidates
+Writes   examples with `neg` and scores: near misses, no known positive; or a part's candidates
 Holds    the texts of the pool, 64 bytes for each, 300 for each row; rows and vectors wait on disk
 
   hnmine pairs.parquet --model M --negatives 5 -o train.parquet
