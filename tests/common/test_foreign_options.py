@@ -321,6 +321,7 @@ def test_words_of_a_script_are_read_as_a_shell_reads_them() -> None:
     [
         ("missing.sh", None, "No such file"),
         ("empty.sh", "echo nothing\n", "starts no program with options"),
+        ("long.sh", "t --a " + "x" * 300_000, "is larger than 256 kB"),
         ("open.sh", "python x.py --a 'b\n", "No closing quotation"),
         ("bad.json", "{", "cannot be parsed"),
     ],

@@ -14,6 +14,7 @@ from fletching.foreign_option_values import ForeignValue
 VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}|\$(\w+)")
 ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)=(.*)", re.DOTALL)
 OPERATORS = ";|&\n"
+LARGEST_SCRIPT = 256 << 10  # characters; shlex takes their square for one long word
 CONFIGS = (".json", ".yaml", ".yml", ".toml")
 
 
@@ -27,7 +28,7 @@ def read(path: str) -> dict[str, ForeignValue]:
         return config.read(path, "--translate")
     try:
         with open(path, encoding="utf-8") as file:
-            script = file.read()
+            script = file.read(LARGEST_SCRIPT + 1)
     except OSError as error:
         raise UsageError(
             f"cannot read --translate {path}: {error.strerror}", "check the path"
@@ -36,6 +37,9 @@ def read(path: str) -> dict[str, ForeignValue]:
         raise UsageError(
             f"--translate {path} is no text", "name a config file or a shell script"
         ) from None
+    if len(script) > LARGEST_SCRIPT:
+        what = f"--translate {path} is larger than {LARGEST_SCRIPT >> 10} kB"
+        raise UsageError(what, "name the script that starts the training")
     options = of_script(script, path)
     if not options:
         raise UsageError(
