@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csv2pairs import keys, pools
-from csv2pairs.links import LinkedTexts, shared_links
-from csv2pairs.pools import TextPools
+from csv2pairs.links import LinkedTexts, LinkKind, shared_links
+from csv2pairs.pools import TextPools, distinct_texts
 from csv2pairs.stored_pairs import StoredBlocks
 from fletching.table import KeySet
 from fletching.text_keys import mix
@@ -65,20 +65,21 @@ def drawn_by_pools(examples: list[Example], k: int, blocks: int) -> list[list[in
             "seed": pl.UInt64,
         },
     )
-    frame = frame.with_row_index("number")
+    frame = frame.with_row_index("number").with_columns(row="number")
     size = -(-len(frame) // blocks)
+    links = frame.select("row", link="links", kind=pl.lit(LinkKind.TEXT, pl.UInt8)).explode("link")
     with tempfile.TemporaryDirectory() as folder:
-        stored = StoredBlocks(os.path.join(folder, "keys"))
-        for block in frame.iter_slices(size):
-            stored.append(block.drop("number"))
-        links = shared_links(stored, ["links"])
-    known = LinkedTexts(links, iter([frame.select("number", "text")]))
+        stored = StoredBlocks(os.path.join(folder, "links"))
+        for block in links.iter_slices(size):
+            stored.append(block)
+        links = shared_links(stored, LinkKind.ROW, LinkKind.CATEGORY)
+    known = LinkedTexts(links, iter([frame.select("row", "text")]))
     candidates = frame.select("pool", "text", "seed", source="number")
-    text_pools = TextPools.from_candidates(candidates, known)
+    text_pools = TextPools.from_texts(distinct_texts(candidates), known)
     lists: dict[int, list[int]] = {}
     for block in frame.iter_slices(size):
         excluded = pl.concat_list("links", "excluded", "text")
-        requests = block.select("number", "pool", "seed", excluded=excluded)
+        requests = block.select("number", "row", "pool", "seed", excluded=excluded)
         drawn = text_pools.draw(requests, k)
         lists |= dict(drawn.select("number", "text").iter_rows())
     return [lists.get(number, []) for number in range(len(frame))]
@@ -138,7 +139,7 @@ def test_what_a_common_link_leaves_of_a_pool_is_drawn_whole():
 def test_mixing_as_an_expression_is_that_of_the_library(values):
     frame = pl.DataFrame(values, schema={"a": pl.UInt64, "b": pl.UInt64}, orient="row")
     a, b = (frame[name].to_numpy() for name in "ab")
-    assert np.array_equal(frame.select(keys.mixed(3, "a", "b"))["a"].to_numpy(), mix(3, a, b))
+    assert np.array_equal(frame.select(k=keys.mixed(3, "a", "b"))["k"].to_numpy(), mix(3, a, b))
     members = KeySet(a[:1])
     assert frame.select(keys.matching(pl.col("a"), members))["a"][0]
 

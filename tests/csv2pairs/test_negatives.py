@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import random
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csv2pairs import stored_pairs
+from csv2pairs import links, stored_pairs
 from fletching.text import normalise
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
@@ -221,6 +222,25 @@ def test_texts_of_a_large_file_are_taken_as_those_of_a_small_one(pairs, monkeypa
     monkeypatch.setattr(stored_pairs, "SMALL", 0)
     monkeypatch.setattr(stored_pairs, "TAKEN_AT_ONCE", 7)
     assert pairs(rows, *PLAIN, "--negatives 4").rows == expected
+
+
+def test_a_row_of_many_positives_takes_memory_in_proportion_to_them(pairs):
+    count = 4200  # a list of all positives beside each would be 141 MB
+    texts = [[f"p{n}" for n in range(count)], [f"r{n}" for n in range(20)]]
+    table = {"t.jsonl": "".join(json.dumps({"q": str(n), "p": p}) + "\n" for n, p in enumerate(texts)).encode()}  # fmt: skip
+    rows = pairs(table, "--query q --pos p --negatives 3").rows
+    assert len(rows) == count + 20
+    assert all(text[0] == "r" for row in rows[:count] for text in row["neg"])
+    assert all(len(row["neg"]) == 3 for row in rows)
+
+
+def test_rows_that_share_too_many_texts_are_refused_by_their_number(pairs, monkeypatch):
+    monkeypatch.setattr(links, "MOST_KNOWN", 4)
+    rows = [{"q": "a", "p": "b;c;d"}, {"q": "e", "p": "b;c;d"}, {"q": "f", "p": "g"}]
+    result = pairs(rows, "--query q --pos p --separator p=; --negatives 1")
+    assert result.rc == 1
+    assert "row 1 of the table has 3 texts" in result.err
+    assert pairs(rows, "--query q --pos p --separator p=;").rc == 0
 
 
 def test_in_mode_each_a_negative_comes_from_the_column_of_the_positive(pairs):

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csv2pairs.cli import main
-from csv2pairs.links import component_labels
+from csv2pairs.links import LinkKind, component_labels
 from csv2pairs.outputs import file_name
 from csv2pairs.stored_pairs import StoredBlocks
 from fletching.table import GrowingKeySet
@@ -92,13 +92,16 @@ def test_no_text_id_or_group_stands_in_two_splits_and_negatives_come_from_the_ow
 
 def labels_of(rows: list[list[int]], blocks: int = 2) -> list[int]:
     """The labels of rows with these links, stored in blocks."""
-    frame = pl.DataFrame({"links": rows}, schema={"links": pl.List(pl.UInt64)})
+    links = [(row, link) for row, of_row in enumerate(rows) for link in of_row if link]
+    schema = {"row": pl.UInt32, "link": pl.UInt64}
+    frame = pl.DataFrame(links, schema=schema, orient="row")
+    frame = frame.with_columns(kind=pl.lit(LinkKind.TEXT, pl.UInt8))
     size = max(1, -(-len(frame) // blocks))
     with tempfile.TemporaryDirectory() as folder:
-        stored = StoredBlocks(os.path.join(folder, "keys"))
+        stored = StoredBlocks(os.path.join(folder, "links"))
         for block in frame.iter_slices(size):
             stored.append(block)
-        return component_labels(stored, ["links"]).to_list()
+        return component_labels(stored, len(rows)).tolist()
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 
 import polars as pl
@@ -16,6 +16,7 @@ from fletching.table import KeySet
 from fletching.table.key_set import Keys
 from fletching.text import content_id
 
+ROWS_SORTED = 1 << 23
 ABSENT = pl.lit(0, pl.UInt64)  # the key of a null or blank text
 
 
@@ -31,21 +32,15 @@ class KeySpace(IntEnum):
     ROW_TEXT = 0x7E  # the text of --texts-template
     CATEGORY = 0xCA
     ID = 0x1D
+    ROW = 0x20  # links the examples of one row; no draw or split depends on it
 
 
-def mixed(*parts: str | int) -> pl.Expr:
-    """`text_keys.mix` of columns without nulls (by name) and numbers: UInt64."""
-    mixed_columns = [col(part) for part in parts if isinstance(part, str)]
-
-    def mix_columns(columns: Sequence[pl.Series]) -> pl.Series:
-        """The columns in their order among the numbers."""
-        arrays = iter(columns)
-        values = [next(arrays).to_numpy() if isinstance(part, str) else part for part in parts]
-        return pl.Series(text_keys.mix(*values))
-
+def mixed(*parts: pl.Expr | str | int) -> pl.Expr:
+    """`text_keys.mix` of expressions or columns without nulls, and numbers: UInt64."""
+    columns = [pl.lit(part % 2**64, pl.UInt64) if isinstance(part, int) else part for part in parts]
     return pl.map_batches(
-        mixed_columns,
-        mix_columns,
+        columns,
+        lambda series: pl.Series(text_keys.mix(*(each.to_numpy() for each in series))),
         return_dtype=pl.UInt64,
     )
 
@@ -57,9 +52,9 @@ def hashed(name: str, method: Callable[[pa.StringArray], Keys] = text_keys.hash_
     )
 
 
-def moved(name: str, space: int) -> pl.Expr:
+def moved(keys: pl.Expr, space: int) -> pl.Expr:
     """Keys as keys of another space; ABSENT stays."""
-    return pl.when(col(name) != ABSENT).then(mixed(space, name)).otherwise(ABSENT)
+    return pl.when(keys != ABSENT).then(mixed(space, keys)).otherwise(ABSENT)
 
 
 def matching(keys: pl.Expr, members: KeySet) -> pl.Expr:
@@ -67,6 +62,13 @@ def matching(keys: pl.Expr, members: KeySet) -> pl.Expr:
     return keys.map_batches(
         lambda series: pl.Series(members.contains(series.to_numpy())), return_dtype=pl.Boolean
     )
+
+
+def ranges_of(name: str, rows: int) -> list[pl.Expr]:
+    """Conditions that cut so many rows into rising ranges of a key, to be sorted one by one."""
+    count = rows // ROWS_SORTED + 1
+    width = 2**64 // count + 1
+    return [col(name).is_between(n * width, min((n + 1) * width, 2**64) - 1) for n in range(count)]
 
 
 def left_join(rows: pl.DataFrame, others: pl.DataFrame, on: str) -> pl.DataFrame:

@@ -1,119 +1,181 @@
-"""Links of examples: those with one in common share a split and draw nothing from each other."""
+"""Links of rows: rows with one in common share a split and draw nothing from each other.
+
+A link is the key of something that a row has; all examples of the row have it too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 from polars import col
 
-from csv2pairs.keys import ABSENT, KeySpace, matching, mixed
+from csv2pairs.keys import ABSENT, KeySpace, matching, mixed, moved, ranges_of
 from csv2pairs.options import Options
-from csv2pairs.stored_pairs import StoredBlocks
+from csv2pairs.rows import SPLIT
+from csv2pairs.stored_pairs import StoredBlocks, StoredPairs
+from fletching.errors import InputError
 from fletching.report import Report
 from fletching.table import KeySet
+from fletching.table.key_set import Keys
 
 LARGE_SHARE = 0.05  # of all rows in one component: from here on splits may miss their shares
 FEW_ROWS = 20  # with fewer, shares are missed anyway
+MOST_KNOWN = 1 << 26  # texts of a row times its shared links: 8 bytes each
+KNOWN_AT_ONCE = 1 << 22
 
 
-def links_of(pairs: StoredBlocks, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """(number, link) of all links, a block at a time. columns: of keys or lists of keys."""
-    for block in pairs.frames(columns):
-        links = block.select("number", link=pl.concat_list(columns))
-        yield links.explode("link").filter(col.link != ABSENT)
+class LinkKind(IntEnum):
+    """What links are keys of, in an order in which each use minds a range of them."""
+
+    ROW = 0  # of a row with several examples; minded by draws alone
+    TEXT = 1  # the query; but for --mode group the positives
+    CATEGORY = 2  # in --mode group
+    ID = 3
+    SPLIT = 4  # what keeps rows in one split, and lets them draw from each other
 
 
-def shared_links(pairs: StoredBlocks, columns: Sequence[str]) -> pl.DataFrame:
-    """(number, link) of every link that comes up more than once, in order of numbers.
+def links_of(examples: pl.DataFrame, positives: pl.DataFrame, options: Options) -> pl.DataFrame:
+    """row, link, kind of the rows of these examples; positives: row, key and category_key."""
+    is_group = options.mode == "group"
+    if options.category_positive:
+        # The name of a category links no rows: it is what they differ from others by.
+        positives = positives.filter(col.key != col.category_key)
+    positives = positives.join(examples, on="row", how="semi")
+    of_row = examples.filter(col.row.is_first_distinct())
+    links = [
+        (examples.filter(col.row.is_duplicated()), mixed(KeySpace.ROW, "row"), LinkKind.ROW),
+        (of_row, col.query_key, LinkKind.TEXT),
+        (positives, col.key, LinkKind.SPLIT if is_group else LinkKind.TEXT),
+    ]
+    if is_group:
+        links.append((of_row, moved(col.category_key, KeySpace.CATEGORY), LinkKind.CATEGORY))
+    if options.id:
+        links.append((examples, col.id_link, LinkKind.ID))
+    splits = [name for name in examples.columns if name.startswith(SPLIT)]
+    links += [(of_row, col(name), LinkKind.SPLIT) for name in splits]
+    parts = [
+        frame.select("row", link=link, kind=pl.lit(kind, pl.UInt8)) for frame, link, kind in links
+    ]
+    return pl.concat(parts).filter(col.link != ABSENT)
 
-    Most links are one example's alone and connect nothing: they are sorted once and left out.
+
+def shared_links(links: StoredBlocks, first: LinkKind, last: LinkKind) -> pl.DataFrame:
+    """(row, link) of every link of these kinds that comes up more than once, in order of rows.
+
+    Most links are one row's alone and connect nothing: they are sorted once and left out.
     """
-    links = np.concatenate([block["link"].to_numpy() for block in links_of(pairs, columns)])
-    links.sort()
-    keys = KeySet(links[1:][links[1:] == links[:-1]])
-    del links
-    shared = [block.filter(matching(col.link, keys)).unique() for block in links_of(pairs, columns)]
-    return pl.concat(shared).sort("number", "link")
+    is_wanted = col.kind.is_between(first, last)
+    repeated = []
+    for is_in_range in ranges_of("link", len(links)):
+        blocks = [block.filter(is_wanted, is_in_range)["link"] for block in links.frames()]
+        keys = np.concatenate([block.to_numpy() for block in blocks])
+        keys.sort()
+        repeated.append(keys[1:][keys[1:] == keys[:-1]])
+    is_repeated = matching(col.link, KeySet(np.concatenate(repeated)))
+    shared = [block.filter(is_wanted).filter(is_repeated) for block in links.frames()]
+    return pl.concat([block.select("row", "link").unique() for block in shared]).sort("row", "link")
 
 
-def component_labels(pairs: StoredBlocks, columns: Sequence[str]) -> pl.Series:
-    """The smallest key of the component of each example, (n,).
+def component_labels(links: StoredBlocks, rows: int) -> Keys:
+    """The smallest link of the component of each of so many rows.
 
-    Examples with a link in common, directly or through others, are one component. The label is a
-    key, not a number, so that it does not depend on the order of the file.
+    Rows with a link in common, directly or through others, are one component. The label is a key,
+    not a number, so that it does not depend on the order of the file.
     """
-    smallest = (
-        links.group_by(col.number.set_sorted(), maintain_order=True).agg(col.link.min())
-        for links in links_of(pairs, columns)
-    )
-    labels = pl.concat([block["link"] for block in smallest])
-    shared = shared_links(pairs, columns)
-    if not len(shared):
-        return labels
-    merged = shared.select(
-        "number", component=_components(shared), label=labels.gather(shared["number"])
-    ).with_columns(col.label.min().over("component"))
-    return labels.scatter(merged["number"], merged["label"])
+    labels = np.full(rows, np.iinfo(np.uint64).max, np.uint64)
+    for block in links.frames():
+        own = block.filter(col.kind != LinkKind.ROW)
+        np.minimum.at(labels, own["row"].to_numpy(), own["link"].to_numpy())
+    shared = shared_links(links, LinkKind.TEXT, LinkKind.SPLIT)
+    if len(shared):
+        merged = shared.select(
+            "row", component=_components(shared), label=pl.Series(labels).gather(shared["row"])
+        ).with_columns(col.label.min().over("component"))
+        labels[merged["row"].to_numpy()] = merged["label"].to_numpy()
+    return labels
 
 
 def _components(shared: pl.DataFrame) -> pl.Series:
-    """The number of the connected component of each (number, link)."""
+    """The number of the connected component of each (row, link)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     codes = shared.select(pl.all().rank("dense").cast(pl.Int64) - 1)
-    examples = codes["number"].to_numpy()
-    links = codes["link"].to_numpy() + examples.max() + 1
+    rows = codes["row"].to_numpy()
+    links = codes["link"].to_numpy() + rows.max() + 1
     nodes = int(links.max()) + 1
-    edges = coo_array((np.ones(len(links), np.int8), (examples, links)), shape=(nodes, nodes))
+    edges = coo_array((np.ones(len(links), np.int8), (rows, links)), shape=(nodes, nodes))
     labels = connected_components(edges, directed=False)[1]
-    return pl.Series(labels[examples])
+    return pl.Series(labels[rows])
 
 
 class LinkedTexts:
-    """Which texts examples linked to an example have: they are no negatives of it.
+    """Which texts rows linked to a row have: they are no negatives of its examples.
 
-    links: (number, link), as `shared_links` gives them. holders: (number, text) of all texts that
-    may be drawn, in blocks.
+    links: (row, link), as `shared_links` gives them. holders: (row, text) of all texts that may be
+    drawn, in blocks. Raises InputError for a row of which all would not fit the memory.
     """
 
     def __init__(self, links: pl.DataFrame, holders: Iterable[pl.DataFrame]) -> None:
         self.links = links
-        linked = [block.join(links, on="number") for block in holders] if len(links) else []
-        keys = [block.select(key=mixed("text", "link"))["key"].to_numpy() for block in linked]
+        keys = [part for block in holders for part in self._pairs_of(block)] if len(links) else []
         self.pairs = KeySet(np.concatenate([np.zeros(0, np.uint64), *keys]))
 
-    def links_of(self, numbers: pl.Series) -> pl.DataFrame:
-        """The shared links of examples; numbers: rising."""
-        if not len(numbers):
+    def _pairs_of(self, holders: pl.DataFrame) -> Iterator[Keys]:
+        """The keys of (text, link) of rows that have both."""
+        links = self.of_rows(holders["row"])
+        counts = links.group_by("row").agg(links=pl.len().cast(pl.UInt64))
+        counted = holders.join(counts, on="row", maintain_order="left")
+        of_row = counted.group_by("row").agg(pl.len(), col.links.first())
+        for row, texts, shared in of_row.filter(col.len * col.links > MOST_KNOWN).iter_rows():
+            raise InputError(
+                f"row {row + 1:,} of the table has {texts:,} texts and shares {shared:,} "
+                "with other rows; which may be negatives of which would fill the memory",
+                "split the row, or leave out texts that many rows have",
+            )
+        part = col.links.cum_sum() // KNOWN_AT_ONCE
+        for rows in counted.with_columns(part=part).partition_by("part"):
+            yield rows.join(links, on="row").select(key=mixed("text", "link"))["key"].to_numpy()
+
+    def of_rows(self, rows: pl.Series) -> pl.DataFrame:
+        """The shared links of rows; rows: rising."""
+        if not len(rows):
             return self.links.head(0)
-        first = self.links["number"].search_sorted(numbers[0])
-        last = self.links["number"].search_sorted(numbers[-1], side="right")
-        of_range = self.links.slice(first, last - first)
-        return of_range.filter(col.number.is_in(numbers.implode()))
+        first = self.links["row"].search_sorted(rows[0])
+        last = self.links["row"].search_sorted(rows[-1], side="right")
+        return self.links.slice(first, last - first).filter(col.row.is_in(rows.implode()))
 
     def among(self, proposals: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
-        """Those (number, text) that are known answers; links: `links_of` their numbers."""
-        linked = proposals.select("number", "text").join(links, on="number")
+        """Those (number, text) that are known answers; links: `of_rows` of the proposals."""
+        linked = proposals.select("row", "number", "text").join(links, on="row")
         is_known = matching(mixed("text", "link"), self.pairs)
         return linked.filter(is_known).select("number", "text")
 
+    @cached_property
+    def common_links(self) -> pl.DataFrame:
+        """row, link: of the shared links of each row, the one that most rows have."""
+        counted = self.links.with_columns(rows=pl.len().over("link"))
+        of_row = counted.sort("row", "rows", "link").group_by("row", maintain_order=True)
+        return of_row.agg(col.link.last())
+
 
 def split_pairs(
-    pairs: StoredBlocks, shares: Mapping[str, float], *, options: Options, report: Report
+    pairs: StoredPairs, shares: Mapping[str, float], *, seed: int, report: Report
 ) -> pl.Series:
     """The number of each example's split, (n,): every component falls by its own hash.
 
     shares: of the splits, by name; {} for one split.
     """
     if not shares:
-        return pl.zeros(len(pairs), pl.UInt16, eager=True)
-    of_group = ["pos_keys"] if options.mode == "group" else []  # where a row has one text
-    labels = component_labels(pairs, ["links", "split_links", *of_group])
-    _measure_largest_component(labels, report)
-    hashes = pl.select(label=labels).select(mixed(options.seed, "label", KeySpace.SPLIT))
+        return pl.zeros(len(pairs.keys), pl.UInt16, eager=True)
+    rows = pl.concat([block.select("row") for block in pairs.keys.frames(["row"])])
+    label = pl.Series(component_labels(pairs.links, report.rows_in)).gather(rows["row"])
+    _measure_largest_component(label, report)
+    hashes = pl.select(label=label).select(mixed(seed, "label", KeySpace.SPLIT))
     fractions = hashes.to_series().to_numpy() // 2**11 / 2.0**53  # in [0, 1)
     inner_edges = np.cumsum(list(shares.values()))[:-1]
     numbers = np.searchsorted(inner_edges, fractions, side="right")

@@ -2,12 +2,10 @@
 
 Columns of examples beside those of the output; keys are UInt64, ABSENT for none:
 
-query_key, category_key, domain_key, pos_keys
-links          keys of query and positives: examples with one in common are never each other's
-               negatives, and stay in one split
-id_link        the same for ids that the user gives
-split_links    further keys that keep examples in one split
-excluded       keys of further texts that are no negatives of the example
+row            of the table: the links of its texts are those of all its examples
+query_key, category_key, domain_key, pos_keys, neg_keys
+group_key      of the category, where its name is a text or it makes the positives
+id_link        of the id: examples with it in common share a split, and draw nothing from each other
 column         of its positive: negatives come from the same column of other rows
 seed           what its draws depend on
 content        equal for examples that say the same
@@ -28,8 +26,7 @@ from csv2pairs.keys import (
     with_ids,
 )
 from csv2pairs.options import Options
-from csv2pairs.rows import RowBuilder
-from fletching.errors import InputError
+from csv2pairs.rows import ALIGNED, RowBuilder
 from fletching.report import Report
 
 # Numbers of the pools that negatives come from.
@@ -37,7 +34,6 @@ ONE_POOL = 0
 CATEGORY_POOL = 0xC  # the names of categories
 FIRST_COLUMN_POOL = 16
 CONTENT = ("query_key", "fold", "domain_key", "group_key")
-MOST_POSITIVES = 4096  # of a row that becomes pairs: they take 8 bytes times its square
 LEFT_OUT = "negatives_of_the_table_left_out"
 
 
@@ -49,18 +45,23 @@ class PairBuilder:
         self.report = report
         self.row_builder = RowBuilder(options, report)
 
-    def pairs(self, cells: pl.DataFrame) -> pl.DataFrame:
-        """The examples of a block of table rows; what is dropped is counted."""
+    def pairs(self, cells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The examples of a block of table rows, and the positives of these; drops are counted."""
         rows = self.row_builder.rows(cells)
         if self.options.mode == "texts":
-            texts = rows.with_columns(
-                text="query", content="query_key", links=pl.concat_list("query_key")
-            )
-            return self._with_links_of_ids(with_ids(texts, "text"))
+            texts = with_ids(rows.with_columns(text="query", content="query_key"), "text")
+            return _with_id_keys(texts), rows.head(0).select("row", "category_key", key="query_key")
         texts = self._positives(rows)
         if self.options.neg:
             rows = left_join(rows, self._table_negatives(rows, texts), "row")
-        return self._with_keys(self._drafts(rows, texts))
+            rows = rows.with_columns(col.neg_keys.fill_null([]))
+        examples = with_ids(self._drafts(rows, texts), "query", "pos")
+        has_group = self.options.mode == "group" or self.options.category_positive
+        examples = _with_id_keys(examples).with_columns(
+            group_key=col.category_key if has_group else ABSENT
+        )
+        examples = examples.with_columns(content=mixed(*CONTENT))
+        return examples.with_columns(seed=mixed("id_key", "content")), texts
 
     # --- the texts ---
 
@@ -124,74 +125,19 @@ class PairBuilder:
             pos="text",
             pos_keys="key",
         )
-        rows_with_texts = self._with_row_links(rows, texts)
-        if mode == "each":
-            _check_positives(rows_with_texts)
-        units = len(texts) if mode == "each" else len(rows_with_texts)
-        self.report.add("for further positives of the same row", units - len(rows_with_texts))
-        self.report.drop("without a positive", len(rows) - len(rows_with_texts))
+        rows_with_texts = texts["row"].n_unique()
+        units = len(texts) if mode == "each" else rows_with_texts
+        self.report.add("for further positives of the same row", units - rows_with_texts)
+        self.report.drop("without a positive", len(rows) - rows_with_texts)
         self.report.drop("with a positive equal to the query", units - len(drafts))
-        return rows_with_texts.join(
-            drafts,
-            on="row",
-            maintain_order="left_right",
-        )
-
-    def _with_row_links(self, rows: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
-        """The rows that have texts, with the keys of all of them."""
-        link = col.key
-        if self.options.category_positive:
-            # The name of a category links no rows: it is what they differ from others by.
-            link = link.filter(link != col.category_key)
-        of_row = texts.group_by(col.row.set_sorted(), maintain_order=True)
-        return rows.join(
-            of_row.agg(row_links=link),
-            on="row",
-            maintain_order="left",
-        )
-
-    def _with_keys(self, drafts: pl.DataFrame) -> pl.DataFrame:
-        is_group = self.options.mode == "group"
-        has_group = is_group or self.options.category_positive
-        excluded = [col("pos_keys" if is_group else "group_key")]
-        if self.options.neg:
-            excluded.append(col.neg_keys.fill_null([]))
-        drafts = drafts.with_columns(
-            group_key=col.category_key if has_group else ABSENT,
-            group_link=moved("category_key", KeySpace.CATEGORY),
-        ).with_columns(
-            links=pl.concat_list("query_key", "group_link" if is_group else "row_links"),
-            excluded=pl.concat_list(excluded),
-            content=mixed(*CONTENT),
-        )
-        drafts = self._with_links_of_ids(with_ids(drafts, "query", "pos"))
-        return drafts.with_columns(seed=mixed("id_key", "content"))
-
-    def _with_links_of_ids(self, drafts: pl.DataFrame) -> pl.DataFrame:
-        """With id_key, id_link and split_links."""
-        spaces = {f"split:{n}": KeySpace.SPLIT_BY + n for n in range(len(self.options.split_by))}
-        if self.options.texts_template:
-            spaces["row_text"] = KeySpace.ROW_TEXT
-        drafts = drafts.with_columns(id_key=hashed("id"))
-        keys = drafts.select("id_key", *(hashed(name) for name in spaces))
-        moved_keys = {name: moved(name, space) for name, space in spaces.items()}
-        id_link = moved("id_key", KeySpace.ID) if self.options.id else ABSENT
-        links = keys.with_columns(
-            id_link=id_link,
-            **moved_keys,
-        ).drop("id_key")
-        split_links = links.select(pl.concat_list(pl.all())).to_series()
-        return drafts.with_columns(links["id_link"], split_links=split_links)
+        others = rows.select(pl.exclude("^(pos|neg):.*$", *ALIGNED))
+        return others.join(drafts, on="row", maintain_order="left_right")
 
 
-def _check_positives(rows: pl.DataFrame) -> None:
-    """Raise InputError for a row whose pairs would fill the memory: each has the links of all."""
-    most = rows["row_links"].list.len().max()
-    if isinstance(most, int) and most > MOST_POSITIVES:
-        raise InputError(
-            f"a row has {most:,} positives; --mode each takes up to {MOST_POSITIVES:,}",
-            "split the row, or keep them together by --mode list",
-        )
+def _with_id_keys(examples: pl.DataFrame) -> pl.DataFrame:
+    return examples.with_columns(id_key=hashed("id")).with_columns(
+        id_link=moved(col.id_key, KeySpace.ID)
+    )
 
 
 def _texts_of(rows: pl.DataFrame, columns: dict[str, int], aligned: dict[str, str]) -> pl.DataFrame:

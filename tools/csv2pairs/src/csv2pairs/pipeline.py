@@ -14,12 +14,12 @@ import pyarrow as pa
 from polars import col
 
 from csv2pairs.keys import count_reasons, drop_by_reason
-from csv2pairs.links import split_pairs
+from csv2pairs.links import links_of, split_pairs
 from csv2pairs.option_checks import roles_in
 from csv2pairs.options import Options
 from csv2pairs.outputs import OutputRows, PairTexts, plan_outputs
 from csv2pairs.pairs import LEFT_OUT, PairBuilder
-from csv2pairs.sampling import KEYS, PairSampler
+from csv2pairs.sampling import KEYS, PairSampler, further_exclusions
 from csv2pairs.stored_pairs import StoredPairs, frame_of
 from csv2pairs.table import note_joined_lists
 from fletching.io import AtomicOutputs, Writer
@@ -75,27 +75,27 @@ class PairPipeline:
         with AtomicOutputs() as outputs:
             writer = self._rows_writer(options.output, outputs)
             texts = self._texts(options.texts_out, outputs) if options.texts_out else None
-            for examples in self._examples():
+            for examples, _ in self._examples():
                 _write(self.output_rows.rows(examples), writer)
                 if texts is not None:
                     texts.write(examples)
 
     # --- reading ---
 
-    def _examples(self) -> Iterator[pl.DataFrame]:
-        """The examples of every block of rows, without repetitions; at least one block."""
+    def _examples(self) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        """Examples and positives of every block of rows, without repetitions; at least one."""
         contents, ids = GrowingKeySet(), GrowingKeySet()
         counts_ids = bool(self.options.id) and self.options.mode != "texts"
         repeated_ids = 0
         with self.report.progress("reading") as progress:
             for cells in self._cells():
-                examples = self.builder.pairs(cells)
+                examples, positives = self.builder.pairs(cells)
                 is_new = pl.Series(contents.add_new(examples["content"].to_numpy()))
                 examples = drop_by_reason(examples, {"duplicate": ~pl.lit(is_new)}, self.report)
                 if counts_ids:
                     of_rows = examples.filter(col.row.is_first_distinct())
                     repeated_ids += int((~ids.add_new(of_rows["id_link"].to_numpy())).sum())
-                yield examples
+                yield examples, positives
                 progress.advance(len(cells))
         note_joined_lists(self.table, self.report)
         if left_out := self.report.measures.get(LEFT_OUT):
@@ -127,15 +127,16 @@ class PairPipeline:
         options = self.options
         stored = StoredPairs(folder, drawn={"pos", options.negatives_from} if self.draws else set())
         in_paths = roles_in((options.output or "") + (options.texts_out or ""))
-        stored_keys = (*KEYS, "id_link", "split_links", "row_text", *in_paths)
-        for block in self._examples():
-            keys = [name for name in stored_keys if name in block.columns]
+        stored_keys = (*KEYS, *further_exclusions(options), "row_text", *in_paths)
+        for block, positives in self._examples():
+            stored.links.append(links_of(block, positives, options))
+            keys = [name for name in dict.fromkeys(stored_keys) if name in block.columns]
             for examples in [*block.iter_slices(self.rows_at_once)] or [block]:
                 stored.append(self.output_rows.rows(examples), examples.select(keys))
         splits = split_pairs(
-            stored.keys,
+            stored,
             self.shares,
-            options=options,
+            seed=options.seed,
             report=self.report,
         )
         is_kept = self._draw(stored, splits)
@@ -154,7 +155,7 @@ class PairPipeline:
             return pl.repeat(True, len(stored.keys), eager=True)
         ids_repeat = REPEATED_IDS in self.report.measures
         sampler = PairSampler(
-            stored.keys,
+            stored,
             splits,
             self.options,
             ids_repeat=ids_repeat,
@@ -162,7 +163,7 @@ class PairPipeline:
         kept = []
         short = widened = 0
         with self.report.progress("drawing", len(stored.keys)) as progress:
-            for examples in stored.keys.frames(KEYS):
+            for examples in stored.keys.frames():
                 drawn = sampler.draw(examples)
                 stored.drawn.append(drawn.select("positives", "negatives"))
                 count_reasons(drawn["reason"], self.report)

@@ -23,6 +23,16 @@ SEARCHED = 256  # texts of a pool that is permuted whole where sampling left an 
 CELLS = 1 << 21  # proposals at once
 
 
+def distinct_texts(candidates: pl.DataFrame) -> pl.DataFrame:
+    """pool, text, source in order of pool and text; candidates: the same and seed.
+
+    Of equal texts, that of the smallest seed stays.
+    """
+    ordered = candidates.sort("pool", "text", "seed").drop("seed")
+    is_new = pl.any_horizontal(col("pool", "text") != col("pool", "text").shift())
+    return ordered.filter(is_new.fill_null(True))
+
+
 @dataclass(frozen=True)
 class TextPools:
     """The distinct texts of each pool, in order of pool and text.
@@ -35,31 +45,32 @@ class TextPools:
     known: LinkedTexts
 
     @classmethod
-    def from_candidates(cls, candidates: pl.DataFrame, known: LinkedTexts) -> TextPools:
-        """candidates: pool, text, source, seed; of equal texts, that of the smallest seed stays."""
-        ordered = candidates.sort("pool", "text", "seed").drop("seed")
-        is_new = pl.any_horizontal(col("pool", "text") != col("pool", "text").shift())
-        distinct = ordered.filter(is_new.fill_null(True))
-        of_pool = distinct.with_row_index("start").group_by("pool", maintain_order=True)
+    def from_texts(cls, texts: pl.DataFrame, known: LinkedTexts) -> TextPools:
+        """texts: pool, text, source, as `distinct_texts` gives them."""
+        of_pool = texts.with_row_index("start").group_by("pool", maintain_order=True)
         starts = of_pool.agg(col.start.first(), size=pl.len())
-        return cls(distinct.drop("pool"), starts, known)
+        return cls(texts.drop("pool"), starts, known)
 
     def draw(self, requests: pl.DataFrame, k: int, *, is_rest: bool = False) -> pl.DataFrame:
         """number, text, source: lists of up to k each, in the order drawn.
 
-        requests: number (rising), pool, seed, excluded (a list of keys). Small pools are permuted
-        whole; large ones are sampled, in the end those texts of them that the most common link
-        leaves (is_rest: these are they).
+        requests: number and row (rising), pool, seed, excluded (a list of keys). Small pools are
+        permuted whole; large ones are sampled, in the end those texts of them that the most common
+        link leaves (is_rest: these are they).
         """
         rows = requests.join(
             self.starts,
             on="pool",
             maintain_order="left",
         )
+        links = self.known.of_rows(rows["row"]).group_by("row").agg(links=pl.len())
+        rows = left_join(rows, links, "row").with_columns(col.links.fill_null(0))
         size = col.size
         drawn = [self._propose(rows.filter(size <= GROWTH * k), k)]
         unfilled = rows.filter(size > GROWTH * k)
         for number in range(ROUNDS):
+            if not len(unfilled):
+                break
             sampled = self._propose(
                 unfilled,
                 k,
@@ -73,6 +84,8 @@ class TextPools:
                 maintain_order="left",
             )
             drawn.append(filled)
+        if not len(unfilled):
+            return pl.concat(drawn)
         is_searched = pl.lit(True) if is_rest else size <= SEARCHED
         drawn.append(self._propose(unfilled.filter(is_searched), k))
         drawn += self._draw_from_rests(unfilled.filter(~is_searched), k)
@@ -81,7 +94,7 @@ class TextPools:
     def _propose(self, rows: pl.DataFrame, k: int, width: int | None = None) -> pl.DataFrame:
         """From `width` random positions, which may repeat; None: from all, in random order."""
         wide = rows.with_columns(width=col.size if width is None else width)
-        cells = col.width.cast(pl.UInt64).cum_sum()
+        cells = (col.width.cast(pl.UInt64) * (col.links + 1)).cum_sum()
         parts = wide.with_columns(part=cells // CELLS).partition_by("part", maintain_order=True)
         counters = pl.int_ranges(0, "width", dtype=pl.UInt32)
         random = mixed("seed", "counter")
@@ -93,14 +106,15 @@ class TextPools:
                 proposals = proposals.with_columns(rank=random).sort("number", "rank")
             positions = proposals.select(col.start + offset).to_series()
             texts = self.texts.select(pl.all().gather(positions))
-            links = self.known.links_of(part["number"])
+            links = self.known.of_rows(part["row"])
             drawn.append(self._first_allowed(proposals.hstack(texts), links, k))
         return pl.concat(drawn)
 
     def _first_allowed(self, proposals: pl.DataFrame, links: pl.DataFrame, k: int) -> pl.DataFrame:
         """The first k distinct texts of each row that it may draw; links: those of the rows."""
         is_excluded = col.excluded.list.contains(col.text)
-        allowed = proposals.filter(~is_excluded)
+        checked = proposals.select("number", "row", "text", "source", is_excluded=is_excluded)
+        allowed = checked.filter(~col.is_excluded)
         if len(links):
             known = self.known.among(allowed, links)
             allowed = allowed.join(
@@ -117,9 +131,7 @@ class TextPools:
 
         What rows with one link may all have is looked up once for them together.
         """
-        counted = self.known.links_of(rows["number"]).with_columns(rows=pl.len().over("link"))
-        of_row = counted.sort("number", "rows", "link").group_by("number", maintain_order=True)
-        rows = left_join(rows, of_row.agg(col.link.last()), "number")
+        rows = left_join(rows.drop("links"), self.known.common_links, "row")
         groups = rows.partition_by(
             "pool",
             "link",

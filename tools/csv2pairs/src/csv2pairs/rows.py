@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 from polars import col
 
-from csv2pairs.keys import ABSENT, drop_by_reason, first_that_holds, hashed
+from csv2pairs.keys import ABSENT, KeySpace, drop_by_reason, first_that_holds, hashed, moved
 from csv2pairs.options import Options
 from csv2pairs.table import list_columns
 from csv2pairs.templates import Template, fuse, parse
@@ -14,6 +14,7 @@ from fletching.report import Report
 from fletching.text_keys import hash_repeated_texts
 
 KEPT = "kept:"  # of columns that are copied to the output
+SPLIT = "split:"  # of keys that keep rows in one split
 LISTS = "lists:"  # of cells that are lists, beside their text
 ALIGNED = {
     "pos_id": "pos:0",
@@ -37,6 +38,11 @@ class RowBuilder:
         self.template = [parse(options.template)] if options.template else []
         positives = [] if options.mode == "texts" else self._positives()
         self.positives = len(positives)
+        self.split_spaces: dict[str, int] = {
+            f"{SPLIT}{n}": KeySpace.SPLIT_BY + n for n in range(len(options.split_by))
+        }
+        if options.texts_template:
+            self.split_spaces[SPLIT + "text"] = KeySpace.ROW_TEXT
         self.columns = self._columns()
         self.columns |= {f"pos:{n}": texts for n, texts in enumerate(positives)}
 
@@ -45,19 +51,19 @@ class RowBuilder:
         # Lazy: lists that nothing reads as text are not joined.
         plan = cells.lazy().with_columns(col(self.lists).name.prefix(LISTS))
         plan = plan.with_columns(col(self.lists).list.join(" ", ignore_nulls=True))
-        rows = plan.select(**self.columns).collect().with_row_index("row")
+        rows = plan.select(**self.columns).collect().with_row_index("row", offset=self.rows_before)
+        self.rows_before += len(cells)
         rows = rows.with_columns(
             query_key=hashed("query"),
             category_key=hashed("category", hash_repeated_texts),
             domain_key=hashed("domain", hash_repeated_texts),
+            **{name: moved(hashed(name), space) for name, space in self.split_spaces.items()},
         )
         what = "empty" if self.options.mode == "texts" else "with an empty query"
         reasons = {what: col.query_key == ABSENT}
         if self.options.mode == "group":
             reasons["without a category"] = col.category_key == ABSENT
-        rows = drop_by_reason(self._without_bad_rows(rows), reasons, self.report)
-        self.rows_before += len(cells)
-        return rows
+        return drop_by_reason(self._without_bad_rows(rows), reasons, self.report)
 
     def _columns(self) -> dict[str, pl.Expr]:
         options = self.options
@@ -69,7 +75,8 @@ class RowBuilder:
             columns[role] = col(name) if name else pl.lit(None, pl.String)
         if options.texts_template:
             columns["row_text"] = parse(options.texts_template).fill()
-        columns |= {f"split:{n}": col(name) for n, name in enumerate(options.split_by)}
+            columns[SPLIT + "text"] = columns["row_text"]
+        columns |= {f"{SPLIT}{n}": col(name) for n, name in enumerate(options.split_by)}
         columns |= {KEPT + name: col(name) for name in options.keep}
         columns |= {f"neg:{n}": col(LISTS + name) for n, name in enumerate(options.neg)}
         for role in ALIGNED:
@@ -121,9 +128,8 @@ class RowBuilder:
             marked = rows.with_columns(reason=first_that_holds(reasons)).drop_nulls("reason")
             first_bad = marked.select("row", "query", "reason").head(1)
             for row, query, reason in first_bad.iter_rows():
-                number = self.rows_before + row + 1
                 raise InputError(
-                    f"row {number:,} of the table (query {query!r:.60}) is one {reason}",
+                    f"row {row + 1:,} of the table (query {query!r:.60}) is one {reason}",
                     "correct the row, or leave such rows out by --bad-rows drop",
                 )
         return drop_by_reason(rows, reasons, self.report)

@@ -7,28 +7,27 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 from polars import col
 
-from csv2pairs.keys import KeySpace, first_that_holds, left_join, mixed
-from csv2pairs.links import LinkedTexts, shared_links
+from csv2pairs.keys import KeySpace, first_that_holds, left_join, mixed, ranges_of
+from csv2pairs.links import LinkedTexts, LinkKind, shared_links
 from csv2pairs.options import Options
 from csv2pairs.pairs import CATEGORY_POOL, ONE_POOL
-from csv2pairs.pools import TextPools
-from csv2pairs.stored_pairs import StoredBlocks
+from csv2pairs.pools import TextPools, distinct_texts
+from csv2pairs.stored_pairs import StoredPairs
 
-# The columns of keys that an example draws neither as a positive of its group nor as a negative.
-OF_GROUP = ("query_key", "pos_keys")
-OF_ROW = ("links", "excluded")
-KEYS = ("seed", "column", "category_key", "domain_key", *OF_GROUP, *OF_ROW)
+# Its own texts, which an example draws neither as a positive of its group nor as a negative.
+OWN = ("query_key", "pos_keys")
+KEYS = ("row", "seed", "column", "category_key", "domain_key", *OWN)
 
 
 class PairSampler:
     """The pools of all stored pairs, and what examples draw from them.
 
-    splits: (n,); negatives and positives come from the example's own split.
+    splits: (n,); negatives and positives come from the example's own split. links: of the rows.
     ids_repeat: does an id of the user's come up twice? Only then do ids link examples.
     """
 
     def __init__(
-        self, pairs: StoredBlocks, splits: pl.Series, options: Options, *, ids_repeat: bool
+        self, pairs: StoredPairs, splits: pl.Series, options: Options, *, ids_repeat: bool
     ) -> None:
         self.pairs = pairs
         self.splits = splits
@@ -36,15 +35,16 @@ class PairSampler:
         self.k = options.negatives_per_row
         self.is_group = options.mode == "group"
         self.drawn_key = "query_key" if options.negatives_from == "query" else "pos_keys"
+        self.excluded = [*OWN, *further_exclusions(options)]
         self.positives: TextPools | None = None
         self.near: TextPools | None = None
         self.far: TextPools | None = None
         if self.is_group:
-            self.positives = self._pools(
-                "group", "pos_keys", self._known("pos_keys", ["query_key"])
-            )
+            known = self._known("pos_keys", LinkKind.TEXT)
+            self.positives = self._pools("group", "pos_keys", known)
         if self.k:
-            known = self._known(self.drawn_key, ["links", "id_link"] if ids_repeat else ["links"])
+            last = LinkKind.ID if ids_repeat else LinkKind.CATEGORY
+            known = self._known(self.drawn_key, last)
             self.near = self._pools("near", self.drawn_key, known)
             if options.category and not self.is_group and options.shortfall == "widen":
                 self.far = self._pools("far", self.drawn_key, known)
@@ -58,20 +58,23 @@ class PairSampler:
 
     # --- the pools ---
 
-    def _known(self, drawn: str, links: Sequence[str]) -> LinkedTexts:
-        holders = (block.select("number", "text") for block in self._texts([], drawn))
-        return LinkedTexts(shared_links(self.pairs, links), holders)
+    def _known(self, drawn: str, last: LinkKind) -> LinkedTexts:
+        holders = (block.select("row", "text") for block in self._texts(["row"], drawn))
+        return LinkedTexts(shared_links(self.pairs.links, LinkKind.ROW, last), holders)
 
     def _pools(self, pool: str, drawn: str, known: LinkedTexts) -> TextPools:
-        blocks = map(self._with_pools, self._texts(KEYS, drawn))
         columns = ["text", "source", "seed"]
-        candidates = pl.concat([block.select(columns, pool=pool) for block in blocks])
-        return TextPools.from_candidates(candidates, known)
+        distinct = []
+        for is_in_range in ranges_of("pool", len(self.pairs.keys)):
+            blocks = map(self._with_pools, self._texts(KEYS, drawn))
+            candidates = [block.select(columns, pool=pool).filter(is_in_range) for block in blocks]
+            distinct.append(distinct_texts(pl.concat(candidates)))
+        return TextPools.from_texts(pl.concat(distinct), known)
 
     def _texts(self, columns: Sequence[str], drawn: str) -> Iterator[pl.DataFrame]:
         """number, text (its key), source (its number) and these columns, of all texts."""
         source = 0
-        for block in self.pairs.frames([*{*columns, drawn}]):
+        for block in self.pairs.keys.frames([*{*columns, drawn}]):
             texts = block.with_columns(text=drawn)
             if drawn == "pos_keys":
                 texts = texts.explode("text")
@@ -114,12 +117,12 @@ class PairSampler:
         reasons = {}
         if self.positives is not None:
             seed = mixed(KeySpace.GROUP_POSITIVES, "seed")
-            requests = self._requests(rows.with_columns(seed=seed), "group", *OF_GROUP)
+            requests = self._requests(rows.with_columns(seed=seed), "group", *OWN)
             drawn = self.positives.draw(requests, self.most_positives)
             rows = _with_lists(rows, drawn, positives="source")
             reasons["alone in its category"] = col.positives.list.len() == 0
         if self.near is not None:
-            drawn = self.near.draw(self._requests(rows, "near", *OF_ROW), self.k)
+            drawn = self.near.draw(self._requests(rows, "near", *self.excluded), self.k)
             rows = _with_lists(
                 rows,
                 drawn,
@@ -128,7 +131,7 @@ class PairSampler:
             )
         is_short = col.negatives.list.len() < self.k
         if self.far is not None:
-            requests = self._requests(rows.filter(is_short), "far", *OF_ROW, "near_texts")
+            requests = self._requests(rows.filter(is_short), "far", *self.excluded, "near_texts")
             rows = _with_lists(
                 rows,
                 self.far.draw(requests, self.k),
@@ -149,10 +152,17 @@ class PairSampler:
     def _requests(self, rows: pl.DataFrame, pool: str, *excluded: str) -> pl.DataFrame:
         return rows.select(
             "number",
+            "row",
             pool=pool,
             seed=mixed(self.options.seed, "seed"),
             excluded=pl.concat_list(excluded),
         )
+
+
+def further_exclusions(options: Options) -> list[str]:
+    """Columns of keys of further texts that are no negatives of an example."""
+    names = {"group_key": options.category_positive, "neg_keys": bool(options.neg)}
+    return [name for name, is_so in names.items() if is_so]
 
 
 def _with_lists(rows: pl.DataFrame, drawn: pl.DataFrame, **names: str) -> pl.DataFrame:

@@ -39,9 +39,9 @@ class StoredBlocks:
         self.starts.append(len(self) + len(block))
 
     def tables(
-        self, columns: Sequence[str], is_wanted: pl.Series | None = None
+        self, columns: Sequence[str] | None = None, is_wanted: pl.Series | None = None
     ) -> Iterator[pa.Table]:
-        """These columns of each block; is_wanted: which rows, (n,) bools; None: all."""
+        """These columns of each block; is_wanted: which rows, (n,) bools; None: all of both."""
         if is_wanted is None:
             is_wanted = pl.repeat(True, len(self), eager=True)
         for number, (start, stop) in enumerate(pairwise(self.starts)):
@@ -49,10 +49,11 @@ class StoredBlocks:
             if stop > start and not wanted.any():
                 continue
             mapped = pa.memory_map(f"{self.path}.{number}")
-            table = pa.ipc.open_file(mapped).read_all().select(columns)
+            table = pa.ipc.open_file(mapped).read_all()
+            table = table.select(table.column_names if columns is None else columns)
             yield table if wanted.all() else table.filter(wanted.to_arrow())
 
-    def frames(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    def frames(self, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
         """These columns and the `number` of each row, a block at a time."""
         for start, table in zip(self.starts, self.tables(columns)):
             yield frame_of(table).with_row_index("number", offset=start)
@@ -97,7 +98,7 @@ class DrawnTexts:
 
 
 class StoredPairs:
-    """All examples of a run: rows of the output, keys, and what they draw.
+    """All examples of a run: rows of the output, keys, links of table rows, and what they draw.
 
     folder: an empty one, the caller's to remove. drawn: the columns whose texts may be drawn.
     """
@@ -105,6 +106,7 @@ class StoredPairs:
     def __init__(self, folder: str, *, drawn: Collection[str]) -> None:
         self.rows = StoredBlocks(f"{folder}/rows")
         self.keys = StoredBlocks(f"{folder}/keys")
+        self.links = StoredBlocks(f"{folder}/links")
         self.drawn = StoredBlocks(f"{folder}/drawn")
         self.texts = {name: DrawnTexts(f"{folder}/{name}") for name in drawn}
 
