@@ -248,10 +248,8 @@ def grammar(rows: int = 20) -> None:
 def random_gguf(path: Path) -> None:
     """A Llama of one layer with random weights, whose tokens are the characters of ASCII, and the bytes for the rest of the prompt."""
     import gguf
-    import numpy as np
 
     width, heads, vocabulary = 64, 2, 259 + len(ASCII)
-    draw = np.random.default_rng(0)
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_context_length(4096)
     writer.add_embedding_length(width)
@@ -262,43 +260,43 @@ def random_gguf(path: Path) -> None:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(width // heads)
     writer.add_vocab_size(vocabulary)
+    add_tokens(writer, gguf.TokenType)
+    add_weights(writer, width, vocabulary)
+    write_out(writer)
+
+
+def add_tokens(writer: Any, kinds: Any) -> None:
+    """Special tokens, the 256 bytes, the characters of ASCII; and a template that joins messages."""
     writer.add_tokenizer_model("llama")
-    kinds = gguf.TokenType
-    writer.add_token_list(
-        [
-            b"<unk>",
-            b"<s>",
-            b"</s>",
-            *(f"<0x{i:02X}>".encode() for i in range(256)),
-            *(c.encode() for c in ASCII),
-        ]
-    )
-    writer.add_token_scores([0.0] * vocabulary)
-    writer.add_token_types(
-        [
-            kinds.UNKNOWN,
-            kinds.CONTROL,
-            kinds.CONTROL,
-            *[kinds.BYTE] * 256,
-            *[kinds.NORMAL] * len(ASCII),
-        ]
-    )
+    characters = [character.encode() for character in ASCII]
+    every_byte = [f"<0x{byte:02X}>".encode() for byte in range(256)]
+    tokens = [b"<unk>", b"<s>", b"</s>", *every_byte, *characters]
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * len(tokens))
+    special = [kinds.UNKNOWN, kinds.CONTROL, kinds.CONTROL]
+    writer.add_token_types([*special, *[kinds.BYTE] * 256, *[kinds.NORMAL] * len(ASCII)])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_chat_template("{% for message in messages %}{{ message['content'] }}{% endfor %}")
 
+
+def add_weights(writer: Any, width: int, vocabulary: int) -> None:
+    """Seeded random matrices, and norms of 1."""
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+
     def add(name: str, *shape: int) -> None:
-        writer.add_tensor(
-            name,
-            draw.normal(0, 0.02, shape).astype(np.float32)
-            if len(shape) > 1
-            else np.ones(shape, np.float32),
-        )
+        if len(shape) > 1:
+            values = draw.normal(0, 0.02, shape).astype(np.float32)
+        else:
+            values = np.ones(shape, np.float32)
+        writer.add_tensor(name, values)
 
     add("token_embd.weight", vocabulary, width)
     add("output_norm.weight", width)
     add("output.weight", vocabulary, width)
-    for part, shape in {
+    shapes = {
         "attn_norm": (width,),
         "ffn_norm": (width,),
         "attn_q": (width, width),
@@ -308,9 +306,9 @@ def random_gguf(path: Path) -> None:
         "ffn_gate": (2 * width, width),
         "ffn_up": (2 * width, width),
         "ffn_down": (width, 2 * width),
-    }.items():
+    }
+    for part, shape in shapes.items():
         add(f"blk.0.{part}.weight", *shape)
-    write_out(writer)
 
 
 def write_out(writer: Any) -> None:
