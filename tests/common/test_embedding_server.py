@@ -58,7 +58,7 @@ def good(body: Any) -> Iterator[bytes]:
 
 def after_the_probe(answer: Answer) -> Answer:
     """Answer probes well, and other requests so."""
-    return lambda body: good(body) if body["input"] == [PROBE] else answer(body)
+    return lambda body: good(body) if body["input"][0] == PROBE else answer(body)
 
 
 def encoder(url: str, **options: Any) -> ServerEncoder:
@@ -90,7 +90,7 @@ def test_answers_in_any_order_and_at_any_time_give_the_same_bytes(concurrency: i
     with HostileServer(after_the_probe(answer)) as server:
         vectors = encode(server.url, [*TEXTS, *TEXTS], concurrency=concurrency, batch_texts=9)
         sizes = sorted(len(body["input"]) for body in server.requests)
-    assert sizes == [1, 1, *[9] * 11]  # the probe, and each text once
+    assert sizes == [1, 1, *[9] * 11, 16]  # the probe alone, beside others, and each text once
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors, [*units(TEXTS), *units(TEXTS)], atol=1e-6)
     assert vectors.tobytes() == np.concatenate([vectors[:100], vectors[:100]]).tobytes()
@@ -100,7 +100,7 @@ def test_a_request_holds_so_many_texts_and_estimated_tokens() -> None:
     texts = ["a" * 40, "b" * 40, "c" * 400, "d", "e", "f", "g"]
     with HostileServer(good) as server:
         encode(server.url, texts, batch_texts=3, batch_tokens=24, concurrency=1)
-        asked = [[text[0] for text in body["input"]] for body in server.requests[1:]]
+        asked = [[text[0] for text in body["input"]] for body in server.requests[2:]]
     assert asked == [["a", "b"], ["c"], ["d", "e", "f"], ["g"]]
 
 
@@ -110,7 +110,7 @@ def test_prompts_are_sent_with_the_texts() -> None:
         opened.encode(["two"], "document")
         with pytest.raises(InputError, match="asks for the query prompt 'other: '"):
             opened.encode(["three"], "query", ["other: "])
-        assert [body["input"] for body in server.requests[1:]] == [["q: one"], ["two"]]
+        assert [body["input"] for body in server.requests[2:]] == [["q: one"], ["two"]]
         assert opened.settings["prompts"] == {"query": "q: ", "document": ""}
 
 
@@ -160,12 +160,12 @@ def test_a_server_that_dies_leaves_what_it_sent_and_the_next_run_asks_for_the_re
     with HostileServer(after_the_probe(answer)) as server:
         with pytest.raises(InputError, match="the server of --model t failed"):
             encode(server.url, **options)
-        paid = [text for body in server.requests[1:] for text in body["input"]]
+        paid = [text for body in server.requests[2:] for text in body["input"]]
     with HostileServer(good) as server:
         np.testing.assert_allclose(encode(server.url, **options), units(TEXTS), atol=1e-6)
-        again = [text for body in server.requests[1:] for text in body["input"]]
+        again = [text for body in server.requests[2:] for text in body["input"]]
         assert encode(server.url, **options) is not None
-        assert len(server.requests) == len(again) // 10 + 2  # the two last runs: a probe each
+        assert len(server.requests) == len(again) // 10 + 4  # the two last runs: probes
     assert set(again) & set(paid) == set(TEXTS[30:40])
     assert set(again) | set(paid) == set(TEXTS)
 
@@ -188,6 +188,21 @@ def test_a_server_that_changes_midway_is_refused(fault: str) -> None:
         encode(server.url)
 
 
+def test_a_server_that_mixes_the_texts_of_a_request_is_refused() -> None:
+    def mixed(body: Any) -> Iterator[bytes]:
+        total = np.sum([vector(text) for text in body["input"]], 0)
+        items = [
+            {"index": i, "embedding": [*(np.array(vector(text)) + total[::-1])]}
+            for i, text in enumerate(body["input"])
+        ]
+        return iter([embeddings(body, items)])
+
+    with HostileServer(mixed) as server:
+        with pytest.raises(InputError, match="gives a text another vector beside other texts"):
+            encode(server.url)
+        assert len(encode(server.url, batch_texts=1, concurrency=1)) == len(TEXTS)
+
+
 def test_another_model_of_the_same_name_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,8 +220,8 @@ def test_another_model_of_the_same_name_is_refused(
     with HostileServer(turned) as server:
         with pytest.raises(InputError, match="in the cache are of another model"):
             encode(server.url, **options)
-        assert len(server.requests) == 1
-    answers: list[Answer] = [good, *[turned] * 100]
+        assert len(server.requests) == 2
+    answers: list[Answer] = [good, good, *[turned] * 100]
     monkeypatch.setattr(server_encoder, "PROBED_TEXTS", 100)
     with (
         HostileServer(lambda body: answers.pop(0)(body)) as server,
@@ -227,7 +242,7 @@ def test_a_trick_ends_in_time_with_the_reason(name: str) -> None:
     if name == "redirect":
         assert "http://169.254.169.254/meta" in str(refused.value)
         assert "not followed" in str(refused.value)
-        assert len(server.requests) == 2
+        assert len(server.requests) == 3
 
 
 ODD_ITEMS: dict[str, Callable[[int], Any]] = {

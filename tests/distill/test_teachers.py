@@ -334,7 +334,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_server_teaches_what_its_vectors_teach(
     learn: Any, tmp_path: Path, texts: list[str], server: str
 ) -> None:
-    EmbeddingHandler.faults = ["", "503"]  # the first request asks for the dimension
+    EmbeddingHandler.faults = ["", "", "503"]  # the first two requests are probes
     done = learn("--teacher", "big", "--base-url", server, out="a")
     assert done.rc == 0, done.err
     assert EmbeddingHandler.requests[-1]["model"] == "big"
@@ -383,13 +383,13 @@ def test_vectors_of_a_server_are_not_requested_again(
     ]  # three requests
     one_by_one = ("--concurrency", "1", "--batch-texts", "64")
     argv = ("--teacher", "big", "--base-url", server, *one_by_one)
-    EmbeddingHandler.faults = ["", "", "", "401"]
+    EmbeddingHandler.faults = ["", "", "", "", "401"]
     done = learn(*argv, rows=rows)
     assert done.rc == 1
     assert "the vectors that it sent are kept" in done.err
     before = len(EmbeddingHandler.requests)
     assert learn(*argv, rows=rows).rc == 0
-    assert [len(body["input"]) for body in EmbeddingHandler.requests[before:]] == [1, 4]
+    assert [len(body["input"]) for body in EmbeddingHandler.requests[before:]] == [1, 16, 4]
 
 
 @pytest.mark.parametrize(
@@ -398,7 +398,7 @@ def test_vectors_of_a_server_are_not_requested_again(
 def test_answers_that_do_not_fit_are_refused(
     learn: Any, server: str, fault: str, message: str
 ) -> None:
-    EmbeddingHandler.faults = ["", fault]
+    EmbeddingHandler.faults = ["", "", fault]
     done = learn("--teacher", "big", "--base-url", server)
     assert done.rc == 1
     assert message in done.err

@@ -80,7 +80,7 @@ class VectorRows:
         if not rows:
             return
         new = group.select(rows)
-        vectors = self.encoder.encode(new.texts, new.role, new.prompts, progress)
+        vectors = self.encoder.encode(new.texts, new.role, new.prompts, progress=progress)
         names = pa.array([hashes[row] for row in rows], pa.string())
         arrays = [names, pa.array(new.ids, pa.string()), self._column(vectors)]
         yield pa.RecordBatch.from_arrays(arrays, schema=self.columns)

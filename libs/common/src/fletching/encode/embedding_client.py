@@ -22,6 +22,8 @@ MOST_BYTES = 64 << 20  # of a response
 TOO_MUCH = (400, 413, 422)  # statuses of a request with too many texts, or one that is too long
 KEPT = "run again: the vectors that it sent are kept"
 PROBE = "A probe."  # its vector tells the dimension, and whether the server changes its model
+NEIGHBOURS = tuple("word " * count for count in (1, 2, 4, 8, 16, 32, 3, 5))
+LEAST_COSINE = 0.99  # of one text's vectors by one model; batches and number types change less
 
 
 class EmbeddingClient:
@@ -63,6 +65,21 @@ class EmbeddingClient:
         vectors = self._vectors(first, 1)
         self.dimension = vectors.shape[-1]
         [self.probe] = self._units(vectors)
+
+    def check_batches(self) -> None:
+        """Raise InputError where the probe gets another vector beside other texts.
+
+        Seen: llama.cpp with several slots pools a text's tokens with those of its neighbours.
+        """
+        texts = [text for neighbour in NEIGHBOURS for text in (PROBE, neighbour)]
+        cosine = float((self.embed(texts)[::2] @ self.probe).min())
+        if cosine < LEAST_COSINE:
+            raise InputError(
+                f"the server of --model {self.name} gives a text another vector beside other "
+                f"texts: their cosine is {cosine:.3f}",
+                "serve it without parallel slots (llama.cpp: --parallel 1), or pass --batch-texts 1"
+                " --concurrency 1",
+            )
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors (texts, dimension), in the order of the texts.

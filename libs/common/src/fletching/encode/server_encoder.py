@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fletching.encode.batching import WINDOW, deduplicate
-from fletching.encode.embedding_client import PROBE, EmbeddingClient, Vectors
+from fletching.encode.embedding_client import LEAST_COSINE, PROBE, EmbeddingClient, Vectors
 from fletching.encode.role_prompts import RolePrompts
 from fletching.encode.vector_cache import CacheFolder, Vector
 from fletching.errors import InputError
@@ -26,7 +26,6 @@ from fletching.text import text_hash
 REQUEST_TOKENS = 16_384  # of one request, estimated
 CHARACTERS_PER_TOKEN = 4
 PROBED_TEXTS = 8192  # after so many, the server is probed again
-LEAST_COSINE = 0.99  # of one text's vectors by one model; batches and number types change less
 RowNumbers = npt.NDArray[np.int64]
 
 
@@ -55,6 +54,8 @@ class ServerEncoder:
             connections=options.concurrency,
         )
         self.dimension = self.client.dimension
+        if options.batch_texts > 1:
+            self.client.check_batches()
         self.unprobed = 0  # texts since the last probe
         self.cache_folder = CacheFolder(options)
         half = "-half" if half_cache else ""
@@ -71,8 +72,7 @@ class ServerEncoder:
             cached = self.cache.get(text_hash(PROBE))
             if cached is not None:
                 self._check_probe(cached, "the vectors in the cache are of another model than")
-            else:
-                self.cache.put([text_hash(PROBE)], self.client.probe[None])
+            self.has_cached_probe = cached is not None
         except InputError:
             self.cache_folder.close(succeeded=False)
             raise
@@ -141,6 +141,14 @@ class ServerEncoder:
         """Write the vectors that a kill would lose to the cache."""
         self.cache.flush()
 
+    def _keep(self, hashes: list[str], vectors: Vectors) -> None:
+        """Put the vectors of one request into the cache, the probe before the first ones."""
+        if not self.has_cached_probe:
+            self.cache.put([text_hash(PROBE)], self.client.probe[None])
+            self.has_cached_probe = True
+        self.unprobed += len(hashes)
+        self.cache.put(hashes, vectors)
+
     def _encode_window(self, texts: list[str]) -> Iterator[tuple[RowNumbers, Vector]]:
         """(rows of the window, their vectors): first the cached ones, then request by request."""
         hashes = [text_hash(text) for text in texts]
@@ -171,8 +179,7 @@ class ServerEncoder:
                     failure = failure or error
                     pool.shutdown(wait=False, cancel_futures=True)
                     continue
-                self.unprobed += len(rows)
-                self.cache.put([hashes[row] for row in rows], vectors)
+                self._keep([hashes[row] for row in rows], vectors)
                 if failure is None:
                     yield np.array(rows), vectors
         finally:
