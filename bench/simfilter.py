@@ -1,9 +1,13 @@
 """What simfilter costs beyond encoding: reading, joining, scoring and writing, as a share of the whole.
 
   python bench/simfilter.py --model all-MiniLM-L6-v2 [--pairs 1000]
+  python bench/simfilter.py --model all-MiniLM-L6-v2 --whole [--pairs 1500] [--rounds 3] [--threads 1]
 
 The same pairs pass twice in one process: once with the encoder at work (each vector timed), and the time outside
 Encoder.encode is the rest. Wall and CPU seconds.
+
+With --whole: simfilter as a process from start to end, against one that does nothing but load the model with
+sentence-transformers and encode the same texts. They take turns; the least of the rounds is told, since a busy machine only adds.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -60,6 +65,9 @@ class Spent:
 
 def main() -> None:
     args = parsed()
+    if args.whole:
+        compare_processes(args)
+        return
     import torch
 
     from fletching.encode.instruction_set import instruction_set
@@ -83,7 +91,63 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--model", required=True)
     parser.add_argument("--pairs", type=int, default=1000)
+    parser.add_argument("--whole", action="store_true", help="whole processes against the peer")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
+
+
+PEER = """
+import json, sys
+from sentence_transformers import SentenceTransformer
+rows = [json.loads(line) for line in open(sys.argv[1], encoding="utf-8")]
+texts = [text for row in rows for text in (row["query"], *row["pos"])]
+SentenceTransformer(sys.argv[2], device="cpu").encode(texts, show_progress_bar=False)
+"""
+
+
+def compare_processes(args: argparse.Namespace) -> None:
+    """The least wall and CPU seconds of simfilter, and of the peer that encodes alone."""
+    texts = standard_library(2 * args.pairs)
+    load = os.getloadavg()[0]
+    print(f"{len(texts)} texts, {args.threads} threads, {args.rounds} rounds, load {load:.1f}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        source = write_pairs(Path(folder) / "pairs.jsonl", texts)
+        out = str(source.with_name("out.parquet"))
+        simfilter = ["simfilter", str(source), "--model", args.model, "--min-sim", "0.3", "-o", out]
+        ways = {
+            "simfilter": simfilter,
+            "sentence-transformers, encode alone": [
+                sys.executable, "-c", PEER, str(source), args.model
+            ],
+        }  # fmt: skip
+        runs: dict[str, list[Spent]] = {way: [] for way in ways}
+        for _ in range(args.rounds):
+            for way, line in ways.items():
+                runs[way].append(process_cost(line, args.threads))
+                print(way, runs[way][-1], file=sys.stderr)
+    least = {
+        way: Spent(min(run.wall for run in each), min(run.cpu for run in each))
+        for way, each in runs.items()
+    }
+    ours, peer = least.values()
+    print("| way | wall s | CPU s |\n|---|---|---|")
+    for way, cost in least.items():
+        print(f"| {way} | {cost.wall:.1f} | {cost.cpu:.1f} |")
+    print(f"\nCPU seconds of the peer over ours: {peer.cpu / ours.cpu:.2f}")
+
+
+def process_cost(line: list[str], threads: int) -> Spent:
+    """Of one process from its start to its end."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS")
+    environment = os.environ | dict.fromkeys(names, str(threads))
+    started = time.perf_counter()
+    process = subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = status
+    if status:
+        raise SystemExit(f"{line[0]} failed with status {status}")
+    return Spent(time.perf_counter() - started, usage.ru_utime + usage.ru_stime)
 
 
 def write_pairs(path: Path, texts: list[str]) -> Path:
