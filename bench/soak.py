@@ -1,7 +1,8 @@
 """Soak: millions of rows through three tools, and hundreds of thousands of files through one.
 
   python bench/soak.py rows [--rows N]     a table of 5,000,000 rows: csv2pairs, then simfilter with
-                                           given scores, then hnmine with given vectors
+                                           given scores, then hnmine with given vectors of 32 numbers:
+                                           all rows, in a pool of 10,000 answers
   python bench/soak.py files [--rows N]    a folder of 200,000 files of one row each, read with at
                                            most 256 open files
 
@@ -23,17 +24,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
 ROWS = {"rows": 5_000_000, "files": 200_000}
-ROWS_OF_AN_ANSWER = 2500  # many questions have one answer, as in a FAQ
+ROWS_OF_AN_ANSWER = 500  # many questions have one answer, as in a FAQ
+NOISE = 0.7  # of each number of a question's vector; that of its answer is normal too
 DIMENSION = 32
 BLOCK = 100_000
 OPEN_FILES = 256
@@ -108,20 +111,29 @@ def answer(number: int) -> str:
     return f"answer {number}: " + " ".join(WORDS[number // 10**place % 10] for place in range(4))
 
 
-def write_table(path: Path, rows: int) -> None:
-    """Questions, answers and scores, in an order that has nothing to do with the answers."""
-    answers = max(rows // ROWS_OF_AN_ANSWER, 200)
+def count_answers(rows: int) -> int:
+    """How many different answers so many rows have."""
+    return max(rows // ROWS_OF_AN_ANSWER, 200)
+
+
+def draw_answers(rows: int) -> Iterator[tuple[int, float]]:
+    """(number of the answer, score) of each row, in no order of the answers."""
+    answers = count_answers(rows)
     draw = random.Random(0)
+    for _ in range(rows):
+        yield draw.randrange(answers), draw.random()
+
+
+def write_table(path: Path, rows: int) -> None:
+    """Questions, answers and scores."""
     with open(path, "w", encoding="utf-8") as file:
         file.write("question,answer,score\n")
-        for number in range(rows):
-            text = answer(draw.randrange(answers))
-            file.write(f"{question(number)},{text},{draw.random():.4f}\n")
+        for number, (answer_number, score) in enumerate(draw_answers(rows)):
+            file.write(f"{question(number)},{answer(answer_number)},{score:.4f}\n")
 
 
 def write_vectors(path: Path, rows: int) -> None:
-    """A random vector of each question and answer."""
-    answers = max(rows // ROWS_OF_AN_ANSWER, 200)
+    """The vectors of all questions and answers: random for an answer, near it for a question."""
     generator = np.random.default_rng(0)
     columns = pa.schema(
         [
@@ -130,21 +142,23 @@ def write_vectors(path: Path, rows: int) -> None:
         ]
     )
 
-    def texts() -> Iterator[str]:
-        yield from map(question, range(rows))
-        yield from map(answer, range(answers))
+    def batch(texts: Iterable[str], values: npt.NDArray[np.float32]) -> pa.RecordBatch:
+        hashes = [xxhash.xxh3_128_hexdigest(text.encode()) for text in texts]
+        flat = pa.array(values.astype(np.float16).ravel())
+        vectors = pa.FixedSizeListArray.from_arrays(flat, DIMENSION)
+        return pa.record_batch([pa.array(hashes), vectors], schema=columns)
 
+    answers = count_answers(rows)
+    of_answers = generator.standard_normal((answers, DIMENSION), np.float32)
+    drawn = draw_answers(rows)
     with pq.ParquetWriter(path, columns) as writer:
-        block: list[str] = []
-        remaining = rows + answers
-        for text in texts():
-            block.append(xxhash.xxh3_128_hexdigest(text.encode()))
-            if len(block) == min(BLOCK, remaining):
-                values = generator.standard_normal(len(block) * DIMENSION).astype(np.float16)
-                vectors = pa.FixedSizeListArray.from_arrays(pa.array(values), DIMENSION)
-                writer.write_batch(pa.record_batch([pa.array(block), vectors], schema=columns))
-                remaining -= len(block)
-                block = []
+        writer.write_batch(batch(map(answer, range(answers)), of_answers))
+        for start in range(0, rows, BLOCK):
+            numbers = range(start, min(start + BLOCK, rows))
+            nearest = [number for number, _ in itertools.islice(drawn, len(numbers))]
+            noise = generator.standard_normal((len(numbers), DIMENSION), np.float32)
+            values = of_answers[nearest] + NOISE * noise
+            writer.write_batch(batch(map(question, numbers), values))
 
 
 def soak_rows(folder: Path, rows: int) -> None:
@@ -157,8 +171,8 @@ def soak_rows(folder: Path, rows: int) -> None:
     stages.append(measure(folder, kept.split()))
     (folder / "pairs.parquet").unlink()
     write_vectors(folder / "vectors.parquet", rows)
-    mined = "hnmine kept.parquet --vectors vectors.parquet --negatives 5 -o mined.parquet"
-    stages.append(measure(folder, mined.split()))
+    mined = "hnmine kept.parquet --vectors vectors.parquet --negatives 5 --range 1-20"
+    stages.append(measure(folder, f"{mined} -o mined.parquet".split()))
     check_chain(stages, folder / "mined.parquet")
 
 

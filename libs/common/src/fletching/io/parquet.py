@@ -22,6 +22,7 @@ from fletching.lineage import Node
 from fletching.schema import Schema
 
 READ_ROWS = 8192
+READ_BYTES = 64 << 20
 
 
 class ParquetFile:
@@ -37,6 +38,7 @@ class ParquetFile:
             self.file = _opened(file, where)
             self.schema = self.file.schema_arrow
             self.end = _read_end(self.file.metadata.metadata or {})
+            self.rows_at_once = _rows_at_once(self.file.metadata)
         except DAMAGE as error:
             raise InputError(f"{where} is no complete Parquet file ({error})", REMAKE) from None
 
@@ -54,7 +56,7 @@ class ParquetFile:
     def batches(self) -> Iterator[tuple[pa.Schema, pa.RecordBatch]]:
         """Each batch with the schema of the file. Raises InputError on damage."""
         digest = RowDigest()
-        batches = self.file.iter_batches(READ_ROWS)
+        batches = self.file.iter_batches(self.rows_at_once)
         while True:
             try:
                 batch = next(batches, None)
@@ -80,6 +82,13 @@ def _opened(file: pa.NativeFile | BinaryIO, where: str) -> pq.ParquetFile:
         raise column_names.not_utf8(error, where) from None
     column_names.check(columns, where)
     return opened
+
+
+def _rows_at_once(metadata: pq.FileMetaData) -> int:
+    """How many rows are read at once: fewer where they are long."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    longest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
+    return int(min(max(READ_BYTES / max(longest, 1), 1), READ_ROWS))
 
 
 def _read_end(footer: dict[bytes, bytes]) -> Node | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 from pyarrow.types import is_null
@@ -10,6 +10,7 @@ from pyarrow.types import is_null
 from fletching import lineage
 from fletching.column_mapping import ColumnMapping
 from fletching.errors import InputError
+from fletching.io.blocks import cut, rechunk, split
 from fletching.io.lookalikes import refuse, unread_lookalikes
 from fletching.io.opening import open_as, open_formatted, open_rows, open_sniffed
 from fletching.io.row_formats.formatted_rows import FormattedRows
@@ -21,8 +22,6 @@ from fletching.schema import Schema
 
 __all__ = ["Reader", "cut", "open_rows", "open_sniffed", "rechunk", "split"]
 
-BATCH_ROWS = 8192
-BATCH_BYTES = 64 << 20
 MAX_SHOWN = 5  # names of files that a note lists
 
 
@@ -196,42 +195,3 @@ class Reader:
                     raise InputError(what, "give the column one type in all inputs")
         known = [columns.pop(field.name) for field in self.schema.fields if field.name in columns]
         return pa.schema([*known, *columns.values()])
-
-
-# --- batches -------------------------------------------------------------------------------------
-
-
-def rechunk(batches: Iterable[pa.RecordBatch], columns: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of 8,192 (fewer where that is over 64 MB), the last one smaller."""
-    waiting: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in batches:
-        waiting.append(batch)
-        rows += batch.num_rows
-        if rows >= BATCH_ROWS:
-            table = pa.Table.from_batches(waiting, columns)
-            whole = rows - rows % BATCH_ROWS
-            yield from cut(table.slice(0, whole))
-            waiting, rows = table.slice(whole).to_batches(), rows - whole
-    if rows:
-        yield from cut(pa.Table.from_batches(waiting, columns))
-
-
-def cut(table: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Contiguous batches of 8,192 rows."""
-    for start in range(0, table.num_rows, BATCH_ROWS):
-        for whole in table.slice(start, BATCH_ROWS).combine_chunks().to_batches():
-            yield from split(whole)
-
-
-def split(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Slices of at most 8,192 rows and 64 MB (or one row), by content alone."""
-    if batch.num_rows > BATCH_ROWS:
-        for start in range(0, batch.num_rows, BATCH_ROWS):
-            yield from split(batch.slice(start, BATCH_ROWS))
-    elif batch.nbytes > BATCH_BYTES and batch.num_rows > 1:
-        half = batch.num_rows // 2
-        yield from split(batch.slice(0, half))
-        yield from split(batch.slice(half))
-    else:
-        yield batch

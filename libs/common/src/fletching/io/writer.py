@@ -17,8 +17,9 @@ from fletching import schema as contract
 from fletching.digest import RowDigest
 from fletching.errors import UsageError
 from fletching.io.arrow import POISON
+from fletching.io.blocks import BATCH_ROWS, WaitingRows, cut
 from fletching.io.formats import STDOUT_JSONL, output_extensions, output_format
-from fletching.io.reader import BATCH_ROWS, Reader, cut
+from fletching.io.reader import Reader
 from fletching.lineage import Node
 from fletching.report import Report
 from fletching.table import atomic
@@ -100,7 +101,7 @@ class Writer:
         )
         self.columns = columns.with_metadata(lineage.stamp(schema, self.contract.version, node))
         self.digest = RowDigest()
-        self.waiting: list[pa.RecordBatch] = []
+        self.waiting = WaitingRows(self.columns)
         self.rows = 0
         self.temporary: str | None = None  # the name of the file until it is published
         self.completed = False
@@ -132,18 +133,19 @@ class Writer:
         column_mapping.check(self.contract, batch, "the output", first_row=self.rows + 1)
         self.rows += batch.num_rows
         self.waiting.append(batch)
-        if sum(waiting.num_rows for waiting in self.waiting) >= BATCH_ROWS:
+        if self.waiting.rows >= BATCH_ROWS:
             self._flush(everything=False)
 
     def _flush(self, everything: bool) -> None:
         """Write whole canonical batches; the rest waits for more rows."""
-        table = pa.Table.from_batches(self.waiting, self.columns)
+        table = self.waiting.take()
         rest = 0 if everything else table.num_rows % BATCH_ROWS
         rows = table.num_rows - rest
         for batch in map(_compact, cut(table.slice(0, rows))):
             self.digest.update(batch)
             self.sink.write(batch)
-        self.waiting = table.slice(rows).to_batches()
+        for batch in table.slice(rows).to_batches():
+            self.waiting.append(batch)
 
     def __enter__(self) -> Writer:
         return self
@@ -187,6 +189,8 @@ class Writer:
 
     def withdraw(self, failure: BaseException) -> None:
         """Leave no file, or a stream that no reader takes for complete."""
+        with contextlib.suppress(OSError):
+            self.waiting.close()
         if self.published:
             return
         if not self.completed:
