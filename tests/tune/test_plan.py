@@ -112,3 +112,10 @@ def test_a_machine_that_slows_down_leaves_less_to_do():
     ends = plan.costs.training(recipes, after, batch=plan.batch) + plan.costs.choice(1)
     assert after < before / 2
     assert 300 + 2 * (ends + plan.costs.verdict) <= 1200
+
+
+def test_fewer_documents_are_searched_where_nothing_fits_otherwise():
+    slow = Rates(row_seconds=0.05, text_seconds=0.06, start_seconds=8)
+    plan = make_plan(counts(), slow, budget=600, spent=15)
+    assert 400 <= plan.dev_documents < 1000
+    assert plan.seconds <= 600

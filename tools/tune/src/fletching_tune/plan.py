@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ SMALLEST_BATCH, LARGEST_BATCH = 16, 64
 FEWEST_PASSES, MOST_PASSES = 2.0, 8.0
 DEV_SHARE = 1 / 40  # of the budget, for one model on dev
 TEST_SHARE = 1 / 8  # of the budget, for base and winner on test
-FEWEST_DOCUMENTS = 1000
+FEWEST_DOCUMENTS = (1000, 300)  # that are searched; fewer where no candidate fits otherwise
 MOST_FINALISTS = 3
 
 
@@ -81,8 +82,27 @@ def make_plan(
     recipes: Sequence[Recipe] = RECIPES,
 ) -> Plan:
     """The plan for so many seconds. Raises InputError where no candidate fits into them."""
-    dev_documents = _affordable(counts, "dev", rates, seconds=budget * DEV_SHARE)
-    test_documents = _affordable(counts, "test", rates, seconds=budget * TEST_SHARE / 2)
+    settings = {"budget": budget, "spent": spent}
+    for fewest in FEWEST_DOCUMENTS[:-1]:
+        with contextlib.suppress(InputError):
+            return _plan(counts, rates, recipes=recipes, fewest=fewest, **settings)
+    return _plan(counts, rates, recipes=recipes, fewest=FEWEST_DOCUMENTS[-1], **settings)
+
+
+def _plan(
+    counts: Counts,
+    rates: Rates,
+    *,
+    budget: float,
+    spent: float,
+    recipes: Sequence[Recipe],
+    fewest: int,
+) -> Plan:
+    """The plan where at least so many documents are searched, or all. Raises InputError."""
+    dev_documents = _affordable(counts, "dev", rates, seconds=budget * DEV_SHARE, fewest=fewest)
+    test_documents = _affordable(
+        counts, "test", rates, seconds=budget * TEST_SHARE / 2, fewest=fewest
+    )
     mined_rows = 2 * counts.rows["train"]
     costs = StepCosts(
         rates=rates,
@@ -124,10 +144,12 @@ def _seconds(
     return costs.rungs(recipes, rungs, batch=batch) + costs.choice(finalists_of(rungs))
 
 
-def _affordable(counts: Counts, split: str, rates: Rates, *, seconds: float) -> int | None:
+def _affordable(
+    counts: Counts, split: str, rates: Rates, *, seconds: float, fewest: int
+) -> int | None:
     """How many documents can be encoded in these seconds; None where all can."""
     texts = int(seconds / rates.text_seconds) - counts.queries[split]
-    most = max(texts, FEWEST_DOCUMENTS, counts.queries[split])
+    most = max(texts, fewest, counts.queries[split])
     return None if most >= counts.documents else most
 
 

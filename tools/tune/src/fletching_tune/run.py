@@ -217,6 +217,9 @@ def measured_rates(measures: dict[str, float], seconds: float) -> Rates:
     update = measures["estimated_seconds"] / PROBED_UPDATES
     token_seconds = update / max(measures["tokens_per_step"], 1)
     tokens = measures.get("document_tokens_mean") or measures["query_tokens_mean"]
+    # The mean is that of whole documents: of a row, so much is left after truncation.
+    row_tokens = measures["tokens_per_step"] / LARGEST_BATCH
+    tokens = min(tokens, max(row_tokens - measures.get("query_tokens_mean", 0.0), 1.0))
     return Rates(
         row_seconds=update / LARGEST_BATCH,
         text_seconds=token_seconds * tokens * FORWARD_SHARE,
