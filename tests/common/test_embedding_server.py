@@ -104,6 +104,17 @@ def test_a_request_holds_so_many_texts_and_estimated_tokens() -> None:
     assert asked == [["a", "b"], ["c"], ["d", "e", "f"], ["g"]]
 
 
+def test_concurrency_is_how_many_requests_are_in_flight() -> None:
+    meeting = threading.Barrier(4, timeout=0.4)
+
+    def answer(body: Any) -> Iterator[bytes]:
+        meeting.wait()
+        return good(body)
+
+    with HostileServer(after_the_probe(answer)) as server:
+        assert len(encode(server.url, batch_texts=25, concurrency=4)) == len(TEXTS)
+
+
 def test_prompts_are_sent_with_the_texts() -> None:
     with HostileServer(good) as server, encoder(server.url, query_prompt="q: ") as opened:
         opened.encode(["one"], "query", [None])

@@ -38,8 +38,9 @@ class VectorFilesTeacher:
         self.name, self.allow_extra = path, allow_extra
         reader = Reader(Report("distill", quiet=True), [path], "vectors", count=False)
         check_one_model([source.where for source in reader.sources], reader.lineage_nodes)
-        stated: Prompts = stated_prompts(reader.lineage_nodes)
-        self.prompts = dict(stated) | dict(prompts)
+        stated = stated_prompts(reader.lineage_nodes)
+        self.prompts: dict[str, str] = {role: text for role, text in stated.items()}
+        self.prompts.update(prompts)
         self.dimension: int = reader.columns.field("vector").type.list_size
         self.digest = xxhash.xxh3_128()
 
