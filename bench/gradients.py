@@ -1,6 +1,6 @@
 """The gradient of every loss, micro-batch size, number of ranks and wrapper against one process and one pass.
 
-  python bench/gradients.py [--ranks 1,2,4] [--wrappers ddp,fsdp,zero1,zero2,zero3]
+  python bench/gradients.py [--ranks 1,2,4] [--wrappers ddp,fsdp,zero1,zero2,zero3] [--losses infonce,…]
 
 The whole matrix of the cases of which tests/contrast-train/test_gradients.py runs a cover. Told is the largest relative
 error of each group: of the averaged gradient, and of the way that the weights went in two SGD steps. The bound is 1e-5.
@@ -35,7 +35,7 @@ BOUND = 1e-5
 WRAPPERS = ("ddp", "fsdp", *ZERO)
 
 
-def matrix(ranks: list[int], wrappers: list[str]) -> list[Case]:
+def matrix(ranks: list[int], wrappers: list[str], losses: list[str]) -> list[Case]:
     groups = [("none", 1)] * (1 in ranks) + [
         (wrapper, count) for count in ranks if count > 1 for wrapper in wrappers
     ]
@@ -50,7 +50,7 @@ def matrix(ranks: list[int], wrappers: list[str]) -> list[Case]:
             rows=rows,
         )
         for (wrapper, count), loss, (batch_tokens, keep), (accumulate, rows) in itertools.product(
-            groups, LOSSES, SPLITS, UPDATES
+            groups, losses, SPLITS, UPDATES
         )
     ]
 
@@ -61,9 +61,14 @@ def main() -> None:
     )
     parser.add_argument("--ranks", default="1,2,4")
     parser.add_argument("--wrappers", default=",".join(WRAPPERS))
+    parser.add_argument("--losses", default=",".join(LOSSES))
     args = parser.parse_args()
     cases, start = (
-        matrix([int(count) for count in args.ranks.split(",")], args.wrappers.split(",")),
+        matrix(
+            [int(count) for count in args.ranks.split(",")],
+            args.wrappers.split(","),
+            args.losses.split(","),
+        ),
         time.monotonic(),
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from typing import TYPE_CHECKING
@@ -19,21 +20,14 @@ from contrast_train.model import head
 from contrast_train.model.chosen_weights import ChosenWeights, Measures
 from contrast_train.options import Options
 from contrast_train.publishing.model_folder import TrainedModel, tasks_as_json
-from contrast_train.training import evaluation_corpus, step_choice
+from contrast_train.training import evaluation_setup, step_choice
 from contrast_train.training.dry_run import DryRun
 from contrast_train.training.objective import ContrastObjective
-from contrast_train.training.retrieval_evaluator import (
-    BEST_BY,
-    EvaluationPrompts,
-    PromptedText,
-    RetrievalEvaluator,
-)
+from contrast_train.training.retrieval_evaluator import BEST_BY, RetrievalEvaluator
 from contrast_train.training.step_choice import StepChoice
 from contrast_train.training.weight_choice import WeightChoice, note_quality
 from fletching import cli
 from fletching.encode import model as models
-from fletching.io import Reader
-from fletching.prompts import InstructionTemplate
 from fletching.report import Report
 from fletching.train import hardware, publish
 from fletching.train.distributed import deepspeed_config, fsdp, process_group
@@ -42,7 +36,7 @@ from fletching.train.run_dir import EVAL_CORPUS, ROWS, VECTORS, RunDir, checkpoi
 
 if TYPE_CHECKING:
     from contrast_train.training.trainer import ContrastTrainer
-    from fletching.protocols import Lineage, Role
+    from fletching.protocols import Lineage
 
 
 class ContrastRun:
@@ -70,10 +64,20 @@ class ContrastRun:
             self.dataset.prompts(), self.tasks, options.tasks
         )
         self._set_prompts()
-        self.evaluator = self._evaluator(options.eval) if options.eval else None
+        self.evaluator: RetrievalEvaluator | None = None
         self.eval_corpus_digest = ""
+        if options.eval:
+            self.evaluator = evaluation_setup.open_evaluator(
+                options, report, self.backbone, self.dataset.task_prompts
+            )
         if self.evaluator and options.eval_corpus:
-            self._add_corpus(self.evaluator, os.path.join(run_path, EVAL_CORPUS))
+            self.eval_corpus_digest = evaluation_setup.add_corpus(
+                self.evaluator,
+                options,
+                report,
+                path=os.path.join(run_path, EVAL_CORPUS),
+                prompt=self.backbone.prompts["document"],
+            )
         self.step = self._choose_step()
         self.objective = self._objective()
         self.reference_models = process_group.broadcast(
@@ -101,31 +105,6 @@ class ContrastRun:
             model.prompts, self.tasks, self.backbone.prompts["document"]
         )
 
-    def _evaluator(self, path: str) -> RetrievalEvaluator:
-        reader = Reader(self.report, [path], "examples", count=False, trains=True)
-        prompts = EvaluationPrompts(
-            query=self.backbone.prompts["query"],
-            document=self.backbone.prompts["document"],
-            of_task=self.dataset.task_prompts,
-            template=InstructionTemplate.parse(self.options.prompt_template),
-        )
-        return RetrievalEvaluator(reader, path, prompts)
-
-    def _add_corpus(self, evaluator: RetrievalEvaluator, path: str) -> None:
-        """Rank the held-out queries in the texts of --eval-corpus too, which go to `path`."""
-        if process_group.is_main():
-            stats = evaluation_corpus.write(
-                Reader(self.report, self.options.eval_corpus, "texts", count=False),
-                path,
-                own_texts=(text for _, text in evaluator.documents),
-                own_ids=evaluator.ids,
-            )
-            self.report.note(stats.describe(len(evaluator.queries), len(evaluator.documents)))
-            self.eval_corpus_digest = stats.digest
-        self.eval_corpus_digest = process_group.broadcast(self.eval_corpus_digest)
-        prompt = self.backbone.prompts["document"]
-        evaluator.corpus = evaluation_corpus.EvaluationCorpus(path, prompt)
-
     def _choose_step(self) -> StepChoice:
         """The kernels and settings of a step; the model goes to its device, or is sharded."""
         options, backbone = self.options, self.backbone
@@ -150,7 +129,6 @@ class ContrastRun:
     @property
     def manifest(self) -> Lineage:
         """What must be equal for a run to resume from a checkpoint."""
-        options = cli.row_options(self.options)
         return {
             "version": self.tool.version,
             "data": self.digest,
@@ -160,7 +138,7 @@ class ContrastRun:
             "held-out examples": self.evaluator.digest if self.evaluator else None,
             "texts of --eval-corpus": self.eval_corpus_digest,
             **self.reference_models,
-            "options": {**options, "tasks": tasks_as_json(self.tasks)},
+            "options": cli.row_options(self.options) | {"tasks": tasks_as_json(self.tasks)},
         }
 
     @property
@@ -189,31 +167,26 @@ class ContrastRun:
 
     def dry_run(self) -> None:
         """Note what training would do and how long it would take."""
-        forecast = self._forecast()
-        forecast.describe()
-        self.report.note(self.step.describe())
-        forecast.estimate(self.objective)
+        self._forecast().estimate(self.objective)
 
     def _forecast(self) -> DryRun:
-        return DryRun(
+        """Describes the plan and the step."""
+        forecast = DryRun(
             dataset=self.dataset,
             plan=self.plan,
             backbone=self.backbone,
             collate=self.collator(),
             report=self.report,
         )
+        forecast.describe()
+        self.report.note(self.step.describe())
+        return forecast
 
     def evaluate(self) -> Measures:
         """Quality of the model on the held-out examples, as it is now."""
         assert self.evaluator
-        return self.evaluator.measure(self._embed, self.similarity)
-
-    def _embed(self, texts: list[PromptedText], role: Role) -> torch.Tensor:
-        backbone = self.backbone
-        prompted = [prompt + text for prompt, text in texts]
-        tokens = backbone.tokenize(prompted, backbone.lengths[role])
-        prompt_tokens = None if backbone.pools_prompts else backbone.prompt_tokens(texts)
-        return self.objective.embed_all(tokens, backbone.device, prompt_tokens)
+        embed = functools.partial(evaluation_setup.embed, self.objective, self.backbone)
+        return self.evaluator.measure(embed, self.similarity)
 
     def train(self, run_dir: RunDir, checkpoint: str | None) -> None:
         """Train, from the newest checkpoint where there is one, and publish the model."""
@@ -224,8 +197,7 @@ class ContrastRun:
         if checkpoint:
             self.report.note(f"resuming from step {step:,} of {self.updates:,}")
         else:
-            self._forecast().describe()
-            self.report.note(self.step.describe())
+            self._forecast()
             for line in self.backbone.describe_prompts():
                 self.report.note(line)
         log_path = run_dir.path_to("measures.jsonl")
@@ -274,17 +246,12 @@ class ContrastRun:
         from fletching.train.trainer import IntervalCallback, TrainingSetup
 
         options, steps = self.options, self.updates
-        zero_config = None
-        if options.deepspeed:
-            zero_config = deepspeed_config.resolve(options.deepspeed, options)
+        zero = options.deepspeed
+        zero_config = deepspeed_config.resolve(zero, options) if zero else None
         intervals = IntervalCallback.from_options(
             options, steps, evaluates=self.evaluator is not None
         )
-        stopping = None
-        if options.patience is not None and intervals.eval_every is not None:
-            stopping = EarlyStopping(
-                patience=options.patience, every=intervals.eval_every, base_metric=base_metric
-            )
+        stopping = EarlyStopping.from_options(options, intervals.eval_every, base_metric)
         setup = TrainingSetup(
             rows=self.dataset,
             plan=self.plan,
@@ -292,7 +259,7 @@ class ContrastRun:
             run_dir=run_dir,
             metrics_log=metrics_log,
             intervals=intervals,
-            row_names=self._row_ids,
+            row_names=self.dataset.row_ids,
             evaluate=self.evaluate if self.evaluator else None,
             deepspeed_config=zero_config,
         )
@@ -306,9 +273,6 @@ class ContrastRun:
             # Other dropout on other ranks.
             torch.manual_seed(options.seed * process_group.world_size() + process_group.rank())
         return trainer
-
-    def _row_ids(self, rows: list[int]) -> list[str]:
-        return [self.dataset.row(row)["id"] for row in rows]
 
     def _trained_model(self, weights: ChosenWeights) -> TrainedModel:
         assert self.inputs

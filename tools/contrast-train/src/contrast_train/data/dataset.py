@@ -125,6 +125,10 @@ class TrainingDataset:
         """One row as it was read."""
         return self.table.row(number)
 
+    def row_ids(self, numbers: list[int]) -> list[str]:
+        """What the user calls these rows."""
+        return [self.row(number)["id"] for number in numbers]
+
     def column(self, name: str) -> Iterator[Any]:
         """One column, row by row."""
         for batch in self.table.batches:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from contrast_train.losses.requirements import Need, Signal
 from fletching.registry import Registry
@@ -116,18 +116,16 @@ def term(
 ) -> Callable[[Compute], AddedTerm]:
     """Decorator: register the function below as the term `name`; arguments as of `AddedTerm`."""
 
-    def _register(compute: Compute) -> AddedTerm:
-        entry = AddedTerm(
+    return _registers(
+        ADDED_TERMS,
+        lambda compute: AddedTerm(
             name=name,
             compute=compute,
             weight=weight,
             requires=requires,
             of_prefixes=of_prefixes,
-        )
-        ADDED_TERMS.register(name, entry)
-        return entry
-
-    return _register
+        ),
+    )
 
 
 def loss(
@@ -145,8 +143,9 @@ def loss(
     Raises TypeError without `needs`, ValueError where the name is taken.
     """
 
-    def _register(compute: Compute) -> Loss:
-        entry = Loss(
+    return _registers(
+        LOSSES,
+        lambda compute: Loss(
             name=name,
             compute=compute,
             needs=needs,
@@ -154,8 +153,21 @@ def loss(
             data_options=data_options,
             described=described,
             **details,  # type: ignore[arg-type]  # the dataclass refuses unknown names
-        )
-        LOSSES.register(name, entry)
+        ),
+    )
+
+
+Entry = TypeVar("Entry", Loss, AddedTerm)
+
+
+def _registers(
+    registry: Registry[Entry], make_entry: Callable[[Compute], Entry]
+) -> Callable[[Compute], Entry]:
+    """The decorator that registers what `make_entry` makes of a function."""
+
+    def _register(compute: Compute) -> Entry:
+        entry = make_entry(compute)
+        registry.register(entry.name, entry)
         return entry
 
     return _register

@@ -40,6 +40,15 @@ class EarlyStopping:
     every: int
     base_metric: float
 
+    @classmethod
+    def from_options(
+        cls, options: Options, every: int | None, base_metric: float
+    ) -> EarlyStopping | None:
+        """As --patience says; None without it, or without evaluations."""
+        if options.patience is None or every is None:
+            return None
+        return cls(patience=options.patience, every=every, base_metric=base_metric)
+
     def is_due(self, step: int, best_step: int) -> bool:
         """Has the measure not been better than at `best_step` for `patience` evaluations?"""
         return step // self.every - best_step // self.every >= self.patience
