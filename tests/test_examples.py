@@ -67,6 +67,16 @@ def test_a_masked_row_does_not_hold_its_name(harvested):
     assert 0.45 < masked / len(harvested["train"]) < 0.55
 
 
+def test_code_search_goes_by_stages_or_by_one_command(run, tmp_path):
+    settings = ["MODEL=base", f"BUILD={tmp_path}", "BUDGET=7m", "-n"]
+    stages, tuned = (
+        make(run, "code-search", *target, *settings).text for target in ((), ("tune",))
+    )
+    assert all(name in stages for name in ("simfilter", "hnmine", "contrast-train", "mteb-eval"))
+    assert "fletching-tune" not in stages
+    assert "--dev" in tuned and "--budget 7m" in tuned and "simfilter" not in tuned
+
+
 @pytest.fixture
 def table(tmp_path, examples) -> Path:
     """120 questions with answers and topics."""
