@@ -101,7 +101,7 @@ def labels_of(rows: list[list[int]], blocks: int = 2) -> list[int]:
         stored = StoredBlocks(os.path.join(folder, "links"))
         for block in frame.iter_slices(size):
             stored.append(block)
-        return component_labels(stored, len(rows)).tolist()
+        return component_labels(stored, len(rows))[:-1].tolist()
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,8 +7,8 @@ Imports go downward only; modules on one line may import each other, without a c
     outputs                     rows, texts and names of the output files
     sampling                    what each example draws from the others
     pools                       seeded draws of distinct texts, without known answers
-    links                       what connects examples: splits, and texts that are no negatives
-    stored_pairs                all examples of a run on disk
+    links                       what connects rows: splits, and texts that are no negatives
+    stored_pairs                all examples and links of a run on disk
     pairs                       rows to examples, by mode
     rows                        rows of the table with their texts
     keys                        keys of texts; ids of content; drops by reason

@@ -13,7 +13,13 @@ import numpy as np
 import polars as pl
 from polars import col
 
-from csv2pairs.keys import ABSENT, KeySpace, matching, mixed, moved, ranges_of
+from csv2pairs.keys import (
+    ABSENT,
+    KeySpace,
+    matching,
+    mixed,
+    ranges_of,
+)
 from csv2pairs.options import Options
 from csv2pairs.rows import SPLIT
 from csv2pairs.stored_pairs import StoredBlocks, StoredPairs
@@ -21,6 +27,7 @@ from fletching.errors import InputError
 from fletching.report import Report
 from fletching.table import KeySet
 from fletching.table.key_set import Keys
+from fletching.text_keys import mix
 
 LARGE_SHARE = 0.05  # of all rows in one component: from here on splits may miss their shares
 FEW_ROWS = 20  # with fewer, shares are missed anyway
@@ -38,29 +45,32 @@ class LinkKind(IntEnum):
     SPLIT = 4  # what keeps rows in one split, and lets them draw from each other
 
 
+KINDS = {
+    "query_key": LinkKind.TEXT,
+    "category_link": LinkKind.CATEGORY,
+    "id_link": LinkKind.ID,
+}
+
+
 def links_of(examples: pl.DataFrame, positives: pl.DataFrame, options: Options) -> pl.DataFrame:
     """row, link, kind of the rows of these examples; positives: row, key and category_key."""
-    is_group = options.mode == "group"
     if options.category_positive:
         # The name of a category links no rows: it is what they differ from others by.
         positives = positives.filter(col.key != col.category_key)
-    positives = positives.join(examples, on="row", how="semi")
-    of_row = examples.filter(col.row.is_first_distinct())
-    links = [
-        (examples.filter(col.row.is_duplicated()), mixed(KeySpace.ROW, "row"), LinkKind.ROW),
-        (of_row, col.query_key, LinkKind.TEXT),
-        (positives, col.key, LinkKind.SPLIT if is_group else LinkKind.TEXT),
-    ]
-    if is_group:
-        links.append((of_row, moved(col.category_key, KeySpace.CATEGORY), LinkKind.CATEGORY))
-    if options.id:
-        links.append((examples, col.id_link, LinkKind.ID))
-    splits = [name for name in examples.columns if name.startswith(SPLIT)]
-    links += [(of_row, col(name), LinkKind.SPLIT) for name in splits]
-    parts = [
-        frame.select("row", link=link, kind=pl.lit(kind, pl.UInt8)) for frame, link, kind in links
-    ]
-    return pl.concat(parts).filter(col.link != ABSENT)
+    links = positives.join(examples, on="row", how="semi").select("row", link="key")
+    kind = LinkKind.SPLIT if options.mode == "group" else LinkKind.TEXT
+    parts = [links.with_columns(kind=pl.lit(kind, pl.UInt8))]
+    for name in examples.columns:
+        if name in KINDS or name.startswith(SPLIT):
+            kind = pl.lit(KINDS.get(name, LinkKind.SPLIT), pl.UInt8)
+            parts.append(examples.select("row", link=name, kind=kind))
+    links = pl.concat(parts).filter(col.link != ABSENT)
+    several = examples.filter(col.row.is_duplicated())
+    if not len(several):
+        return links
+    kind = pl.lit(LinkKind.ROW, pl.UInt8)
+    of_row = several.select("row", link=mixed(KeySpace.ROW, "row"), kind=kind)
+    return pl.concat([links.unique(), of_row])
 
 
 def shared_links(links: StoredBlocks, first: LinkKind, last: LinkKind) -> pl.DataFrame:
@@ -81,36 +91,33 @@ def shared_links(links: StoredBlocks, first: LinkKind, last: LinkKind) -> pl.Dat
 
 
 def component_labels(links: StoredBlocks, rows: int) -> Keys:
-    """The smallest link of the component of each of so many rows.
+    """The smallest link of the component of each of so many rows, and one entry more.
 
     Rows with a link in common, directly or through others, are one component. The label is a key,
     not a number, so that it does not depend on the order of the file.
     """
-    labels = np.full(rows, np.iinfo(np.uint64).max, np.uint64)
+    smallest = _maxima(rows + 1)  # scipy takes no matrix without rows
     for block in links.frames():
-        own = block.filter(col.kind != LinkKind.ROW)
-        np.minimum.at(labels, own["row"].to_numpy(), own["link"].to_numpy())
+        others = block.filter(col.kind != LinkKind.ROW)
+        np.minimum.at(smallest, others["row"].to_numpy(), others["link"].to_numpy())
     shared = shared_links(links, LinkKind.TEXT, LinkKind.SPLIT)
-    if len(shared):
-        merged = shared.select(
-            "row", component=_components(shared), label=pl.Series(labels).gather(shared["row"])
-        ).with_columns(col.label.min().over("component"))
-        labels[merged["row"].to_numpy()] = merged["label"].to_numpy()
-    return labels
+    if not len(shared):
+        return smallest
 
-
-def _components(shared: pl.DataFrame) -> pl.Series:
-    """The number of the connected component of each (row, link)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    codes = shared.select(pl.all().rank("dense").cast(pl.Int64) - 1)
-    rows = codes["row"].to_numpy()
-    links = codes["link"].to_numpy() + rows.max() + 1
-    nodes = int(links.max()) + 1
-    edges = coo_array((np.ones(len(links), np.int8), (rows, links)), shape=(nodes, nodes))
-    labels = connected_components(edges, directed=False)[1]
-    return pl.Series(labels[rows])
+    edges = shared.select("row", first=col.row.first().over("link")).to_numpy().T
+    is_edge = np.ones(len(shared), np.int8)
+    graph = coo_array((is_edge, edges), shape=(rows + 1, rows + 1))
+    components = connected_components(graph, directed=False)[1]
+    labels = _maxima(rows + 1)
+    np.minimum.at(labels, components, smallest)
+    return labels[components]
+
+
+def _maxima(count: int) -> Keys:
+    return np.full(count, np.iinfo(np.uint64).max, np.uint64)
 
 
 class LinkedTexts:
@@ -130,11 +137,11 @@ class LinkedTexts:
         links = self.of_rows(holders["row"])
         counts = links.group_by("row").agg(links=pl.len().cast(pl.UInt64))
         counted = holders.join(counts, on="row", maintain_order="left")
-        of_row = counted.group_by("row").agg(pl.len(), col.links.first())
-        for row, texts, shared in of_row.filter(col.len * col.links > MOST_KNOWN).iter_rows():
+        of_row = counted.group_by("row", maintain_order=True).agg(col.links.sum())
+        for row, pairs in of_row.filter(col.links > MOST_KNOWN).iter_rows():
             raise InputError(
-                f"row {row + 1:,} of the table has {texts:,} texts and shares {shared:,} "
-                "with other rows; which may be negatives of which would fill the memory",
+                f"row {row + 1:,} of the table shares so many texts with other rows that "
+                f"{pairs:,} pairs of texts are no negatives of each other",
                 "split the row, or leave out texts that many rows have",
             )
         part = col.links.cum_sum() // KNOWN_AT_ONCE
@@ -172,20 +179,19 @@ def split_pairs(
     """
     if not shares:
         return pl.zeros(len(pairs.keys), pl.UInt16, eager=True)
-    rows = pl.concat([block.select("row") for block in pairs.keys.frames(["row"])])
-    label = pl.Series(component_labels(pairs.links, report.rows_in)).gather(rows["row"])
-    _measure_largest_component(label, report)
-    hashes = pl.select(label=label).select(mixed(seed, "label", KeySpace.SPLIT))
-    fractions = hashes.to_series().to_numpy() // 2**11 / 2.0**53  # in [0, 1)
+    rows = np.concatenate([block["row"].to_numpy() for block in pairs.keys.frames()])
+    labels = component_labels(pairs.links, report.rows_in)[rows]
+    _measure_largest_component(labels, report)
+    fractions = mix(seed, labels, KeySpace.SPLIT) // np.uint64(2**11) / 2.0**53  # in [0, 1)
     inner_edges = np.cumsum(list(shares.values()))[:-1]
     numbers = np.searchsorted(inner_edges, fractions, side="right")
     return pl.Series(numbers, dtype=pl.UInt16)
 
 
-def _measure_largest_component(labels: pl.Series, report: Report) -> None:
+def _measure_largest_component(labels: Keys, report: Report) -> None:
     """Why the splits may not have their shares: many rows are linked by common texts."""
     rows = len(labels)
-    largest = int(labels.value_counts()["count"].to_numpy().max(initial=0))
+    largest = int(np.unique(labels, return_counts=True)[1].max(initial=0))
     report.measures["largest_group_of_tied_rows"] = largest
     if largest > max(1, LARGE_SHARE * rows) and rows >= FEW_ROWS:
         report.note(

@@ -129,10 +129,7 @@ def plan_outputs(
         )
     values = [""]
     for role in roles_in(path):
-        blocks = [
-            block.select(text=role, key=f"{role}_key")
-            for block in pairs.frames([role, f"{role}_key"])
-        ]
+        blocks = [block.select(text=role, key=f"{role}_key") for block in pairs.frames()]
         named = distinct_values(pl.concat([block.unique() for block in blocks]))
         values = named["value"].to_list()
         keys = pl.concat([block.select("key") for block in blocks])

@@ -5,7 +5,8 @@ Columns of examples beside those of the output; keys are UInt64, ABSENT for none
 row            of the table: the links of its texts are those of all its examples
 query_key, category_key, domain_key, pos_keys, neg_keys
 group_key      of the category, where its name is a text or it makes the positives
-id_link        of the id: examples with it in common share a split, and draw nothing from each other
+name_key       the same where its name is a text
+category_link, id_link     links of the row beside those of its texts
 column         of its positive: negatives come from the same column of other rows
 seed           what its draws depend on
 content        equal for examples that say the same
@@ -50,18 +51,28 @@ class PairBuilder:
         rows = self.row_builder.rows(cells)
         if self.options.mode == "texts":
             texts = with_ids(rows.with_columns(text="query", content="query_key"), "text")
-            return _with_id_keys(texts), rows.head(0).select("row", "category_key", key="query_key")
+            return self._with_id_keys(texts), rows.head(0).select(
+                "row", "category_key", key="query_key"
+            )
         texts = self._positives(rows)
         if self.options.neg:
             rows = left_join(rows, self._table_negatives(rows, texts), "row")
             rows = rows.with_columns(col.neg_keys.fill_null([]))
         examples = with_ids(self._drafts(rows, texts), "query", "pos")
-        has_group = self.options.mode == "group" or self.options.category_positive
-        examples = _with_id_keys(examples).with_columns(
-            group_key=col.category_key if has_group else ABSENT
-        )
+        examples = self._with_id_keys(examples).with_columns(group_key=ABSENT)
+        if self.options.mode == "group":
+            link = moved(col.category_key, KeySpace.CATEGORY)
+            examples = examples.with_columns(group_key="category_key", category_link=link)
+        if self.options.category_positive:
+            examples = examples.with_columns(group_key="category_key", name_key="category_key")
         examples = examples.with_columns(content=mixed(*CONTENT))
         return examples.with_columns(seed=mixed("id_key", "content")), texts
+
+    def _with_id_keys(self, examples: pl.DataFrame) -> pl.DataFrame:
+        keys = examples.with_columns(id_key=hashed("id"))
+        if not self.options.id:
+            return keys
+        return keys.with_columns(id_link=moved(col.id_key, KeySpace.ID))
 
     # --- the texts ---
 
@@ -132,12 +143,6 @@ class PairBuilder:
         self.report.drop("with a positive equal to the query", units - len(drafts))
         others = rows.select(pl.exclude("^(pos|neg):.*$", *ALIGNED))
         return others.join(drafts, on="row", maintain_order="left_right")
-
-
-def _with_id_keys(examples: pl.DataFrame) -> pl.DataFrame:
-    return examples.with_columns(id_key=hashed("id")).with_columns(
-        id_link=moved(col.id_key, KeySpace.ID)
-    )
 
 
 def _texts_of(rows: pl.DataFrame, columns: dict[str, int], aligned: dict[str, str]) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 from polars import col
+from polars.selectors import by_name
 
 from csv2pairs.keys import count_reasons, drop_by_reason
 from csv2pairs.links import links_of, split_pairs
@@ -19,7 +20,7 @@ from csv2pairs.option_checks import roles_in
 from csv2pairs.options import Options
 from csv2pairs.outputs import OutputRows, PairTexts, plan_outputs
 from csv2pairs.pairs import LEFT_OUT, PairBuilder
-from csv2pairs.sampling import KEYS, PairSampler, further_exclusions
+from csv2pairs.sampling import KEYS, PairSampler
 from csv2pairs.stored_pairs import StoredPairs, frame_of
 from csv2pairs.table import note_joined_lists
 from fletching.io import AtomicOutputs, Writer
@@ -28,7 +29,7 @@ from fletching.io.tables.reader import read_ahead
 from fletching.report import Report
 from fletching.table import GrowingKeySet, atomic
 
-BLOCK_ROWS = 1 << 16
+BLOCK_ROWS = 1 << 15
 BLOCK_BYTES = 64 << 20
 DRAWS_AT_ONCE = 1 << 22
 WHOLE_CATEGORY = 1 << 14  # texts of a category, where that many are drawn for each row
@@ -127,12 +128,11 @@ class PairPipeline:
         options = self.options
         stored = StoredPairs(folder, drawn={"pos", options.negatives_from} if self.draws else set())
         in_paths = roles_in((options.output or "") + (options.texts_out or ""))
-        stored_keys = (*KEYS, *further_exclusions(options), "row_text", *in_paths)
+        stored_keys = by_name(*KEYS, "row_text", *in_paths, require_all=False)
         for block, positives in self._examples():
             stored.links.append(links_of(block, positives, options))
-            keys = [name for name in dict.fromkeys(stored_keys) if name in block.columns]
             for examples in [*block.iter_slices(self.rows_at_once)] or [block]:
-                stored.append(self.output_rows.rows(examples), examples.select(keys))
+                stored.append(self.output_rows.rows(examples), examples.select(stored_keys))
         splits = split_pairs(
             stored,
             self.shares,
@@ -219,11 +219,11 @@ class PairPipeline:
 
     def _drawn_rows(self, stored: StoredPairs, is_wanted: pl.Series) -> Iterator[pa.Table]:
         """The rows wanted with what they drew."""
-        tables = stored.rows.tables(self.output_rows.columns.names, is_wanted)
+        tables = stored.rows.tables(is_wanted)
         if not self.draws:
             yield from tables
             return
-        for table, drawn in zip(tables, stored.drawn.tables(["positives", "negatives"], is_wanted)):
+        for table, drawn in zip(tables, stored.drawn.tables(is_wanted)):
             yield self.output_rows.with_draws(table, frame_of(drawn), stored.texts)
 
     def _write_texts(self, stored: StoredPairs, splits: pl.Series, outputs: AtomicOutputs) -> None:
@@ -240,8 +240,8 @@ class PairPipeline:
         blocks = stored.keys if self.options.texts_template else stored.rows
         for number, file in enumerate(files):
             texts = self._texts(file.path, outputs)
-            for table in blocks.tables(texts.sources, numbers == number):
-                texts.write(frame_of(table))
+            for table in blocks.tables(numbers == number):
+                texts.write(frame_of(table.select(texts.sources)))
 
     # --- the writers ---
 

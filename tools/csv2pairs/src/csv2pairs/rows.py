@@ -5,7 +5,14 @@ from __future__ import annotations
 import polars as pl
 from polars import col
 
-from csv2pairs.keys import ABSENT, KeySpace, drop_by_reason, first_that_holds, hashed, moved
+from csv2pairs.keys import (
+    ABSENT,
+    KeySpace,
+    drop_by_reason,
+    first_that_holds,
+    hashed,
+    moved,
+)
 from csv2pairs.options import Options
 from csv2pairs.table import list_columns
 from csv2pairs.templates import Template, fuse, parse

@@ -6,8 +6,15 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 from polars import col
+from polars.selectors import by_name
 
-from csv2pairs.keys import KeySpace, first_that_holds, left_join, mixed, ranges_of
+from csv2pairs.keys import (
+    KeySpace,
+    first_that_holds,
+    left_join,
+    mixed,
+    ranges_of,
+)
 from csv2pairs.links import LinkedTexts, LinkKind, shared_links
 from csv2pairs.options import Options
 from csv2pairs.pairs import CATEGORY_POOL, ONE_POOL
@@ -16,7 +23,8 @@ from csv2pairs.stored_pairs import StoredPairs
 
 # Its own texts, which an example draws neither as a positive of its group nor as a negative.
 OWN = ("query_key", "pos_keys")
-KEYS = ("row", "seed", "column", "category_key", "domain_key", *OWN)
+EXCLUDED = (*OWN, "name_key", "neg_keys", "near_texts")  # no negatives; not all examples have all
+KEYS = ("row", "seed", "column", "category_key", "domain_key", *EXCLUDED)
 
 
 class PairSampler:
@@ -35,7 +43,6 @@ class PairSampler:
         self.k = options.negatives_per_row
         self.is_group = options.mode == "group"
         self.drawn_key = "query_key" if options.negatives_from == "query" else "pos_keys"
-        self.excluded = [*OWN, *further_exclusions(options)]
         self.positives: TextPools | None = None
         self.near: TextPools | None = None
         self.far: TextPools | None = None
@@ -49,32 +56,25 @@ class PairSampler:
             if options.category and not self.is_group and options.shortfall == "widen":
                 self.far = self._pools("far", self.drawn_key, known)
 
-    @property
-    def most_positives(self) -> int:
-        """Of a row in --mode group: --group-positives, or as many as the largest category has."""
-        if self.positives is None or self.options.group_positives:
-            return self.options.group_positives
-        return int(self.positives.starts["size"].max() or 1)  # type: ignore[arg-type]
-
     # --- the pools ---
 
     def _known(self, drawn: str, last: LinkKind) -> LinkedTexts:
-        holders = (block.select("row", "text") for block in self._texts(["row"], drawn))
+        holders = (block.select("row", "text") for block in self._texts(drawn))
         return LinkedTexts(shared_links(self.pairs.links, LinkKind.ROW, last), holders)
 
     def _pools(self, pool: str, drawn: str, known: LinkedTexts) -> TextPools:
         columns = ["text", "source", "seed"]
         distinct = []
         for is_in_range in ranges_of("pool", len(self.pairs.keys)):
-            blocks = map(self._with_pools, self._texts(KEYS, drawn))
+            blocks = map(self._with_pools, self._texts(drawn))
             candidates = [block.select(columns, pool=pool).filter(is_in_range) for block in blocks]
             distinct.append(distinct_texts(pl.concat(candidates)))
         return TextPools.from_texts(pl.concat(distinct), known)
 
-    def _texts(self, columns: Sequence[str], drawn: str) -> Iterator[pl.DataFrame]:
-        """number, text (its key), source (its number) and these columns, of all texts."""
+    def _texts(self, drawn: str) -> Iterator[pl.DataFrame]:
+        """All texts, with the keys of their examples: text (its key), source (its number)."""
         source = 0
-        for block in self.pairs.keys.frames([*{*columns, drawn}]):
+        for block in self.pairs.keys.frames():
             texts = block.with_columns(text=drawn)
             if drawn == "pos_keys":
                 texts = texts.explode("text")
@@ -117,12 +117,13 @@ class PairSampler:
         reasons = {}
         if self.positives is not None:
             seed = mixed(KeySpace.GROUP_POSITIVES, "seed")
-            requests = self._requests(rows.with_columns(seed=seed), "group", *OWN)
-            drawn = self.positives.draw(requests, self.most_positives)
+            requests = self._requests(rows.with_columns(seed=seed), "group", OWN)
+            most = self.options.group_positives or len(self.positives.texts)
+            drawn = self.positives.draw(requests, most)
             rows = _with_lists(rows, drawn, positives="source")
             reasons["alone in its category"] = col.positives.list.len() == 0
         if self.near is not None:
-            drawn = self.near.draw(self._requests(rows, "near", *self.excluded), self.k)
+            drawn = self.near.draw(self._requests(rows, "near", EXCLUDED), self.k)
             rows = _with_lists(
                 rows,
                 drawn,
@@ -131,7 +132,7 @@ class PairSampler:
             )
         is_short = col.negatives.list.len() < self.k
         if self.far is not None:
-            requests = self._requests(rows.filter(is_short), "far", *self.excluded, "near_texts")
+            requests = self._requests(rows.filter(is_short), "far", EXCLUDED)
             rows = _with_lists(
                 rows,
                 self.far.draw(requests, self.k),
@@ -149,20 +150,14 @@ class PairSampler:
             reason=first_that_holds(reasons),
         )
 
-    def _requests(self, rows: pl.DataFrame, pool: str, *excluded: str) -> pl.DataFrame:
+    def _requests(self, rows: pl.DataFrame, pool: str, excluded: Sequence[str]) -> pl.DataFrame:
         return rows.select(
             "number",
             "row",
             pool=pool,
             seed=mixed(self.options.seed, "seed"),
-            excluded=pl.concat_list(excluded),
+            excluded=pl.concat_list(by_name(*excluded, require_all=False)),
         )
-
-
-def further_exclusions(options: Options) -> list[str]:
-    """Columns of keys of further texts that are no negatives of an example."""
-    names = {"group_key": options.category_positive, "neg_keys": bool(options.neg)}
-    return [name for name, is_so in names.items() if is_so]
 
 
 def _with_lists(rows: pl.DataFrame, drawn: pl.DataFrame, **names: str) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -38,10 +38,8 @@ class StoredBlocks:
             file.write_table(block)
         self.starts.append(len(self) + len(block))
 
-    def tables(
-        self, columns: Sequence[str] | None = None, is_wanted: pl.Series | None = None
-    ) -> Iterator[pa.Table]:
-        """These columns of each block; is_wanted: which rows, (n,) bools; None: all of both."""
+    def tables(self, is_wanted: pl.Series | None = None) -> Iterator[pa.Table]:
+        """Each block; is_wanted: which rows, (n,) bools; None: all."""
         if is_wanted is None:
             is_wanted = pl.repeat(True, len(self), eager=True)
         for number, (start, stop) in enumerate(pairwise(self.starts)):
@@ -50,12 +48,11 @@ class StoredBlocks:
                 continue
             mapped = pa.memory_map(f"{self.path}.{number}")
             table = pa.ipc.open_file(mapped).read_all()
-            table = table.select(table.column_names if columns is None else columns)
             yield table if wanted.all() else table.filter(wanted.to_arrow())
 
-    def frames(self, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
-        """These columns and the `number` of each row, a block at a time."""
-        for start, table in zip(self.starts, self.tables(columns)):
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """The rows and the `number` of each, a block at a time."""
+        for start, table in zip(self.starts, self.tables()):
             yield frame_of(table).with_row_index("number", offset=start)
 
 
