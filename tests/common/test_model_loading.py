@@ -134,3 +134,14 @@ def test_pickled_weights_of_any_module_are_refused(dense: Path) -> None:
     path.unlink()
     with pytest.raises(InputError, match="3_Dense has no model.safetensors"):
         models.load(str(dense))
+
+
+@pytest.mark.parametrize("saved", [1.5, -1, float("inf"), "64"])
+def test_a_saved_length_that_is_no_number_of_tokens_is_refused(saved: object) -> None:
+    from fletching.encode.model import role_length
+
+    class Model(list[object]):
+        max_seq_length = saved
+
+    with pytest.raises(InputError, match="largest number of tokens is"):
+        role_length(Model([None]), "query", None)  # type: ignore[arg-type]

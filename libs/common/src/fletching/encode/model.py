@@ -239,7 +239,20 @@ def role_length(model: SentenceTransformer, role: str, option: int | None) -> in
         raise UsageError(
             f"{flag} {option} is above the {limit} positions of the model", f"pass at most {limit}"
         )
-    return option or min(model.max_seq_length or limit, limit)
+    return option or min(_own_length(model) or limit, limit)
+
+
+def _own_length(model: SentenceTransformer) -> int | None:
+    """The limit saved in the model, if there is one. Raises InputError for no number of tokens."""
+    saved: object = model.max_seq_length
+    if saved is None or (isinstance(saved, int) and saved >= 0):
+        return saved
+    if isinstance(saved, float) and saved.is_integer() and saved >= 0:
+        return int(saved)
+    raise InputError(
+        f"the model's largest number of tokens is {str(saved)[:60]}",
+        "correct model_max_length in its tokenizer_config.json, or max_seq_length",
+    )
 
 
 def _position_limit(model: SentenceTransformer) -> int:
