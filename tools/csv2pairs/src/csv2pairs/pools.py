@@ -113,7 +113,8 @@ class TextPools:
     def _first_allowed(self, proposals: pl.DataFrame, links: pl.DataFrame, k: int) -> pl.DataFrame:
         """The first k distinct texts of each row that it may draw; links: those of the rows."""
         is_excluded = col.excluded.list.contains(col.text)
-        checked = proposals.select("number", "row", "text", "source", is_excluded=is_excluded)
+        columns = ["number", "row", "text", "source"]
+        checked = proposals.select(columns, is_excluded=is_excluded)
         allowed = checked.filter(~col.is_excluded)
         if len(links):
             known = self.known.among(allowed, links)
