@@ -58,8 +58,8 @@ def links_of(examples: pl.DataFrame, positives: pl.DataFrame, options: Options) 
         # The name of a category links no rows: it is what they differ from others by.
         positives = positives.filter(col.key != col.category_key)
     links = positives.join(examples, on="row", how="semi").select("row", link="key")
-    kind = LinkKind.SPLIT if options.mode == "group" else LinkKind.TEXT
-    parts = [links.with_columns(kind=pl.lit(kind, pl.UInt8))]
+    of_texts = LinkKind.SPLIT if options.mode == "group" else LinkKind.TEXT
+    parts = [links.with_columns(kind=pl.lit(of_texts, pl.UInt8))]
     for name in examples.columns:
         if name in KINDS or name.startswith(SPLIT):
             kind = pl.lit(KINDS.get(name, LinkKind.SPLIT), pl.UInt8)
@@ -113,7 +113,8 @@ def component_labels(links: StoredBlocks, rows: int) -> Keys:
     components = connected_components(graph, directed=False)[1]
     labels = _maxima(rows + 1)
     np.minimum.at(labels, components, smallest)
-    return labels[components]
+    of_rows: Keys = labels[components]
+    return of_rows
 
 
 def _maxima(count: int) -> Keys:
