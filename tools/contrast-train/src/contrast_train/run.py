@@ -68,7 +68,7 @@ class ContrastRun:
         self.eval_corpus_digest = ""
         if options.eval:
             self.evaluator = evaluation_setup.open_evaluator(
-                options, report, self.backbone, self.dataset.task_prompts
+                options, report, self.backbone, task_prompts=self.dataset.task_prompts
             )
         if self.evaluator and options.eval_corpus:
             self.eval_corpus_digest = evaluation_setup.add_corpus(

@@ -177,9 +177,9 @@ def check_options(file: CandidateFile, options: Mapping[str, Any]) -> None:
 def check_has_corpus(file: CandidateFile, has_corpus: bool) -> None:
     """Raise InputError where either the parts or the merge have a --corpus."""
     if has_corpus != bool(file.part.corpus):
-        made = "with a --corpus" if file.part.corpus else "without a --corpus"
+        parts_have = "with a --corpus" if file.part.corpus else "without a --corpus"
         has = "has one" if has_corpus else "has none"
-        what = f"{file.where} was made {made}, and --merge {has}"
+        what = f"{file.where} was made {parts_have}, and --merge {has}"
         raise InputError(what, SAME_INPUTS)
 
 

@@ -93,7 +93,7 @@ class CandidateMerger:
         kept = with_kind(old, NegativeKind.OLD)
         negatives = pl.concat([kept, *mined]).sort("row", "kind", maintain_order=True)
         size = PoolSize(texts=self.texts, rows_without_texts=self.merged.rows_without_texts)
-        report_account(negatives, selector.guards, size, self.report)
+        report_account(negatives, selector.guards, pool=size, report=self.report)
         positives = pairs_of(self.rows, pool, Origin.POSITIVE)
         positives = positives.with_columns(score=_joined(self.merged.positive_scores))
         return pool, scored(negatives, positives, selector.guards)

@@ -49,5 +49,5 @@ def mine_negatives(
     negatives = pl.concat(chosen).sort("row", "kind", maintain_order=True)
     rows_without_texts = int((~ranked_pool.has_texts).sum())
     size = PoolSize(texts=len(pool), rows_without_texts=rows_without_texts)
-    report_account(negatives, selector.guards, size, report)
+    report_account(negatives, selector.guards, pool=size, report=report)
     return scored(negatives, selector.evidence.queries.positives, selector.guards)

@@ -49,7 +49,7 @@ def scored(negatives: pl.DataFrame, positives: pl.DataFrame, guards: GuardChain)
 
 
 def report_account(
-    negatives: pl.DataFrame, guards: GuardChain, pool: PoolSize, report: Report
+    negatives: pl.DataFrame, guards: GuardChain, *, pool: PoolSize, report: Report
 ) -> None:
     """What the guards removed and which rows are short, for the summary and the user."""
     options = guards.evidence.options

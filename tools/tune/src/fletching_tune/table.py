@@ -8,7 +8,6 @@ from fletching.errors import InputError, UsageError
 from fletching.options import PairOptions, TableReadingOptions, describe
 from fletching.report import Report
 from fletching_tune.counts import Counts
-from fletching_tune.examples_columns import examples_words
 from fletching_tune.options import Options
 from fletching_tune.steps.step import Step, arguments, list_value
 from fletching_tune.work_folder import WorkFolder
@@ -41,7 +40,11 @@ def column_words(options: Options, tables: Sequence[str], report: Report) -> lis
 
     Raises UsageError for tables that are no `examples` where no column was named.
     """
-    words = examples_words(options, tables, report) if options.query is None else []
+    words = []
+    if options.query is None:
+        from fletching_tune.examples_columns import examples_words  # imports pyarrow
+
+        words = examples_words(options, tables, report)
     if is_grouped(options) and options.mode == "each":
         words += ["--mode", "group"]
     for group in (PairOptions, TableReadingOptions):

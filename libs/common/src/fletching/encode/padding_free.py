@@ -47,7 +47,8 @@ def prepare(model: SentenceTransformer, device: str) -> int | None:
 
 def first_position(model: SentenceTransformer) -> int:
     """The position id of the first token of a text, of a model of ARCHITECTURES."""
-    config: Any = model[0].model.config
+    network: Any = model[0].model
+    config = network.config
     follows_padding = ARCHITECTURES[config.model_type]
     return config.pad_token_id + 1 if follows_padding else 0
 

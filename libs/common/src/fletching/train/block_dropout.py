@@ -36,7 +36,7 @@ class BlockDropout(nn.Dropout):
         """The input, with activations dropped while training."""
         if not self.training or not 0 < self.p < 1 or input.device.type != "cpu":
             return super().forward(input)
-        dropped: Tensor = _Dropout.apply(input, self.p)
+        dropped: Tensor = _Dropout.apply(input, self.p)  # type: ignore[no-untyped-call]
         return dropped
 
 

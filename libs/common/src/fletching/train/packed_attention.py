@@ -43,11 +43,11 @@ def prepare(model: SentenceTransformer) -> int | None:
     return padding_free.first_position(model)
 
 
-def _mask(*arguments: Any, attention_mask: Tensor | None = None, **settings: Any) -> Tensor | None:  # noqa: ANN401
+def _mask(attention_mask: Tensor | None = None, **settings: Any) -> Tensor | None:  # noqa: ANN401
     """The mask of a padded batch; none for a packed one."""
     if attention_mask is None:
         return None
-    mask: Tensor | None = sdpa_mask(*arguments, attention_mask=attention_mask, **settings)
+    mask: Tensor | None = sdpa_mask(attention_mask=attention_mask, **settings)
     return mask
 
 
@@ -77,7 +77,7 @@ def attention(
     states = [_tokens_first(query) * scaling, _tokens_first(key), _tokens_first(value)]
     blocks = split_blocks(runs, heads=query.shape[1])
     with torch.autocast("cpu", enabled=False):
-        attended = PackedAttention.apply(*states, blocks, dropout)
+        attended = PackedAttention.apply(*states, blocks, dropout)  # type: ignore[no-untyped-call]
     return attended.to(query.dtype)[None], None
 
 
@@ -146,7 +146,7 @@ class PackedAttention(torch.autograd.Function):
         output = torch.empty_like(value)
         heads = query.shape[1]
         scores = [block.texts * heads * block.length**2 for block in blocks]
-        masks = keep_mask(sum(scores), dropout).split(scores) if dropout else ()
+        masks = torch.split(keep_mask(sum(scores), dropout), scores) if dropout else ()
         kept_share = 1 - dropout
         probabilities = []
         for number, block in enumerate(blocks):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def open_evaluator(
-    options: Options, report: Report, backbone: Backbone, task_prompts: Mapping[str, Prompts]
+    options: Options, report: Report, backbone: Backbone, *, task_prompts: Mapping[str, Prompts]
 ) -> RetrievalEvaluator:
     """The evaluator over the rows of --eval, prompted as the training rows are."""
     path = options.eval or ""
