@@ -85,7 +85,7 @@ def test_a_learned_temperature_of_sharded_processes_stays_at_its_floor(
     assert done.rc == 0, done.err
     weights = load_file(tmp_path / "out-copy.run" / "checkpoint-2" / "weights.safetensors")
     assert weights["log_temperature"].item() == pytest.approx(math.log(0.01), abs=1e-6)
-    assert "0.0200 at the start, 0.0100 at the end" in (tmp_path / "out" / "README.md").read_text()
+    assert "0.02 at the start, 0.0100 at the end" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.slow
