@@ -424,6 +424,10 @@ def lines(path: str) -> list[dict[str, Any]]:
     return list(json_rows(Path(path))) if os.path.exists(path) else []
 
 
+def p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def report(path: str) -> str:
     """Two tables: every run, and how often each way is significantly better and worse."""
     rows = lines(path)
@@ -436,7 +440,7 @@ def report(path: str) -> str:
         kept = row["way"] == "tune" and not row["gain"] and row["p"] == 1
         text.append(
             f"| {row['table']} | {row['seed']} | {row['queries']:,} | {row['base']:.3f} | {row['way']} | "
-            f"{'0, the base is kept' if kept else change} | {row['p']:.3f} | {row['guard']:+.3f} | {row['cpu_seconds']:.0f} |"
+            f"{'0, the base is kept' if kept else change} | {p_value(row['p'])} | {row['guard']:+.3f} | {row['cpu_seconds']:.0f} |"
         )
     text += [
         "",
