@@ -22,8 +22,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(PACKAGES:%=%/pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PACKAGES:%=-e ./%) -e ".[demo,dev]"
 	@touch $@
 
-demo: install ## the main job on real data: harvest, filter, mine, train, compare (about 10 minutes)
-	@$(MAKE) --no-print-directory -f examples/code-search/Makefile
+demo: install ## the main job on real data: code search on the standard library, in about 10 minutes
+	@$(MAKE) --no-print-directory -f examples/code-search/Makefile tune
 
 tune: install ## your own table: make tune CSV=faq.csv QUERY=question POS=answer [CATEGORY=topic] [MODEL=…]
 	@$(MAKE) --no-print-directory -f examples/tune/Makefile

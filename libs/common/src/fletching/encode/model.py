@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -243,8 +244,13 @@ def role_length(model: SentenceTransformer, role: str, option: int | None) -> in
 
 
 def _own_length(model: SentenceTransformer) -> int | None:
-    """The limit saved in the model, if there is one. Raises InputError for no number of tokens."""
+    """The limit saved in the model, if there is one: static embeddings say infinity.
+
+    Raises InputError for no number of tokens.
+    """
     saved: object = model.max_seq_length
+    if saved == math.inf:
+        return None
     if saved is None or (isinstance(saved, int) and saved >= 0):
         return saved
     if isinstance(saved, float) and saved.is_integer() and saved >= 0:
