@@ -84,6 +84,17 @@ def test_a_closed_stdout_is_refused_before_any_work(words: str, table: Path, run
     assert done.err.startswith("csv2pairs: stdout is closed\n  fix: name a file")
 
 
+@pytest.mark.parametrize("tool", ["distill", "contrast-train", "mntp"])
+def test_a_trainer_without_stdout_ends_in_its_own_words(
+    tool: str, tmp_path: Path, run: Any
+) -> None:
+    """Python gives a stream that was closed before the start no object to flush."""
+    done = run(f"{tool} nothing.jsonl -o model >&-", cwd=tmp_path)
+    assert done.rc in (1, 2)
+    assert done.err.count("\n") == 2, done.err
+    assert "fix:" in done.err
+
+
 @pytest.mark.parametrize("words", ["--help", "--version"])
 def test_help_that_nobody_can_read_is_an_error(words: str, table: Path, run: Any) -> None:
     for stream in (">&-", "> /dev/full"):

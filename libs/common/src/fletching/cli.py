@@ -146,7 +146,7 @@ def leave(code: int) -> NoReturn:
     thread would come back into a Python that is gone: the process aborts (134) or hangs.
     """
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed before the start
         with contextlib.suppress(OSError, ValueError):  # reported by now, or closed
             stream.flush()
     os._exit(code)
