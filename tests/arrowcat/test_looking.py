@@ -21,6 +21,8 @@ from suite import ROOT
 
 from arrowcat.printable import JOINERS, lines, one_line
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or waits for a server
+
 SCHEMAS = ROOT / "schemas"
 
 

@@ -21,6 +21,8 @@ from fletching.errors import InputError, UsageError
 from fletching.options import EncodingOptions
 from fletching.report import Report
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or waits for a server
+
 Answer = Callable[[Any], Iterator[bytes]]
 TEXTS = [f"text {number}" for number in range(100)]
 

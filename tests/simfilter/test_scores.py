@@ -9,6 +9,8 @@ from pairwise import read, write_vectors
 
 from simfilter import cli, score_columns
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or waits for a server
+
 PLANE = {"q": [1, 0], "near": [0.8, 0.6], "far": [0, 1], "away": [-1, 0]}
 
 

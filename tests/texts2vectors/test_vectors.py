@@ -17,6 +17,8 @@ from fletching.encode import embedding_client
 from fletching.text import text_hash
 from texts2vectors import cli
 
+pytestmark = pytest.mark.slow  # as a whole: each test starts commands or waits for a server
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
