@@ -111,9 +111,8 @@ class Trial:
         best = trained[0]
         step = self.contest.training_step(best.recipe, best.updates)
         whole = self.runner.recorded_seconds(step) or 0.0
-        if (
-            self.runner.seconds + len(CURVE_SHARES) * whole > self.budget
-        ):  # start and evaluations too
+        smaller = len(CURVE_SHARES) * whole  # as long: they start and evaluate too
+        if self.runner.seconds + smaller > self.budget:
             return []
         points = [(1.0, best.gain)]
         rows = self.contest.rows_of(best.recipe)
