@@ -136,7 +136,7 @@ def test_pickled_weights_of_any_module_are_refused(dense: Path) -> None:
         models.load(str(dense))
 
 
-@pytest.mark.parametrize("saved", [1.5, -1, float("inf"), "64"])
+@pytest.mark.parametrize("saved", [1.5, -1, float("nan"), "64"])
 def test_a_saved_length_that_is_no_number_of_tokens_is_refused(saved: object) -> None:
     from fletching.encode.model import role_length
 
@@ -145,3 +145,12 @@ def test_a_saved_length_that_is_no_number_of_tokens_is_refused(saved: object) ->
 
     with pytest.raises(InputError, match="largest number of tokens is"):
         role_length(Model([None]), "query", None)  # type: ignore[arg-type]
+
+
+def test_an_infinite_saved_length_is_no_limit() -> None:
+    from fletching.encode.model import role_length
+
+    class Static(list[object]):
+        max_seq_length = float("inf")
+
+    assert role_length(Static([None]), "query", 64) == 64  # type: ignore[arg-type]
