@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.ranking import ranking
+from fletching_distill.ranking import ranking
 
 MARGIN = 0.015
 WHOLE = 128  # texts up to which the direct form is taken at once

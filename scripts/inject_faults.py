@@ -39,8 +39,8 @@ PRELOADED = [
     "simfilter.cli",
     "texts2vectors.cli",
     "fletching.encode",
-    "synthgen.run",
-    "synthgen.llm.client",
+    "fletching_synthgen.run",
+    "fletching_synthgen.llm.client",
 ]
 
 

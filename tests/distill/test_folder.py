@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from distill import cli
 from fletching import text_keys, training_index
 from fletching.errors import InputError
+from fletching_distill import cli
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
 
@@ -61,7 +61,7 @@ def test_so_many_checkpoints_are_kept(
         raise InputError("the disk is full", "make room")
 
     with monkeypatch.context() as patch:
-        patch.setattr("distill.student.save", full)
+        patch.setattr("fletching_distill.student.save", full)
         stopped = learn(model, "--save-every", "1", *argv)
     assert stopped.rc == 1 and "the disk is full" in stopped.err
     assert sorted(path.name for path in (tmp_path / "student.run").glob("checkpoint-*")) == [

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hostile_server import TRICKS, HostileServer, whole
 
-from distill import cli
 from fletching.encode import embedding_client
+from fletching_distill import cli
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads a model
 

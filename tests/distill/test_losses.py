@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from distill.losses import DistillLoss
-from distill.ranking import count_below, ranking
+from fletching_distill.losses import DistillLoss
+from fletching_distill.ranking import count_below, ranking
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
 

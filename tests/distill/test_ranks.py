@@ -17,8 +17,8 @@ from several import plain
 from suite import call_ranks
 from torch import nn
 
-from distill.losses import DistillLoss
-from distill.objective import DistillObjective
+from fletching_distill.losses import DistillLoss
+from fletching_distill.objective import DistillObjective
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import suite
 
-from distill import cli
+from fletching_distill import cli
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
 
@@ -105,7 +105,7 @@ def test_a_student_comes_near_its_teacher_and_loads_without_fletching(
     } <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
     assert {path.name for path in tmp_path.iterdir()} == {"student", "rows.parquet"}
-    script = "import sys; sys.modules['fletching'] = sys.modules['distill'] = None\n"
+    script = "import sys; sys.modules['fletching'] = sys.modules['fletching_distill'] = None\n"
     script += "from sentence_transformers import SentenceTransformer\n"
     script += (
         f"v = SentenceTransformer({str(tmp_path / 'student')!r}, device='cpu').encode({texts!r})\n"
@@ -160,10 +160,10 @@ def test_targets_concatenate_teachers_by_their_weights(
     invoke: Any, tmp_path: Path, model: str, write: Any, examples: list[dict[str, Any]]
 ) -> None:
     """Targets of weight 3 and 1: similarities are the weighted mean of the teachers'."""
-    from distill.targets import write_targets
-    from distill.text_dataset import TextDataset, open_reader, write_distinct_texts
-    from distill.vector_files import ArrayTeacher
     from fletching.report import Report
+    from fletching_distill.targets import write_targets
+    from fletching_distill.text_dataset import TextDataset, open_reader, write_distinct_texts
+    from fletching_distill.vector_files import ArrayTeacher
 
     report = Report("test", quiet=True)
     path = write(tmp_path / "texts.jsonl", [{"text": row["query"]} for row in examples])

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from distill import cli
 from fletching.text import text_hash
+from fletching_distill import cli
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
 

@@ -121,7 +121,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"losses"},
         {"options"},
     ],
-    "distill": [
+    "fletching_distill": [
         {"cli"},
         {"run"},
         {"model_card", "publishing", "trainer"},
@@ -185,7 +185,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"steps"},
         {"options"},
     ],
-    "synthgen": [
+    "fletching_synthgen": [
         {"cli"},
         {"run"},
         {"dry_run", "run_summary"},

@@ -43,7 +43,7 @@ class Forked:
 
 
 def _child(words: list[str], err: str, env: dict[str, str]) -> None:
-    from synthgen import cli
+    from fletching_synthgen import cli
 
     os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     sys.stderr = open(2, "w", closefd=False, encoding="utf-8", buffering=1)

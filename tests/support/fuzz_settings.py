@@ -231,7 +231,7 @@ def _write_qrels(folder: Path) -> None:
 
 
 def _prices(path: str) -> Any:
-    from synthgen.prompts.library import PromptLibrary
+    from fletching_synthgen.prompts.library import PromptLibrary
 
     return PromptLibrary().prices(path)
 
@@ -249,7 +249,7 @@ def _prices_hold(folder: Path, got: Any) -> str:
 
 
 def _journal(path: str) -> Any:
-    from synthgen.llm.journal import Journal
+    from fletching_synthgen.llm.journal import Journal
 
     journal = Journal(str(Path(path).parent))
     answers = {key.hex(): journal.get(key.hex()) for key in sorted(journal.line_starts)}
@@ -288,14 +288,14 @@ def _journal_holds(folder: Path, got: Any) -> str:
 
 
 def _prompt_library(path: str) -> Any:
-    from synthgen.prompts.library import PromptLibrary
+    from fletching_synthgen.prompts.library import PromptLibrary
 
     library = PromptLibrary(str(Path(path).parent))
     return {"attributes": library.attributes, "languages": list(map(repr, library.languages()))}
 
 
 def _write_prompts(folder: Path) -> None:
-    from synthgen.prompts.library import PromptLibrary
+    from fletching_synthgen.prompts.library import PromptLibrary
 
     PromptLibrary().export(str(folder / "prompts"))
 

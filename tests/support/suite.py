@@ -76,7 +76,8 @@ class Command:
 
     @property
     def module(self) -> str:
-        return self.name.replace("-", "_")
+        entry: str = self.project["scripts"][self.name]
+        return entry.partition(".")[0]
 
     @property
     def folder(self) -> Path:
@@ -214,9 +215,9 @@ FORKS.set_forkserver_preload(
         *MAJOR_PARTS,
         "suite",
         "forked",
-        "synthgen.run",
-        "synthgen.llm.client",
-        "synthgen.llm.batch_api",
+        "fletching_synthgen.run",
+        "fletching_synthgen.llm.client",
+        "fletching_synthgen.llm.batch_api",
     ]
 )
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from llm_server import Server
 
-from synthgen import cli
+from fletching_synthgen import cli
 
 TASKS = [
     {

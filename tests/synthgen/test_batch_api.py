@@ -12,8 +12,8 @@ import pytest
 from forked import Forked
 from llm_server import author
 
-from synthgen import cli
-from synthgen.llm import batch_api
+from fletching_synthgen import cli
+from fletching_synthgen.llm import batch_api
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
 

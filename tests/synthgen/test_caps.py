@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fletching.errors import UsageError
-from synthgen.llm.budget import Budget, ModelPrice, Reservation
-from synthgen.llm.journal import Completion
+from fletching_synthgen.llm.budget import Budget, ModelPrice, Reservation
+from fletching_synthgen.llm.journal import Completion
 
 pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.llm import rate_limiter
-from synthgen.llm.rate_limiter import RateLimiter
+from fletching_synthgen.llm import rate_limiter
+from fletching_synthgen.llm.rate_limiter import RateLimiter
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
 
@@ -386,7 +386,7 @@ def test_no_key_reaches_anything_that_is_kept_or_said(
     serve: Any, invoke: Any, write: Any, tmp_path: Any, tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that says the key back in every place it can."""
-    from synthgen import cli
+    from fletching_synthgen import cli
 
     monkeypatch.setenv("MY_KEY", KEY)
     server, stopping = _server_that_echoes(serve), _server_that_quotes_the_key(serve)

@@ -15,8 +15,8 @@ from hostile_server import TRICKS, HostileServer, whole
 from llm_server import Server, author
 
 from fletching.errors import InputError
-from synthgen.llm import rate_limiter
-from synthgen.llm.journal import JOURNAL_FILE, Completion, Journal
+from fletching_synthgen.llm import rate_limiter
+from fletching_synthgen.llm.journal import JOURNAL_FILE, Completion, Journal
 
 pytestmark = pytest.mark.slow  # as a whole: some wait for a deadline
 

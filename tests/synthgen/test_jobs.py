@@ -12,8 +12,8 @@ import pytest
 from llm_server import author, prose
 
 from fletching import lineage
-from synthgen import cli
-from synthgen.prompts.library import PromptLibrary
+from fletching_synthgen import cli
+from fletching_synthgen.prompts.library import PromptLibrary
 
 AXES = PromptLibrary().attributes
 

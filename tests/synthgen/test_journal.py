@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from llm_server import Server
 
 from fletching.errors import InputError
-from synthgen import cli
-from synthgen.llm.journal import JOURNAL_FILE, Completion, Journal
+from fletching_synthgen import cli
+from fletching_synthgen.llm.journal import JOURNAL_FILE, Completion, Journal
 
 pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts many commands
 

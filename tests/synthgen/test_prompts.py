@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fletching.errors import InputError, UsageError
-from synthgen.prompts import attributes
-from synthgen.prompts.library import PromptLibrary, fill_template, quote
+from fletching_synthgen.prompts import attributes
+from fletching_synthgen.prompts.library import PromptLibrary, fill_template, quote
 
 OURS = PromptLibrary()
 PAPER = {  # tables 8 to 13 of arXiv 2401.00368

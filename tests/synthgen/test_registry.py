@@ -8,19 +8,19 @@ from typing import Any, ClassVar
 import pytest
 
 from fletching import schema as contract
-from synthgen import cli, columns
-from synthgen.jobs import registry
-from synthgen.jobs.judge import JudgeJob
-from synthgen.jobs.registry import (
+from fletching_synthgen import cli, columns
+from fletching_synthgen.jobs import registry
+from fletching_synthgen.jobs.judge import JudgeJob
+from fletching_synthgen.jobs.registry import (
     EXAMPLE_JOBS,
     JOBS_BY_INPUT,
     GenerationJob,
     RowOrRejection,
     RowwiseJob,
 )
-from synthgen.llm.response_parsing import object_schema
-from synthgen.prompts.library import quote
-from synthgen.request_plan import InputRow, PlannedRequest
+from fletching_synthgen.llm.response_parsing import object_schema
+from fletching_synthgen.prompts.library import quote
+from fletching_synthgen.request_plan import InputRow, PlannedRequest
 
 
 class YesNoJudge(JudgeJob):

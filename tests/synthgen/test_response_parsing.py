@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.llm import response_parsing
-from synthgen.llm.response_parsing import RejectedResponseError, object_schema, parse_response
+from fletching_synthgen.llm import response_parsing
+from fletching_synthgen.llm.response_parsing import (
+    RejectedResponseError,
+    object_schema,
+    parse_response,
+)
 
 PAIR = object_schema(input="string", label="string")
 TASKS = object_schema(tasks=["string"])

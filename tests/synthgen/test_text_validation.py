@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from synthgen import language_check, text_validation
-from synthgen.llm.response_parsing import RejectedResponseError
-from synthgen.prompts.library import PromptLibrary
+from fletching_synthgen import language_check, text_validation
+from fletching_synthgen.llm.response_parsing import RejectedResponseError
+from fletching_synthgen.prompts.library import PromptLibrary
 
 TABLE = {entry.code: entry for entry in PromptLibrary().languages()}
 SPANISH = "El búho caza por la noche, cuando los ratones salen de sus agujeros y buscan comida en el prado."
