@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from fletching_synthgen import cli
 from fletching_synthgen.prompts.library import PromptLibrary
 
 AXES = PromptLibrary().attributes
+KINDS = PromptLibrary().query_kinds
 
 
 # --- brainstorm ---
@@ -307,11 +309,11 @@ def test_a_reply_without_form_is_repaired_once_and_never_twice(
 # --- queries from texts ---
 
 
-def test_passages_get_queries_of_several_styles_with_proof(
+def test_passages_get_queries_of_several_kinds_with_proof(
     serve: Any, generate: Any, texts: Any
 ) -> None:
     server = serve()
-    done = generate(server, texts, "--per-row", 3)
+    done = generate(server, texts, "--per-row", 3, "--length-slack", 9)
     assert done.rc == 0 and len(done.rows) == 6 and len(server.chat_requests) == 2, done.err
     for row in done.rows:
         passage = next(text for text in texts if text["id"] == row["pos_ids"][0])
@@ -321,10 +323,61 @@ def test_passages_get_queries_of_several_styles_with_proof(
             and row["domain"] == "zoo"
         )
         assert all(row[f"synth_{axis}"] in values for axis, values in AXES["queries"].items())
-    assert (
-        len({row["synth_style"] for row in done.rows}) > 1
-        and len({row["query"] for row in done.rows}) == 6
-    )
+    assert len({row["query"] for row in done.rows}) == 6
+    for text in texts:
+        kinds = [row["synth_kind"] for row in done.rows if row["pos_ids"] == [text["id"]]]
+        assert len(set(kinds)) == 3 and set(kinds) <= set(KINDS)
+
+
+def test_each_kind_of_query_comes_once_before_any_comes_again(
+    serve: Any, generate: Any, texts: Any
+) -> None:
+    server = serve()
+    words = ("--job", "queries", "--queries-per-text", 7, "--length-slack", 9)
+    done = generate(server, texts, *words)
+    assert done.rc == 0 and len(done.rows) == 14, done.err
+    for text in texts:
+        kinds = [row["synth_kind"] for row in done.rows if row["pos_ids"] == [text["id"]]]
+        assert set(kinds[:6]) == set(KINDS) == set(kinds) and len(kinds) == 7
+    content = server.chat_requests[0]["messages"][0]["content"]
+    assert all(kind.description in content and kind.length in content for kind in KINDS.values())
+    two = generate(serve(), texts, *words, "--query-kinds", "claim,how-to", name="two")
+    assert {row["synth_kind"] for row in two.rows} == {"claim", "how-to"}
+    assert "pass some of question, keywords" in generate(server, texts, "--query-kinds", "joke").err
+
+
+def test_queries_of_a_passage_may_be_asked_for_one_by_one_and_without_proof(
+    serve: Any, generate: Any, texts: Any
+) -> None:
+    def bare(body: dict[str, Any]) -> Any:
+        assert "word for word" not in body["messages"][0]["content"]
+        return {"queries": [{"query": prose(5, random.Random(json.dumps(body)))}]}
+
+    server = serve(write=bare)
+    words = ("--queries-per-request", 1, "--no-evidence", "--length-slack", 9)
+    done = generate(server, texts, "--queries-per-text", 2, *words)
+    assert done.rc == 0 and len(done.rows) == len(server.chat_requests) == 4, done.err
+    assert not any("synth_evidence" in row for row in done.rows)
+    more = generate(server, texts, "--queries-per-text", 5, *words)
+    assert len(more.rows) == len(server.chat_requests) == 10  # 4 of them were paid for before
+    assert more.rows[:2] == done.rows[:2]
+
+
+def test_a_recorded_journal_replays_offline_byte_for_byte(
+    serve: Any, generate: Any, texts: Any, tmp_path: Any
+) -> None:
+    journal = ("--journal", tmp_path / "recorded", "--job", "queries", "--queries-per-text", 6)
+    with serve() as server:
+        first = generate(server, texts, *journal, "--length-slack", 9)
+    bytes_of_first = (tmp_path / "out.jsonl").read_bytes()
+    assert first.rc == 0 and len(first.rows) == 12
+    copied = shutil.copytree(tmp_path / "recorded", tmp_path / "elsewhere")
+    offline = ("--journal", copied, *journal[2:], "--length-slack", 9)
+    again = generate("http://127.0.0.1:9/v1", texts, *offline, name="again")
+    assert again.rc == 0, again.err
+    assert (tmp_path / "again.jsonl").read_bytes() == bytes_of_first
+    size = (tmp_path / "recorded" / "answers.jsonl").stat().st_size
+    assert (copied / "answers.jsonl").stat().st_size == size
 
 
 @pytest.mark.parametrize(
@@ -341,7 +394,8 @@ def test_passages_get_queries_of_several_styles_with_proof(
 def test_a_query_that_the_passage_does_not_answer_is_rejected(
     item: Any, reason: str, serve: Any, generate: Any, texts: Any
 ) -> None:
-    done = generate(serve(write=lambda body: {"queries": [item]}), texts[:1], "--per-row", 2)
+    words = ("--per-row", 2, "--query-kinds", "question")
+    done = generate(serve(write=lambda body: {"queries": [item]}), texts[:1], *words)
     assert done.summary["measures"]["rejected"] == {reason: 1, "fewer than asked for": 1}
 
 
@@ -506,7 +560,7 @@ def test_a_verdict_that_is_none_leaves_the_row_without_scores(
         ("tasks", ["--languages", "xx"], "xx"),
         ("tasks", ["--rejects", "rejects.txt"], "rejects.txt has no known extension"),
         ("tasks", ["--ledger", "ledger.txt"], "ledger.txt has no known extension"),
-        ("none", ["--brainstorm", 3, "--job", "judge"], "--job is for examples"),
+        ("none", ["--brainstorm", 3, "--job", "judge"], "--job is for examples or texts"),
         ("none", ["--brainstorm", 3, "--limit", 2], "--limit is for rows read"),
         ("tasks", ["--api-key-env", "A", "--api-key-file", "b"], "both give a key"),
         ("tasks", ["--api-key-file", "/dev/null"], "holds no key"),
@@ -514,6 +568,7 @@ def test_a_verdict_that_is_none_leaves_the_row_without_scores(
         ("tasks", ["--max-cost", 1], "the price table does not know m"),
         ("tasks", ["--api-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
         ("tasks", ["--ledger", "x.jsonl", "--rejects", "./x.jsonl"], "are the same file"),
+        ("tasks", ["--queries-per-text", 3], "--queries-per-text is for queries of texts"),
         ("tasks", ["--journal", "/dev/null"], "--journal /dev/null is no folder"),
     ],
 )

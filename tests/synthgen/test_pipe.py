@@ -92,7 +92,7 @@ def test_a_brainstorm_that_stops_leaves_no_rows_downstream(
 
 
 def test_the_other_tools_stay_light_beside_openai(run: Any) -> None:
-    code = "import sys; from synthgen import cli; cli.main(['--help']); sys.exit(any(name in sys.modules for name in ('openai', 'pyarrow', 'numpy', 'pydantic')))"
+    code = "import sys; from fletching_synthgen import cli; cli.main(['--help']); sys.exit(any(name in sys.modules for name in ('openai', 'pyarrow', 'numpy', 'pydantic')))"
     assert run(["python", "-c", code]).rc == 0
 
 

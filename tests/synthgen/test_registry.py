@@ -12,8 +12,8 @@ from fletching_synthgen import cli, columns
 from fletching_synthgen.jobs import registry
 from fletching_synthgen.jobs.judge import JudgeJob
 from fletching_synthgen.jobs.registry import (
-    EXAMPLE_JOBS,
     JOBS_BY_INPUT,
+    NAMED_JOBS,
     GenerationJob,
     RowOrRejection,
     RowwiseJob,
@@ -73,7 +73,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[GenerationJob]],
     """register(Job): as the decorator does, until the test ends."""
 
     def register(job: type[GenerationJob]) -> None:
-        for jobs in (EXAMPLE_JOBS, JOBS_BY_INPUT):
+        for jobs in (NAMED_JOBS, JOBS_BY_INPUT):
             len(jobs)  # reads the modules first
             monkeypatch.setattr(jobs, "_entries", dict(jobs._entries))
         registry.register_job(job)
@@ -120,7 +120,7 @@ def choices_of_job(invoke: Any) -> set[str]:
 def test_a_registered_job_is_in_help_and_in_the_suggestions(
     register: Any, invoke: Any, generate: Any, examples: Any
 ) -> None:
-    assert choices_of_job(invoke) == {"judge", "negatives", "paraphrase", "translate"}
+    assert choices_of_job(invoke) == {"judge", "negatives", "paraphrase", "queries", "translate"}
     register(TopicJob)
     assert "topic" in choices_of_job(invoke)
     done = generate("http://127.0.0.1:9/v1", examples, "--job", "topik")
@@ -142,7 +142,7 @@ def test_two_jobs_of_one_name_are_refused(register: Any) -> None:
 
 
 def test_each_job_reads_and_writes_known_schemas() -> None:
-    jobs = [*EXAMPLE_JOBS.values(), *JOBS_BY_INPUT.values()]
+    jobs = {job.name: job for jobs in (NAMED_JOBS, JOBS_BY_INPUT) for job in jobs.values()}.values()
     assert len(jobs) == 7
     for job in jobs:
         assert contract.load(job.writes)

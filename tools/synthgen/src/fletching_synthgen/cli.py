@@ -49,7 +49,8 @@ def _check_brainstorm(options: Options) -> None:
         raise UsageError("--brainstorm reads nothing, but a file is named", "leave one of them out")
     if options.job:
         raise UsageError(
-            "--job is for examples, and --brainstorm reads nothing", "leave one of them out"
+            "--job is for examples or texts, and --brainstorm reads nothing",
+            "leave one of them out",
         )
     if options.limit:
         raise UsageError(
@@ -92,6 +93,7 @@ TOOL = cli.Tool(
     usage=(
         "synthgen (--brainstorm N | [TASKS|TEXTS|EXAMPLES...]) --model M [--base-url URL] [-o OUT]"
     ),
+    check=check,
 )
 
 

@@ -93,8 +93,8 @@ class Options(
     )
     job: str | None = option(
         None,
-        "what to do with examples",
-        choices="fletching_synthgen.jobs.registry:EXAMPLE_JOBS",
+        "what to do with examples; queries is what is done with texts anyway",
+        choices="fletching_synthgen.jobs.registry:NAMED_JOBS",
         group=WORK,
     )
     per_row: int = option(
@@ -104,6 +104,34 @@ class Options(
         low=1,
         high=1000,
         group=WORK,
+    )
+    queries_per_text: int | None = option(
+        None,
+        "queries per passage, each kind before one comes again [--per-row]",
+        metavar="N",
+        low=1,
+        high=1000,
+        group=WORK,
+    )
+    query_kinds: tuple[str, ...] = option(
+        (),
+        "kinds of query for a passage: question, keywords, title, claim, how-to, problem [all]",
+        metavar="K,K",
+        group=WORK,
+    )
+    queries_per_request: int | None = option(
+        None,
+        "queries of a passage in one request; a small LLM does better with 1 [all]",
+        metavar="N",
+        low=1,
+        group=WORK,
+        advanced=True,
+    )
+    evidence: bool = option(
+        True,
+        "ask for no quotation from the passage, and keep queries without one",
+        group=WORK,
+        advanced=True,
     )
     languages: tuple[str, ...] = option(
         ("en",),

@@ -21,6 +21,7 @@ from fletching.report import Report
 from fletching.table import DiskTable
 from fletching_synthgen import columns, dry_run, run_summary
 from fletching_synthgen.jobs.registry import (
+    NAMED_JOBS,
     NOTHING,
     BatchSource,
     GenerationJob,
@@ -92,12 +93,13 @@ class GenerationRun:
         options = self.options
         if options.brainstorm:
             return None
-        schemas = ["examples"] if options.job else readable_schemas()
+        schemas = [NAMED_JOBS[options.job].reads] if options.job else readable_schemas()
         return Reader(self.report, options.inputs, schemas, limit=options.limit)
 
     def _create_job(self) -> GenerationJob:
         schema = self.source.schema.name if self.source else NOTHING
         job = find_job(schema, self.options.job)
+        _check_query_options(self.options, job)
         return job(self.settings, self.options)
 
     def execute(self) -> int:
@@ -279,6 +281,21 @@ class GenerationRun:
         if extra_fields:  # a hash, since they may be confidential
             options["body"] = xxhash.xxh3_64_hexdigest(lineage.dump(extra_fields))
         return options
+
+
+def _check_query_options(options: Options, job: type[GenerationJob]) -> None:
+    """Raise UsageError for an option on queries where the job makes none."""
+    settings = {
+        "--queries-per-text": options.queries_per_text is not None,
+        "--query-kinds": bool(options.query_kinds),
+        "--queries-per-request": options.queries_per_request is not None,
+        "--no-evidence": not options.evidence,
+    }
+    stated = [name for name, is_stated in settings.items() if is_stated]
+    if stated and job.name != "queries":
+        raise UsageError(
+            f"{stated[0]} is for queries of texts, but the job is {job.name}", "leave it out"
+        )
 
 
 def _without(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

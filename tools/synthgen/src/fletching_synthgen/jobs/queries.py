@@ -1,19 +1,23 @@
-"""Texts → examples: queries that a passage answers, with sampled style, persona and length.
+"""Texts → examples: queries that a passage answers, of several kinds, personas and languages.
 
 One request asks for all queries of a passage, so that the passage is paid for once. Each query
-comes with a quotation that must be in the passage; otherwise the passage cannot answer it.
+comes with a quotation that must be in the passage; otherwise the passage cannot answer it. The
+kinds are those of kinds.tsv: several kinds a passage make a retriever that does not expect one
+form of query (Promptagator, arXiv 2209.11755, has a prompt a task for the same reason).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fletching.errors import UsageError
 from fletching.text import content_id
 from fletching_synthgen import columns, language_check, text_validation
 from fletching_synthgen.jobs.registry import GeneratedRow, RowOrRejection, RowwiseJob, register_job
 from fletching_synthgen.llm.response_parsing import RejectedResponseError, object_schema
 from fletching_synthgen.prompts import attributes
-from fletching_synthgen.prompts.library import quote
+from fletching_synthgen.prompts.library import QueryKind, quote
 from fletching_synthgen.request_plan import Attributes, InputRow, PlannedRequest
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from fletching_synthgen.request_plan import RequestSettings
 
 SCHEMA = object_schema(queries=[{"query": "string", "evidence": "string"}])
+SCHEMA_WITHOUT_EVIDENCE = object_schema(queries=[{"query": "string"}])
 TASK_PROMPT = "Given a search query, retrieve passages that answer or serve it."
 # A query must make sense to someone who does not see the passage.
 MENTIONS = ("the passage", "this passage", "the text above", "according to the text", "the author")
@@ -42,42 +47,69 @@ class QueriesJob(RowwiseJob):
     def __init__(self, settings: RequestSettings, options: Options) -> None:
         super().__init__(settings, options)
         self.attributes = settings.library.attributes.get("queries", {})
+        self.kinds = _selected_kinds(options.query_kinds, settings.library.query_kinds)
+        self.query_count = options.queries_per_text or settings.per_row
         placeholders = {"passage", "count", "wishes", "language"}
-        self.prompt = settings.prompt("queries", placeholders)
+        name = "queries" if options.evidence else "queries.no-evidence"
+        self.prompt = settings.prompt(name, placeholders)
+        self.schema = SCHEMA if options.evidence else SCHEMA_WITHOUT_EVIDENCE
 
     def columns(self, source: pa.Schema | None) -> pa.Schema:
         """Examples, a column for each attribute, and columns that `texts` does not know."""
-        sampled = [*self.attributes, "language", "evidence", "model", "request"]
-        generated = [f"synth_{name}" for name in sampled]
+        sampled = ["kind", *self.attributes, "language", "evidence", "model", "request"]
+        generated = [f"synth_{name}" for name in dict.fromkeys(sampled)]
         return columns.new_examples(KNOWN_COLUMNS, generated, source, source_schema="texts")
 
-    def requests(self, row: InputRow) -> list[PlannedRequest]:
-        """One request for all queries of a passage."""
-        settings = self.settings
+    def requests(self, row: InputRow) -> Iterator[PlannedRequest]:
+        """One request for all queries of a passage, or for every --queries-per-request of them."""
         slot = f"queries/{row.text('id')}"
-        sampled = [
-            attributes.sample_attributes(self.attributes, settings.seed, f"{slot}/{number}")
-            for number in range(settings.per_row)
-        ]
-        language = attributes.sample_language(settings.languages, settings.seed, slot)
+        seed = self.settings.seed
+        language = attributes.sample_language(self.settings.languages, seed, slot)
+        kinds = attributes.balanced_kinds(self.kinds, seed, slot, count=self.query_count)
+        requested: list[Attributes] = []
+        for number, kind in enumerate(kinds):
+            sampled = attributes.sample_attributes(self.attributes, seed, f"{slot}/{number}")
+            requested.append({**sampled, "kind": kind.name, "language": language})
+        size = self.options.queries_per_request
+        if size is None:
+            yield self._request(row, slot, requested)
+            return
+        for start in range(0, len(requested), size):
+            yield self._request(row, f"{slot}/from {start}", requested[start : start + size])
+
+    def _request(self, row: InputRow, slot: str, requested: list[Attributes]) -> PlannedRequest:
         title = row.text("title")
         passage = f"{title}\n{row.text('text')}" if title else row.text("text")
         values = {
             "passage": quote(passage),
-            "count": len(sampled),
-            "wishes": _numbered(sampled),  # the name of the placeholder in users' prompts
-            "language": language.name,
+            "count": len(requested),
+            "wishes": self._numbered(requested),  # the placeholder's name in users' prompts
+            "language": requested[0]["language"].name,
         }
-        request = settings.request(
+        return self.settings.request(
             slot,
             self.prompt,
             values,
-            schema=SCHEMA,
-            expected_words=EXPECTED_WORDS * len(sampled),
-            requested_attributes=[{**one, "language": language} for one in sampled],
+            schema=self.schema,
+            expected_words=EXPECTED_WORDS * len(requested),
+            requested_attributes=requested,
             row=row,
         )
-        return [request]
+
+    def _numbered(self, requested: list[Attributes]) -> str:
+        """What each query has to be, as a line of the prompt."""
+        lines: list[str] = []
+        for number, one in enumerate(requested, 1):
+            kind = self._kind(one)
+            parts = [kind.description]
+            if "query_length" not in one:
+                parts.append(kind.length)
+            parts += [f"{name.replace('_', ' ')}: {one[name]}" for name in self.attributes]
+            lines.append(f"{number}. {kind.name}: {'; '.join(parts)}")
+        return "\n".join(lines)
+
+    def _kind(self, requested: Attributes) -> QueryKind:
+        return self.settings.library.query_kinds[requested["kind"]]
 
     def rows(self, request: PlannedRequest, content: dict[str, Any]) -> list[RowOrRejection]:
         """The queries of a response."""
@@ -95,11 +127,7 @@ class QueriesJob(RowwiseJob):
         passage = request.input_row
         try:
             query = self._checked_query(item["query"], request, requested)
-            evidence = text_validation.clean_text(item["evidence"], "evidence")
-            full_text = f"{passage.text('title')}\n{passage.text('text')}"
-            if not text_validation.contains_quote(full_text, evidence):
-                shown = evidence[: text_validation.SHOWN_CHARACTERS]
-                raise RejectedResponseError("evidence not in the passage", shown)
+            evidence = _checked_evidence(item, passage) if self.options.evidence else None
         except RejectedResponseError as rejection:
             return rejection
         row: GeneratedRow = {
@@ -124,13 +152,12 @@ class QueriesJob(RowwiseJob):
         if any(mention in query.lower() for mention in MENTIONS):
             shown = query[: text_validation.SHOWN_CHARACTERS]
             raise RejectedResponseError("speaks of the passage", shown)
-        if "query_length" in requested:
-            text_validation.check_length(
-                query,
-                requested["query_length"],
-                slack=self.settings.length_slack,
-                field="query",
-            )
+        text_validation.check_length(
+            query,
+            requested.get("query_length", self._kind(requested).length),
+            slack=self.settings.length_slack,
+            field="query",
+        )
         if self.settings.check_language:
             language_check.check_language(query, requested["language"], "query")
         passage = request.input_row.text("text")
@@ -138,10 +165,21 @@ class QueriesJob(RowwiseJob):
         return query
 
 
-def _numbered(sampled: list[dict[str, str]]) -> str:
-    """The attributes of each query as a line of the prompt."""
-    lines: list[str] = []
-    for number, one in enumerate(sampled, 1):
-        parts = [f"{name.replace('_', ' ')}: {value}" for name, value in one.items()]
-        lines.append(f"{number}. {'; '.join(parts)}")
-    return "\n".join(lines)
+def _checked_evidence(item: dict[str, str], passage: InputRow) -> str:
+    """The quotation that proves the query. Raises RejectedResponseError."""
+    evidence = text_validation.clean_text(item["evidence"], "evidence")
+    full_text = f"{passage.text('title')}\n{passage.text('text')}"
+    if not text_validation.contains_quote(full_text, evidence):
+        shown = evidence[: text_validation.SHOWN_CHARACTERS]
+        raise RejectedResponseError("evidence not in the passage", shown)
+    return evidence
+
+
+def _selected_kinds(names: Sequence[str], kinds: Mapping[str, QueryKind]) -> list[QueryKind]:
+    """The kinds of --query-kinds, all of them without it. Raises UsageError."""
+    unknown = [name for name in names if name not in kinds]
+    if unknown:
+        raise UsageError(
+            f"--query-kinds {unknown[0]} is not in kinds.tsv", "pass some of " + ", ".join(kinds)
+        )
+    return [kinds[name] for name in dict.fromkeys(names)] or list(kinds.values())

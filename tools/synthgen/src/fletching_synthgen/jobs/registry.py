@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fletching_synthgen.options import Options
 
 NOTHING = "nothing"  # what a job without input reads
+NAMED_INPUTS = ("examples", "texts")  # a job on these is a choice of --job
 # Unstamped input is the first of these whose required columns it has.
 READ_FIRST = ("tasks", "examples", "texts")
 
@@ -31,8 +32,8 @@ class GenerationJob(ABC):
     """What a run does with its input: from rows to requests, and from responses to rows.
 
     name: as on the command line and in the lineage.
-    reads: schema of the input. A job on `examples` is a choice of --job, others are the job of
-    their schema.
+    reads: schema of the input. A job on `examples` or `texts` is a choice of --job; one on another
+    schema than `examples` is what happens to its rows without --job.
     writes: schema of the output.
     adds_rows: each requested row is new; otherwise requests enrich the rows read.
     keeps_input_rows: the rows read are part of the output.
@@ -86,15 +87,16 @@ class RowwiseJob(GenerationJob):
 
 
 Job = TypeVar("Job", bound=GenerationJob)
-EXAMPLE_JOBS: Registry[type[GenerationJob]] = Registry("job", package="fletching_synthgen.jobs")
+# By the name that --job takes.
+NAMED_JOBS: Registry[type[GenerationJob]] = Registry("job", package="fletching_synthgen.jobs")
 JOBS_BY_INPUT: Registry[type[GenerationJob]] = Registry("job on", package="fletching_synthgen.jobs")
 
 
 def register_job(job: type[Job]) -> type[Job]:
-    """Class decorator: add a job to the registry of what it reads."""
-    if job.reads == "examples":
-        EXAMPLE_JOBS.register(job.name, job)
-    else:
+    """Class decorator: add a job to the registries, by its name and by what it reads."""
+    if job.reads in NAMED_INPUTS:
+        NAMED_JOBS.register(job.name, job)
+    if job.reads != "examples":
         JOBS_BY_INPUT.register(job.reads, job)
     return job
 
@@ -107,19 +109,20 @@ def readable_schemas() -> list[str]:
 
 def find_job(schema: str, name: str | None) -> type[GenerationJob]:
     """The job for an input of this schema; name: of --job. Raises UsageError."""
-    if schema != "examples":
-        return JOBS_BY_INPUT[schema]
-    if name is None:
+    if name is not None:
+        return NAMED_JOBS[name]
+    if schema == "examples":
+        names = [name for name, job in NAMED_JOBS.items() if job.reads == schema]
         raise UsageError(
             "the input holds examples: what should be done with them?",
-            f"pass --job {job_names(EXAMPLE_JOBS)}",
+            f"pass --job {job_names(names)}",
         )
-    return EXAMPLE_JOBS[name]
+    return JOBS_BY_INPUT[schema]
 
 
 def score_jobs() -> list[str]:
     """Names of the jobs that write scores."""
-    return [name for name, job in EXAMPLE_JOBS.items() if job.writes_scores]
+    return [name for name, job in NAMED_JOBS.items() if job.writes_scores]
 
 
 def job_names(names: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from fletching import seeded_random
-from fletching_synthgen.prompts.library import Language
+from fletching_synthgen.prompts.library import Language, QueryKind
 
 WORD_RANGE = re.compile(
     r"(?:(less than|at least|at most|about) )?(\d+)(?: (?:to|-) (\d+))?(?: words)?", re.ASCII
@@ -57,6 +57,14 @@ def sample_items(items: Sequence[str], seed: int, slot: str, *, count: int) -> l
     order = seeded_random.permuted(seed, slot, len(items))
     positions = zip(range(min(count, len(items))), order)
     return [items[position] for _, position in positions]
+
+
+def balanced_kinds(
+    kinds: Sequence[QueryKind], seed: int, slot: str, *, count: int
+) -> list[QueryKind]:
+    """`count` kinds of query, each before any comes a second time, in random order."""
+    order = list(seeded_random.permuted(seed, f"{slot}/kind", len(kinds)))
+    return [kinds[order[number % len(kinds)]] for number in range(count)]
 
 
 def parse_word_range(value: str) -> tuple[int, int] | None:

@@ -28,6 +28,15 @@ FORMAT = "format"  # the placeholder of every prompt for the form of the reply
 
 
 @dataclass(frozen=True)
+class QueryKind:
+    """A kind of query that a passage can be asked for, as the prompt describes it."""
+
+    name: str
+    length: str  # as a length attribute: "5 to 20 words"
+    description: str
+
+
+@dataclass(frozen=True)
 class Language:
     """A language that texts can be asked for in."""
 
@@ -166,6 +175,22 @@ class PromptLibrary:
                 ) from None
             languages.append(language)
         return languages
+
+    @cached_property
+    def query_kinds(self) -> dict[str, QueryKind]:
+        """{name: kind} of kinds.tsv. Raises InputError."""
+        kinds: dict[str, QueryKind] = {}
+        for number, line in enumerate(self.text("kinds.tsv").splitlines()[1:], 2):
+            cells = line.split("\t")
+            if len(cells) != 3 or not all(cells) or cells[0] in kinds:
+                raise InputError(
+                    f"kinds.tsv, line {number}: not a new kind, its length, its description",
+                    "separate three columns by tabs, one kind a line",
+                )
+            kinds[cells[0]] = QueryKind(*cells)
+        if not kinds:
+            raise InputError("kinds.tsv is empty", "write one kind a line, below the heading")
+        return kinds
 
     def prices(self, path: str | None) -> dict[str, dict[str, float]]:
         """{model: dollars for a million tokens of input, cached, output; batch: factor}.
