@@ -5,7 +5,7 @@
 
 In schemas/*/v*/README.md: the table of fields and one row. In schemas/README.md: who writes and reads
 each schema. In docs/formats.md: the row formats. In tools/*/README.md: what --help prints. They lie between `<!-- NAME -->` and
-`<!-- /NAME -->`. For the site, `write_site_pages` writes one page a command, with all its options.
+`<!-- /NAME -->`. Whole files: schemas/config/*.json, the JSON schemas of the tools' configs. For the site, `write_site_pages` writes one page a command, with all its options.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fletching import cli
+from fletching import cli, config_schema
 from fletching.io.row_formats import ROW_FORMATS
 from fletching.options import REQUIRED, Option, describe
 
@@ -205,6 +205,15 @@ def renew(text: str, name: str, content: str) -> str:
     return renewed if count else text.rstrip() + f"\n\n{block}\n"
 
 
+def whole_files() -> dict[Path, str]:
+    """Files that are generated from the first to the last line."""
+    folder = ROOT / "schemas" / "config"
+    return {
+        folder / f"{tool.name}.json": config_schema.as_text(tool.options, tool.name)
+        for _, tool in tools()
+    }
+
+
 def differences() -> dict[Path, tuple[str, str]]:
     """Pages whose text is not what it should be: (the text now, the text due)."""
     now: dict[Path, str] = {}
@@ -213,6 +222,9 @@ def differences() -> dict[Path, tuple[str, str]]:
         if page not in due:
             now[page] = due[page] = page.read_text("utf-8") if page.exists() else ""
         due[page] = renew(due[page], name, content)
+    for path, content in whole_files().items():
+        now[path] = path.read_text("utf-8") if path.exists() else ""
+        due[path] = content
     return {page: (now[page], text) for page, text in due.items() if text != now[page]}
 
 
@@ -226,6 +238,7 @@ def main(argv: list[str]) -> int:
             before, after = now.splitlines(True), due.splitlines(True)
             sys.stdout.writelines(difflib.unified_diff(before, after, name, f"{name} (due)"))
         else:
+            page.parent.mkdir(exist_ok=True)
             page.write_text(due, "utf-8")
             print(f"wrote {name}")
     if changes and check_only:

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, Optional
 
 import pytest
 
-from fletching import cli, parsing
+from fletching import cli, failures, parsing
 from fletching.errors import InputError, UsageError
 from fletching.options import StandardOptions, describe, option, positional, required
 
@@ -324,7 +324,8 @@ def test_an_unexpected_failure_names_the_file_of_its_traceback(capsys, monkeypat
     assert code == 1
     assert message == (
         "simfilter: unexpected failure, KeyError: 'k'\n"
-        f"  fix: report it with the traceback in {file}\n"
+        "  fix: please report it at https://github.com/fletching/fletching/issues "
+        f"with the traceback in {file}\n"
     )
     content = file.read_text("utf-8")
     assert content.startswith("Traceback (most recent call last):\n")
@@ -335,7 +336,7 @@ def test_an_unexpected_failure_names_the_file_of_its_traceback(capsys, monkeypat
 def test_a_traceback_that_cannot_be_written_is_asked_for(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     _, message = outcome(raising(KeyError("k")), capsys, monkeypatch)
-    assert message.endswith("fix: run again with FLETCHING_DEBUG=1 and report the traceback\n")
+    assert "fix: run again with FLETCHING_DEBUG=1 and report the traceback at http" in message
 
 
 def test_a_traceback_is_shown_on_request_alone(monkeypatch):
@@ -404,7 +405,7 @@ def test_a_second_signal_kills_at_once(tmp_path):
 
 def test_a_closed_pipe_downstream_is_no_error(tmp_path):
     with started(
-        tmp_path, "for _ in range(100): out.write(batch)", stdout=subprocess.PIPE
+        tmp_path, "for _ in range(100): out.write(batch)", "-o", "-", stdout=subprocess.PIPE
     ) as process:
         process.stdout.close()
         assert process.wait(30) == 0
@@ -448,7 +449,7 @@ def test_options_of_every_group_have_a_default_and_a_help_text():
     ],
 )
 def test_what_libraries_tell_of_the_system_is_no_unexpected_failure(error, what):
-    assert cli._explain(error)[0] == what
+    assert failures.explain(error)[0] == what
 
 
 def test_a_panic_of_polars_is_told_in_two_lines(capsys):

@@ -19,7 +19,7 @@ from source_tree import third_party
 from suite import PROGRAMS, Command
 
 from fletching import cli
-from fletching.options import REQUIRED, Option, describe
+from fletching.options import REQUIRED, Option, StandardOptions, describe
 from fletching.parsing import parse
 
 every_tool = pytest.mark.parametrize("command", PROGRAMS.values(), ids=PROGRAMS.keys())
@@ -121,6 +121,7 @@ HOMONYMS = {
     "bm25": "hnmine: candidates are ranked by words; mteb-eval: BM25 is compared",
     "candidates": "contrast-train: which negatives; fletching-tune: which recipes are trained",
     "dry_run": "the plan without the work; each tool says what its plan holds",
+    "dtype": "of the weights while a tool computes; fletching-export: of those that it writes",
     "html": "one page: mteb-eval's compares models, arrowcat's shows rows",
     "inputs": "the arguments without a flag: what a tool reads",
     "output": "rows as a file or stream; the folder of a model; the figures of mteb-eval",
@@ -130,7 +131,8 @@ HOMONYMS = {
     "sample": "arrowcat: how many rows are drawn; hnmine: how negatives are chosen",
     "split": "csv2pairs: shares of the splits",
     "tasks": "contrast-train: file of weights and prompts; mteb-eval: names of benchmark tasks",
-    "to": "arrowcat: a row format; fletching-tune: the last stage",
+    "to": "arrowcat: a row format; fletching-tune: the last stage; "
+    "fletching-export: a graph format",
 }
 
 
@@ -192,7 +194,10 @@ def test_every_homonym_still_is_one() -> None:
 @every_tool
 def test_every_tool_has_the_options_of_all_tools(command: Command) -> None:
     options = options_of(command)
-    assert {"config", "quiet", "json_summary"} <= set(options)
+    assert {field.name for field in dataclasses.fields(StandardOptions)} <= set(options)
+    assert (options["quiet"].details["short"], options["verbose"].details["short"]) == ("-q", "-v")
+    assert tool_of(command).check is not None, "--dry-run calls it"
+    assert options["output"].details["written"], "--dry-run says what would be written"
     assert "limit" in options or command.reads == "models"
     assert options["output"].details["short"] == "-o"
     if command.reads in ("examples", "texts"):

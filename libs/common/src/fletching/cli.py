@@ -7,32 +7,27 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
+import functools
 import os
-import re
 import shutil
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
-from fletching import help
+from fletching import colour, help, links
 from fletching.errors import InputError, TerminationSignal, UsageError
+from fletching.failures import explain, is_failure
 from fletching.options.fields import describe
+from fletching.options.row_groups import StandardOptions
 from fletching.parsing import parse, raw_values
 from fletching.report import Report, print_line
 
 __all__ = ["Tool", "help_text", "leave", "main", "row_options"]
 
-RUST_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as safetensors and polars tell them
-# As pyarrow and torch tell them.
-SYSTEM_ERRORS = (errno.ENOMEM, errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EMFILE, errno.EROFS)
-# Of Python and of the dynamic linker, where memory or processes are limited.
-NO_MEMORY = ("can't start new thread", "failed to map segment from shared object")
-SHORT_WRITE = "] . unexpected pos "  # of torch.save, where the disk takes no more
-PANIC = "PanicException"  # of polars: no Exception, so that nobody goes on after it
 STREAMS = ("stdin", "stdout", "stderr")  # in the order of their descriptors
 
 
@@ -42,6 +37,8 @@ class Tool:
 
     options: its options dataclass. doc: the docstring that --help shows.
     run: does the work; None or 0: done, 1: a quality target was missed.
+    check: refuses options that cannot work, without reading anything. open_inputs: opens the
+    inputs as `run` does, and refuses what does not fit. --dry-run calls both.
     """
 
     name: str
@@ -49,6 +46,8 @@ class Tool:
     run: Callable[[Any, Report], int | None]  # its first parameter is an instance of `options`
     doc: str
     usage: str
+    check: Callable[[Any], object] | None = None
+    open_inputs: Callable[[Any, Report], object] | None = None
 
     @property
     def version(self) -> str:
@@ -65,7 +64,8 @@ def _installed_version(distribution: str) -> str:
 
 def help_text(tool: Tool, everything: bool = False, width: int = 100) -> str:
     """The text of --help, or of --help-all."""
-    return help.render(tool.doc, tool.usage, tool.options, everything=everything, width=width)
+    text = help.render(tool.doc, tool.usage, tool.options, everything=everything, width=width)
+    return f"{text}  docs: {links.page_of(tool.name)}\n"
 
 
 def _information(tool: Tool, argv: Sequence[str]) -> str | None:
@@ -76,7 +76,8 @@ def _information(tool: Tool, argv: Sequence[str]) -> str | None:
         return f"{tool.name} {tool.version} (fletching {common})\n"
     if not {"--help-all", "--help", "-h"}.isdisjoint(words):
         width = min(100, shutil.get_terminal_size((100, 24)).columns)
-        return help_text(tool, everything="--help-all" in words, width=width)
+        text = help_text(tool, everything="--help-all" in words, width=width)
+        return colour.paint_help(text) if colour.has_colour(sys.stdout) else text
     if any(word.split("=")[0] == "--translate" for word in words):
         return _translated_config(tool, argv)
     return None
@@ -114,12 +115,7 @@ def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
     argv = list(argv)
     _replace_closed_streams()
     try:
-        information = _information(tool, argv)
-        if information is not None:
-            sys.stdout.write(information)
-            sys.stdout.flush()
-            return 0
-        code = _run(tool, argv)
+        code = _answer(tool, argv)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # `| head` is no error
@@ -132,11 +128,12 @@ def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         if os.environ.get("FLETCHING_DEBUG") == "1":
             raise
-        return _complain(tool.name, error.what, error.fix, code=error.code)
+        code = _complain(tool.name, error.what, error.fix, code=error.code)
+        return code if argv else _show_usage(tool)
     except BaseException as error:
-        if os.environ.get("FLETCHING_DEBUG") == "1" or not _is_failure(error):
+        if os.environ.get("FLETCHING_DEBUG") == "1" or not is_failure(error):
             raise
-        return _complain(tool.name, *_explain(error), code=1)
+        return _complain(tool.name, *explain(error), code=1)
 
 
 def leave(code: int) -> NoReturn:
@@ -169,14 +166,51 @@ def _replace_closed_streams() -> None:
             setattr(sys, name, stream)
 
 
+def _answer(tool: Tool, argv: Sequence[str]) -> int:
+    """Show what the line asks to see, or run the tool; the exit code."""
+    if not argv and not _has_piped_input():
+        return _show_usage(tool)
+    information = _information(tool, argv)
+    if information is None:
+        return _run(tool, argv)
+    sys.stdout.write(information)
+    return 0
+
+
 def _run(tool: Tool, argv: Sequence[str]) -> int:
     options: Any = parse(tool.options, argv)
+    if options.quiet and options.verbose:
+        raise UsageError("--quiet and --verbose contradict each other", "leave one of them out")
+    if options.print_config:
+        from fletching import config_text
+
+        sys.stdout.write(config_text.as_yaml(options, tool.name))
+        return 0
     _check_summary(options.json_summary)
     report = Report(tool.name, quiet=options.quiet, json_summary=options.json_summary)
-    with _termination_as_exception():
-        code = tool.run(options, report) or 0
+    with _termination_as_exception(), _details(tool, options):
+        code = _work_of(tool, options)(options, report) or 0
         report.finish()
     return code
+
+
+def _work_of(tool: Tool, options: StandardOptions) -> Callable[[Any, Report], int | None]:
+    """What to do: the work, or with --dry-run the common plan where the tool has none itself."""
+    shared = StandardOptions.__dataclass_fields__["dry_run"]
+    if not options.dry_run or type(options).__dataclass_fields__["dry_run"] is not shared:
+        return tool.run
+    from fletching.dry_run import show_plan
+
+    return functools.partial(show_plan, tool)
+
+
+def _details(tool: Tool, options: StandardOptions) -> contextlib.AbstractContextManager[None]:
+    """With --verbose: what runs, at the start; what it took, at the end; tracebacks of errors."""
+    if not options.verbose:
+        return contextlib.nullcontext()
+    from fletching.verbose import details
+
+    return details(tool, options)
 
 
 def _check_summary(path: str | None) -> None:
@@ -192,68 +226,33 @@ def _check_summary(path: str | None) -> None:
         raise UsageError(f"--json-summary {path} is a folder", f"name a file in it: {example}")
 
 
-def _is_failure(error: BaseException) -> bool:
-    return isinstance(error, Exception) or type(error).__name__ == PANIC
-
-
-def _explain(error: BaseException) -> tuple[str, str]:
-    """(what is wrong, how to fix it) for an exception of Python or of a library."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN):
-        error = MemoryError()
-    if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        what = error.strerror.lower() + where
-        return what, "check the path, its rights and the free space"
-    if isinstance(error, MemoryError):
-        return "out of memory", "use --limit, smaller batches or a machine with more memory"
-    first_line = f"{type(error).__name__}: {error}".splitlines()[0]
-    number = _system_error(str(error) if isinstance(error, ImportError) else first_line)
-    if number == errno.ENOMEM:
-        return _explain(MemoryError())
-    if number:
-        return _explain(OSError(number, os.strerror(number)))
-    return f"unexpected failure, {first_line}", _save_traceback(error)
-
-
-def _system_error(message: str) -> int | None:
-    """The errno that the error of a library tells in its words."""
-    match = RUST_OS_ERROR.search(message)
-    if match:
-        return int(match[1])
-    if any(phrase in message for phrase in NO_MEMORY):
-        return errno.ENOMEM
-    if SHORT_WRITE in message:
-        return errno.ENOSPC
-    return next((each for each in SYSTEM_ERRORS if os.strerror(each) in message), None)
-
-
-def _save_traceback(error: BaseException) -> str:
-    """Write the traceback to a new file in the temporary folder; how to report it."""
-    import tempfile
-    import traceback
-
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="fletching-traceback-", suffix=".txt", delete=False, encoding="utf-8"
-        ) as file:
-            file.writelines(traceback.format_exception(error))
-    except OSError:  # no temporary folder, or a full disk
-        return "run again with FLETCHING_DEBUG=1 and report the traceback"
-    return f"report it with the traceback in {file.name}"
-
-
 def _complain(tool: str, what: str, fix: str = "", *, code: int) -> int:
     """Print an error; the exit code. A message of a library may have several lines."""
     what = " ".join(line.strip() for line in what.splitlines())
     text = f"{tool}: {what}" + (f"\n  fix: {fix}" if fix else "")
     # Data can hold terminal control characters: they are shown, not obeyed.
     shown = (c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-    print_line("".join(shown))
+    print_line("".join(shown), paint=colour.paint_error)
     try:
         sys.stdout.flush()
     except OSError:  # nobody reads it or the disk is full: Python would complain again at exit
         _discard_stdout()
     return code
+
+
+def _has_piped_input() -> bool:
+    """Is stdin a pipe, a socket or a file, which a tool without arguments may read?"""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):  # an object without a file
+        return True
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
+
+
+def _show_usage(tool: Tool) -> int:
+    """Print the usage and an example on stderr; the exit code of a wrong command line."""
+    print_line(help.short_text(tool.doc, tool.usage, tool.name), paint=colour.paint_help)
+    return UsageError.code
 
 
 def _discard_stdout() -> None:

@@ -15,7 +15,7 @@ from fletching.options.fields import Option, OptionValue
 RawValue = Any
 
 LARGEST_FILE = 16 << 20  # bytes
-NOT_IN_A_FILE = ("config", "translate")
+NOT_IN_A_FILE = ("config", "print_config", "translate")
 
 
 def load(path: str, options: Mapping[str, Option]) -> dict[str, OptionValue]:
@@ -24,14 +24,16 @@ def load(path: str, options: Mapping[str, Option]) -> dict[str, OptionValue]:
     Raises UsageError, with the path; one for all unknown keys.
     """
     content = read(path, "--config")
-    unknown = [key for key in content if _field(key) not in options or _field(key) in NOT_IN_A_FILE]
+    names = {opt.config_key.replace("-", "_"): name for name, opt in options.items()}
+    fields = {key: names.get(_plain(key), _plain(key)) for key in content}
+    unknown = [key for key in content if fields[key] not in options or fields[key] in NOT_IN_A_FILE]
     if unknown:
         from fletching import unknown_options
 
         unknown_options.reject(unknown, options, where=f"{path}: ", dashes=False)
     values: dict[str, OptionValue] = {}
     for key, raw in content.items():
-        name = _field(key)
+        name = fields[key]
         if name in values:
             what = f"{path}: `{key}` sets an option that another key sets too"
             raise UsageError(what, "leave one of them")
@@ -42,7 +44,7 @@ def load(path: str, options: Mapping[str, Option]) -> dict[str, OptionValue]:
     return values
 
 
-def _field(key: str) -> str:
+def _plain(key: str) -> str:
     return str(key).replace("-", "_")
 
 

@@ -137,11 +137,10 @@ def _as_comment(text: str) -> str:
 
 def _as_yaml(value: ForeignValue) -> str:
     """A value on one line of YAML."""
-    import yaml
+    from fletching.yaml_text import on_one_line
 
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, str) and "\n" in value:
         return json.dumps(value, ensure_ascii=False)
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9)
-    return text.removesuffix("...\n").strip()
+    return on_one_line(value)

@@ -49,14 +49,14 @@ def check_model(flag: str, name: str) -> None:
         raise InputError(f"{flag} {name} is a file", "name the model's folder")
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"{flag} {name} is no folder", "check the path")
-    elif os.environ.get("HF_HUB_OFFLINE") == "1" and not _is_cached(name):
+    elif os.environ.get("HF_HUB_OFFLINE") == "1" and not is_cached(name):
         raise InputError(
             f"{flag} {name} is no folder, and HF_HUB_OFFLINE=1 forbids fetching it",
             "check the path, or fetch the model first",
         )
 
 
-def _is_cached(name: str) -> bool:
+def is_cached(name: str) -> bool:
     """May the hub's cache hold the model?"""
     if "SENTENCE_TRANSFORMERS_HOME" in os.environ:
         return True

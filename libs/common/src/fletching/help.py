@@ -37,6 +37,14 @@ def render(
     return "\n".join([*lines, "", last]) + "\n"
 
 
+def short_text(doc: str, usage: str, name: str) -> str:
+    """The usage, an example from the docstring, and where there is more: without any argument."""
+    commands = [line.strip() for line in doc.splitlines() if line.startswith("  ")]
+    examples = [line for line in commands if line.startswith(f"{name} ")]
+    shown = [f"usage: {usage}", *(f"example: {line}" for line in examples[:1])]
+    return "\n".join([*shown, f"{name} --help shows the options"])
+
+
 def _dedent(doc: str) -> str:
     first, _, rest = doc.strip().partition("\n")
     return first + "\n" + textwrap.dedent(rest).rstrip()

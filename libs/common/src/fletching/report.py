@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fletching.colour import has_colour
 from fletching.errors import InputError
 
 if TYPE_CHECKING:
@@ -223,15 +225,18 @@ def _terminal_width() -> int:
         return 80
 
 
-def print_line(text: str, *, clip: bool = False) -> None:
+def print_line(text: str, *, clip: bool = False, paint: Callable[[str], str] | None = None) -> None:
     """Print on stderr, above the bar of whichever tool draws one there.
 
-    clip: cut at the terminal's width, so that a line of progress stays one line. What stderr
-    cannot take (closed, full, nobody reads it) is lost; the work goes on.
+    clip: cut at the terminal's width, so that a line of progress stays one line. paint: adds the
+    colours, where they are shown. What stderr cannot take (closed, full, nobody reads it) is lost;
+    the work goes on.
     """
     if sys.stderr is None:  # `print` would write to stdout
         return
     text = printable(text)
+    if paint is not None and has_colour(sys.stderr):
+        text = paint(text)
     try:
         if sys.stderr.isatty():
             text = CLEAR_LINE + (text[: _terminal_width() - 1] if clip else text)

@@ -9,6 +9,7 @@ import yaml
 from fletching.unique_keys import RepeatedKeyError
 
 MOST_VALUES = 100_000  # of a file whose aliases are written out
+WIDEST = 10**9  # columns: no line is broken
 
 YamlValue = Any  # text, number, bool, None, list or dict
 
@@ -30,6 +31,15 @@ def parse(content: bytes, *, keys_may_repeat: bool = False) -> YamlValue:
         return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def on_one_line(value: YamlValue) -> str:
+    """A value as YAML on one line."""
+    style = '"' if "\n" in str(value) else None
+    text: str = yaml.safe_dump(
+        value, default_flow_style=True, default_style=style, allow_unicode=True, width=WIDEST
+    )
+    return text.removesuffix("...\n").strip()
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:

@@ -91,6 +91,7 @@ TOOL = cli.Tool(
     run=run,
     doc=__doc__,
     usage="arrowcat [FILE...] [--stats | --check | --lineage | --html PAGE | -o OUT]",
+    check=check,
 )
 
 

@@ -55,6 +55,7 @@ class Options(OutputOptions, LimitOptions, SeedOptions, StandardOptions):
         metavar="PAGE",
         group=VIEW,
         rows=False,
+        written=True,
     )
 
     # --- which rows

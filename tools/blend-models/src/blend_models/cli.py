@@ -66,6 +66,7 @@ TOOL = cli.Tool(
     run=run,
     doc=__doc__,
     usage="blend-models MODEL MODEL... -o DIR",
+    check=check,
 )
 
 

@@ -22,6 +22,7 @@ class Options(StandardOptions):
         short="-o",
         group=IO,
         rows=False,
+        written=True,
     )
     weights: tuple[float, ...] = option(
         (), "weight of each model; divided by their sum [equal]", metavar="W,W", low=0, group=MODEL

@@ -10,6 +10,7 @@ Holds    8 bytes a row; with --negatives, --split or --mode group about 100 byte
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from typing import Any
 
@@ -22,6 +23,14 @@ from fletching.report import Report
 def check(options: Options) -> dict[str, float]:
     """The share of each split, by name. Raises UsageError where options contradict each other."""
     return check_options(options)
+
+
+def _open_inputs(options: Options, report: Report) -> None:
+    """Raises InputError where a table cannot be read or lacks a column."""
+    from csv2pairs.table import open_inputs
+
+    first_row = dataclasses.replace(options, limit=1)
+    next(iter(open_inputs(first_row, report)), None)
 
 
 def run(options: Options, report: Report) -> None:
@@ -54,6 +63,8 @@ TOOL = cli.Tool(
     run=run,
     doc=__doc__,
     usage="csv2pairs FILE... --query COL --pos COL[,COL] [--category COL] [--negatives K] [-o OUT]",
+    check=check,
+    open_inputs=_open_inputs,
 )
 
 

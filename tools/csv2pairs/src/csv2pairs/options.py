@@ -71,6 +71,7 @@ class Options(
         group=IO,
         advanced=True,
         rows=False,
+        written=True,
     )
     texts_template: str | None = option(
         None,

@@ -83,6 +83,8 @@ TOOL = cli.Tool(
     run=run,
     doc=__doc__,
     usage="distill [TEXTS...] --teacher M,M | --vectors FILE,FILE --model STUDENT -o DIR",
+    check=check,
+    open_inputs=_open_inputs,
 )
 
 

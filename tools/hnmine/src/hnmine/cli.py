@@ -110,6 +110,7 @@ TOOL = cli.Tool(
     doc=__doc__,
     usage="hnmine [EXAMPLES...] --model M [--corpus TEXTS] [--negatives K] [--range LO-HI]"
     " [-o OUT]",
+    check=check,
 )
 
 

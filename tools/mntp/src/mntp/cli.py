@@ -72,6 +72,8 @@ TOOL = cli.Tool(
     run=run,
     doc=__doc__,
     usage="mntp [TEXTS...] --model M -o DIR",
+    check=check,
+    open_inputs=_open_inputs,
 )
 
 

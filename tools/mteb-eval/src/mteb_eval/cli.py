@@ -134,6 +134,8 @@ TOOL = cli.Tool(
     run=run,
     doc=__doc__,
     usage="mteb-eval MODEL... --examples FILE [--baseline MODEL] [-o OUT]",
+    check=check,
+    open_inputs=_open_inputs,
 )
 
 

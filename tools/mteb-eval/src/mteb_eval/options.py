@@ -245,9 +245,15 @@ class Options(
         metavar="FILE",
         group=IO,
         rows=False,
+        written=True,
     )
     html: str | None = option(
-        None, "the comparison as one HTML page with plots", metavar="FILE", group=IO, rows=False
+        None,
+        "the comparison as one HTML page with plots",
+        metavar="FILE",
+        group=IO,
+        rows=False,
+        written=True,
     )
     results: str | None = option(
         None,

@@ -1,12 +1,14 @@
 """simfilter: drop pairs whose query and positive do not fit together.
 
 Reads    examples
-Writes   examples with `pos_scores`; each positive is judged alone, a row goes when none is left
+Writes   examples with `pos_scores`; each positive is judged alone, a row goes when none is left.
+         With --relabel also `neg_scores`, and false negatives are positives
 Holds    8,192 rows; --keep-top: 150 bytes a positive; --rank-within: 40 bytes a text of the pool,
          and the texts. Rows and vectors wait in temporary files then
 
   simfilter pairs.parquet --model M --min-sim 0.5 -o kept.parquet
   csv2pairs faq.csv --query q --pos a | simfilter --model M | hnmine --model M -o train.parquet
+  synthgen mined.parquet --job judge --model L | simfilter --use-scores --relabel -o train.parquet
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def _with_criterion(options: Options) -> Options:
         raise UsageError(
             "--score-only drops nothing, but there is a criterion", "leave one of them out"
         )
-    if has_bound or options.score_only or options.decontaminate:
+    if has_bound or options.score_only or options.decontaminate or options.relabel:
         return options
     if options.use_scores or options.cross_encoder or options.shard:
         raise UsageError(
@@ -81,6 +83,19 @@ def _check_companions(options: Options) -> None:
         raise UsageError(
             "--corpus is the pool of --rank-within, which is missing", "add --rank-within K"
         )
+    if options.relabel and options.rank_within is not None:
+        raise UsageError(
+            "--relabel changes the positives that --rank-within ranks",
+            "run simfilter twice: the second reads what the first wrote",
+        )
+    bounds = {
+        "--relabel-above": options.relabel_above is not None,
+        "--relabel-margin": options.relabel_margin is not None,
+        "--relabel-drop": options.relabel_drop > 0,
+    }
+    stated = [flag for flag, is_stated in bounds.items() if is_stated]
+    if stated and not options.relabel:
+        raise UsageError(f"{stated[0]} belongs to --relabel, which is missing", "add --relabel")
     if options.ngram and not options.decontaminate:
         raise UsageError(
             "--ngram belongs to --decontaminate, which is missing", "add --decontaminate FILE"
@@ -137,12 +152,15 @@ def run(options: Options, report: Report) -> None:
     check_output(options.output, report.tool)  # before torch and a model are loaded
 
     from simfilter import outputs, score_columns
+    from simfilter.relabel import relabelled_columns
     from simfilter.row_filter import filter_rows, with_reasons
     from simfilter.scoring import RowScorer
 
     reader = Reader(report, options.inputs, "examples", limit=options.limit)
     corpus = Reader(report, options.corpus, "texts", count=False) if options.corpus else None
     columns = score_columns.scored_columns(reader.columns)
+    if options.relabel:
+        columns = relabelled_columns(columns)
     with contextlib.ExitStack() as stack:
         models = _open_models(options, report, stack)
         together = stack.enter_context(AtomicOutputs())
@@ -173,6 +191,7 @@ TOOL = cli.Tool(
     doc=__doc__,
     usage="simfilter [EXAMPLES...] --model M [--rank-within K] [--min-sim X] [--keep-top Q]"
     " [-o OUT]",
+    check=check,
 )
 
 

@@ -90,6 +90,7 @@ TOOL = cli.Tool(
     run=run,
     doc=__doc__,
     usage="texts2vectors [TEXTS...] --model M [--base-url URL] [--shard I/N] [-o OUT]",
+    check=check,
 )
 
 

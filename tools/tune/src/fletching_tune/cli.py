@@ -54,6 +54,7 @@ TOOL = cli.Tool(
     run=run,
     doc=__doc__,
     usage="fletching-tune TABLE... --query COL --pos COL[,COL] [--model M] [--budget T] -o DIR",
+    check=check,
 )
 
 

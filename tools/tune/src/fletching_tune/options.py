@@ -107,6 +107,7 @@ class Options(
         short="-o",
         group=IO,
         rows=False,
+        written=True,
     )
     to: Literal["split", "plan", "mine", "train", "choose", "verdict"] | None = option(
         None, "stop after this stage; the same command without it continues", group=RUN, rows=False

@@ -25,6 +25,8 @@ FieldValue = Any
 # The default of an option without one.
 REQUIRED: FieldValue = "<required>"
 
+DRY_RUN = "dry_run"
+
 LARGEST = 2**63 - 1  # whole number that Arrow, numpy and the standard library count with
 PATHS = ("FILE", "OUT", "EXAMPLES", "TEXTS")  # placeholders of values that name files of data
 
@@ -41,6 +43,7 @@ class Details(TypedDict, total=False):
     choices: str  # `module:REGISTRY` of the values allowed; imported when options are resolved
     placeholder: str  # a text that every value must hold, such as {}
     is_model: bool  # does it name a model, in a folder or on the hub?
+    written: bool  # does it name what the tool writes?
     group: str  # heading in --help
     advanced: bool  # shown by --help-all alone
     rows: bool  # can it change the rows written? Only then does it enter the lineage
@@ -60,6 +63,7 @@ _DEFAULTS: Details = {
     "choices": "",
     "placeholder": "",
     "is_model": False,
+    "written": False,
     "group": "other",
     "advanced": False,
     "rows": True,
@@ -86,10 +90,10 @@ def required(help: str, **details: Unpack[Details]) -> FieldValue:
 def positional(help: str, metavar: str) -> FieldValue:
     """The arguments without a flag: any number, anywhere on the line."""
     metadata = {
+        **_DEFAULTS,
         "help": help,
         "metavar": metavar,
         "group": "input and output",
-        "advanced": False,
         "rows": False,
         "positional": True,
     }
@@ -143,6 +147,11 @@ class Option:
     def flag(self) -> str:
         """The long form, `--query-length`; `--from` of a field `from_`, a word of Python's."""
         return "--" + self.name.rstrip("_").replace("_", "-")
+
+    @property
+    def config_key(self) -> str:
+        """Its key in a config file: the flag without dashes."""
+        return self.flag[2:]
 
     @property
     def negated_flag(self) -> str:
@@ -231,9 +240,14 @@ class Option:
 
 
 def describe(options: type) -> dict[str, Option]:
-    """The options of a dataclass by field name, in order."""
+    """The options of a dataclass by field name, in order.
+
+    --dry-run is last: a tool with one of its own lists it under another heading, which would else
+    come where the heading of all tools' options does.
+    """
     hints = typing.get_type_hints(options)
-    return {field.name: _resolve(field, hints[field.name]) for field in dataclasses.fields(options)}
+    fields = sorted(dataclasses.fields(options), key=lambda field: field.name == DRY_RUN)
+    return {field.name: _resolve(field, hints[field.name]) for field in fields}
 
 
 def _resolve(field: dataclasses.Field[FieldValue], hint: type) -> Option:

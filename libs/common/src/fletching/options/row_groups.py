@@ -20,7 +20,31 @@ class StandardOptions:
         group=RUN,
         rows=False,
     )
-    quiet: bool = option(False, "print errors only", group=RUN, advanced=True, rows=False)
+    print_config: bool = option(
+        False,
+        "print every option with its value as YAML for --config, then stop",
+        group=RUN,
+        advanced=True,
+        rows=False,
+    )
+    dry_run: bool = option(
+        False,
+        "check options and inputs, say what would be read and written, then stop",
+        group=RUN,
+        advanced=True,
+        rows=False,
+    )
+    quiet: bool = option(
+        False, "print errors only", short="-q", group=RUN, advanced=True, rows=False
+    )
+    verbose: bool = option(
+        False,
+        "also print versions, the options that were set, memory, and an error's traceback",
+        short="-v",
+        group=RUN,
+        advanced=True,
+        rows=False,
+    )
     json_summary: str | None = option(
         None, "the summary line as JSON", metavar="FILE", group=RUN, advanced=True, rows=False
     )
@@ -65,6 +89,7 @@ class OutputOptions:
         short="-o",
         group=IO,
         rows=False,
+        written=True,
     )
 
 
@@ -141,4 +166,5 @@ class RejectsOptions:
         metavar="FILE",
         group=IO,
         rows=False,
+        written=True,
     )

@@ -22,6 +22,7 @@ class TrainingOptions:
         short="-o",
         group=IO,
         rows=False,
+        written=True,
     )
     dry_run: bool = option(
         False,
