@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mteb_eval.report.forest import MARGIN, WIDTH, forest_plot, scale_ticks
+from mteb_eval.report.forest import MARGIN, WIDTH, forest_plot
 from mteb_eval.scoring.comparison import Figure, Interval
 
 CHANGES = st.floats(-1, 1)
-
-
-@given(CHANGES, CHANGES)
-def test_ticks_are_few_even_steps_around_zero_and_the_data(one, two):
-    low, high = min(one, two, 0.0), max(one, two, 0.0)
-    ticks = scale_ticks(low, high)
-    assert 2 <= len(ticks) <= 7
-    assert 0.0 in ticks
-    steps = [after - before for before, after in itertools.pairwise(ticks)]
-    assert steps == pytest.approx([steps[0]] * len(steps))
-    assert ticks[0] <= low + 1e-9 and ticks[-1] >= high - 1e-9
 
 
 def figure_of(run, change, p=0.5):

@@ -34,6 +34,17 @@ def run(options: Options, report: Report) -> None:
     """Train a model and write its folder."""
     check(options)
     launch.run(options, report, TOOL, job=_start, inputs=options.inputs, open_inputs=_open_inputs)
+    if options.html and not options.dry_run:
+        _write_page(options.html, options.output or "")
+
+
+def _write_page(path: str, folder: str) -> None:
+    """Write --html, from the model folder: an earlier run may have published it."""
+    from contrast_train.publishing import training_page
+    from fletching.train.distributed import process_group
+
+    if process_group.is_main():
+        training_page.write_page(path, folder, version=TOOL.version)
 
 
 def _open_inputs(options: Options, report: Report) -> None:
@@ -73,6 +84,8 @@ TOOL = cli.Tool(
     run=run,
     doc=__doc__,
     usage="contrast-train [EXAMPLES|TEXTS...] --model M -o DIR",
+    check=check,
+    open_inputs=_open_inputs,
 )
 
 

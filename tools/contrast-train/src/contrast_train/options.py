@@ -270,6 +270,14 @@ class Options(
         group=TRAINING,
         advanced=True,
     )
+    html: str | None = option(
+        None,
+        "also write a page: loss, gradient norm, rate, throughput and --eval by step",
+        metavar="FILE",
+        group=IO,
+        rows=False,
+        written=True,
+    )
     prompt_pooling: Literal["include", "exclude"] | None = option(
         None,
         "prompt tokens in or out of pooling [the model's own]",

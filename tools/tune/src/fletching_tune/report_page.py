@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import jinja2
-
+from fletching.page import page_environment
 from fletching.report import printable
 from fletching.table import atomic
 from fletching_tune.evaluation import SHOWN
@@ -116,19 +115,9 @@ def write_page(path: str, report: TuningReport) -> None:
 
 def render_page(report: TuningReport) -> str:
     """The page as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fletching_tune"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
-        "px": "{:.1f}".format,
-        "text": _shown,
-        "line": printable,
-        "rank": _shown_rank,
-    }
+    filters: Mapping[str, Callable[..., object]]
+    filters = {"text": _shown, "line": printable, "rank": _shown_rank}
+    environment = page_environment("fletching_tune", filters)
     findings = report.verdict.findings
     kinds = dict.fromkeys(row.kind for row in report.suspects)
     groups = {kind: [row for row in report.suspects if row.kind == kind] for kind in kinds}

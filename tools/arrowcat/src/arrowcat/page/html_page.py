@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,6 +30,7 @@ from arrowcat.rows.row_selection import NumberedRows, RowSample
 from arrowcat.terminal.cell_text import bare, format_number
 from fletching import lineage
 from fletching.io import Reader
+from fletching.page import page_environment
 from fletching.table import atomic
 
 SAMPLES = 12
@@ -226,7 +226,7 @@ def render_page(content: PageContent, *, title: str, version: str) -> str:
     statistics, reader = content.statistics, content.reader
     chains = [" → ".join(lineage.tools(node)) for node in reader.lineage_nodes if node]
     return (
-        _environment()
+        page_environment("arrowcat.page", {"number": _format_or_blank, "text": _shorten})
         .get_template("page.html.j2")
         .render(
             title=title,
@@ -263,21 +263,8 @@ def _column_record(statistics: TableStatistics, name: str) -> dict[str, Any]:
     }
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("arrowcat.page"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
-        "px": "{:.1f}".format,
-        "number": lambda value: "" if value is None else format_number(value),
-        "text": _shorten,
-    }
-    return environment
+def _format_or_blank(value: float | None) -> str:
+    return "" if value is None else format_number(value)
 
 
 def _shorten(text: str) -> str:

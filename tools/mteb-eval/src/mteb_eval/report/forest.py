@@ -6,18 +6,16 @@ strips are the plot's text, and both fit a narrow screen.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from fletching.page import scale_ticks
 from mteb_eval.report.text_report import format_change, verdict
 from mteb_eval.scoring.comparison import Figure
 from mteb_eval.scoring.metrics import spell_metric
 
 WIDTH, HEIGHT, MARGIN = 320, 22, 26
-STEPS = (1.0, 2.0, 5.0)  # of ticks, times a power of ten
-MOST_TICKS = 5
 
 
 class ScaleMark(NamedTuple):
@@ -83,13 +81,3 @@ def forest_plot(figures: Sequence[Figure]) -> Forest | None:
         )
     marks = [ScaleMark(x(tick), f"{tick:+.3g}" if tick else "0") for tick in ticks]
     return Forest(rows=rows, marks=marks, zero=x(0.0))
-
-
-def scale_ticks(low: float, high: float) -> list[float]:
-    """Round numbers, 0 among them, from at most `low` to at least `high`: two to six."""
-    span = max(high - low, 1e-3)
-    power = 10.0 ** math.floor(math.log10(span / MOST_TICKS))
-    steps = (factor * power for factor in (*STEPS, 10.0, 20.0))
-    step = next(each for each in steps if span / each <= MOST_TICKS)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [number * step for number in range(first, max(last, first + 1) + 1)]

@@ -6,12 +6,10 @@ The page is `templates/page.html.j2`; here is what it is filled with.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import jinja2
-
-from fletching.report import printable
+from fletching.page import page_environment
 from fletching.table import atomic
 from mteb_eval.data.names import is_reference
 from mteb_eval.report.charts import Chart, bar_chart, recall_chart, recalls
@@ -59,7 +57,7 @@ def render_page(sections: Sequence[TaskSection], *, baseline: str, version: str)
     runs = list(settings_by_run)
     colours = dict(zip(runs, palette(len(runs))))
     return (
-        _environment()
+        page_environment("mteb_eval.report", FILTERS)
         .get_template("page.html.j2")
         .render(
             title=" and ".join(runs) if len(runs) < 3 else f"{len(runs)} runs",
@@ -72,33 +70,6 @@ def render_page(sections: Sequence[TaskSection], *, baseline: str, version: str)
             has_bm25=any(map(is_reference, runs)),
         )
     )
-
-
-def _without_controls(value: object) -> object:
-    """Texts of data with control characters as escapes; what macros made stays."""
-    is_text = isinstance(value, str) and not hasattr(value, "__html__")
-    return printable(str(value)) if is_text else value
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mteb_eval.report"),
-        autoescape=True,
-        finalize=_without_controls,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
-        "px": "{:.1f}".format,
-        "metric": spell_metric,
-        "value": format_value,
-        "change": format_change,
-        "rank": format_rank,
-        "setting": _format_setting,
-    }
-    return environment
 
 
 def _page_section(section: TaskSection, colours: Mapping[str, str]) -> PageSection:
@@ -146,3 +117,12 @@ def _format_setting(content: object) -> str:
     if isinstance(content, str):
         return content
     return "all" if content is None else json.dumps(content)
+
+
+FILTERS: Mapping[str, Callable[..., object]] = {
+    "metric": spell_metric,
+    "value": format_value,
+    "change": format_change,
+    "rank": format_rank,
+    "setting": _format_setting,
+}
