@@ -24,6 +24,7 @@ PACKAGES = {
 DISTRIBUTIONS = {
     "markdown_it": "markdown-it-py",
     "yaml": "pyyaml",
+    "docx": "python-docx",
     "faiss": "faiss-cpu",
     "sklearn": "scikit-learn",
     "huggingface_hub": "huggingface-hub",

@@ -65,7 +65,7 @@ class Command:
 
     name: str
     line: str
-    reads: Literal["table", "examples", "texts", "any", "models"]
+    reads: Literal["table", "examples", "texts", "any", "models", "documents"]
     writes: Literal[
         "rows", "folder", "figures"
     ]  # rows: to -o or as a stream; folder: to -o; figures: a table, rows to -o
@@ -166,6 +166,14 @@ COMMANDS = {
             schema="vectors",
         ),
         Command(
+            "texts2pairs",
+            "texts2pairs {input} --kinds title,first-sentence,cloze",
+            "texts",
+            "rows",
+            heavy=False,
+            works_on_nothing=True,
+        ),
+        Command(
             "synthgen",
             # The cap keeps the tests with thousands of rows short: what is not asked passes as it is.
             "synthgen {input} --job negatives --model m --base-url {server} --journal {journal} --max-requests 40 --no-repair",
@@ -185,9 +193,18 @@ CONDUCTORS = {
 }
 # Programs that read models and no rows: the rules of the house hold for them, those for rows do not.
 MODEL_PROGRAMS = {
-    "blend-models": Command("blend-models", "blend-models {model} {model}", "models", "folder")
+    "blend-models": Command("blend-models", "blend-models {model} {model}", "models", "folder"),
+    "fletching-export": Command(
+        "fletching-export", "fletching-export {model} --to onnx", "models", "folder"
+    ),
 }
-PROGRAMS = COMMANDS | CONDUCTORS | MODEL_PROGRAMS
+# Programs that read folders of documents: the rules of the house hold for them, those for input rows do not.
+DOCUMENT_PROGRAMS = {
+    "docs2texts": Command(
+        "docs2texts", "docs2texts {input}", "documents", "rows", heavy=False, schema="texts"
+    )
+}
+PROGRAMS = COMMANDS | CONDUCTORS | MODEL_PROGRAMS | DOCUMENT_PROGRAMS
 WRITERS = [name for name, command in COMMANDS.items() if command.writes == "rows"]
 TRAINED = "model.safetensors"  # stands in every model folder
 

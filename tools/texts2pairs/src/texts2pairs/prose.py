@@ -1,0 +1,106 @@
+"""Queries of prose: titles and sentences, and the text without them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fletching import seeded_random
+from fletching.sentences import sentence_spans
+
+TITLE_SEPARATOR = " > "
+WORD = re.compile(r"\w+")
+FEWEST_WORDS = 4  # of a sentence
+FEWEST_LETTERS = 0.6  # of the characters: below are tables and code
+MOST_SENTENCE = 64  # words: longer ones are lists without marks
+SENTENCE = re.compile(r"[\"'“‘(«]*\w.*[.!?…؟।。！？][\"'”’)\]»」』]*")
+LAYOUT = re.compile(r"\S[ \t]{2,}\S|\n[ \t]+\S|\t")  # of code and tables
+ENOUGH_SENTENCES = (3, 4)  # of a text, for a first query of a sentence and for a second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """A sentence of a text: characters `start` to `end`, blanks behind it among them.
+
+    text: on one line. has_layout: is it laid out as code and tables are?
+    """
+
+    text: str
+    start: int
+    end: int
+    has_layout: bool
+
+    @property
+    def is_query(self) -> bool:
+        """Does it read as a sentence?"""
+        words = len(WORD.findall(self.text))
+        letters = sum(letter.isalpha() or letter == " " for letter in self.text)
+        is_prose = letters >= FEWEST_LETTERS * len(self.text)
+        is_sentence = SENTENCE.fullmatch(self.text) is not None and not self.has_layout
+        return FEWEST_WORDS <= words <= MOST_SENTENCE and is_prose and is_sentence
+
+
+def sentences_of(text: str) -> list[Sentence]:
+    """The sentences of a text."""
+    sentences = []
+    for start, end in sentence_spans(text):
+        raw = text[start:end].strip()
+        sentence = Sentence(
+            text=" ".join(raw.split()),
+            start=start,
+            end=end,
+            has_layout=LAYOUT.search(raw) is not None,
+        )
+        sentences.append(sentence)
+    return sentences
+
+
+def without_title(text: str, title: str) -> str:
+    """The text, of which a title at its beginning is removed.
+
+    >>> without_title("Wing theory . We study wings.", "wing theory")
+    'We study wings.'
+    """
+    name = title.rpartition(TITLE_SEPARATOR)[2].strip().rstrip(".").strip()
+    if not name or text[: len(name)].casefold() != name.casefold():
+        return text
+    rest = text[len(name) :]
+    if rest[:1].isalnum():
+        return text
+    return rest.lstrip(" \t\r\n.:;,-–—#")
+
+
+def title_queries(title: str) -> list[str]:
+    """Queries of a path of headings: the last one alone, then with those above it.
+
+    >>> title_queries("Guide > Install > From source")
+    ['From source', 'Install From source', 'Guide Install From source']
+    """
+    queries: list[str] = []
+    query = ""
+    for part in reversed(title.split(TITLE_SEPARATOR)):
+        if part.strip():
+            query = f"{part.strip()} {query}".strip()
+            queries.append(query)
+    return queries
+
+
+def first_sentence(sentences: list[Sentence]) -> Sentence | None:
+    """The first sentence, where enough follows it."""
+    if sum(each.is_query for each in sentences) < ENOUGH_SENTENCES[0]:
+        return None
+    return sentences[0] if sentences[0].is_query else None
+
+
+def cloze_sentence(
+    sentences: list[Sentence], *, seed: int, key: str, has_other: bool
+) -> Sentence | None:
+    """A random sentence but the first: the inverse cloze task (Lee et al. 2019, 1906.00300).
+
+    has_other: does the text lose another sentence too? key: of the text, for the random choice.
+    """
+    candidates = [each for each in sentences[1:] if each.is_query]
+    enough = ENOUGH_SENTENCES[has_other]
+    if len(candidates) + 1 < enough:
+        return None
+    return candidates[next(seeded_random.permuted(seed, key, len(candidates)))]

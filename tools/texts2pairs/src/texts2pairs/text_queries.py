@@ -1,0 +1,128 @@
+"""The queries of a text, and the text without any of them: its one positive.
+
+One text has one positive, whatever its queries: what is searched holds it once, and no query
+stands verbatim in a copy of its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fletching.text import normalise
+from texts2pairs import code, prose
+from texts2pairs.options import Kind, Options
+
+PROSE = ("", "docx", "html", "markdown", "pdf", "rst", "text")
+CODE_KIND: Kind = "docstring"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRow:
+    """What is needed of a row of `texts`. source: "" without that column."""
+
+    id: str
+    text: str
+    title: str
+    source: str
+    format: str
+    domain: str | None
+
+    @property
+    def document(self) -> str:
+        """What is split as one: the source, else the text itself."""
+        return self.source or self.id
+
+    @property
+    def section(self) -> str:
+        """What a title belongs to: texts of one title in one document."""
+        return f"{self.document}\n{self.title}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextQueries:
+    """titles: forms of one title, the shortest first, which all texts of the section answer.
+
+    sentences: (kind, query) of this text alone. positive: the text without all of them.
+    """
+
+    titles: Sequence[str]
+    sentences: Sequence[tuple[Kind, str]]
+    positive: str
+
+    @property
+    def title_kind(self) -> Kind:
+        """`heading` where there are headings above it."""
+        return "heading" if len(self.titles) > 1 else "title"
+
+
+def queries_of(row: TextRow, options: Options) -> TextQueries:
+    """The queries of a text."""
+    if row.format not in PROSE:
+        return _of_code(row, options)
+    text = prose.without_title(row.text, row.title)
+    removed: list[prose.Sentence] = []
+    queries: list[tuple[Kind, str]] = []
+    for kind, sentence in _sentences(row, prose.sentences_of(text), options):
+        left = _cut(text, [*removed, sentence])
+        if len(left.split()) >= options.min_left and not _leaks(sentence.text, left):
+            removed.append(sentence)
+            queries.append((kind, sentence.text))
+    return TextQueries(
+        titles=_titles(row, options),
+        sentences=queries,
+        positive=_cut(text, removed),
+    )
+
+
+def _titles(row: TextRow, options: Options) -> list[str]:
+    titles = prose.title_queries(row.title)
+    kind = "heading" if len(titles) > 1 else "title"
+    return titles if kind in options.kinds else []
+
+
+def _sentences(
+    row: TextRow, sentences: list[prose.Sentence], options: Options
+) -> Iterator[tuple[Kind, prose.Sentence]]:
+    first = None
+    if "first-sentence" in options.kinds:
+        first = prose.first_sentence(sentences)
+        if first is not None:
+            yield "first-sentence", first
+    if "cloze" in options.kinds:
+        cloze = prose.cloze_sentence(
+            sentences, seed=options.seed, key=row.id, has_other=first is not None
+        )
+        if cloze is not None:
+            yield "cloze", cloze
+
+
+def _of_code(row: TextRow, options: Options) -> TextQueries:
+    """The docstring or comment of code, and the code without it."""
+    whole = TextQueries(titles=(), sentences=(), positive=row.text)
+    if CODE_KIND not in options.kinds:
+        return whole
+    parts = code.split_python(row.text) if row.format == "python" else None
+    parts = parts or code.split_comment(row.text)
+    if parts is None:
+        return whole
+    comment, rest = parts
+    query = code.summary(comment)
+    if not query or len(rest.split()) < options.min_left:
+        return whole
+    return TextQueries(titles=(), sentences=((CODE_KIND, query),), positive=rest)
+
+
+def _cut(text: str, removed: Sequence[prose.Sentence]) -> str:
+    """The text without these sentences."""
+    parts = []
+    start = 0
+    for sentence in sorted(removed, key=lambda each: each.start):
+        parts.append(text[start : sentence.start])
+        start = sentence.end
+    return "".join([*parts, text[start:]]).strip("\n").rstrip()
+
+
+def _leaks(query: str, text: str) -> bool:
+    """Does a query stand in the text once more?"""
+    return normalise(query) in normalise(text)
