@@ -34,6 +34,7 @@ DEFAULT_RANK = 50  # chosen by bench/simfilter_noise.py
 def check(options: Options) -> Options:
     """The options with the default criterion filled in. Raises UsageError for contradictions."""
     Shard.parse(options.shard)
+    _check_relabel(options)
     options = _with_criterion(options)
     _check_bounds(options)
     _check_companions(options)
@@ -83,6 +84,13 @@ def _check_companions(options: Options) -> None:
         raise UsageError(
             "--corpus is the pool of --rank-within, which is missing", "add --rank-within K"
         )
+    if options.ngram and not options.decontaminate:
+        raise UsageError(
+            "--ngram belongs to --decontaminate, which is missing", "add --decontaminate FILE"
+        )
+
+
+def _check_relabel(options: Options) -> None:
     if options.relabel and options.rank_within is not None:
         raise UsageError(
             "--relabel changes the positives that --rank-within ranks",
@@ -96,10 +104,6 @@ def _check_companions(options: Options) -> None:
     stated = [flag for flag, is_stated in bounds.items() if is_stated]
     if stated and not options.relabel:
         raise UsageError(f"{stated[0]} belongs to --relabel, which is missing", "add --relabel")
-    if options.ngram and not options.decontaminate:
-        raise UsageError(
-            "--ngram belongs to --decontaminate, which is missing", "add --decontaminate FILE"
-        )
 
 
 def _check_scorer(options: Options) -> None:

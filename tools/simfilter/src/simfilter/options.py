@@ -22,6 +22,7 @@ from fletching.options import (
 )
 
 CRITERIA = "criteria (they combine; without one, --rank-within 50)"
+RELABEL = "false negatives"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,31 @@ class Options(
         high=100,
         group=CRITERIA,
         advanced=True,
+    )
+    relabel: bool = option(
+        False,
+        "move negatives that score like a positive to the positives (RLHN)",
+        group=RELABEL,
+    )
+    relabel_above: float | None = option(
+        None,
+        "with --relabel: move a negative that scores at least X",
+        metavar="X",
+        group=RELABEL,
+    )
+    relabel_margin: float | None = option(
+        None,
+        "with --relabel: move one that scores at least p - X, p the lowest score of a positive "
+        "[0 without --relabel-above]",
+        metavar="X",
+        group=RELABEL,
+    )
+    relabel_drop: float = option(
+        0.0,
+        "with --relabel: drop a negative that is up to X below: too near to call",
+        metavar="X",
+        low=0,
+        group=RELABEL,
     )
     score_only: bool = option(False, "drop nothing, only write the scores", group=CRITERIA)
     as_pairs: bool = option(

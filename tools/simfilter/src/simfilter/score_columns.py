@@ -35,12 +35,20 @@ class ScoreColumns:
         self.rows_kept = 0
         self.rows_cleared = 0
 
-    def write(self, rows: pa.RecordBatch, scores: Scores) -> pa.RecordBatch:
-        """The rows with scores (p,) as `pos_scores`; protected ones stay."""
+    def write(
+        self, rows: pa.RecordBatch, scores: Scores, negative_scores: Scores | None = None
+    ) -> pa.RecordBatch:
+        """The rows with scores (p,) as `pos_scores`; protected ones stay.
+
+        negative_scores: (n,) for `neg_scores` of the rows whose positives get theirs.
+        """
         lists: pa.Array = lists_like(rows["pos"], pa.array(scores, pa.float32()))
         may_write = may_write_scores(rows, "pos", self.kind)
         if self.replace_scores:
             may_write = pa.array([True] * len(rows), pa.bool_())
+        may_write_negatives = pc.and_(may_write, may_write_scores(rows, "neg", self.kind))
+        if self.replace_scores:
+            may_write_negatives = may_write
         is_cleared = pc.and_(may_write, have_scores_of_another_kind(rows, "neg", self.kind))
         self.rows_kept += len(rows) - may_write.true_count
         self.rows_cleared += is_cleared.true_count
@@ -52,6 +60,13 @@ class ScoreColumns:
             if name in rows.schema.names:
                 absent = pa.nulls(len(rows), rows[name].type)
                 rows = _changed(rows, name, pc.if_else(is_cleared, absent, rows[name]))
+        if negative_scores is not None:
+            lists = lists_like(rows["neg"], pa.array(negative_scores, pa.float32()))
+            lists = pc.if_else(may_write_negatives, lists, rows["neg_scores"])
+            rows = _changed(rows, "neg_scores", lists)
+            is_written = pc.and_(may_write_negatives, lists.is_valid())
+            kinds = pc.if_else(is_written, self.kind, rows["neg_score_kind"])
+            rows = _changed(rows, "neg_score_kind", kinds)
         return rows
 
     def report_rows(self, report: Report) -> None:

@@ -20,6 +20,7 @@ from fletching.table.row_units import split_units
 from simfilter.decontaminate import EvaluationSets, split
 from simfilter.histogram import Histogram
 from simfilter.options import Options
+from simfilter.relabel import Relabeller
 from simfilter.row_filter import ScoredUnit, in_columns, rejected_unit
 from simfilter.score_columns import ScoreColumns
 from simfilter.scorers import OF_THE_INPUT, SCORERS, ScoringModels, scorer_name
@@ -51,6 +52,9 @@ class RowScorer:
         score_columns = ScoreColumns(
             self.columns, kind=self.score_kind, replace_scores=self.options.replace_scores
         )
+        relabeller = None
+        if self.options.relabel:
+            relabeller = Relabeller(self.options, kind=self.score_kind)
         with contextlib.ExitStack() as stack:
             batches: Iterable[pa.RecordBatch] = reader
             if shard is not None or self.options.rank_within is not None:
@@ -64,16 +68,24 @@ class RowScorer:
                 if isinstance(unit, ScoredUnit):
                     yield unit
                     continue
-                scores = scorer(unit)
+                negative_scores = None
+                if relabeller is None:
+                    scores = scorer(unit)
+                else:
+                    relabelled = relabeller.relabel(unit, scorer)
+                    unit, scores = relabelled.rows, relabelled.positive_scores
+                    negative_scores = relabelled.negative_scores
                 ranks = ranker(unit) if ranker is not None else None
                 histogram.add(unit, scores)
                 positives = self._positives(unit, scores, ranks)
                 if self.score_kind == OF_THE_INPUT:
                     rows = in_columns(unit, self.columns)
                 else:
-                    rows = score_columns.write(unit, scores)
+                    rows = score_columns.write(unit, scores, negative_scores)
                 yield ScoredUnit(rows=rows, positives=positives)
                 progress.advance(len(unit))
+        if relabeller is not None:
+            relabeller.report_fates(self.report)
         score_columns.report_rows(self.report)
         self.report.measures |= histogram.measures()
 
