@@ -1,0 +1,38 @@
+"""Texts that are compared where the user names none: short, long, several scripts, code."""
+
+from __future__ import annotations
+
+SAMPLES = (
+    "How do I reset my password?",
+    "Open the settings, choose Security, then click on Reset password and follow the mail.",
+    "opening hours",
+    "The shop is open from Monday to Friday, nine to six, and on Saturday until noon.",
+    "Which documents do I need to register a car?",
+    "Bring the title, proof of insurance, an identity card and the inspection report.",
+    "Wie kündige ich meinen Vertrag?",
+    "Der Vertrag endet zum Monatsende, wenn die Kündigung bis zum Fünfzehnten eingeht.",
+    "¿Dónde puedo ver mis facturas?",
+    "Las facturas están en la sección Mi cuenta, ordenadas por fecha.",
+    "Comment changer l'adresse de livraison ?",
+    "L'adresse se modifie tant que le colis n'a pas quitté l'entrepôt.",
+    "如何更改我的电子邮件地址?",
+    "登录后点击头像,选择账户设置,然后输入新的电子邮件地址。",
+    "返品の期限はいつまでですか",
+    "商品が届いてから三十日以内であれば返品できます。",
+    "كيف أتواصل مع الدعم؟",
+    "Как оплатить заказ картой?",
+    "def area(radius): return math.pi * radius ** 2",
+    "The area of a circle is pi times the square of its radius.",
+    "SELECT name, COUNT(*) FROM orders GROUP BY name HAVING COUNT(*) > 3;",
+    "Error 0x80070005: access is denied.",
+    "The installer needs administrator rights; run it again as an administrator.",
+    "What does the warranty cover?",
+    "The warranty covers faults of material and workmanship for two years from the purchase.",
+    "It does not cover wear, damage by water, or repairs by others. " * 6,
+    "photosynthesis",
+    "Plants turn light, water and carbon dioxide into sugar and oxygen. " * 12,
+    "42",
+    "Is the train to the airport delayed today?",
+    "Trains to the airport leave every twenty minutes from platform three.",
+    "a",
+)
