@@ -351,7 +351,7 @@ def test_queries_of_a_passage_may_be_asked_for_one_by_one_and_without_proof(
 ) -> None:
     def bare(body: dict[str, Any]) -> Any:
         assert "word for word" not in body["messages"][0]["content"]
-        return {"queries": [{"query": prose(5, random.Random(json.dumps(body)))}]}
+        return {"query": prose(5, random.Random(json.dumps(body)))}
 
     server = serve(write=bare)
     words = ("--queries-per-request", 1, "--no-evidence", "--length-slack", 9)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SCHEMA = object_schema(queries=[{"query": "string", "evidence": "string"}])
 SCHEMA_WITHOUT_EVIDENCE = object_schema(queries=[{"query": "string"}])
+SHORT_SCHEMA = object_schema(query="string")  # as flat as a small LLM needs it
 TASK_PROMPT = "Given a search query, retrieve passages that answer or serve it."
 # A query must make sense to someone who does not see the passage.
 MENTIONS = ("the passage", "this passage", "the text above", "according to the text", "the author")
@@ -50,9 +51,13 @@ class QueriesJob(RowwiseJob):
         self.kinds = _selected_kinds(options.query_kinds, settings.library.query_kinds)
         self.query_count = options.queries_per_text or settings.per_row
         placeholders = {"passage", "count", "wishes", "language"}
-        name = "queries" if options.evidence else "queries.no-evidence"
+        if options.evidence:
+            name, self.schema = "queries", SCHEMA
+        elif options.queries_per_request == 1:
+            name, self.schema = "query.short", SHORT_SCHEMA
+        else:
+            name, self.schema = "queries.no-evidence", SCHEMA_WITHOUT_EVIDENCE
         self.prompt = settings.prompt(name, placeholders)
-        self.schema = SCHEMA if options.evidence else SCHEMA_WITHOUT_EVIDENCE
 
     def columns(self, source: pa.Schema | None) -> pa.Schema:
         """Examples, a column for each attribute, and columns that `texts` does not know."""
@@ -83,7 +88,7 @@ class QueriesJob(RowwiseJob):
         values = {
             "passage": quote(passage),
             "count": len(requested),
-            "wishes": self._numbered(requested),  # the placeholder's name in users' prompts
+            "wishes": self._wishes(requested),  # the placeholder's name in users' prompts
             "language": requested[0]["language"].name,
         }
         return self.settings.request(
@@ -96,17 +101,19 @@ class QueriesJob(RowwiseJob):
             row=row,
         )
 
-    def _numbered(self, requested: list[Attributes]) -> str:
-        """What each query has to be, as a line of the prompt."""
+    def _wishes(self, requested: list[Attributes]) -> str:
+        """What each query has to be, as a line of the prompt; numbered where there are several."""
         lines: list[str] = []
-        for number, one in enumerate(requested, 1):
+        for one in requested:
             kind = self._kind(one)
             parts = [kind.description]
             if "query_length" not in one:
                 parts.append(kind.length)
             parts += [f"{name.replace('_', ' ')}: {one[name]}" for name in self.attributes]
-            lines.append(f"{number}. {kind.name}: {'; '.join(parts)}")
-        return "\n".join(lines)
+            lines.append(f"{kind.name}: {'; '.join(parts)}")
+        if self.schema is SHORT_SCHEMA:
+            return f"Kind of query: {lines[0]}."
+        return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
 
     def _kind(self, requested: Attributes) -> QueryKind:
         return self.settings.library.query_kinds[requested["kind"]]
@@ -114,7 +121,8 @@ class QueriesJob(RowwiseJob):
     def rows(self, request: PlannedRequest, content: dict[str, Any]) -> list[RowOrRejection]:
         """The queries of a response."""
         requested = request.requested_attributes
-        items = content["queries"][: len(requested)]
+        is_short = self.schema is SHORT_SCHEMA
+        items = [content] if is_short else content["queries"][: len(requested)]
         rows: list[RowOrRejection] = [
             self._row(request, one, item) for one, item in zip(requested, items)
         ]
