@@ -389,6 +389,10 @@ def test_a_recorded_journal_replays_offline_byte_for_byte(
         ),
         ({"query": "what does the passage say", "evidence": "the owl"}, "speaks of the passage"),
         ({"query": "owl", "evidence": "The owl"}, "wrong length"),
+        (
+            {"query": "A whole question that ends with a question mark?", "evidence": "The owl"},
+            "instruction leak",
+        ),
     ],
 )
 def test_a_query_that_the_passage_does_not_answer_is_rejected(
@@ -397,6 +401,13 @@ def test_a_query_that_the_passage_does_not_answer_is_rejected(
     words = ("--per-row", 2, "--query-kinds", "question")
     done = generate(serve(write=lambda body: {"queries": [item]}), texts[:1], *words)
     assert done.summary["measures"]["rejected"] == {reason: 1, "fewer than asked for": 1}
+
+
+def test_a_query_loses_the_label_of_its_kind(serve: Any, generate: Any, texts: Any) -> None:
+    item = {"query": "Question: when do owls hunt mice?", "evidence": "the owl"}
+    server = serve(write=lambda body: {"queries": [item]})
+    done = generate(server, texts[:1], "--query-kinds", "question")
+    assert [row["query"] for row in done.rows] == ["when do owls hunt mice?"]
 
 
 def test_a_passage_cannot_speak_as_the_prompt(serve: Any, generate: Any) -> None:

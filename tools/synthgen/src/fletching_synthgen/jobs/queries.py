@@ -31,7 +31,14 @@ SCHEMA_WITHOUT_EVIDENCE = object_schema(queries=[{"query": "string"}])
 SHORT_SCHEMA = object_schema(query="string")  # as flat as a small LLM needs it
 TASK_PROMPT = "Given a search query, retrieve passages that answer or serve it."
 # A query must make sense to someone who does not see the passage.
-MENTIONS = ("the passage", "this passage", "the text above", "according to the text", "the author")
+MENTIONS = (
+    "the passage",
+    "this passage",
+    "this text",
+    "the text above",
+    "according to the text",
+    "the author",
+)
 EXPECTED_WORDS = 35  # of a query and its evidence
 KNOWN_COLUMNS = ("id", "query", "pos", "pos_ids", "prompt", "task", "domain")
 
@@ -153,16 +160,18 @@ class QueriesJob(RowwiseJob):
 
     def _checked_query(self, text: str, request: PlannedRequest, requested: Attributes) -> str:
         """The cleaned query. Raises RejectedResponseError."""
+        kind = self._kind(requested)
         query = text_validation.clean_text(text, "query")
-        text_validation.check_no_leak(
-            query, request.prompt_phrases, reply_fields=("evidence",), field="query"
-        )
+        if query.lower().startswith(f"{kind.name}:"):  # the label of its line in the prompt
+            query = text_validation.clean_text(query[len(kind.name) + 1 :], "query")
+        phrases = request.prompt_phrases | text_validation.prompt_phrases(kind.description)
+        text_validation.check_no_leak(query, phrases, reply_fields=("evidence",), field="query")
         if any(mention in query.lower() for mention in MENTIONS):
             shown = query[: text_validation.SHOWN_CHARACTERS]
             raise RejectedResponseError("speaks of the passage", shown)
         text_validation.check_length(
             query,
-            requested.get("query_length", self._kind(requested).length),
+            requested.get("query_length", kind.length),
             slack=self.settings.length_slack,
             field="query",
         )
