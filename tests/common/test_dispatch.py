@@ -83,7 +83,8 @@ def test_the_list_names_tools_with_a_line_and_other_programs_without(fletching, 
     write_program(tmp_path / "bin" / "fletching-zebra")
     (tmp_path / "bin" / "fletching-notes.txt").write_text("no program")
     ran = fletching()
-    lines = {line.split()[0]: line.split()[1:] for line in ran.stdout.splitlines()[4:]}
+    listed = [line for line in ran.stdout.splitlines() if line.startswith("  ")]
+    lines = {line.split()[0]: line.split()[1:] for line in listed}
     assert ran.returncode == 0
     assert {"csv2pairs", "contrast-train", "mteb-eval", "zebra"} <= lines.keys()
     assert lines["zebra"] == [] and len(lines["csv2pairs"]) > 3
@@ -95,7 +96,7 @@ def test_the_list_names_tools_with_a_line_and_other_programs_without(fletching, 
 @pytest.mark.parametrize(
     ("name", "fix"),
     [
-        ("csv2pars", "did you mean csv2pairs?"),
+        ("csv2pars", "did you mean csv2pairs"),
         ("zzz", "`fletching` lists them: "),
         ("ls", "`fletching` lists them: "),  # what PATH holds besides is not ours
         ("../bin/ls", "`fletching` lists them: "),

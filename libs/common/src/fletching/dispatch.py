@@ -3,6 +3,9 @@
   fletching                    the tools that are installed
   fletching NAME [ARGUMENT…]   run a tool: `fletching tune faq.csv` is `fletching-tune faq.csv`
   fletching help NAME          its --help
+  fletching completion SHELL   completion of every tool: eval "$(fletching completion bash)" in
+                               ~/.bashrc; zsh and fish likewise
+  fletching schema-config NAME the JSON schema of its --config, for editors
 
 NAME is a program `fletching-NAME` or a tool by its name (csv2pairs). The folder of this program is
 searched first, then PATH. The tool takes this program's place: signals, exit code, stdin, stdout
@@ -18,10 +21,13 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from fletching.colour import paint_error
 from fletching.errors import InputError, UsageError
+from fletching.links import SOURCE
 from fletching.report import print_line, printable
 
 PREFIX = "fletching-"
+BUILT_IN = {"completion": "SHELL", "schema-config": "NAME"}
 # Python ignores these, and a program that is executed inherits what is ignored: `| head` would not
 # end one that is no Python.
 IGNORED_SIGNALS = ("SIGPIPE", "SIGXFSZ")
@@ -41,13 +47,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.write(version_line())
             sys.stdout.flush()
             return 0
+        if words[0] in BUILT_IN:
+            sys.stdout.write(_built_in(words))
+            sys.stdout.flush()
+            return 0
         _execute(find_program(words[0]), words[1:])
     except BrokenPipeError:  # `| head` is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except InputError as error:
-        print_line(printable(f"fletching: {error.what}\n  fix: {error.fix}"))
+        print_line(f"fletching: {error.what}\n  fix: {error.fix}", paint=paint_error)
         return error.code
+
+
+def _built_in(words: Sequence[str]) -> str:
+    """What `completion SHELL` or `schema-config NAME` prints. Raises UsageError."""
+    from fletching import completion, config_schema
+
+    command, *values = words
+    if len(values) != 1:
+        raise UsageError(f"{command} takes one word", f"fletching {command} {BUILT_IN[command]}")
+    if command == "completion":
+        return completion.script(values[0])
+    tool = completion.find_tool(values[0])
+    return config_schema.as_text(tool.options, tool.name)
 
 
 def _execute(program: str, arguments: Sequence[str]) -> NoReturn:
@@ -168,8 +191,14 @@ def overview() -> str:
         "Runs a tool that is installed; `fletching help NAME` is its --help.",
         "",
     ]
+    more = [
+        "",
+        "fletching completion bash|zsh|fish    completes all of them",
+        "fletching schema-config NAME          the JSON schema of its --config, for editors",
+        f"docs: {SOURCE}",
+    ]
     nothing = ["  no tool is installed: pip install fletching-csv2pairs, for example"]
-    return printable("\n".join([*usage, *(listed or nothing)])) + "\n"
+    return printable("\n".join([*usage, *(listed or nothing), *more])) + "\n"
 
 
 def version_line() -> str:

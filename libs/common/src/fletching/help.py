@@ -52,7 +52,7 @@ def _dedent(doc: str) -> str:
 
 def _entry(opt: Option, width: int) -> list[str]:
     """The lines of one option: flags on the left, help text wrapped on the right."""
-    flags = "  " + _flags(opt)
+    flags = "  " + flags_text(opt)
     wrapped = textwrap.wrap(_help_text(opt), width - HELP_COLUMN) or [""]
     indented = [" " * HELP_COLUMN + line for line in wrapped]
     if len(flags) >= HELP_COLUMN - 1:
@@ -60,7 +60,8 @@ def _entry(opt: Option, width: int) -> list[str]:
     return [flags.ljust(HELP_COLUMN) + wrapped[0], *indented[1:]]
 
 
-def _flags(opt: Option) -> str:
+def flags_text(opt: Option) -> str:
+    """The short and the long form with the placeholder of the value: `-o, --output OUT`."""
     if opt.positional:
         return opt.metavar
     short = f"{opt.details['short']}, " if opt.details.get("short") else ""
