@@ -82,16 +82,16 @@ def reference(model: str, texts: list[str], prompt: str | None = None) -> np.nda
 
 def count_forwards(monkeypatch) -> list[int]:
     """The number of texts in each forward pass from here on."""
-    from fletching.encode import Encoder
+    from fletching.encode.forward_pass import ForwardPass
 
     seen: list[int] = []
-    forward = Encoder._forward
+    forward = ForwardPass.vectors
 
     def counted(self, device, rows, *rest):
         seen.append(len(rows))
         return forward(self, device, rows, *rest)
 
-    monkeypatch.setattr(Encoder, "_forward", counted)
+    monkeypatch.setattr(ForwardPass, "vectors", counted)
     return seen
 
 
@@ -109,7 +109,7 @@ def test_padded_batches_give_what_packed_ones_give(encoder, model, texts, monkey
 
     monkeypatch.setattr(padding_free, "prepare", lambda *_: None)
     with encoder() as ours:
-        assert ours.first_position is None
+        assert ours.forward_pass.first_position is None
         vectors = ours.encode(texts, "query")
     assert np.abs(vectors - reference(model, texts)).max() < 1e-6
 
@@ -121,7 +121,7 @@ def test_a_batch_of_one_gives_what_a_batch_of_many_gives(encoder, texts):
 
 def test_two_devices_give_what_one_gives(encoder, texts):
     with encoder(batch_tokens=64) as one, encoder(batch_tokens=64, device="cpu,cpu") as two:
-        assert len(two.replicas) == 2
+        assert len(two.forward_pass.replicas) == 2
         np.testing.assert_array_equal(one.encode(texts, "query"), two.encode(texts, "query"))
 
 
@@ -270,17 +270,18 @@ def test_a_damaged_shard_is_refused_not_used(encoder, tmp_path):
 KILLED = """
 import os, signal, sys
 from fletching.encode import Encoder, vector_cache
+from fletching.encode.forward_pass import ForwardPass
 from fletching.options import EncodingOptions
 from fletching.report import Report
 model, folder, passes = sys.argv[1:4]
 vector_cache.SHARD_SECONDS = 0.0  # a shard after each forward pass
-forward, passes_left = Encoder._forward, [int(passes)]
+forward, passes_left = ForwardPass.vectors, [int(passes)]
 def dying(self, *batch):
     passes_left[0] -= 1
     if passes_left[0] < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return forward(self, *batch)
-Encoder._forward = dying
+ForwardPass.vectors = dying
 texts = [f"owl {i} " + "bread tide " * (i % 9) for i in range(120)]
 options = EncodingOptions(
     model=model, dtype="float32", device="cpu", batch_tokens=200, cache=folder
@@ -360,7 +361,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(encoder, texts, monkeypatch)
 
     with encoder() as ours:
         expected = ours.encode(texts, "query")
-        network = ours.replicas[0]
+        network = ours.forward_pass.replicas[0]
         forward = network.forward
 
         def small(features, **kwargs):

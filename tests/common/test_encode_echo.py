@@ -148,7 +148,7 @@ def test_a_batch_of_one_gives_what_a_batch_of_many_gives(decoder: Any) -> None:
 
 def test_an_encoder_whose_batches_are_packed_can_echo(model: str) -> None:
     with encoder(model, query_echo=" ") as echoed, encoder(model) as plain:
-        assert plain.first_position == 0 and echoed.first_position is None
+        assert plain.forward_pass.first_position == 0 and echoed.forward_pass.first_position is None
         assert np.abs(echoed.encode(TEXTS, "query") - plain.encode(TEXTS, "query")).max() > 1e-3
 
 

@@ -47,7 +47,7 @@ def by_sentence_transformers(folder: str, texts=TEXTS) -> np.ndarray:
 @pytest.mark.parametrize("budget", [16, 200, 100_000])
 def test_packed_vectors_in_float32_are_those_of_sentence_transformers(model, budget):
     encoder = encoder_of(model, dtype="float32", batch_tokens=budget)
-    assert encoder.first_position == 0
+    assert encoder.forward_pass.first_position == 0
     assert np.abs(encoder.encode(TEXTS, "document") - by_sentence_transformers(model)).max() < 1e-5
 
 
@@ -82,7 +82,7 @@ def test_an_architecture_that_is_not_known_is_padded_with_equal_results(model, m
     packed = encoder_of(model, dtype="float32").encode(TEXTS, "document")
     monkeypatch.setattr(padding_free, "ARCHITECTURES", {})
     plain = encoder_of(model, dtype="float32")
-    assert plain.first_position is None
+    assert plain.forward_pass.first_position is None
     assert np.abs(plain.encode(TEXTS, "document") - packed).max() < 1e-5
 
 
@@ -121,7 +121,7 @@ def roberta(folder: Path, pooling: str) -> str:
 def test_positions_behind_the_padding_id_and_every_pooling_are_packed_too(tmp_path, pooling):
     folder = roberta(tmp_path, pooling)
     encoder = encoder_of(folder, dtype="float32")
-    assert encoder.first_position == 1
+    assert encoder.forward_pass.first_position == 1
     assert np.abs(encoder.encode(TEXTS, "document") - by_sentence_transformers(folder)).max() < 1e-5
 
 
@@ -135,10 +135,10 @@ def test_a_text_has_the_same_vector_whatever_stands_beside_it(model):
 def test_equal_texts_are_encoded_once(model, monkeypatch):
     encoder = encoder_of(model)
     passed = []
-    forward = encoder._forward
+    forward = encoder.forward_pass.vectors
     monkeypatch.setattr(
-        encoder,
-        "_forward",
+        encoder.forward_pass,
+        "vectors",
         lambda device, rows, *rest: passed.extend(rows) or forward(device, rows, *rest),
     )
     assert (np.diff(encoder.encode(["owl", "owl", "owl"], "query"), axis=0) == 0).all() and len(
@@ -243,11 +243,11 @@ def test_a_cache_is_read_by_the_next_run_and_not_under_another_length_or_type(
     with encoder_of(model, cache=folder) as encoder:
         first = encoder.encode(TEXTS, "document")
     with encoder_of(model, cache=folder) as encoder:
-        monkeypatch.setattr(encoder, "_forward", None)  # nothing is left to encode
+        monkeypatch.setattr(encoder.forward_pass, "vectors", None)  # nothing is left to encode
         assert (encoder.encode(TEXTS, "document") == first).all()
     for other in ({"doc_length": 9}, {"dtype": "float16"}):
         with encoder_of(model, cache=folder, **other) as encoder:
-            monkeypatch.setattr(encoder, "_forward", None)
+            monkeypatch.setattr(encoder.forward_pass, "vectors", None)
             with pytest.raises(TypeError):
                 encoder.encode(TEXTS, "document")
 
@@ -256,7 +256,7 @@ def test_a_text_keeps_its_first_vector_whether_it_was_written_or_not(model, tmp_
     with encoder_of(model, cache=str(tmp_path / "cache")) as encoder:
         first = encoder.encode(TEXTS[:5], "document")
         assert not list((tmp_path / "cache").rglob("*.arrow"))
-        monkeypatch.setattr(encoder, "_forward", None)
+        monkeypatch.setattr(encoder.forward_pass, "vectors", None)
         assert (encoder.encode(TEXTS[:5], "document") == first).all()
 
 

@@ -217,13 +217,13 @@ def test_a_killed_run_goes_on_from_the_tasks_it_had_finished(
 def test_one_encoding_serves_all_dimensions_and_number_types(
     model, evaluate, examples, write, monkeypatch
 ):
-    from fletching.encode import Encoder
+    from fletching.encode.forward_pass import ForwardPass
 
     passes = []
-    forward = Encoder._forward
+    forward = ForwardPass.vectors
     monkeypatch.setattr(
-        Encoder,
-        "_forward",
+        ForwardPass,
+        "vectors",
         lambda self, device, rows, *rest: (
             passes.append(len(rows)) or forward(self, device, rows, *rest)
         ),

@@ -15,12 +15,12 @@ pytestmark = pytest.mark.slow  # as a whole: each test loads models or starts ma
 # A run that dies by its own hand after 90 % of the forward passes, as a machine does: no handler runs.
 KILLED = """
 import os, signal, sys
-from fletching.encode import encoder, vector_cache
+from fletching.encode import forward_pass, vector_cache
 from simfilter import cli
 
 vector_cache.SHARD_SECONDS = 0
 passed = 0
-forward = encoder.Encoder._forward
+forward = forward_pass.ForwardPass.vectors
 
 
 def counted(self, device, rows, *rest):
@@ -32,7 +32,7 @@ def counted(self, device, rows, *rest):
     return forward(self, device, rows, *rest)
 
 
-encoder.Encoder._forward = counted
+forward_pass.ForwardPass.vectors = counted
 sys.exit(cli.main([word for word in sys.argv[1:] if word != "--kill"]))
 """
 

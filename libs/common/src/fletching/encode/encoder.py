@@ -7,38 +7,29 @@ killed and resumed through the cache computes the same batches, hence the same b
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from fletching.encode import echo, padding_free, prompt_tokens
 from fletching.encode import model as models
 from fletching.encode.batching import WINDOW, batches_by_length, deduplicate
-from fletching.encode.preprocessing import Preprocessor, TokenizedTexts
+from fletching.encode.forward_pass import ForwardPass, Vectors
+from fletching.encode.preprocessing import NO_ECHO, Preprocessor, TokenizedTexts
 from fletching.encode.role_prompts import RolePrompts
 from fletching.encode.vector_cache import CacheFolder, Vector, VectorCache
-from fletching.errors import InputError, UsageError
+from fletching.errors import UsageError
 from fletching.options import EncodingOptions
 from fletching.protocols import Lineage, Role
 from fletching.report import Progress, Report
 from fletching.text import text_hash
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
 SHARE_ROWS = 512  # new vectors that are worth a shard when a call ends
 CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 65_536
 
-Vectors = npt.NDArray[np.float32]
 RowNumbers = npt.NDArray[np.int64]
-NO_ECHO: dict[Role, str | None] = {"query": None, "document": None}
 
 
 class Encoder:
@@ -76,14 +67,16 @@ class Encoder:
             "query": models.role_length(self.model, "query", options.query_length),
             "document": models.role_length(self.model, "document", options.doc_length),
         }
-        self.zero_vectors = 0  # of texts without a known token
         self.preprocessor = Preprocessor(self.model, self.lengths, self.echoes)
         self._check_echo()
-        # Before the model is copied: every replica takes padding-free batches, or none does.
-        self.first_position = self._prepare_padding_free()
-        self.replicas = self._replicate()
         default_budget = CPU_BATCH_TOKENS if self.devices[0] == "cpu" else GPU_BATCH_TOKENS
-        self.batch_tokens = options.batch_tokens or default_budget
+        self.forward_pass = ForwardPass(
+            self.model,
+            self.preprocessor,
+            self.devices,
+            dtype=self.dtype,
+            batch_tokens=options.batch_tokens or default_budget,
+        )
         self.cache_folder = CacheFolder(options)
         self.caches: dict[tuple[int, str | None], VectorCache] = {}
 
@@ -93,22 +86,6 @@ class Encoder:
                 f"{self.options.model} prepares its own input, which cannot be repeated",
                 "leave --query-echo and --doc-echo out",
             )
-
-    def _prepare_padding_free(self) -> int | None:
-        """The first position of padding-free batches; None where batches are padded."""
-        on_cpu = set(self.devices) == {"cpu"}
-        takes_token_ids = self.preprocessor.takes_token_ids and self.preprocessor.pools_prompts
-        if not (takes_token_ids and on_cpu and self.echoes == NO_ECHO):
-            return None
-        return padding_free.prepare(self.model, "cpu")
-
-    def _replicate(self) -> list[SentenceTransformer]:
-        """The model on each device; the first one is the model itself."""
-        copies = [copy.deepcopy(self.model) for _ in self.devices[1:]]
-        replicas = [self.model, *copies]
-        for replica, device in zip(replicas, self.devices):
-            replica.to(device, self.dtype)
-        return replicas
 
     def __enter__(self) -> Encoder:
         return self
@@ -121,10 +98,11 @@ class Encoder:
     ) -> None:
         if failure is None:
             self._report_truncation()
-            if self.zero_vectors:
+            zero_vectors = self.forward_pass.zero_vectors
+            if zero_vectors:
                 self.report.note(
-                    f"{self.zero_vectors:,} texts hold no token that the model knows: their "
-                    "vectors are zero"
+                    f"{zero_vectors:,} texts hold no token that the model knows: their vectors "
+                    "are zero"
                 )
         self.cache_folder.close(succeeded=failure is None)
 
@@ -212,10 +190,10 @@ class Encoder:
         # Batches are planned over all texts of the window: without the cached ones they would
         # differ from those of a run that was not killed.
         lengths = [len(token_row["input_ids"]) for token_row in window.inputs]
-        planned = batches_by_length(lengths, self.batch_tokens)
+        planned = batches_by_length(lengths, self.forward_pass.batch_tokens)
         remaining = [[row for row in batch if row not in cached] for batch in planned]
         batches = [batch for batch in remaining if batch]
-        for rows, vectors in self._forward_all(batches, window):
+        for rows, vectors in self.forward_pass.batches(batches, window):
             cache.put([hashes[row] for row in rows], vectors)
             yield np.array(rows), vectors
 
@@ -251,97 +229,3 @@ class Encoder:
             key += f"-echo-{text_hash(separator)[:16]}"
             settings["echo"] = separator
         return self.cache_folder.open(key, settings, half=self.half_cache)
-
-    def _forward_all(
-        self, batches: list[list[int]], window: TokenizedTexts
-    ) -> Iterator[tuple[list[int], Vectors]]:
-        """(rows, vectors) of each batch, in order; as many at a time as there are devices."""
-        devices = len(self.devices)
-        if devices == 1:
-            for batch in batches:
-                yield batch, self._forward(0, batch, window)
-            return
-
-        def forward(device: int, batch: list[int]) -> Vectors:
-            return self._forward(device, batch, window)
-
-        with ThreadPoolExecutor(devices) as pool:  # kernels run without the interpreter lock
-            for start in range(0, len(batches), devices):
-                group = batches[start : start + devices]
-                yield from zip(group, pool.map(forward, range(len(group)), group))
-
-    @torch.inference_mode()
-    def _forward(self, device: int, rows: list[int], window: TokenizedTexts) -> Vectors:
-        """Unit vectors (rows, D) of one batch; out of memory halves the batch and continues.
-
-        device: its number in `devices`.
-        """
-        try:
-            embeddings = self._embed(device, rows, window)
-        except torch.OutOfMemoryError:
-            if len(rows) == 1:
-                raise InputError(
-                    "out of memory with a single text",
-                    "cut it with --doc-length, or use a larger device",
-                ) from None
-            torch.cuda.empty_cache()
-            self.batch_tokens = max(self.batch_tokens // 2, 1)
-            half = len(rows) // 2
-            first = self._forward(device, rows[:half], window)
-            second = self._forward(device, rows[half:], window)
-            return np.concatenate([first, second])
-        self._check_nonzero(embeddings, [window.texts[row] for row in rows])
-        vectors = torch.nn.functional.normalize(embeddings, dim=1)
-        is_finite = torch.isfinite(vectors).all(dim=1)
-        if not is_finite.all():
-            worst = int(torch.nonzero(~is_finite)[0])
-            _, text = window.texts[rows[worst]]
-            raise InputError(
-                f"the model gives no finite vector for {text[:60]!r}",
-                "try --dtype float32",
-            )
-        return vectors.cpu().numpy()
-
-    def _check_nonzero(self, embeddings: torch.Tensor, texts: list[tuple[str, str]]) -> None:
-        """Raise InputError for a vector of zeros, which no direction belongs to.
-
-        A table of tokens gives it for a text of unknown tokens; there it is counted.
-        """
-        is_zero = ~embeddings.any(dim=1)
-        if not is_zero.any():
-            return
-        if not self.preprocessor.takes_token_ids:
-            self.zero_vectors += int(is_zero.sum())
-            return
-        _, text = texts[int(torch.nonzero(is_zero)[0])]
-        raise InputError(
-            f"the model gives a vector of zeros for {text[:60]!r}", "leave such texts out"
-        )
-
-    def _embed(self, device: int, rows: list[int], window: TokenizedTexts) -> torch.Tensor:
-        """Sentence embeddings (rows, D) in float32, not yet of unit length."""
-        replica = self.replicas[device]
-        if self.first_position is not None:
-            batch = padding_free.collate(window.take(rows).inputs, self.first_position)
-        else:
-            batch = self.preprocessor.collate(window.take(rows), replica)
-        features = {
-            name: value.to(self.devices[device]) if isinstance(value, torch.Tensor) else value
-            for name, value in batch.items()
-        }
-        try:
-            if echo.POOLING_MASK in features:
-                embeddings = echo.embed(replica, features)
-            elif prompt_tokens.PROMPT_TOKENS in features:
-                embeddings = prompt_tokens.embed(replica, features)
-            else:
-                embeddings = replica(features)["sentence_embedding"]
-        except torch.OutOfMemoryError:
-            raise
-        except (LookupError, ValueError, TypeError, AttributeError) as error:
-            # Modules that do not give each other what they take.
-            raise InputError(
-                f"--model {self.options.model} gives no sentence embeddings ({error!r})",
-                "name a model whose files are whole: copy or fetch it again",
-            ) from None
-        return embeddings[: len(rows)].float()  # without the filler of padding-free batches

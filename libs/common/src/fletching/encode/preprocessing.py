@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PAD_TO = 8  # row lengths are padded to a multiple of this
 CHARACTERS_PER_TOKEN = 4  # about, for planning
+NO_ECHO: dict[Role, str | None] = {"query": None, "document": None}
 
 
 @dataclass(frozen=True)
