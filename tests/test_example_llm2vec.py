@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ EXAMPLES = ROOT / "examples"
 @pytest.fixture(scope="module")
 def read(run: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, str]]]:
     folder = tmp_path_factory.mktemp("sources")
-    done = run([sys.executable, EXAMPLES / "code-search" / "sources.py", folder])
+    done = run(["python", EXAMPLES / "code-search" / "sources.py", folder])
     assert done.rc == 0, done.err
     return {
         name: [json.loads(line) for line in (folder / f"{name}.jsonl").open()]
@@ -71,7 +70,7 @@ def test_a_decoder_is_pre_trained_and_pooled_as_it_is(run: Any, tmp_path: Path) 
             )
     done = run(
         [
-            sys.executable,
+            "python",
             EXAMPLES / "llm2vec" / "pretrain.py",
             tmp_path / "texts.jsonl",
             tmp_path / "decoder",
@@ -89,7 +88,7 @@ def test_a_decoder_is_pre_trained_and_pooled_as_it_is(run: Any, tmp_path: Path) 
     assert torch.equal(states[0, :3], states[1, :3]) and not torch.equal(states[0, 3], states[1, 3])
     done = run(
         [
-            sys.executable,
+            "python",
             EXAMPLES / "llm2vec" / "causal.py",
             tmp_path / "decoder",
             tmp_path / "causal",

@@ -1,7 +1,7 @@
 """Heavy commands that start at once, for tests whose command lines are written as a user's.
 
 Importing torch takes seconds of every process. So the folder that stands first on a test's PATH
-holds small programs named like the heavy commands. Each hands its arguments, streams, folder and
+holds small programs named like the heavy commands, and `python` for scripts. Each hands its arguments, streams, folder and
 environment to a server that has imported torch, and which forks the command: the same entry point
 in a process with its own streams, signals and exit code.
 
@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import resource
+import runpy
 import select
 import signal
 import socket
@@ -50,7 +51,8 @@ def settings():
     streams_are_open = all(os.path.exists("/dev/fd/%d" % number) for number in range(3))
     return json.dumps([libraries, limits, streams_are_open], sort_keys=True)
 
-if settings() != {settings!r}:
+runs_script = {name!r} != "python" or sys.argv[1:2] and sys.argv[1].endswith(".py")
+if not runs_script or settings() != {settings!r}:
     os.execv({installed!r}, [{installed!r}, *sys.argv[1:]])
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 server.connect({address!r})
@@ -86,20 +88,20 @@ def folder_of_programs() -> str:
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
     libraries = [environment().get(name) for name in LIBRARY_SETTINGS]
     limits = [resource.getrlimit(getattr(resource, name)) for name in LIMITS]
-    for command in COMMANDS.values():
-        if command.heavy:
-            text = PROGRAM.format(
-                python=sys.executable,
-                names=LIBRARY_SETTINGS,
-                limits=LIMITS,
-                settings=json.dumps([libraries, limits, True], sort_keys=True),
-                installed=str(Path(sys.executable).parent / command.name),
-                address=address,
-                name=command.name,
-            )
-            program = folder / command.name
-            program.write_text(text)
-            program.chmod(0o755)
+    heavy = [command.name for command in COMMANDS.values() if command.heavy]
+    for name in ("python", *heavy):
+        text = PROGRAM.format(
+            python=sys.executable,
+            names=LIBRARY_SETTINGS,
+            limits=LIMITS,
+            settings=json.dumps([libraries, limits, True], sort_keys=True),
+            installed=str(Path(sys.executable).parent / name),
+            address=address,
+            name=name,
+        )
+        program = folder / name
+        program.write_text(text)
+        program.chmod(0o755)
     return str(folder)
 
 
@@ -155,5 +157,15 @@ def _become(request: dict[str, Any], streams: list[int]) -> NoReturn:
     sys.stdout = open(1, "w", closefd=False, encoding="utf-8")
     sys.stderr = open(2, "w", closefd=False, encoding="utf-8", buffering=1)
     sys.argv = request["argv"]
+    if sys.argv[0] == "python":
+        _run_script()
     [entry] = importlib.metadata.entry_points(group="console_scripts", name=sys.argv[0])
     sys.exit(entry.load()())
+
+
+def _run_script() -> NoReturn:
+    """`python SCRIPT …`: the folder of the script comes first in its imports."""
+    sys.argv.pop(0)
+    sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    sys.exit(0)
