@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -25,6 +26,9 @@ every_writer = pytest.mark.parametrize("command", [COMMANDS[name] for name in WR
 readers_of_examples = [command for command in COMMANDS.values() if command.reads == "examples"]
 every_reader_of_examples = pytest.mark.parametrize(
     "command", readers_of_examples, ids=[command.name for command in readers_of_examples]
+)
+SUMMARY = jsonschema.Draft202012Validator(
+    json.loads((ROOT / "schemas/summary/v1.json").read_text("utf-8"))
 )
 FORMATS = (".parquet", ".arrow", ".arrows", ".jsonl")
 
@@ -401,6 +405,7 @@ def test_the_account_of_the_json_summary_balances_and_is_the_last_line_said(
     )
     assert done.rc == 0, done.err
     account = json.loads((tmp_path / "summary.json").read_text())
+    SUMMARY.validate(account)
     assert account["tool"] == command.name
     assert account["rows_in"] == 12
     assert account["rows_in"] + sum(account["added"].values()) == account["rows_out"] + sum(

@@ -21,7 +21,6 @@ from fletching_tune.report_page import (
     curve_plot,
     gather,
     render_page,
-    round_up,
     write_page,
 )
 from fletching_tune.selection import Gain
@@ -255,13 +254,6 @@ def test_marks_of_changes_lie_in_order_on_one_scale(triples):
     assert marks == sorted(marks)
     assert min(marks) >= STRIP_MARGIN - 1e-6
     assert max(marks) <= STRIP_WIDTH - STRIP_MARGIN + 1e-6
-
-
-@given(st.floats(1e-6, 10))
-def test_a_scale_ends_at_the_next_round_number(value):
-    end = round_up(value)
-    assert value <= end * (1 + 1e-6) and end < value * 2.6
-    assert f"{end:e}"[0] in "125"
 
 
 def test_a_learning_curve_needs_two_points_and_doubles_from_step_to_step():

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 PLAIN_LINE_SECONDS = 10.0  # between two plain lines of progress
+SUMMARY_VERSION = "1.0"  # of schemas/summary/v1.json
 HARMLESS = "\n\t \u200c\u200d\u00a0\u3000"  # blanks, and what joins letters and emoji
 CLEAR_LINE = "\r\x1b[K"  # to the start of the line, which is erased
 
@@ -110,6 +111,8 @@ class Report:
         from fletching.table import atomic
 
         content = {
+            "schema": "summary",
+            "schema_version": SUMMARY_VERSION,
             "tool": self.tool,
             "rows_in": self.rows_in,
             "rows_out": self.rows_out,

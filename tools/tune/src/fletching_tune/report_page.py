@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fletching.page import page_environment
+from fletching.page import page_environment, scale_ticks
 from fletching.report import printable
 from fletching.table import atomic
 from fletching_tune.evaluation import SHOWN
@@ -182,9 +182,7 @@ def change_strips(report: TuningReport) -> ChangeStrips | None:
         return None
     low = min(0.0, *(gain.low for gain in finite.values()))
     high = max(0.0, *(gain.high for gain in finite.values()))
-    ticks = sorted({-round_up(-low), 0.0, round_up(high)})
-    if len(ticks) == 1:  # all changes are 0
-        ticks = [-0.01, 0.0, 0.01]
+    ticks = scale_ticks(low, high, least_span=0.01)
     span = ticks[-1] - ticks[0]
 
     def x(value: float) -> float:
@@ -194,17 +192,8 @@ def change_strips(report: TuningReport) -> ChangeStrips | None:
         StripRow(name, gain, x(gain.value), ends=(x(gain.low), x(gain.high)))
         for name, gain in finite.items()
     ]
-    labels = [(x(tick), f"{tick:+g}" if tick else "0") for tick in ticks]
+    labels = [(x(tick), f"{tick:+.3g}" if tick else "0") for tick in ticks]
     return ChangeStrips(rows=rows, ticks=labels, zero=x(0.0))
-
-
-def round_up(value: float) -> float:
-    """The next of 1, 2 and 5 times a power of ten; 0 of 0."""
-    if value <= 0:
-        return 0.0
-    power = 10.0 ** math.floor(math.log10(value))
-    factor = next(each for each in (1, 2, 5, 10) if value <= each * power * (1 + 1e-9))
-    return float(f"{factor * power:.3g}")
 
 
 @dataclass(frozen=True, kw_only=True)
