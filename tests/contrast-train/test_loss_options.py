@@ -182,7 +182,7 @@ def test_a_reranker_teaches_by_kl(train: Any, rows: list[dict[str, Any]], tmp_pa
     assert (
         "Loss: kl over cosines (temperature 0.05)" in (tmp_path / "tuned" / "README.md").read_text()
     )
-    assert '"loss": "kl"' in (tmp_path / "tuned" / "README.md").read_text()
+    assert "--loss `kl`" in (tmp_path / "tuned" / "README.md").read_text()
 
 
 def test_rows_without_the_scores_that_a_loss_needs_are_counted(

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 LINEAGE = "fletching.json"
 USAGE = "vectors = model.encode_query([...]), model.encode_document([...])"
+LIMITS = (
+    "For what its models are for. A blend is often better than each of them and may be worse: "
+    "nothing was measured here, `mteb-eval` compares them."
+)
 METHODS = {
     "mean": "The weighted mean of their weights (model soup, Wortsman et al. 2022).",
     "slerp": "Spherical interpolation of their weights, tensor by tensor (Shoemake 1985).",
@@ -145,7 +149,11 @@ class BlendedModel:
         return {"trained": known[0]} if is_common else {}
 
     def _card(self, name: str, node: Lineage, model: SentenceTransformer) -> str:
-        rows = [[f"`{model}`", f"{share:.4g}"] for model, share in self._shares()]
+        bases = [cards.read_base_card(path) for path in self.paths]
+        strictest = next((base for base in bases if base.restriction), bases[0])
+        cards.note_licence(self.report, strictest)
+        names = list(dict.fromkeys(base.name for base in bases if base.name))
+        rows = [[f"`{path}`", f"{share:.4g}"] for path, share in self._shares()]
         dimension = model.get_embedding_dimension()
         content = cards.CardContent(
             name=name,
@@ -155,12 +163,18 @@ class BlendedModel:
             ),
             usage=USAGE,
             sections=[
+                "## Uses and limits",
+                LIMITS,
                 "## Blend",
                 METHODS[self.options.how],
                 cards.markdown_table(["model", "share"], rows),
+                *cards.versions_section(),
             ],
             lineage_node=node,
-            tags=["model-soup"],
+            model=model,
+            base=strictest,
+            merged=names if len(names) > 1 else (),
+            tags=["model-soup", "merge"],
         )
         return content.render()
 

@@ -30,8 +30,10 @@ from fletching import cli
 from fletching.encode import model as models
 from fletching.report import Report
 from fletching.train import hardware, publish
+from fletching.train.base_card import BaseCard, read_base_card
 from fletching.train.distributed import deepspeed_config, fsdp, process_group
 from fletching.train.metrics_log import MetricsLog
+from fletching.train.model_card import note_licence
 from fletching.train.run_dir import EVAL_CORPUS, ROWS, VECTORS, RunDir, checkpoint_step
 
 if TYPE_CHECKING:
@@ -192,6 +194,7 @@ class ContrastRun:
         """Train, from the newest checkpoint where there is one, and publish the model."""
         step = checkpoint_step(checkpoint)
         if process_group.is_main():
+            note_licence(self.report, self.base_card)
             untrained = ChosenWeights(best_step=None, steps=self.updates, quality={})
             self._trained_model(untrained).rehearse(self.tool)
         if checkpoint:
@@ -274,6 +277,11 @@ class ContrastRun:
             torch.manual_seed(options.seed * process_group.world_size() + process_group.rank())
         return trainer
 
+    @functools.cached_property
+    def base_card(self) -> BaseCard:
+        """What the base model's own card says."""
+        return read_base_card(self.options.model)
+
     def _trained_model(self, weights: ChosenWeights) -> TrainedModel:
         assert self.inputs
         is_base = weights.best_step == 0
@@ -294,4 +302,5 @@ class ContrastRun:
                 learned_temperature=None if is_base else self.objective.temperature,
             ),
             weights=weights,
+            base=self.base_card,
         )

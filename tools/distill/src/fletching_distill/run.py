@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -19,9 +20,11 @@ from fletching.io import Reader
 from fletching.protocols import Lineage
 from fletching.report import Report
 from fletching.train import hardware, publish
+from fletching.train.base_card import BaseCard, read_base_card
 from fletching.train.batch_order import BatchOrder, plan_batches
 from fletching.train.distributed import process_group
 from fletching.train.metrics_log import MetricsLog
+from fletching.train.model_card import hub_datasets, hyperparameters_section, note_licence
 from fletching.train.run_dir import ROWS, VECTORS, RunDir, checkpoint_step
 from fletching_distill import model_card, publishing, static_embeddings, student
 from fletching_distill.losses import DistillLoss
@@ -258,7 +261,9 @@ class DistillRun:
         """Train, from the checkpoint `newest` where there is one, and publish the model."""
         step = checkpoint_step(newest)
         if process_group.is_main():
-            self._card("rehearsal", dimension=0, losses=())
+            for base in (self.base_card, *self.teacher_cards):
+                note_licence(self.report, base)
+            self._card("rehearsal", dimension=0, losses=(), log=os.devnull)
         if newest:
             self.report.note(f"resuming from step {step:,} of {self.order.steps:,}")
         else:
@@ -322,6 +327,7 @@ class DistillRun:
             os.path.basename(folder.output),
             dimension=dimension,
             losses=publishing.first_and_last(log),
+            log=log,
         )
         texts, order = len(self.texts), self.order
         is_trained = order.row_counts() > 0
@@ -347,20 +353,47 @@ class DistillRun:
             sources=self.reader.lineage_nodes,
         )
 
+    @functools.cached_property
+    def base_card(self) -> BaseCard:
+        """The card of the student's base: of --model, or of the teacher whose layers it has."""
+        options = self.options
+        if options.model:
+            return read_base_card(options.model)
+        return self.teacher_cards[0] if options.student_layers else BaseCard()
+
+    @functools.cached_property
+    def teacher_cards(self) -> list[BaseCard]:
+        """The cards of the teachers that are models."""
+        return [read_base_card(name) for name in self.options.teacher]
+
     def _card(
-        self, name: str, *, dimension: int, losses: Sequence[tuple[str, float, float]]
+        self,
+        name: str,
+        *,
+        dimension: int,
+        losses: Sequence[tuple[str, float, float]],
+        log: str,
     ) -> str:
         """The model card. Built once before training too: whatever fails fails early."""
-        texts, order = len(self.texts), self.order
+        texts, order, options = len(self.texts), self.order, self.options
         prompts: Any = self.student.model.prompts
         return model_card.StudentCard(
             name=name,
-            origin=publishing.describe_origin(self.options, self.teachers),
+            origin=publishing.describe_origin(options, self.teachers),
+            base=self.base_card,
+            teachers=self.teacher_cards,
             dimension=dimension,
-            dims=self.options.matryoshka,
+            model=self.student.model,
+            dims=options.matryoshka,
             step=self._lineage_node,
             plan=f"{texts:,} texts in {order.steps:,} batches of up to {order.batch:,}",
+            hyperparameters=hyperparameters_section(
+                options, steps=order.steps, learning_rate=learning_rate(options)
+            ),
             prompts=prompts,
-            loss=describe_loss(self.options),
+            loss=describe_loss(options),
             losses=losses,
+            rows=texts,
+            datasets=hub_datasets(options.inputs),
+            log=log,
         ).render()

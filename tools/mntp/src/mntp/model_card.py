@@ -4,38 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fletching.protocols import Lineage
 from fletching.train import model_card as cards
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
 USAGE = "vectors = model.encode([...])"
 ATTENTION = """\
 Every token attends to all others (`is_causal: false` in config.json, which transformers 5.2 and
-later obey). Its vectors are a start for contrastive training rather than an end."""
+later obey; a server that does not obey it gives other vectors)."""
+LIMITS = (
+    "A base for contrastive training (`contrast-train`): its vectors are a start, and untrained "
+    "for search.",
+    "It has learned to predict masked tokens of its training texts; other languages and domains "
+    "were not measured.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MntpCard:
     """What the card of a bidirectional encoder says.
 
+    base: the card of the decoder; base_name: as --model says. model: None before it is saved.
     step: the node of this tool in the lineage. plan: a phrase for each fact about the run.
-    measures: of held-out texts, by training step.
+    measures: of held-out texts, by training step. log: the path of the metrics log; "" without
+    training.
     """
 
     name: str
-    base: str
+    base: cards.BaseCard
+    base_name: str
     dimension: int
+    model: SentenceTransformer | None
     step: Lineage
     plan: Sequence[str]
+    hyperparameters: Sequence[str]
     measures: Mapping[int, Mapping[str, float]]
+    rows: int
+    datasets: Sequence[str]
+    log: str
 
     def render(self) -> str:
         """The card as Markdown."""
         by_step = {str(number): values for number, values in self.measures.items()}
-        sections = [ATTENTION, "## Training", cards.bullet_list(self.plan)]
+        sections = ["## Uses and limits", cards.bullet_list([*LIMITS, ATTENTION])]
         sections += cards.measures_section("Held-out texts", by_step, label="step")
+        sections += ["## Training", cards.bullet_list(self.plan)]
+        if self.log:
+            sections += self.hyperparameters
+            sections += cards.training_log(self.log)
+        sections += cards.versions_section()
         final = self.measures[max(self.measures)] if self.measures else {}
-        base_name = cards.short_name(self.base)
+        base_name = self.base.name or cards.short_name(self.base_name)
         content = cards.CardContent(
             name=self.name,
             summary=(
@@ -45,7 +68,11 @@ class MntpCard:
             usage=USAGE,
             sections=sections,
             lineage_node=self.step,
+            model=self.model,
             base=self.base,
+            loss="mntp" if self.log else "",
+            rows=self.rows if self.log else None,
+            datasets=self.datasets,
             results=cards.held_out_results(final, dataset="held-out texts", task="fill-mask"),
         )
         return content.render()

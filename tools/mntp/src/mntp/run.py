@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 import warnings
@@ -16,10 +17,12 @@ from fletching.errors import InputError
 from fletching.protocols import Lineage
 from fletching.report import Report
 from fletching.train import hardware, publish
+from fletching.train.base_card import BaseCard, read_base_card
 from fletching.train.distributed import deepspeed_config, fsdp, process_group
 from fletching.train.metrics_log import MetricsLog
+from fletching.train.model_card import hub_datasets, hyperparameters_section, note_licence
 from fletching.train.run_dir import ROWS, RunDir, checkpoint_step
-from mntp import attention, decoder, encoder, model_card
+from mntp import attention, decoder, encoder, masked_lm, model_card
 from mntp.block_plan import Block, BlockPlan
 from mntp.decoder import Decoder
 from mntp.documents import Documents
@@ -87,8 +90,7 @@ class MntpRun:
         self.pieces = TokenPieces(path, self.decoder.tokenizer, options.length)
         if not self.pieces.tokens:
             raise self._nothing_to_train_on()
-        if options.pack:
-            attention.check_packing(self.decoder.network, options.length)
+        self.packs = self._packs()
         self.plan = self._block_plan()
         self.collator = MntpCollator(self.pieces, self._masking(self.pieces))
         decoder.prepare_training(self.decoder, options)
@@ -98,9 +100,23 @@ class MntpRun:
             self.decoder.network,
             autocast=self.decoder.autocast,
             pad_id=_pad_id(self.decoder),
+            in_place=self.decoder.is_encoder,
         )
         if options.fsdp:
             fsdp.shard(self.objective, self.decoder.device)
+
+    def _packs(self) -> bool:
+        """Do texts share blocks? Raises InputError for a decoder that cannot keep them apart."""
+        options, network = self.options, self.decoder.network
+        if not options.pack:
+            return False
+        if not self.decoder.is_encoder:
+            attention.check_packing(network, options.length)
+            return True
+        packs = masked_lm.can_pack(network, options.length)
+        if not packs:
+            self.report.note("one text a block: the model cannot keep texts of a block apart")
+        return packs
 
     def _nothing_to_train_on(self) -> InputError:
         if self.rows:
@@ -117,7 +133,7 @@ class MntpRun:
             batch=options.batch,
             seed=options.seed,
             steps=options.steps or DEFAULT_STEPS,
-            packed=options.pack,
+            packed=self.packs,
         )
         return plan if options.epochs is None else plan.for_epochs(options.epochs)
 
@@ -129,6 +145,7 @@ class MntpRun:
             vocabulary=len(self.decoder.tokenizer),
             special=pieces.special,
             seed=self.options.seed,
+            first=self.decoder.is_encoder,
         )
 
     def _held_out(self, run_path: str) -> MaskedTokenEvaluator:
@@ -182,17 +199,20 @@ class MntpRun:
         options, pieces, plan = self.options, self.pieces, self.plan
         trained, weights = self.decoder.weight_counts()
         blocks = len(plan.blocks(0))
-        block_size = options.length if options.pack else int(pieces.sizes.max())
+        block_size = options.length if self.packs else int(pieces.sizes.max())
+        is_encoder = self.decoder.is_encoder
+        head = "does too" if is_encoder else "does not"
+        predicted = "at its own place (MLM)" if is_encoder else "from the state before it"
         fill = pieces.sizes.sum() / (blocks * block_size)
         return [
             f"{trained:,} of {weights:,} weights train ({trained / weights:.2%}), "
-            "the language-model head does not",
+            f"the language-model head {head}",
             f"{self.rows:,} rows, {pieces.tokens:,} tokens in {len(pieces):,} pieces "
             f"of up to {options.length}",
             f"{blocks:,} blocks an epoch, {fill:.0%} full; "
             f"{plan.steps:,} steps of up to {plan.batch:,} blocks",
             f"{options.mask_prob:.0%} of the tokens masked ({options.masking}), "
-            "each predicted from the state before it",
+            f"each predicted {predicted}",
         ]
 
     def _report_plan(self) -> None:
@@ -233,7 +253,8 @@ class MntpRun:
         """Train, from the checkpoint `newest` where there is one, and publish the encoder."""
         log = folder.path_to("measures.jsonl")
         if process_group.is_main():
-            self._card("rehearsal", dimension=0, plan=self.describe(), measures={})
+            note_licence(self.report, self.base_card)
+            self._card("rehearsal", plan=self.describe(), measures={}, log=log)
         if self.trains:
             self._train(folder, newest, log)
             self.decoder = decoder.gather(self.decoder, self.objective, self.options)
@@ -314,9 +335,10 @@ class MntpRun:
             publication.write_measures(log, [reader] if reader else [])
         card = self._card(
             os.path.basename(folder.output),
-            dimension=model.get_embedding_dimension() or 0,
             plan=plan,
             measures=self._report_evaluations(log),
+            log=log,
+            model=model,
         )
         publication.publish(
             lineage_node=self._lineage_node,
@@ -334,17 +356,36 @@ class MntpRun:
             self.tool.name, self.tool.version, options=self._settings, sources=inputs
         )
 
+    @functools.cached_property
+    def base_card(self) -> BaseCard:
+        """What the decoder's own card says."""
+        return read_base_card(self.options.model)
+
     def _card(
-        self, name: str, *, dimension: int, plan: list[str], measures: dict[int, dict[str, float]]
+        self,
+        name: str,
+        *,
+        plan: list[str],
+        measures: dict[int, dict[str, float]],
+        log: str,
+        model: SentenceTransformer | None = None,
     ) -> str:
         """The model card. Built once before training too: whatever fails fails early."""
+        dimension = model.get_embedding_dimension() if model is not None else 0
+        steps = self.plan.steps if self.trains else 0
         return model_card.MntpCard(
             name=name,
-            base=self.options.model,
-            dimension=dimension,
+            base=self.base_card,
+            base_name=self.options.model,
+            dimension=dimension or 0,
+            model=model,
             step=self._lineage_node,
             plan=plan,
+            hyperparameters=hyperparameters_section(self.options, steps=steps),
             measures=measures,
+            rows=self.rows,
+            datasets=hub_datasets(self.options.inputs),
+            log=log if self.trains else "",
         ).render()
 
     def _lineage_end(self, model: SentenceTransformer) -> Lineage:

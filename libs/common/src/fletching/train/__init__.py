@@ -9,6 +9,8 @@ trainer             transformers' Trainer led by a plan (needs transformers)
 hardware            settings of this machine (needs torch)
 metrics_log         the progress line, and the measures line by line
 experiment_loggers  --report-to (needs transformers)
-model_card          the model card (needs huggingface_hub)
+model_card          the model card (needs huggingface_hub), of card_sections and card_lineage
+base_card           what the card of a base model says: name, licence, languages
+markdown            texts of data as Markdown
 publish             measures, lineage and card into the folder that is published
 """

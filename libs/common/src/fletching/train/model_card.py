@@ -2,43 +2,63 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from fletching import lineage
 from fletching.protocols import Lineage
+from fletching.report import Report
+from fletching.train.base_card import BaseCard, read_base_card
+from fletching.train.card_lineage import lineage_section
+from fletching.train.card_sections import (
+    hyperparameters_section,
+    licence_in_words,
+    model_section,
+    prompts_section,
+    training_log,
+    usage_section,
+    versions_section,
+)
+from fletching.train.markdown import (
+    bullet_list,
+    code,
+    markdown_table,
+    plain_text,
+    printable,
+)
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = [
+    "TAGS",
+    "TASK",
+    "BaseCard",
+    "CardContent",
+    "bullet_list",
+    "code",
+    "held_out_results",
+    "hub_datasets",
+    "hyperparameters_section",
+    "licence_in_words",
+    "markdown_table",
+    "measures_section",
+    "note_licence",
+    "plain_text",
+    "printable",
+    "prompts_section",
+    "read_base_card",
+    "short_name",
+    "training_log",
+    "versions_section",
+]
 
 TASK = "sentence-similarity"
-TAGS = ("sentence-transformers", TASK, "feature-extraction")
-TEMPLATE = """\
-# {name}
-
-{summary}
-
-```python
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer("{name}")
-{usage}
-```
-
-{sections}
-
-## Lineage
-
-{tools}
-
-```json
-{lineage}
-```
-"""
-
-MARKUP = re.compile(r"[&<>`|\[\]*_\\]")
+TAGS = ("sentence-transformers", TASK, "feature-extraction", "dense")
+HUB_DATASETS = "hf://datasets/"
 Measures = Mapping[str, float]
 
 
@@ -46,9 +66,11 @@ Measures = Mapping[str, float]
 class CardContent:
     """What a tool says about its model; `render` adds the front matter that the hub reads.
 
-    summary: one sentence. usage: the line of Python that encodes. sections: Markdown, headings
-    included. base: the model that it was made of, as --model names it. results: held-out
-    measures of this model.
+    summary: one sentence. usage: the lines of Python that encode. model: described and served;
+    None before training. sections: Markdown, headings included, in the order of the card. base:
+    of the model that it was made of. loss: its name. rows: of the training data. datasets: their
+    names on the hub. results: held-out measures of this model. merged: hub names of the models
+    that went into a blend.
     """
 
     name: str
@@ -56,81 +78,76 @@ class CardContent:
     usage: str
     sections: Sequence[str]
     lineage_node: Lineage
-    base: str = ""
+    model: SentenceTransformer | None = None
+    base: BaseCard = field(default_factory=BaseCard)
+    merged: Sequence[str] = ()
     tags: Sequence[str] = ()
+    loss: str = ""
+    rows: int | None = None
+    datasets: Sequence[str] = ()
     results: Sequence[EvalResult] = ()
 
     def render(self) -> str:
         """The card as Markdown with front matter."""
-        data = ModelCardData(
+        described = [] if self.model is None else model_section(self.model, self.base)
+        body = [
+            f"# {self.name}",
+            self.summary,
+            *([f"**Licence:** {self.base.restriction}"] if self.base.restriction else []),
+            *usage_section(self.name, self.usage, self.model),
+            *described,
+            *self.sections,
+            *lineage_section(self.lineage_node),
+        ]
+        text = "\n\n".join(body)
+        card = ModelCard(f"---\n{self.metadata().to_yaml()}\n---\n\n{text}\n")
+        return str(card.content)
+
+    def metadata(self) -> ModelCardData:
+        """The front matter."""
+        names = list(self.merged) or ([self.base.name] if self.base.name else [])
+        return ModelCardData(
             library_name="sentence-transformers",
             pipeline_tag=TASK,
-            tags=[*TAGS, *self.tags],
-            base_model=self.base if is_hub_name(self.base) else None,
+            tags=[*TAGS, *self._training_tags(), *self.tags],
+            base_model=(names[0] if len(names) == 1 else names) or None,
+            base_model_relation="merge" if self.merged else None,
+            license=self.base.license or None,
+            license_name=self.base.license_name or None,
+            license_link=self.base.link or None,
+            language=list(self.base.languages) or None,
+            datasets=list(self.datasets) or None,
             model_name=self.name if self.results else None,
             eval_results=list(self.results) or None,
         )
-        node = json.dumps(self.lineage_node, indent=1, sort_keys=True, ensure_ascii=False)
-        body = TEMPLATE.format(
-            name=self.name,
-            summary=self.summary,
-            usage=self.usage,
-            sections="\n\n".join(self.sections),
-            tools=" → ".join(map(plain_text, lineage.tools(self.lineage_node))),
-            lineage="\n".join(map(printable, node.split("\n"))),
-        )
-        card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
-        return str(card.content)
+
+    def _training_tags(self) -> list[str]:
+        """As sentence-transformers' trainer writes them."""
+        tags = []
+        if self.rows is not None:
+            tags += ["generated_from_trainer", f"dataset_size:{self.rows}"]
+        return [*tags, f"loss:{self.loss}"] if self.loss else tags
 
 
-def is_hub_name(model: str) -> bool:
-    """Is it the name of a model on the hub rather than a folder?"""
-    return "/" in model and not model.startswith((".", "/", "~")) and not os.path.isdir(model)
+def note_licence(report: Report, base: BaseCard) -> None:
+    """Say on stderr what the base's licence forbids or demands."""
+    if base.restriction:
+        report.note(base.restriction)
+
+
+def hub_datasets(inputs: Iterable[str]) -> list[str]:
+    """The data sets of the hub among the inputs, `hf://datasets/USER/NAME/…`, each once."""
+    names = []
+    for path in inputs:
+        if path.startswith(HUB_DATASETS):
+            parts = path.removeprefix(HUB_DATASETS).split("/")
+            names.append("/".join(parts[:2]).partition("@")[0])
+    return list(dict.fromkeys(names))
 
 
 def short_name(model: str) -> str:
     """The name of a model without the folder it lies in."""
-    return model.rstrip("/").rsplit("/", 1)[-1]
-
-
-def bullet_list(lines: Sequence[str]) -> str:
-    """Lines as a Markdown list."""
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def printable(text: str) -> str:
-    """A text with control characters as escapes; in JSON, the same JSON but for line ends."""
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
-
-
-def plain_text(text: str) -> str:
-    """A text of the data as Markdown shows it: no element, link, code, table or line of its own."""
-    return MARKUP.sub(lambda mark: f"&#{ord(mark[0])};", printable(text))
-
-
-def code(text: str) -> str:
-    """A text as code within a line, whatever backticks it holds."""
-    shown = printable(text)
-    longest = max(map(len, re.findall("`+", shown)), default=0)
-    fence = "`" * (longest + 1)
-    blank = " " if "`" in shown else ""
-    return f"{fence}{blank}{shown}{blank}{fence}"
-
-
-def prompts_section(prompts: Mapping[str, str]) -> list[str]:
-    """One section that names the prompts that are not empty, or none."""
-    lines = []
-    for role, prompt in prompts.items():
-        if prompt:
-            lines.append(f"{role} prompt: {code(json.dumps(prompt, ensure_ascii=False))}")
-    return [bullet_list(lines)] if lines else []
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    header_line, *row_lines = ["| " + " | ".join(cells) + " |" for cells in (header, *rows)]
-    rule = "|" + "---|" * len(header)
-    return "\n".join([header_line, rule, *row_lines])
+    return os.path.basename(model.rstrip("/"))
 
 
 def measures_section(title: str, rows: Mapping[str, Measures], *, label: str) -> list[str]:
@@ -145,19 +162,30 @@ def measures_section(title: str, rows: Mapping[str, Measures], *, label: str) ->
     return [f"## {title}", markdown_table([label, *names], cells)]
 
 
-def held_out_results(measures: Measures, *, dataset: str, task: str = TASK) -> list[EvalResult]:
+def held_out_results(
+    measures: Measures,
+    *,
+    dataset: str,
+    task: str = TASK,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+) -> list[EvalResult]:
     """Measures of the model on held-out data, as the hub shows them beside it.
 
     dataset: what the held-out data is called in the card; task: the hub's name of what was
-    measured.
+    measured; intervals: the 95 % intervals of measures, by name.
     """
-    return [
-        EvalResult(
-            task_type=task,
-            dataset_type="held-out",
-            dataset_name=dataset,
-            metric_type=name,
-            metric_value=round(value, 4),
+    results = []
+    for name, value in measures.items():
+        ends = (intervals or {}).get(name)
+        low_and_high = None if ends is None else {"interval_95": [round(end, 4) for end in ends]}
+        results.append(
+            EvalResult(
+                task_type=task,
+                dataset_type="held-out",
+                dataset_name=dataset,
+                metric_type=name,
+                metric_value=round(value, 4),
+                metric_args=low_and_high,
+            )
         )
-        for name, value in measures.items()
-    ]
+    return results

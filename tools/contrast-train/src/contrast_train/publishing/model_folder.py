@@ -22,6 +22,8 @@ from contrast_train.publishing import model_card
 from contrast_train.publishing.training_index import index_texts
 from fletching import cli, lineage, training_index
 from fletching.report import Report
+from fletching.train.base_card import BaseCard
+from fletching.train.model_card import hub_datasets, hyperparameters_section
 from fletching.train.publish import Publication, unreached
 from fletching.train.run_dir import RunDir
 
@@ -40,7 +42,7 @@ class TrainedModel:
     """What a run has trained, and what its card and lineage state.
 
     rows_by_prompt: rows by query prompt, None for the model's. loss: its name;
-    loss_description: in words. weights: those that are published.
+    loss_description: in words. weights: those that are published. base: the card of --model.
     """
 
     options: Options
@@ -54,13 +56,14 @@ class TrainedModel:
     loss: str
     loss_description: str
     weights: ChosenWeights
+    base: BaseCard
 
     def rehearse(self, tool: cli.Tool) -> None:
         """Build before training what could fail after it: the card and the training index.
 
         Raises what building them raises.
         """
-        self._card("rehearsal", self._lineage_node(tool))
+        self._card("rehearsal", self._lineage_node(tool), log=os.devnull)
         training_index.load(self.options.model)
 
     def _lineage_node(self, tool: cli.Tool) -> lineage.Node:
@@ -88,7 +91,7 @@ class TrainedModel:
         publication.publish(
             lineage_node=node,
             end=self._end,
-            card=self._card(os.path.basename(run_dir.output), node),
+            card=self._card(os.path.basename(run_dir.output), node, log=log),
             rows=len(self.dataset),
             rows_trained=int(is_reached.sum()),
             reason=self._why_unreached(),
@@ -141,18 +144,25 @@ class TrainedModel:
             "document": [document, *(prompt for prompt in of_tasks if prompt is not None)],
         }
 
-    def _card(self, name: str, node: Lineage) -> str:
+    def _card(self, name: str, node: Lineage, *, log: str) -> str:
         return model_card.ContrastCard(
             name=name,
-            base=self.options.model,
+            base=self.base,
+            base_name=self.options.model,
             dimension=head.dimension_of(self.backbone.model),
+            model=self.backbone.model,
             step=node,
             plan=self.plan.describe(),
+            hyperparameters=hyperparameters_section(self.options, steps=self.weights.steps),
             lengths=self.backbone.lengths,
             prompts={role: text or "" for role, text in self.backbone.model.prompts.items()},
             measures={model: dict(values) for model, values in self.weights.quality.items()},
-            is_base=self.weights.best_step == 0,
             loss=self.loss_description,
+            loss_name=self.loss,
+            rows=len(self.dataset),
+            datasets=hub_datasets(self.options.inputs),
+            log=log,
+            best_step=self.weights.best_step,
         ).render()
 
 
