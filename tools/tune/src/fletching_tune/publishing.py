@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fletching.table import atomic
-from fletching_tune.evaluation import SHOWN
 from fletching_tune.steps.step import Step
+from fletching_tune.winner_card import TrialFigures, comparison_section, winner_card
 from fletching_tune.work_folder import VERDICT, WorkFolder
 
 CARD = "README.md"
@@ -26,11 +26,12 @@ def publish(
     table: str,
     page: str,
     steps: Sequence[Step],
+    figures: TrialFigures | None = None,
 ) -> bool:
     """Write DIR unless it holds the same result; did it change?
 
     model: the folder of the winner; None: the base is kept and no model is written. table: the
-    held-out comparison as text. page: the report.
+    held-out comparison as text. page: the report. figures: of the winner, for its card.
     """
     text = json.dumps(verdict, indent=2, ensure_ascii=False) + "\n"
     if _read(os.path.join(work.output, VERDICT)) == text:
@@ -39,38 +40,19 @@ def publish(
     with atomic.new_folder(work.output) as folder:
         if model is not None:
             shutil.copytree(model, folder, copy_function=_link, dirs_exist_ok=True)
-            card = _read(os.path.join(model, CARD)) or "# Tuned model\n"
             atomic.remove(os.path.join(folder, CARD))  # a link to that of the candidate
-            _write(folder, CARD, card.rstrip() + "\n" + card_section(verdict, table))
+            card = winner_card(
+                _read(os.path.join(model, CARD)) or "# Tuned model\n",
+                name=os.path.basename(work.output.rstrip("/")),
+                folder=os.path.basename(model.rstrip("/")),
+                figures=figures,
+                section=comparison_section(verdict, table),
+            )
+            _write(folder, CARD, card)
         shutil.copyfile(page, os.path.join(folder, "report.html"))
         _write(folder, "commands.sh", commands_script(work, steps))
         _write(folder, VERDICT, text)
     return True
-
-
-def card_section(verdict: dict[str, Any], table: str) -> str:
-    """The held-out comparison as a section of the model's card."""
-    candidates = [
-        f"| {row['candidate']} | {row['value']:+.3f} | {row['low']:+.3f} | {_share(row['kept'])} |"
-        for row in verdict["candidates"]
-    ]
-    return "\n".join(
-        [
-            "\n## Held-out comparison\n",
-            f"{verdict['line'].removeprefix('verdict: ')}.",
-            "The rows were used once, for this verdict; no text of them was trained on.\n",
-            "```\n" + table.strip("\n") + "\n```\n",
-            f"Candidates on the development rows, change of {SHOWN}; the lower bounds hold "
-            "together:\n",
-            "| candidate | change | lower bound | guard kept |\n|---|---|---|---|",
-            *candidates,
-            "\n`commands.sh` holds every command, `report.html` the whole report.\n",
-        ]
-    )
-
-
-def _share(kept: float | None) -> str:
-    return "" if kept is None else f"{kept:.0%}"
 
 
 def commands_script(work: WorkFolder, steps: Sequence[Step]) -> str:

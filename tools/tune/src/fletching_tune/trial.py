@@ -21,11 +21,13 @@ from fletching_tune.evaluation import (
 from fletching_tune.final_choice import Selection
 from fletching_tune.options import Options
 from fletching_tune.publishing import publish
+from fletching_tune.report_evidence import query_rows
 from fletching_tune.report_page import gather, write_page
-from fletching_tune.selection import Gain, interval, smallest_visible
+from fletching_tune.selection import Gain, group_values, interval, smallest_visible
 from fletching_tune.steps.reading import read_summary
 from fletching_tune.steps.runner import StepRunner
 from fletching_tune.verdict import FEW_QUERIES, Findings, Verdict, candidate_rows, judge
+from fletching_tune.winner_card import TrialFigures, trial_figures
 
 CURVE_SHARES = (0.25, 0.5)
 TUNED = "tuned"
@@ -42,6 +44,7 @@ class Trial:
         self.work = contest.work
         self.budget = contest.pace.budget
         self.test_corpus = tuple(test_corpus)
+        self.figures: TrialFigures | None = None  # known after `verdict`
 
     def verdict(self, selection: Selection, counts: Counts) -> Verdict:
         """The verdict on the winner of dev, or on the base where there is none."""
@@ -52,6 +55,7 @@ class Trial:
             scores = self._test(selection.paths[winner])
             names = [TUNED]
             test = interval(scores.gains(names)[TUNED], self.options.seed)
+            self.figures = self._trial_figures(scores, test)
             guard = self._guard_change()
         best = winner or next(iter(selection.bounds), None)
         visible = smallest_visible(list(scores.gains(names).values()))
@@ -61,6 +65,7 @@ class Trial:
             dev=None if best is None else selection.bounds[best],
             test=test,
             queries=counts.queries["dev" if winner is None else "test"],
+            origin="generated" if self._has_generated(winner) else "held-out",
             base_score=scores.mean(BASE) or 0.0,
             bm25_score=scores.mean(BM25),
             smallest_visible=visible,
@@ -88,6 +93,19 @@ class Trial:
         self.runner.run(comparison_step(compared, self.options, self.work))
         self.runner.require("the verdict follows from the test rows")
         return read_scores(self.work.file("test.queries.parquet"), "test", [BASE, TUNED, BM25])
+
+    def _has_generated(self, winner: str | None) -> bool:
+        """Are the queries that the verdict is about generated? Those of dev always are."""
+        return self.options.documents and (winner is None or not self.options.test)
+
+    def _trial_figures(self, scores: QueryScores, change: Gain) -> TrialFigures:
+        """Means with intervals of base and winner, and the kinds of queries, for the card."""
+        means = {
+            name: interval(group_values(scores.by_model[name], scores.groups), self.options.seed)
+            for name in (BASE, TUNED)
+        }
+        rows = query_rows(self.work.file("test.queries.parquet"), "test")
+        return trial_figures(means, change, rows, tuned=TUNED)
 
     @property
     def guard(self) -> str | None:
@@ -181,6 +199,7 @@ class Trial:
             table=table,
             page=self._write_report(verdict, selection, split=split),
             steps=self.runner.steps,
+            figures=self.figures if has_model else None,
         )
         choice = [f"choice    {selection.choice.reason}"] if selection.winner else []
         lines = [
