@@ -27,6 +27,7 @@ class Options(SeedOptions, StandardOptions):
         short="-o",
         group=IO,
         rows=False,
+        written=True,
     )
     to: Literal["onnx", "openvino"] | None = option(
         None, "format of the graph; without it nothing is exported", group=MODEL
