@@ -1,4 +1,4 @@
-"""mntp: any decoder language model becomes a bidirectional text encoder.
+"""mntp: a decoder becomes a bidirectional text encoder; an encoder learns the user's domain.
 
 Reads    texts, the queries and positives of examples, or plain text files (.txt)
 Writes   a sentence-transformers folder; checkpoints beside it in DIR.run until it is done
@@ -7,8 +7,9 @@ Holds    the model, its optimiser, one micro-batch, 40 bytes a text; tokens wait
   mntp texts.parquet --model Qwen/Qwen3-0.6B -o encoder
   mntp corpus/ --model meta-llama/Llama-3.2-1B --steps 500 -o encoder
 
-Attention becomes bidirectional and the model is trained to predict masked tokens, each from the
-state before it (LLM2Vec). The same command resumes a killed run from its newest checkpoint.
+A decoder's attention becomes bidirectional, and it is trained to predict masked tokens, each from
+the state before it (LLM2Vec). An encoder predicts them in place (masked language modelling), and
+keeps its pooling. The same command resumes a killed run from its newest checkpoint.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The language model that becomes an encoder: loaded with its head and made bidirectional."""
+"""The language model that is trained: loaded with its head, and a decoder made bidirectional."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fletching.errors import InputError, UsageError
 from fletching.report import Report
 from fletching.train import hardware
 from fletching.train.distributed import fsdp, process_group
-from mntp import attention, lora
+from mntp import attention, lora, masked_lm
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -31,11 +31,12 @@ NO_LIMIT = 1 << 20  # positions of a model whose configuration names no limit
 
 @dataclass(kw_only=True)
 class Decoder:
-    """A bidirectional decoder with its head, and what decides how it trains.
+    """A bidirectional decoder or an encoder with its head, and what decides how it trains.
 
     autocast: number type of matrix products; None: that of the weights.
     stored: number type of the published checkpoint. mask_id: the token that replaces masked ones.
     adapter: peft's model around `network.base_model`, where LoRA trains.
+    is_encoder: it was bidirectional before, so that it trains by MLM (see `mntp.masked_lm`).
     """
 
     network: PreTrainedModel
@@ -46,6 +47,7 @@ class Decoder:
     stored: torch.dtype
     mask_id: int
     adapter: PeftModel | None = None
+    is_encoder: bool = False
 
     @property
     def encoder(self) -> PreTrainedModel:
@@ -62,7 +64,7 @@ class Decoder:
 
 
 def load(options: Options, report: Report) -> Decoder:
-    """The decoder of --model, bidirectional, in float32 on the CPU.
+    """The decoder of --model, bidirectional, or the encoder; in float32 on the CPU.
 
     Raises InputError or UsageError where it cannot be loaded, has no head, or stays causal.
     """
@@ -70,13 +72,21 @@ def load(options: Options, report: Report) -> Decoder:
         raise UsageError("--dtype float16 loses small gradients", "use bfloat16 or float32")
     silence()
     device = hardware.resolve_device(options.device)
-    path, adapters = lora.base_of(options.model, options.adapters)
-    network = load_network(path, device, options)
+    path, adapters = lora.base_of(masked_lm.transformer_path(options.model), options.adapters)
+    is_encoder = masked_lm.is_encoder(path, trust_remote_code=options.trust_remote_code)
+    if is_encoder:
+        masked_lm.check_options(options)
+        settings = attention_settings(device, options)
+        network, new = call_loader(path, lambda: masked_lm.load_network(path, options, settings))
+        masked_lm.report_kind(network, new, report)
+    else:
+        network = load_network(path, device, options)
     tokenizer = load_tokenizer(options.model, path, trust_remote_code=options.trust_remote_code)
     stored = network.dtype
     check_length(network, options.length)
 
-    attention.make_bidirectional(network)
+    if not is_encoder:
+        attention.make_bidirectional(network)
     for adapter in adapters:
         lora.merge_into(network, adapter)
         report.note(f"adapter {os.path.basename(adapter.rstrip('/'))} merged into the model")
@@ -90,16 +100,19 @@ def load(options: Options, report: Report) -> Decoder:
     tokenizer.padding_side = "right"
     backend = getattr(tokenizer, "backend_tokenizer", None)
     dtype = models.resolve_dtype(options.dtype, device)
+    # Of an encoder without its head, which may be new.
+    hashed: Any = network.base_model if is_encoder else network
     return Decoder(
         network=network,
         tokenizer=tokenizer,
         fingerprint=models.hash_model(
-            network.state_dict(), [], config=network.config, tokenizer=backend
+            hashed.state_dict(), [], config=network.config, tokenizer=backend
         ),
         device=torch.device(device),
         autocast=None if dtype == torch.float32 else dtype,
         stored=stored,
         mask_id=mask_id,
+        is_encoder=is_encoder,
     )
 
 
@@ -116,6 +129,13 @@ def silence() -> None:
     library.set_verbosity_error()
 
 
+def attention_settings(device: str, options: Options) -> dict[str, Any]:
+    """The attention kernel, for from_pretrained."""
+    # On CPUs the backward pass of fused attention is slower, and with a mask it saves no memory.
+    kernel = options.attention or ("eager" if device == "cpu" else None)
+    return {"attn_implementation": kernel} if kernel else {}
+
+
 def load_network(path: str, device: str, options: Options) -> PreTrainedModel:
     """The decoder of a folder or hub name with its head, on the CPU. Safetensors only.
 
@@ -123,9 +143,7 @@ def load_network(path: str, device: str, options: Options) -> PreTrainedModel:
     """
     from transformers import AutoModelForCausalLM
 
-    # On CPUs the backward pass of fused attention is slower, and with a mask it saves no memory.
-    kernel = options.attention or ("eager" if device == "cpu" else None)
-    settings: dict[str, Any] = {"attn_implementation": kernel} if kernel else {}
+    settings = attention_settings(device, options)
 
     def from_pretrained() -> tuple[PreTrainedModel, dict[str, Any]]:
         """(network, which keys were missing)."""
@@ -245,7 +263,9 @@ def prepare_training(decoder: Decoder, options: Options) -> None:
         if decoder.autocast:
             network.to(dtype=decoder.autocast)  # frozen weights need no more
         decoder.adapter = lora.attach(decoder.encoder, options)
-    else:
+    if decoder.is_encoder:
+        masked_lm.choose_weights(network, all_weights=not options.lora)
+    elif not options.lora:
         head = network.get_output_embeddings().weight
         for parameter in network.base_model.parameters():
             parameter.requires_grad = parameter is not head  # which may be tied to the input

@@ -12,7 +12,7 @@ import torch
 from fletching.errors import InputError
 from fletching.pooling import POOLINGS
 from fletching.train.checkpoint_check import read_json
-from mntp import attention
+from mntp import attention, masked_lm
 from mntp.decoder import Decoder
 
 if TYPE_CHECKING:
@@ -37,14 +37,18 @@ def save(decoder: Decoder, folder: str, options: Options, *, output: str) -> Sen
     network.to("cpu").float().eval()
     before, bare = probe_states(network), folder + ".bare"
     is_adapter = decoder.adapter is not None and not options.lora_merge
-    if is_adapter:
+    if decoder.is_encoder:
+        merge_adapter(decoder, before)
+        keep_modules(decoder, bare, folder, options)
+    elif is_adapter:
         save_adapter(decoder, bare, os.path.join(folder, BASE))
     else:
         merge_adapter(decoder, before)
         save_encoder(decoder, bare)
-    decoder.tokenizer.save_pretrained(bare)
-    add_pooling(bare, folder, options)
-    shutil.rmtree(bare)
+    if not os.path.exists(os.path.join(folder, masked_lm.MODULES)):
+        decoder.tokenizer.save_pretrained(bare)
+        add_pooling(bare, folder, options)
+        shutil.rmtree(bare)
     model = load_and_compare(folder, before, options, stored=decoder.stored)
     if is_adapter:
         set_base(folder, os.path.join(os.path.abspath(output), BASE))
@@ -72,6 +76,12 @@ def merge_adapter(decoder: Decoder, before: torch.Tensor) -> None:
             "the merged model gives other states than the model with adapters",
             "use --no-lora-merge",
         )
+
+
+def keep_modules(decoder: Decoder, bare: str, folder: str, options: Options) -> None:
+    """Write an encoder: a sentence-transformers model to `folder`, whole; another one to `bare`."""
+    path = folder if masked_lm.has_modules(options.model) else bare
+    masked_lm.save_trained(decoder.encoder, decoder.stored, path, options)
 
 
 def save_encoder(decoder: Decoder, folder: str) -> None:

@@ -24,7 +24,7 @@ class MaskedTokenEvaluator:
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """mntp_loss (nats per masked token) and mntp_accuracy (0 to 1).
+        """mntp_loss (nats per masked token) and mntp_accuracy (0 to 1); mlm_… of an encoder.
 
         Each rank computes a part of the micro-batches and returns the figures of all.
         """
@@ -38,7 +38,8 @@ class MaskedTokenEvaluator:
             torch.distributed.all_reduce(totals)
         self.objective.train(was_training)
         loss, correct, count = totals.tolist()
-        return {"mntp_loss": loss / max(count, 1), "mntp_accuracy": correct / max(count, 1)}
+        name = "mlm" if self.objective.in_place else "mntp"
+        return {f"{name}_loss": loss / max(count, 1), f"{name}_accuracy": correct / max(count, 1)}
 
     def _totals(self, first: int, end: int) -> torch.Tensor:
         """(loss, correct, count) over this rank's part of the pieces, float64 (3,)."""

@@ -27,6 +27,7 @@ class TokenMasking:
     replaced: of the masked tokens, the fraction that becomes `mask_id`, and the fraction that
     becomes a random token of the vocabulary; the rest keeps its id but is still predicted.
     special: ids that are never masked and never replace a masked token.
+    first: may the first token be masked? Not where the state before a token predicts it.
     """
 
     probability: float
@@ -35,11 +36,11 @@ class TokenMasking:
     vocabulary: int
     special: Ids
     seed: int
+    first: bool = False
 
     def apply(self, ids: Ids, *, position: int, epoch: int | str) -> tuple[Ids, Flags]:
         """(ids with masks, which tokens are to be predicted) of one piece, (n,) each.
 
-        The first token is never masked, since no state precedes it.
         position: that of ids[0] in the corpus.
         """
         positions = np.arange(position, position + len(ids), dtype=np.uint64)
@@ -47,7 +48,7 @@ class TokenMasking:
             uniform(self.seed, f"{epoch} {stream}", positions) for stream in STREAMS
         )
         is_target = (chosen < self.probability) & ~np.isin(ids, self.special)
-        is_target[0] = False
+        is_target[0] &= self.first
 
         mask_fraction, random_fraction = self.replaced
         becomes_mask = is_target & (kind < mask_fraction)

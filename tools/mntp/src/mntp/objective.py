@@ -1,8 +1,9 @@
-"""The loss of masked next-token prediction (BehnamGhader et al. 2024).
+"""The losses of masked tokens: of decoders (BehnamGhader et al. 2024) and of encoders.
 
-  L = −1/N Σ log p(xᵢ | hᵢ₋₁)     over the N masked tokens of the whole step
+  L = −1/N Σ log p(xᵢ | hᵢ₋₁)     MNTP, over the N masked tokens of the whole step
+  L = −1/N Σ log p(xᵢ | hᵢ)       MLM (Devlin et al. 2019)
 
-hᵢ₋₁ is the state before the masked token. The head multiplies the states before masked tokens
+hᵢ is the state at the masked token, hᵢ₋₁ the one before it. The head multiplies these states
 alone: at one masked token in five, a fifth of the logits.
 """
 
@@ -90,21 +91,30 @@ class MntpObjective(nn.Module):
     """Sums of the loss over one micro-batch.
 
     network: a decoder with its head. autocast: number type of its products; None: as it is.
+    in_place: predict a token from the state at its own place (MLM), for encoders.
     """
 
     def __init__(
-        self, network: PreTrainedModel, *, autocast: torch.dtype | None = None, pad_id: int = 0
+        self,
+        network: PreTrainedModel,
+        *,
+        autocast: torch.dtype | None = None,
+        pad_id: int = 0,
+        in_place: bool = False,
     ) -> None:
         super().__init__()
+        self.in_place = in_place
         self.network, self.autocast, self.pad_id = network, autocast, pad_id
 
     def forward(self, blocks: PaddedBlocks) -> LossSums:
         """The sums over the masked tokens of these blocks."""
         is_masked = blocks.labels != NOT_PREDICTED  # (rows, tokens)
-        precedes_masked = torch.zeros_like(is_masked)
-        precedes_masked[:, :-1] = is_masked[:, 1:]
+        predicts = is_masked
+        if not self.in_place:
+            predicts = torch.zeros_like(is_masked)
+            predicts[:, :-1] = is_masked[:, 1:]
         labels = blocks.labels[is_masked]  # (masked,)
-        logits = self._logits(blocks, precedes_masked)  # (masked, vocabulary)
+        logits = self._logits(blocks, predicts)  # (masked, vocabulary)
         loss = functional.cross_entropy(logits, labels, reduction="sum")
         correct = (logits.argmax(-1) == labels).sum()
         return LossSums(loss, correct, len(labels))
@@ -121,7 +131,9 @@ class MntpObjective(nn.Module):
         return logits if logits.dtype == torch.float64 else logits.float()
 
     def _inputs(self, blocks: PaddedBlocks) -> dict[str, Any]:
-        inputs = {"input_ids": blocks.ids, "use_cache": False}
+        inputs: dict[str, Any] = {"input_ids": blocks.ids}
+        if not self.in_place:
+            inputs["use_cache"] = False
         has_packed_texts = bool((blocks.texts > 0).any())
         if has_packed_texts:
             inputs["attention_mask"] = attention.block_mask(self.network, blocks.texts)

@@ -95,7 +95,7 @@ class Options(
         advanced=True,
     )
     model: str = required(
-        "decoder with its language-model head: a folder or a hub name",
+        "decoder with its language-model head, or encoder: a folder or a hub name",
         metavar="M",
         group=MODEL,
         is_model=True,

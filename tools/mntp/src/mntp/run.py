@@ -386,6 +386,7 @@ class MntpRun:
             rows=self.rows,
             datasets=hub_datasets(self.options.inputs),
             log=log if self.trains else "",
+            is_encoder=self.decoder.is_encoder,
         ).render()
 
     def _lineage_end(self, model: SentenceTransformer) -> Lineage:
