@@ -194,6 +194,9 @@ CONDUCTORS = {
 # Programs that read models and no rows: the rules of the house hold for them, those for rows do not.
 MODEL_PROGRAMS = {
     "blend-models": Command("blend-models", "blend-models {model} {model}", "models", "folder"),
+    "fletching-doctor": Command(
+        "fletching-doctor", "fletching-doctor", "models", "figures", heavy=False
+    ),
     "fletching-export": Command(
         "fletching-export", "fletching-export {model} --to onnx", "models", "folder"
     ),

@@ -39,6 +39,7 @@ class Tool:
     run: does the work; None or 0: done, 1: a quality target was missed.
     check: refuses options that cannot work, without reading anything. open_inputs: opens the
     inputs as `run` does, and refuses what does not fit. --dry-run calls both.
+    works_alone: without any argument, where others show their usage.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Tool:
     usage: str
     check: Callable[[Any], object] | None = None
     open_inputs: Callable[[Any, Report], object] | None = None
+    works_alone: bool = False
 
     @property
     def version(self) -> str:
@@ -168,7 +170,7 @@ def _replace_closed_streams() -> None:
 
 def _answer(tool: Tool, argv: Sequence[str]) -> int:
     """Show what the line asks to see, or run the tool; the exit code."""
-    if not argv and not _has_piped_input():
+    if not argv and not tool.works_alone and not _has_piped_input():
         return _show_usage(tool)
     information = _information(tool, argv)
     if information is None:

@@ -1,0 +1,1 @@
+"""What is there: each module looks at one thing, and judges nothing."""
