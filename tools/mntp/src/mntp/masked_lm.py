@@ -30,7 +30,7 @@ def transformer_path(model: str) -> str:
     """Where the transformer of a model is: it may be in a subfolder of the model's."""
     path = lora.file_of(model, MODULES) if os.path.isdir(model) else None
     if path is None or os.path.exists(os.path.join(model, "config.json")):
-    
+        return model
     modules: Any = read_json(path) or [{"path": ""}]
     return os.path.join(model, modules[0]["path"])
 
@@ -176,4 +176,3 @@ def save_trained(
         whole.save_pretrained(folder)
     else:
         model.save_pretrained(folder, create_model_card=False)
-
