@@ -4,7 +4,7 @@
   python scripts/build_docs.py --check   fail with a diff where they differ
 
 In schemas/*/v*/README.md: the table of fields and one row. In schemas/README.md: who writes and reads
-each schema. In docs/formats.md: the row formats. In tools/*/README.md: what --help prints. They lie between `<!-- NAME -->` and
+each schema. In docs/formats.md: the row formats. In docs/recipes.md: what recipes cost. In tools/*/README.md: what --help prints. They lie between `<!-- NAME -->` and
 `<!-- /NAME -->`. Whole files: schemas/config/*.json, the JSON schemas of the tools' configs. For the site, `write_site_pages` writes one page a command, with all its options.
 """
 
@@ -19,6 +19,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import recipe_costs
 
 from fletching import cli, config_schema
 from fletching.io.row_formats import ROW_FORMATS
@@ -55,6 +57,8 @@ def parts() -> Iterator[tuple[Path, str, str]]:
         yield page, "row", row_block(path.parent / "examples" / "full.jsonl")
     yield ROOT / "schemas" / "README.md", "users", users_table()
     yield ROOT / "docs" / "formats.md", "formats", formats_table()
+    yield ROOT / "docs" / "recipes.md", "settings", recipe_costs.settings_table()
+    yield ROOT / "docs" / "recipes.md", "costs", recipe_costs.costs_table()
     for folder, tool in tools():
         yield folder / "README.md", "help", help_block(tool)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from page_checks import check_page
 
 from arrowcat.figures.hardest_negatives import HardestNegatives
 from arrowcat.figures.near_duplicates import LEAST_RESEMBLANCE, NearDuplicates
@@ -88,6 +89,7 @@ def test_markup_in_the_data_stays_text(page_of: Any, stored: Any) -> None:
 
 def test_the_page_loads_nothing_and_is_for_everyone(page_of: Any, stored: Any, scored: Any) -> None:
     text, page = page_of(stored(scored))
+    check_page(text)
     names = {name for _, attributes in page.tags for name in attributes}
     assert not names & {"src", "srcset", "action"}
     assert all(attributes["href"].startswith("#") for tag, attributes in page.tags if tag == "a")

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow as pa
+from page_checks import check_page
 
 from mteb_eval.report import html_report, text_report
 from mteb_eval.report.sections import make_sections
@@ -104,7 +105,9 @@ def elements_of(page: str) -> Elements:
 
 def test_markup_in_any_field_of_the_page_stays_text() -> None:
     sections, base = hostile_sections("harmless")
-    harmless = elements_of(html_report.render_page(sections, baseline=base, version="0"))
+    page = html_report.render_page(sections, baseline=base, version="0")
+    check_page(page)
+    harmless = elements_of(page)
     for attack in ATTACKS:
         sections, base = hostile_sections(attack)
         page = html_report.render_page(sections, baseline=base, version=attack)

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from page_checks import check_page
 
 from fletching_tune import report_evidence
 from fletching_tune.report_page import (
@@ -193,7 +194,7 @@ def test_the_page_shows_all_parts_and_obeys_no_text(work, tmp_path):
     elements.feed(page)
     assert elements.active == [] and elements.tags.isdisjoint({"script", "img", "link", "iframe"})
     assert "default-src 'none'" in page and "\x1b" not in page and "49<" not in page
-    assert "prefers-color-scheme: dark" in page and "@media print" in page
+    check_page(page)
     for part in (
         "verdict: WIN +0.040 [+0.010, +0.070] nDCG@10 over 312 held-out queries",
         "1 rose, 2 fell and 1 are as they were", "found instead", "1 → not found",
