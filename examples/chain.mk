@@ -7,6 +7,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 HERE := $(dir $(lastword $(MAKEFILE_LIST)))
+include $(HERE)make_version.mk
 MODEL ?= $(shell python $(HERE)base_model.py)
 FILTER ?= --keep-top 0.97
 MINE ?= --negatives 3 --range 1-30
