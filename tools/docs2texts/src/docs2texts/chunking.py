@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from docs2texts.blocks import Span, TextBlock
 from docs2texts.tokens import TokenCounter
@@ -29,12 +29,16 @@ class Chunk:
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Characters `start` to `end` of a block, which are not taken apart."""
+    """Characters `start` to `end` of a block, which are not taken apart.
+
+    lines_before: line ends of the block before `start`.
+    """
 
     block: TextBlock
     start: int
     end: int
     tokens: int
+    lines_before: int = 0
 
 
 class Chunker:
@@ -52,11 +56,19 @@ class Chunker:
             title = TITLE_SEPARATOR.join(headings)
             taken = min(self.count(title) if title else 0, int(self.max_tokens * MOST_TITLE))
             most = self.max_tokens - taken
-            pieces = [piece for block in section for piece in self._pieces(block, most)]
+            pieces = [piece for block in section for piece in self._numbered(block, most)]
             for group in self._groups(pieces, most):
                 chunk = _chunk(title, group)
                 if chunk.text:
                     yield chunk
+
+    def _numbered(self, block: TextBlock, most: int) -> Iterator[Piece]:
+        """The pieces of a block with their lines, counted once: a block may be megabytes."""
+        counted = lines = 0
+        for piece in self._pieces(block, most):
+            lines += block.text.count("\n", counted, piece.start)
+            counted = piece.start
+            yield replace(piece, lines_before=lines)
 
     def _pieces(self, block: TextBlock, most: int) -> Iterator[Piece]:
         """The whole block, or its sentences or lines; of those that are too long, the words."""
@@ -146,9 +158,10 @@ def _bounds(piece: Piece) -> tuple[int, int, int | None, int | None]:
     span, text = piece.block.span, piece.block.text
     if span.end - span.start != len(text):  # its text lost marks
         return span.start, span.end, span.first_line, span.last_line
-    kept = text[: piece.end].rstrip()
-    start, end = span.start + piece.start, span.start + max(len(kept), piece.start)
+    kept = text[piece.start : piece.end].rstrip()
+    start = span.start + piece.start
+    end = start + len(kept)
     if span.first_line is None:
         return start, end, None, None
-    first_line = span.first_line + text.count("\n", 0, piece.start)
-    return start, end, first_line, span.first_line + kept.count("\n")
+    first_line = span.first_line + piece.lines_before
+    return start, end, first_line, first_line + kept.count("\n")
