@@ -20,6 +20,8 @@ import pytest
 
 import arrowcat.cli
 import csv2pairs.cli
+import docs2texts.cli
+import texts2pairs.cli
 from fletching.report import Report
 from fletching_tune import cli
 from fletching_tune.options import Options
@@ -27,7 +29,11 @@ from fletching_tune.run import TuningRun
 from fletching_tune.steps import launch
 from fletching_tune.steps.step import Step
 
-IN_PROCESS = {"csv2pairs": csv2pairs.cli.main, "arrowcat": arrowcat.cli.main}
+IN_PROCESS = {
+    "csv2pairs": csv2pairs.cli.main,
+    "arrowcat": arrowcat.cli.main,
+    "texts2pairs": texts2pairs.cli.main,
+}
 LEARNED = {"anchored": 0.08, "infonce": 0.06, "hard-negatives": 0.02, "gentle": 0.01}
 
 
@@ -82,7 +88,35 @@ class FakePrograms:
     def simfilter(self, step: Step, words: Words) -> None:
         shutil.copy(step.argv[1], words["-o"])
         shutil.copy(step.argv[1], words["--rejects"])
-        Path(words["--json-summary"]).write_text(json.dumps({"dropped": {"below": 2}}))
+        rows = pq.read_metadata(words["-o"]).num_rows
+        account = {"rows_in": rows, "rows_out": rows, "added": {}, "dropped": {"below": 0}}
+        Path(words["--json-summary"]).write_text(json.dumps(account))
+
+    def docs2texts(self, step: Step, words: Words) -> None:
+        """The real one; the base of these tests has no tokenizer."""
+        argv = [word for word in step.argv[1:] if word not in ("--model", words["--model"])]
+        assert docs2texts.cli.main(argv) == 0
+
+    def synthgen(self, step: Step, words: Words) -> None:
+        """Two queries for each text, as an LLM that the journal remembers."""
+        texts = pq.read_table(step.argv[1]).to_pylist()
+        journal = Path(words["--journal"])
+        journal.mkdir(exist_ok=True)
+        (journal / "responses").write_text(str(len(texts)))
+        rows = [
+            {
+                "id": f"{text['id']}-{number}",
+                "query": f"what about {text['id']} number {number}",
+                "pos": [text["text"]],
+                "pos_ids": [text["id"]],
+                "prompt": "Instruct: find it",
+                "source": text["source"],
+            }
+            for text in texts
+            for number in range(2)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), words["-o"])
+        Path(words["--json-summary"]).write_text(json.dumps({"rows_out": len(rows)}))
 
     def hnmine(self, step: Step, words: Words) -> None:
         shutil.copy(step.argv[1], words["-o"])

@@ -6,6 +6,7 @@ Holds    per-query figures of the candidates; the programs that it runs hold wha
 
   fletching-tune faq.csv --query question --pos answer -o tuned/
   fletching-tune faq.csv --query question --pos answer --budget 1h --print-commands -o tuned/
+  fletching-tune docs/ --documents -o tuned/
 
 It runs csv2pairs, simfilter, hnmine, contrast-train, blend-models and mteb-eval. The same command
 again redoes nothing, one with other arguments what they change, a killed one goes on. The last line
@@ -19,6 +20,7 @@ from fletching.early_checks import check_models
 from fletching.errors import UsageError
 from fletching.report import Report
 from fletching_tune.budget import parse_budget
+from fletching_tune.documents import check_documents
 from fletching_tune.options import Options
 from fletching_tune.steps.runner import STAGES
 from fletching_tune.table import check_table
@@ -28,6 +30,7 @@ from fletching_tune.work_folder import check_output
 def check(options: Options) -> None:
     """Raise UsageError or InputError for what cannot work, before anything is run."""
     check_table(options)
+    check_documents(options)
     parse_budget(options.budget)
     if not options.output:
         raise UsageError("-o is missing", "name the folder of the tuned model: -o tuned/")

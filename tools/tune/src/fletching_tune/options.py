@@ -21,6 +21,7 @@ from fletching.options import (
 )
 
 TUNING = "tuning"
+DOCUMENTS = "documents without queries"
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 Stage = Literal["split", "plan", "mine", "train", "choose", "verdict"]
 
@@ -51,7 +52,42 @@ class Options(
 ):
     """One command line of fletching-tune: those of csv2pairs, and how to tune."""
 
-    inputs: tuple[str, ...] = positional("tables: files, folders, globs or URLs", "TABLE")
+    inputs: tuple[str, ...] = positional(
+        "tables: files, folders, globs or URLs; with --documents folders, or files of `texts`",
+        "TABLE",
+    )
+    documents: bool = option(
+        False,
+        "TABLE names documents: queries for them are generated, without an LLM unless --llm",
+        group=DOCUMENTS,
+    )
+    llm: str | None = option(
+        None,
+        "OpenAI-compatible server of an LLM that writes the queries",
+        metavar="URL",
+        group=DOCUMENTS,
+        rows=False,
+    )
+    llm_model: str | None = option(
+        None, "name of the LLM on that server", metavar="NAME", group=DOCUMENTS
+    )
+    llm_queries: int = option(
+        3,
+        "queries of a text by the LLM",
+        metavar="N",
+        low=1,
+        high=100,
+        group=DOCUMENTS,
+        advanced=True,
+    )
+    llm_requests: int | None = option(
+        None,
+        "requests to the LLM at most; the other texts get no query",
+        metavar="N",
+        low=1,
+        group=DOCUMENTS,
+        advanced=True,
+    )
     budget: str = option(
         "20m", "time for everything, 90s, 20m or 2h; the plan fits into it", group=TUNING
     )
@@ -64,7 +100,8 @@ class Options(
     )
     test: tuple[str, ...] = option(
         (),
-        "tables of the rows that the verdict is about, instead of a share of TABLE",
+        "tables of the rows that the verdict is about, instead of a share of TABLE; with "
+        "--documents examples or BEIR folders of people's queries",
         metavar="TABLE",
         group=TUNING,
         advanced=True,

@@ -12,6 +12,7 @@ from fletching_tune.candidates import requested_recipes
 from fletching_tune.contest import Contest
 from fletching_tune.costs import Rates
 from fletching_tune.counts import Counts, distinct_texts, row_count, shared_queries, text_count
+from fletching_tune.documents import DocumentCommands, describe_pairs, two_shares
 from fletching_tune.final_choice import FinalChoice, Selection
 from fletching_tune.options import Options
 from fletching_tune.plan import Plan, make_plan, plan_lines, split_shares
@@ -72,7 +73,7 @@ class TuningRun:
             ),
             budget=self.budget,
         )
-        test_corpus = self._corpus("test", plan.test_documents)
+        test_corpus = self._test_corpus(plan.test_documents)
         contest.mine_negatives()
         if self._stops_after("mine"):
             return 0
@@ -110,7 +111,9 @@ class TuningRun:
     def split(self) -> Counts:
         """Pairs in three splits, and the documents. Raises InputError for too few."""
         options, work, runner = self.options, self.work, self.runner
-        if options.dev:
+        if options.documents:
+            self._split_documents()
+        elif options.dev:
             sources = zip(SPLITS, (options.inputs, options.dev, options.test))
             for name, tables in sources:
                 columns = table.column_words(options, tables, self.report)
@@ -135,9 +138,31 @@ class TuningRun:
         table.check_counts(counts, options)
         if options.dev:
             self._check_leaks(counts)
-        if not table.is_grouped(options):
+        if not table.is_grouped(options) and not options.documents:
             runner.run(table.documents_step(work, SPLITS))
         return counts
+
+    def _split_documents(self) -> None:
+        """Texts, queries for them, and those of them that are found again, in splits."""
+        commands, runner = DocumentCommands(self.options, self.work), self.runner
+        runner.run(commands.texts())
+        for step in commands.queries():
+            seconds = runner.run(step)
+            if step.program == "synthgen":  # an LLM takes as long as it takes
+                self.budget += seconds
+        for step in commands.round_trip():
+            runner.run(step)
+        runner.require("the shares follow from the queries: run with --to plan first")
+        self._account("round")
+        self.report.note(describe_pairs(self.work, searched=row_count(self.work.searched)))
+        pairs = self.work.split("all")
+        queries, documents = (distinct_texts([pairs], name) for name in ("query", "pos"))
+        table.check_pairs(queries, documents, self.report.dropped)
+        shares = split_shares(queries, documents)
+        if self.options.test:
+            shares = two_shares(shares)
+            runner.run(commands.test())
+        runner.run(commands.split(shares))
 
     def _check_leaks(self, counts: Counts) -> None:
         """Note queries of --dev and --test that are trained on. Raises InputError for all."""
@@ -158,7 +183,11 @@ class TuningRun:
         queries = {name: distinct_texts([path], "query") for name, path in paths.items()}
         # Rows of a category rank each other: the rows of another split are not searched.
         searched = [paths["dev"]] if table.is_grouped(self.options) else list(paths.values())
-        documents = distinct_texts(searched, "pos") + text_count(self.options.corpus, self.report)
+        if self.options.documents:
+            documents = row_count(self.work.searched)
+        else:
+            documents = distinct_texts(searched, "pos")
+        documents += text_count(self.options.corpus, self.report)
         return Counts(rows=rows, queries=queries, documents=documents)
 
     def _account(self, step: str) -> None:
@@ -190,10 +219,19 @@ class TuningRun:
 
     def _corpus(self, split: str, count: int | None) -> list[str]:
         """The documents in which a split is ranked. count: how many; None: all of them."""
-        if count is None or not self.documents:
-            return self.documents
+        return self._sampled(self.documents, split, count)
+
+    def _test_corpus(self, count: int | None) -> list[str]:
+        """The same for test. People's queries search texts as they are, with their titles."""
+        if self.options.documents and self.options.test:
+            return self._sampled([self.work.texts, *self.options.corpus], "test", count)
+        return self._corpus("test", count)
+
+    def _sampled(self, documents: list[str], split: str, count: int | None) -> list[str]:
+        if count is None or not documents:
+            return documents
         sampled = self.work.file(f"{split}-documents.parquet")
-        self.runner.run(self._probing().sample(self.documents, count, sampled))
+        self.runner.run(self._probing().sample(documents, count, sampled))
         return [sampled]
 
     def _probing(self) -> TrainingCommands:
@@ -203,6 +241,8 @@ class TuningRun:
     def documents(self) -> list[str]:
         """Files of the documents that are searched in use."""
         corpus = list(self.options.corpus)
+        if self.options.documents:
+            return [self.work.searched, *corpus]
         return corpus if table.is_grouped(self.options) else [self.work.documents, *corpus]
 
 

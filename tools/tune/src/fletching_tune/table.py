@@ -16,12 +16,16 @@ FEWEST_QUERIES = 20
 
 
 def check_table(options: Options) -> None:
-    """Raise UsageError for a table that cannot be read twice or has no answers."""
+    """Raise UsageError for a table that cannot be read twice or has no answers; of documents,
+    `check_documents` says the rest.
+    """
     if not options.inputs:
         raise UsageError("there is no table", "fletching tune faq.csv --query … --pos … -o tuned/")
     for path in (*options.inputs, *options.dev, *options.test, *options.corpus):
         if path == "-":
             raise UsageError("a table on stdin is read once alone", "save it as a file")
+    if options.documents:
+        return
     if options.mode == "texts":
         raise UsageError("--mode texts makes no pairs", "pass --query and --pos")
     has_answers = options.pos or options.category or options.template

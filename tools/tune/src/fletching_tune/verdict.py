@@ -23,8 +23,9 @@ class Findings:
 
     winner: the candidate chosen on dev, if one was. dev: its gain, or that of the best one that was
     not chosen; None where nothing was trained to be better. test: the winner's on test.
-    base_score, bm25_score: on the split that the verdict is about. curve: (share of the rows, gain
-    on dev). choice: why this winner, or why none although some were better.
+    base_score, bm25_score: on the split that the verdict is about. origin: of its queries.
+    curve: (share of the rows, gain on dev). choice: why this winner, or why none although some
+    were better.
     """
 
     base: str
@@ -32,6 +33,7 @@ class Findings:
     dev: Gain | None
     test: Gain | None
     queries: int
+    origin: Literal["held-out", "generated"] = "held-out"
     base_score: float
     bm25_score: float | None
     smallest_visible: float | None
@@ -59,8 +61,8 @@ class Verdict:
                 f"verdict: NO GAIN: keep the base {findings.base}: {self.reason}; {self.next_step}"
             )
         line = (
-            f"verdict: {self.outcome} {findings.test} {SHOWN} over {findings.queries:,} held-out "
-            "queries"
+            f"verdict: {self.outcome} {findings.test} {SHOWN} over {findings.queries:,} "
+            f"{findings.origin} queries"
         )
         return f"{line}: {self.reason}; {self.next_step}" if self.reason else line
 
@@ -95,7 +97,7 @@ def _no_gain_reason(findings: Findings) -> str:
     if findings.test is not None:
         return (
             f"{findings.winner} was better on dev ({findings.dev}) but not on the "
-            f"{findings.queries:,} held-out queries ({findings.test} {SHOWN})"
+            f"{findings.queries:,} {findings.origin} queries ({findings.test} {SHOWN})"
         )
     if findings.choice:
         return findings.choice

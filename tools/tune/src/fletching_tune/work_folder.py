@@ -35,6 +35,21 @@ class WorkFolder:
         return self.file("documents.parquet")
 
     @property
+    def texts(self) -> str:
+        """With --documents: all their texts, as they are searched by people."""
+        return self.file("texts.parquet")
+
+    @property
+    def searched(self) -> str:
+        """With --documents: their texts as generated queries search them, without titles."""
+        return self.file("searched.parquet")
+
+    @property
+    def journal(self) -> str:
+        """The responses of the LLM."""
+        return self.file("llm-journal")
+
+    @property
     def cache(self) -> str:
         """Vectors of the base that steps share."""
         return self.file("vectors")

@@ -1,0 +1,127 @@
+"""Documents in place of a table: generated queries, split by document, judged by people's where there are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from tune_fakes import model_folder
+
+from fletching.errors import UsageError
+
+pytestmark = pytest.mark.slow  # as a whole: what one runs while typing ends in a minute
+
+OF_DOCUMENTS: dict[str, Any] = {
+    "inputs": ("docs/",),
+    "query": None,
+    "pos": (),
+    "documents": True,
+}
+OF_LLM = {"llm": "http://localhost:1/v1", "llm_model": "a-model"}
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    """60 documents of two sections; the folder `base` is the model."""
+    model_folder(str(tmp_path / "base"), 0.0)
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for number in range(60):
+        sections = [
+            f"# Chapter {number} on subject\n",
+            *(
+                f"## Part {letter} of chapter {number}\n\n"
+                f"This sentence opens part {letter}{number} here. "
+                + " ".join(f"Fact {number * 7 + fact} follows in {letter}." for fact in range(5))
+                for letter in "ab"
+            ),
+        ]
+        (folder / f"{number:02}.md").write_text("\n\n".join(sections))
+    return folder
+
+
+def rows_of(name: str) -> list[dict[str, Any]]:
+    return pq.read_table(f"tuned.tune/pairs/{name}.parquet").to_pylist()
+
+
+def test_a_folder_becomes_a_verdict_over_generated_queries(docs, tune, programs):
+    done = tune(**OF_DOCUMENTS)
+    assert done.verdict["outcome"] == "WIN"
+    assert " generated queries" in done.verdict["line"]
+    assert any(note.startswith("documents: 60 in, 120 texts; ") for note in done.notes)
+    sides = {name: {row["document"] for row in rows_of(name)} for name in ("train", "dev", "test")}
+    assert all(sides.values())
+    assert not sides["train"] & sides["dev"] | sides["train"] & sides["test"]
+    assert not sides["dev"] & sides["test"]
+    assert len(set().union(*sides.values())) == 60
+    assert {"texts", "queries", "pairs-generated", "round-trip", "split"} <= set(done.executed)
+
+
+def test_the_second_run_redoes_nothing_and_a_changed_document_what_follows(docs, tune, programs):
+    tune(**OF_DOCUMENTS)
+    assert tune(**OF_DOCUMENTS).executed == []
+    (docs / "60.md").write_text("# New\n\nA new document with a sentence. And one. And one more.")
+    again = tune(**OF_DOCUMENTS, to="split")
+    assert again.executed[:2] == ["texts", "queries"]
+
+
+def test_queries_of_people_are_the_test_and_search_the_texts_as_they_are(docs, tune, programs):
+    tune(**OF_DOCUMENTS, to="split")
+    texts = pq.read_table("tuned.tune/texts.parquet").to_pylist()
+    with open("people.jsonl", "w", encoding="utf-8") as file:
+        for text in texts[:30]:
+            row = {"query": f"q {text['id']}", "pos": [text["text"]], "pos_ids": [text["id"]]}
+            file.write(json.dumps(row) + "\n")
+    searched = []
+    programs.after = lambda step: searched.append(step) if step.name == "test" else None
+    done = tune(**OF_DOCUMENTS, test=("people.jsonl",))
+    assert " over 30 held-out queries" in done.verdict["line"]
+    assert {row["query"][:2] for row in rows_of("test")} == {"q "}
+    [step] = searched
+    assert step.inputs[1] == "tuned.tune/texts.parquet"
+    assert len(rows_of("train")) + len(rows_of("dev")) == len(rows_of("all"))
+
+
+def test_an_llm_is_paid_once_and_its_time_is_not_part_of_the_budget(docs, tune, programs):
+    done = tune(**OF_DOCUMENTS, **OF_LLM)
+    assert done.verdict["outcome"] == "WIN"
+    [line] = [line for line in Path("tuned/commands.sh").read_text().splitlines() if line.startswith("synthgen ")]  # fmt: skip
+    for word in ("--job queries", "--per-row 3", "--journal tuned.tune/llm-journal"):
+        assert word in line
+    assert "prompt" not in rows_of("train")[0]
+    train = {row["source"] for row in rows_of("train")}
+    assert not train & {row["source"] for row in rows_of("dev")}
+    Path("tuned.tune/stamps/queries.json").unlink()
+    (docs / "60.md").write_text("# New\n\nA new document with a sentence. And one. And one more.")
+    tune(**OF_DOCUMENTS, **OF_LLM, llm_requests=5, to="split")
+    assert Path("tuned.tune/llm-journal/responses").read_text() == "121"
+
+
+def test_a_corpus_of_texts_does_without_docs2texts(docs, tune, programs):
+    sentences = " ".join(f"Fact {fact} follows it." for fact in range(4))
+    with open("corpus.jsonl", "w", encoding="utf-8") as file:
+        for number in range(80):
+            text = f"Opening number {number} says so. {sentences} Ending number {number} says so."
+            file.write(json.dumps({"id": str(number), "title": f"On part {number}", "text": text}) + "\n")  # fmt: skip
+    done = tune(**OF_DOCUMENTS | {"inputs": ("corpus.jsonl",)}, to="split")
+    assert "texts" in done.executed
+    assert "docs2texts" not in "".join(programs.started)
+    assert {row["kind"] for row in rows_of("generated")} >= {"title", "cloze"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"query": "question"}, "--query names columns of a table"),
+        ({"llm": "http://localhost:1/v1"}, "--llm and --llm-model come together"),
+        ({"documents": False, "query": "q", "pos": ("a",), **OF_LLM}, "--llm belongs to --documents"),
+        ({"dev": ("x.csv",), "test": ("y.csv",)}, "--dev does not go with --documents"),
+        ({"inputs": ()}, "there is no table"),
+    ],
+)  # fmt: skip
+def test_options_that_contradict_documents_are_refused(options, words, docs, tune):
+    with pytest.raises(UsageError, match=words):
+        tune(**OF_DOCUMENTS | options)
