@@ -68,7 +68,7 @@ def test_commands_have_the_options_that_a_page_names(page: Path) -> None:
 def test_every_option_of_a_page_is_one_of_a_program(page: Path) -> None:
     known = set().union(*(options_of(name) for name in PROGRAMS))
     for span in re.findall(r"`([^`\n]+)`", page.read_text("utf-8")):
-        if not re.match(r"pip|git|python", span):
+        if not re.match(r"pip|git|python|docker|make", span):
             for flag in re.findall(r"(?:^|\s)(--[a-z][a-z0-9-]*)", span):
                 assert flag in known, f"{page.name}: {span}"
 

@@ -80,9 +80,11 @@ class Overlap:
         if not seen and not nearly:
             return None
         about = "" if self.sampled_runs.all() else "about "
+        texts = f"of {len(self.seen):,} {self.texts.kind}"
+        if not seen:
+            return f"{about}{nearly:,} {texts} are in {self.source}, nearly word for word"
         more = f", {about}{nearly:,} more nearly so" if nearly else ""
-        texts = f"{seen:,} of {len(self.seen):,} {self.texts.kind}"
-        return f"{texts} are in {self.source} word for word{more}"
+        return f"{seen:,} {texts} are in {self.source} word for word{more}"
 
     def measures(self) -> dict[str, float]:
         """The shares of the texts that were seen, by name."""
