@@ -87,7 +87,7 @@ class FinalChoice:
         bounds = lower_bounds(gains, self.options.seed)
         ordered = dict(sorted(bounds.items(), key=lambda item: -item[1].low))
         kept: dict[str, float] = {}
-        if self.guard is not None:
+        if models and self.guard is not None:
             path = self.work.file(f"{file}.queries.parquet")
             kept = read_scores(path, GUARD, [BASE, *models]).shares(list(models))
         choice = choose(ordered, gains, kept, least=self.options.guard_share)
