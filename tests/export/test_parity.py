@@ -88,7 +88,7 @@ def test_an_export_is_loaded_by_its_own_card(
     out = tmp_path / "out"
     line = ["fletching-export", model, "--to", "onnx", "--examples", f"own={rows}", "-o", out]
     done = call([*line, "--min-cosine", "0.9999", "--json-summary", tmp_path / "s.json"])
-    assert done.code == 0, done.err
+    assert done.rc == 0, done.err
     settings = json.loads((out / "fletching_export.json").read_text())
     summary = json.loads((tmp_path / "s.json").read_text())
     assert settings["parity"] == summary["measures"]
@@ -127,7 +127,7 @@ def test_number_types_lose_what_they_may(
     traced: Any, tmp_path: Path, model: str, format: str, dtype: str, least: float
 ) -> None:
     from fletching_export import tokenization
-    from fletching_export.runtimes import load_format
+    from fletching_export.runtimes.registry import load_format
 
     loaded, program = traced
     writer = load_format(format)

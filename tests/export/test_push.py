@@ -36,7 +36,7 @@ def tuned(model: str, tmp_path: Path) -> Path:
 def test_a_model_goes_to_a_private_repository(hub: Any, tuned: Path, tmp_path: Path) -> None:
     line = ["fletching-export", tuned, "--push", "me/faq", "--json-summary", tmp_path / "s.json"]
     done = call(line, env=hub.environment)
-    assert done.code == 0, done.err
+    assert done.rc == 0, done.err
     files = hub.repositories["model", "me/faq"]
     assert files["model.safetensors"] == (tuned / "model.safetensors").read_bytes()
     assert files["1_Pooling/config.json"]
@@ -47,7 +47,7 @@ def test_a_model_goes_to_a_private_repository(hub: Any, tuned: Path, tmp_path: P
     assert hub.private["model", "me/faq"]
     assert json.loads((tmp_path / "s.json").read_text())["measures"]["commit"].startswith(hub.url)
     again = call([*line[:4], "--public"], env=hub.environment)
-    assert again.code == 0 and hub.private["model", "me/faq"], "a repository stays what it is"
+    assert again.rc == 0 and hub.private["model", "me/faq"], "a repository stays what it is"
 
 
 def test_rows_become_a_data_set_with_a_card(
@@ -56,7 +56,7 @@ def test_rows_become_a_data_set_with_a_card(
     rows = write(tmp_path / "faq.jsonl", examples)
     line = ["fletching-export", rows, "--push", "me/faq", "--license", "cc-by-4.0", "--public"]
     done = call(line, env=hub.environment)
-    assert done.code == 0, done.err
+    assert done.rc == 0, done.err
     assert not hub.private["dataset", "me/faq"]
     files = hub.repositories["dataset", "me/faq"]
     table = pq.read_table(io.BytesIO(files["data/faq.parquet"]))
@@ -72,14 +72,14 @@ def test_rows_become_a_data_set_with_a_card(
 def test_a_dry_run_sends_nothing_and_needs_no_token(hub: Any, tuned: Path) -> None:
     environment = hub.environment | {"HF_TOKEN": "", "HF_HOME": str(tuned)}
     done = call(["fletching-export", tuned, "--push", "me/faq", "--dry-run"], env=environment)
-    assert done.code == 0, done.err
+    assert done.rc == 0, done.err
     assert hub.requests == []
     text = done.out.decode()
     assert "model me/faq" in text and "model.safetensors" in text and "license: mit" in text
     size = (tuned / "model.safetensors").stat().st_size
     assert f"{size:,}  model.safetensors" in text
     refused = call(["fletching-export", tuned, "--push", "me/faq"], env=environment)
-    assert refused.code == 1 and "no token of the hub" in refused.err and hub.requests == []
+    assert refused.rc == 1 and "no token of the hub" in refused.err and hub.requests == []
 
 
 def test_a_refused_token_and_foreign_rows_are_one_error(
@@ -87,9 +87,9 @@ def test_a_refused_token_and_foreign_rows_are_one_error(
 ) -> None:
     environment = hub.environment | {"HF_TOKEN": "hf_other"}
     done = call(["fletching-export", tuned, "--push", "me/faq"], env=environment)
-    assert done.code == 1 and "refuses to write to me/faq (401)" in done.err
+    assert done.rc == 1 and "refuses to write to me/faq (401)" in done.err
     assert "hf_other" not in done.err
     (tmp_path / "other.jsonl").write_text('{"a": 1}\n')
     line = ["fletching-export", tmp_path / "other.jsonl", "--push", "me/faq", "--dry-run"]
     done = call(line, env=hub.environment)
-    assert done.code == 1 and "fix:" in done.err
+    assert done.rc == 1 and "fix:" in done.err

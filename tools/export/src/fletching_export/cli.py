@@ -41,8 +41,6 @@ def check(options: Options) -> None:
         check_model("the model", options.inputs[0])
     if options.push is not None:
         _check_repository(options.push)
-    elif options.dry_run:
-        raise UsageError("--dry-run shows an upload", "add --push USER/NAME")
 
 
 def _check_push_alone(options: Options) -> None:
@@ -80,6 +78,9 @@ def run(options: Options, report: Report) -> int:
     """Export, compare, push: what the options name. 1 where --min-cosine is not reached."""
     check(options)
     source = options.inputs[0]
+    if options.to is not None and options.dry_run:
+        _note_plan(options, report)
+        return 0
     if options.to is not None:
         from fletching_export.export import Export
 
@@ -91,8 +92,19 @@ def run(options: Options, report: Report) -> int:
     if options.push is not None:
         from fletching_export.push import Upload
 
-        Upload(source, options, report, TOOL).run()
+        Upload(source, options, report, tool=TOOL).run()
     return 0
+
+
+def _note_plan(options: Options, report: Report) -> None:
+    """Say what an export would write and send."""
+    report.note(
+        f"would write {options.output}: {options.inputs[0]} as {options.to} in {options.dtype}, "
+        "with a parity report"
+    )
+    if options.push is not None:
+        report.note(f"would push it to {options.push}")
+    report.note("dry run: nothing was written")
 
 
 TOOL = cli.Tool(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import yaml
+from huggingface_hub import DatasetCardData
 
 from fletching import lineage
 from fletching.schema import Schema
@@ -90,26 +90,18 @@ class DatasetCard:
             origin=origin,
             licence="" if self.license else "\nNo licence is stated: ask before you use them.\n",
         )
-        front_matter = yaml.safe_dump(self.metadata(), sort_keys=True, allow_unicode=True)
-        return f"---\n{front_matter}---\n\n{body}"
+        return f"---\n{self.metadata().to_yaml()}\n---\n\n{body}"
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> DatasetCardData:
         """The front matter."""
-        metadata: dict[str, Any] = {
-            "tags": ["fletching", self.schema.name],
-            "size_categories": [_size_category(self.rows)],
-            "configs": [
-                {
-                    "config_name": "default",
-                    "data_files": [{"split": "train", "path": self.path}],
-                }
-            ],
-        }
-        if self.license:
-            metadata["license"] = self.license
-        if self.schema.name in TASKS:
-            metadata["task_categories"] = TASKS[self.schema.name]
-        return metadata
+        data_files: list[dict[str, Any]] = [{"split": "train", "path": self.path}]
+        return DatasetCardData(
+            license=self.license,
+            tags=["fletching", self.schema.name],
+            task_categories=TASKS.get(self.schema.name),
+            size_categories=[_size_category(self.rows)],
+            configs=[{"config_name": "default", "data_files": data_files}],
+        )
 
     def _columns(self) -> list[Sequence[str]]:
         rows: list[Sequence[str]] = []

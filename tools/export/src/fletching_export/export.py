@@ -19,11 +19,12 @@ from fletching.table import atomic
 from fletching.train import hardware
 from fletching.train.base_card import BaseCard, read_base_card
 from fletching.train.run_dir import apply_umask
-from fletching_export import graph, runtimes, tokenization
+from fletching_export import graph, tokenization
 from fletching_export.export_card import ExportCard
 from fletching_export.options import Options
-from fletching_export.parity import Comparison, Parity
+from fletching_export.parity import Parity, TorchComparison
 from fletching_export.retrieval import RetrievalTask, read_task
+from fletching_export.runtimes.registry import check_installed, load_format
 from fletching_export.sample_texts import SAMPLES
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class Export:
     def __init__(self, options: Options, report: Report, tool: cli.Tool) -> None:
         self.options, self.report, self.tool = options, report, tool
         self.source = options.inputs[0].rstrip("/") or "/"
-        runtimes.check_installed(str(options.to))
-        self.format = runtimes.load_format(str(options.to))
+        check_installed(str(options.to))
+        self.format = load_format(str(options.to))
         self.parity: Parity | None = None
 
     @property
@@ -124,7 +125,7 @@ class Export:
         tasks: Sequence[RetrievalTask],
     ) -> Parity:
         threads = torch.get_num_threads()
-        comparison = Comparison(
+        comparison = TorchComparison(
             model,
             self._encoder(folder, inputs, threads),
             truncate_dim=self.options.truncate_dim,

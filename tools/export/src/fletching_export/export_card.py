@@ -10,7 +10,7 @@ from huggingface_hub import ModelCardData
 from fletching.train import model_card as cards
 from fletching.train.base_card import BaseCard
 from fletching_export.parity import Parity
-from fletching_export.runtimes import GraphFormat
+from fletching_export.runtimes.graph_format import GraphFormat
 
 SERVED_BY = {
     "onnx": "ONNX Runtime runs it in Python, C++, C#, Java, JavaScript and on phones.",

@@ -88,7 +88,7 @@ class Options(SeedOptions, StandardOptions):
     )
     dry_run: bool = option(
         False,
-        "with --push: show the files, their sizes and the card, and send nothing",
+        "write and send nothing; of --push alone, show the files, their sizes and the card",
         group=HUB,
         rows=False,
     )

@@ -79,7 +79,7 @@ class Parity:
         return rows
 
 
-class Comparison:
+class TorchComparison:
     """Torch and an export over the same texts.
 
     encode: of the export. threads: of both. torch: the model in float32; truncate_dim: of both.

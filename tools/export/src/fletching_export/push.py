@@ -55,7 +55,7 @@ class Contents:
 class Upload:
     """One upload. source: a folder, or a file of rows."""
 
-    def __init__(self, source: str, options: Options, report: Report, tool: cli.Tool) -> None:
+    def __init__(self, source: str, options: Options, report: Report, *, tool: cli.Tool) -> None:
         self.source, self.options, self.report, self.tool = source, options, report, tool
         self.repository = options.push or ""
 

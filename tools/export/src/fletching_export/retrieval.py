@@ -99,9 +99,7 @@ def ndcg(scores: Floats, relevant: Sequence[frozenset[int]]) -> Floats:
     return values
 
 
-def compare(
-    task: RetrievalTask, *, torch: Floats, exported: Floats, seed: int
-) -> RetrievalChange:
+def compare(task: RetrievalTask, *, torch: Floats, exported: Floats, seed: int) -> RetrievalChange:
     """The two means, and the percentiles of the paired bootstrap of their difference.
 
     torch, exported: nDCG@10 by query.

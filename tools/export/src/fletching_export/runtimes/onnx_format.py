@@ -12,7 +12,7 @@ import onnxruntime
 
 from fletching.table import atomic
 from fletching_export.graph import VECTORS, TracedModel
-from fletching_export.runtimes import Vectors
+from fletching_export.runtimes.graph_format import Vectors
 from fletching_export.tokenization import Tokens
 
 LARGEST_FILE = 1_800_000_000  # bytes of weights that fit into one protobuf beside the graph

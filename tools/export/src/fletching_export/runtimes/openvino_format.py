@@ -17,7 +17,7 @@ import openvino
 
 from fletching.table import atomic
 from fletching_export.graph import VECTORS, TracedModel
-from fletching_export.runtimes import Vectors
+from fletching_export.runtimes.graph_format import Vectors
 from fletching_export.runtimes.onnx_format import input_lines, save
 from fletching_export.tokenization import Tokens
 
