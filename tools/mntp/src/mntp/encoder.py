@@ -39,7 +39,9 @@ def save(decoder: Decoder, folder: str, options: Options, *, output: str) -> Sen
     is_adapter = decoder.adapter is not None and not options.lora_merge
     if decoder.is_encoder:
         merge_adapter(decoder, before)
-        keep_modules(decoder, bare, folder, options)
+        keeps_modules = masked_lm.has_modules(options.model)
+        path = folder if keeps_modules else bare
+        masked_lm.save_trained(decoder.encoder, path, options, stored=decoder.stored)
     elif is_adapter:
         save_adapter(decoder, bare, os.path.join(folder, BASE))
     else:
@@ -76,12 +78,6 @@ def merge_adapter(decoder: Decoder, before: torch.Tensor) -> None:
             "the merged model gives other states than the model with adapters",
             "use --no-lora-merge",
         )
-
-
-def keep_modules(decoder: Decoder, bare: str, folder: str, options: Options) -> None:
-    """Write an encoder: a sentence-transformers model to `folder`, whole; another one to `bare`."""
-    path = folder if masked_lm.has_modules(options.model) else bare
-    masked_lm.save_trained(decoder.encoder, decoder.stored, path, options)
 
 
 def save_encoder(decoder: Decoder, folder: str) -> None:

@@ -144,7 +144,7 @@ def can_pack(network: PreTrainedModel, length: int) -> bool:
 
 
 def save_trained(
-    encoder: PreTrainedModel, stored: torch.dtype, folder: str, options: Options
+    encoder: PreTrainedModel, folder: str, options: Options, *, stored: torch.dtype
 ) -> None:
     """Write the encoder as it was published, with its trained weights.
 

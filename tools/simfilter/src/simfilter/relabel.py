@@ -37,6 +37,7 @@ SCORES = pa.list_(pa.float32())
 COLUMNS = pa.schema(
     [("relabelled", TEXTS), ("relabelled_scores", SCORES), ("relabelled_reasons", TEXTS)]
 )
+NEGATIVE_SCORES = ("neg_scores", "neg_score_kind")
 MOVED = "moved"
 COPY = "dropped: copy"
 UNCERTAIN = "dropped: too near to call"
@@ -58,7 +59,7 @@ def relabelled_columns(columns: pa.Schema) -> pa.Schema:
     """The columns of relabelled rows. Raises InputError where the input has no negatives."""
     if "neg" not in columns.names:
         raise InputError("--relabel: the input has no column `neg`", "mine negatives with hnmine")
-    columns = schema.extend(schema.load("examples"), columns, "neg_scores", "neg_score_kind")
+    columns = schema.extend(schema.load("examples"), columns, *NEGATIVE_SCORES)
     for field in COLUMNS:
         if field.name not in columns.names:
             columns = columns.append(field)

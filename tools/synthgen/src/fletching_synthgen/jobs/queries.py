@@ -17,7 +17,7 @@ from fletching_synthgen import columns, language_check, text_validation
 from fletching_synthgen.jobs.registry import GeneratedRow, RowOrRejection, RowwiseJob, register_job
 from fletching_synthgen.llm.response_parsing import RejectedResponseError, object_schema
 from fletching_synthgen.prompts import attributes
-from fletching_synthgen.prompts.library import QueryKind, quote
+from fletching_synthgen.prompts.library import QueryForm, quote
 from fletching_synthgen.request_plan import Attributes, InputRow, PlannedRequest
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class QueriesJob(RowwiseJob):
             return f"Kind of query: {lines[0]}."
         return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
 
-    def _kind(self, requested: Attributes) -> QueryKind:
+    def _kind(self, requested: Attributes) -> QueryForm:
         return self.settings.library.query_kinds[requested["kind"]]
 
     def rows(self, request: PlannedRequest, content: dict[str, Any]) -> list[RowOrRejection]:
@@ -192,7 +192,7 @@ def _checked_evidence(item: dict[str, str], passage: InputRow) -> str:
     return evidence
 
 
-def _selected_kinds(names: Sequence[str], kinds: Mapping[str, QueryKind]) -> list[QueryKind]:
+def _selected_kinds(names: Sequence[str], kinds: Mapping[str, QueryForm]) -> list[QueryForm]:
     """The kinds of --query-kinds, all of them without it. Raises UsageError."""
     unknown = [name for name in names if name not in kinds]
     if unknown:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from fletching import seeded_random
-from fletching_synthgen.prompts.library import Language, QueryKind
+from fletching_synthgen.prompts.library import Language, QueryForm
 
 WORD_RANGE = re.compile(
     r"(?:(less than|at least|at most|about) )?(\d+)(?: (?:to|-) (\d+))?(?: words)?", re.ASCII
@@ -60,8 +60,8 @@ def sample_items(items: Sequence[str], seed: int, slot: str, *, count: int) -> l
 
 
 def balanced_kinds(
-    kinds: Sequence[QueryKind], seed: int, slot: str, *, count: int
-) -> list[QueryKind]:
+    kinds: Sequence[QueryForm], seed: int, slot: str, *, count: int
+) -> list[QueryForm]:
     """`count` kinds of query, each before any comes a second time, in random order."""
     order = list(seeded_random.permuted(seed, f"{slot}/kind", len(kinds)))
     return [kinds[order[number % len(kinds)]] for number in range(count)]

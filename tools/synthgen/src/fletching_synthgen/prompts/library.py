@@ -28,7 +28,7 @@ FORMAT = "format"  # the placeholder of every prompt for the form of the reply
 
 
 @dataclass(frozen=True)
-class QueryKind:
+class QueryForm:
     """A kind of query that a passage can be asked for, as the prompt describes it."""
 
     name: str
@@ -177,9 +177,9 @@ class PromptLibrary:
         return languages
 
     @cached_property
-    def query_kinds(self) -> dict[str, QueryKind]:
+    def query_kinds(self) -> dict[str, QueryForm]:
         """{name: kind} of kinds.tsv. Raises InputError."""
-        kinds: dict[str, QueryKind] = {}
+        kinds: dict[str, QueryForm] = {}
         for number, line in enumerate(self.text("kinds.tsv").splitlines()[1:], 2):
             cells = line.split("\t")
             if len(cells) != 3 or not all(cells) or cells[0] in kinds:
@@ -187,7 +187,7 @@ class PromptLibrary:
                     f"kinds.tsv, line {number}: not a new kind, its length, its description",
                     "separate three columns by tabs, one kind a line",
                 )
-            kinds[cells[0]] = QueryKind(*cells)
+            kinds[cells[0]] = QueryForm(*cells)
         if not kinds:
             raise InputError("kinds.tsv is empty", "write one kind a line, below the heading")
         return kinds
