@@ -89,10 +89,8 @@ def test_lineage_and_what_was_trained_on_are_those_of_all(
     document = json.loads((tmp_path / "soup/fletching.json").read_text())
     assert [step["options"]["seed"] for step in document["step"]["from"]] == [0, 1]
     assert document["end"] == {"trained": {"pooling": "mean"}}
-    assert (
-        "contrast-train → contrast-train → blend-models"
-        in (tmp_path / "soup/README.md").read_text()
-    )
+    card = (tmp_path / "soup/README.md").read_text()
+    assert card.count("| contrast-train |") == 2 and "| blend-models |" in card
     merged = training_index.load(str(tmp_path / "soup"))
     assert merged is not None and len(merged.whole) == 2
     assert not (tmp_path / "soup/measures.parquet").exists()
