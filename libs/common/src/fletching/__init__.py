@@ -6,6 +6,7 @@ A tool as a program
     parsing         a command line parsed into such a dataclass (config: from a file; help: as text)
     errors          InputError and UsageError: what is wrong, and how to fix it
     report          progress, row accounting, the summary line
+    page            HTML pages: environment, style sheet, axes (extra: fletching[page])
     registry        named things of one kind that a module adds beside its code
     protocols       the interfaces of row sources, row sinks and text encoders
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from fletching.errors import InputError
+from fletching.errors import InputError, UsageError
 from fletching.options.fields import describe
 from fletching.report import Report
 
@@ -84,3 +84,12 @@ def _can_be_read_twice(name: str) -> bool:
     if name == "-" or "://" in name:
         return False
     return not os.path.exists(name) or os.path.isfile(name) or os.path.isdir(name)
+
+
+def check_page(path: str) -> None:
+    """Raise UsageError where --html cannot be written, which would show only after the work."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise UsageError(f"the folder of --html {path} does not exist", f"mkdir -p {folder}")
+    if os.path.isdir(path):
+        raise UsageError(f"--html {path} is a folder", "name a file, e.g. page.html")

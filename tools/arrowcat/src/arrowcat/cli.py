@@ -13,10 +13,10 @@ Holds    8,192 rows, and a --sample; --stats: 16 bytes a row for duplicates and 
 from __future__ import annotations
 
 import dataclasses
-import os
 
 from arrowcat.options import Options
 from fletching import cli
+from fletching.early_checks import check_page
 from fletching.errors import UsageError
 from fletching.report import Report
 
@@ -46,16 +46,7 @@ def check(options: Options) -> None:
         what = f"{flag} is about whole inputs"
         raise UsageError(what, "leave --head, --sample and --where out; --limit N reads less")
     if options.html is not None:
-        _check_page(options.html)
-
-
-def _check_page(path: str) -> None:
-    """Raises UsageError where --html cannot be written, which would show only after the work."""
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise UsageError(f"the folder of --html {path} does not exist", f"mkdir -p {folder}")
-    if os.path.isdir(path):
-        raise UsageError(f"--html {path} is a folder", "name a file, e.g. page.html")
+        check_page(options.html)
 
 
 def run(options: Options, report: Report) -> int | None:

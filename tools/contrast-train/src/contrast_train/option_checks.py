@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from contrast_train.losses import selection
 from contrast_train.losses.candidates import ContrastSettings
 from contrast_train.options import Options
+from fletching.early_checks import check_page
 from fletching.errors import UsageError
 from fletching.options import describe
 from fletching.train.distributed import deepspeed_config, process_group
@@ -21,7 +20,7 @@ def check(options: Options) -> None:
     _check_loss(options)
     _check_evaluation(options)
     if options.html:
-        _check_page(options.html)
+        check_page(options.html)
 
 
 def _check_sharding(options: Options) -> None:
@@ -94,14 +93,6 @@ def _check_evaluation(options: Options) -> None:
             if getattr(options, name):
                 flag = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{flag} has nothing to evaluate on", "pass --eval FILE")
-
-
-def _check_page(path: str) -> None:
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise UsageError(f"the folder of --html {path} does not exist", f"mkdir -p {folder}")
-    if os.path.isdir(path):
-        raise UsageError(f"--html {path} is a folder", "name a file, e.g. page.html")
 
 
 def _as_number(text: str | None) -> float:

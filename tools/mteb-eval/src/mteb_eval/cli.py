@@ -14,7 +14,7 @@ import os
 import sys
 
 from fletching import cli
-from fletching.early_checks import check_inputs, check_model
+from fletching.early_checks import check_inputs, check_model, check_page
 from fletching.encode.opening import check_server
 from fletching.errors import UsageError
 from fletching.report import Report
@@ -49,7 +49,7 @@ def check(options: Options) -> None:
     if options.per_query is not None:
         _check_side_output(options)
     if options.html:
-        _check_page(options.html)
+        check_page(options.html)
     _check_models(options)
 
 
@@ -92,15 +92,6 @@ def _check_side_output(options: Options) -> None:
         raise UsageError(
             f"-o and --per-query both name {path}", "name another file, e.g. queries.parquet"
         )
-
-
-def _check_page(path: str) -> None:
-    """Raises UsageError where --html cannot be written, which would show only after the work."""
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise UsageError(f"the folder of --html {path} does not exist", f"mkdir -p {folder}")
-    if os.path.isdir(path):
-        raise UsageError(f"--html {path} is a folder", "name a file, e.g. page.html")
 
 
 def _open_inputs(options: Options, report: Report) -> None:
