@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from fletching.report import Report
 
 SHOWN_NAMES = 3
+UNKNOWN_ENCODING = "of an unknown encoding"
 # Reasons that follow from what the user passed or from usual folders: counted, not named.
 EXPECTED = ("hidden", "excluded", "not included", "of another format", "empty")
 
@@ -61,7 +62,8 @@ class Account:
     def _note_names(self) -> None:
         for reason, names in sorted(self.names.items()):
             if reason not in EXPECTED:
-                self.report.note(f"{reason}: {_some(names)}")
+                advice = "; --encoding E reads them" if reason == UNKNOWN_ENCODING else ""
+                self.report.note(f"{reason}: {_some(names)}{advice}")
         if self.extensions:
             shown = [f"{count:,} {name}" for name, count in self.extensions.most_common(8)]
             more = ", …" if len(self.extensions) > len(shown) else ""

@@ -21,8 +21,13 @@ class UndecodableError(Exception):
 
 
 def decode(content: bytes, *, format_name: str, encoding: str | None) -> tuple[str, str]:
-    """(the text with \\n as line end, the encoding). Raises UndecodableError."""
-    codec = encoding or stated_encoding(content, format_name) or _detected(content)
+    """(the text with LF as line end, the encoding). Raises UndecodableError.
+
+    encoding: of files that are not UTF-8 and do not state theirs; None: detected.
+    """
+    codec = stated_encoding(content, format_name)
+    if codec is None:
+        codec = UTF8 if _is_utf8(content) else encoding or _detected(content)
     try:
         text = content.decode(codec)
     except (UnicodeDecodeError, LookupError):
@@ -56,6 +61,17 @@ def stated_encoding(content: bytes, format_name: str) -> str | None:
     except LookupError:
         return None
     return None if codec in ("utf-8", "ascii") else codec
+
+
+def _is_utf8(content: bytes) -> bool:
+    """Is it UTF-8 without a NUL, which UTF-16 has?"""
+    if b"\0" in content:
+        return False
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _detected(content: bytes) -> str:

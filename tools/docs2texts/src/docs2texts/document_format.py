@@ -17,15 +17,16 @@ Parser = Callable[[Document], Iterable[TextBlock]]
 class DocumentFormat:
     """One format.
 
-    extensions: of its files, lower case, with the dot. extra: of this package, whose library it
-    needs. is_text: is it decoded before it is parsed? fallback: the format that takes what its
-    parser refuses.
+    extensions: of its files, lower case, with the dot. is_text: is it decoded before it is parsed?
+    is_code: is it source code? extra: of this package, whose library it needs. fallback: the format
+    that takes what its parser refuses.
     """
 
     name: str
     extensions: tuple[str, ...]
     parse: Parser
     is_text: bool = True
+    is_code: bool = False
     extra: str = ""
     fallback: str = ""
 

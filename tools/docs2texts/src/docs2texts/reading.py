@@ -11,6 +11,8 @@ from docs2texts.document_format import FORMATS, DocumentFormat, format_of
 from docs2texts.files import ListedFile
 from docs2texts.options import Options
 
+LONG_LINE = 200  # characters, on average
+
 
 class UnreadableDocumentError(Exception):
     """A document gives no text. Its message is the reason for the account."""
@@ -48,8 +50,18 @@ def read_document(file: ListedFile, options: Options) -> ReadDocument:
         )
     except UndecodableError as error:
         raise UnreadableDocumentError(str(error)) from None
+    if document_format.is_code and is_minified(text):
+        raise UnreadableDocumentError("minified or generated")
     parsed = _parsed(Document(source=file.source, text=text), document_format)
     return replace(parsed, encoding=encoding)
+
+
+def is_minified(text: str) -> bool:
+    """Are the lines of source code so long that nobody wrote them?
+
+    Search indexes and packed scripts of generated sites would else be most of their texts.
+    """
+    return len(text) > LONG_LINE * (text.count("\n") + 1)
 
 
 def _content(file: ListedFile) -> bytes:

@@ -54,5 +54,11 @@ def _parts(body: Sequence[ast.stmt], within: Lines) -> Iterator[Lines]:
 
 
 register(
-    DocumentFormat(name="python", extensions=(".py", ".pyi"), parse=parse, fallback="other-source")
+    DocumentFormat(
+        name="python",
+        extensions=(".py", ".pyi"),
+        parse=parse,
+        is_code=True,
+        fallback="other-source",
+    )
 )

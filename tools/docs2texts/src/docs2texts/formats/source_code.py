@@ -58,4 +58,4 @@ def _starts(text: str) -> Iterator[int]:
 
 
 for language, endings in LANGUAGES.items():
-    register(DocumentFormat(name=language, extensions=endings, parse=parse))
+    register(DocumentFormat(name=language, extensions=endings, parse=parse, is_code=True))

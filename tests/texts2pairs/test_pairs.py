@@ -1,0 +1,171 @@
+"""Pairs from texts: what becomes a query is no longer in any copy of its answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fletching.text import normalise
+from texts2pairs import code, prose
+from texts2pairs.cli import main
+from texts2pairs.options import Options
+from texts2pairs.text_queries import TextRow, queries_of
+
+PROSE = (
+    "Bread rises by yeast. The dough rests for an hour. It is folded twice in this time. "
+    "The oven must be hot before it goes in."
+)
+
+
+def row(text: str, *, title: str = "", format: str = "", id: str = "1") -> TextRow:
+    return TextRow(id=id, text=text, title=title, source="", format=format, domain=None)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path):
+    def pairs(rows: list[dict[str, Any]], *options: str) -> list[dict[str, Any]]:
+        """The rows that texts2pairs writes, and its summary in `pairs.summary`."""
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "texts.parquet")
+        out, summary = tmp_path / "out.jsonl", tmp_path / "summary.json"
+        argv = [tmp_path / "texts.parquet", "-o", out, "--json-summary", summary, *options]
+        assert main(list(map(str, argv))) == 0
+        pairs.summary = json.loads(summary.read_text("utf-8"))
+        return [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+
+    return pairs
+
+
+sentences = st.lists(
+    st.from_regex(r"[A-Z][a-z]{2,8}( [a-z]{2,8}){3,7}[.!?]", fullmatch=True), min_size=1, max_size=9
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    parts=sentences, title=st.sampled_from(["", "Guide > Install", "Bread"]), seed=st.integers(0, 9)
+)
+def test_no_query_stands_in_its_positive_and_nothing_else_is_lost(parts, title, seed):
+    text = " ".join(parts)
+    result = queries_of(row(text, title=title), Options(seed=seed))
+    removed = [query for _, query in result.sentences]
+    for query in removed:
+        assert normalise(query) not in normalise(result.positive)
+    kept = [part for part in parts if part not in removed]
+    assert result.positive.split() == " ".join(kept).split()
+
+
+def test_a_title_at_the_beginning_of_its_text_is_cut_off():
+    result = queries_of(row(f"bread . {PROSE}", title="Bread"), Options(kinds=("title",)))
+    assert result.positive == PROSE
+    other = queries_of(row(f"Breads {PROSE}", title="Bread"), Options(kinds=("title",)))
+    assert other.positive.startswith("Breads")
+
+
+def test_sentences_of_code_and_tables_are_no_queries():
+    text = "x = f(a,  b).\n\nname | value.\n\nOne line of code\n    and the next of it.\n\n" + PROSE
+    found = [each.text for each in prose.sentences_of(text) if each.is_query]
+    assert found == [
+        "Bread rises by yeast.",
+        "The dough rests for an hour.",
+        "It is folded twice in this time.",
+        "The oven must be hot before it goes in.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "left"),
+    [
+        ('def f(x):\n    """Double it.\n\n    More.\n    """\n    return 2 * x', "Double it.", "def f(x):\n    return 2 * x"),
+        ('    async def f(self):\n        "Wait for it."\n        await self.x', "Wait for it.", "    async def f(self):\n        await self.x"),
+    ],
+)  # fmt: skip
+def test_a_docstring_is_taken_out_of_its_function(text, query, left):
+    docstring, rest = code.split_python(text)
+    assert (code.summary(docstring), rest) == (query, left)
+
+
+def test_functions_without_a_docstring_of_their_own_lines_give_none():
+    assert code.split_python("def f(): 'One line.'; return 1") is None
+    assert code.split_python("def f(x):\n    return x") is None
+    assert code.split_python("def f(:") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "comment"),
+    [
+        ("/**\n * Adds two numbers.\n */\nint add(int a, int b) {\n", "Adds two numbers."),
+        ("// Adds two\n// numbers.\nfunc add() {\n", "Adds two\nnumbers."),
+        ("# Adds two numbers.\nadd() {\n", "Adds two numbers."),
+    ],
+)
+def test_a_leading_comment_is_taken_off_its_code(text, comment):
+    found, rest = code.split_comment(text)
+    assert found == comment
+    assert "Adds" not in rest and rest
+
+
+def test_headings_are_as_long_as_it_takes_to_be_alone_and_list_their_section(pairs):
+    rows = [
+        {"id": "1", "title": "Guide > Install > Linux", "text": PROSE, "source": "guide.md"},
+        {"id": "2", "title": "Guide > Install > Linux", "text": "Part two of it is here.", "source": "guide.md"},
+        {"id": "3", "title": "Manual > Install > Linux", "text": "Another way to do it.", "source": "manual.md"},
+        {"id": "4", "title": "Guide > The long way home", "text": "It takes time to walk.", "source": "guide.md"},
+    ]  # fmt: skip
+    found = {each["query"]: each["pos_ids"] for each in pairs(rows, "--kinds", "heading")}
+    assert found == {
+        "Guide Install Linux": ["1", "2"],
+        "Manual Install Linux": ["3"],
+        "The long way home": ["4"],
+    }
+    assert pairs.summary["rows_in"] == 4
+    assert pairs.summary["dropped"] == {"in one pair with others of their section": 1}
+
+
+def test_queries_of_several_texts_and_short_ones_are_dropped_and_shown(pairs, tmp_path):
+    rows = [
+        {"id": "1", "title": "Bread and butter", "text": "One way to make it well."},
+        {"id": "2", "title": "Bread and butter", "text": "Another way to make it well."},
+        {"id": "3", "title": "Oil", "text": "It is pressed from the fruit."},
+        {"id": "4", "title": None, "text": "Nothing to ask here at all"},
+    ]
+    rejects = tmp_path / "rejects.jsonl"
+    assert pairs(rows, "--rejects", str(rejects)) == []
+    reasons = [json.loads(line)["reject_reason"] for line in rejects.read_text().splitlines()]
+    assert sorted(reasons) == [
+        "a query of several texts",
+        "a query of several texts",
+        "a query of too few words",
+        "without a query",
+    ]
+    assert sum(pairs.summary["dropped"].values()) == 4
+    assert pairs(rows, "--min-words", "1")[0]["query"] == "Oil"
+
+
+def test_all_pairs_of_a_text_have_one_positive_which_is_what_is_searched(pairs, tmp_path):
+    corpus = tmp_path / "corpus.jsonl"
+    found = pairs(
+        [{"id": "1", "title": "On bread today", "text": PROSE}], "--corpus-out", str(corpus)
+    )
+    assert sorted(each["kind"] for each in found) == ["cloze", "first-sentence", "title"]
+    [searched] = [json.loads(line) for line in corpus.read_text("utf-8").splitlines()]
+    assert {tuple(each["pos"]) for each in found} == {(searched["text"],)}
+    assert "title" not in searched
+    few = pairs([{"id": "1", "title": "On bread today", "text": PROSE}], "--min-left", "20")
+    assert [each["kind"] for each in few] == ["title", "first-sentence"]
+
+
+def test_the_random_sentence_follows_from_seed_and_id_alone(pairs):
+    rows = [{"id": str(number), "text": PROSE + f" It is loaf {number} of them."} for number in range(6)]  # fmt: skip
+    kinds = ("--kinds", "cloze")
+    first = {each["pos_ids"][0]: each["query"] for each in pairs(rows, *kinds)}
+    turned = {each["pos_ids"][0]: each["query"] for each in pairs(rows[::-1], *kinds)}
+    other = {each["pos_ids"][0]: each["query"] for each in pairs(rows, *kinds, "--seed", "1")}
+    assert first == turned
+    assert first != other
