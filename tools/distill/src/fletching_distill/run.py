@@ -388,7 +388,10 @@ class DistillRun:
             step=self._lineage_node,
             plan=f"{texts:,} texts in {order.steps:,} batches of up to {order.batch:,}",
             hyperparameters=hyperparameters_section(
-                options, steps=order.steps, learning_rate=learning_rate(options)
+                options,
+                steps=order.steps,
+                learning_rate=learning_rate(options),
+                weight_decay=weight_decay(options),
             ),
             prompts=prompts,
             loss=describe_loss(options),

@@ -128,18 +128,23 @@ def prompts_section(prompts: Mapping[str, str]) -> list[str]:
 
 
 def hyperparameters_section(
-    options: TrainingOptions, *, steps: int, learning_rate: float | None = None
+    options: TrainingOptions,
+    *,
+    steps: int,
+    learning_rate: float | None = None,
+    weight_decay: float | None = None,
 ) -> list[str]:
     """The settings of the optimiser in words.
 
-    steps: that the run took. learning_rate: where it is not that of --lr.
+    steps: that the run took. learning_rate, weight_decay: where the tool chose them.
     """
     rate = options.lr if learning_rate is None else learning_rate
+    decay_rate = options.weight_decay if weight_decay is None else weight_decay
     warmup = f"{options.warmup:g} steps" if options.warmup >= 1 else f"{options.warmup:.0%}"
     decay = "constant" if options.schedule == "constant" else f"{options.schedule} decay"
     lines = [
         f"AdamW, learning rate {rate:g}, {decay} after a warm-up of {warmup}",
-        f"weight decay {options.weight_decay:g}, gradients clipped at a norm of {options.clip:g}",
+        f"weight decay {decay_rate:g}, gradients clipped at a norm of {options.clip:g}",
         f"{steps:,} steps of {options.batch:,} rows",
     ]
     accumulate = getattr(options, "accumulate", 1)
