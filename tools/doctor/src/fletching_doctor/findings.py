@@ -14,7 +14,7 @@ GB = 1e9
 LEAST_DISK = 5 * GB  # weights, vectors and checkpoints of a small run
 LEAST_MEMORY = 3 * GB  # a small encoder that is tuned at batch 64
 FASTER = 1.2  # how much faster bfloat16 must be to be worth it
-X86 = ("x86_64", "AMD64")
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 def of_packages(packages: Packages) -> Iterator[Finding]:
@@ -82,7 +82,9 @@ def of_compute(compute: Compute, machine: Machine) -> Iterator[Finding]:
 
 
 def _reinstall(build: str) -> str:
-    return f"pip uninstall torch, then make install TORCH={build}"
+    """How pip, and how make, replaces torch."""
+    index = f" --index-url {CPU_INDEX}" if build == "cpu" else ""
+    return f"pip uninstall torch; pip install torch{index} (or make install TORCH={build})"
 
 
 def _of_threads(compute: Compute, machine: Machine) -> Iterator[Finding]:
