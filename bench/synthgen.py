@@ -4,6 +4,8 @@
   python bench/synthgen.py throughput      64 in flight against a server of fixed latency
   python bench/synthgen.py memory          100,000 rows: the largest memory of the process
   python bench/synthgen.py grammar         llama.cpp with a tiny GGUF of random weights (needs gguf, and llama-server or llama-cpp-python)
+  python bench/synthgen.py queries         queries of a real LLM with and without a grammar, and what of them finds its text again
+                                           (LLM_URL=http://…/v1 TEXTS=texts.jsonl MODEL=all-MiniLM-L6-v2 WORK=folder COUNT=200 LLM_MODEL=llm)
 
 The server runs in a process of its own and does nothing but wait and reply, so that what is measured is the client.
 """
@@ -245,6 +247,44 @@ def grammar(rows: int = 20) -> None:
     )
 
 
+def queries() -> None:
+    """One query a request of the server LLM_URL, in five kinds a text; its journal is kept in WORK and replayed."""
+    url, texts, model = (os.environ.get(name) for name in ("LLM_URL", "TEXTS", "MODEL"))
+    if not (url and texts and model):
+        print("queries: not run, it needs LLM_URL, TEXTS and MODEL")
+        return
+    work = Path(os.environ.get("WORK") or tempfile.mkdtemp())
+    kinds = "question,keywords,title,claim,how-to"
+    limit, name = int(os.environ.get("COUNT", "200")) // 5, os.environ.get("LLM_MODEL", "llm")
+    for mode in ("json-schema", "prompt"):
+        words = (
+            f"synthgen {texts} --job queries --model {name} --base-url {url} --limit {limit} -q "
+            f"--queries-per-text 5 --query-kinds {kinds} --queries-per-request 1 --no-evidence "
+            f"--concurrency 4 --answer-tokens 80 --sampling-temperature 0.3 --response-format {mode} "
+            f"-o {work}/{mode}.jsonl --rejects {work}/{mode}-rejects.jsonl --json-summary {work}/{mode}.json"
+        )
+        subprocess.run(words.split(), check=True)
+        done = json.loads((work / f"{mode}.json").read_text())
+        ledger = done["measures"]["ledger"]
+        print(
+            f"queries, {mode}: {done['rows_out']} rows of {5 * limit} requests and {ledger['repairs']} repairs, "
+            f"{ledger['prompt_tokens']:,} + {ledger['completion_tokens']:,} tokens; rejected: {done['measures']['rejected']}"
+        )
+        rows = [json.loads(line) for line in (work / f"{mode}.jsonl").read_text().splitlines()]
+        by_kind = {
+            kind: sum(row["synth_kind"] == kind for row in rows) for kind in kinds.split(",")
+        }
+        print(f"queries, {mode}: rows by kind {by_kind}")
+        for rank in (1, 10):
+            filtered = (
+                f"simfilter {work}/{mode}.jsonl --model {model} --cache {work}/vectors --corpus {texts} "
+                f"--rank-within {rank} -q -o {work}/{mode}-{rank}.jsonl --json-summary {work}/filtered.json"
+            )
+            subprocess.run(filtered.split(), check=True)
+            left = json.loads((work / "filtered.json").read_text())["rows_out"]
+            print(f"queries, {mode}: {left} find their text among the best {rank} of the corpus")
+
+
 def random_gguf(path: Path) -> None:
     """A Llama of one layer with random weights, whose tokens are the characters of ASCII, and the bytes for the rest of the prompt."""
     import gguf
@@ -318,7 +358,7 @@ def write_out(writer: Any) -> None:
     writer.close()
 
 
-CLAIMS = {"throughput": throughput, "memory": memory, "grammar": grammar}
+CLAIMS = {"throughput": throughput, "memory": memory, "grammar": grammar, "queries": queries}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
