@@ -10,6 +10,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from docs2texts.cli import main
+
 pytestmark = pytest.mark.slow  # as a whole: each test starts commands
 
 
@@ -113,11 +115,10 @@ def test_ids_and_bytes_depend_on_the_documents_alone(docs: Path, tmp_path: Path,
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_options_that_choose_documents_and_what_repeats(docs: Path, tmp_path: Path, run):
+def test_options_that_choose_documents_and_what_repeats(docs: Path, tmp_path: Path):
     def sources(*more: str) -> Counter:
         out = tmp_path / "out.jsonl"
-        done = run(["docs2texts", docs, "-o", out, *more])
-        assert done.rc == 0, done.err
+        assert main([str(docs), "-o", str(out), *more]) == 0
         return Counter(row["source"] for row in read_jsonl(out))
 
     assert set(sources("--include", "*.py")) == {"old.py"}
@@ -132,25 +133,25 @@ def test_options_that_choose_documents_and_what_repeats(docs: Path, tmp_path: Pa
     assert set(small) <= {"lost.txt", "latin.txt", "unknown.txt", "old.py", "wide.txt", "deep/" * 40 + "end.txt"}  # fmt: skip
 
 
-def test_several_folders_keep_their_names(tmp_path: Path, run):
+def test_several_folders_keep_their_names(tmp_path: Path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.txt").write_text(f"words of {name}")
-    done = run(["docs2texts", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out.parquet"])
-    assert done.rc == 0, done.err
+    folders = [str(tmp_path / name) for name in ("a", "b")]
+    assert main([*folders, "-o", str(tmp_path / "out.parquet")]) == 0
     table = pq.read_table(tmp_path / "out.parquet")
     assert table["source"].to_pylist() == ["a/x.txt", "b/x.txt"]
 
 
-def test_tokens_are_those_of_a_model(model: str, tmp_path: Path, run):
+def test_tokens_are_those_of_a_model(model: str, tmp_path: Path):
     from transformers import AutoTokenizer
 
     (tmp_path / "docs").mkdir()
     text = " ".join(f"The {n}th unbelievable internationalisation." for n in range(60))
     (tmp_path / "docs" / "a.txt").write_text(text)
     out = tmp_path / "out.jsonl"
-    done = run(["docs2texts", tmp_path / "docs", "--model", model, "--max-tokens", "50", "-o", out])
-    assert done.rc == 0, done.err
+    argv = [str(tmp_path / "docs"), "--model", model, "--max-tokens", "50", "-o", str(out)]
+    assert main(argv) == 0
     tokenizer = AutoTokenizer.from_pretrained(model)
     lengths = [
         len(tokenizer(row["text"], add_special_tokens=False)["input_ids"])

@@ -8,9 +8,8 @@ Holds    per-query figures of the candidates; the programs that it runs hold wha
   fletching-tune faq.csv --query question --pos answer --budget 1h --print-commands -o tuned/
   fletching-tune docs/ --documents -o tuned/
 
-It runs csv2pairs, simfilter, hnmine, contrast-train, blend-models and mteb-eval. The same command
-again redoes nothing, one with other arguments what they change, a killed one goes on. The last line
-is the verdict: WIN, MARGINAL, or NO GAIN: keep the base.
+It runs the other tools. The same command again redoes nothing, one with other arguments what they
+change, a killed one goes on. The last line is the verdict: WIN, MARGINAL, or NO GAIN.
 """
 
 from __future__ import annotations

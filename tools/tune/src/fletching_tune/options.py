@@ -53,17 +53,16 @@ class Options(
     """One command line of fletching-tune: those of csv2pairs, and how to tune."""
 
     inputs: tuple[str, ...] = positional(
-        "tables: files, folders, globs or URLs; with --documents folders, or files of `texts`",
-        "TABLE",
+        "tables: files, folders, globs or URLs; or documents, or `texts`", "TABLE"
     )
     documents: bool = option(
         False,
-        "TABLE names documents: queries for them are generated, without an LLM unless --llm",
+        "TABLE names documents or `texts`, for which queries are generated",
         group=DOCUMENTS,
     )
     llm: str | None = option(
         None,
-        "OpenAI-compatible server of an LLM that writes the queries",
+        "OpenAI-compatible server of an LLM that writes them",
         metavar="URL",
         group=DOCUMENTS,
         rows=False,
