@@ -99,3 +99,23 @@ def test_a_corpus_is_more_documents_that_answer_nothing(
     margins = [scores[0, :2].min() - scores[0, 2:].max()]
     margins += [scores[1, 2] - torch.cat([scores[1, :2], scores[1, 3:]]).max()]
     assert values["margin"] == pytest.approx(float(sum(margins)) / 2, abs=1e-6)
+
+
+def test_a_query_that_is_a_document_does_not_find_itself(tmp_path: Path) -> None:
+    """As rows of one category are: each is the query of the other, and lies in the corpus."""
+    rows = {"query": ["a", "b", "c"], "pos": [["b"], ["a"], ["c"]]}
+    evaluator = RetrievalEvaluator(pa.table(rows).to_batches(), "dev", EvaluationPrompts())
+    vectors = {"a": [1.0, 0.0, 0.0], "b": [0.8, 0.6, 0.0], "c": [0.0, 0.0, 1.0]}
+    vectors["d"] = [0.9, 0.1, 0.0]  # nearer to "a" than its answer
+
+    def embed(prompted: list[tuple[str, str]], role: str) -> torch.Tensor:
+        return torch.tensor([vectors[text] for _, text in prompted])
+
+    values = evaluator.measure(embed)
+    assert (values["ndcg_at_10"], values["mrr_at_10"]) == (1, 1)  # "c" is its own answer
+    own = [text for _, text in evaluator.documents if text != "a"]
+    path = str(tmp_path / "corpus.arrow")
+    texts = pa.table({"text": ["a", "d"]})
+    evaluation_corpus.write(texts.to_batches(), path, own_texts=own, own_ids=set())
+    evaluator.corpus = evaluation_corpus.EvaluationCorpus(path, "")
+    assert evaluator.measure(embed)["mrr_at_10"] == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)

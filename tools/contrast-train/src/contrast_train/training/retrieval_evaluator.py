@@ -69,6 +69,8 @@ class RetrievalEvaluator:
     """Queries, their documents (every distinct `pos` and `neg`) and which of them answer which
     query.
 
+    A query that is a document too is not ranked among its own documents: finding oneself is
+    neither success nor failure. copies: the numbers of those documents, for each query.
     ids: of the documents. corpus: more texts to rank the queries in; none of them is an answer.
     """
 
@@ -96,8 +98,19 @@ class RetrievalEvaluator:
         self.queries = list(queries)
         self.documents = list(documents)
         self.relevant = [list(relevant[query]) for query in range(len(queries))]
+        numbers = self._numbers_by_text()
+        self.copies = [
+            [number for number in numbers.get(text, ()) if number not in relevant[query]]
+            for query, (_, text) in enumerate(self.queries)
+        ]
         content = json.dumps([*map(_join, (queries, documents)), self.relevant])
         self.digest = xxhash.xxh3_128_hexdigest(content.encode())
+
+    def _numbers_by_text(self) -> dict[str, list[int]]:
+        numbers: dict[str, list[int]] = {}
+        for number, (_, text) in enumerate(self.documents):
+            numbers.setdefault(text, []).append(number)
+        return numbers
 
     def measure(self, embed: EmbedTexts, similarity: str = "cosine") -> dict[str, float]:
         """nDCG@10, MRR@10 and margin, means over the queries. embed: texts with their
@@ -111,9 +124,15 @@ class RetrievalEvaluator:
         q = _vectors(self.queries, "query")
         standings: list[Standing] = []
         for scores in _score_rows(q, _vectors(self.documents, "document")):
-            standings.append(Standing.among(scores, self.relevant[len(standings)]))
+            query = len(standings)
+            scores[self.copies[query]] = -torch.inf
+            standings.append(Standing.among(scores, self.relevant[query]))
         for chunk in self.corpus.chunks() if self.corpus else ():
-            for standing, scores in zip(standings, _score_rows(q, _vectors(chunk, "document"))):
+            number_of = {text: number for number, (_, text) in enumerate(chunk)}
+            score_rows = _score_rows(q, _vectors(chunk, "document"))
+            for (_, query_text), standing, scores in zip(self.queries, standings, score_rows):
+                if query_text in number_of:
+                    scores[number_of[query_text]] = -torch.inf
                 standing.add(scores)
         ranks = [standing.ranks.tolist() for standing in standings]
         count = len(standings)
