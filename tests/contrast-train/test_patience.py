@@ -125,7 +125,7 @@ def test_held_out_queries_are_ranked_in_a_corpus_as_in_use(
     _, with_negatives = train("--steps", 2, dev=few, out="negatives")
     for name in ("ndcg_at_10_before", "mrr_at_10_before", "margin_before", "trained_metric"):
         assert in_corpus[name] == pytest.approx(with_negatives[name], abs=1e-6)
-    assert in_corpus["mrr_at_10_before"] <= 0.5, "each query is its own nearest text"
+    assert in_corpus["mrr_at_10_before"] > 0.5, "a query that lies in the corpus found itself"
 
 
 def test_patience_needs_held_out_rows(invoke: Any, tmp_path: Path) -> None:
