@@ -26,7 +26,7 @@ COPY tools tools
 RUN make install TORCH=${TORCH}
 
 ENV PATH=/opt/fletching/.venv/bin:${PATH} HF_HOME=/cache/huggingface
-RUN useradd --create-home --uid 1000 fletching && mkdir -p /data /cache && chown fletching /data /cache
+RUN useradd --create-home fletching && mkdir -p /data /cache && chown fletching /data /cache
 USER fletching
 VOLUME /cache
 WORKDIR /data

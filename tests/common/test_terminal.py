@@ -9,15 +9,24 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import jsonschema
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from suite import call
 
-from fletching import cli, config_schema, config_text, links, parsing
+from fletching import cli, completion, config_schema, config_text, links, parsing
 from fletching.colour import has_colour, paint_error, paint_help
 from fletching.errors import UsageError
-from fletching.options import ExamplesOptions, OutputOptions, StandardOptions, option
+from fletching.options import (
+    REQUIRED,
+    ExamplesOptions,
+    OutputOptions,
+    StandardOptions,
+    describe,
+    option,
+)
 
 DOC = "toy: a test.\n\nReads    nothing\n\n  other | toy\n  toy a.parquet -o b.parquet\n"
 
@@ -136,6 +145,19 @@ def test_the_schema_of_configs_says_types_ranges_and_choices():
     assert properties["loss"]["enum"] == ["mnr", "cosent"]
     assert properties["from"]["anyOf"] == [{"type": "string"}, {"type": "null"}]
     assert not {"config", "print-config", "from_"} & properties.keys()
+
+
+def test_the_printed_config_of_every_tool_obeys_its_schema():
+    for each in completion.installed_tools():
+        required = [opt for opt in describe(each.options).values() if opt.default is REQUIRED]
+        options = parsing.parse(
+            each.options, [word for opt in required for word in (opt.flag, "x")]
+        )
+        printed = yaml.safe_load(config_text.as_yaml(options, each.name))
+        schema = config_schema.schema_of(each.options, each.name)
+        jsonschema.validate(printed, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(printed | {"quiet": "yes"}, schema)
 
 
 # --- quiet and verbose ---------------------------------------------------------------------------
