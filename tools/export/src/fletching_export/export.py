@@ -185,7 +185,7 @@ class Export:
         limit = model.max_seq_length
         return ExportCard(
             name=name,
-            source=base.name or os.path.basename(self.source),
+            source=base.name if base.name and not self._is_tuned else os.path.basename(self.source),
             base=base,
             format=self.format,
             dtype=self.options.dtype,
@@ -197,6 +197,11 @@ class Export:
             parity=self.parity,
             has_layout=self._has_layout(model),
         )
+
+    @property
+    def _is_tuned(self) -> bool:
+        """Was it made of its base here? Then the base's name is not its own."""
+        return os.path.exists(os.path.join(self.source, LINEAGE))
 
     def _lineage_node(self, model: SentenceTransformer) -> lineage.Node:
         settings: dict[str, Any] = {

@@ -84,13 +84,13 @@ class ExportCard:
         return f"---\n{self._data().to_yaml()}\n---\n\n{body}"
 
     def _data(self) -> ModelCardData:
-        is_quantised = self.dtype == "int8"
+        is_quantised = self.dtype == "int8" and self.source == self.base.name
         return ModelCardData(
             library_name="sentence-transformers" if self.has_layout else None,
             pipeline_tag=cards.TASK,
             tags=[*cards.TAGS, self.format.name],
             base_model=self.base.name or None,
-            base_model_relation="quantized" if is_quantised and self.base.name else None,
+            base_model_relation="quantized" if is_quantised else None,
             license=self.base.license or None,
             license_name=self.base.license_name or None,
             license_link=self.base.link or None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 
 from fletching.train import model_card as cards
 from fletching_tune.evaluation import BASE, METRIC, SHOWN
@@ -59,8 +59,10 @@ def winner_card(
     if figures is None or not text.startswith(FRONT_MATTER):
         return text
     parsed = ModelCard(text)
-    parsed.data.model_name = name
-    parsed.data.eval_results = cards.held_out_results(
+    data = parsed.data
+    assert isinstance(data, ModelCardData)
+    data.model_name = name
+    data.eval_results = cards.held_out_results(
         {METRIC: figures.tuned.value},
         dataset=DATASET,
         intervals={METRIC: (figures.tuned.low, figures.tuned.high)},
