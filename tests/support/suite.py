@@ -166,14 +166,6 @@ COMMANDS = {
             schema="vectors",
         ),
         Command(
-            "texts2pairs",
-            "texts2pairs {input} --kinds title,first-sentence,cloze",
-            "texts",
-            "rows",
-            heavy=False,
-            works_on_nothing=True,
-        ),
-        Command(
             "synthgen",
             # The cap keeps the tests with thousands of rows short: what is not asked passes as it is.
             "synthgen {input} --job negatives --model m --base-url {server} --journal {journal} --max-requests 40 --no-repair",
@@ -201,11 +193,13 @@ MODEL_PROGRAMS = {
         "fletching-export", "fletching-export {model} --to onnx", "models", "folder"
     ),
 }
-# Programs that read folders of documents: the rules of the house hold for them, those for input rows do not.
+# Programs that read documents, or `texts` and no `examples`: the rules of the house hold for them; the tests of
+# `test_every_tool*.py`, which feed pairs of one sentence, would see nothing come out.
 DOCUMENT_PROGRAMS = {
     "docs2texts": Command(
         "docs2texts", "docs2texts {input}", "documents", "rows", heavy=False, schema="texts"
-    )
+    ),
+    "texts2pairs": Command("texts2pairs", "texts2pairs {input}", "texts", "rows", heavy=False),
 }
 PROGRAMS = COMMANDS | CONDUCTORS | MODEL_PROGRAMS | DOCUMENT_PROGRAMS
 WRITERS = [name for name, command in COMMANDS.items() if command.writes == "rows"]

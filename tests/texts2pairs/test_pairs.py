@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,36 @@ def test_the_random_sentence_follows_from_seed_and_id_alone(pairs):
     other = {each["pos_ids"][0]: each["query"] for each in pairs(rows, *kinds, "--seed", "1")}
     assert first == turned
     assert first != other
+
+
+@pytest.mark.slow
+def test_batches_of_the_pipe_do_not_show_and_a_cut_one_is_refused(tmp_path, run):
+    rows = [
+        {
+            "id": str(n),
+            "title": f"Guide > Part {n // 3} of it",
+            "text": PROSE + f" Loaf {n} is done.",
+        }
+        for n in range(12)
+    ]
+    written = []
+    for size in (12, 5):
+        batches = [
+            pa.RecordBatch.from_pylist(rows[start : start + size])
+            for start in range(0, len(rows), size)
+        ]
+        sink = io.BytesIO()
+        with pa.ipc.new_stream(sink, batches[0].schema) as stream:
+            for batch in batches:
+                stream.write_batch(batch)
+        out = tmp_path / f"{size}.parquet"
+        done = run(["texts2pairs", "-o", out], stdin=sink.getvalue())
+        assert done.rc == 0, done.err
+        written.append(out.read_bytes())
+    assert written[0] == written[1]
+    answers = [row["pos_ids"] for row in pq.read_table(out).to_pylist() if row["kind"] == "heading"]
+    assert answers == [[str(n), str(n + 1), str(n + 2)] for n in range(0, 12, 3)]
+    done = run(["texts2pairs", "-o", tmp_path / "cut.parquet"], stdin=sink.getvalue()[:-8])
+    assert done.rc == 1
+    assert "pipefail" in done.err
+    assert not (tmp_path / "cut.parquet").exists()
