@@ -177,6 +177,7 @@ def test_batches_of_the_pipe_do_not_show_and_a_cut_one_is_refused(tmp_path, run)
     rows = [
         {
             "id": str(n),
+            "source": "guide.md",
             "title": f"Guide > Part {n // 3} of it",
             "text": PROSE + f" Loaf {n} is done.",
         }
