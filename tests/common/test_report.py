@@ -58,6 +58,8 @@ def test_quiet_says_nothing_and_still_writes_the_json_summary(tmp_path, capsys):
     content = json.loads((tmp_path / "summary.json").read_text("utf-8"))
     assert content.pop("seconds") >= 0
     assert content == {
+        "schema": "summary",
+        "schema_version": "1.0",
         "tool": "t",
         "rows_in": 1,
         "rows_out": 0,
