@@ -181,7 +181,8 @@ FLOORS: dict[str, list[set[str]]] = {
     "mntp": [
         {"cli"},
         {"run"},
-        {"held_out", "model_card", "trainer"},
+        {"dry_run", "held_out", "publishing", "trainer"},
+        {"model_card"},
         {"objective"},
         {"encoder"},
         {"decoder"},

@@ -2,52 +2,44 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from fletching import cli, lineage, training_index
+from fletching import cli
 from fletching.encode import model as models
 from fletching.errors import InputError
 from fletching.protocols import Lineage
 from fletching.report import Report
-from fletching.train import hardware, publish
-from fletching.train.base_card import BaseCard, read_base_card
+from fletching.train import hardware
 from fletching.train.distributed import deepspeed_config, fsdp, process_group
 from fletching.train.metrics_log import MetricsLog
-from fletching.train.model_card import hub_datasets, hyperparameters_section, note_licence
 from fletching.train.run_dir import ROWS, RunDir, checkpoint_step
-from mntp import attention, decoder, encoder, masked_lm, model_card
+from mntp import attention, decoder, masked_lm
 from mntp.block_plan import Block, BlockPlan
 from mntp.decoder import Decoder
 from mntp.documents import Documents
+from mntp.dry_run import seconds_of_step
 from mntp.held_out import MaskedTokenEvaluator
 from mntp.masking import TokenMasking
 from mntp.objective import (
-    PADDING,
     MntpCollator,
     MntpObjective,
-    PaddedBlocks,
-    masked_count,
     micro_batches,
 )
 from mntp.options import Options
+from mntp.publishing import EncoderPublisher, TrainedOn
 from mntp.token_store import TokenPieces, tokenize_to_disk
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
     from mntp.trainer import MntpTrainer
 
 DEFAULT_STEPS = 1000
 REPLACED = {"mlm": (0.8, 0.1), "all": (1.0, 0.0)}  # by the mask token, by a random token
 HELD_OUT = "held-out.arrow"
-NOT_IN_LINEAGE = ("model", "eval", "adapters")  # paths; the fingerprint says which model it is
 
 
 class MntpRun:
@@ -186,11 +178,21 @@ class MntpRun:
         }
 
     @property
-    def _settings(self) -> Lineage:
-        """The options as the lineage shows them: no path, the same on every machine."""
-        options: Lineage = cli.row_options(self.options)
-        settings = {name: value for name, value in options.items() if name not in NOT_IN_LINEAGE}
-        return settings | {"model": {"fingerprint": self.decoder.fingerprint}}
+    def _publisher(self) -> EncoderPublisher:
+        """For the decoder as it is now."""
+        return EncoderPublisher(
+            self.options,
+            self.report,
+            self.tool,
+            decoder=self.decoder,
+            documents=self.documents,
+            trained_on=TrainedOn(
+                rows=self.rows,
+                digest=self.digest,
+                steps=self.plan.steps if self.trains else 0,
+                plan=self.describe(),
+            ),
+        )
 
     def describe(self) -> list[str]:
         """Lines about the plan, for the log and the model card."""
@@ -229,37 +231,27 @@ class MntpRun:
     def dry_run(self) -> None:
         """Report the plan, and the time of all steps by that of one real micro-batch."""
         self._report_plan()
+        device = self.decoder.device
         batch = self.collator([(0, block) for block in self.plan.epoch(0)[0]])
         parts = micro_batches(batch, self.budget, self.objective.pad_id)
-        blocks = parts[len(parts) // 2]
-        seconds = min(self._time_pass(blocks, masked_count(batch)) for _ in range(2))
-        tokens = int((blocks.texts != PADDING).sum())
-        seconds_of_run = seconds * len(batch["ids"]) / tokens * self.plan.steps
-        self.report.measures["estimated_seconds"] = seconds_of_run
+        seconds = self.plan.steps * seconds_of_step(batch, parts, self.objective, device=device)
+        self.report.measures["estimated_seconds"] = seconds
         dtype = "bfloat16" if self.decoder.autocast else "float32"
         self.report.note(
-            f"about {seconds_of_run / 60:.1f} minutes on {self.decoder.device}, {dtype}, "
+            f"about {seconds / 60:.1f} minutes on {device}, {dtype}, "
             f"in {len(parts)} micro-batches a step"
         )
-
-    def _time_pass(self, blocks: PaddedBlocks, count: int) -> float:
-        """Seconds of one forward and backward pass."""
-        start = time.monotonic()
-        loss = self.objective(blocks.to(self.decoder.device)).loss
-        (loss / max(count, 1)).backward()
-        return time.monotonic() - start
 
     def train(self, folder: RunDir, newest: str | None) -> None:
         """Train, from the checkpoint `newest` where there is one, and publish the encoder."""
         log = folder.path_to("measures.jsonl")
         if process_group.is_main():
-            note_licence(self.report, self.base_card)
-            self._card("rehearsal", plan=self.describe(), measures={}, log=log)
+            self._publisher.rehearse(log)
         if self.trains:
             self._train(folder, newest, log)
             self.decoder = decoder.gather(self.decoder, self.objective, self.options)
         if process_group.is_main():
-            self._publish(folder, log)
+            self._publisher.publish(folder, log, rows_trained=self._rows_trained())
 
     def _train(self, folder: RunDir, newest: str | None, log: str) -> None:
         step = checkpoint_step(newest)
@@ -311,112 +303,10 @@ class MntpRun:
         rows = np.unique(self.pieces.rows[pieces])
         return self.collator(blocks) | {"rows": torch.from_numpy(rows)}
 
-    def _publish(self, folder: RunDir, log: str) -> None:
-        """Build the model folder and move it to --output."""
-        built = folder.path_to("model")
-        os.makedirs(built, exist_ok=True)
-        model = encoder.save(self.decoder, built, self.options, output=folder.output)
-        plan = self.describe()
-        if encoder.needs_remote_code(built):
-            plan.append(
-                "loads only with its own Python code: "
-                "SentenceTransformer(path, trust_remote_code=True)"
-            )
-            self.report.note(plan[-1])
-        publication = publish.Publication(
-            run_dir=folder,
-            folder=built,
-            report=self.report,
-            tool=self.tool,
-            settings=self._settings,
-        )
-        if self.trains:
-            reader = self.documents.reader if self.documents else None
-            publication.write_measures(log, [reader] if reader else [])
-        card = self._card(
-            os.path.basename(folder.output),
-            plan=plan,
-            measures=self._report_evaluations(log),
-            log=log,
-            model=model,
-        )
-        publication.publish(
-            lineage_node=self._lineage_node,
-            end=self._lineage_end(model),
-            card=card,
-            rows=self.rows,
-            rows_trained=self._rows_trained(),
-            reason=publish.unreached(self.options),
-        )
-
-    @property
-    def _lineage_node(self) -> lineage.Node:
-        inputs = self.documents.lineage if self.documents else []
-        return lineage.make_node(
-            self.tool.name, self.tool.version, options=self._settings, sources=inputs
-        )
-
-    @functools.cached_property
-    def base_card(self) -> BaseCard:
-        """What the decoder's own card says."""
-        return read_base_card(self.options.model)
-
-    def _card(
-        self,
-        name: str,
-        *,
-        plan: list[str],
-        measures: dict[int, dict[str, float]],
-        log: str,
-        model: SentenceTransformer | None = None,
-    ) -> str:
-        """The model card. Built once before training too: whatever fails fails early."""
-        dimension = model.get_embedding_dimension() if model is not None else 0
-        steps = self.plan.steps if self.trains else 0
-        return model_card.MntpCard(
-            name=name,
-            base=self.base_card,
-            base_name=self.options.model,
-            dimension=dimension or 0,
-            model=model,
-            step=self._lineage_node,
-            plan=plan,
-            hyperparameters=hyperparameters_section(self.options, steps=steps),
-            measures=measures,
-            rows=self.rows,
-            datasets=hub_datasets(self.options.inputs),
-            log=log if self.trains else "",
-            is_encoder=self.decoder.is_encoder,
-        ).render()
-
-    def _lineage_end(self, model: SentenceTransformer) -> Lineage:
-        length = self.options.length
-        prompts: dict[str, list[str]] = {"query": [], "document": []}
-        lengths = {"query": length, "document": length}
-        return {
-            "rows": self.rows,
-            "digest": self.digest,
-            "base_model": self.decoder.fingerprint,
-            "steps": self.plan.steps if self.trains else 0,
-            "trained": training_index.describe_training(model, prompts, lengths),
-        }
-
     def _rows_trained(self) -> int:
         if not self.trains:
             return 0
         return len(np.unique(self.pieces.rows[self.plan.piece_counts() > 0]))
-
-    def _report_evaluations(self, log: str) -> dict[int, dict[str, float]]:
-        """Held-out measures by step; the first and the last are reported."""
-        evaluations: dict[int, dict[str, float]] = publish.evaluations(log)
-        if not evaluations:
-            return evaluations
-        for when, step in (("before", min(evaluations)), ("after", max(evaluations))):
-            measures = evaluations[step]
-            figures = ", ".join(f"{name} {value:.4f}" for name, value in measures.items())
-            self.report.note(f"{when}: {figures} on the held-out texts")
-            self.report.measures |= {f"{name}_{when}": value for name, value in measures.items()}
-        return evaluations
 
 
 def _pad_id(loaded: Decoder) -> int:
