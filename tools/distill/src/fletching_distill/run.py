@@ -6,32 +6,30 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from fletching import cli, lineage
+from fletching import cli
 from fletching.encode import model as models
 from fletching.encode.temporary_cache import TemporaryCache
 from fletching.io import Reader
 from fletching.protocols import Lineage
 from fletching.report import Report
-from fletching.train import hardware, publish
-from fletching.train.base_card import BaseCard, read_base_card
+from fletching.train import hardware
 from fletching.train.batch_order import BatchOrder, plan_batches
 from fletching.train.distributed import process_group
 from fletching.train.metrics_log import MetricsLog
-from fletching.train.model_card import hub_datasets, hyperparameters_section, note_licence
 from fletching.train.run_dir import ROWS, VECTORS, RunDir, checkpoint_step
-from fletching_distill import model_card, publishing, static_embeddings, student
+from fletching_distill import static_embeddings, student
 from fletching_distill.losses import DistillLoss
 from fletching_distill.objective import DistillCollator, DistillObjective
 from fletching_distill.options import Options
+from fletching_distill.publishing import StudentPublisher
 from fletching_distill.resolved_options import (
-    describe_loss,
     learning_rate,
     loss_weights,
     softmax_temperature,
@@ -198,14 +196,20 @@ class DistillRun:
             "options": options,
         }
 
-    @property
-    def _settings(self) -> Lineage:
-        """What decides the student, as the lineage shows it: the same on every machine."""
-        manifest = self.manifest
-        settings: Lineage = dict(manifest["options"])
-        settings["teachers"] = list(manifest["teachers"].values())
-        settings["student_fingerprint"] = manifest["student"]
-        return settings
+    @functools.cached_property
+    def _publisher(self) -> StudentPublisher:
+        assert self.reader is not None
+        return StudentPublisher(
+            options=self.options,
+            report=self.report,
+            tool=self.tool,
+            reader=self.reader,
+            texts=self.texts,
+            order=self.order,
+            student=self.student,
+            teachers=self.teachers,
+            manifest=self.manifest,
+        )
 
     def _report_plan(self) -> None:
         """Report the plan and what training sees of the data."""
@@ -261,9 +265,7 @@ class DistillRun:
         """Train, from the checkpoint `newest` where there is one, and publish the model."""
         step = checkpoint_step(newest)
         if process_group.is_main():
-            for base in (self.base_card, *self.teacher_cards):
-                note_licence(self.report, base)
-            self._card("rehearsal", dimension=0, losses=(), log=os.devnull)
+            self._publisher.rehearse()
         if newest:
             self.report.note(f"resuming from step {step:,} of {self.order.steps:,}")
         else:
@@ -276,7 +278,7 @@ class DistillRun:
         if process_group.is_main():
             if self.temporary_cache:  # first: a run killed behind this line knows no more of it
                 self.temporary_cache.close(succeeded=True)
-            self._publish(folder, log_path)
+            self._publisher.publish(folder, log_path)
 
     def _trainer(self, folder: RunDir, log: MetricsLog) -> DistillTrainer:
         hardware.silence_libraries()
@@ -306,97 +308,3 @@ class DistillRun:
         if ranks > 1:  # each rank draws another dropout
             torch.manual_seed(options.seed * ranks + process_group.rank())
         return trainer
-
-    def _publish(self, folder: RunDir, log: str) -> None:
-        """Build the model folder and move it to --output."""
-        assert self.reader is not None
-        built = folder.path_to("model")
-        os.makedirs(built, exist_ok=True)
-        dimension = student.save(
-            self.student, built, trust_remote_code=self.options.trust_remote_code
-        )
-        publication = publish.Publication(
-            run_dir=folder,
-            folder=built,
-            report=self.report,
-            tool=self.tool,
-            settings=self._settings,
-        )
-        publication.write_measures(log, [self.reader])
-        card = self._card(
-            os.path.basename(folder.output),
-            dimension=dimension,
-            losses=publishing.first_and_last(log),
-            log=log,
-        )
-        texts, order = len(self.texts), self.order
-        is_trained = order.row_counts() > 0
-        models_used = {self.options.model, *self.options.teacher} - {None}
-        index = publishing.index_texts(self.texts, is_trained, map(str, models_used))
-        index.save(built)
-        publication.publish(
-            lineage_node=self._lineage_node,
-            end={"texts": texts, "digest": self.summary.digest, "steps": order.steps},
-            card=card,
-            rows=texts,
-            rows_trained=int(is_trained.sum()),
-            reason=publish.unreached(self.options),
-        )
-
-    @property
-    def _lineage_node(self) -> lineage.Node:
-        assert self.reader is not None
-        return lineage.make_node(
-            self.tool.name,
-            self.tool.version,
-            options=self._settings,
-            sources=self.reader.lineage_nodes,
-        )
-
-    @functools.cached_property
-    def base_card(self) -> BaseCard:
-        """The card of the student's base: of --model, or of the teacher whose layers it has."""
-        options = self.options
-        if options.model:
-            return read_base_card(options.model)
-        return self.teacher_cards[0] if options.student_layers else BaseCard()
-
-    @functools.cached_property
-    def teacher_cards(self) -> list[BaseCard]:
-        """The cards of the teachers that are models."""
-        return [read_base_card(name) for name in self.options.teacher]
-
-    def _card(
-        self,
-        name: str,
-        *,
-        dimension: int,
-        losses: Sequence[tuple[str, float, float]],
-        log: str,
-    ) -> str:
-        """The model card. Built once before training too: whatever fails fails early."""
-        texts, order, options = len(self.texts), self.order, self.options
-        prompts: Any = self.student.model.prompts
-        return model_card.StudentCard(
-            name=name,
-            origin=publishing.describe_origin(options, self.teachers),
-            base=self.base_card,
-            teachers=self.teacher_cards,
-            dimension=dimension,
-            model=self.student.model,
-            dims=options.matryoshka,
-            step=self._lineage_node,
-            plan=f"{texts:,} texts in {order.steps:,} batches of up to {order.batch:,}",
-            hyperparameters=hyperparameters_section(
-                options,
-                steps=order.steps,
-                learning_rate=learning_rate(options),
-                weight_decay=weight_decay(options),
-            ),
-            prompts=prompts,
-            loss=describe_loss(options),
-            losses=losses,
-            rows=texts,
-            datasets=hub_datasets(options.inputs),
-            log=log,
-        ).render()
