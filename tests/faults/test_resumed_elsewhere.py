@@ -31,7 +31,7 @@ def test_another_number_type_is_refused(
     rows = write(tmp_path / "in.parquet", rows_for(command))
     words = command.argv(rows, model, tmp_path / "out", "--save-every", 1, "--device", "cpu")
     words[words.index("--steps") + 1] = "2"  # one checkpoint before the end
-    main = importlib.import_module(f"{name}.cli").main
+    main = importlib.import_module(f"{command.module}.cli").main
     monkeypatch.setattr(RunDir, "publish", stop)
     assert "stopped" in invoke(main, *words[1:]).err
     is_amx = torch.cpu._is_amx_tile_supported()

@@ -468,11 +468,11 @@ def test_time_and_memory_stand_in_the_json_summary_alone(model, evaluate, exampl
 def test_a_cache_that_is_named_stays_and_serves_the_next_run(
     model, evaluate, examples, write, monkeypatch
 ):
-    from fletching.encode import Encoder
+    from fletching.encode.forward_pass import ForwardPass
 
     command = [model, "--examples", write("t.jsonl", examples), "--cache", "vectors"]
     assert evaluate(*command).rc == 0
-    monkeypatch.setattr(Encoder, "_forward", None)  # any forward pass would fail
+    monkeypatch.setattr(ForwardPass, "vectors", None)  # any forward pass would fail
     assert evaluate(*command).rc == 0
 
 
