@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -189,6 +190,8 @@ class Upload:
                 private=not self.options.public,
                 exist_ok=True,
             )
+            # A model's measures and training index are Parquet, and belong to it.
+            warnings.filterwarnings("ignore", message=".*about to commit a data file")
             commit = api.create_commit(
                 self.repository,
                 operations,
