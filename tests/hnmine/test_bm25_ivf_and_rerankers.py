@@ -10,6 +10,8 @@ from pairwise import random_units, write_vectors
 
 from hnmine import bf16_topk, cli, faiss_library, search
 
+pytestmark = pytest.mark.slow  # as a whole: seconds of draws and runs
+
 TEXTS = [
     "the owl hunts at night",
     "the owl sleeps by day",

@@ -8,6 +8,8 @@ from scipy import stats
 
 from mteb_eval.scoring import comparison, intervals
 
+pytestmark = pytest.mark.slow  # as a whole: seconds of draws and runs
+
 SIMULATIONS = 2000
 # Of 95 % intervals, by queries and true share, summed over the binomial distribution.
 COVERAGE = {

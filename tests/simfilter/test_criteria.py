@@ -13,6 +13,8 @@ from pairwise import cosine, random_units
 
 from simfilter import cli, criteria, scorers
 
+pytestmark = pytest.mark.slow  # as a whole: seconds of draws and runs
+
 PLANE = {"q": [1, 0]} | {
     f"c{int(100 * c)}": [c, (1 - c * c) ** 0.5] for c in (1.0, 0.9, 0.6, 0.3, 0.0, -0.5)
 }

@@ -16,6 +16,8 @@ from fletching import lineage
 from fletching_synthgen import cli
 from fletching_synthgen.prompts.library import PromptLibrary
 
+pytestmark = pytest.mark.slow  # as a whole: seconds of draws and runs
+
 AXES = PromptLibrary().attributes
 KINDS = PromptLibrary().query_kinds
 
