@@ -47,7 +47,7 @@ def main() -> None:
         "judge": lambda: train_judge(args),
         "find": lambda: [print_findings(args, share) for share in shares],
         "train": lambda: train_all(args, args.train),
-        "test": lambda: test_all(args, args.train),
+        "test": lambda: evaluate_all(args, args.train),
     }
     for name in [args.part] if args.part else parts:
         parts[name]()
@@ -330,7 +330,7 @@ def train_all(args: argparse.Namespace, share: float) -> None:
         )
 
 
-def test_all(args: argparse.Namespace, share: float) -> None:
+def evaluate_all(args: argparse.Namespace, share: float) -> None:
     models = [f"{name}={args.work}/model-{name}-{share:g}" for name in training_sets(args, share)]
     run(
         f"mteb-eval {' '.join(models)} base={args.model} --beir {args.work}/beir "

@@ -120,12 +120,13 @@ def test_a_cross_encoder_judges_and_a_second_judge_keeps_the_account_of_the_firs
     rows = [row(pos={"p": 0.5}, neg={"n": 0.9, "m": 0.2})]
     first, _, _ = sift(rows, None, "--use-scores", "--relabel")
     words = ("--cross-encoder", cross_encoder, "--relabel", "--replace-scores")
-    second, _, _ = sift(
+    second, _, summary = sift(
         first, None, *words, "--relabel-above", -1e6, "--relabel-margin", 1e6, name="b"
     )
     assert second[0]["pos"] == ["p", "n", "m"] and second[0]["pos_score_kind"] == "reranker"
     assert second[0]["relabelled"] == ["n", "m"]
     assert second[0]["relabelled_reasons"] == ["moved", "moved"]
+    assert "looks like" not in summary["err"], "our own column is warned of"
 
 
 def reference(each, above, margin, drop):

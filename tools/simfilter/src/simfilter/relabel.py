@@ -179,7 +179,7 @@ class Relabeller:
         counts = {fate: self.fates[fate] for fate in FATE.categories if self.fates[fate]}
         report.measures["relabel"] = {**counts, "rows changed": self.rows_changed}
         shown = ", ".join(f"{count:,} {fate}" for fate, count in counts.items()) or "none"
-        report.note(f"negatives: {shown}; {self.rows_changed:,} rows changed")
+        report.note(f"negatives: {shown}; rows changed: {self.rows_changed:,}")
 
 
 def _texts(rows: pa.RecordBatch, side: Side) -> pl.DataFrame:

@@ -21,6 +21,8 @@ RATING = re.compile(r"(?i)(.*[_ -])?(scores?|labels?|ratings?|relevances?|grades
 POSITIVE = re.compile(
     r"(?i)pos[_ -]?\d+|positives?([_ -].*)?\d*|pos_(texts?|passages?|doc.*|ctxs?)"
 )
+# Of simfilter --relabel: scores of texts that were moved or dropped, not of positives.
+OF_OUR_TOOLS = ("relabelled_scores",)
 NEGATIVE = re.compile(r"(?i)(hard[_ -]?)?neg(atives?)?([_ -].*)?\d*")
 
 
@@ -40,7 +42,7 @@ def unread_lookalikes(schema: Schema, columns: pa.Schema) -> list[Lookalike]:
     """Of the columns that pass through: those that look like columns of `examples`."""
     if schema.name != "examples":
         return []
-    known = {field.name for field in schema.fields}
+    known = {*OF_OUR_TOOLS, *(field.name for field in schema.fields)}
     unknown = [field for field in columns if field.name not in known]
     is_rated = "pos_scores" in columns.names
     lookalikes = (_lookalike(field, is_rated=is_rated) for field in unknown)
