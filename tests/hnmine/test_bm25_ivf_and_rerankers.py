@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 
+import bm25s
 import numpy as np
 import pytest
 from pairwise import random_units, write_vectors
+from scipy.stats import zscore
 
 from hnmine import bf16_topk, cli, faiss_library, search
 
@@ -63,6 +65,35 @@ def test_fusion_ranks_by_the_sum_of_reciprocal_ranks(run_hnmine, words):
     expected = sorted(range(1, 5), key=lambda number: -worth[number])
     mined, _ = run_hnmine(rows, vectors, *FLAT, "--bm25", "fused", corpus=corpus)
     assert [TEXTS.index(text) for text in mined[0]["neg"]] == expected
+
+
+def test_hybrid_scores_are_the_sum_of_standardised_cosines_and_bm25(run_hnmine, words):
+    rows, vectors, corpus = words
+    options = (*FLAT, "--bm25", "fused", "--scores", "hybrid", "--bm25-weight", 0.7)
+    mined, _ = run_hnmine(rows, vectors, *options, corpus=corpus)
+    index = bm25s.BM25()
+    index.index(bm25s.tokenize(TEXTS, stopwords=None, show_progress=False), show_progress=False)
+    [query_words] = bm25s.tokenize([QUERY], stopwords=None, return_ids=False, show_progress=False)
+    by_words = index.get_scores(query_words)
+    cosines = np.array([vectors[text][0] / np.linalg.norm(vectors[text]) for text in TEXTS])
+    expected = zscore(cosines) + 0.7 * zscore(by_words)
+    [row] = mined
+    written = dict(
+        zip([*row["pos"], *row["neg"]], [*row["pos_scores"], *row["neg_scores"]], strict=True)
+    )
+    assert written == pytest.approx(dict(zip(TEXTS, expected, strict=True)), abs=1e-5)
+    assert row["pos_score_kind"] == row["neg_score_kind"] == "reranker"
+
+
+def test_a_query_that_shares_no_word_with_the_pool_is_scored_by_its_cosines(run_hnmine, words):
+    rows, vectors, corpus = words
+    strange = "?!"
+    rows = [{**rows[0], "query": strange}]
+    vectors = {**vectors, strange: [1, 0]}
+    options = (*FLAT, "--bm25", "fused", "--scores", "hybrid")
+    [row], _ = run_hnmine(rows, vectors, *options, corpus=corpus)
+    cosines = np.array([vectors[text][0] / np.linalg.norm(vectors[text]) for text in TEXTS])
+    assert row["pos_scores"] == pytest.approx([zscore(cosines)[0]], abs=1e-5)
 
 
 def test_without_bm25s_the_error_says_what_to_install(invoke, write, words, tmp_path, monkeypatch):

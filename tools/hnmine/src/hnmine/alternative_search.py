@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fletching.arrays import Numbers, Vectors
 from fletching.encode import memmap_buffer
-from fletching.errors import UsageError
+from hnmine.bm25 import bm25_index, words_of
 from hnmine.faiss_library import load_faiss
 from hnmine.queries import QueryTexts
 from hnmine.search import DOCUMENT_BLOCK, SLACK, Finder, Ranking, rank, take
@@ -65,27 +65,16 @@ def recall(approximate: Finder, exact: Finder, rows: Numbers, *, k: int) -> floa
 def bm25_finder(
     queries: Vectors, documents: Vectors, *, texts: list[str], query_texts: QueryTexts
 ) -> Finder:
-    """BM25 (Robertson's, as in bm25s: k1 1.5, b 0.75) over lower-cased words.
+    """BM25: the ranking is by words, the scores are cosines.
 
-    The ranking is by words, the scores are cosines.
     Raises UsageError where bm25s is not installed.
     """
-    try:
-        import bm25s
-    except ImportError:
-        raise UsageError(
-            "--bm25 needs the package bm25s, which is not installed",
-            "pip install 'fletching-hnmine[bm25]'",
-        ) from None
-
-    settings: dict[str, Any] = {"stopwords": None, "show_progress": False}
-    index = bm25s.BM25()
-    index.index(bm25s.tokenize(texts, **settings), show_progress=False)
+    index = bm25_index(texts, "--bm25")
 
     def find(rows: Numbers, k: int) -> Ranking:
         """The best k texts of the queries in these rows."""
         k = min(k, len(texts))
-        tokens: Any = bm25s.tokenize(query_texts(rows), **settings, return_ids=False)
+        tokens: Any = words_of(query_texts(rows))
         numbers, relevance = index.retrieve(tokens, k=k, show_progress=False, sorted=True)
         numbers = np.where(relevance > 0, numbers, -1).astype(np.int64)
         order = np.lexsort((numbers, -relevance), axis=1)

@@ -42,6 +42,11 @@ def check(options: Options) -> range:
         raise UsageError(
             "--pool-only leaves nothing to mine from: there is no --corpus", "add --corpus TEXTS"
         )
+    if options.scores == "hybrid" and options.reranker:
+        raise UsageError(
+            "--scores hybrid and --reranker exclude each other: a row has scores of one kind",
+            "leave one of them out",
+        )
     _check_parts(options)
     if not (options.model or options.vectors or options.score_all or options.merge):
         raise UsageError(
@@ -62,6 +67,7 @@ def _check_parts(options: Options) -> None:
     need_the_whole_pool = {
         "--pad": options.pad,
         "--bm25": options.bm25,
+        "--scores hybrid": options.scores == "hybrid",
         "--score-all": options.score_all,
     }
     for other, value in need_the_whole_pool.items():

@@ -96,7 +96,8 @@ class CandidateMerger:
         report_account(negatives, selector.guards, pool=size, report=self.report)
         positives = pairs_of(self.rows, pool, Origin.POSITIVE)
         positives = positives.with_columns(score=_joined(self.merged.positive_scores))
-        return pool, scored(negatives, positives, selector.guards)
+        scorer = selector.evidence.reranker
+        return pool, scored(negatives, positives, scorer, self.options.score_kind)
 
     def _pool(self, hashes: KeySet) -> DocumentPool:
         """The texts of these hashes, and those of the rows as variants."""

@@ -8,7 +8,8 @@ import polars as pl
 
 from fletching.protocols import TextEncoder
 from fletching.report import Report
-from hnmine.mined_negatives import MinedNegatives, PoolSize, report_account, scored
+from hnmine.hybrid_scores import HybridScores
+from hnmine.mined_negatives import MinedNegatives, PoolSize, Scorer, report_account, scored
 from hnmine.options import Options
 from hnmine.pool import DocumentPool
 from hnmine.queries import MiningRows
@@ -50,4 +51,8 @@ def mine_negatives(
     rows_without_texts = int((~ranked_pool.has_texts).sum())
     size = PoolSize(texts=len(pool), rows_without_texts=rows_without_texts)
     report_account(negatives, selector.guards, pool=size, report=report)
-    return scored(negatives, selector.evidence.queries.positives, selector.guards)
+    evidence = selector.evidence
+    scorer: Scorer | None = evidence.reranker
+    if options.scores == "hybrid":
+        scorer = HybridScores(evidence, pool)
+    return scored(negatives, evidence.queries.positives, scorer, options.score_kind)

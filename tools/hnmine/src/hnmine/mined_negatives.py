@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import polars as pl
 
 from fletching.arrays import Scores
 from fletching.report import Report
 from hnmine.guards import GuardChain
+from hnmine.queries import PAIR
 from hnmine.selection import NegativeKind
 
 
@@ -29,22 +31,29 @@ class PoolSize:
     rows_without_texts: int  # of a domain of which the pool has no text
 
 
-def scored(negatives: pl.DataFrame, positives: pl.DataFrame, guards: GuardChain) -> MinedNegatives:
-    """With the scores that are written: cosines, or those of the --reranker.
+class Scorer(Protocol):
+    """What gives pairs of a row and a text their scores: a cross-encoder, or hybrid scores."""
 
-    positives: row, candidate, score.
+    def scores(self, pairs: pl.DataFrame) -> pl.Series:
+        """The score of each pair, (n,). pairs: a frame with `row` and `candidate`."""
+
+
+def scored(
+    negatives: pl.DataFrame, positives: pl.DataFrame, scorer: Scorer | None, kind: str
+) -> MinedNegatives:
+    """With the scores that are written: those of the scorer, cosines without one.
+
+    positives: row, candidate, score. kind: of the scores.
     """
-    reranker = guards.evidence.reranker
-    if reranker is None:
-        return MinedNegatives(
-            negatives=negatives,
-            positive_scores=positives["score"].to_numpy(),
-            score_kind="cosine",
-        )
+    if scorer is not None:
+        pairs = pl.concat([negatives.select(*PAIR), positives.select(*PAIR)])
+        scores = scorer.scores(pairs)
+        negatives = negatives.with_columns(score=scores[: negatives.height])
+        positives = positives.with_columns(score=scores[negatives.height :])
     return MinedNegatives(
-        negatives=negatives.with_columns(score=reranker.scores(negatives)),
-        positive_scores=reranker.scores(positives).to_numpy(),
-        score_kind="reranker",
+        negatives=negatives,
+        positive_scores=positives["score"].to_numpy(),
+        score_kind=kind,
     )
 
 

@@ -97,6 +97,22 @@ class Options(
         group=SELECTION,
         advanced=True,
     )
+    scores: Literal["cosine", "hybrid"] = option(
+        "cosine",
+        "scores to write; hybrid: cosine and BM25, each standardised over the pool, a teacher for "
+        "contrast-train --loss kl (of kind reranker)",
+        group=SELECTION,
+        advanced=True,
+    )
+    bm25_weight: float = option(
+        0.5,
+        "weight of BM25 in --scores hybrid, beside 1 for the cosine",
+        metavar="X",
+        low=0,
+        high=100,
+        group=SELECTION,
+        advanced=True,
+    )
     index: Literal["exact", "ivf"] = option(
         "exact",
         "ivf: FAISS's inverted lists (extra [cpu], or [gpu] with CUDA), faster on millions of "
@@ -194,3 +210,8 @@ class Options(
     def negative_count(self) -> int:
         """--negatives as a number, which it always is in this tool."""
         return self.negatives or 0
+
+    @property
+    def score_kind(self) -> str:
+        """The kind of the scores that are written."""
+        return "reranker" if self.reranker or self.scores == "hybrid" else "cosine"

@@ -58,13 +58,14 @@ def check_old_negatives(rows: MiningRows, options: Options, report: Report) -> N
     Mined negatives would have no such scores, and a list has scores for all or for none.
     """
     replaced = 0
-    kind = "reranker" if options.reranker else "cosine"
     for unit in rows.units:
         if not options.keep_neg:
             replaced += len(unit) - schema.column(unit, "neg", pa.null()).null_count
         elif not options.replace_scores:
             is_protected = have_protected_scores(unit, "neg")
-            is_lost = pc.and_(is_protected, have_scores_of_another_kind(unit, "neg", kind))
+            is_lost = pc.and_(
+                is_protected, have_scores_of_another_kind(unit, "neg", options.score_kind)
+            )
             for row in unit.filter(is_lost)["id"].to_pylist()[:1]:
                 raise InputError(
                     f"row {row!r} has `neg_scores` that are no cosines, and mined negatives would "
