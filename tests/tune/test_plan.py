@@ -88,7 +88,7 @@ def test_candidates_can_be_named():
     named = requested_recipes(("gentle", "infonce"))
     plan = make_plan(counts(), RATES, budget=3600, spent=15, recipes=named)
     assert plan.recipes == ("infonce", "gentle")
-    assert not plan.is_mined
+    assert plan.lists == {"pairs"}
 
 
 def test_a_large_corpus_is_ranked_in_part_and_the_plan_says_so():

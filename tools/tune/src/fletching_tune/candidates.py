@@ -9,20 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+Lists = Literal["pairs", "negatives", "hybrid"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One way to train.
 
-    flags: of contrast-train; `{base}` is the base model. is_mined: does it learn from mined hard
-    negatives? price: seconds of an update, over those of plain InfoNCE.
+    flags: of contrast-train; `{base}` is the base model. lists: what a row has beside its pair:
+    nothing, mined hard negatives, or the best of a hybrid search with its scores. price: seconds of
+    an update, over those of plain InfoNCE.
     """
 
     name: str
     summary: str
     flags: tuple[str, ...]
-    is_mined: bool = False
+    lists: Lists = "pairs"
     price: float = 1.0
 
 
@@ -38,7 +42,7 @@ RECIPES = (
         name="hard-negatives",
         summary="InfoNCE with mined hard negatives",
         flags=("--lr", "1e-4", "--negatives", "1"),
-        is_mined=True,
+        lists="negatives",
         price=1.5,
     ),
     Recipe(
@@ -52,12 +56,22 @@ RECIPES = (
         summary="InfoNCE through LoRA adapters",
         flags=("--lr", "1e-3", "--lora"),
     ),
+    Recipe(
+        name="hybrid",
+        summary="the ranking of words and vectors together, distilled into the vectors",
+        flags=("--lr", "5e-5", "--loss", "kl", "--teacher-temperature", "0.05"),
+        lists="hybrid",
+        price=5.0,
+    ),
 )
+# Generated queries teach their own style more than people's: what needs no labels comes first.
+FOR_DOCUMENTS = sorted(RECIPES, key=lambda each: each.name != "hybrid")
 
 
-def requested_recipes(names: Sequence[str]) -> tuple[Recipe, ...]:
-    """The recipes of these names in the order of the list; all of them without names."""
-    return tuple(each for each in RECIPES if not names or each.name in names)
+def requested_recipes(names: Sequence[str], *, documents: bool = False) -> tuple[Recipe, ...]:
+    """The recipes of these names in the order of their turn; all of them without names."""
+    recipes = FOR_DOCUMENTS if documents else RECIPES
+    return tuple(each for each in recipes if not names or each.name in names)
 
 
 def recipe(name: str) -> Recipe:

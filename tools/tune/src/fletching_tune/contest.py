@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fletching_tune.candidates import Recipe, recipe
+from fletching_tune.candidates import Lists, Recipe, recipe
 from fletching_tune.costs import Pace
 from fletching_tune.halving import survivors
 from fletching_tune.options import Options
@@ -55,18 +55,25 @@ class Contest:
 
     # --- mine ------------------------------------------------------------------------------------
 
-    def mine_negatives(self) -> None:
-        """Filter the pairs and mine hard negatives, where a recipe learns from them."""
-        if self.plan.is_mined:
-            seconds = self.runner.run(self.commands.filtering())
-            seconds += self.runner.run(self.commands.mining())
-            self.pace.add(self.plan.costs.mining_seconds, seconds)
+    def mine(self) -> None:
+        """Make the lists that recipes learn from: hard negatives of filtered pairs, and the best
+        texts of a hybrid search.
+        """
+        steps: dict[Lists, list[Step]] = {
+            "negatives": [self.commands.filtering(), self.commands.mining()],
+            "hybrid": [self.commands.hybrid_lists()],
+        }
+        for lists in sorted(steps.keys() & self.plan.lists):
+            seconds = sum(self.runner.run(step) for step in steps[lists])
+            self.pace.add(self.plan.costs.list_seconds[lists], seconds)
 
     def rows_of(self, chosen: Recipe) -> str:
         """The file of the rows that a recipe learns from."""
-        if not self.plan.is_mined:
+        if chosen.lists == "hybrid":
+            return self.work.file("hybrid.parquet")
+        if "negatives" not in self.plan.lists:
             return self.work.split("train")
-        return self.work.file("mined.parquet" if chosen.is_mined else "kept.parquet")
+        return self.work.file("mined.parquet" if chosen.lists == "negatives" else "kept.parquet")
 
     # --- train -----------------------------------------------------------------------------------
 

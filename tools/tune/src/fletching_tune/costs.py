@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fletching_tune.candidates import Recipe
+from fletching_tune.candidates import Lists, Recipe
 from fletching_tune.halving import Rung
 
 FORWARD_SHARE = 0.5  # of an update's time a token, where it is encoded alone; float32 for bfloat16
@@ -31,13 +31,14 @@ class Rates:
 class StepCosts:
     """Seconds of steps by the measured rates.
 
-    dev_seconds, test_seconds: a model on dev, on test. mining_seconds: filter and miner.
+    dev_seconds, test_seconds: a model on dev, on test. list_seconds: of making the lists that
+    recipes learn from, by kind.
     """
 
     rates: Rates
     dev_seconds: float
     test_seconds: float
-    mining_seconds: float
+    list_seconds: Mapping[Lists, float]
 
     @property
     def run_seconds(self) -> float:
@@ -56,7 +57,7 @@ class StepCosts:
         """Training by the rungs, the dearest recipes being the survivors; mining where needed."""
         first = recipes[: rungs[0].recipes]
         dearest = sorted(first, key=lambda each: -each.price)
-        total = self.mining_seconds if any(each.is_mined for each in first) else 0.0
+        total = sum(self.list_seconds[lists] for lists in {each.lists for each in first})
         for rung in rungs:
             total += self.training(dearest[: rung.recipes], rung.updates, batch=batch)
         return total

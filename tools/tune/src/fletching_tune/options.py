@@ -113,7 +113,7 @@ class Options(
         advanced=True,
     )
     candidates: tuple[
-        Literal["anchored", "infonce", "hard-negatives", "guided", "gentle", "lora"], ...
+        Literal["anchored", "infonce", "hard-negatives", "guided", "gentle", "lora", "hybrid"], ...
     ] = option((), "train these alone [all that fit into the budget]", group=TUNING, advanced=True)
     guard: str | None = option(
         None,

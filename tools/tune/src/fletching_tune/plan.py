@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fletching.errors import InputError
 from fletching_tune.budget import shown_minutes
-from fletching_tune.candidates import RECIPES, Recipe, recipe
+from fletching_tune.candidates import RECIPES, Lists, Recipe, recipe
 from fletching_tune.costs import Rates, StepCosts
 from fletching_tune.counts import Counts
 from fletching_tune.halving import Rung, ladder
@@ -57,9 +57,9 @@ class Plan:
         return self.rungs[-1].updates
 
     @property
-    def is_mined(self) -> bool:
-        """Does a recipe need mined negatives?"""
-        return any(recipe(name).is_mined for name in self.recipes)
+    def lists(self) -> set[Lists]:
+        """What the recipes learn from."""
+        return {recipe(name).lists for name in self.recipes}
 
 
 def split_shares(queries: int, documents: int) -> list[str]:
@@ -104,11 +104,16 @@ def _plan(
         counts, "test", rates, seconds=budget * TEST_SHARE / 2, fewest=fewest
     )
     mined_rows = 2 * counts.rows["train"]
+    hybrid_texts = counts.rows["train"] + counts.documents
     costs = StepCosts(
         rates=rates,
         dev_seconds=_evaluation(counts, "dev", rates, documents=dev_documents),
         test_seconds=_evaluation(counts, "test", rates, documents=test_documents),
-        mining_seconds=2 * rates.start_seconds + mined_rows * rates.text_seconds,
+        list_seconds={
+            "pairs": 0.0,
+            "negatives": 2 * rates.start_seconds + mined_rows * rates.text_seconds,
+            "hybrid": rates.start_seconds + hybrid_texts * rates.text_seconds,
+        },
     )
     left = budget - spent - costs.verdict
     shape = _shape(counts.rows["train"], costs, recipes=recipes, left=left)

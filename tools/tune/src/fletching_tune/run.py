@@ -74,7 +74,7 @@ class TuningRun:
             budget=self.budget,
         )
         test_corpus = self._test_corpus(plan.test_documents)
-        contest.mine_negatives()
+        contest.mine()
         if self._stops_after("mine"):
             return 0
         contest.train()
@@ -211,7 +211,7 @@ class TuningRun:
             rates,
             budget=self.budget,
             spent=self.runner.seconds,
-            recipes=requested_recipes(self.options.candidates),
+            recipes=requested_recipes(self.options.candidates, documents=self.options.documents),
         )
         for line in plan_lines(plan, counts, rates, budget=self.budget):
             self.report.note(line)

@@ -14,6 +14,11 @@ from fletching_tune.work_folder import WorkFolder
 PROBED_UPDATES = 100
 KEPT_SHARE = "0.98"  # of the positives, by cosine: the rest is looked at in rejects.parquet
 MINED = ("--negatives", "3", "--range", "1-30")
+# The best of both searches, false negatives included: they are scored, not labelled.
+HYBRID = (
+    *("--bm25", "fused", "--scores", "hybrid", "--negatives", "6", "--range", "1-30"),
+    *("--max-ratio", "0", "--near-copy", "1.01"),
+)
 
 
 def model_words(options: Options, *, dtype: str | None = None) -> list[str]:
@@ -96,6 +101,25 @@ class TrainingCommands:
             inputs=(self.work.file("kept.parquet"), *corpus),
             models=(self.base,),
             outputs=(mined, summary),
+        )
+
+    def hybrid_lists(self) -> Step:
+        """For each pair the best texts of a search by words and vectors, with its scores."""
+        out, summary = self.work.file("hybrid.parquet"), self.work.summary("hybrid")
+        searched = [self.work.searched] if self.options.documents else []
+        corpus = [*searched, *self.options.corpus]
+        return Step(
+            name="hybrid",
+            stage="mine",
+            argv=(
+                *("hnmine", self.work.split("train"), "--model", self.base, *HYBRID),
+                *(*listed("--corpus", corpus), "-o", out, "--cache", self.work.cache),
+                *(*model_words(self.options), "--seed", str(self.options.seed)),
+                *("--json-summary", summary),
+            ),
+            inputs=(self.work.split("train"), *corpus),
+            models=(self.base,),
+            outputs=(out, summary),
         )
 
     def training(self, recipe: Recipe, *, rows: str, updates: int, batch: int) -> Step:
