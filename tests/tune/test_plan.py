@@ -91,6 +91,16 @@ def test_candidates_can_be_named():
     assert plan.lists == {"pairs"}
 
 
+def test_with_documents_the_hybrid_lists_come_first_and_what_is_cheaper_where_time_is_short():
+    recipes = requested_recipes((), documents=True)
+    plans = [
+        make_plan(counts(), RATES, budget=budget, spent=15, recipes=recipes)
+        for budget in (600, 150)
+    ]
+    assert plans[0].recipes[0] == "hybrid" and plans[0].lists >= {"hybrid"}
+    assert plans[1].recipes == ("anchored",)
+
+
 def test_a_large_corpus_is_ranked_in_part_and_the_plan_says_so():
     many = counts(documents=1_000_000)
     plan = make_plan(many, RATES, budget=1200, spent=15)

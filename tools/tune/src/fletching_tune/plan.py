@@ -118,22 +118,23 @@ def _plan(
     left = budget - spent - costs.verdict
     shape = _shape(counts.rows["train"], costs, recipes=recipes, left=left)
     if shape is None:
-        least = _seconds(costs, recipes[:1], [Rung(1, FEWEST_UPDATES)], batch=SMALLEST_BATCH)
+        shortest = [Rung(1, FEWEST_UPDATES)]
+        least = min(_seconds(costs, [each], shortest, batch=SMALLEST_BATCH) for each in recipes)
         needed = math.ceil((budget - left + least) / 30) / 2
         raise InputError(
             f"--budget of {shown_minutes(budget)} is too small for one candidate: {needed:g} "
             "minutes are needed on this machine",
             f"pass --budget {needed:g}m",
         )
-    batch, rungs = shape
+    batch, rungs, affordable = shape
     return Plan(
         batch=batch,
         rungs=rungs,
-        recipes=tuple(each.name for each in recipes[: rungs[0].recipes]),
+        recipes=tuple(each.name for each in affordable),
         dev_documents=dev_documents,
         test_documents=test_documents,
         costs=costs,
-        seconds=budget - left + _seconds(costs, recipes, rungs, batch=batch),
+        seconds=budget - left + _seconds(costs, affordable, rungs, batch=batch),
     )
 
 
@@ -165,21 +166,33 @@ def _evaluation(counts: Counts, split: str, rates: Rates, *, documents: int | No
 
 def _shape(
     rows: int, costs: StepCosts, *, recipes: Sequence[Recipe], left: float
-) -> tuple[int, tuple[Rung, ...]] | None:
-    """(batch, rungs) of the widest ladder that fits; else one recipe for fewer passes."""
+) -> tuple[int, tuple[Rung, ...], Sequence[Recipe]] | None:
+    """(batch, rungs, recipes) of the widest ladder that fits; else one recipe for fewer passes."""
     for count, passes in _wishes(len(recipes)):
         batch = _batch_for(rows, passes)
         updates = _updates_for(rows, batch, passes)
         rungs = ladder(count, updates, fewest=SHORT_RUNG)
         if _seconds(costs, recipes, rungs, batch=batch) <= left:
-            return batch, rungs
+            return batch, rungs, recipes[:count]
+    for each in recipes:
+        shape = _short_run(rows, costs, each, left=left)
+        if shape is not None:
+            batch, rung = shape
+            return batch, (rung,), [each]
+    return None
+
+
+def _short_run(
+    rows: int, costs: StepCosts, chosen: Recipe, *, left: float
+) -> tuple[int, Rung] | None:
+    """(batch, rung) of one recipe, for as many updates as there is time for."""
     batch = _batch_for(rows, FEWEST_PASSES)
     updates = _updates_for(rows, batch, FEWEST_PASSES)
-    seconds = left - _seconds(costs, recipes[:1], [Rung(1, 0)], batch=batch)
+    seconds = left - _seconds(costs, [chosen], [Rung(1, 0)], batch=batch)
     for smaller in (batch, batch // 2, batch // 4):
-        affordable = int(seconds / costs.updates(recipes[:1], smaller))
+        affordable = int(seconds / costs.updates([chosen], smaller))
         if smaller >= SMALLEST_BATCH and affordable >= FEWEST_UPDATES:
-            return smaller, (Rung(1, min(affordable, updates)),)
+            return smaller, Rung(1, min(affordable, updates))
     return None
 
 
