@@ -1,6 +1,7 @@
 """A pool searched in parts, two of them killed, against one run: the same bytes, at which memory?
 
   python bench/hnmine_shards.py [--texts 1000000] [--queries 2000] [--parts 7]      (or: python bench/hnmine.py shards …)
+  python bench/hnmine_shards.py --texts 30000000 --dimension 256 --queries 500 --parts 4 --memory-only
 
 Peak memory is that of the process: resident (with the pages of mapped files, which the
 system may drop) and anonymous (what it cannot drop), looked at 20 times a second.
@@ -26,7 +27,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-DIMENSION = 384
 CLUSTER = 33  # texts
 AT_A_TIME = 50_000
 OPTIONS = ["--negatives", "5", "--range", "10-110", "--quiet"]
@@ -98,6 +98,12 @@ def main(words: list[str]) -> None:
     parser.add_argument("--texts", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--parts", type=int, default=7)
+    parser.add_argument("--dimension", type=int, default=384)
+    parser.add_argument(
+        "--memory-only",
+        action="store_true",
+        help="no part is killed, and there is no run over the whole pool",
+    )
     parser.add_argument("--seed", type=int, default=0, help="which parts are killed, and when")
     parser.add_argument("--inputs", type=Path, help="a folder that keeps the inputs, made once")
     args = parser.parse_args(words)
@@ -105,35 +111,47 @@ def main(words: list[str]) -> None:
         folder = Path(name)
         inputs = args.inputs or folder
         if not (inputs / "vectors.parquet").exists():
-            _make_inputs(inputs, args.texts, args.queries)
+            began = time.monotonic()
+            _make_inputs(inputs, args.texts, args.queries, dimension=args.dimension)
+            print(f"inputs: {_size(inputs):.1f} GB, made in {time.monotonic() - began:.0f} s\n")
         if inputs != folder:
             for path in inputs.glob("*.parquet"):
                 (folder / path.name).symlink_to(path.resolve())
-        print(f"{args.queries:,} queries, {args.texts:,} x {DIMENSION} float16, {args.parts} parts")
+        shape = f"{args.texts:,} x {args.dimension} float16"
+        print(f"{args.queries:,} queries, {shape}, {args.parts} parts")
         print(f"load at the start {os.getloadavg()[0]:.1f}\n")
         print("| run | wall s | CPU s | peak MB | of which not mapped |\n|---|---|---|---|---|")
-        _run_all(Bench(folder), args.parts, random.Random(args.seed))
+        sys.stdout.flush()
+        draw = None if args.memory_only else random.Random(args.seed)
+        _run_all(Bench(folder), args.parts, draw)
 
 
-def _run_all(bench: Bench, parts: int, draw: random.Random) -> None:
-    """The parts, their merge, and one run over the whole: the same bytes?"""
+def _size(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.glob("*.parquet")) / 1e9
+
+
+def _run_all(bench: Bench, parts: int, draw: random.Random | None) -> None:
+    """The parts and their merge; with a draw of victims also one run over the whole: the same bytes?"""
     vectors = ["--vectors", "vectors.parquet"]
     _search_parts(bench, vectors, parts, draw)
     bench.hnmine("merge", "--merge", "candidates.*.parquet", out="merged.parquet")
+    sizes = [path.stat().st_size for path in bench.folder.glob("candidates.*.parquet")]
+    print(f"\ncandidates: {sum(sizes) / 1e6:.0f} MB")
+    if draw is None:
+        return
     bench.hnmine("one run over the whole pool", *vectors, out="whole.parquet")
     whole, merged = bench.folder / "whole.parquet", bench.folder / "merged.parquet"
     answer = "the same" if filecmp.cmp(whole, merged, shallow=False) else "NOT the same"
-    sizes = [path.stat().st_size for path in bench.folder.glob("candidates.*.parquet")]
-    print(f"\ncandidates: {sum(sizes) / 1e6:.0f} MB; the bytes are {answer}")
+    print(f"\nthe bytes are {answer}")
 
 
-def _search_parts(bench: Bench, vectors: list[str], parts: int, draw: random.Random) -> None:
+def _search_parts(bench: Bench, vectors: list[str], parts: int, draw: random.Random | None) -> None:
     """All parts, one after the other; two of them are killed at random and run again."""
-    victims = draw.sample(range(1, parts), 2)
+    victims = [] if draw is None else draw.sample(range(1, parts), 2)
     for part in range(parts):
         out = f"candidates.{part}.parquet"
         words = [*vectors, "--pool-shard", f"{part}/{parts}"]
-        if part in victims:
+        if draw is not None and part in victims:
             seconds = draw.uniform(0.1, 0.8) * bench.runs[0].wall
             killed = bench.hnmine(f"part {part}, killed", *words, out=out, kill_after=seconds)
             is_left = (bench.folder / out).exists()
@@ -142,7 +160,7 @@ def _search_parts(bench: Bench, vectors: list[str], parts: int, draw: random.Ran
         bench.hnmine(f"part {part}", *words, out=out)
 
 
-def _make_inputs(folder: Path, texts: int, queries: int) -> None:
+def _make_inputs(folder: Path, texts: int, queries: int, *, dimension: int) -> None:
     """Rows whose positives are the first texts of the corpus, and the vectors of all in float16."""
     ids = pa.array([str(number) for number in range(queries)])
     positives = pa.array([[_text(number)] for number in range(queries)])
@@ -154,14 +172,14 @@ def _make_inputs(folder: Path, texts: int, queries: int) -> None:
             numbers = range(start, min(start + AT_A_TIME, texts))
             content = [[str(number) for number in numbers], [_text(number) for number in numbers]]
             out.write_table(pa.table([pa.array(column) for column in content], schema=columns))
-    kind = pa.list_(pa.float16(), DIMENSION)
+    kind = pa.list_(pa.float16(), dimension)
     columns = pa.schema({"text_hash": pa.string(), "vector": kind})
     with pq.ParquetWriter(
         folder / "vectors.parquet", columns, compression="none", use_dictionary=False
     ) as out:
-        for hashed, units in _vectors(texts, queries):
+        for hashed, units in _vectors(texts, queries, dimension):
             values = pa.array(units.astype(np.float16).ravel())
-            lists = pa.FixedSizeListArray.from_arrays(values, DIMENSION)
+            lists = pa.FixedSizeListArray.from_arrays(values, dimension)
             out.write_table(pa.table([pa.array(hashed), lists], schema=columns))
 
 
@@ -169,19 +187,19 @@ def _text(number: int) -> str:
     return f"text number {number} of the pool"
 
 
-def _vectors(texts: int, queries: int) -> Iterator[tuple[list[str], np.ndarray]]:
+def _vectors(texts: int, queries: int, dimension: int) -> Iterator[tuple[list[str], np.ndarray]]:
     """(hashes, unit vectors) of texts in clusters, then of queries that lie near their positives."""
     draw = np.random.default_rng(0)
-    centres = draw.normal(size=(texts // CLUSTER + 1, DIMENSION)).astype(np.float32)
+    centres = draw.standard_normal((texts // CLUSTER + 1, dimension), np.float32)
     near: list[np.ndarray] = []
     for start in range(0, texts, AT_A_TIME):
         numbers = range(start, min(start + AT_A_TIME, texts))
         of_clusters = centres[draw.integers(0, len(centres), len(numbers))]
-        vectors = _unit(of_clusters + draw.normal(size=of_clusters.shape).astype(np.float32))
+        vectors = _unit(of_clusters + draw.standard_normal(of_clusters.shape, np.float32))
         if start < queries:
             near.append(vectors[: queries - start])
         yield [_hash(_text(number)) for number in numbers], vectors
-    noise = draw.normal(size=(queries, DIMENSION)).astype(np.float32)
+    noise = draw.standard_normal((queries, dimension), np.float32)
     yield (
         [_hash(f"query {number}") for number in range(queries)],
         _unit(np.concatenate(near) + 0.05 * noise),

@@ -29,6 +29,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"train"},
         {"encode"},
         {"dispatch"},
+        {"shards"},
         {"completion"},
         {"cli"},
         {"help", "parsing", "config_translation", "config_text", "config_schema"},

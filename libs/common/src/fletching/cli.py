@@ -40,6 +40,7 @@ class Tool:
     check: refuses options that cannot work, without reading anything. open_inputs: opens the
     inputs as `run` does, and refuses what does not fit. --dry-run calls both.
     works_alone: without any argument, where others show their usage.
+    package: the distribution that holds it; "" is the one of its name.
     """
 
     name: str
@@ -50,11 +51,13 @@ class Tool:
     check: Callable[[Any], object] | None = None
     open_inputs: Callable[[Any, Report], object] | None = None
     works_alone: bool = False
+    package: str = ""
 
     @property
     def version(self) -> str:
         """The version of the installed package."""
-        return _installed_version("fletching-" + self.name.removeprefix("fletching-"))
+        of_its_name = "fletching-" + self.name.removeprefix("fletching-")
+        return _installed_version(self.package or of_its_name)
 
 
 def _installed_version(distribution: str) -> str:
@@ -67,7 +70,8 @@ def _installed_version(distribution: str) -> str:
 def help_text(tool: Tool, everything: bool = False, width: int = 100) -> str:
     """The text of --help, or of --help-all."""
     text = help.render(tool.doc, tool.usage, tool.options, everything=everything, width=width)
-    return f"{text}  docs: {links.page_of(tool.name)}\n"
+    page = links.CLUSTERS if tool.package else links.page_of(tool.name)
+    return f"{text}  docs: {page}\n"
 
 
 def _information(tool: Tool, argv: Sequence[str]) -> str | None:

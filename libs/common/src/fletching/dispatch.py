@@ -6,6 +6,7 @@
   fletching completion SHELL   completion of every tool: eval "$(fletching completion bash)" in
                                ~/.bashrc; zsh and fish likewise
   fletching schema-config NAME the JSON schema of its --config, for editors
+  fletching shard|status|join  shards of a command in a folder: run one, look at all, join them
 
 NAME is a program `fletching-NAME` or a tool by its name (csv2pairs). The folder of this program is
 searched first, then PATH. The tool takes this program's place: signals, exit code, stdin, stdout
@@ -28,6 +29,7 @@ from fletching.report import print_line, printable
 
 PREFIX = "fletching-"
 BUILT_IN = {"completion": "SHELL", "schema-config": "NAME"}
+OF_SHARDS = ("shard", "status", "join")
 # Python ignores these, and a program that is executed inherits what is ignored: `| head` would not
 # end one that is no Python.
 IGNORED_SIGNALS = ("SIGPIPE", "SIGXFSZ")
@@ -51,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.write(_built_in(words))
             sys.stdout.flush()
             return 0
+        if words[0] in OF_SHARDS:
+            return _run_of_shards(words)
         _execute(find_program(words[0]), words[1:])
     except BrokenPipeError:  # `| head` is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -71,6 +75,14 @@ def _built_in(words: Sequence[str]) -> str:
         return completion.script(values[0])
     tool = completion.find_tool(values[0])
     return config_schema.as_text(tool.options, tool.name)
+
+
+def _run_of_shards(words: Sequence[str]) -> int:
+    """The exit code of `shard`, `status` or `join`."""
+    from fletching import cli
+    from fletching.shards.commands import TOOLS
+
+    return cli.main(TOOLS[words[0]], words[1:])
 
 
 def _execute(program: str, arguments: Sequence[str]) -> NoReturn:
@@ -195,6 +207,9 @@ def overview() -> str:
         "",
         "fletching completion bash|zsh|fish    completes all of them",
         "fletching schema-config NAME          the JSON schema of its --config, for editors",
+        "fletching shard DIR -- COMMAND        one shard of a command, with its record and log",
+        "fletching status DIR                  which shards are done, running, failed, missing",
+        "fletching join DIR -o OUT             their outputs as the file of one run",
         f"docs: {SOURCE}",
     ]
     nothing = ["  no tool is installed: pip install fletching-csv2pairs, for example"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SOURCE = "https://github.com/fletching/fletching"
 ISSUES = f"{SOURCE}/issues"
+CLUSTERS = f"{SOURCE}/blob/main/docs/clusters.md"
 SCHEMAS = "https://raw.githubusercontent.com/fletching/fletching/main/schemas/config"
 
 

@@ -43,6 +43,18 @@ class RowSource(Protocol):
         """Each batch with the schema under which it was written. Raises InputError on damage."""
 
 
+class RowOrigin(Protocol):
+    """What the lineage of an output names as its input: a reader, or what stands for one."""
+
+    @property
+    def lineage_nodes(self) -> list[Lineage]:
+        """The lineage of each source."""
+
+    @property
+    def ends(self) -> list[Lineage]:
+        """What each source stated at its end, when all are read."""
+
+
 @runtime_checkable
 class Retypable(Protocol):
     """A row source that infers types: of a text format."""

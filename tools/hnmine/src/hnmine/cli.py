@@ -10,12 +10,15 @@ Holds    the texts of the pool, 64 bytes for each, 300 for each row; rows and ve
 
 from __future__ import annotations
 
+import dataclasses
+
 from fletching import cli
 from fletching.early_checks import check_models
 from fletching.encode.opening import check_vectors
 from fletching.errors import UsageError
 from fletching.options import Shard
 from fletching.report import Report
+from fletching.shards.engine_checks import as_shard, check_engine
 from hnmine.options import Options
 
 
@@ -48,6 +51,7 @@ def check(options: Options) -> range:
             "leave one of them out",
         )
     _check_parts(options)
+    _check_engine(options)
     if not (options.model or options.vectors or options.score_all or options.merge):
         raise UsageError(
             "--model is missing", "pass --model M: a sentence-transformers folder or hub name"
@@ -83,6 +87,17 @@ def _check_parts(options: Options) -> None:
         )
 
 
+def _check_engine(options: Options) -> None:
+    """Raise UsageError for what --engine, which searches parts of the pool, cannot do."""
+    check_engine(options)
+    if options.engine and (options.pool_shard or options.merge):
+        flag = "--merge" if options.merge else "--pool-shard"
+        raise UsageError(f"--engine searches all parts and merges them; {flag} is one step of it",
+                         "leave one of them out")  # fmt: skip
+    if options.engine:
+        _check_parts(as_shard(options, "pool_shard"))
+
+
 def _parse_range(text: str) -> range:
     """The ranks of `LO-HI`, 1 the nearest, both included. Raises UsageError."""
     low, dash, high = text.partition("-")
@@ -104,9 +119,30 @@ def run(options: Options, report: Report) -> None:
     check_models(options)
     check_output(options.output, report.tool)
 
+    if options.engine:
+        _run_by_engine(options, ranks, report)
+    else:
+        _run_here(options, ranks, report)
+
+
+def _run_here(options: Options, ranks: range, report: Report) -> None:
     from hnmine.run import MiningRun
 
     MiningRun(options, ranks, version=TOOL.version, report=report).run()
+
+
+def _run_by_engine(options: Options, ranks: range, report: Report) -> None:
+    """All parts of the pool by --engine, then their merge here."""
+    from fletching.shards.engine_run import shards_of
+
+    if not options.vectors:
+        report.note(
+            "each part encodes the texts in batches of its own: scores may differ from those of "
+            "one run by rounding; --vectors gives the same bytes"
+        )
+    with shards_of(TOOL, options, report, flag="pool_shard") as folder:
+        parts = tuple(folder.outputs[index].path for index in range(folder.count))
+        _run_here(dataclasses.replace(options, merge=parts), ranks, report)
 
 
 TOOL = cli.Tool(

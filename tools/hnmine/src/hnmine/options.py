@@ -9,6 +9,7 @@ from fletching.options import (
     RUN,
     CorpusOptions,
     EncodingOptions,
+    EngineOptions,
     ExamplesOptions,
     NegativesOptions,
     OutputOptions,
@@ -42,6 +43,7 @@ class Options(
     CorpusOptions,
     ScoreWritingOptions,
     ShardOptions,
+    EngineOptions,
     SeedOptions,
     StandardOptions,
 ):
@@ -99,8 +101,8 @@ class Options(
     )
     scores: Literal["cosine", "hybrid"] = option(
         "cosine",
-        "scores to write; hybrid: cosine and BM25, each standardised over the pool, a teacher for "
-        "contrast-train --loss kl (of kind reranker)",
+        "scores to write; hybrid: cosine plus BM25 in the cosine's unit, of kind reranker: a "
+        "teacher for contrast-train --loss kl",
         group=SELECTION,
         advanced=True,
     )

@@ -23,6 +23,7 @@ from fletching.encode.opening import check_vectors, open_encoder
 from fletching.errors import UsageError
 from fletching.options import Shard
 from fletching.report import Report
+from fletching.shards.engine_checks import as_shard, check_engine
 from simfilter.options import Options
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ DEFAULT_RANK = 50  # chosen by bench/simfilter_noise.py
 def check(options: Options) -> Options:
     """The options with the default criterion filled in. Raises UsageError for contradictions."""
     Shard.parse(options.shard)
+    check_engine(options)
+    if options.engine:  # what a shard cannot do, all of them cannot
+        check(as_shard(options))
     _check_relabel(options)
     options = _with_criterion(options)
     _check_bounds(options)
@@ -154,6 +158,11 @@ def run(options: Options, report: Report) -> None:
     if not options.use_scores:
         check_models(options)
     check_output(options.output, report.tool)  # before torch and a model are loaded
+    if options.engine:
+        from fletching.shards.engine_run import run_and_join
+
+        run_and_join(TOOL, stated, report)
+        return
 
     from simfilter import outputs, score_columns
     from simfilter.relabel import relabelled_columns

@@ -10,6 +10,7 @@ from fletching.options import (
     MODEL,
     CorpusOptions,
     EncodingOptions,
+    EngineOptions,
     ExamplesOptions,
     OutputOptions,
     RejectsOptions,
@@ -43,6 +44,7 @@ class Options(
     RejectsOptions,
     ScoreWritingOptions,
     ShardOptions,
+    EngineOptions,
     StandardOptions,
 ):
     """One command line of simfilter."""

@@ -22,6 +22,7 @@ from fletching.errors import UsageError
 from fletching.options import Shard
 from fletching.protocols import TextEncoder
 from fletching.report import Report
+from fletching.shards.engine_checks import check_engine
 from texts2vectors.options import Options
 
 BOTH = "encode them apart: --role query, then --role document"
@@ -30,6 +31,7 @@ BOTH = "encode them apart: --role query, then --role document"
 def check(options: Options) -> None:
     """Raise UsageError for options that contradict each other."""
     Shard.parse(options.shard)
+    check_engine(options)
     check_vectors(options, options.vectors)
     if not (options.model or options.vectors):
         raise UsageError(
@@ -57,6 +59,11 @@ def run(options: Options, report: Report) -> None:
     # Before torch is imported, which takes seconds.
     check_models(options)
     check_output(options.output, report.tool)
+    if options.engine:
+        from fletching.shards.engine_run import run_and_join
+
+        run_and_join(TOOL, options, report)
+        return
     reader = Reader(report, options.inputs, ["texts", "examples"], limit=options.limit)
 
     from texts2vectors.vector_rows import VectorRows

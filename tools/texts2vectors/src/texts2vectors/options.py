@@ -9,6 +9,7 @@ from fletching.options import (
     IO,
     MODEL,
     EncodingOptions,
+    EngineOptions,
     LimitOptions,
     OutputOptions,
     ShardOptions,
@@ -33,6 +34,7 @@ class Options(
     EncodingOptions,
     VectorsOptions,
     ShardOptions,
+    EngineOptions,
     StandardOptions,
 ):
     """One command line of texts2vectors."""

@@ -19,8 +19,8 @@ from fletching.errors import UsageError
 from fletching.io.arrow import POISON
 from fletching.io.blocks import BATCH_ROWS, WaitingRows, cut
 from fletching.io.formats import STDOUT_JSONL, output_extensions, output_format
-from fletching.io.reader import Reader
 from fletching.lineage import Node
+from fletching.protocols import RowOrigin
 from fletching.report import Report
 from fletching.table import atomic
 
@@ -66,7 +66,7 @@ class Provenance(TypedDict):
 
     version: str  # of the tool
     options: Mapping[str, Any]  # those that can change rows
-    sources: NotRequired[Sequence[Reader]]  # the readers that the rows come from
+    sources: NotRequired[Sequence[RowOrigin]]  # the readers that the rows come from
 
 
 class Writer:

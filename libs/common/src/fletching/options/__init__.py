@@ -8,6 +8,7 @@ A tool's `options.py` imports this package and nothing else. `fletching.parsing`
 line into an instance.
 """
 
+from fletching.options.engine_groups import EngineOptions
 from fletching.options.fields import (
     REQUIRED,
     Option,
@@ -80,6 +81,7 @@ __all__ = [
     "DistributedOptions",
     "EmbeddingServerOptions",
     "EncodingOptions",
+    "EngineOptions",
     "EvaluationOptions",
     "ExamplesOptions",
     "LimitOptions",

@@ -1,0 +1,171 @@
+"""What `--engine` of a tool does: all shards side by side, then one output of them.
+
+The shards wait in `OUT.shards` until the output is complete. The same command after a failure runs
+those that are not there yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shlex
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import Any
+
+from fletching.cli import Tool
+from fletching.errors import InputError, UsageError
+from fletching.options import EngineOptions, Shard, describe
+from fletching.report import PLAIN_LINE_SECONDS, Report, print_line
+from fletching.shards.engines import Engine, Outcome, WorkerPlan, open_engine
+from fletching.shards.folder import ShardFolder, how_it_ended, read_folder
+from fletching.shards.joining import join_shards
+from fletching.shards.record import ShardFiles, input_states, last_line
+from fletching.shards.running import ShardTask, check_is_of_this_run
+from fletching.shards.words import command_words
+from fletching.table import atomic
+
+ATTEMPTS = 3
+LOOK = 1.0  # seconds between two looks at what has ended
+WRONG_USAGE = UsageError.code
+# Options of the whole run, which no shard has.
+OF_THE_RUN = {field.name for field in dataclasses.fields(EngineOptions)} | {
+    "config", "dry_run", "json_summary", "output", "print_config", "quiet", "verbose",
+}  # fmt: skip
+
+
+def run_and_join(tool: Tool, options: Any, report: Report) -> None:  # noqa: ANN401
+    """Run the tool over all shards of --shard, and write what one run writes."""
+    written = {name: getattr(options, name) for name in _side_outputs(options)}
+    with shards_of(tool, options, report) as folder:
+        join_shards(folder, options.output, side_outputs=written, report=report)
+
+
+@contextlib.contextmanager
+def shards_of(
+    tool: Tool,
+    options: Any,  # noqa: ANN401
+    report: Report,
+    *,
+    flag: str = "shard",
+) -> Iterator[ShardFolder]:
+    """All shards, done; they are removed when the block succeeds."""
+    path = f"{options.output}.shards"
+    uses_gpus = options.device is None or options.device.startswith("cuda")
+    is_served = bool(options.base_url or options.vectors)
+    plan = WorkerPlan(
+        count=options.workers, cores=options.worker_cores, uses_gpus=uses_gpus and not is_served
+    )
+    engine = open_engine(options.engine, plan)
+    try:
+        count = options.shards or engine.workers
+        tasks = [
+            _task(tool, options, path, flag=flag, shard=Shard(index=index, count=count))
+            for index in range(count)
+        ]
+        _check_folder(path, tasks)
+        ShardRun(engine, tasks, report).run()
+    finally:
+        engine.close()
+    folder = read_folder(path)
+    folder.check()
+    yield folder
+    atomic.remove(path)
+
+
+def _task(tool: Tool, options: object, path: str, *, flag: str, shard: Shard) -> ShardTask:
+    files = ShardFiles(path, shard)
+    side = {name: files.side_output(name) for name in _side_outputs(options)}
+    words = command_words(
+        tool.name,
+        options,
+        leave_out=OF_THE_RUN,
+        replaced={flag: f"{shard.index}/{shard.count}", **side},
+    )
+    return ShardTask(folder=path, words=words, cwd=os.getcwd())
+
+
+def _side_outputs(options: object) -> list[str]:
+    """The options that name a further output and have a value."""
+    return [
+        name
+        for name, opt in describe(type(options)).items()
+        if opt.details["written"] and name not in OF_THE_RUN and getattr(options, name)
+    ]
+
+
+def _check_folder(path: str, tasks: list[ShardTask]) -> None:
+    """Raise InputError where the folder holds shards of another run."""
+    inputs = input_states(tasks[0].words)
+    for task in tasks:
+        check_is_of_this_run(task, inputs)
+    wanted = {task.files.stem for task in tasks}
+    for name in sorted(os.listdir(path)) if os.path.isdir(path) else ():
+        files = ShardFiles.of_record(os.path.join(path, name))
+        if files is not None and files.stem not in wanted:
+            count = files.shard.count
+            what = f"{path} holds shards of {count}, and this run has {len(tasks)}"
+            raise InputError(what, f"pass --shards {count}, or remove the folder")
+
+
+class ShardRun:
+    """The shards of one run on an engine; a shard may fail twice."""
+
+    def __init__(self, engine: Engine, tasks: list[ShardTask], report: Report) -> None:
+        self.engine, self.tasks, self.report = engine, tasks, report
+        self.waiting = deque(task for task in tasks if not os.path.exists(task.files.output))
+        self.running: list[ShardTask] = []
+        self.failures: Counter[str] = Counter()
+        self.next_lines = time.monotonic() + PLAIN_LINE_SECONDS
+        self.shown: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Run them all. Raises InputError for a shard that failed three times."""
+        done = len(self.tasks) - len(self.waiting)
+        if done:
+            self.report.note(f"{done} of {len(self.tasks)} shards are done already")
+        total = len(self.tasks)
+        with self.report.progress("running", total=total, unit="shards") as progress:
+            progress.advance(done)
+            while self.waiting or self.running:
+                while self.waiting and len(self.running) < self.engine.workers:
+                    self.running.append(self.waiting.popleft())
+                    self.engine.submit(self.running[-1])
+                for outcome in self.engine.wait(LOOK):
+                    self.running.remove(outcome.task)
+                    if outcome.code == 0:
+                        progress.advance()
+                    else:
+                        self._retry(outcome)
+                self._show_workers()
+
+    def _retry(self, outcome: Outcome) -> None:
+        task, log = outcome.task, outcome.task.files.log
+        name = _name(task)
+        self.failures[name] += 1
+        ended = how_it_ended(outcome.code) if outcome.code is not None else outcome.what
+        if self.failures[name] == ATTEMPTS or outcome.code == WRONG_USAGE:
+            times = f"{self.failures[name]} times" if self.failures[name] > 1 else "once"
+            what = f"shard {name} failed {times}, at last: {ended}: {last_line(log)}; see {log}"
+            raise InputError(what, f"run it alone: {shlex.join(task.alone)}")
+        attempt = self.failures[name] + 1
+        self.report.note(f"shard {name}: {ended}, attempt {attempt} of {ATTEMPTS}; see {log}")
+        self.waiting.append(task)
+
+    def _show_workers(self) -> None:
+        """What each running shard says, every ten seconds."""
+        if self.report.quiet or time.monotonic() < self.next_lines:
+            return
+        self.next_lines = time.monotonic() + PLAIN_LINE_SECONDS
+        for task in self.running:
+            name, line = _name(task), last_line(task.files.log)
+            line = line.removeprefix(f"{self.report.tool}: ")
+            if line and self.shown.get(name) != line:
+                self.shown[name] = line
+                print_line(f"{self.report.tool}: shard {name}: {line}", clip=True)
+
+
+def _name(task: ShardTask) -> str:
+    return f"{task.shard.index}/{task.shard.count}"

@@ -1,0 +1,198 @@
+"""What runs shards side by side: processes of this machine, or tasks of a Ray cluster.
+
+Both run `running.run_shard`, so a shard is the same process with the same record everywhere.
+Ray Data is not used: it keeps no order of rows.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import glob
+import os
+import queue
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fletching.errors import InputError
+from fletching.shards.engine_checks import LOCAL, check_engine_name
+from fletching.shards.running import ShardStoppedError, ShardTask, run_shard
+
+GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How an attempt at a shard ended. code: of its process; None: the worker was lost."""
+
+    task: ShardTask
+    code: int | None
+    what: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerPlan:
+    """What the user wants of workers. count: None for what the machines have."""
+
+    count: int | None
+    cores: int
+    uses_gpus: bool  # where there are some
+
+
+class Engine(Protocol):
+    """Runs at most `workers` shards at a time."""
+
+    workers: int
+
+    def submit(self, task: ShardTask) -> None:
+        """Start a shard on a free worker."""
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """What has ended; waits for the first one as long."""
+
+    def close(self) -> None:
+        """End what runs."""
+
+
+def open_engine(name: str, plan: WorkerPlan) -> Engine:
+    """The engine of --engine. Raises UsageError and InputError."""
+    check_engine_name(name)
+    kind, _, address = name.partition(":")
+    return LocalEngine(plan) if kind == LOCAL else RayEngine(plan, address)
+
+
+def _threads(cores: int) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(cores)}
+
+
+# --- this machine --------------------------------------------------------------------------------
+
+
+class LocalEngine:
+    """Processes of this machine, each with its cores and, where there are GPUs, one of them."""
+
+    def __init__(self, plan: WorkerPlan) -> None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        gpus = _gpus() if plan.uses_gpus else []
+        self.workers = plan.count or len(gpus) or max((cores or 1) // plan.cores, 1)
+        self.env = _threads(min(plan.cores, max((cores or 1) // self.workers, 1)))
+        self.gpus: queue.SimpleQueue[str] = queue.SimpleQueue()
+        for number in range(self.workers if gpus else 0):
+            self.gpus.put(gpus[number % len(gpus)])
+        self.has_gpus = bool(gpus)
+        self.stop = threading.Event()
+        self.pool = concurrent.futures.ThreadPoolExecutor(self.workers)
+        self.running: dict[concurrent.futures.Future[int], ShardTask] = {}
+
+    def submit(self, task: ShardTask) -> None:
+        """Start a shard in a thread, which waits for its process."""
+        self.running[self.pool.submit(self._run, task)] = task
+
+    def _run(self, task: ShardTask) -> int:
+        if not self.has_gpus:
+            return run_shard(_with_env(task, self.env), self.stop)
+        gpu = self.gpus.get()
+        try:
+            return run_shard(_with_env(task, {**self.env, GPUS: gpu}), self.stop)
+        finally:
+            self.gpus.put(gpu)
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """What has ended."""
+        done, _ = concurrent.futures.wait(
+            self.running, seconds, return_when=concurrent.futures.FIRST_COMPLETED
+        )
+        return [Outcome(task=self.running.pop(each), code=each.result()) for each in done]
+
+    def close(self) -> None:
+        """End the processes."""
+        self.stop.set()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        for future in self.running:
+            if not future.cancelled() and isinstance(future.exception(), ShardStoppedError):
+                continue
+        self.running.clear()
+
+
+def _gpus() -> list[str]:
+    """The numbers of the GPUs that this process may use."""
+    if GPUS in os.environ:
+        return [number for number in os.environ[GPUS].split(",") if number.strip()]
+    paths = glob.glob("/dev/nvidia[0-9]*")
+    return sorted((path.removeprefix("/dev/nvidia") for path in paths), key=int)
+
+
+def _with_env(task: ShardTask, env: Mapping[str, str]) -> ShardTask:
+    return ShardTask(folder=task.folder, words=task.words, cwd=task.cwd, env={**task.env, **env})
+
+
+# --- Ray -----------------------------------------------------------------------------------------
+
+
+def run_ray_task(task: ShardTask) -> int:
+    """A shard on the node where Ray put it; the folder is on a file system that all share."""
+    return run_shard(task)
+
+
+class RayEngine:
+    """Tasks of Ray. address: of a running cluster; "" starts one of this machine."""
+
+    def __init__(self, plan: WorkerPlan, address: str) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Ray would warn that a later version leaves a task's own CUDA_VISIBLE_DEVICES alone.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        import ray
+
+        self.ray = ray
+        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if address:
+            settings["address"] = address
+        else:
+            settings |= {"address": LOCAL, "include_dashboard": False}
+        try:
+            ray.init(**settings)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            what = f"no Ray cluster answers at {address or 'this machine'} ({error})"
+            raise InputError(what, "start one: ray start --head, or pass --engine ray") from None
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        cores = int(min(plan.cores, max(node.get("CPU", 0) for node in nodes)))
+        gpus = sum(int(node.get("GPU", 0)) for node in nodes) if plan.uses_gpus else 0
+        if cores < 1:
+            self.close()
+            raise InputError("the Ray cluster has no CPU", "start a node with CPUs: ray start")
+        by_cores = sum(int(node.get("CPU", 0) // cores) for node in nodes)
+        self.workers = plan.count or gpus or max(by_cores, 1)
+        if not gpus and self.workers > by_cores:  # as many as wanted, with fewer cores each
+            cores = max(int(sum(node.get("CPU", 0) for node in nodes)) // self.workers, 1)
+        self.env = _threads(cores)
+        on_node = ray.remote(num_cpus=cores, num_gpus=1 if gpus else 0, max_retries=0)
+        self.remote = on_node(run_ray_task)
+        self.running: dict[Any, ShardTask] = {}
+
+    def submit(self, task: ShardTask) -> None:
+        """Give a task to Ray, which waits for a node with room."""
+        self.running[self.remote.remote(_with_env(task, self.env))] = task
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """What has ended; a worker that was lost has no exit code."""
+        done, _ = self.ray.wait(list(self.running), timeout=seconds)
+        return [self._outcome(reference) for reference in done]
+
+    def _outcome(self, reference: Any) -> Outcome:  # noqa: ANN401 - a type of Ray's
+        task = self.running.pop(reference)
+        try:
+            return Outcome(task=task, code=self.ray.get(reference))
+        except self.ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, InputError):
+                raise InputError(cause.what, cause.fix) from None
+            return Outcome(task=task, code=None, what=str(cause).splitlines()[0])
+        except self.ray.exceptions.RayError as error:
+            return Outcome(task=task, code=None, what=f"lost ({type(error).__name__})")
+
+    def close(self) -> None:
+        """Cancel what runs; the kernel ends the processes with their workers."""
+        for reference in getattr(self, "running", ()):
+            self.ray.cancel(reference, force=True)
+        self.ray.shutdown()
