@@ -14,8 +14,13 @@ from typing import Any
 
 import pytest
 from conftest import SUBJECTS
+from engine_runs import LINE, ended, is_there, parent_of, start
+from warm_commands import folder_of_programs
 
-from engine.conftest import LINE, ended, is_there, parent_of, start
+from fletching.shards import running
+from hnmine import cli as hnmine
+from simfilter import cli as simfilter
+from texts2vectors import cli as texts2vectors
 
 pytestmark = pytest.mark.slow  # as a whole: each test starts several commands
 HAS_RAY = importlib.util.find_spec("ray") is not None
@@ -113,18 +118,20 @@ def test_shards_of_another_number_or_command_are_not_taken_over(inputs: Path) ->
 
 
 def test_simfilter_and_its_rejects_and_hnmine_are_those_of_one_run(
-    run: Any, write: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    invoke: Any, write: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(running, "BESIDE", folder_of_programs() or running.BESIDE)
     rows = [
         {"id": f"{number}", "query": query, "pos": [answer]}
         for number, (query, answer) in enumerate(list(SUBJECTS.values()) * 100)
     ]
     source = write(tmp_path / "rows.jsonl", rows)
     for role in ("query", "document"):
-        line = ["texts2vectors", source, "--model", model, "--role", role]
-        assert run([*line, "-o", tmp_path / f"{role}.parquet"]).rc == 0
+        line = [source, "--model", model, "--role", role, "-o", tmp_path / f"{role}.parquet"]
+        assert invoke(texts2vectors.main, *line).rc == 0
     vectors = ["--vectors", f"{tmp_path}/query.parquet,{tmp_path}/document.parquet"]
     engine = ["--engine", "local", "--workers", "2"]
+    mains = {"simfilter": simfilter.main, "hnmine": hnmine.main}
     lines = {
         "simfilter": ["--min-sim", "0.3"],
         "hnmine": ["--range", "1-9", "--negatives", "2"],
@@ -133,7 +140,7 @@ def test_simfilter_and_its_rejects_and_hnmine_are_those_of_one_run(
         outputs = [tmp_path / f"{tool}.{way}.parquet" for way in ("whole", "engine")]
         for out, more in zip(outputs, ([], engine)):
             side = ["--rejects", f"{out}.rejects.parquet"] if tool == "simfilter" else []
-            ran = run([tool, source, *vectors, *options, *side, *more, "-o", out])
+            ran = invoke(mains[tool], source, *vectors, *options, *side, *more, "-o", out)
             assert ran.rc == 0, ran.err
         whole, joined = outputs
         assert joined.read_bytes() == whole.read_bytes()
@@ -155,20 +162,18 @@ def test_simfilter_and_its_rejects_and_hnmine_are_those_of_one_run(
 def test_what_no_engine_can_run_is_refused(
     invoke: Any, inputs: Path, words: list[str], reason: str
 ) -> None:
-    from texts2vectors import cli
-
-    ran = invoke(cli.main, inputs / "corpus.jsonl", "--vectors", inputs / "v.jsonl", *words)
+    ran = invoke(
+        texts2vectors.main, inputs / "corpus.jsonl", "--vectors", inputs / "v.jsonl", *words
+    )
     assert ran.rc == 2 and reason in ran.err
 
 
 def test_without_ray_one_error_says_how_to_install_it(
     invoke: Any, inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from texts2vectors import cli
-
     monkeypatch.setitem(sys.modules, "ray", None)
     line = [inputs / "corpus.jsonl", "--vectors", inputs / "v.jsonl", "-o", inputs / "o.parquet"]
-    ran = invoke(cli.main, *line, "--engine", "ray")
+    ran = invoke(texts2vectors.main, *line, "--engine", "ray")
     assert ran.rc == 1
     assert ran.err.splitlines()[-1] == "  fix: pip install 'fletching[ray]'"
 
@@ -180,16 +185,12 @@ def test_without_ray_one_error_says_how_to_install_it(
 def test_hnmine_refuses_what_parts_of_a_pool_cannot_do(
     invoke: Any, inputs: Path, words: list[str], reason: str
 ) -> None:
-    from hnmine import cli
-
     line = ["x.jsonl", "--model", "m", "--engine", "local", "-o", inputs / "o.parquet"]
-    ran = invoke(cli.main, *line, *words)
+    ran = invoke(hnmine.main, *line, *words)
     assert ran.rc == 2 and reason in ran.err
 
 
 def test_simfilter_refuses_what_needs_all_scores(invoke: Any, inputs: Path) -> None:
-    from simfilter import cli
-
     line = ["x.jsonl", "--model", "m", "--engine", "local", "-o", inputs / "o.parquet"]
-    ran = invoke(cli.main, *line, "--keep-top", "0.5")
+    ran = invoke(simfilter.main, *line, "--keep-top", "0.5")
     assert ran.rc == 2 and "--keep-top needs all scores" in ran.err
