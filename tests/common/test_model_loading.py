@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import bare_models
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -55,6 +56,42 @@ def test_the_command_refuses_a_model_that_lacks_a_layer(
 def test_bare_encoders_and_decoders_load(tmp_path: Path, kind: str) -> None:
     folder = bare_models.build(tmp_path / kind, kind, head=kind in ("qwen3", "llama"))
     assert_weights_of_the_file(models.load(folder), folder)
+
+
+TEMPLATE = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}"
+
+
+def with_template(folder: str) -> str:
+    """The same model, whose tokenizer has a chat template, as instruct models have."""
+    tokenizer = bare_models.tokenizer()
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_bare_decoder_with_a_chat_template_reads_the_texts_alone(tmp_path: Path) -> None:
+    folder = bare_models.build(tmp_path / "decoder", "llama", head=True)
+    plain = models.load(folder).encode(["Owls fly."])
+    model = models.load(with_template(folder))
+    assert np.array_equal(model.encode(["Owls fly."]), plain)
+    model.save_pretrained(str(tmp_path / "saved"))
+    assert np.array_equal(models.load(str(tmp_path / "saved")).encode(["Owls fly."]), plain)
+
+
+def test_a_folder_that_says_it_renders_a_chat_template_does_and_is_not_trained(
+    tmp_path: Path, write: Any, examples: list[dict[str, Any]]
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = bare_models.build(tmp_path / "decoder", "llama", head=True)
+    plain = models.load(folder).encode(["Owls fly."])
+    with_template(folder)
+    SentenceTransformer(folder, device="cpu").save_pretrained(str(tmp_path / "saved"))
+    saved = str(tmp_path / "saved")
+    assert not np.array_equal(models.load(saved).encode(["Owls fly."]), plain)
+    path = write(tmp_path / "rows.jsonl", examples)
+    done = call(["contrast-train", path, "--model", saved, "-o", tmp_path / "tuned"])
+    assert done.rc == 1 and "through a chat template" in done.err
 
 
 @pytest.mark.parametrize(

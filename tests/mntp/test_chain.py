@@ -48,13 +48,17 @@ def trained(write: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
         config = CONVERTIBLE[name]()
         config.max_position_embeddings = 128
         transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder / "decoder")
-        bare_models.tokenizer().save_pretrained(folder / "decoder")
+        tokenizer = bare_models.tokenizer()
+        tokenizer.chat_template = "{% for m in messages %}chat {{ m['content'] }}{% endfor %}"
+        tokenizer.save_pretrained(folder / "decoder")
         assert not sees_ahead(folder / "decoder")
         argv = [texts(write, folder), "--model", str(folder / "decoder")]
         argv += ["--length", "64", "--batch", "4", "--steps", "2", "--dtype", "float32"]
         argv += ["--no-pack"] if name == "gemma3" else []  # its window is shorter
         assert mntp.cli.main([*argv, "-o", str(folder / "encoder")]) == 0
         assert sees_ahead(folder / "encoder")
+        saved = json.loads((folder / "encoder/sentence_bert_config.json").read_text())
+        assert list(saved["modality_config"]) == ["text"], "it would read texts as chats"
         return folder / "encoder"
 
     return trained

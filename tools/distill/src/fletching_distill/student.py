@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fletching.encode import model as models
+from fletching.encode.plain_text import refuse_chat_template
 from fletching.encode.preprocessing import require_tokens
 from fletching.errors import InputError, UsageError
 from fletching.train import hardware, publish
@@ -115,6 +116,7 @@ def prepare(
 
 def check_transformer(model: SentenceTransformer, name: str) -> None:
     """Raise InputError where the first module is no transformer over token ids."""
+    refuse_chat_template(model, name)
     first_module: Any = model[0]
     is_transformer = (
         type(first_module).__name__ == "Transformer"

@@ -16,6 +16,7 @@ import xxhash
 
 from fletching.encode.checked_loading import refuse_random_weights, watch_loading
 from fletching.encode.instruction_set import has_bf16_tiles
+from fletching.encode.plain_text import without_chat_template
 from fletching.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def load(
     # The hub, transformers and sentence-transformers each raise their own exceptions.
     except Exception as error:
         raise load_error(name, error, option) from error
-    return model.eval()
+    return without_chat_template(model, name).eval()
 
 
 def dimension(model: SentenceTransformer, name: str) -> int:

@@ -16,6 +16,7 @@ from contrast_train.data.collator import ContrastCollator, GuideVectors, Teacher
 from contrast_train.model import head, lora, pooling
 from contrast_train.options import Options
 from fletching.encode import model as models
+from fletching.encode.plain_text import refuse_chat_template
 from fletching.encode.preprocessing import require_tokens
 from fletching.encode.prompt_tokens import count_prompt_tokens
 from fletching.errors import InputError, UsageError
@@ -156,6 +157,7 @@ def load_bare(
     model: SentenceTransformer = models.load(
         options.model, trust_remote_code=options.trust_remote_code, quantization=quantization
     )
+    refuse_chat_template(model, options.model)
     first: Any = model[0]
     is_text_transformer = (
         type(first).__name__ == "Transformer"
