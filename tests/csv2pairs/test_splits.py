@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from csv2pairs.cli import main
 from csv2pairs.links import LinkKind, component_labels
 from csv2pairs.outputs import file_name
-from csv2pairs.stored_pairs import StoredBlocks
+from csv2pairs.stored_pairs import StoredFrames
 from fletching.table import GrowingKeySet
 from fletching.text import normalise
 
@@ -98,7 +98,7 @@ def labels_of(rows: list[list[int]], blocks: int = 2) -> list[int]:
     frame = frame.with_columns(kind=pl.lit(LinkKind.TEXT, pl.UInt8))
     size = max(1, -(-len(frame) // blocks))
     with tempfile.TemporaryDirectory() as folder:
-        stored = StoredBlocks(os.path.join(folder, "links"))
+        stored = StoredFrames(os.path.join(folder, "links"))
         for block in frame.iter_slices(size):
             stored.append(block)
         return component_labels(stored, len(rows))[:-1].tolist()

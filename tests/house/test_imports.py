@@ -80,11 +80,10 @@ FLOORS: dict[str, list[set[str]]] = {
         {"pools"},
         {"links"},
         {"stored_pairs"},
-        {"pairs"},
-        {"rows"},
+        {"examples"},
         {"keys"},
         {"table", "option_checks"},
-        {"templates", "options"},
+        {"options"},
     ],
     "simfilter": [
         {"cli"},

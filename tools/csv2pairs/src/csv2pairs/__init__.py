@@ -9,9 +9,8 @@ Imports go downward only; modules on one line may import each other, without a c
     pools                       seeded draws of distinct texts, without known answers
     links                       what connects rows: splits, and texts that are no negatives
     stored_pairs                all examples and links of a run on disk
-    pairs                       rows to examples, by mode
-    rows                        rows of the table with their texts
+    examples                    rows to examples, by mode
     keys                        keys of texts; ids of content; drops by reason
-    table, option_checks        columns to read; options that contradict each other
-    templates, options
+    table, option_checks        columns to read and their texts; options that contradict each other
+    options
 """

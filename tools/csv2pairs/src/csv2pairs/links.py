@@ -11,18 +11,12 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-from polars import col
+from polars import DataFrame, Series, col, lit
 
-from csv2pairs.keys import (
-    ABSENT,
-    KeySpace,
-    matching,
-    mixed,
-    ranges_of,
-)
+from csv2pairs.examples import SPLIT
+from csv2pairs.keys import ABSENT, KeySpace, hashed, left_join, matching, mixed, moved, ranges_of
 from csv2pairs.options import Options
-from csv2pairs.rows import SPLIT
-from csv2pairs.stored_pairs import StoredBlocks, StoredPairs
+from csv2pairs.stored_pairs import StoredFrames, StoredPairs
 from fletching.errors import InputError
 from fletching.report import Report
 from fletching.table import KeySet
@@ -36,166 +30,152 @@ KNOWN_AT_ONCE = 1 << 22
 
 
 class LinkKind(IntEnum):
-    """What links are keys of, in an order in which each use minds a range of them."""
+    """What links are keys of; each use minds those up to one of them."""
 
-    ROW = 0  # of a row with several examples; minded by draws alone
-    TEXT = 1  # the query; but for --mode group the positives
-    CATEGORY = 2  # in --mode group
-    ID = 3
-    SPLIT = 4  # what keeps rows in one split, and lets them draw from each other
-
-
-KINDS = {
-    "query_key": LinkKind.TEXT,
-    "category_link": LinkKind.CATEGORY,
-    "id_link": LinkKind.ID,
-}
+    TEXT = 0  # the query; but for --mode group the positives
+    CATEGORY = 1  # in --mode group
+    ID = 2
+    SPLIT = 3  # what keeps rows in one split, and lets them draw from each other
 
 
-def links_of(examples: pl.DataFrame, positives: pl.DataFrame, options: Options) -> pl.DataFrame:
+def links_of(examples: DataFrame, positives: DataFrame, options: Options) -> DataFrame:
     """row, link, kind of the rows of these examples; positives: row, key and category_key."""
+    is_group = options.mode == "group"
     if options.category_positive:
         # The name of a category links no rows: it is what they differ from others by.
         positives = positives.filter(col.key != col.category_key)
-    links = positives.join(examples, on="row", how="semi").select("row", link="key")
-    of_texts = LinkKind.SPLIT if options.mode == "group" else LinkKind.TEXT
-    parts = [links.with_columns(kind=pl.lit(of_texts, pl.UInt8))]
-    for name in examples.columns:
-        if name in KINDS or name.startswith(SPLIT):
-            kind = pl.lit(KINDS.get(name, LinkKind.SPLIT), pl.UInt8)
-            parts.append(examples.select("row", link=name, kind=kind))
-    links = pl.concat(parts).filter(col.link != ABSENT)
-    several = examples.filter(col.row.is_duplicated())
-    if not len(several):
-        return links
-    kind = pl.lit(LinkKind.ROW, pl.UInt8)
-    of_row = several.select("row", link=mixed(KeySpace.ROW, "row"), kind=kind)
-    return pl.concat([links.unique(), of_row])
+    positives = positives.join(
+        examples,
+        on="row",
+        how="semi",
+    )
+    rows = examples.filter(col.row.is_first_distinct())
+    # The query of each example: where a row has several, its own texts are shared.
+    links = [
+        (LinkKind.TEXT, examples, col.query_key),
+        (LinkKind.SPLIT if is_group else LinkKind.TEXT, positives, col.key),
+    ]
+    if is_group:
+        links.append((LinkKind.CATEGORY, rows, moved(col.category_key, KeySpace.CATEGORY)))
+    if options.id:
+        links.append((LinkKind.ID, rows, moved(col.id_key, KeySpace.ID)))
+    if options.texts_template:
+        links.append((LinkKind.SPLIT, rows, moved(hashed("row_text"), KeySpace.ROW_TEXT)))
+    for number in range(len(options.split_by)):
+        key = moved(hashed(f"{SPLIT}{number}"), KeySpace.SPLIT_BY + number)
+        links.append((LinkKind.SPLIT, rows, key))
+    frames = [
+        frame.select(
+            "row",
+            link=link,
+            kind=lit(kind, pl.UInt8),
+        )
+        for kind, frame, link in links
+    ]
+    return pl.concat(frames).filter(col.link != ABSENT)
 
 
-def shared_links(links: StoredBlocks, first: LinkKind, last: LinkKind) -> pl.DataFrame:
-    """(row, link) of every link of these kinds that comes up more than once, in order of rows.
+def shared_links(links: StoredFrames, last: LinkKind) -> DataFrame:
+    """(row, link) of every link up to this kind that comes up more than once, in order of rows.
 
     Most links are one row's alone and connect nothing: they are sorted once and left out.
     """
-    is_wanted = col.kind.is_between(first, last)
     repeated = []
     for is_in_range in ranges_of("link", len(links)):
-        blocks = [block.filter(is_wanted, is_in_range)["link"] for block in links.frames()]
-        keys = np.concatenate([block.to_numpy() for block in blocks])
-        keys.sort()
-        repeated.append(keys[1:][keys[1:] == keys[:-1]])
-    is_repeated = matching(col.link, KeySet(np.concatenate(repeated)))
-    shared = [block.filter(is_wanted).filter(is_repeated) for block in links.frames()]
-    return pl.concat([block.select("row", "link").unique() for block in shared]).sort("row", "link")
+        is_wanted = is_in_range & (col.kind <= last)
+        frames = links.frames("link", "kind")
+        keys = pl.concat([frame.filter(is_wanted)["link"] for frame in frames]).sort()
+        repeated.append(keys.filter(keys == keys.shift()))
+    is_repeated = matching(col.link, KeySet(pl.concat(repeated).to_numpy()))
+    shared = [
+        frame.filter(col.kind <= last).filter(is_repeated).select("row", "link").unique()
+        for frame in links.frames("row", "link", "kind")
+    ]
+    return pl.concat(shared).sort("row", "link")
 
 
-def component_labels(links: StoredBlocks, rows: int) -> Keys:
+def component_labels(links: StoredFrames, rows: int) -> Keys:
     """The smallest link of the component of each of so many rows, and one entry more.
 
     Rows with a link in common, directly or through others, are one component. The label is a key,
     not a number, so that it does not depend on the order of the file.
     """
-    smallest = _maxima(rows + 1)  # scipy takes no matrix without rows
-    for block in links.frames():
-        others = block.filter(col.kind != LinkKind.ROW)
-        np.minimum.at(smallest, others["row"].to_numpy(), others["link"].to_numpy())
-    shared = shared_links(links, LinkKind.TEXT, LinkKind.SPLIT)
-    if not len(shared):
-        return smallest
-
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
+    shared = shared_links(links, LinkKind.SPLIT)
     edges = shared.select("row", first=col.row.first().over("link")).to_numpy().T
     is_edge = np.ones(len(shared), np.int8)
+    # One row more: scipy takes no matrix without rows.
     graph = coo_array((is_edge, edges), shape=(rows + 1, rows + 1))
     components = connected_components(graph, directed=False)[1]
-    labels = _maxima(rows + 1)
-    np.minimum.at(labels, components, smallest)
+    labels = np.full(rows + 1, np.iinfo(np.uint64).max, np.uint64)
+    for frame in links.frames("row", "link"):
+        np.minimum.at(labels, components[frame["row"].to_numpy()], frame["link"].to_numpy())
     of_rows: Keys = labels[components]
     return of_rows
-
-
-def _maxima(count: int) -> Keys:
-    return np.full(count, np.iinfo(np.uint64).max, np.uint64)
 
 
 class LinkedTexts:
     """Which texts rows linked to a row have: they are no negatives of its examples.
 
     links: (row, link), as `shared_links` gives them. holders: (row, text) of all texts that may be
-    drawn, in blocks. Raises InputError for a row of which all would not fit the memory.
+    drawn, in frames. Raises InputError for a row of which all would not fit the memory.
     """
 
-    def __init__(self, links: pl.DataFrame, holders: Iterable[pl.DataFrame]) -> None:
-        self.links = links
-        keys = [part for block in holders for part in self._pairs_of(block)] if len(links) else []
+    def __init__(self, links: DataFrame, holders: Iterable[DataFrame]) -> None:
+        self.links = links.group_by("row", maintain_order=True).agg(links="link")
+        keys = [part for frame in holders for part in self._pairs_of(frame)] if len(links) else []
         self.pairs = KeySet(np.concatenate([np.zeros(0, np.uint64), *keys]))
 
-    def _pairs_of(self, holders: pl.DataFrame) -> Iterator[Keys]:
+    def _pairs_of(self, holders: DataFrame) -> Iterator[Keys]:
         """The keys of (text, link) of rows that have both."""
-        links = self.of_rows(holders["row"])
-        counts = links.group_by("row").agg(links=pl.len().cast(pl.UInt64))
-        counted = holders.join(counts, on="row", maintain_order="left")
-        of_row = counted.group_by("row", maintain_order=True).agg(col.links.sum())
-        for row, pairs in of_row.filter(col.links > MOST_KNOWN).iter_rows():
+        linked = self.with_links(holders)
+        count = col.links.list.len().cast(pl.UInt64)
+        of_row = linked.group_by("row", maintain_order=True).agg(pairs=count.sum())
+        for row, pairs in of_row.filter(col.pairs > MOST_KNOWN).iter_rows():
             raise InputError(
                 f"row {row + 1:,} of the table shares so many texts with other rows that "
                 f"{pairs:,} pairs of texts are no negatives of each other",
                 "split the row, or leave out texts that many rows have",
             )
-        part = col.links.cum_sum() // KNOWN_AT_ONCE
-        for rows in counted.with_columns(part=part).partition_by("part"):
-            yield rows.join(links, on="row").select(key=mixed("text", "link"))["key"].to_numpy()
+        part = count.cum_sum() // KNOWN_AT_ONCE
+        for rows in linked.with_columns(part=part).partition_by("part"):
+            pairs = rows.explode("links", empty_as_null=False)
+            yield pairs.select(mixed("text", "links")).to_series().to_numpy()
 
-    def of_rows(self, rows: pl.Series) -> pl.DataFrame:
-        """The shared links of rows; rows: rising."""
-        if not len(rows):
-            return self.links.head(0)
-        first = self.links["row"].search_sorted(rows[0])
-        last = self.links["row"].search_sorted(rows[-1], side="right")
-        return self.links.slice(first, last - first).filter(col.row.is_in(rows.implode()))
-
-    def among(self, proposals: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
-        """Those (number, text) that are known answers; links: `of_rows` of the proposals."""
-        linked = proposals.select("row", "number", "text").join(links, on="row")
-        is_known = matching(mixed("text", "link"), self.pairs)
-        return linked.filter(is_known).select("number", "text")
+    def with_links(self, rows: DataFrame) -> DataFrame:
+        """Rows, in rising order of `row`, with the list of their shared links."""
+        is_near = col.row.is_between(rows["row"].min(), rows["row"].max())
+        linked = left_join(rows, self.links.filter(is_near), "row")
+        return linked.with_columns(col.links.fill_null([]))
 
     @cached_property
-    def common_links(self) -> pl.DataFrame:
+    def common_links(self) -> DataFrame:
         """row, link: of the shared links of each row, the one that most rows have."""
-        counted = self.links.with_columns(rows=pl.len().over("link"))
-        of_row = counted.sort("row", "rows", "link").group_by("row", maintain_order=True)
-        return of_row.agg(col.link.last())
+        links = self.links.explode("links").with_columns(rows=pl.len().over("links"))
+        return links.sort("rows").group_by("row").agg(link=col.links.last())
 
 
 def split_pairs(
     pairs: StoredPairs, shares: Mapping[str, float], *, seed: int, report: Report
-) -> pl.Series:
+) -> Series:
     """The number of each example's split, (n,): every component falls by its own hash.
 
-    shares: of the splits, by name; {} for one split.
+    shares: of the splits, by name; {} for one split. Notes why shares may be missed.
     """
+    count = len(pairs.examples)
     if not shares:
-        return pl.zeros(len(pairs.keys), pl.UInt16, eager=True)
-    rows = np.concatenate([block["row"].to_numpy() for block in pairs.keys.frames()])
+        return pl.zeros(count, pl.UInt32, eager=True)
+    rows = pl.concat([frame["row"] for frame in pairs.examples.frames("row")]).to_numpy()
     labels = component_labels(pairs.links, report.rows_in)[rows]
-    _measure_largest_component(labels, report)
-    fractions = mix(seed, labels, KeySpace.SPLIT) // np.uint64(2**11) / 2.0**53  # in [0, 1)
-    inner_edges = np.cumsum(list(shares.values()))[:-1]
-    numbers = np.searchsorted(inner_edges, fractions, side="right")
-    return pl.Series(numbers, dtype=pl.UInt16)
-
-
-def _measure_largest_component(labels: Keys, report: Report) -> None:
-    """Why the splits may not have their shares: many rows are linked by common texts."""
-    rows = len(labels)
     largest = int(np.unique(labels, return_counts=True)[1].max(initial=0))
     report.measures["largest_group_of_tied_rows"] = largest
-    if largest > max(1, LARGE_SHARE * rows) and rows >= FEW_ROWS:
+    if largest > max(1, LARGE_SHARE * count) and count >= FEW_ROWS:
         report.note(
-            f"{largest:,} of {rows:,} rows are connected by shared texts "
+            f"{largest:,} of {count:,} rows are connected by shared texts "
             "and stay in one split; shares may be missed"
         )
+    fractions = mix(seed, labels, KeySpace.SPLIT) // np.uint64(2**11) / 2.0**53  # in [0, 1)
+    inner_edges = np.cumsum(list(shares.values()))[:-1]
+    return Series(np.searchsorted(inner_edges, fractions, side="right"), dtype=pl.UInt32)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 import pyarrow as pa
-from polars import col
+from polars import DataFrame, Series, col, concat_list, lit
 
-from csv2pairs.keys import ABSENT, arrow_texts, hashed, left_join, with_ids
+from csv2pairs.examples import KEPT
+from csv2pairs.keys import ABSENT, flat, hashed, left_join, with_ids
 from csv2pairs.option_checks import roles_in
 from csv2pairs.options import Options
-from csv2pairs.rows import KEPT
-from csv2pairs.stored_pairs import DrawnTexts, StoredBlocks
-from fletching import schema
+from csv2pairs.stored_pairs import StoredPairs
 from fletching.errors import InputError
-from fletching.io import Writer
-from fletching.schema import cast
+from fletching.schema import load
 from fletching.table import GrowingKeySet
 
 UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|%{}]|^[.~ _-]|[. ]$')
@@ -27,12 +24,14 @@ NO_VALUE = "_"  # of rows without a value
 
 
 class OutputRows:
-    """The columns of the output, and rows of them. schema: `examples`, or `texts`."""
+    """The rows of -o. schema: `examples`, or `texts`; sources: the columns that they come from."""
+
+    is_counted = True
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.schema = "texts" if options.mode == "texts" else "examples"
-        contract = schema.load(self.schema)
+        contract = load(self.schema)
         wanted = {
             "neg": options.neg or options.negatives_per_row,
             "domain": options.domain,
@@ -48,113 +47,88 @@ class OutputRows:
         self.columns = contract.arrow([*names, *known], others)
         self.sources = [name if name in names else KEPT + name for name in self.columns.names]
 
-    def rows(self, examples: pl.DataFrame) -> pa.Table:
-        """Examples in the types of the schema; null where they have to draw first."""
-        computed = {"pos_score_kind": pl.lit(self.options.score_kind)}
-        if not self.options.neg:
-            computed["neg"] = pl.lit(None, pl.List(pl.String))
-        columns = examples.with_columns(**computed).select(self.sources).rechunk()
-        arrays = [
-            cast(column.to_arrow(), field.type) for column, field in zip(columns, self.columns)
-        ]
-        return pa.Table.from_arrays(arrays, schema=self.columns)
+    def table(self, examples: DataFrame, **drawn: pa.Array) -> pa.Table:
+        """Examples in the types of the schema. drawn: columns that take the place of theirs."""
+        if self.options.neg and "neg" in drawn:
+            lists = DataFrame({"neg": examples["neg"], "drawn": drawn["neg"]})
+            both = lists.select(concat_list(col.neg.fill_null([]), "drawn"))
+            drawn["neg"] = both.to_arrow().column(0)
+        kind = lit(self.options.score_kind)
+        rows = examples.with_columns(pos_score_kind=kind, **dict.fromkeys(drawn, lit(None)))
+        columns = {name: col(source) for name, source in zip(self.columns.names, self.sources)}
+        table = rows.select(**columns).to_arrow()
+        for name, lists in drawn.items():
+            table = table.set_column(self.columns.get_field_index(name), name, lists)
+        return table.cast(self.columns)
 
-    def with_draws(
-        self, rows: pa.Table, drawn: pl.DataFrame, texts: dict[str, DrawnTexts]
-    ) -> pa.Table:
-        """Rows with what they drew. texts: by column, what the numbers of the draws stand for."""
-        columns = dict(zip(rows.schema.names, rows.columns))
-        if self.options.mode == "group":
-            columns["pos"] = texts["pos"].take_lists(drawn["positives"])
-        if self.options.negatives_per_row:
-            negatives = texts[self.options.negatives_from].take_lists(drawn["negatives"])
-            if self.options.neg:
-                both = pl.DataFrame(
-                    {
-                        "table": rows["neg"],
-                        "drawn": negatives,
-                    }
-                )
-                joined = both.select(pl.concat_list(col.table.fill_null([]), "drawn"))
-                negatives = cast(joined.to_series().to_arrow(), negatives.type)
-            columns["neg"] = negatives
-        return pa.table(columns, self.columns)
+    def stored_tables(self, pairs: StoredPairs, is_wanted: Series) -> Iterator[pa.Table]:
+        """Examples that are kept, with the texts that they drew. is_wanted: (n,)."""
+        for examples, drawn in pairs.drawn_frames(*self.sources, is_wanted=is_wanted):
+            yield self.table(examples, **drawn)
 
 
-class PairTexts:
-    """--texts-out: every text of the pairs, or of --texts-template, once in each file."""
+class OutputTexts:
+    """The rows of --texts-out: every text of the pairs, or of --texts-template, once."""
 
-    columns = schema.load("texts").arrow(["id", "text"])
+    is_counted = False
+    schema = "texts"
+    columns = load("texts").arrow(["id", "text"])
 
-    def __init__(self, writer: Writer, options: Options) -> None:
-        self.writer = writer
+    def __init__(self, options: Options) -> None:
         self.sources = ["row_text"] if options.texts_template else ["query", "pos"]
         self.texts_written = GrowingKeySet()
 
-    def write(self, examples: pl.DataFrame) -> None:
-        """Write what is new: of the template where there is one, else queries and positives."""
-        columns = [examples[name] for name in self.sources]
-        texts = pl.concat([each.explode() if each.dtype.is_nested() else each for each in columns])
+    def table(self, examples: DataFrame) -> pa.Table:
+        """What is new: of the template where there is one, else queries and positives."""
+        texts = pl.concat([flat(examples[name]) for name in self.sources])
         rows = texts.rename("text").to_frame().with_columns(key=hashed("text"))
-        is_new = pl.Series(self.texts_written.add_new(rows["key"].to_numpy()))
+        is_new = Series(self.texts_written.add_new(rows["key"].to_numpy()))
         rows = rows.filter(is_new, col.key != ABSENT)
-        rows = with_ids(rows.with_columns(id=pl.lit(None, pl.String)), "text")
-        arrays = [arrow_texts(rows["id"]), arrow_texts(rows["text"])]
-        self.writer.write(pa.RecordBatch.from_arrays(arrays, schema=self.columns))
+        rows = with_ids(rows.with_columns(id=lit(None, pl.String)), "text")
+        return rows.select(self.columns.names).to_arrow().cast(self.columns)
 
-
-class OutputFile(NamedTuple):
-    """One file of a run. label: for the report, its split and value; path: None is stdout."""
-
-    label: str
-    path: str | None
+    def stored_tables(self, pairs: StoredPairs, is_wanted: Series) -> Iterator[pa.Table]:
+        """The new texts of stored examples. is_wanted: (n,)."""
+        return map(self.table, pairs.examples.frames(*self.sources, is_wanted=is_wanted))
 
 
 def plan_outputs(
-    output: str | None, pairs: StoredBlocks, splits: pl.Series, *, split_names: Sequence[str]
-) -> tuple[list[OutputFile], pl.Series]:
-    """The files of a path with {split}, {domain} or {category}; the number of each example's file.
+    path: str, pairs: StoredPairs, split_names: Sequence[str]
+) -> tuple[list[tuple[str, str]], Series]:
+    """(label, path) of the files of a path with {split}, {domain} or {category}; each example's.
 
-    splits: (n,), numbers into `split_names`. Raises InputError where a value is too long a name.
+    The number of its file, (n,). Raises InputError where a value is too long a name.
     """
-    path = output or ""
-    names = list(split_names)
-    file_numbers = splits.cast(pl.UInt32)
-    if "{split}" not in path:
-        names = [""]
-        file_numbers = pl.zeros(
-            len(pairs),
-            pl.UInt32,
-            eager=True,
-        )
+    names = [*split_names] if "{split}" in path else [""]
+    numbers = pairs.splits if "{split}" in path else pairs.splits * 0
     values = [""]
     for role in roles_in(path):
-        blocks = [block.select(text=role, key=f"{role}_key") for block in pairs.frames()]
-        named = distinct_values(pl.concat([block.unique() for block in blocks]))
+        frames = [
+            frame.select(text=role, key=f"{role}_key")
+            for frame in pairs.examples.frames(role, f"{role}_key")
+        ]
+        named = distinct_values(pl.concat([frame.unique() for frame in frames]))
         values = named["value"].to_list()
-        keys = pl.concat([block.select("key") for block in blocks])
+        keys = pl.concat([frame.select("key") for frame in frames])
         numbered = left_join(keys, named.with_row_index("number"), "key")
-        file_numbers = numbered["number"] * len(names) + file_numbers
+        numbers = numbered["number"] * len(names) + numbers
         path = path.replace(f"{{{role}}}", "{value}")
     files = [
-        OutputFile(
-            f"{name} {value}".strip(),
-            path.replace("{split}", name).replace("{value}", value) or None,
-        )
+        (f"{name} {value}".strip(), path.replace("{split}", name).replace("{value}", value))
         for value in values
         for name in names
     ]
-    return files, file_numbers
+    return files, numbers
 
 
-def distinct_values(spellings: pl.DataFrame) -> pl.DataFrame:
+def distinct_values(spellings: DataFrame) -> DataFrame:
     """key, value (as part of a file name) of each distinct value, by name. spellings: text, key.
 
     Of several spellings of one value, the smallest one gives the name.
     """
     smallest = spellings.group_by("key").agg(col.text.min())
     names = [NO_VALUE if key == 0 else file_name(text) for key, text in smallest.iter_rows()]
-    return smallest.select("key", value=pl.Series(names, dtype=pl.String)).sort("value")
+    return smallest.select("key", value=Series(names, dtype=pl.String)).sort("value")
 
 
 def file_name(value: str) -> str:

@@ -1,14 +1,20 @@
-"""The table of a run: which columns the options read, and as what."""
+"""The table of a run: the columns that the options name, and texts made of their cells."""
 
 from __future__ import annotations
 
+import string
+from collections.abc import Sequence
 from dataclasses import fields
 
-from csv2pairs import templates
+import polars as pl
+from polars import Expr, col, concat_str, lit, when
+
 from csv2pairs.options import Options
 from fletching.errors import UsageError
 from fletching.io.tables import CellKind, TableOptions, TableReader
 from fletching.report import Report
+
+NOT_BLANK = r"[^\s\x1c-\x1f]"
 
 
 def open_inputs(options: Options, report: Report) -> TableReader:
@@ -30,13 +36,14 @@ def open_inputs(options: Options, report: Report) -> TableReader:
 
 def required_columns(options: Options) -> list[str]:
     """The columns that every input must have, once each. Raises UsageError on a bad template."""
-    texts = [("--query", options.query), ("--template", options.template)]
-    texts += [("--template", options.texts_template)]
-    texts += [("--pos", text) for text in options.pos]
-    parsed = [templates.parse(text, option) for option, text in texts if text]
-    names = [name for template in parsed for name in template.columns]
-    names += [*filter(None, (options.category, options.domain, options.id)), *options.split_by]
-    return list(dict.fromkeys([*names, *list_columns(options)]))
+    texts = {"--query": [options.query], "--template": [options.template, options.texts_template]}
+    texts["--pos"] = [*options.pos]
+    names = []
+    for option, values in texts.items():
+        for text in filter(None, values):
+            names += template(text, option).meta.root_names()
+    names += filter(None, (options.category, options.domain, options.id))
+    return list(dict.fromkeys([*names, *options.split_by, *list_columns(options)]))
 
 
 def list_columns(options: Options) -> list[str]:
@@ -84,3 +91,49 @@ def note_joined_lists(table: TableReader, report: Report) -> None:
                 "which the other tools read as they are"
             )
         report.note(note)
+
+
+# --- texts of cells ---
+
+
+def template(text: str, option: str = "--template") -> Expr:
+    """The text of each row; null where all its cells are blank. An empty cell adds nothing.
+
+    Of another option than --template, a bare name is that of a column. Raises UsageError.
+    """
+    if option != "--template" and "{" not in text:
+        return col(text)
+    fix = "write columns in braces, e.g. '{title}: {body}', and {{ for a brace"
+    try:
+        parts = list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r} is not a template: {error}", fix) from None
+    if any(spec or conversion for _, _, spec, conversion in parts):
+        raise UsageError(
+            f"{option} {text!r} contains a format specifier, which templates do not support", fix
+        )
+    names = [name for _, name, _, _ in parts if name is not None]
+    if not names or "" in names:
+        raise UsageError(f"{option} {text!r} names no column", fix)
+    pieces = []
+    for literal, name, _, _ in parts:
+        pieces.append(lit(literal))
+        if name is not None:
+            pieces.append(col(name).fill_null(""))
+    any_filled = pl.any_horizontal(is_filled(col(name)) for name in names)
+    return when(any_filled).then(concat_str(pieces))
+
+
+def fuse(texts: Sequence[str]) -> Expr:
+    """`col: value, col: value` of the cells with text; a filled template has no label."""
+    pieces = []
+    for text in texts:
+        label = "" if "{" in text else f"{text}: "
+        value = template(text, "--pos").str.strip_chars()
+        pieces.append(when(is_filled(value)).then(lit(label) + value))
+    return concat_str(pieces, separator=", ", ignore_nulls=True)
+
+
+def is_filled(text: Expr) -> Expr:
+    """Which cells are neither null nor blank."""
+    return text.str.contains(NOT_BLANK).fill_null(False)
