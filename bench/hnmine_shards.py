@@ -112,7 +112,7 @@ def main(words: list[str]) -> None:
         inputs = args.inputs or folder
         if not (inputs / "vectors.parquet").exists():
             began = time.monotonic()
-            _make_inputs(inputs, args.texts, args.queries, dimension=args.dimension)
+            make_inputs(inputs, args.texts, args.queries, dimension=args.dimension)
             print(f"inputs: {_size(inputs):.1f} GB, made in {time.monotonic() - began:.0f} s\n")
         if inputs != folder:
             for path in inputs.glob("*.parquet"):
@@ -160,7 +160,7 @@ def _search_parts(bench: Bench, vectors: list[str], parts: int, draw: random.Ran
         bench.hnmine(f"part {part}", *words, out=out)
 
 
-def _make_inputs(folder: Path, texts: int, queries: int, *, dimension: int) -> None:
+def make_inputs(folder: Path, texts: int, queries: int, *, dimension: int) -> None:
     """Rows whose positives are the first texts of the corpus, and the vectors of all in float16."""
     ids = pa.array([str(number) for number in range(queries)])
     positives = pa.array([[_text(number)] for number in range(queries)])

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SUBJECTS
 from engine_runs import LINE, ended, is_there, parent_of, start
+from pairwise import random_units, write_vectors
 from warm_commands import folder_of_programs
 
 from fletching.shards import running
@@ -118,22 +118,19 @@ def test_shards_of_another_number_or_command_are_not_taken_over(inputs: Path) ->
 
 
 def test_simfilter_and_its_rejects_and_hnmine_are_those_of_one_run(
-    invoke: Any, write: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    invoke: Any, write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "BESIDE", folder_of_programs() or running.BESIDE)
-    rows = [
-        {"id": f"{number}", "query": query, "pos": [answer]}
-        for number, (query, answer) in enumerate(list(SUBJECTS.values()) * 100)
-    ]
+    texts = [f"text {number}" for number in range(100)]
+    rows = [{"id": f"{n}", "query": f"query {n}", "pos": [texts[n % 100]]} for n in range(1200)]
     source = write(tmp_path / "rows.jsonl", rows)
-    for role in ("query", "document"):
-        line = [source, "--model", model, "--role", role, "-o", tmp_path / f"{role}.parquet"]
-        assert invoke(texts2vectors.main, *line).rc == 0
-    vectors = ["--vectors", f"{tmp_path}/query.parquet,{tmp_path}/document.parquet"]
+    units = random_units(1300, 8, 0)
+    named = dict(zip([*texts, *(row["query"] for row in rows)], units))
+    vectors = ["--vectors", write_vectors(tmp_path / "v.jsonl", named)]
     engine = ["--engine", "local", "--workers", "2"]
     mains = {"simfilter": simfilter.main, "hnmine": hnmine.main}
     lines = {
-        "simfilter": ["--min-sim", "0.3"],
+        "simfilter": ["--min-sim", "0.1"],
         "hnmine": ["--range", "1-9", "--negatives", "2"],
     }
     for tool, options in lines.items():

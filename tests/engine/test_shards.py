@@ -18,16 +18,17 @@ from fletching.shards.commands import TOOLS
 from fletching.shards.words import command_words, shard_of
 
 pytestmark = pytest.mark.slow  # as a whole: each test starts several commands
-COUNT = 3
+RECIPES = Path(__file__).parents[2] / "examples" / "cluster"
 
 
 @pytest.fixture(scope="session")
 def shared_shards(shared_inputs: Path) -> Path:
-    """Shards by xargs: the recipe of docs and of examples/cluster."""
-    line = f"fletching shard shards -- {' '.join(LINE)} -q --shard {{}}/{COUNT}"
-    code, _, err = ended(["bash", "-c", f"seq 0 2 | xargs -P 2 -I{{}} {line}"], shared_inputs)
+    """Shards that the recipe for xargs ran, and joined."""
+    recipe = ["bash", str(RECIPES / "shell/xargs.sh"), "corpus.jsonl", "vectors.parquet", "3", "2"]
+    code, out, err = ended(recipe, shared_inputs, OPTIONS="--vectors v.jsonl -q")
     assert code == 0, err
-    return shared_inputs / "shards"
+    assert "3 done, 0 running, 0 failed, 0 missing" in out
+    return shared_inputs / "vectors.parquet.shards"
 
 
 @pytest.fixture
@@ -60,10 +61,8 @@ def test_shards_that_xargs_ran_are_joined_to_the_bytes_of_one_run(
     done = call("status", shards)
     assert done.rc == 0
     assert "3 shards of texts2vectors: 3 done, 0 running, 0 failed, 0 missing" in done.text
-    joined = call("join", shards, "-o", shards.parent / "o.parquet")
-    assert joined.rc == 0, joined.err
     whole = (shared_inputs / "whole.parquet").read_bytes()
-    assert (shards.parent / "o.parquet").read_bytes() == whole
+    assert (shared_inputs / "vectors.parquet").read_bytes() == whole
 
 
 def test_outputs_that_the_tool_itself_wrote_need_no_record(
@@ -208,7 +207,9 @@ def test_a_shard_whose_machine_is_gone_is_lost(call: Any, shards: Path) -> None:
     assert entry["state"] == "failed" and "lost: process" in entry["detail"]
 
 
-def test_a_shard_that_is_done_is_not_run_again(call: Any, shards: Path, inputs: Path) -> None:
+def test_a_shard_that_is_done_is_not_run_again_by_the_recipe_for_slurm(
+    call: Any, shards: Path, inputs: Path
+) -> None:
     path = shards / "00000-of-00003.parquet"
     record = json.loads((shards / "00000-of-00003.json").read_text())
     from fletching.shards.record import input_states
@@ -217,8 +218,15 @@ def test_a_shard_that_is_done_is_not_run_again(call: Any, shards: Path, inputs: 
         record["inputs"][name] = input_states(["", str(inputs / name)])[str(inputs / name)]
     (shards / "00000-of-00003.json").write_text(json.dumps(record))
     before = path.stat().st_mtime_ns
-    line = ["fletching", "shard", "shards", "--", *LINE, "-q", "--shard", "0/3"]
-    code, _, err = ended(line, inputs)
+    shards.rename(inputs / "vectors.parquet.shards")
+    path = inputs / "vectors.parquet.shards" / path.name
+    recipe = ["bash", str(RECIPES / "slurm/array.sbatch"), "corpus.jsonl", "vectors.parquet"]
+    slurm = {
+        "SLURM_ARRAY_TASK_ID": "0",
+        "SLURM_ARRAY_TASK_COUNT": "3",
+        "OPTIONS": "--vectors v.jsonl -q",
+    }
+    code, _, err = ended(recipe, inputs, **slurm)
     assert code == 0, err
     assert path.stat().st_mtime_ns == before
 

@@ -84,12 +84,12 @@ def check_is_of_this_run(task: ShardTask, inputs: InputStates) -> None:
     """Raise InputError where the files of this shard are of another command or another input."""
     files = task.files
     record = read_record(files.record)
-    if record is None:
+    if record is None or not os.path.exists(files.output):
         return
     if words_of_all(record.command) != words_of_all(task.words):
         was = " ".join(record.command)
         raise InputError(f"{files.record} is of another command: {was}", OTHER_FOLDER)
-    if os.path.exists(files.output) and record.inputs != inputs:
+    if record.inputs != inputs:
         name = changed_input(record.inputs, inputs)
         what = f"{files.output} was made before {name} was changed"
         raise InputError(what, OTHER_FOLDER)
@@ -116,7 +116,8 @@ def run_shard(task: ShardTask, stop: threading.Event | None = None) -> int:
     if earlier is not None and is_alive(files.record, earlier):
         what = f"{files.stem} is run by process {earlier.pid} of {earlier.host}"
         raise InputError(what, "wait for it, or end it")
-    attempt = earlier.attempt + 1 if earlier is not None else 1
+    is_again = earlier is not None and earlier.command == task.words
+    attempt = earlier.attempt + 1 if earlier is not None and is_again else 1
     return _ShardProcess(task, inputs, attempt=attempt, stop=stop or threading.Event()).run()
 
 

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# NOT RUN: GNU parallel was not at hand. The line differs from xargs.sh by the program that starts the shards.
+# Several machines that share this folder: add --sshloginfile nodes --workdir .
+#   OPTIONS='--model M' bash parallel.sh corpus.parquet vectors.parquet [N] [P]
+set -euo pipefail
+input=$1 output=$2 count=${3:-16} at_a_time=${4:-4}
+
+seq 0 $((count - 1)) | parallel -j "$at_a_time" --retries 3 \
+  fletching shard "$output.shards" -- texts2vectors "$input" $OPTIONS --shard "{}/$count" || true
+fletching status "$output.shards"
+fletching join "$output.shards" -o "$output"
