@@ -39,10 +39,10 @@ LISTS = "lists:"  # of cells that are lists, beside their text
 ANY_COLUMN = 0
 CATEGORY_COLUMN = 0xC  # the names of categories
 FIRST_COLUMN = 16
-# Lists beside those of texts: the option that names the column, the texts.
+# Lists beside those of texts: the option that names the column, the texts of the first column.
 ALIGNED = {
-    "pos_ids": ("pos_id", "pos:0"),
-    "pos_scores": ("score", "pos:0"),
+    "pos_ids": ("pos_id", "pos:16"),
+    "pos_scores": ("score", "pos:16"),
     "neg_ids": ("neg_id", "neg:0"),
 }
 
@@ -125,7 +125,7 @@ class ExampleBuilder:
             columns = {"query": self._one_text()}
         else:
             columns = {"query": template(options.query or "", "--query")}
-            columns |= {f"pos:{n}": texts for n, texts in enumerate(self._lists_of_positives())}
+            columns |= self._lists_of_positives()
         for role in ("id", "category", "domain"):
             name = getattr(options, role)
             columns[role] = col(name) if name else lit(None, pl.String)
@@ -142,8 +142,8 @@ class ExampleBuilder:
             columns["pos_scores"] = columns["pos_scores"].list.eval(number)
         return columns
 
-    def _lists_of_positives(self) -> list[Expr]:
-        """Those of each column or template, or of the one text of all of them."""
+    def _lists_of_positives(self) -> dict[str, Expr]:
+        """Those of each column or template, or of the one text of all of them, by name."""
         options = self.options
         if options.mode in ("fused", "group"):
             lists = [concat_list(self._one_text())]
@@ -154,9 +154,10 @@ class ExampleBuilder:
             ]
             if options.template:
                 lists.append(concat_list(template(options.template)))
+        columns = {f"pos:{number}": texts for number, texts in enumerate(lists, FIRST_COLUMN)}
         if options.category_positive:
-            lists.append(concat_list(options.category))
-        return lists
+            columns[f"pos:{CATEGORY_COLUMN}"] = concat_list(options.category)
+        return columns
 
     def _one_text(self) -> Expr:
         """--template, the one column of --pos or the query, or all of --pos as `col: value`."""
@@ -196,18 +197,14 @@ class ExampleBuilder:
 
     def _positives(self, rows: DataFrame) -> DataFrame:
         """All positives that are not empty, in order of row and column."""
-        names = [name for name in rows.columns if name.startswith("pos:")]
-        numbers = [ANY_COLUMN] * len(names)
+        texts = _texts_of(rows, "pos:", "^pos_ids|pos_scores$")
         if self.options.mode == "each" and self.options.negatives_from == "pos":
-            numbers = [FIRST_COLUMN + number for number in range(len(names))]
-            if self.options.category_positive:
-                numbers[-1] = CATEGORY_COLUMN
-        return _texts_of(rows, dict(zip(names, numbers)), "^pos_ids|pos_scores$")
+            return texts
+        return texts.with_columns(column=lit(ANY_COLUMN, pl.UInt8))
 
     def _table_negatives(self, rows: DataFrame, positives: DataFrame) -> DataFrame:
         """row, `neg`: what --neg names, without the row's query, positives and repetitions."""
-        names = [name for name in rows.columns if name.startswith("neg:")]
-        negatives = _texts_of(rows, dict.fromkeys(names, ANY_COLUMN), "^neg_ids$")
+        negatives = _texts_of(rows, "neg:", "^neg_ids$")
         is_distinct = pl.struct("row", "key").is_first_distinct()
         others = negatives.filter(is_distinct, col.key != col.query_key)
         usable = others.join(
@@ -277,22 +274,18 @@ class ExampleBuilder:
             )
 
 
-def _texts_of(rows: DataFrame, columns: dict[str, int], beside: str) -> DataFrame:
+def _texts_of(rows: DataFrame, prefix: str, beside: str) -> DataFrame:
     """The texts of list columns that are not empty, one a row, in order of row and column.
 
-    columns: the number of each. beside: which columns are lists beside the texts, as a pattern.
+    prefix: of the names of the columns, before the number of each. beside: which columns are lists
+    beside the texts, as a pattern.
     """
+    names = [name for name in rows.columns if name.startswith(prefix)]
     parts = [
-        rows.select(
-            "row",
-            "query_key",
-            "category_key",
-            matches(beside),
-            text=name,
-        )
+        rows.select("row", "query_key", "category_key", matches(beside), text=name)
         .explode("text", matches(beside))
-        .with_columns(column=lit(number, pl.UInt8))
-        for name, number in columns.items()
+        .with_columns(column=lit(int(name.removeprefix(prefix)), pl.UInt8))
+        for name in names
     ]
     texts = pl.concat(parts)
     if len(parts) > 1:

@@ -84,7 +84,8 @@ def shared_links(links: StoredFrames, last: LinkKind) -> DataFrame:
     for is_in_range in ranges_of("link", len(links)):
         is_wanted = is_in_range & (col.kind <= last)
         frames = links.frames("link", "kind")
-        keys = pl.concat([frame.filter(is_wanted)["link"] for frame in frames]).sort()
+        keys = pl.concat([frame.filter(is_wanted)["link"] for frame in frames])
+        keys = keys.sort()
         repeated.append(keys.filter(keys == keys.shift()))
     is_repeated = matching(col.link, KeySet(pl.concat(repeated).to_numpy()))
     shared = [
@@ -104,14 +105,16 @@ def component_labels(links: StoredFrames, rows: int) -> Keys:
     from scipy.sparse.csgraph import connected_components
 
     shared = shared_links(links, LinkKind.SPLIT)
-    edges = shared.select("row", first=col.row.first().over("link")).to_numpy().T
+    first_row = col.row.first().over("link")
+    edges = shared.select("row", first=first_row).to_numpy().T
     is_edge = np.ones(len(shared), np.int8)
     # One row more: scipy takes no matrix without rows.
     graph = coo_array((is_edge, edges), shape=(rows + 1, rows + 1))
     components = connected_components(graph, directed=False)[1]
     labels = np.full(rows + 1, np.iinfo(np.uint64).max, np.uint64)
     for frame in links.frames("row", "link"):
-        np.minimum.at(labels, components[frame["row"].to_numpy()], frame["link"].to_numpy())
+        of_frame = components[frame["row"].to_numpy()]
+        np.minimum.at(labels, of_frame, frame["link"].to_numpy())
     of_rows: Keys = labels[components]
     return of_rows
 
@@ -158,7 +161,11 @@ class LinkedTexts:
 
 
 def split_pairs(
-    pairs: StoredPairs, shares: Mapping[str, float], *, seed: int, report: Report
+    pairs: StoredPairs,
+    shares: Mapping[str, float],
+    *,
+    seed: int,
+    report: Report,
 ) -> Series:
     """The number of each example's split, (n,): every component falls by its own hash.
 
@@ -178,4 +185,5 @@ def split_pairs(
         )
     fractions = mix(seed, labels, KeySpace.SPLIT) // np.uint64(2**11) / 2.0**53  # in [0, 1)
     inner_edges = np.cumsum(list(shares.values()))[:-1]
-    return Series(np.searchsorted(inner_edges, fractions, side="right"), dtype=pl.UInt32)
+    numbers = np.searchsorted(inner_edges, fractions, side="right")
+    return Series(numbers, dtype=pl.UInt32)

@@ -50,15 +50,23 @@ class OutputRows:
     def table(self, examples: DataFrame, **drawn: pa.Array) -> pa.Table:
         """Examples in the types of the schema. drawn: columns that take the place of theirs."""
         if self.options.neg and "neg" in drawn:
-            lists = DataFrame({"neg": examples["neg"], "drawn": drawn["neg"]})
+            lists = DataFrame(
+                {
+                    "neg": examples["neg"],
+                    "drawn": drawn["neg"],
+                }
+            )
             both = lists.select(concat_list(col.neg.fill_null([]), "drawn"))
             drawn["neg"] = both.to_arrow().column(0)
-        kind = lit(self.options.score_kind)
-        rows = examples.with_columns(pos_score_kind=kind, **dict.fromkeys(drawn, lit(None)))
+        rows = examples.with_columns(
+            pos_score_kind=lit(self.options.score_kind),
+            **dict.fromkeys(drawn, lit(None)),
+        )
         columns = {name: col(source) for name, source in zip(self.columns.names, self.sources)}
         table = rows.select(**columns).to_arrow()
         for name, lists in drawn.items():
-            table = table.set_column(self.columns.get_field_index(name), name, lists)
+            position = self.columns.get_field_index(name)
+            table = table.set_column(position, name, lists)
         return table.cast(self.columns)
 
     def stored_tables(self, pairs: StoredPairs, is_wanted: Series) -> Iterator[pa.Table]:
@@ -81,7 +89,8 @@ class OutputTexts:
     def table(self, examples: DataFrame) -> pa.Table:
         """What is new: of the template where there is one, else queries and positives."""
         texts = pl.concat([flat(examples[name]) for name in self.sources])
-        rows = texts.rename("text").to_frame().with_columns(key=hashed("text"))
+        rows = texts.to_frame("text")
+        rows = rows.with_columns(key=hashed("text"))
         is_new = Series(self.texts_written.add_new(rows["key"].to_numpy()))
         rows = rows.filter(is_new, col.key != ABSENT)
         rows = with_ids(rows.with_columns(id=lit(None, pl.String)), "text")
@@ -93,7 +102,9 @@ class OutputTexts:
 
 
 def plan_outputs(
-    path: str, pairs: StoredPairs, split_names: Sequence[str]
+    path: str,
+    pairs: StoredPairs,
+    split_names: Sequence[str],
 ) -> tuple[list[tuple[str, str]], Series]:
     """(label, path) of the files of a path with {split}, {domain} or {category}; each example's.
 
@@ -114,7 +125,10 @@ def plan_outputs(
         numbers = numbered["number"] * len(names) + numbers
         path = path.replace(f"{{{role}}}", "{value}")
     files = [
-        (f"{name} {value}".strip(), path.replace("{split}", name).replace("{value}", value))
+        (
+            f"{name} {value}".strip(),
+            path.replace("{split}", name).replace("{value}", value),
+        )
         for value in values
         for name in names
     ]

@@ -17,7 +17,7 @@ from polars.selectors import by_name
 from csv2pairs.examples import ExampleBuilder
 from csv2pairs.keys import count_reasons
 from csv2pairs.links import links_of, split_pairs
-from csv2pairs.option_checks import roles_in
+from csv2pairs.option_checks import ROLES, roles_in
 from csv2pairs.options import Options
 from csv2pairs.outputs import OutputRows, OutputTexts, plan_outputs
 from csv2pairs.sampling import KEYS, PairSampler
@@ -35,8 +35,6 @@ BLOCK_ROWS = 1 << 15
 BLOCK_BYTES = 64 << 20
 DRAWS_AT_ONCE = 1 << 22
 WHOLE_CATEGORY = 1 << 14  # texts of a category, where that many are drawn for each row
-SHORT = "rows_short_of_negatives"
-WIDENED = "rows_widened_to_the_domain"
 
 
 class PairPipeline:
@@ -106,20 +104,15 @@ class PairPipeline:
     def _write_stored(self, folder: str) -> None:
         options = self.options
         stored = StoredPairs(folder, self.drawn)
-        needed = {*KEYS, *roles_in("".join(self.paths.values()))}
-        for kind in self.paths:
-            needed.update(kind(options).sources)
+        texts = ("query", "pos", "row_text")
+        needed = [*KEYS, *texts, *ROLES, *OutputRows(options).sources]
         # --group-positives 0 draws a whole category for each row.
         most_drawn = max(options.negatives_per_row, options.group_positives or WHOLE_CATEGORY)
         rows_at_once = max(1, DRAWS_AT_ONCE // most_drawn)
         for examples, positives in self._blocks():
             links = links_of(examples, positives, options)
             columns = examples.select(by_name(*needed, require_all=False))
-            stored.append(
-                columns,
-                links,
-                at_once=rows_at_once,
-            )
+            stored.append(columns, links, at_once=rows_at_once)
         seed = options.seed
         stored.splits = split_pairs(
             stored,
@@ -154,7 +147,10 @@ class PairPipeline:
 
     def _note_shortfall(self, short: int, widened: int) -> None:
         """Of the rows that are kept: how many have fewer, and how many have wider negatives."""
-        self.report.measures |= {SHORT: short, WIDENED: widened}
+        self.report.measures |= {
+            "rows_short_of_negatives": short,
+            "rows_widened_to_the_domain": widened,
+        }
         if short:
             self.report.note(
                 f"{short:,} rows have fewer than {self.options.negatives_per_row} negatives; "

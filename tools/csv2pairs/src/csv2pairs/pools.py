@@ -28,7 +28,8 @@ def distinct_texts(candidates: DataFrame) -> DataFrame:
     Of equal texts, that of the smallest seed stays.
     """
     ordered = candidates.sort("pool", "text", "seed").drop("seed")
-    is_new = pl.any_horizontal(col("pool", "text") != col("pool", "text").shift())
+    text = col("pool", "text")
+    is_new = pl.any_horizontal(text != text.shift())
     return ordered.filter(is_new.fill_null(True))
 
 
@@ -63,7 +64,8 @@ class TextPools:
         for number in range(ROUNDS):
             if not len(rows):
                 return pl.concat(drawn)
-            sampled = self._propose(rows, k, width=(k + SPARE) * GROWTH**number)
+            width = (k + SPARE) * GROWTH**number
+            sampled = self._propose(rows, k, width)
             filled = sampled.filter(col.text.list.len() == k)
             rows = rows.join(
                 filled,
@@ -80,12 +82,14 @@ class TextPools:
     def _propose(self, rows: DataFrame, k: int, width: int | None = None) -> DataFrame:
         """From `width` random positions, which may repeat; None: from all, in random order."""
         wide = rows.with_columns(width=col.size if width is None else width)
-        cells = (col.width.cast(pl.UInt64) * (col.links.list.len() + 1)).cum_sum()
-        parts = wide.with_columns(part=cells // CELLS).partition_by("part", maintain_order=True)
+        cells = col.width.cast(pl.UInt64) * (col.links.list.len() + 1)
+        numbered = wide.with_columns(part=cells.cum_sum() // CELLS)
+        parts = numbered.partition_by("part", maintain_order=True)
         counters = pl.int_ranges(0, "width", dtype=pl.UInt32)
         drawn = []
         for part in parts or [wide]:
-            proposals = part.with_columns(counter=counters).explode("counter", empty_as_null=False)
+            proposals = part.with_columns(counter=counters)
+            proposals = proposals.explode("counter", empty_as_null=False)
             proposals = proposals.with_columns(random=mixed("seed", "counter"))
             offset = (col.random % col.size).cast(pl.UInt32)
             if width is None:
@@ -108,9 +112,11 @@ class TextPools:
             texts = self.texts.slice(start, size).with_row_index("counter")
             rest = texts.filter(~matching(mixed("text", link), self.linked.pairs))
             most_links = group.select(col.links.list.len().max()).item()
-            for part in group.iter_slices(1 + CELLS // (1 + len(rest) * (1 + most_links))):
-                proposals = part.join(rest, how="cross").sort("number", mixed("seed", "counter"))
-                yield self._first_allowed(proposals, k)
+            cells = len(rest) * (most_links + 1)  # of each row
+            for part in group.iter_slices(CELLS // (cells + 1) + 1):
+                proposals = part.join(rest, how="cross")
+                ordered = proposals.sort("number", mixed("seed", "counter"))
+                yield self._first_allowed(ordered, k)
 
     def _first_allowed(self, proposals: DataFrame, k: int) -> DataFrame:
         """The first k distinct texts that each example may draw."""

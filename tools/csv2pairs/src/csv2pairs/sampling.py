@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import polars as pl
-from polars import DataFrame, Expr, col, concat_list, lit, when
+from polars import DataFrame, col, concat_list, lit, when
 
 from csv2pairs.examples import CATEGORY_COLUMN
 from csv2pairs.keys import KeySpace, first_that_holds, left_join, mixed, ranges_of
@@ -29,22 +29,14 @@ class PairSampler:
         self.drawn_key = "query_key" if options.negatives_from == "query" else "pos_keys"
         self.pools: dict[str, TextPools] = {}
         if self.is_group:
-            self._add_pools(
-                "group",
-                drawn="pos_keys",
-                last=LinkKind.TEXT,
-            )
+            self._add_pools(["group"], "pos_keys", LinkKind.TEXT)
         if self.k:
             pools = ["near", "far"] if self.widens else ["near"]
-            self._add_pools(
-                *pools,
-                drawn=self.drawn_key,
-                last=LinkKind.ID,
-            )
+            self._add_pools(pools, self.drawn_key, LinkKind.ID)
 
     # --- the pools ---
 
-    def _add_pools(self, *pools: str, drawn: str, last: LinkKind) -> None:
+    def _add_pools(self, pools: Sequence[str], drawn: str, last: LinkKind) -> None:
         """Pools of the texts of a key; rows with a link up to this kind draw none of each other."""
         holders = (frame.select("row", "text") for frame in self._texts(drawn))
         linked = LinkedTexts(shared_links(self.pairs.links, last), holders)
@@ -52,12 +44,7 @@ class PairSampler:
             distinct = []
             for is_in_range in ranges_of("pool", len(self.pairs.examples)):
                 texts = [
-                    frame.select(
-                        "text",
-                        "source",
-                        "seed",
-                        pool=pool,
-                    ).filter(is_in_range)
+                    frame.select("text", "source", "seed", pool=pool).filter(is_in_range)
                     for frame in map(self._with_pools, self._texts(drawn))
                 ]
                 distinct.append(distinct_texts(pl.concat(texts)))
@@ -100,55 +87,39 @@ class PairSampler:
         reasons = {}
         is_short = is_widened = lit(False)
         if self.is_group:
-            most = self.options.group_positives or len(self.pools["group"].texts)
-            seed = mixed(KeySpace.GROUP_POSITIVES, "seed")
-            rows = self._draw(
-                rows,
-                "group",
-                most,
-                into="pos",
-                seed=seed,
-            )
+            rows = self._draw(rows, "group", into="pos")
             reasons["alone in its category"] = col.pos.list.len() == 0
         if self.k:
-            rows = self._draw(
-                rows,
-                "near",
-                self.k,
-                into="neg",
-            )
+            rows = self._draw(rows, "near", into="neg")
             is_short = col.neg.list.len() < self.k
         if self.widens:
             excluded = concat_list("excluded", "neg_texts")
-            wide = rows.with_columns(excluded=excluded, far=when(is_short).then("far"))
-            wide = self._draw(
-                wide,
-                "far",
-                self.k,
-                into="further",
+            rows = rows.with_columns(
+                excluded=excluded,
+                far=when(is_short).then("far"),
             )
+            rows = self._draw(rows, "far", into="further")
             is_widened = col.further.list.len() > 0
-            rows = wide.with_columns(neg=concat_list("neg", "further").list.head(self.k))
+            rows = rows.with_columns(neg=concat_list("neg", "further").list.head(self.k))
         if self.options.shortfall == "drop":
             reasons[f"with fewer than {self.k} negatives"] = is_short
-        reason = first_that_holds(reasons)
         return rows.select(
-            *self.pairs.drawn, is_short=is_short, is_widened=is_widened, reason=reason
+            *self.pairs.drawn,
+            is_short=is_short,
+            is_widened=is_widened,
+            reason=first_that_holds(reasons),
         )
 
-    def _draw(
-        self, rows: DataFrame, pool: str, k: int, *, into: str, seed: Expr | str = "seed"
-    ) -> DataFrame:
+    def _draw(self, rows: DataFrame, pool: str, into: str) -> DataFrame:
         """Rows with the lists that they draw: `into` of numbers of texts, `into_texts` of keys."""
+        most = self.k
+        seed = col.seed
+        if pool == "group":
+            most = self.options.group_positives or len(self.pools[pool].texts)
+            seed = mixed(KeySpace.GROUP_POSITIVES, "seed")
         seed = mixed(self.options.seed, seed)
-        requests = rows.select(
-            "number",
-            "row",
-            "excluded",
-            pool=pool,
-            seed=seed,
-        )
-        drawn = self.pools[pool].draw(requests, k)
+        requests = rows.select("number", "row", "excluded", pool=pool, seed=seed)
+        drawn = self.pools[pool].draw(requests, most)
         lists = drawn.rename({"source": into, "text": f"{into}_texts"})
-        drawn_columns = col(into, f"{into}_texts")
-        return left_join(rows, lists, "number").with_columns(drawn_columns.fill_null([]))
+        filled = col(into, f"{into}_texts").fill_null([])
+        return left_join(rows, lists, "number").with_columns(filled)

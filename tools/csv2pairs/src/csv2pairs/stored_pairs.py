@@ -42,9 +42,11 @@ class StoredFrames:
         for number, (start, stop) in enumerate(pairwise(self.starts)):
             if is_wanted is not None and not is_wanted[start:stop].any():
                 continue
-            table = pa.ipc.open_file(pa.memory_map(f"{self.path}.{number}")).read_all()
+            mapped = pa.memory_map(f"{self.path}.{number}")
+            table = pa.ipc.open_file(mapped).read_all()
             names = [name for name in columns if name in table.schema.names]
-            frame = DataFrame(table.select(names)).with_row_index("number", offset=start)
+            frame = DataFrame(table.select(names))
+            frame = frame.with_row_index("number", offset=start)
             yield frame if is_wanted is None else frame.filter(is_wanted[start:stop])
 
 
@@ -74,20 +76,20 @@ class StoredPairs:
             texts.append(examples[name])
 
     def drawn_frames(
-        self, *columns: str, is_wanted: Series
+        self,
+        *columns: str,
+        is_wanted: Series,
     ) -> Iterator[tuple[DataFrame, dict[str, pa.LargeListArray]]]:
         """Those of the examples that are kept, and the lists of texts that they drew, by column."""
         is_wanted = is_wanted & self.is_kept
         draws = self.draws.frames(*self.drawn, is_wanted=is_wanted)
         for examples in self.examples.frames(*columns, is_wanted=is_wanted):
             numbers = next(draws, examples)
-            yield (
-                examples,
-                {
-                    name: self.texts[source].take_lists(numbers[name])
-                    for name, source in self.drawn.items()
-                },
-            )
+            lists = {
+                name: self.texts[source].take_lists(numbers[name])
+                for name, source in self.drawn.items()
+            }
+            yield examples, lists
 
 
 class DrawnTexts:
@@ -120,7 +122,8 @@ class DrawnTexts:
         """
         order = numbers.arg_sort()
         parts = [texts.slice(0, 0)]
-        for rising in numbers.gather(order).to_frame().iter_slices(TAKEN_AT_ONCE):
-            parts.append(texts.take(rising.to_series().to_arrow()))
+        rising = numbers.gather(order).to_arrow()
+        for start in range(0, len(rising), TAKEN_AT_ONCE):
+            parts.append(texts.take(rising.slice(start, TAKEN_AT_ONCE)))
             self.disk_texts.release_pages()
         return pa.concat_arrays(parts).take(order.arg_sort().to_arrow())
