@@ -109,6 +109,14 @@ def test_positives_of_a_group_are_its_texts_where_negatives_are_queries(pairs):
         assert {text[0] for text in row["neg"]} == {"q"}
 
 
+def test_a_hard_negative_of_the_table_is_no_positive_of_its_group(pairs):
+    rows = [{"q": f"q{n}", "c": "x", "n": f"q{(n + 1) % 6}"} for n in range(6)]
+    result = pairs(rows, "--query q --category c --mode group --group-positives 0 --neg n")
+    for n, row in enumerate(result.rows):
+        assert sorted(row["pos"]) == [f"q{m}" for m in range(6) if m not in (n, (n + 1) % 6)]
+        assert row["neg"] == [f"q{(n + 1) % 6}"]
+
+
 def test_the_category_is_a_positive_on_request_and_its_negatives_are_other_categories(pairs):
     rows = [{"q": f"q{n}", "a": f"a{n}", "c": "xyz"[n % 3]} for n in range(12)]
     result = pairs(rows, "--query q --pos a --category c --category-positive --negatives 2")

@@ -91,7 +91,8 @@ class ExampleBuilder:
         excluded += ["category_key"] if has_name else []
         excluded += ["neg_keys"] if self.options.neg else []
         group = col.category_key if has_group else ABSENT
-        content = mixed("query_key", "fold", "domain_key", group)
+        parts = ("query_key", "fold", "domain_key", group)
+        content = mixed(*parts)
         examples = examples.with_columns(
             id_key=hashed("id"), content=content, excluded=concat_list(excluded)
         )
