@@ -9,7 +9,10 @@
                                       6 GiB (needs 45 GB in the temporary folder and half an hour)
   python bench/csv2pairs.py large-pairs    the same table, pairs alone
 
-BEFORE=FOLDER names a checkout whose csv2pairs is measured too, in the same run of `polars`.
+  BEFORE=FOLDER python bench/csv2pairs.py change    300,000 rows with 5 hard negatives and a split, beside the csv2pairs of
+                                                    another checkout
+
+BEFORE=FOLDER has the csv2pairs of that checkout measured in the same run of `polars` too.
 
 Every figure is from a child process: wall-clock time, CPU time (user + system) and peak memory (ru_maxrss).
 The runs of both sides alternate and the median counts, since other programs may share the machine.
@@ -286,6 +289,21 @@ def against_loop(folder: Path) -> None:
         )
 
 
+def change(folder: Path) -> None:
+    table = str(folder / "table.csv")
+    make_table(table, 300_000, 500)
+    out = str(folder / "out.{split}.parquet")
+    main = "from csv2pairs.cli import main; main()"
+    command = [sys.executable, "-c", main, table, *OPTIONS, *SPLIT, "-o", out]
+    checkouts = {"before": os.environ["BEFORE"], "now": str(Path(__file__).resolve().parents[1])}
+    costs: dict[str, list[Cost]] = {name: [] for name in checkouts}
+    for _ in range(RUNS):
+        for name, checkout in checkouts.items():
+            costs[name].append(measure(command, checkout=checkout))
+    for name, of_runs in costs.items():
+        tell_memory(table, 300_000, median(of_runs), label=f"{name}: ")
+
+
 def memory(folder: Path) -> None:
     for rows in (850_000, 3_400_000):
         table = str(folder / "table.csv")
@@ -343,9 +361,9 @@ def make_large_table(folder: Path) -> str:
     return table
 
 
-def tell_memory(table: str, rows: int, cost: Cost) -> None:
+def tell_memory(table: str, rows: int, cost: Cost, *, label: str = "") -> None:
     print(
-        f"{os.path.getsize(table) / 1e9:.2f} GB, {rows:,} rows: {cost.peak / 2**20:.0f} MiB peak, "
+        f"{label}{os.path.getsize(table) / 1e9:.2f} GB, {rows:,} rows: {cost.peak / 2**20:.0f} MiB peak, "
         f"{cost.wall:.1f} s wall, {cost.cpu:.1f} s CPU"
     )
 
@@ -367,6 +385,7 @@ def report(what: str, our: Cost, *, against: str, peer: Cost) -> None:
 CLAIMS = {
     "polars": against_polars,
     "loop": against_loop,
+    "change": change,
     "memory": memory,
     "growing": growing,
     "large": large,

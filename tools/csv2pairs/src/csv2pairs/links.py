@@ -101,16 +101,17 @@ def component_labels(links: StoredFrames, rows: int) -> Keys:
     Rows with a link in common, directly or through others, are one component. The label is a key,
     not a number, so that it does not depend on the order of the file.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     shared = shared_links(links, LinkKind.SPLIT)
-    first_row = col.row.first().over("link")
-    edges = shared.select("row", first=first_row).to_numpy().T
-    is_edge = np.ones(len(shared), np.int8)
-    # One row more: scipy takes no matrix without rows.
-    graph = coo_array((is_edge, edges), shape=(rows + 1, rows + 1))
-    components = connected_components(graph, directed=False)[1]
+    components = np.arange(rows + 1)
+    if len(shared):
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        first_row = col.row.first().over("link")
+        edges = shared.select("row", first=first_row).to_numpy().T
+        is_edge = np.ones(len(shared), np.int8)
+        graph = coo_array((is_edge, edges), shape=(rows + 1, rows + 1))
+        components = connected_components(graph, directed=False)[1]
     labels = np.full(rows + 1, np.iinfo(np.uint64).max, np.uint64)
     for frame in links.frames("row", "link"):
         of_frame = components[frame["row"].to_numpy()]
