@@ -105,7 +105,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"candidate_search", "merging", "mine", "output_rows"},
         {"merged_candidates", "mined_negatives", "ranked_pool"},
         {"candidate_files"},
-        {"domain_search"},
+        {"domain_search", "hybrid_scores"},
         {"selection"},
         {"guards"},
         {"candidates"},
@@ -113,7 +113,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"queries"},
         {"pool"},
         {"search"},
-        {"bf16_topk", "faiss_library"},
+        {"bf16_topk", "bm25", "faiss_library"},
         {"options"},
     ],
     "contrast_train": [
