@@ -283,7 +283,7 @@ def _texts_of(rows: DataFrame, prefix: str, beside: str) -> DataFrame:
     """
     names = [name for name in rows.columns if name.startswith(prefix)]
     parts = [
-        rows.select("row", "query_key", "category_key", matches(beside), text=name)
+        rows.select(col("row", "query_key", "category_key"), matches(beside), text=name)
         .explode("text", matches(beside))
         .with_columns(column=lit(int(name.removeprefix(prefix)), pl.UInt8))
         for name in names

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 from polars import DataFrame, Expr, Series, col, concat_list, lit, when
@@ -18,6 +19,8 @@ from fletching.text import content_id
 
 ROWS_SORTED = 1 << 23
 ABSENT = lit(0, pl.UInt64)  # the key of a null or blank text
+# polars imports numpy at the first array; where two threads do so at once, one of them fails.
+NO_KEYS = Series(np.zeros(0, np.uint64))
 
 
 class KeySpace(IntEnum):
