@@ -11,7 +11,7 @@ from tune_fakes import Killed, model_folder, write_table
 pytestmark = pytest.mark.slow  # as a whole: what one runs while typing ends in a minute
 
 WITH_TIMES = {"verdict.json", "report.html"}
-WHOLE = ["pairs-all", "split", "documents", "probe", "filter", "mine"]
+WHOLE = ["pairs-all", "split", "documents", "probe", "filter", "mine", "hybrid"]
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -24,7 +24,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_the_same_command_redoes_nothing_and_says_the_same(faq, tune):
     first = tune()
-    assert first.executed[:6] == WHOLE
+    assert first.executed[:7] == WHOLE
     assert first.verdict["outcome"] == "WIN"
     left = files(Path("tuned"))
     again = tune()

@@ -97,7 +97,8 @@ class CandidateMerger:
         positives = pairs_of(self.rows, pool, Origin.POSITIVE)
         positives = positives.with_columns(score=_joined(self.merged.positive_scores))
         scorer = selector.evidence.reranker
-        return pool, scored(negatives, positives, scorer, self.options.score_kind)
+        kind = self.options.score_kind
+        return pool, scored(negatives, positives, scorer=scorer, kind=kind)
 
     def _pool(self, hashes: KeySet) -> DocumentPool:
         """The texts of these hashes, and those of the rows as variants."""

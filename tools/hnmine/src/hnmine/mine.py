@@ -55,4 +55,5 @@ def mine_negatives(
     scorer: Scorer | None = evidence.reranker
     if options.scores == "hybrid":
         scorer = HybridScores(evidence, pool)
-    return scored(negatives, evidence.queries.positives, scorer, options.score_kind)
+    positives = evidence.queries.positives
+    return scored(negatives, positives, scorer=scorer, kind=options.score_kind)

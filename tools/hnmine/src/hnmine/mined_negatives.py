@@ -39,7 +39,7 @@ class Scorer(Protocol):
 
 
 def scored(
-    negatives: pl.DataFrame, positives: pl.DataFrame, scorer: Scorer | None, kind: str
+    negatives: pl.DataFrame, positives: pl.DataFrame, *, scorer: Scorer | None, kind: str
 ) -> MinedNegatives:
     """With the scores that are written: those of the scorer, cosines without one.
 

@@ -55,7 +55,7 @@ class Contest:
 
     # --- mine ------------------------------------------------------------------------------------
 
-    def mine(self) -> None:
+    def make_lists(self) -> None:
         """Make the lists that recipes learn from: hard negatives of filtered pairs, and the best
         texts of a hybrid search.
         """
@@ -63,8 +63,10 @@ class Contest:
             "negatives": [self.commands.filtering(), self.commands.mining()],
             "hybrid": [self.commands.hybrid_lists()],
         }
-        for lists in sorted(steps.keys() & self.plan.lists):
-            seconds = sum(self.runner.run(step) for step in steps[lists])
+        for lists, of_lists in steps.items():
+            if lists not in self.plan.lists:
+                continue
+            seconds = sum(self.runner.run(step) for step in of_lists)
             self.pace.add(self.plan.costs.list_seconds[lists], seconds)
 
     def rows_of(self, chosen: Recipe) -> str:

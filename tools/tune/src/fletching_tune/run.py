@@ -74,7 +74,7 @@ class TuningRun:
             budget=self.budget,
         )
         test_corpus = self._test_corpus(plan.test_documents)
-        contest.mine()
+        contest.make_lists()
         if self._stops_after("mine"):
             return 0
         contest.train()
