@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
 NO_TRUNCATION = 1 << 20  # tokens
+SAVING_TOLERANCE = 1e-4  # of a vector's length: the reloaded model may use another attention kernel
 
 
 @dataclass(kw_only=True)
@@ -262,7 +263,8 @@ def save(backbone: Backbone, folder: str, options: Options) -> None:
         trust_remote_code=options.trust_remote_code,
         model_kwargs={"use_safetensors": True},
     )
-    if not torch.allclose(lora.probe_vectors(model), lora.probe_vectors(reloaded), atol=1e-5):
+    change = lora.largest_change(lora.probe_vectors(model), lora.probe_vectors(reloaded))
+    if change > SAVING_TOLERANCE:
         raise InputError(
             "the saved model gives other vectors than the trained one",
             "report this; the checkpoints are in the .run folder",
