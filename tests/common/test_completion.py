@@ -93,6 +93,14 @@ def test_every_option_of_every_installed_tool_is_completed():
         completion.find_tool("nothing")
 
 
+def test_the_commands_of_shards_are_completed_too(capsys):
+    assert dispatch.main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    for word in ("shard", "status", "join"):
+        assert f" {word} " in script
+    assert "--json" in script
+
+
 def test_the_schema_of_configs_by_name(capsys):
     assert dispatch.main(["schema-config", "tune"]) == 0
     schema = json.loads(capsys.readouterr().out)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from fletching.cli import Tool
 from fletching.errors import InputError, UsageError
 from fletching.options.fields import Option, describe
+from fletching.shards.commands import TOOLS as OF_SHARDS
 
 SHELLS = ("bash", "zsh", "fish")
 ENTRY = "fletching"
@@ -91,6 +92,8 @@ def _dispatcher(tools: list[Tool]) -> argparse.ArgumentParser:
     names = [tool.name.removeprefix(f"{ENTRY}-") for tool in tools]
     for name, tool in zip(names, tools, strict=True):
         _add_options(commands.add_parser(name, add_help=False, help=_summary(tool)), tool)
+    for word, tool in OF_SHARDS.items():
+        _add_options(commands.add_parser(word, add_help=False, help=_summary(tool)), tool)
     shells = commands.add_parser("completion", add_help=False, help="completion of a shell")
     shells.add_argument("shell", choices=SHELLS)
     for word, text in {"schema-config": "the JSON schema of configs", "help": "--help"}.items():
