@@ -10,6 +10,7 @@ import concurrent.futures
 import glob
 import os
 import queue
+import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from fletching.shards.engine_checks import LOCAL, check_engine_name
 from fletching.shards.running import ShardStoppedError, ShardTask, run_shard
 
 GPUS = "CUDA_VISIBLE_DEVICES"
+LONGEST_SOCKET = 107  # bytes of the path of a Unix socket
+RAY_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+SHORT_TEMP = "/tmp"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,10 +153,10 @@ class RayEngine:
         if address:
             settings["address"] = address
         else:
-            settings |= {"address": LOCAL, "include_dashboard": False}
+            settings |= {"address": LOCAL, "include_dashboard": False, **_ray_folder()}
         try:
             ray.init(**settings)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             what = f"no Ray cluster answers at {address or 'this machine'} ({error})"
             raise InputError(what, "start one: ray start --head, or pass --engine ray") from None
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -196,3 +200,9 @@ class RayEngine:
         for reference in getattr(self, "running", ()):
             self.ray.cancel(reference, force=True)
         self.ray.shutdown()
+
+
+def _ray_folder() -> dict[str, str]:
+    """The folder of Ray's sockets where that of temporary files has too long a path for them."""
+    socket = os.fsencode(tempfile.gettempdir() + RAY_SOCKET)
+    return {"_temp_dir": SHORT_TEMP + "/ray"} if len(socket) > LONGEST_SOCKET else {}
