@@ -93,6 +93,7 @@ def test_every_option_of_every_installed_tool_is_completed():
         completion.find_tool("nothing")
 
 
+@pytest.mark.slow
 def test_the_commands_of_shards_are_completed_too(capsys):
     assert dispatch.main(["completion", "bash"]) == 0
     script = capsys.readouterr().out
