@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import built_once
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from source_tree import COMMON, FOLDERS, project, requirements
@@ -91,6 +92,22 @@ def test_every_dependency_is_pinned_to_a_version_that_its_range_allows(folder: P
 
 
 @pytest.mark.skipif(not os.environ.get("CI"), reason="pins are tested in CI, ranges elsewhere")
+def test_the_extra_of_tune_has_the_programs_that_it_runs_and_what_their_options_need() -> None:
+    folder = next(each for each in FOLDERS if each.name == "tune")
+    sources = "".join(path.read_text() for path in folder.glob("src/*/**/*.py"))
+    run = {f"fletching-{name}" for name in PROGRAMS if re.search(rf'"{name}[" ]', sources)}
+    extras = project(COMMON)["optional-dependencies"]
+    assert run == set(named_extras(extras["tune"])) - {"fletching-tune"}
+    for extra in ("tune", "all"):
+        for name in ("fletching-hnmine", "fletching-mteb-eval"):
+            assert "bm25" in named_extras(extras[extra])[name], "tune passes --bm25"
+
+
+def named_extras(lines: list[str]) -> dict[str, set[str]]:
+    """The extras of each requirement, by name."""
+    return {each.name: each.extras for each in map(Requirement, lines)}
+
+
 def test_the_versions_that_run_these_tests_are_the_pinned_ones() -> None:
     """A suite that passes with other versions says nothing of the pinned ones."""
     differing = {}
