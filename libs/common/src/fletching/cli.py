@@ -40,7 +40,8 @@ class Tool:
     check: refuses options that cannot work, without reading anything. open_inputs: opens the
     inputs as `run` does, and refuses what does not fit. --dry-run calls both.
     works_alone: without any argument, where others show their usage.
-    package: the distribution that holds it; "" is the one of its name.
+    package: the distribution that holds it, and page: its documentation; by default those of its
+    name.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Tool:
     open_inputs: Callable[[Any, Report], object] | None = None
     works_alone: bool = False
     package: str = ""
+    page: str = ""
 
     @property
     def version(self) -> str:
@@ -70,8 +72,7 @@ def _installed_version(distribution: str) -> str:
 def help_text(tool: Tool, everything: bool = False, width: int = 100) -> str:
     """The text of --help, or of --help-all."""
     text = help.render(tool.doc, tool.usage, tool.options, everything=everything, width=width)
-    page = links.CLUSTERS if tool.package else links.page_of(tool.name)
-    return f"{text}  docs: {page}\n"
+    return f"{text}  docs: {tool.page or links.page_of(tool.name)}\n"
 
 
 def _information(tool: Tool, argv: Sequence[str]) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fletching.cli import Tool
 from fletching.errors import UsageError
+from fletching.links import CLUSTERS
 from fletching.options import OutputOptions, StandardOptions, option, positional
 from fletching.report import Report
 
@@ -122,6 +123,7 @@ TOOLS = {
             doc=SHARD_DOC,
             usage="fletching shard DIR -- COMMAND...",
             package="fletching",
+            page=CLUSTERS,
         ),
         Tool(
             name="fletching status",
@@ -130,6 +132,7 @@ TOOLS = {
             doc=STATUS_DOC,
             usage="fletching status DIR [--json]",
             package="fletching",
+            page=CLUSTERS,
         ),
         Tool(
             name="fletching join",
@@ -138,6 +141,7 @@ TOOLS = {
             doc=JOIN_DOC,
             usage="fletching join DIR [-o OUT]",
             package="fletching",
+            page=CLUSTERS,
         ),
     ]
 }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from contrast_train.data.collator import ContrastCollator, GuideVectors, TeacherVectors
-from contrast_train.model import head, lora, pooling
+from contrast_train.model import head, lora, pooling, probe
 from contrast_train.options import Options
 from fletching.encode import model as models
 from fletching.encode.plain_text import refuse_chat_template
@@ -263,7 +263,7 @@ def save(backbone: Backbone, folder: str, options: Options) -> None:
         trust_remote_code=options.trust_remote_code,
         model_kwargs={"use_safetensors": True},
     )
-    change = lora.largest_change(lora.probe_vectors(model), lora.probe_vectors(reloaded))
+    change = probe.largest_change(probe.vectors(model), probe.vectors(reloaded))
     if change > SAVING_TOLERANCE:
         raise InputError(
             "the saved model gives other vectors than the trained one",

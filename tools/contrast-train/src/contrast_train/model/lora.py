@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from contrast_train.model import probe
 from contrast_train.options import Options
 from fletching.errors import InputError, UsageError
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import BitsAndBytesConfig
 
-PROBE = ["a", "What is the capital of France?", "def add(a, b):\n    return a + b\n" * 3]
 MERGE_TOLERANCE = 1e-3
 
 
@@ -65,27 +65,12 @@ def attach(model: SentenceTransformer, options: Options) -> None:
             ) from None
 
 
-def probe_vectors(model: SentenceTransformer) -> torch.Tensor:
-    """Vectors (3, D) of three texts of different kinds, to compare two models by."""
-    vectors: Any = model.encode(PROBE, convert_to_tensor=True, show_progress_bar=False)
-    return torch.as_tensor(vectors).float()
-
-
-def largest_change(before: torch.Tensor, after: torch.Tensor) -> float:
-    """The largest ‖after − before‖ / ‖before‖ of vectors (n, D).
-
-    Relative, because nothing normalises the states of a decoder, which are tens of units long.
-    """
-    change = torch.linalg.vector_norm(after - before, dim=1)
-    return float((change / torch.linalg.vector_norm(before, dim=1).clamp_min(1e-12)).max())
-
-
 def merge(model: SentenceTransformer) -> None:
     """Add the adapters to the weights. Raises InputError where that gives other vectors."""
-    before = probe_vectors(model)
+    before = probe.vectors(model)
     transformer: Any = model[0]
     transformer.model = transformer.model.merge_and_unload()
-    if largest_change(before, probe_vectors(model)) > MERGE_TOLERANCE:
+    if probe.largest_change(before, probe.vectors(model)) > MERGE_TOLERANCE:
         raise InputError(
             "the merged model gives other vectors than the model with adapters",
             "use --no-lora-merge; the checkpoints are in the .run folder",
