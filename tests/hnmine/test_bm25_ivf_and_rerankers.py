@@ -96,6 +96,22 @@ def test_a_query_that_shares_no_word_with_the_pool_is_scored_by_its_cosines(run_
     assert row["pos_scores"] == pytest.approx([cosines[0]], abs=1e-5)
 
 
+@pytest.mark.parametrize("options", [("alone",), ("fused",), ("fused", "--scores", "hybrid")])
+@pytest.mark.parametrize("texts", [[], ["...", "--", "?"], ["..."], ["owls", "--", "iron"]])
+def test_words_may_lack_in_any_pool(run_hnmine, words, texts, options):
+    vectors = {QUERY: [1, 0], "owls": [1, 0.1], "iron": [0.5, 1]}
+    vectors |= {"...": [1, 0.2], "--": [0.9, 0.5], "?": [0.2, 1]}
+    rows = [{"id": "r", "query": QUERY, "pos": [text]} for text in texts[:1]]
+    corpus = [{"text": text} for text in texts]
+    mined, summary = run_hnmine(
+        rows, vectors, *FLAT, "--bm25", *options, corpus=corpus, name="words"
+    )
+    assert summary["rows_in"] == len(rows) == len(mined)
+    # No text shares a word with the query, so that a ranking by words alone has none.
+    expected = set() if options == ("alone",) else set(texts[1:])
+    assert {text for row in mined for text in row["neg"]} == expected
+
+
 def test_without_bm25s_the_error_says_what_to_install(invoke, write, words, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bm25s", None)
     rows, vectors, _ = words

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from fletching.arrays import Numbers, Vectors
 from fletching.encode import memmap_buffer
-from hnmine.bm25 import bm25_index, words_of
+from hnmine.bm25 import WordIndex
 from hnmine.faiss_library import load_faiss
 from hnmine.queries import QueryTexts
 from hnmine.search import DOCUMENT_BLOCK, SLACK, Finder, Ranking, rank, take
@@ -69,16 +69,11 @@ def bm25_finder(
 
     Raises UsageError where bm25s is not installed.
     """
-    index = bm25_index(texts, "--bm25")
+    index = WordIndex(texts, "--bm25")
 
     def find(rows: Numbers, k: int) -> Ranking:
         """The best k texts of the queries in these rows."""
-        k = min(k, len(texts))
-        tokens: Any = words_of(query_texts(rows))
-        numbers, relevance = index.retrieve(tokens, k=k, show_progress=False, sorted=True)
-        numbers = np.where(relevance > 0, numbers, -1).astype(np.int64)
-        order = np.lexsort((numbers, -relevance), axis=1)
-        numbers = np.take_along_axis(numbers, order, 1)
+        numbers = index.best(query_texts(rows), min(k, len(texts)))
         cosines = memmap_buffer.block_dot(queries[rows], documents, numbers)
         return Ranking(numbers, cosines)
 

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from fletching.arrays import Numbers, Scores
-from hnmine.bm25 import bm25_index, scores_of_all, words_of
+from hnmine.bm25 import WordIndex
 from hnmine.candidates import Evidence
 from hnmine.pool import DocumentPool
 from hnmine.queries import PAIR
@@ -32,8 +32,8 @@ class HybridScores:
         self.evidence = evidence
         self.weight = evidence.options.bm25_weight
         texts = pool.texts(np.arange(pool.vectors_needed)).to_pylist()
-        self.index = bm25_index(texts, "--scores hybrid")
-        step = -(-len(texts) // SAMPLE)
+        self.index = WordIndex(texts, "--scores hybrid")
+        step = max(-(-len(texts) // SAMPLE), 1)
         self.sample = np.ascontiguousarray(evidence.vectors[::step])  # (s, D)
 
     def scores(self, pairs: pl.DataFrame) -> pl.Series:
@@ -49,8 +49,8 @@ class HybridScores:
         rows = np.full(len(numbers), row)
         cosines = self.evidence.cosines(rows, numbers)
         usual = self.sample @ self.evidence.queries.vectors[row]  # (s,)
-        [words] = words_of(self.evidence.query_texts(rows[:1]))
-        bm25 = scores_of_all(self.index, words)
+        [query] = self.evidence.query_texts(rows[:1])
+        bm25 = self.index.scores(query)
         deviation = bm25.std()
         if deviation == 0:  # no text has a word of the query
             return cosines
