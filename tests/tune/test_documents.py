@@ -85,6 +85,22 @@ def test_queries_of_people_are_the_test_and_search_the_texts_as_they_are(docs, t
     assert len(rows_of("train")) + len(rows_of("dev")) == len(rows_of("all"))
 
 
+def test_of_a_beir_folder_the_test_judgements_count(docs, tune, programs):
+    tune(**OF_DOCUMENTS, to="split")
+    texts = pq.read_table("tuned.tune/texts.parquet").to_pylist()[:40]
+    qrels = Path("people", "qrels")
+    qrels.mkdir(parents=True)
+    corpus = [{"_id": text["id"], "text": text["text"]} for text in texts]
+    queries = [{"_id": f"q{number}", "text": f"q {number}"} for number in range(len(texts))]
+    for name, rows in (("corpus", corpus), ("queries", queries)):
+        Path("people", f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, numbers in (("train", range(25)), ("test", range(25, 40))):
+        judged = [f"q{number}\t{texts[number]['id']}\t1\n" for number in numbers]
+        (qrels / f"{name}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(judged))
+    tune(**OF_DOCUMENTS, test=("people",), to="split")
+    assert {row["query"] for row in rows_of("test")} == {f"q {number}" for number in range(25, 40)}
+
+
 def test_an_llm_is_paid_once_and_its_time_is_not_part_of_the_budget(docs, tune, programs):
     done = tune(**OF_DOCUMENTS, **OF_LLM)
     assert done.verdict["outcome"] == "WIN"

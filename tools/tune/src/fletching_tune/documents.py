@@ -6,6 +6,7 @@ text is found again among all texts (round trip), csv2pairs splits by document.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from fletching.errors import UsageError
@@ -183,10 +184,19 @@ class DocumentCommands:
         return Step(
             name="test-queries",
             stage="split",
-            argv=("arrowcat", *arguments(self.options.test), "-o", rows),
+            argv=("arrowcat", *arguments(test_rows(self.options.test)), "-o", rows),
             inputs=self.options.test,
             outputs=(rows,),
         )
+
+
+def test_rows(paths: Sequence[str]) -> list[str]:
+    """These paths, and of a BEIR folder its test judgements, where the reader would take train's."""
+    judgements = [os.path.join(path, "qrels", "test.tsv") for path in paths]
+    return [
+        judged if os.path.exists(judged) else path
+        for path, judged in zip(paths, judgements, strict=True)
+    ]
 
 
 def describe_pairs(work: WorkFolder, *, searched: int) -> str:
