@@ -165,9 +165,6 @@ def test_each_tool_is_an_extra_of_fletching_and_all_has_all() -> None:
     for name, folder in folders.items():
         distribution = project(folder)["name"]
         assert distribution in {re.split(r"[\[>]", line)[0] for line in extras[name]}, name
-    assert {"fletching-csv2pairs", "fletching-mteb-eval"} <= {
-        line.split(">")[0] for line in extras["tune"]
-    }, "what tune runs"
 
 
 def test_what_running_needs_is_installed_without_what_developing_needs() -> None:
