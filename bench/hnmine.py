@@ -84,6 +84,7 @@ def parsed() -> argparse.Namespace:
     add("--end-to-end", action="store_true")
     add("--rounds", type=int, default=3)
     add("--threads", type=int, default=2)
+    add("--device", default="cpu", help="of hnmine: where it encodes and compares")
     add("--ways", help=f"some of these, divided by ; {';'.join(WAYS)}")
     add("--way", help=argparse.SUPPRESS)
     add("--folder", type=Path, help=argparse.SUPPRESS)
@@ -92,12 +93,21 @@ def parsed() -> argparse.Namespace:
 
 def make_inputs(folder: Path, args: argparse.Namespace) -> str:
     """What all ways read, in the folder: its size."""
-    (folder / "model").write_text(args.model or "stub")
+    (folder / "model").write_text(args.model or stub_model(folder))
+    (folder / "device").write_text(args.device)
     if args.end_to_end:
         (folder / "end-to-end").touch()
     if args.synthetic:
         return synthetic(folder, args.synthetic, args.queries)
     return of_the_user(folder, args)
+
+
+def stub_model(folder: Path) -> str:
+    """A folder that passes for a model where one is only looked for."""
+    stub = folder / "stub"
+    stub.mkdir()
+    (stub / "modules.json").write_text("[]")
+    return str(stub)
 
 
 def print_setting(args: argparse.Namespace, size: str) -> None:
@@ -331,6 +341,8 @@ def by_fletching(folder: Path, vectors: str) -> Any:
         f"{LOW}-{HIGH}",
         "--max-ratio",
         "0.95",
+        "--device",
+        (folder / "device").read_text(),
         "--quiet",
     ]
     if vectors == "stub":
@@ -344,10 +356,10 @@ def by_fletching(folder: Path, vectors: str) -> Any:
 class LookUpEncoder:
     """What hnmine needs of an encoder; encoding is a look-up that costs little."""
 
-    devices = ("cpu",)
     settings: dict[str, str] = {}
 
     def __init__(self, folder: Path) -> None:
+        self.devices = ((folder / "device").read_text(),)
         self.documents, self.queries = (
             np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("documents", "queries")
         )
