@@ -193,6 +193,25 @@ def test_a_clash_with_the_training_is_an_error_unless_it_is_asked_for(
         assert evaluate(*command, "--allow-prompt-mismatch").rc == 0
 
 
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--doc-length", 32), "second was trained on document texts of 64 tokens"),
+        (("--query-prompt", "find: "), "second was saved with the query prompt 'search: '"),
+    ],
+)
+def test_what_the_last_folder_states_is_refused_before_the_first_model_is_loaded(
+    argv, message, model, tuned, evaluate, examples, write
+):
+    folder = tuned("second")
+    saved = {"prompts": {"query": "search: "}, "default_prompt_name": None}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(saved))
+    ran = evaluate(f"first={model}", "second", "--examples", write("t.jsonl", examples), *argv)
+    assert ran.rc == 1
+    assert message in ran.err
+    assert "loading" not in ran.err
+
+
 def test_a_prompt_of_the_data_clashes_with_a_model_that_was_trained_without(
     tuned, evaluate, examples, write
 ):

@@ -8,7 +8,7 @@ import os
 import random
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import datasets
@@ -90,9 +90,7 @@ def evaluate_all(
     """
     evaluator = Evaluator(ResultStore(_results_folder(options)))
     tasks = list(tasks)
-    data_prompts: list[str] = []
-    for task in tasks:
-        data_prompts += getattr(task, "data_prompts", {}).values()
+    prompts = data_prompts(tasks)
     bm25 = Bm25System(report) if options.bm25 else None
     if bm25 is not None:
         for task in filter(is_searched, tasks):
@@ -106,7 +104,7 @@ def evaluate_all(
             with open_model(options, models[name], cache, report=report) as encoder:
                 if isinstance(encoder, Encoder):
                     prompt_consistency.require_consistency(
-                        options, name, encoder, data_prompts=data_prompts, report=report
+                        options, name, encoder, data_prompts=prompts, report=report
                     )
                     note_lost_lengths(name, encoder, tasks, report=report)
                 variants = evaluated_models(options, name, encoder, report=report)
@@ -120,6 +118,14 @@ def evaluate_all(
                     if bm25 is not None and is_searched(task):
                         evaluator.add(FusedSystem(model, bm25), task, report)
     return in_order(evaluator.results, models), tasks
+
+
+def data_prompts(tasks: Iterable[AbsTask]) -> list[str]:
+    """The prompts that the test queries bring."""
+    prompts: list[str] = []
+    for task in tasks:
+        prompts += getattr(task, "data_prompts", {}).values()
+    return prompts
 
 
 def is_searched(task: AbsTask) -> bool:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fletching.encode import Encoder
-from fletching.encode.model import role_prompt
+from fletching.encode.model import PromptSource, role_prompt
 from fletching.errors import InputError
+from fletching.prompts import InstructionTemplate
 from fletching.protocols import Role
 from fletching.report import Report
 from fletching.training_index import pooling_mode
@@ -37,25 +38,68 @@ class TrainingManner:
     lengths: dict[Role, int]
     pooling: str | None
 
+    def only_prompt(self, role: Role) -> str | None:
+        """The prompt of all texts of a role; None for several: such a model may meet new ones."""
+        prompts = self.prompts[role]
+        return prompts[0] if len(prompts) == 1 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedPrompts:
+    """The prompts that a model's folder brings, as sentence-transformers names them."""
+
+    prompts: dict[str, str]
+    default_prompt_name: str | None = None
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelUse:
-    """How a model is used now; the options are those of the command line, by role."""
+    """How a model is used now; the options are those of the command line, by role.
+
+    manner: how it was trained; None where nobody knows.
+    """
 
     name: str
-    encoder: Encoder
+    saved: PromptSource
+    manner: TrainingManner | None
     prompt_options: dict[Role, str | None]
     length_options: dict[Role, int | None]
+    data_prompts: set[str]
 
     @classmethod
-    def of(cls, options: Options, name: str, encoder: Encoder) -> ModelUse:
-        """The use of one model of a run."""
+    def of(
+        cls, options: Options, name: str, path: str, *, saved: PromptSource, prompts: Iterable[str]
+    ) -> ModelUse:
+        """The use of one model of a run. prompts: what the test queries bring.
+
+        Raises InputError for a damaged lineage.
+        """
+        template = InstructionTemplate.parse(options.prompt_template)
         return cls(
             name=name,
-            encoder=encoder,
+            saved=saved,
+            manner=read_manner(path),
             prompt_options={"query": options.query_prompt, "document": options.doc_prompt},
             length_options={"query": options.query_length, "document": options.doc_length},
+            data_prompts=set(map(template.complete, prompts)),
         )
+
+
+def require_stated_consistency(
+    options: Options, models: Mapping[str, str], data_prompts: Iterable[str]
+) -> None:
+    """Raises InputError where the options contradict what a folder states, for all models.
+
+    It loads no model, so that the last one is refused before the first one is encoded. models:
+    paths by name; what is no folder, such as a model of the hub, is looked at when it is loaded.
+    """
+    if options.allow_prompt_mismatch:
+        return
+    prompts = list(data_prompts)
+    for name, path in models.items():
+        saved = read_saved_prompts(path)
+        use = ModelUse.of(options, name, path, saved=saved, prompts=prompts)
+        _refuse_first(_stated_mismatches(use))
 
 
 def require_consistency(
@@ -64,39 +108,57 @@ def require_consistency(
     """Raises InputError at the first difference. data_prompts: what the test queries bring."""
     if options.allow_prompt_mismatch:
         return
-    use = ModelUse.of(options, name, encoder)
-    manner = read_manner(encoder.options.model or "")
-    complete = encoder.role_prompts.of_rows.template.complete
-    mismatch = next(_mismatches(use, manner, set(map(complete, data_prompts))), None)
+    path = encoder.options.model or ""
+    use = ModelUse.of(options, name, path, saved=encoder.model, prompts=data_prompts)
+    _refuse_first(_stated_mismatches(use))
+    if use.manner:
+        _refuse_first(_folder_mismatches(use, use.manner, encoder))
+        _note_longer_texts(use, use.manner, encoder=encoder, report=report)
+
+
+def _refuse_first(mismatches: Iterator[Mismatch]) -> None:
+    mismatch = next(mismatches, None)
     if mismatch:
         raise InputError(*mismatch)
-    if manner:
-        _note_longer_texts(use, manner, report)
 
 
-def _mismatches(
-    use: ModelUse, manner: TrainingManner | None, data_prompts: set[str]
-) -> Iterator[Mismatch]:
+def _stated_mismatches(use: ModelUse) -> Iterator[Mismatch]:
+    """Of the options and the test data, with what the folder states."""
     yield from _saved_prompt_mismatches(use)
-    if manner is None:
+    if use.manner is None:
         return
     for role in ROLES:
-        # A model of many instructions may meet new ones.
-        if len(manner.prompts[role]) == 1:
-            (prompt,) = manner.prompts[role]
-            yield from _prompt_mismatches(use, role, trained=prompt, data_prompts=data_prompts)
+        trained = use.manner.only_prompt(role)
+        if trained is not None:
+            yield from _prompt_mismatches(use, role, trained)
     for role in ROLES:
-        yield from _length_mismatches(use, role, manner.lengths[role])
-    current = pooling_mode(use.encoder.model)
-    if current != manner.pooling:
-        trained = f"{use.name} was trained with {manner.pooling} pooling"
-        yield f"{trained}, its folder now has {current}", COPY
+        yield from _length_mismatches(use, role, use.manner.lengths[role])
+
+
+def _folder_mismatches(
+    use: ModelUse, manner: TrainingManner, encoder: Encoder
+) -> Iterator[Mismatch]:
+    """Of what was changed in the folder since the training."""
+    for role in ROLES:
+        trained, current = manner.only_prompt(role), encoder.prompts[role]
+        if trained is not None and current != trained:
+            history = _prompt_history(use, role, trained)
+            yield f"{history}, its folder now has {current!r}", COPY
+    for role in ROLES:
+        length, limit = manner.lengths[role], encoder.lengths[role]
+        if limit < length:
+            history = _length_history(use, role, length)
+            yield f"{history}, its folder now truncates them after {limit}", COPY
+    pooling = pooling_mode(encoder.model)
+    if pooling != manner.pooling:
+        history = f"{use.name} was trained with {manner.pooling} pooling"
+        yield f"{history}, its folder now has {pooling}", COPY
 
 
 def _saved_prompt_mismatches(use: ModelUse) -> Iterator[Mismatch]:
     """A model that was saved with a prompt was trained with it."""
     for role in ROLES:
-        saved, option = role_prompt(use.encoder.model, role, None), use.prompt_options[role]
+        saved, option = role_prompt(use.saved, role, None), use.prompt_options[role]
         if option is not None and saved and option != saved:
             flag = PROMPT_FLAGS[role]
             history = f"{use.name} was saved with the {role} prompt {saved!r}"
@@ -104,20 +166,14 @@ def _saved_prompt_mismatches(use: ModelUse) -> Iterator[Mismatch]:
             yield f"{history}, {flag} asks for {option!r}", fix
 
 
-def _prompt_mismatches(
-    use: ModelUse, role: Role, *, trained: str, data_prompts: set[str]
-) -> Iterator[Mismatch]:
+def _prompt_mismatches(use: ModelUse, role: Role, trained: str) -> Iterator[Mismatch]:
     """Of a model that was trained with the same prompt, or none, before all texts of a role."""
-    history = f"{use.name} was trained without a {role} prompt"
-    if trained:
-        history = f"{use.name} was trained with the {role} prompt {trained!r}"
-    option, current = use.prompt_options[role], use.encoder.prompts[role]
-    if current != trained and option is not None:
+    history = _prompt_history(use, role, trained)
+    option = use.prompt_options[role]
+    if option is not None and option != trained:
         flag = PROMPT_FLAGS[role]
         yield f"{history}, {flag} asks for {option!r}", f"leave {flag} out, or {ALLOW}"
-    elif current != trained:
-        yield f"{history}, its folder now has {current!r}", COPY
-    others = sorted(data_prompts - {trained})
+    others = sorted(use.data_prompts - {trained})
     if role == "query" and others:
         yield (
             f"{history}, the test data ask for {others[0]!r}",
@@ -125,25 +181,48 @@ def _prompt_mismatches(
         )
 
 
+def _prompt_history(use: ModelUse, role: Role, trained: str) -> str:
+    if trained:
+        return f"{use.name} was trained with the {role} prompt {trained!r}"
+    return f"{use.name} was trained without a {role} prompt"
+
+
 def _length_mismatches(use: ModelUse, role: Role, trained: int) -> Iterator[Mismatch]:
-    history = f"{use.name} was trained on {role} texts of {trained} tokens"
-    option, current = use.length_options[role], use.encoder.lengths[role]
+    option = use.length_options[role]
     if option is not None and option != trained:
         flag = LENGTH_FLAGS[role]
         fix = f"leave {flag} out or pass {trained}; or {ALLOW}"
-        yield f"{history}, {flag} asks for {option}", fix
-    elif current < trained:
-        yield f"{history}, its folder now truncates them after {current}", COPY
+        yield f"{_length_history(use, role, trained)}, {flag} asks for {option}", fix
 
 
-def _note_longer_texts(use: ModelUse, manner: TrainingManner, report: Report) -> None:
+def _length_history(use: ModelUse, role: Role, trained: int) -> str:
+    return f"{use.name} was trained on {role} texts of {trained} tokens"
+
+
+def _note_longer_texts(
+    use: ModelUse, manner: TrainingManner, *, encoder: Encoder, report: Report
+) -> None:
     for role, trained in manner.lengths.items():
-        current = use.encoder.lengths[role]
+        current = encoder.lengths[role]
         if current > trained:
-            report.note(
-                f"{use.name} was trained on {role} texts of {trained} tokens "
-                f"and reads {current} here, as its folder says"
-            )
+            history = _length_history(use, role, trained)
+            report.note(f"{history} and reads {current} here, as its folder says")
+
+
+def read_saved_prompts(folder: str) -> SavedPrompts:
+    """The prompts of a model's folder, without loading it; none where the file cannot be read.
+
+    Loading says what is wrong with such a file.
+    """
+    path = os.path.join(folder, "config_sentence_transformers.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            content: dict[str, Any] = json.load(file)
+        prompts, default = dict(content.get("prompts") or {}), content.get("default_prompt_name")
+        default = default if isinstance(default, str) else None
+        return SavedPrompts(prompts=prompts, default_prompt_name=default)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return SavedPrompts(prompts={})
 
 
 def read_manner(folder: str) -> TrainingManner | None:

@@ -22,6 +22,7 @@ from mteb_eval.data.guard_texts import METRICS as GUARD_METRICS
 from mteb_eval.data.names import BM25, is_reference, name_paths
 from mteb_eval.evaluation import ResultsByTask
 from mteb_eval.options import Options
+from mteb_eval.prompt_consistency import require_stated_consistency
 from mteb_eval.report import html_report, table_formats, text_report
 from mteb_eval.report.sections import TaskSection, make_sections
 from mteb_eval.scoring import comparison, measures, per_query
@@ -57,6 +58,7 @@ def compare_models(options: Options, report: Report, *, version: str, out: TextI
     main_metrics = {task.metadata.name: task.metadata.main_score for task in tasks}
     if guard is not None:
         main_metrics[GUARD] = "ndcg_at_10"
+    require_stated_consistency(options, models, evaluation.data_prompts(tasks))
     gate.check([parse_metric(name) for name in options.metrics], main_metrics)
     overlaps = find_overlaps(options, report, models=models, tasks=tasks)
 

@@ -9,7 +9,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import xxhash
@@ -38,6 +38,18 @@ PROBE = "a"  # its vector says which weights are read
 # RoBERTa's family counts positions from the padding id on.
 POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 UNLIMITED = 1 << 20  # tokens, where a model names no limit
+
+
+class PromptSource(Protocol):
+    """What brings prompts by name: a SentenceTransformer, or what its folder states."""
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Prompts by name."""
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """The one of texts whose role has none."""
 
 
 def load(
@@ -207,7 +219,7 @@ def _check_device(device: str) -> None:
         ) from None
 
 
-def role_prompt(model: SentenceTransformer, role: str, option: str | None) -> str:
+def role_prompt(model: PromptSource, role: str, option: str | None) -> str:
     """The prompt of a role: the option's, else the one saved in the model, else none."""
     if option is not None:
         return option
