@@ -153,6 +153,7 @@ def test_simfilter_and_its_rejects_and_hnmine_are_those_of_one_run(
         (["--engine", "local"], "beside the output, which is no file"),
         (["--engine", "local", "--shard", "0/2", "-o", "o.parquet"], "--shard is one"),
         (["--workers", "2", "-o", "o.parquet"], "--workers belongs to --engine"),
+        (["--worker-cores", "2", "-o", "o.parquet"], "--worker-cores belongs to --engine"),
         (["--shards", "2", "-o", "o.parquet"], "--shards belongs to --engine"),
     ],
 )

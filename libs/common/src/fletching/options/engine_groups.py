@@ -28,9 +28,9 @@ class EngineOptions:
         advanced=True,
         rows=False,
     )
-    worker_cores: int = option(
-        4,
-        "with --engine: CPU cores of each worker",
+    worker_cores: int | None = option(
+        None,
+        "with --engine: CPU cores of each worker [4]",
         metavar="N",
         low=1,
         group=RUN,

@@ -24,6 +24,10 @@ class EngineRun(Protocol):
         """--workers."""
 
     @property
+    def worker_cores(self) -> int | None:
+        """--worker-cores."""
+
+    @property
     def shards(self) -> int | None:
         """--shards."""
 
@@ -46,9 +50,7 @@ RunOptions = TypeVar("RunOptions")
 def check_engine(options: EngineRun) -> None:
     """Raise UsageError where --engine cannot run these options, InputError without Ray."""
     if options.engine is None:
-        for name, value in (("--workers", options.workers), ("--shards", options.shards)):
-            if value is not None:
-                raise UsageError(f"{name} belongs to --engine, which is missing", "add --engine")
+        _refuse_options_of_engines(options)
         return
     check_engine_name(options.engine)
     output = options.output
@@ -66,6 +68,18 @@ def check_engine(options: EngineRun) -> None:
         raise UsageError("--engine runs all shards, and --shard is one", "leave one of them out")
 
 
+def _refuse_options_of_engines(options: EngineRun) -> None:
+    of_engines = {
+        "--workers": options.workers,
+        "--worker-cores": options.worker_cores,
+        "--shards": options.shards,
+    }
+    for flag, value in of_engines.items():
+        if value is not None:
+            fix = f"add --engine local, or leave {flag} out"
+            raise UsageError(f"{flag} belongs to --engine, which is missing", fix)
+
+
 def check_engine_name(name: str) -> None:
     """Raise UsageError for an engine that is unknown, InputError for one that is not installed."""
     kind, colon, address = name.partition(":")
@@ -81,5 +95,6 @@ def check_engine_name(name: str) -> None:
 
 def as_shard(options: RunOptions, flag: str = "shard") -> RunOptions:
     """The options of one of the shards, for the checks that they will meet."""
-    changes: dict[str, Any] = {"engine": None, "workers": None, "shards": None, flag: "0/1"}
+    of_engines = dict.fromkeys(("engine", "workers", "worker_cores", "shards"))
+    changes: dict[str, Any] = {**of_engines, flag: "0/1"}
     return dataclasses.replace(options, **changes)  # type: ignore[type-var]

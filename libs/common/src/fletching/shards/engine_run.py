@@ -28,6 +28,7 @@ from fletching.shards.words import command_words
 from fletching.table import atomic
 
 ATTEMPTS = 3
+WORKER_CORES = 4
 LOOK = 1.0  # seconds between two looks at what has ended
 WRONG_USAGE = UsageError.code
 # Options of the whole run, which no shard has.
@@ -53,11 +54,10 @@ def shards_of(
 ) -> Iterator[ShardFolder]:
     """All shards, done; they are removed when the block succeeds."""
     path = f"{options.output}.shards"
-    uses_gpus = options.device is None or options.device.startswith("cuda")
-    is_served = bool(options.base_url or options.vectors)
-    plan = WorkerPlan(
-        count=options.workers, cores=options.worker_cores, uses_gpus=uses_gpus and not is_served
-    )
+    encodes_here = not (options.base_url or options.vectors)
+    uses_gpus = options.device.startswith("cuda") if options.device else encodes_here
+    cores = options.worker_cores or WORKER_CORES
+    plan = WorkerPlan(count=options.workers, cores=cores, uses_gpus=uses_gpus)
     engine = open_engine(options.engine, plan)
     try:
         count = options.shards or engine.workers
