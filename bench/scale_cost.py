@@ -40,7 +40,7 @@ class Rates:
     read: float  # seconds a text that a part reads through
     search: float  # seconds a query and text
     held_start: float  # bytes of a part, whatever its size
-    held: float  # bytes a text of the pool
+    held: float  # bytes a text of the part
     candidate_bytes: float  # a query and part, on disk
 
 
@@ -85,14 +85,14 @@ def measure(folder: Path, model: str) -> Rates:
     more = POOLS[1] - POOLS[0]
     search = max(many.cpu - large.cpu, 0) / ((QUERIES[1] - QUERIES[0]) * POOLS[1] / PARTS)
     read = (large.cpu - small.cpu) / more - search * QUERIES[0] / PARTS
-    held = (large.anonymous - small.anonymous) * 2**20 / more
+    held = (large.anonymous - small.anonymous) * 2**20 / (more / PARTS)
     return Rates(
         encode=encode,
         vector_bytes=vector_bytes,
         start=small.cpu - (read + search * QUERIES[0] / PARTS) * POOLS[0],
         read=read,
         search=search,
-        held_start=small.anonymous * 2**20 - held * POOLS[0],
+        held_start=small.anonymous * 2**20 - held * POOLS[0] / PARTS,
         held=held,
         candidate_bytes=candidate_bytes,
     )
@@ -155,7 +155,7 @@ def print_rates(rates: Rates) -> None:
     print(f"| … read through a text of the pool | {rates.read * 1e6:.1f} CPU s a million |")
     print(f"| … search | {1e-6 / rates.search:,.0f} million query-text pairs a CPU second |")
     print(
-        f"| … memory that is not mapped | {rates.held_start / 1e6:,.0f} MB and {rates.held:,.0f} bytes a text of the pool |"
+        f"| … memory that is not mapped | {rates.held_start / 1e6:,.0f} MB and {rates.held:,.0f} bytes a text of the part |"
     )
     print(f"| … candidates on disk | {rates.candidate_bytes:,.0f} bytes a query and part |\n")
 
@@ -167,7 +167,7 @@ def print_cost(rates: Rates, texts: int, queries: int, parts: int) -> None:
     read = (rates.start + rates.read * texts) * parts / 3600
     vectors = rates.vector_bytes * (texts + queries) / 1e9
     candidates = rates.candidate_bytes * queries * parts / 1e9
-    held = (rates.held_start + rates.held * texts) / 1e9
+    held = (rates.held_start + rates.held * texts / parts) / 1e9
     scratch = 4 * DIMENSION * (texts / parts + queries) / 1e9
     print(f"**Extrapolated** to {texts:,} texts, {queries:,} queries, {parts} parts of the pool:\n")
     print(

@@ -112,7 +112,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"alternative_search"},
         {"queries"},
         {"pool"},
-        {"search"},
+        {"search", "stored_texts"},
         {"bf16_topk", "bm25", "faiss_library"},
         {"options"},
     ],

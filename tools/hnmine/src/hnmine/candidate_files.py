@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
 from fletching import schema
@@ -40,7 +39,7 @@ def share_of(keys: Keys, shard: Shard) -> Mask:
 
 def share_filter(shard: Shard) -> TextFilter:
     """The texts of a part, as the filter of a pool."""
-    return lambda texts: pl.Series(share_of(texts["key"].to_numpy(), shard))
+    return lambda texts: share_of(texts.key, shard)
 
 
 class DigestedRows:

@@ -2,7 +2,7 @@
 
 Reads    examples, and with --corpus texts; with --merge also candidates
 Writes   examples with `neg` and scores: near misses, no known positive; or a part's candidates
-Holds    the texts of the pool, 64 bytes for each, 300 for each row; rows and vectors wait on disk
+Holds    16 bytes for each text of the pool, 300 for each row; texts, rows, vectors wait on disk
 
   hnmine pairs.parquet --model M --negatives 5 -o train.parquet
   hnmine pairs.parquet --model M --corpus corpus.parquet --range 10-210 -o train.parquet

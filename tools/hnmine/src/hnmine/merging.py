@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from fletching.arrays import Keys, Numbers
+from fletching.arrays import Keys, Mask, Numbers
 from fletching.errors import InputError
 from fletching.report import Report
 from fletching.table import KeySet, RaggedArray
@@ -24,7 +24,7 @@ from hnmine.guards import GuardChain
 from hnmine.merged_candidates import SCHEMA, MergedCandidates
 from hnmine.mined_negatives import MinedNegatives, PoolSize, report_account, scored
 from hnmine.options import Options
-from hnmine.pool import DocumentPool, Origin, frame_of_lists
+from hnmine.pool import DocumentPool, TextHashes
 from hnmine.queries import (
     MinedQueries,
     MiningRows,
@@ -34,6 +34,7 @@ from hnmine.queries import (
     taken_of,
 )
 from hnmine.selection import NegativeKind, NegativeSelector, with_kind
+from hnmine.stored_texts import Origin, TextBatch
 
 if TYPE_CHECKING:
     from fletching.encode.reranker import Reranker
@@ -103,9 +104,9 @@ class CandidateMerger:
     def _pool(self, hashes: KeySet) -> DocumentPool:
         """The texts of these hashes, and those of the rows as variants."""
 
-        def belongs(texts: pl.DataFrame) -> pl.Series:
+        def belongs(texts: TextHashes) -> Mask:
             """Those that are looked up."""
-            return pl.Series(hashes.contains(texts["equal"].to_numpy()))
+            return hashes.contains(texts.equal)
 
         pool = DocumentPool(
             self.rows.table,
@@ -154,8 +155,9 @@ class CandidateMerger:
         frames = [pl.DataFrame(schema=PAIR_BY_HASH)]
         first_row = 0
         for unit in self.rows.units if self.options.keep_neg else ():
-            old = frame_of_lists(unit, "neg", origin=Origin.OLD_NEGATIVE, first_row=first_row)
-            frames.append(old.select(pl.col("row").cast(pl.Int32), candidate=pl.col("equal")))
+            old = TextBatch.of_lists(unit, "neg", origin=Origin.OLD_NEGATIVE, first_row=first_row)
+            columns = {"row": old.rows, "candidate": old.equals}
+            frames.append(pl.DataFrame(columns, schema=PAIR_BY_HASH))
             first_row += len(unit)
         return pl.concat(frames)
 

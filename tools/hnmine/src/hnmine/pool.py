@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
-import xxhash
 
-from fletching import schema, text_keys
-from fletching.arrays import Keys, Numbers
+from fletching import text_keys
+from fletching.arrays import Keys, Mask, Numbers
 from fletching.errors import InputError
-from fletching.row_columns import domain_keys, list_lengths, list_owners
-from fletching.table import DiskTable
+from fletching.table import DiskTable, KeySet, atomic
 from fletching.table.key_set import find_sorted
-from fletching.titled_texts import titled_texts
+from hnmine.stored_texts import Origin, StoredTexts, TextBatch
 
-OF_ROWS = ["row", "origin", "number", "key", "candidate"]
-
-# Which of the texts of a frame with their hashes may be in the pool: bool (n,).
-TextFilter = Callable[[pl.DataFrame], pl.Series]
+BY_CONTENT = ("domain", "equal", "origin", "spelling", "id_hash")  # the order of a pool
 
 
-class Origin(IntEnum):
-    """Where a text of the pool comes from; of equal texts, the first origin is chosen."""
+class TextHashes(NamedTuple):
+    """Of n texts: the hashes that tell where they belong."""
 
-    POSITIVE = 0
-    OLD_NEGATIVE = 1
-    CORPUS = 2
+    key: Keys  # of the normalised text
+    equal: Keys  # of the domain and the normalised text
+
+
+TextFilter = Callable[[TextHashes], Mask]  # which of these texts may be in the pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +50,12 @@ class DocumentPool:
     decided by content, and the pool is sorted by content, so that neither the order of the corpus
     nor that of the rows matters. The numbers from `len(pool)` on are variants: positives and old
     negatives that are not in the pool as they are spelled, kept for their scores alone. Held in
-    memory: the texts, and 64 bytes for each.
+    memory: 16 bytes a text, 50 while the pool is sorted; the texts and their hashes lie on disk.
 
     pool_only: the texts of the corpus alone are candidates.
     belongs: in a part of the pool, which texts are in it; the variants are there in any case.
     of_rows: the positives and old negatives of all rows (row, origin, number, key, and `candidate`,
     the number of the text in the pool that equals it, null where it has none).
-    with_id: the key of each text that came in under an id (id_hash, key).
     all_have_ids: does every text that may be written have an id?
     Raises InputError where there are rows but no texts, unless the pool is a part.
     """
@@ -74,37 +69,27 @@ class DocumentPool:
         pool_only: bool = False,
         belongs: TextFilter | None = None,
     ) -> None:
-        every = _collect(table, corpus, keep_neg=keep_neg, belongs=belongs)
-        by_content = every.sort("domain", "equal", "origin", "spelling", "id_hash")
-        is_of_rows = pl.col("origin") != Origin.CORPUS
-        # Of equal texts the first one represents them.
-        candidates = by_content.filter(~is_of_rows) if pool_only else by_content
-        if belongs is not None:
-            candidates = candidates.filter(belongs(candidates))
-        chosen = candidates.unique("equal", keep="first", maintain_order=True)
-        if len(table) and not chosen.height and belongs is None:
+        stored, owners = _collect(table, corpus, keep_neg=keep_neg, belongs=belongs)
+        self._stored = stored
+        first = len(owners)  # text of the corpus
+        candidates = np.arange(first if pool_only else 0, len(stored))
+        if belongs is not None:  # the texts of the corpus do
+            of_rows = candidates[candidates < first]
+            is_kept = belongs(TextHashes(stored.key[of_rows], stored.equal[of_rows]))
+            candidates = np.concatenate([of_rows[is_kept], candidates[len(of_rows) :]])
+        chosen = _first_of_equals(stored, candidates)
+        if len(table) and not len(chosen) and belongs is None:
             fix = "give --corpus texts" if pool_only else "add --corpus"
             raise InputError("the pool is empty: there is nothing to mine from", fix)
-        variants = (
-            by_content.filter(is_of_rows)
-            .join(chosen, on="spelled", how="anti", maintain_order="left")
-            .unique("spelled", keep="first", maintain_order=True)
-        )
-        numbered = pl.concat([chosen, variants]).with_row_index("number")
-        self.of_rows = (
-            every.filter(is_of_rows)
-            .join(numbered.select("spelled", "number"), on="spelled", maintain_order="left")
-            .join(_numbers_of_equals(chosen), on="equal", how="left", maintain_order="left")
-            .select(OF_ROWS)
-        )
-        self.with_id = every.filter(pl.col("id_hash") != 0).select("id_hash", "key").unique()
-        written = every.filter(pl.col("origin") != Origin.POSITIVE) if pool_only else every
-        self.all_have_ids = bool((written["id_hash"] != 0).all())
-        self.has_ids = chosen.height > 0 and self.all_have_ids
-        self.text_keys: Keys = chosen["key"].to_numpy()
-        self.domains = _domains(chosen)
-        self._texts = numbered["text"]
-        self._ids = numbered["id"]
+        self.of_rows, variants = _number_texts_of_rows(stored, owners, chosen)
+        has_id = stored.id_hash != 0
+        if pool_only:
+            has_id |= stored.origin == Origin.POSITIVE  # which is never written
+        self.all_have_ids = bool(has_id.all())
+        self.has_ids = len(chosen) > 0 and self.all_have_ids
+        self.text_keys: Keys = stored.key[chosen]
+        self.domains = _domains(stored.domain[chosen])
+        self._positions = np.concatenate([chosen, variants])  # of the texts by number
 
     def __len__(self) -> int:
         return len(self.text_keys)
@@ -112,7 +97,14 @@ class DocumentPool:
     @property
     def vectors_needed(self) -> int:
         """How many texts have a vector: those of the pool, and the variants behind them."""
-        return len(self._texts)
+        return len(self._positions)
+
+    def keys_of_ids(self, id_hashes: Keys) -> pl.DataFrame:
+        """The key of each text that came in under one of these ids: id_hash, key."""
+        wanted = KeySet(id_hashes[id_hashes != 0])
+        positions = np.flatnonzero(wanted.contains(self._stored.id_hash))
+        columns = {"id_hash": self._stored.id_hash[positions], "key": self._stored.key[positions]}
+        return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.UInt64)).unique()
 
     def numbers_of(self, equals: Keys) -> Numbers:
         """The numbers of texts, by the hash of domain and normalised text; -1 for other texts."""
@@ -130,11 +122,11 @@ class DocumentPool:
 
     def texts(self, numbers: Numbers) -> pa.Array:
         """The texts of these numbers, strings (len(numbers),)."""
-        return self._texts.gather(numbers).to_arrow().cast(pa.string())
+        return self._stored.texts(self._positions[numbers])
 
     def ids(self, numbers: Numbers) -> pa.Array:
         """The ids of these numbers, strings (len(numbers),); null where a text has none."""
-        return self._ids.gather(numbers).to_arrow().cast(pa.string())
+        return self._stored.ids(self._positions[numbers])
 
 
 def _collect(
@@ -143,77 +135,94 @@ def _collect(
     *,
     keep_neg: bool,
     belongs: TextFilter | None,
-) -> pl.DataFrame:
-    """A row for each text: row (null in the corpus), origin, text, id, and their keys."""
-    nothing = pa.array([], pa.string())
-    frames = [_frame(nothing, nothing, np.zeros(0, np.uint64), origin=Origin.CORPUS)]
+) -> tuple[StoredTexts, Numbers]:
+    """All texts, those of the rows first, and the row of each of these."""
+    owners = [np.zeros(0, np.int64)]
+    with atomic.scratch_folder("hnmine") as folder:  # what is mapped outlives it
+        stored = StoredTexts(folder)
+        for batch in _texts_of_rows(table, keep_neg=keep_neg):
+            stored.append(batch)
+            assert batch.rows is not None
+            owners.append(batch.rows)
+        for records in corpus or ():
+            batch = TextBatch.of_corpus(records)
+            if belongs is not None:
+                batch = batch.filter(belongs(TextHashes(batch.keys, batch.equals)))
+            stored.append(batch)
+        stored.finish()
+    return stored, np.concatenate(owners)
+
+
+def _texts_of_rows(table: DiskTable, *, keep_neg: bool) -> Iterator[TextBatch]:
     sides = {"pos": Origin.POSITIVE} | ({"neg": Origin.OLD_NEGATIVE} if keep_neg else {})
     for first_row, batch in zip(table.offsets, table):
         for name, origin in sides.items():
-            frames.append(frame_of_lists(batch, name, origin=origin, first_row=first_row))
-    for batch in corpus or ():
-        texts = titled_texts(batch)
-        frame = _frame(texts, batch["id"], domain_keys(batch), origin=Origin.CORPUS)
-        frames.append(frame if belongs is None else frame.filter(belongs(frame)))
-    return pl.concat(frames)
+            yield TextBatch.of_lists(batch, name, origin=origin, first_row=first_row)
 
 
-def _numbers_of_equals(chosen: pl.DataFrame) -> pl.DataFrame:
-    """The number of each text of the pool as `candidate`, by `equal`."""
-    return chosen.select("equal").with_row_index("candidate")
+def _first_of_equals(stored: StoredTexts, positions: Numbers) -> Numbers:
+    """The positions in the order of the pool; of equal texts the first one alone."""
+    equals = stored.equal[positions]
+    order = np.lexsort((equals, stored.domain[positions]))
+    positions, equals = positions[order], equals[order]
+    is_first = np.ones(len(positions), bool)
+    is_first[1:] = equals[1:] != equals[:-1]
+    has_equals = ~is_first
+    has_equals[:-1] |= ~is_first[1:]
+    # Few texts are there twice: they alone are compared by what is below the first two keys.
+    repeated = np.flatnonzero(has_equals)
+    frame = _hashes(stored, positions[repeated]).sort(BY_CONTENT)
+    positions[repeated] = frame["position"].to_numpy()
+    return positions[is_first]
 
 
-def frame_of_lists(
-    batch: pa.RecordBatch, name: str, *, origin: Origin, first_row: int
-) -> pl.DataFrame:
-    """The items of a list column, with their keys and the ids of `<name>_ids`."""
-    lists = schema.column(batch, name, batch["pos"].type)
-    ids = schema.column(batch, name + "_ids", lists.type)
-    if ids.null_count:  # rows without ids give a null for each text
-        lengths = list_lengths(lists).tolist()
-        nulls = pa.array([[None] * length for length in lengths], lists.type)
-        ids = pc.if_else(ids.is_valid(), ids, nulls)
-        ids = ids.filter(lists.is_valid()) if lists.null_count else ids
-    owners = list_owners(lists)
-    domains = domain_keys(batch)[owners]
-    frame = _frame(lists.flatten(), ids.flatten(), domains, origin=origin)
-    return frame.with_columns(row=pl.Series(first_row + owners, dtype=pl.Int64))
+def _hashes(stored: StoredTexts, positions: Numbers) -> pl.DataFrame:
+    """The columns of these texts, and `position`."""
+    columns = {name: pl.Series(getattr(stored, name)[positions]) for name in stored.NAMES}
+    return pl.DataFrame(columns | {"position": pl.Series(positions, dtype=pl.Int64)})
 
 
-def _frame(texts: pa.Array, ids: pa.Array, domains: Keys, *, origin: Origin) -> pl.DataFrame:
-    """Texts (n,) with their ids and domains."""
-    keys = text_keys.hash_texts(texts)
-    spellings = hash_bytes(texts)
-    hashes = {
-        "domain": domains,
-        "key": keys,  # of the normalised text
-        "equal": text_keys.mix(domains, keys),
-        "spelling": spellings,  # of the text as it is written
-        "spelled": text_keys.mix(domains, spellings),
-        "id_hash": hash_bytes(ids),
-    }
-    frame = pl.DataFrame(hashes, schema=dict.fromkeys(hashes, pl.UInt64))
-    return frame.with_columns(
-        row=pl.lit(None, pl.Int64),
-        origin=pl.lit(origin, pl.UInt8),
-        text=pl.Series(texts, dtype=pl.String),
-        id=pl.Series(ids, dtype=pl.String),
+def _number_texts_of_rows(
+    stored: StoredTexts, owners: Numbers, chosen: Numbers
+) -> tuple[pl.DataFrame, Numbers]:
+    """`of_rows` of the pool, and the positions of the variants. owners: the rows of the texts."""
+    positions = np.arange(len(owners))
+    texts = _hashes(stored, positions).with_columns(
+        row=pl.Series(owners, dtype=pl.Int64), spelled=pl.Series(stored.spelled(positions))
     )
+    in_pool = _equal_candidates(stored, chosen, KeySet(stored.equal[positions]))
+    texts = texts.join(in_pool, on="equal", how="left", maintain_order="left")
+    is_variant = pl.col("spelled").ne_missing(pl.col("candidate_spelled"))
+    variants = texts.filter(is_variant).sort(BY_CONTENT)
+    variants = variants.unique("spelled", keep="first", maintain_order=True)
+    variants = variants.with_row_index("variant", offset=len(chosen))
+    texts = texts.join(
+        variants.select("spelled", "variant"), on="spelled", how="left", maintain_order="left"
+    )
+    number = pl.coalesce("variant", "candidate").alias("number")
+    of_rows = texts.select("row", "origin", number, "key", "candidate")
+    return of_rows, variants["position"].to_numpy()
 
 
-def hash_bytes(values: pa.Array) -> Keys:
-    """xxh3-64 of each string as it is written, uint64 (n,); 0 for nulls."""
-    contents = values.cast(pa.binary()).to_pylist()
-    digest = xxhash.xxh3_64_intdigest
-    hashes = (0 if content is None else digest(content) for content in contents)
-    return np.fromiter(hashes, np.uint64, len(values))
+def _equal_candidates(stored: StoredTexts, chosen: Numbers, equals: KeySet) -> pl.DataFrame:
+    """The texts of the pool that are among `equals`: equal, candidate (number), its spelling."""
+    numbers = np.flatnonzero(equals.contains(stored.equal[chosen]))
+    positions = chosen[numbers]
+    columns = {
+        "equal": pl.Series(stored.equal[positions]),
+        "candidate": pl.Series(numbers, dtype=pl.UInt32),
+        "candidate_spelled": pl.Series(stored.spelled(positions)),
+    }
+    return pl.DataFrame(columns)
 
 
-def _domains(chosen: pl.DataFrame) -> list[Domain]:
-    """The domains of texts that are sorted by domain."""
-    sizes = chosen.group_by("domain", maintain_order=True).len()
-    stops = sizes["len"].cum_sum().to_list()
+def _domains(keys: Keys) -> list[Domain]:
+    """The domains of texts that are sorted by the key of their domain."""
+    is_first = np.ones(len(keys), bool)
+    is_first[1:] = keys[1:] != keys[:-1]
+    firsts = np.flatnonzero(is_first)
+    stops = [*firsts[1:].tolist(), len(keys)]
     return [
-        Domain(key=key, first=stop - size, stop=stop)
-        for (key, size), stop in zip(sizes.iter_rows(), stops)
+        Domain(key=key, first=first, stop=stop)
+        for key, first, stop in zip(keys[firsts].tolist(), firsts.tolist(), stops)
     ]

@@ -23,7 +23,8 @@ from fletching.table import DiskTable, KeySet, RaggedArray
 from fletching.table.key_set import find_sorted
 from fletching.table.row_units import split_units
 from hnmine.options import Options
-from hnmine.pool import DocumentPool, Origin, hash_bytes
+from hnmine.pool import DocumentPool
+from hnmine.stored_texts import Origin, hash_bytes
 
 
 class RowBatches(Protocol):
@@ -75,6 +76,13 @@ class MiningRows:
         """The query texts of these rows of the shard."""
         queries = pa.chunked_array([unit["query"] for unit in self.units], pa.string())
         texts: list[str] = queries.take(pa.array(rows)).to_pylist()
+        return texts
+
+    def query_prompts(self, rows: Numbers) -> list[str | None]:
+        """The prompts of these rows of the shard."""
+        columns = [schema.column(unit, "prompt", pa.string()) for unit in self.units]
+        prompts = pa.chunked_array(columns, pa.string()).take(pa.array(rows))
+        texts: list[str | None] = prompts.to_pylist()
         return texts
 
 
@@ -235,7 +243,9 @@ def _known_answers(
                 "id_hash": hash_bytes(lists.flatten()),
             }
             ids.append(pl.DataFrame(columns, schema=ids[0].schema))
-    by_id = pl.concat(ids).join(pool.with_id, on="id_hash").select("row", "key")
+    of_rows = pl.concat(ids)
+    of_pool = pool.keys_of_ids(of_rows["id_hash"].to_numpy())
+    by_id = of_rows.join(of_pool, on="id_hash").select("row", "key")
     answers = pl.concat([positives, by_id])
     query_of_answer = every_key[answers["row"].to_numpy()]
     mixed = text_keys.mix(query_of_answer, answers["key"].to_numpy())

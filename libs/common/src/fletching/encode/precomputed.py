@@ -84,6 +84,7 @@ class PrecomputedEmbeddings:
         if not hashes:
             raise InputError(f"{self.files} holds no vectors", "name a file with rows")
         self.hashes = np.concatenate(hashes)
+        hashes.clear()
         # 64 bits tell a billion texts apart; all 128 are compared after the look-up.
         self.keys, self.row_of_key = np.unique(self.hashes["high"], return_index=True)
         self._check_repeated()
