@@ -67,7 +67,8 @@ def open_encoder(
     if files:
         from fletching.encode.precomputed import PrecomputedEmbeddings
 
-        return PrecomputedEmbeddings(
+        devices = _devices_of_comparison(options.device)
+        embeddings = PrecomputedEmbeddings(
             files,
             report,
             query_prompt=options.query_prompt,
@@ -75,6 +76,8 @@ def open_encoder(
             prompt_template=options.prompt_template,
             wanted=wanted,
         )
+        embeddings.devices = devices
+        return embeddings
     if options.base_url:
         from fletching.encode.server_encoder import ServerEncoder
 
@@ -84,7 +87,19 @@ def open_encoder(
     return Encoder(options, report, half_cache=half_cache)
 
 
+def _devices_of_comparison(requested: str | None) -> list[str]:
+    """Where vectors of files are compared: where --device says, else on the CPU.
+
+    Raises UsageError where it cannot be used.
+    """
+    if requested in (None, "cpu"):
+        return ["cpu"]  # without torch, which takes seconds to import
+    from fletching.encode.model import resolve_devices
+
+    return resolve_devices(requested)
+
+
 def device_of(encoder: TextEncoder) -> str:
-    """Where vectors are compared: the encoder's first device, the CPU for vectors of files."""
+    """Where vectors are compared: the first device of the encoder."""
     devices: list[str] = getattr(encoder, "devices", ["cpu"])
     return devices[0]
