@@ -249,6 +249,22 @@ def test_commands_that_are_no_shard_are_refused(
     assert ran.rc == 2 and reason in ran.err
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--shard", "1/4"], "is of 3 shards, and this is one of 4"),
+        (["--limit", "5", "--shard", "1/3"], "is of another command"),
+    ],
+)
+def test_a_shard_of_another_run_is_refused_before_it_is_made(
+    call: Any, shards: Path, words: list[str], reason: str
+) -> None:
+    for path in shards.glob("00001*"):
+        path.unlink()
+    refused = call("shard", shards, "--", *LINE, *words)
+    assert refused.rc == 1 and reason in refused.err and "name another folder" in refused.err
+
+
 def test_candidates_are_merged_by_hnmine(call: Any, tmp_path: Path, inputs: Path) -> None:
     from hnmine import cli as hnmine
 

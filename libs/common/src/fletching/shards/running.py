@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import signal
@@ -84,8 +85,27 @@ def check_is_of_this_run(task: ShardTask, inputs: InputStates) -> None:
     """Raise InputError where the files of this shard are of another command or another input."""
     files = task.files
     record = read_record(files.record)
-    if record is None or not os.path.exists(files.output):
+    if record is not None and os.path.exists(files.output):
+        _compare_run(files, record, task, inputs=inputs)
+
+
+def check_fits_with_others(task: ShardTask, inputs: InputStates) -> None:
+    """Raise InputError where the first shard that is done here is of another run."""
+    for path in sorted(glob.glob(os.path.join(glob.escape(task.folder), "*.json"))):
+        files = ShardFiles.of_record(path)
+        record = None if files is None else read_record(path)
+        if files is None or record is None or not os.path.exists(files.output):
+            continue
+        if files.shard.count != task.shard.count:
+            what = f"{path} is of {files.shard.count} shards, and this is one of"
+            raise InputError(f"{what} {task.shard.count}", OTHER_FOLDER)
+        _compare_run(files, record, task, inputs=inputs)
         return
+
+
+def _compare_run(
+    files: ShardFiles, record: ShardRecord, task: ShardTask, *, inputs: InputStates
+) -> None:
     if words_of_all(record.command) != words_of_all(task.words):
         was = " ".join(record.command)
         raise InputError(f"{files.record} is of another command: {was}", OTHER_FOLDER)
@@ -112,6 +132,7 @@ def run_shard(task: ShardTask, stop: threading.Event | None = None) -> int:
     check_is_of_this_run(task, inputs)
     if os.path.exists(files.output):
         return 0
+    check_fits_with_others(task, inputs)
     earlier = read_record(files.record)
     if earlier is not None and is_alive(files.record, earlier):
         what = f"{files.stem} is run by process {earlier.pid} of {earlier.host}"
