@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import write_rows
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from several import ALONE, furthest, plain, said, tensors
 from suite import start
 
@@ -133,18 +135,63 @@ def test_a_process_that_must_be_silent_does_not_end_before_the_first_has_spoken(
     assert second.wait() == -signal.SIGTERM and second.err.read_text() == ""
 
 
-def test_a_failure_of_the_second_process_alone_is_told(
-    command: Any, run: Any, tmp_path: Path
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_folder_that_is_not_shared_is_refused_once(
+    forked: Any, tmp_path: Path, is_there: bool
 ) -> None:
-    """Its folder is another: as on two machines without a shared disk."""
-    words = command(2, "unused")
-    script = tmp_path / "elsewhere.sh"
-    words[words.index("-o") + 1] = "tuned"
-    at = next(i for i, word in enumerate(words) if word.endswith("contrast-train"))
-    script.write_text(f'mkdir -p {tmp_path}/$RANK && cd {tmp_path}/$RANK && exec "$@"')
-    done = run([*words[:at], "--no-python", "bash", script, *words[at:]], env=ALONE)
+    """The second process has another folder of that name, as on two machines without a shared disk."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    if is_there:
+        (folders[1] / "tuned.run").mkdir()
+    done = forked(2, "unused", "-o", "tuned", cwd=lambda rank: folders[rank])
     assert done.rc == 1
-    assert [line for line in said(done.err) if "not seen by every process" in line], done.err
+    assert [line for line in said(done.err) if "not seen by every process: not by 1 on" in line]
+    assert done.err.count("fix:") == 1 and not list(folders[0].iterdir())
+
+
+def other_model(folder: Path, model: str) -> str:
+    """A copy of the model with other weights."""
+    shutil.copytree(model, folder / "other")
+    path = folder / "other" / "model.safetensors"
+    weights = load_file(path)
+    name = min(weights)
+    save_file({**weights, name: weights[name] * 2}, path, {"format": "pt"})
+    return str(folder / "other")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--batch", 6), "process 1 on {host} has other options than process 0: batch is 5, there 6"),
+        (("--model", "other"), "process 1 on {host} has other data or models than process 0: model is "),
+        (("--batch-tokens", 32), "batch_tokens is 64, there 32"),
+        (("--eval", "missing.jsonl"), "missing.jsonl"),
+        (("--model", "/nowhere"), "--model /nowhere is no folder"),
+    ],
+)  # fmt: skip
+def test_machines_that_differ_are_refused_once(
+    forked: Any, tmp_path: Path, model: str, words: Any, message: str
+) -> None:
+    """Two machines of one process each."""
+    if "other" in words:
+        words = ("--model", other_model(tmp_path, model))
+    done = forked(2, "out", machines=2, more=lambda rank: words if rank else ())
+    assert done.rc == 1
+    assert message.format(host=socket.gethostname()) in done.err, done.err
+    assert done.err.count("fix:") == 1 and not list(tmp_path.glob("out*"))
+
+
+def test_a_wrong_word_on_one_machine_is_told_there(forked: Any, tmp_path: Path) -> None:
+    """The first process waits for the second, which has ended before it could join."""
+
+    def watch(running: list[Any]) -> None:
+        running[1].process.join(60)
+        running[0].process.kill()
+
+    done = forked(2, "out", machines=2, more=lambda rank: ["--batsch"] * rank, watch=watch)
+    assert [line for line in said(done.err) if "--batsch" in line], done.err
     assert done.err.count("fix:") == 1
 
 

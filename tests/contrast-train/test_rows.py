@@ -7,9 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from arranged import arrange
 
 from contrast_train.data import examples_table
-from contrast_train.data.collator import ContrastCollator, arrange
+from contrast_train.data.collator import ContrastCollator
 from contrast_train.data.dataset import TrainingDataset, TrainingExample
 from contrast_train.losses.requirements import LossRequirements, Texts
 from fletching.io import Reader

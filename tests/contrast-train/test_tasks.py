@@ -113,8 +113,9 @@ def test_tasks_have_weights_and_prompts_and_the_model_keeps_them(
 
 
 def test_prompts_of_tasks_stand_before_their_texts(tmp_path: Path, write: Any) -> None:
+    from arranged import arrange
+
     from contrast_train.data import examples_table
-    from contrast_train.data.collator import arrange
     from contrast_train.data.dataset import TrainingDataset
     from fletching.io import Reader
     from fletching.prompts import QueryPrompts

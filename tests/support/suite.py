@@ -329,25 +329,42 @@ def call(argv: Sequence[str], *, stdin: bytes | str = b"", **settings: Any) -> R
 
 
 def call_ranks(
-    count: int, argv: Sequence[Any], watch: Callable[[list[Running]], None] = lambda running: None
+    count: int,
+    argv: Sequence[Any],
+    watch: Callable[[list[Running]], None] = lambda running: None,
+    *,
+    machines: int = 1,
+    more: Callable[[int], Sequence[Any]] = lambda rank: (),
+    cwd: Callable[[int], Any] = lambda rank: None,
 ) -> Ran:
-    """A command in so many processes as torchrun starts them, but forked. stdout and stderr: of all ranks in turn. watch: meanwhile."""
+    """A command in so many processes as torchrun starts them, but forked.
+
+    stdout and stderr: of all ranks in turn. watch: meanwhile. machines: so many are feigned. more, cwd: further
+    words, and the working folder, of a rank.
+    """
     with socket.socket() as probe, tempfile.TemporaryDirectory(prefix="suite-") as name:
         probe.bind(("127.0.0.1", 0))
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
         probe.close()
         running = []
-        for rank in map(str, range(count)):
-            (folder := Path(name, rank)).mkdir()
+        ranks_each = count // machines
+        for rank in range(count):
+            (folder := Path(name, str(rank))).mkdir()
             (folder / "stdout").touch()
             env = meeting | {
-                "RANK": rank,
-                "LOCAL_RANK": rank,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank % ranks_each),
                 "WORLD_SIZE": str(count),
-                "LOCAL_WORLD_SIZE": str(count),
+                "LOCAL_WORLD_SIZE": str(ranks_each),
             }
             running.append(
-                start(argv, folder, stdout=folder / "stdout", env=env if count > 1 else {})
+                start(
+                    [*argv, *more(rank)],
+                    folder,
+                    stdout=folder / "stdout",
+                    env=env if count > 1 else {},
+                    cwd=cwd(rank),
+                )
             )
         watch(running)
         code = max(abs(each.wait()) for each in running)

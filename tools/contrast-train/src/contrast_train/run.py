@@ -7,10 +7,9 @@ import os
 import warnings
 from typing import TYPE_CHECKING
 
-import torch
-
 from contrast_train.data import loading, reference_vectors, task_mixing
 from contrast_train.data.collator import ContrastCollator
+from contrast_train.data.rank_exchange import RankBatches, RankExchange
 from contrast_train.data.reference_vectors import ReferenceVectors, StudentSettings
 from contrast_train.data.task_folders import TrainingInputs
 from contrast_train.losses import selection
@@ -29,7 +28,7 @@ from contrast_train.training.weight_choice import WeightChoice, note_quality
 from fletching import cli
 from fletching.encode import model as models
 from fletching.report import Report
-from fletching.train import hardware, publish
+from fletching.train import agreement, hardware, publish
 from fletching.train.base_card import BaseCard, read_base_card
 from fletching.train.distributed import deepspeed_config, fsdp, process_group
 from fletching.train.metrics_log import MetricsLog
@@ -82,9 +81,7 @@ class ContrastRun:
             )
         self.step = self._choose_step()
         self.objective = self._objective()
-        self.reference_models = process_group.broadcast(
-            reference_vectors.identify(options) if process_group.is_main() else {}
-        )
+        self.reference_models = reference_vectors.identify_on_machines(options)
 
     def _write_rows(self, path: str) -> tuple[str, str]:
         self.inputs, digest, loss = loading.write_rows(self.options, self.report, path)
@@ -148,10 +145,17 @@ class ContrastRun:
         """Optimiser steps: one for --accumulate global batches."""
         return -(-self.plan.steps // self.options.accumulate)
 
-    def collator(self, vectors: ReferenceVectors | None = None) -> ContrastCollator:
-        """Rows to tensors, as this run's loss wants them. vectors: those that it learns from."""
+    def collator(
+        self, vectors: ReferenceVectors | None = None, exchange: RankExchange | None = None
+    ) -> ContrastCollator:
+        """Rows to tensors, as this run's loss wants them.
+
+        vectors: those that it learns from. exchange: the ranks that make a batch together.
+        """
         guide, teacher = vectors or ReferenceVectors()
-        return self.backbone.collator(views=LOSSES[self.loss].views, guide=guide, teacher=teacher)
+        return self.backbone.collator(
+            views=LOSSES[self.loss].views, guide=guide, teacher=teacher, exchange=exchange
+        )
 
     def reference_vectors(self, cache: str) -> ReferenceVectors:
         """The vectors of the guide and the teacher, kept in the folder `cache`."""
@@ -197,9 +201,12 @@ class ContrastRun:
             note_licence(self.report, self.base_card)
             untrained = ChosenWeights(best_step=None, steps=self.updates, quality={})
             self._trained_model(untrained).rehearse(self.tool)
+        self.objective.micro_batches_for = agreement.first_world_size(
+            run_dir.path, resumes=checkpoint is not None
+        )
         if checkpoint:
             self.report.note(f"resuming from step {step:,} of {self.updates:,}")
-        else:
+        elif process_group.is_main():
             self._forecast()
             for line in self.backbone.describe_prompts():
                 self.report.note(line)
@@ -255,10 +262,11 @@ class ContrastRun:
             options, steps, evaluates=self.evaluator is not None
         )
         stopping = EarlyStopping.from_options(options, intervals.eval_every, base_metric)
+        exchange = RankExchange.of_this_process()
         setup = TrainingSetup(
             rows=self.dataset,
-            plan=self.plan,
-            collate=self.collator(vectors),
+            plan=RankBatches(plan=self.plan, exchange=exchange),
+            collate=self.collator(vectors, exchange),
             run_dir=run_dir,
             metrics_log=metrics_log,
             intervals=intervals,
@@ -269,13 +277,7 @@ class ContrastRun:
         arguments = training_arguments(
             options, steps=steps, folder=run_dir.path, device=self.backbone.device
         )
-        trainer = ContrastTrainer(
-            setup, objective=self.objective, args=arguments, stopping=stopping
-        )
-        if process_group.world_size() > 1:
-            # Other dropout on other ranks.
-            torch.manual_seed(options.seed * process_group.world_size() + process_group.rank())
-        return trainer
+        return ContrastTrainer(setup, objective=self.objective, args=arguments, stopping=stopping)
 
     @functools.cached_property
     def base_card(self) -> BaseCard:

@@ -2,6 +2,7 @@
 
 launch              checks that each of them makes, and a run in one process or in several
 distributed/        the processes of a run under torchrun, FSDP2, DeepSpeed
+agreement           what all processes of a run must have: folder, options, models
 run_dir             `DIR.run`: lock, manifest, whole checkpoints, the rename that publishes
 batch_order         global batches as a function of (rows, batch, seed, epoch)
 schedule            the learning rate of each step

@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fletching import cli
 from fletching.early_checks import OpenInputs, check_inputs, check_models
@@ -15,11 +15,20 @@ from fletching.errors import UsageError
 from fletching.options import TrainingOptions
 from fletching.report import Report
 from fletching.table import atomic
+from fletching.train import agreement
 from fletching.train.distributed import process_group
-from fletching.train.manifest import Manifest, digest_command
+from fletching.train.manifest import PATHS, Manifest, digest_command
 from fletching.train.run_dir import RunDir
 
 ENGINES_OF_ACCELERATE = ("DEEPSPEED", "FSDP", "MEGATRON_LM")
+
+# What may differ between the processes of a run: how one speaks, and its machine.
+OPTIONS_OF_A_PROCESS = (
+    *("config", "print_config", "quiet", "verbose", "json_summary", "html"),
+    *("output", "device", "activations"),
+)
+SAME_COMMAND = "give the same command, in the same versions, on every machine"
+SAME_FILES = "put the same models and files on every machine, or on a disk that all share"
 
 OptionsOfTool = TypeVar("OptionsOfTool", bound=TrainingOptions)
 OptionsTaken = TypeVar("OptionsTaken", bound=TrainingOptions, contravariant=True)
@@ -78,8 +87,15 @@ def run(
 
     open_inputs: opens `inputs` as the job will, before torch is imported.
     """
-    check_models(options)
-    check_inputs(options, inputs, tool=tool.name, open_inputs=open_inputs)
+
+    def check_early() -> None:
+        check_models(options)
+        if process_group.is_main():  # which reads them
+            check_inputs(options, inputs, tool=tool.name, open_inputs=open_inputs)
+
+    is_alone = process_group.world_size() == 1
+    if is_alone:
+        check_early()
     # Threads that wait sleep: on a busy machine, spinning ones make a step several times as
     # slow.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -90,11 +106,15 @@ def run(
         report.quiet = True
         report.json_summary = None
     with process_group.join_group():
+        if not is_alone:
+            check_early()  # now that all hear of a failure
+            agreement.refuse_differences("options", shared_options(options), SAME_COMMAND)
         command = digest_command(tool.name, cli.row_options(options))
         run_dir = RunDir(options.output or "", command)
         try:
             with without_garbage_collection():
                 training_job = job(options, report, tool, run_path=run_dir.path)
+            agreement.refuse_differences("data or models", training_job.manifest, SAME_FILES)
             if run_dir.is_finished(training_job.manifest):
                 note_finished(report, run_dir)
                 return
@@ -105,6 +125,18 @@ def run(
             run_dir.abandon()
             raise
         training_job.train(run_dir, newest)
+
+
+def shared_options(options: TrainingOptions) -> dict[str, Any]:
+    """The options that every process must have, by field name.
+
+    Not paths of models and files, which are compared by their content.
+    """
+    return {
+        name: value
+        for name, value in vars(options).items()
+        if name not in (*PATHS, *OPTIONS_OF_A_PROCESS)
+    }
 
 
 @contextlib.contextmanager

@@ -55,7 +55,9 @@ def _digest(content: Mapping[str, Any]) -> str:
     return xxhash.xxh3_128_hexdigest(lineage.dump(content))
 
 
-def describe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def describe_changes(
+    before: Mapping[str, Any], after: Mapping[str, Any], phrase: str = "{key} was {old}, now {new}"
+) -> list[str]:
     """What differs between two manifests, one phrase each.
 
     >>> describe_changes({"options": {"lr": 1}}, {"options": {"lr": 2, "batch": 8}})
@@ -65,9 +67,9 @@ def describe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
     for key in sorted({*before, *after}):
         old, new = before.get(key), after.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            changes += describe_changes(old, new)
+            changes += describe_changes(old, new, phrase)
         elif old != new:
-            changes.append(f"{key} was {_display(old)}, now {_display(new)}")
+            changes.append(phrase.format(key=key, old=_display(old), new=_display(new)))
     return changes
 
 

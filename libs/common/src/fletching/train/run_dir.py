@@ -3,6 +3,7 @@
 lock            held while a run is alive
 manifest.json   fingerprint of data, model and options
 rows.arrow      the rows
+ranks.json      the number of processes that the run was started with
 measures.jsonl  the metrics log
 eval_corpus.arrow  texts that held-out queries are ranked in, if there are any
 vectors/        vectors of another model that the run learns from, if there is one
@@ -18,10 +19,12 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 
 from fletching.errors import InputError, UsageError
 from fletching.table import atomic
+from fletching.train import agreement
 from fletching.train.checkpoint_check import (
     PREFIX,
     find_damage,
@@ -44,6 +47,7 @@ ROWS = "rows.arrow"
 EVAL_CORPUS = "eval_corpus.arrow"
 VECTORS = "vectors"
 BUILDING = "building"  # a checkpoint that is being written
+SECONDS_FOR_LOST_PROCESS = 60  # until it has let go of the lock, after a restart by torchrun
 REMOVING = "dropped"  # a checkpoint that is being removed
 PUBLISHED = "published.json"  # the name of the finished folder in here, and the manifest
 
@@ -64,12 +68,7 @@ class RunDir:
         self.passed_over: list[str] = []  # newer checkpoints that are broken, and how
         if process_group.is_main():
             self._claim()
-        process_group.barrier()
-        if not os.path.isdir(self.path):
-            raise InputError(
-                f"{self.path} is not seen by every process",
-                "put -o on a disk that all machines share",
-            )
+        agreement.refuse_unshared(self.path)
 
     def _claim(self) -> None:
         if self._output_exists() and not self.is_published() and not self._may_be_finished():
@@ -85,14 +84,23 @@ class RunDir:
                 f"mkdir -p {os.path.dirname(self.output)}",
             )
         os.makedirs(self.path, exist_ok=True)
-        self.lock = open(self.path_to(LOCK), "w")
+        self.lock = open(self.path_to(LOCK), "a")
+        end = time.monotonic() + process_group.restarted() * SECONDS_FOR_LOST_PROCESS
+        while not self._lock():
+            if time.monotonic() >= end:
+                raise InputError(
+                    f"another run is at work in {self.path}", "wait for it, or name another -o"
+                )
+            time.sleep(1)
+
+    def _lock(self) -> bool:
+        """Lock this folder, where no other run is at work in it."""
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.stat(self.path_to(LOCK))  # gone where the other run ended in between
         except OSError:
-            raise InputError(
-                f"another run is at work in {self.path}", "wait for it, or name another -o"
-            ) from None
+            return False
+        return True
 
     def _output_exists(self) -> bool:
         is_empty_folder = os.path.isdir(self.output) and not os.listdir(self.output)

@@ -72,6 +72,7 @@ class PlannedTrainer(Trainer):
     """
 
     advice = "look at these rows; try a lower --lr or --dtype float32"
+    draws_by_rank = True  # do random numbers of a step depend on the rank and on earlier steps?
 
     def __init__(self, setup: TrainingSetup, **trainer_arguments: Any) -> None:  # noqa: ANN401
         self.setup = setup
@@ -297,7 +298,8 @@ class PlannedTrainer(Trainer):
         scheduler_state = self.lr_scheduler.state_dict()
 
         def fill(folder: str) -> None:
-            self._save_rng_state(folder)
+            if self.draws_by_rank or process_group.is_main():
+                self._save_rng_state(folder)
             if process_group.is_main():
                 save_file(weights, os.path.join(folder, WEIGHTS))
                 torch.save(optimizer_state, os.path.join(folder, OPTIMIZER_NAME))
@@ -312,6 +314,8 @@ class PlannedTrainer(Trainer):
         )
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
+        if not self.draws_by_rank:
+            return
         super()._load_rng_state(checkpoint)  # type: ignore[no-untyped-call]
         processes = process_group.world_size()
         own_state = f"rng_state_{process_group.rank()}.pth" if processes > 1 else "rng_state.pth"

@@ -57,6 +57,17 @@ def identify(options: Options) -> dict[str, Lineage | None]:
     return {"guide": guide, "teacher": teacher}
 
 
+def identify_on_machines(options: Options) -> dict[str, Lineage | None]:
+    """As `identify`, by one process of each machine; the others take the first one's answer.
+
+    Every process must call it.
+    """
+    is_first = process_group.local_rank() == 0
+    identities = identify(options) if is_first else {}
+    everyone = process_group.all_gather(identities)
+    return identities or everyone[0]
+
+
 def _identify_model(name: str, options: Options, option: str) -> Lineage:
     model = models.load(name, trust_remote_code=options.trust_remote_code, option=option)
     dtype = models.resolve_dtype(DTYPE, models.resolve_devices(options.device)[0])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from contrast_train.data.collator import ContrastCollator, GuideVectors, TeacherVectors
+from contrast_train.data.rank_exchange import RankExchange
 from contrast_train.model import head, lora, pooling, probe
 from contrast_train.options import Options
 from fletching.encode import model as models
@@ -99,6 +100,7 @@ class Backbone:
         views: bool = False,
         guide: GuideVectors | None = None,
         teacher: TeacherVectors | None = None,
+        exchange: RankExchange | None = None,
     ) -> ContrastCollator:
         """Rows to tensors by this model's tokenizer, prompts and lengths."""
         return ContrastCollator(
@@ -111,6 +113,7 @@ class Backbone:
             guide=guide,
             teacher=teacher,
             prompt_tokens=None if self.pools_prompts else self.prompt_tokens,
+            exchange=exchange or RankExchange(),
         )
 
 

@@ -25,6 +25,8 @@ Embed = Callable[[Tensor], Tensor]  # numbers of texts (n,) -> vectors (n, D)
 VectorLoss = Callable[[Tensor], tuple[Tensor, Tensor]]  # vectors (N, D) -> value, gradient (N, D)
 NoSync = Callable[[], AbstractContextManager[None]]
 
+SEEDS = 1 << 63  # of torch's generators
+
 
 def count_ranks() -> int:
     """Processes of this run."""
@@ -36,24 +38,27 @@ class RankShare:
     """The micro-batches that this rank computes.
 
     All ranks get the same number: forward and backward passes of sharded models are
-    collectives, and DDP waits for every rank. ends_idle: this rank had one fewer, so its last
-    micro-batch is a text of another rank, whose vector and gradient count as zero.
+    collectives, and DDP waits for every rank. numbers: theirs among those of all ranks.
+    ends_idle: this rank had one fewer, so its last micro-batch is a text of another rank, whose
+    vector and gradient count as zero.
     """
 
     micro_batches: list[Tensor]
+    numbers: range
     ends_idle: bool = False
 
     @classmethod
     def of_this_rank(cls, micro_batches: Sequence[Tensor]) -> RankShare:
         """Deal the micro-batches of all ranks, in turn."""
         ranks = count_ranks()
-        if ranks == 1:
-            return cls(micro_batches=list(micro_batches))
-        dealt = list(micro_batches[dist.get_rank() :: ranks])
-        ends_idle = len(dealt) < -(-len(micro_batches) // ranks)
+        rank = dist.get_rank() if ranks > 1 else 0
+        dealt = list(micro_batches[rank::ranks])
+        each = -(-len(micro_batches) // ranks)
+        ends_idle = len(dealt) < each
         if ends_idle:
             dealt.append(micro_batches[0][:1])
-        return cls(micro_batches=dealt, ends_idle=ends_idle)
+        numbers = range(rank, rank + each * ranks, ranks)
+        return cls(micro_batches=dealt, numbers=numbers, ends_idle=ends_idle)
 
     def __len__(self) -> int:
         return len(self.micro_batches)
@@ -100,7 +105,8 @@ class GradCache:
     and need no second pass. no_sync: DDP's; passes in it stay out of the gradient reduction,
     which comes with the last one. Without it each backward pass is reduced (FSDP, where the
     memory of a whole gradient is what one cannot have). Across ranks the vectors meet in one
-    collective, and each rank computes the whole loss.
+    collective, and each rank computes the whole loss. seed: of dropout, which then depends on
+    it and on the number of a micro-batch, and not on the rank; None: torch's generator goes on.
     """
 
     def __init__(
@@ -111,9 +117,11 @@ class GradCache:
         device: torch.device,
         keep: int = 1,
         no_sync: NoSync | None = None,
+        seed: int | None = None,
     ) -> None:
         self.embed = embed
         self.device = device
+        self.seed = seed
         self.no_sync = no_sync
         self.texts = sum(map(len, micro_batches))
         self.share = RankShare.of_this_rank(micro_batches)
@@ -148,18 +156,25 @@ class GradCache:
     def forward_kept(self) -> list[Tensor]:
         """Vectors of the micro-batches whose activations stay in memory."""
         vectors = []
-        for micro_batch in self.share.micro_batches[: self.kept]:
+        for position in range(self.kept):
+            self._seed(position)
             with self._reduced_with_others():
-                vectors.append(self.embed(micro_batch))
+                vectors.append(self.embed(self.share.micro_batches[position]))
         return vectors
+
+    def _seed(self, position: int) -> None:
+        """Before the first pass of a micro-batch of this rank."""
+        if self.seed is not None:
+            torch.manual_seed((self.seed + self.share.numbers[position]) % SEEDS)
 
     @torch.no_grad()
     def forward_no_grad(self) -> list[Tensor]:
         """Vectors of all other micro-batches; the random state before each is noted."""
         vectors = []
-        for micro_batch in self.share.micro_batches[self.kept :]:
+        for position in range(self.kept, len(self.share)):
+            self._seed(position)
             self.random_states.append(RandomState(self.device))
-            vectors.append(self.embed(micro_batch))
+            vectors.append(self.embed(self.share.micro_batches[position]))
         return vectors
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ from contrast_train.training.micro_batches import (
     FILL_TO,
     pack_texts,
     pad_texts,
-    split_micro_batches,
+    split_among_ranks,
 )
 from contrast_train.training.row_gradients import RowGradients
 
@@ -57,6 +57,9 @@ class ContrastObjective(nn.Module):
     """Embeds by micro-batches, then takes `loss` over the whole global batch.
 
     model: a SentenceTransformer over token ids; the trainer puts its wrapped form here.
+    step_seed: of the dropout of the next batch, see GradCache. micro_batches_for: the number of
+    ranks that micro-batches are cut for, so that all of them have work; it stays when a run goes
+    on with another number, and dropout with it.
     learned_temperature: the initial value, where the temperature is learned; its logarithm is
     a parameter, saved with the checkpoints. Vectors, similarities and losses are float32
     whatever dtype the model computes in.
@@ -75,6 +78,8 @@ class ContrastObjective(nn.Module):
         self.loss = loss
         self.settings = settings or EmbeddingSettings()
         self.row_gradients = RowGradients(model) if self.settings.row_gradients else None
+        self.step_seed: int | None = None
+        self.micro_batches_for = 1
         self.mean_cosine = torch.zeros(())  # between the texts of the newest batch
         self.log_temperature: nn.Parameter | None = None
         if learned_temperature:
@@ -120,6 +125,7 @@ class ContrastObjective(nn.Module):
             device=device,
             keep=self.count_kept(batch["lengths"], micro_batches),
             no_sync=getattr(self.model, "no_sync", None),
+            seed=self.step_seed,
         )
         value = cache.cache_step(_loss_of_vectors)
         if self.log_temperature is None or not torch.is_grad_enabled():
@@ -136,9 +142,13 @@ class ContrastObjective(nn.Module):
 
     def split(self, lengths: Tensor, prompt_tokens: Tensor | None) -> list[Tensor]:
         """The micro-batches of texts of these lengths, of all ranks."""
-        settings = self.settings
-        packed = settings.first_position is not None
-        return split_micro_batches(lengths, settings.batch_tokens, prompt_tokens, packed=packed)
+        return split_among_ranks(
+            lengths,
+            self.settings.batch_tokens,
+            prompt_tokens,
+            ranks=self.micro_batches_for,
+            packed=self.settings.first_position is not None,
+        )
 
     def count_kept(self, lengths: Tensor, micro_batches: list[Tensor]) -> int:
         """How many micro-batches keep their activations; a single one always does."""

@@ -17,7 +17,7 @@ from contrast_train.training.objective import EmbeddingSettings
 from fletching.encode import model as models
 from fletching.encode.instruction_set import instruction_set
 from fletching.errors import InputError
-from fletching.train import block_dropout, hardware, packed_attention
+from fletching.train import agreement, block_dropout, hardware, packed_attention
 from fletching.train.distributed import process_group
 
 # Tokens of a micro-batch where --batch-tokens is absent.
@@ -29,6 +29,7 @@ PADDED_BATCH_TOKENS = 1024
 PACKED_SCORE_BYTES = 5  # the probability and its mask
 PADDED_SCORE_BYTES = 17  # score, probability, mask as a number, product
 
+SAME_MACHINES = "start them on machines of one kind, or name --device, --dtype and --batch-tokens"
 FREE_SHARE = 0.5  # of the memory that is free beside the optimiser
 OPTIMIZER_BYTES = 12  # for each trained weight: its gradient and AdamW's two moments
 
@@ -48,6 +49,16 @@ class StepChoice:
     def batches(self) -> str:
         """`packed` or `padded`."""
         return "padded" if self.settings.first_position is None else "packed"
+
+    @property
+    def common(self) -> dict[str, object]:
+        """What all ranks must have: they cut a batch into the same micro-batches."""
+        return {
+            "device": self.device.type,
+            "batch_tokens": self.settings.batch_tokens,
+            "batches": self.batches,
+            "dtype": models.dtype_name(self.settings.autocast),
+        }
 
     def describe(self) -> str:
         """One line for the user."""
@@ -84,7 +95,10 @@ def prepare(backbone: Backbone, options: Options, loss: str) -> int | None:
 
 
 def choose(backbone: Backbone, options: Options, first_position: int | None) -> StepChoice:
-    """The settings of a step on this machine. first_position: of `prepare`."""
+    """The settings of a step on this machine. first_position: of `prepare`.
+
+    Raises InputError where the machines of a run choose different ones.
+    """
     device, tokenizer = backbone.device, backbone.tokenizer
     is_packed = first_position is not None
     default_tokens = GPU_BATCH_TOKENS
@@ -108,7 +122,9 @@ def choose(backbone: Backbone, options: Options, first_position: int | None) -> 
         pad_id=tokenizer.pad_token_id or 0,
         left_padding=tokenizer.padding_side == "left",
     )
-    return StepChoice(settings=settings, gigabytes=gigabytes, device=device)
+    choice = StepChoice(settings=settings, gigabytes=gigabytes, device=device)
+    agreement.refuse_differences("step settings", choice.common, SAME_MACHINES)
+    return choice
 
 
 def _free_for_activations(backbone: Backbone) -> float:

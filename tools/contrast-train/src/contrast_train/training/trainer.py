@@ -20,6 +20,7 @@ from contrast_train.options import Options
 from contrast_train.training.collapse_monitor import CollapseMonitor
 from contrast_train.training.objective import ContrastObjective
 from contrast_train.training.retrieval_evaluator import BEST_BY
+from fletching import seeded_random
 from fletching.train import trainer
 from fletching.train.trainer import PlannedTrainer, TrainingSetup
 
@@ -58,6 +59,7 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
     """One run."""
 
     advice = "look at these rows; try a lower --lr, a higher --temperature or --dtype float32"
+    draws_by_rank = False
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
     ) -> None:
         self.collapse_monitor = CollapseMonitor()
         self.stopping = stopping
+        self.batch_number = -1  # of the newest global batch, in the whole run
         self.loss: ContrastObjective  # type: ignore[assignment]
         super().__init__(setup, model=objective.model, args=args, loss=objective)
         self.add_callback(TemperatureFloor(objective))
@@ -76,6 +79,19 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
     def rows_and_tokens(self, inputs: dict[str, Any]) -> tuple[list[int], int]:
         """(the numbers of the rows of this batch, its tokens)."""
         return inputs[PREFIX + "rows"].tolist(), len(inputs[PREFIX + "input_ids"])
+
+    def step_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        num_items_in_batch: torch.Tensor | int | None,
+    ) -> torch.Tensor:
+        """The loss of a global batch, under dropout that depends on its number alone."""
+        first = self.state.global_step * self.args.gradient_accumulation_steps
+        self.batch_number = max(first, self.batch_number + 1)
+        key = f"dropout {self.batch_number}"
+        self.loss.step_seed = next(seeded_random.numbers(self.args.seed, key))
+        return super().step_loss(model, inputs, num_items_in_batch)
 
     def probe_output(self) -> torch.Tensor:
         """The vector of one short text: it depends on every parameter that the loss depends
