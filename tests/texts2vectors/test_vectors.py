@@ -188,6 +188,8 @@ def test_shards_end_to_end_are_the_whole(
         account = json.loads(summary.read_text())
         assert account["rows_in"] == 9500
         assert account["rows_out"] + sum(account["dropped"].values()) == 9500
+        is_empty = account["dropped"].get("in other shards") == 9500
+        assert is_empty == ("units of 4,096, so 9,500 of them fill 3" in done.err)
         parts.append(pq.read_table(out))
     table = pq.read_table(whole)
     assert pa.concat_tables(parts).equals(table)

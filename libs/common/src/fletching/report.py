@@ -19,6 +19,7 @@ from fletching.errors import InputError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+IN_OTHER_SHARDS = "in other shards"  # the reason under which a shard drops what is not its own
 PLAIN_LINE_SECONDS = 10.0  # between two plain lines of progress
 SUMMARY_VERSION = "1.0"  # of schemas/summary/v1.json
 HARMLESS = "\n\t \u200c\u200d\u00a0\u3000"  # blanks, and what joins letters and emoji
@@ -62,6 +63,19 @@ class Report:
         """Count rows that are read and not written."""
         if rows:
             self.dropped[reason] += rows
+
+    def drop_other_shards(self, rows: int, *, of: int, unit: int) -> None:
+        """Count the rows of other shards, and say why a shard has none.
+
+        rows: of this shard. of: all that were read. unit: rows that are never divided.
+        """
+        self.drop(IN_OTHER_SHARDS, of - rows)
+        if of and not rows:
+            units = -(-of // unit)
+            self.note(
+                f"this shard is empty: rows are dealt in units of {unit:,}, "
+                f"so {of:,} of them fill {units:,} of the shards at most"
+            )
 
     def add(self, reason: str, rows: int = 1) -> None:
         """Count rows that are written and were not read."""

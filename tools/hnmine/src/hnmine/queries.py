@@ -19,9 +19,8 @@ from fletching.protocols import TextEncoder
 from fletching.qrels import read_qrels
 from fletching.report import Report
 from fletching.row_columns import domain_keys, list_owners, query_keys
-from fletching.table import DiskTable, KeySet, RaggedArray
+from fletching.table import DiskTable, KeySet, RaggedArray, row_units
 from fletching.table.key_set import find_sorted
-from fletching.table.row_units import split_units
 from hnmine.options import Options
 from hnmine.pool import DocumentPool
 from hnmine.stored_texts import Origin, hash_bytes
@@ -55,12 +54,12 @@ class MiningRows:
                     progress.advance(len(batch))
 
             self.table = DiskTable.from_batches(reader.columns, batches())
-        units = list(split_units(self.table))
+        units = list(row_units.split_units(self.table))
         part = shard.part(len(units)) if shard is not None else slice(0, None)
         self.units = units[part]
         earlier = units[: part.start]
         self.first_row = sum(len(unit) for unit in earlier)
-        report.drop("in other shards", len(self.table) - len(self))
+        report.drop_other_shards(len(self), of=len(self.table), unit=row_units.UNIT)
 
     def __len__(self) -> int:
         return sum(len(unit) for unit in self.units)

@@ -15,8 +15,7 @@ from fletching.io import Reader
 from fletching.options import Shard
 from fletching.report import Report
 from fletching.row_columns import list_owners
-from fletching.table import DiskTable
-from fletching.table.row_units import split_units
+from fletching.table import DiskTable, row_units
 from simfilter.decontaminate import EvaluationSets, split
 from simfilter.histogram import Histogram
 from simfilter.options import Options
@@ -60,7 +59,7 @@ class RowScorer:
             if shard is not None or self.options.rank_within is not None:
                 batches = stack.enter_context(DiskTable.from_batches(reader.columns, reader))
             ranker = self._ranker(batches, corpus)
-            units: Iterable[pa.RecordBatch] = split_units(batches)
+            units: Iterable[pa.RecordBatch] = row_units.split_units(batches)
             if shard is not None:
                 units = self._of_shard(list(units), shard)
             progress = stack.enter_context(self.report.progress("scoring", unit="rows"))
@@ -93,7 +92,7 @@ class RowScorer:
         """The units of the shard; the other rows count as dropped."""
         selected = units[shard.part(len(units))]
         rows, rows_selected = (sum(map(len, each)) for each in (units, selected))
-        self.report.drop("in other shards", rows - rows_selected)
+        self.report.drop_other_shards(rows_selected, of=rows, unit=row_units.UNIT)
         return selected
 
     def _ranker(self, batches: Iterable[pa.RecordBatch], corpus: Reader | None) -> Ranker | None:

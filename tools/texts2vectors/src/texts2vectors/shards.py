@@ -34,6 +34,6 @@ def units_of_shard(
     with DiskTable.from_batches(known, of_texts) as table:
         units = table.slices(UNIT)
         part = shard.part(len(units))
-        report.drop("in other shards", len(table) - sum(map(len, units[part])))
+        report.drop_other_shards(sum(map(len, units[part])), of=len(table), unit=UNIT)
         for number, unit in enumerate(units[: part.stop]):
             yield unit, number >= part.start

@@ -17,11 +17,9 @@ from fletching.io import AtomicOutputs, Writer
 from fletching.io.opening import open_rows
 from fletching.io.sources import Source
 from fletching.lineage import Node
-from fletching.report import Report
+from fletching.report import IN_OTHER_SHARDS, Report
 from fletching.shards.folder import ShardFolder, ShardOutput, read_output
 from fletching.shards.record import ShardFiles
-
-IN_OTHER_SHARDS = "in other shards"  # the reason under which a shard drops what is not its own
 
 
 @dataclass(frozen=True)
