@@ -12,7 +12,7 @@ import pytest
 
 from fletching.errors import InputError
 from fletching.train import agreement
-from fletching.train.distributed import meeting, process_group
+from fletching.train.distributed import heartbeats, meeting, process_group
 from fletching.train.distributed.heartbeats import Heartbeats
 
 
@@ -59,11 +59,8 @@ def test_processes_that_do_not_come_are_named(store: Any, monkeypatch: pytest.Mo
     assert "process 0 was not there" in meet_all(store, range(1, 2))[1].what
 
 
-@pytest.mark.slow
-def test_a_silent_machine_is_lost_and_a_slow_one_is_not(store: Any) -> None:
-    from torch.distributed import PrefixStore
-
-    run = PrefixStore("run", store)
+def test_a_silent_machine_is_lost_and_a_slow_one_is_not() -> None:
+    run: Any = Counters()
     ours = Heartbeats(run, 0, {2: "slow", 4: "silent"}, on_loss=print, patience=60)
     slow = Heartbeats(run, 2, {0: "ours"}, on_loss=print, patience=60)
     lost = []
@@ -101,3 +98,45 @@ def test_the_number_of_processes_of_the_start_stays(
     (tmp_path / "ranks.json").write_text("{")
     assert agreement.first_world_size(folder, resumes=True) == 2
     assert agreement.first_world_size(folder, resumes=False) == 2
+
+
+class Unreachable:
+    def set(self, key: str, value: str) -> None:
+        raise RuntimeError("the connection is gone")
+
+
+@pytest.mark.parametrize(("stays", "lost"), [(True, "silent"), (False, "serves the rendezvous")])
+def test_a_loss_is_told_while_the_process_waits(
+    stays: bool, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeats, "EVERY_SECONDS", 0.02)
+    told: list[str] = []
+    ended = threading.Event()
+
+    def on_loss(host: str) -> None:
+        told.append(host)
+        ended.set()
+
+    store: Any = Counters() if stays else Unreachable()
+    beats = Heartbeats(store, 0, {1: "silent"}, on_loss=on_loss, patience=0.1)
+    beats.start()
+    assert ended.wait(20) and lost in told[0]
+
+
+def test_a_run_that_has_ended_misses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeats, "EVERY_SECONDS", 0.02)
+    told: list[str] = []
+    beats = Heartbeats(Unreachable(), 0, {1: "b"}, on_loss=told.append)  # type: ignore[arg-type]
+    beats.stop()
+    beats.start()
+    assert not threading.Event().wait(0.2) and told == []
+
+
+class Counters(dict[str, bytes]):
+    """As a store, without torch."""
+
+    def set(self, key: str, value: str) -> None:
+        self[key] = value.encode()
+
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self for key in keys)
