@@ -104,7 +104,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"run"},
         {"candidate_search", "merging", "mine", "output_rows"},
         {"merged_candidates", "mined_negatives", "ranked_pool"},
-        {"candidate_files"},
+        {"candidate_files", "int8_overlap"},
         {"domain_search", "hybrid_scores"},
         {"selection"},
         {"guards"},

@@ -11,12 +11,13 @@ import polars as pl
 from fletching.arrays import Mask, Numbers, Vectors
 from fletching.encode import memmap_buffer
 from fletching.encode.batching import WINDOW
-from fletching.encode.opening import device_of
+from fletching.encode.opening import device_of, reference_of
 from fletching.protocols import TextEncoder
 from fletching.report import Report
 from hnmine.candidates import Evidence, RerankerScores
 from hnmine.domain_search import CANDIDATES, DomainSearch
 from hnmine.guards import GuardChain
+from hnmine.int8_overlap import note_overlap
 from hnmine.options import Options
 from hnmine.pool import DocumentPool
 from hnmine.queries import MiningRows, build_queries
@@ -59,6 +60,9 @@ class RankedPool:
         self.selector = NegativeSelector(guards, low=ranks[0], high=ranks[-1])
         device = device_of(encoder)
         self.searches = [DomainSearch(domain, self.selector, device) for domain in pool.domains]
+        reference = reference_of(encoder)
+        if reference is not None and self.searches:
+            note_overlap(self.searches, rows, pool, reference=reference, report=report)
 
     @property
     def has_texts(self) -> Mask:

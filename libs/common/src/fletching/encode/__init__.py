@@ -9,6 +9,8 @@ vector_cache   vectors on disk, as `vectors` shards
 echo           a text twice, pooled over its second occurrence
 padding_free   batches without padding, for the architectures that allow it
 preprocessing  texts to token ids, and padded batches of them
+int8_linear    linear layers in int8, for CPUs
+int8_cost      how far their vectors are from those of float32
 encoder        a model as a `TextEncoder`
 server_encoder, embedding_client  a model behind an embedding server as a `TextEncoder`
 precomputed    `vectors` files as a `TextEncoder`

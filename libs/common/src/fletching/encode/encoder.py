@@ -12,10 +12,13 @@ from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from fletching.encode import int8_linear
 from fletching.encode import model as models
 from fletching.encode.batching import WINDOW, batches_by_length, deduplicate
 from fletching.encode.forward_pass import ForwardPass, Vectors
+from fletching.encode.int8_cost import Float32Reference
 from fletching.encode.preprocessing import NO_ECHO, Preprocessor, TokenizedTexts
 from fletching.encode.role_prompts import RolePrompts
 from fletching.encode.vector_cache import CacheFolder, Vector, VectorCache
@@ -54,6 +57,8 @@ class Encoder:
         self.dimension = models.dimension(self.model, options.model)
         self.devices = models.resolve_devices(options.device)
         self.dtype = models.resolve_dtype(options.dtype, self.devices[0])
+        if self.dtype == torch.int8:
+            int8_linear.check(self.devices)
         self.echoes: dict[Role, str | None] = {
             "query": options.query_echo,
             "document": options.doc_echo,
@@ -70,12 +75,18 @@ class Encoder:
         self.preprocessor = Preprocessor(self.model, self.lengths, self.echoes)
         self._check_echo()
         default_budget = CPU_BATCH_TOKENS if self.devices[0] == "cpu" else GPU_BATCH_TOKENS
+        batch_tokens = options.batch_tokens or default_budget
+        self.reference: Float32Reference | None = None  # where there is int8 to compare with it
+        if self.dtype == torch.int8:
+            self.reference = Float32Reference(
+                self.preprocessor, self.role_prompts, batch_tokens=batch_tokens
+            )
         self.forward_pass = ForwardPass(
             self.model,
             self.preprocessor,
             self.devices,
             dtype=self.dtype,
-            batch_tokens=options.batch_tokens or default_budget,
+            batch_tokens=batch_tokens,
         )
         self.cache_folder = CacheFolder(options)
         self.caches: dict[tuple[int, str | None], VectorCache] = {}
@@ -132,7 +143,8 @@ class Encoder:
 
     @property
     def _dtype_name(self) -> str:
-        return models.dtype_name(self.dtype)
+        is_int8 = self.dtype == torch.int8
+        return int8_linear.number_type() if is_int8 else models.dtype_name(self.dtype)
 
     def encode(
         self,
@@ -187,6 +199,8 @@ class Encoder:
         if len(cached) == len(texts):
             return
         window = TokenizedTexts(texts, self.preprocessor.tokenize(texts, role))
+        if self.reference is not None:
+            self.reference.note_cosines(window, role, int8=self.forward_pass, report=self.report)
         # Batches are planned over all texts of the window: without the cached ones they would
         # differ from those of a run that was not killed.
         lengths = [len(token_row["input_ids"]) for token_row in window.inputs]

@@ -7,6 +7,7 @@ import os
 import torch
 
 UNLIMITED = ("", "ALL", "DEFAULT")
+WITHOUT_VNNI = ("SSE41", "AVX", "AVX2", "AVX512_CORE")
 
 
 def has_bf16_tiles() -> bool:
@@ -14,6 +15,12 @@ def has_bf16_tiles() -> bool:
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     is_allowed = limit in UNLIMITED or "AMX" in limit
     return is_allowed and bool(torch.cpu._is_amx_tile_supported())
+
+
+def has_vnni() -> bool:
+    """Are products of int8 added in 32 bits (AVX-512 VNNI)? ONEDNN_MAX_CPU_ISA may forbid it."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    return limit not in WITHOUT_VNNI and bool(torch.cpu._is_vnni_supported())
 
 
 def instruction_set() -> str:

@@ -12,11 +12,18 @@ from fletching.report import Report
 from fletching.server_address import check_address
 
 if TYPE_CHECKING:
+    from fletching.encode.int8_cost import Float32Reference
     from fletching.encode.precomputed import WantedTexts
 
 
 def check_vectors(options: EncodingOptions, files: Sequence[str]) -> None:
     """Raise UsageError where --vectors or --base-url stand beside options of a local model."""
+    if options.dtype == "int8" and (files or options.base_url):
+        flag = "--vectors" if files else "--base-url"
+        raise UsageError(
+            f"--dtype int8 is for a model that runs in this process, and {flag} needs none",
+            "leave --dtype out",
+        )
     if options.model and files:
         raise UsageError("--model and --vectors exclude each other", "leave one of them out")
     if options.base_url and files:
@@ -85,6 +92,12 @@ def open_encoder(
     from fletching.encode.encoder import Encoder
 
     return Encoder(options, report, half_cache=half_cache)
+
+
+def reference_of(encoder: TextEncoder) -> Float32Reference | None:
+    """The model in float32 beside one in int8; None for any other encoder."""
+    reference: Float32Reference | None = getattr(encoder, "reference", None)
+    return reference
 
 
 def _devices_of_comparison(requested: str | None) -> list[str]:

@@ -51,7 +51,9 @@ class Reranker:
         self.device = models.resolve_devices(options.device)[0]
         self.model = _load(name, option, trust_remote_code=options.trust_remote_code)
         self.fingerprint = models.fingerprint(self.model)
-        self.dtype = models.resolve_dtype(options.dtype, self.device)
+        # int8 is for vectors, whose cost is printed; rerankers decide what an answer is.
+        dtype_name = "auto" if options.dtype == "int8" else options.dtype
+        self.dtype = models.resolve_dtype(dtype_name, self.device)
         self.model.to(self.device, self.dtype)
         default_budget = CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
         self.batch_tokens = options.batch_tokens or default_budget

@@ -30,6 +30,7 @@ def check_one_model(names: Sequence[str], nodes: Sequence[Lineage]) -> None:
         identity = {key: settings[key] for key in IDENTITY if key in settings}
         if not identity:
             continue
+        identity["is_int8"] = str(settings.get("dtype")).startswith("int8")
         if first is None:
             first = (name, identity)
         elif identity != first[1]:

@@ -194,6 +194,13 @@ class EmbeddingServerOptions(ServerOptions, ConcurrencyOptions):
 class EncodingOptions(PromptTemplateOptions, CacheOptions, EmbeddingServerOptions, ModelOptions):
     """A tool that turns texts into vectors."""
 
+    # More than trainers take.
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = option(  # type: ignore[assignment]
+        "auto",
+        "number type of the weights and activations; int8 is for CPUs, and its cost is printed",
+        group=MODEL,
+        advanced=True,
+    )
     query_echo: str | None = option(
         None,
         "echo embeddings: encode each query twice, joined by TEXT, and pool over the second",

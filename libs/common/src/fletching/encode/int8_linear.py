@@ -1,0 +1,98 @@
+"""Linear layers in int8 on CPUs: weights by output channel, activations by token.
+
+The activations of a token are divided by their own largest one as they come (vector-wise
+quantisation, Dettmers et al. 2022), and whole numbers add up exactly. So a vector depends on its
+text alone: on no other text of its batch, no shard and no calibration set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fletching.encode.instruction_set import has_vnni
+from fletching.errors import UsageError
+
+STEPS = 127  # of an int8 on each side of 0
+# Without VNNI two products are added in 16 bits, which 8 bits times 8 bits would overflow.
+WEIGHT_STEPS_WITHOUT_VNNI = 63
+OFFSET = 128  # of activations: oneDNN's fast kernels take unsigned ones
+TINY = 1e-30  # instead of a largest activation of 0
+OPERATOR = "qlinear_pointwise"  # of oneDNN in torch
+
+
+def check(devices: Sequence[str]) -> None:
+    """Raise UsageError where the layers cannot run."""
+    if set(devices) != {"cpu"}:
+        raise UsageError(
+            f"--dtype int8 is for CPUs, and --device is {','.join(devices)}",
+            "pass --device cpu, or leave --dtype out: bfloat16 is faster on GPUs",
+        )
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, OPERATOR)):
+        raise UsageError(
+            f"--dtype int8 needs oneDNN, which torch {torch.__version__} is built without here",
+            "leave --dtype out",
+        )
+
+
+def number_type() -> str:
+    """The name of the weights' number type here, for caches and lineage."""
+    return "int8" if has_vnni() else "int8-of-7-bits"
+
+
+class Int8Linear(nn.Module):
+    """A linear layer of float32 activations whose products are taken in int8."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        weight = linear.weight.detach().float()
+        weight_steps = STEPS if has_vnni() else WEIGHT_STEPS_WITHOUT_VNNI
+        scales = weight.abs().amax(1).clamp_min(TINY) / weight_steps
+        whole = torch.round(weight / scales[:, None]).to(torch.int8)
+        bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().float()
+        operators: Any = torch.ops.onednn
+        # No buffers: a packed weight has a layout that nothing but its operator reads.
+        self.packed = operators.qlinear_prepack(whole, None)
+        self.scales = scales
+        self.zero_points = torch.zeros(len(weight), dtype=torch.long)
+        self.bias = bias
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(…, in) to (…, out)."""
+        rows = states.reshape(-1, states.shape[-1])
+        steps = rows.abs().amax(1, keepdim=True).clamp_min_(TINY).div_(STEPS)
+        signed = (rows / steps).round_().to(torch.int8)
+        unsigned = signed.view(torch.uint8).bitwise_xor_(OFFSET)
+        products: Tensor = torch.ops.onednn.qlinear_pointwise(
+            qx=unsigned,
+            x_scale=1.0,  # `steps`, one a token, are multiplied in below
+            x_zero_point=OFFSET,
+            qw=self.packed,
+            w_scale=self.scales,
+            w_zero_point=self.zero_points,
+            bias=None,
+            output_scale=1.0,
+            output_zero_point=0,
+            output_dtype=torch.float32,
+            post_op_name="none",
+            post_op_args=[],
+            post_op_algorithm="",
+        )
+        return torch.addcmul(self.bias, products, steps).view(*states.shape[:-1], -1)
+
+
+def quantise_layers(model: nn.Module) -> int:
+    """Replace the linear layers of a model by int8 ones, in place; how many there are.
+
+    Classes derived from nn.Linear stay: their owners read the weights themselves.
+    """
+    count = 0
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Linear:
+                setattr(parent, name, Int8Linear(child))
+                count += 1
+    return count
