@@ -72,7 +72,8 @@ def test_a_silent_machine_is_lost_and_a_slow_one_is_not() -> None:
 
 
 def test_the_first_process_that_differs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, other = {"batch": 5, "lr": 0.1}, {"batch": 6, "lr": 0.1, "seed": 1}
+    first = {"batch": 5, "lr": 0.1, "seed": None, "teachers": "known to the first alone"}
+    other = {"batch": 6, "lr": 0.1, "seed": 1}
     everyone = [("a", first), ("b", first), ("c", other), ("d", other)]
     monkeypatch.setattr(process_group, "all_gather", lambda value: everyone)
     with pytest.raises(InputError) as caught:

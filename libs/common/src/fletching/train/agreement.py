@@ -71,13 +71,19 @@ def _appears(path: str, word: str) -> bool:
 def refuse_differences(subject: str, values: Mapping[str, Any], fix: str) -> None:
     """Raise InputError where a process has other values than the first one.
 
-    subject: what they are, in the plural. fix: how to make them equal.
+    subject: what they are, in the plural. fix: how to make them equal. What a process leaves out
+    is not compared: it does not know it.
     """
     everyone = process_group.all_gather((socket.gethostname(), dict(values)))
     _, first = everyone[0]
     for rank, (host, others) in enumerate(everyone):
-        phrase = "{key} is {old}, there {new}"
-        if changes := describe_changes(first, others, phrase):
+        known = first.keys() & others.keys()
+        changes = describe_changes(
+            {key: first[key] for key in known},
+            {key: others[key] for key in known},
+            phrase="{key} is {old}, there {new}",
+        )
+        if changes:
             raise InputError(
                 f"process {rank} on {host} has other {subject} than process 0: "
                 + "; ".join(changes),

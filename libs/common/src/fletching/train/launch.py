@@ -114,7 +114,8 @@ def run(
         try:
             with without_garbage_collection():
                 training_job = job(options, report, tool, run_path=run_dir.path)
-            agreement.refuse_differences("data or models", training_job.manifest, SAME_FILES)
+            known = {key: value for key, value in training_job.manifest.items() if value}
+            agreement.refuse_differences("data or models", known, SAME_FILES)
             if run_dir.is_finished(training_job.manifest):
                 note_finished(report, run_dir)
                 return

@@ -68,7 +68,11 @@ class RunDir:
         self.passed_over: list[str] = []  # newer checkpoints that are broken, and how
         if process_group.is_main():
             self._claim()
-        agreement.refuse_unshared(self.path)
+        try:
+            agreement.refuse_unshared(self.path)
+        except InputError:
+            self.abandon()
+            raise
 
     def _claim(self) -> None:
         if self._output_exists() and not self.is_published() and not self._may_be_finished():
