@@ -33,7 +33,8 @@ def check(devices: Sequence[str]) -> None:
             f"--dtype int8 is for CPUs, and --device is {','.join(devices)}",
             "pass --device cpu, or leave --dtype out: bfloat16 is faster on GPUs",
         )
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, OPERATOR)):
+    backend: Any = torch.backends.mkldnn  # untyped
+    if not (backend.is_available() and hasattr(torch.ops.onednn, OPERATOR)):
         raise UsageError(
             f"--dtype int8 needs oneDNN, which torch {torch.__version__} is built without here",
             "leave --dtype out",
@@ -68,8 +69,10 @@ class Int8Linear(nn.Module):
         """(…, in) to (…, out)."""
         rows = states.reshape(-1, states.shape[-1])
         output = rows.new_empty(len(rows), len(self.bias))
-        for part, result in zip(rows.split(ROWS), output.split(ROWS)):
-            steps = part.abs().amax(1, keepdim=True).clamp_min_(TINY).div_(STEPS)
+        for part, result in zip(torch.split(rows, ROWS), torch.split(output, ROWS)):
+            # Of both ends, not of `abs`, which would write all of them once more.
+            low, high = part.amin(1, keepdim=True), part.amax(1, keepdim=True)
+            steps = torch.maximum(high, low.neg_()).clamp_min_(TINY).div_(STEPS)
             products = self._multiply(_rounded(part / steps))
             # Not addcmul: with two broadcast factors it takes three times as long.
             torch.add(products.mul_(steps), self.bias, out=result)
