@@ -74,7 +74,7 @@ step=(python bench/train_step.py --model "$M" --device "$DEVICE" --batch "$BATCH
 check doctor 60 "fletching_doctor/probes/compute.py fletching_doctor/probes/machine.py fletching_doctor/findings.py" \
   fletching doctor --no-hub
 check encode 240 "encode/model.py encode/encoder.py encode/forward_pass.py encode/padding_free.py" \
-  python bench/encode.py --model "$M" --device "$DEVICE" --texts "$TEXTS" --rounds "$ROUNDS" --peer-batch 32,256
+  python bench/gpu_encode.py --model "$M" --device "$DEVICE" --texts "$TEXTS" --rounds "$ROUNDS"
 compare memory 120 "encode/forward_pass.py"
 compare replicas 90 "encode/model.py encode/forward_pass.py"
 check step 240 "contrast_train/training/gradcache.py contrast_train/training/step_choice.py train/hardware.py" \

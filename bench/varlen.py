@@ -1,6 +1,6 @@
 """Packed batches on a GPU: `fletching.encode`'s texts end to end, under torch's variable-length attention.
 
-A candidate that bench/encode.py times beside what fletching does on a GPU, which is padded batches. On a CPU, where
+A candidate that bench/gpu_encode.py times beside what fletching does on a GPU, which is padded batches. On a CPU, where
 torch has no such kernel, the product's own attention in runs of equal length stands in, so that the plumbing can be tried.
 """
 
