@@ -37,17 +37,17 @@ tune: install ## your own table: make tune CSV=faq.csv QUERY=question POS=answer
 
 quick: dev ## what one runs while typing: style and the fast tests (under a minute)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/python -m pytest -n auto -m "not slow"
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
-test: dev ## run all tests
-	@$(BIN)/python -m pytest -n auto
+test: dev ## run all tests (worksteal: neighbours share a worker and its models)
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: dev ## what CI runs: style, types, generated docs, tests, docs site
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy $(SOURCES)
 	@$(BIN)/python scripts/build_docs.py --check
 	@$(MAKE) --no-print-directory docs-site
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 docs: dev ## write the generated parts of the READMEs
 	@$(BIN)/python scripts/build_docs.py
