@@ -18,6 +18,7 @@ from fletching.table import DiskTable, KeySet, atomic
 from fletching.table.key_set import find_sorted
 from hnmine.stored_texts import Origin, StoredTexts, TextBatch
 
+OF_ROWS = ["row", "origin", "number", "key", "candidate"]
 BY_CONTENT = ("domain", "equal", "origin", "spelling", "id_hash")  # the order of a pool
 
 
@@ -200,7 +201,7 @@ def _number_texts_of_rows(
         variants.select("spelled", "variant"), on="spelled", how="left", maintain_order="left"
     )
     number = pl.coalesce("variant", "candidate").alias("number")
-    of_rows = texts.select("row", "origin", number, "key", "candidate")
+    of_rows = texts.with_columns(number).select(OF_ROWS)
     return of_rows, variants["position"].to_numpy()
 
 

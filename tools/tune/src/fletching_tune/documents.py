@@ -191,7 +191,7 @@ class DocumentCommands:
 
 
 def test_rows(paths: Sequence[str]) -> list[str]:
-    """These paths, and of a BEIR folder its test judgements, where the reader would take train's."""
+    """These paths; of a BEIR folder its test judgements: the reader would take those of train."""
     judgements = [os.path.join(path, "qrels", "test.tsv") for path in paths]
     return [
         judged if os.path.exists(judged) else path

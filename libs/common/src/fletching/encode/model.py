@@ -44,7 +44,7 @@ class PromptSource(Protocol):
     """What brings prompts by name: a SentenceTransformer, or what its folder states."""
 
     @property
-    def prompts(self) -> dict[str, str]:
+    def prompts(self) -> Mapping[str, str | None]:
         """Prompts by name."""
 
     @property
