@@ -89,7 +89,7 @@ compare mining 120 "hnmine/search.py encode/opening.py encode/reranker.py"
 check vectors 60 "shards/engines.py shards/engine_run.py" \
   texts2vectors "$WORK/in/texts.jsonl" --model "$M" --device "$DEVICE" --engine local --shards 2 -o "$WORK/vectors.parquet"
 check filter 90 "encode/reranker.py" \
-  simfilter "$WORK/in/pairs.jsonl" --cross-encoder "$WORK/in/cross-encoder" --device "$DEVICE" -o "$WORK/kept.parquet"
+  simfilter "$WORK/in/pairs.jsonl" --cross-encoder "$WORK/in/cross-encoder" --keep-top 0.5 --device "$DEVICE" -o "$WORK/kept.parquet"
 check distill 120 "fletching_distill/run.py train/arguments.py" \
   distill "$WORK/in/texts.jsonl" --teacher "$M" --model "$M" --device "$DEVICE" --steps 4 --batch 16 -o "$WORK/student"
 check mntp 150 "mntp/decoder.py mntp/run.py" \

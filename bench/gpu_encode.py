@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def ways_to_encode(args: argparse.Namespace) -> dict[str, Encode]:
-    import varlen
+    import gpu_varlen
     from sentence_transformers import SentenceTransformer
 
     ways: dict[str, Encode] = {}
@@ -61,7 +61,7 @@ def ways_to_encode(args: argparse.Namespace) -> dict[str, Encode]:
     for dtype in ("float32", "bfloat16"):
         ways[f"fletching, {dtype}"] = partial(encoder_of(args, dtype).encode, role="document")
     packed = encoder_of(args, "bfloat16")
-    varlen.prepare(packed)
+    gpu_varlen.prepare(packed)
     ways["packed by varlen_attn, bfloat16"] = partial(packed.encode, role="document")
     return ways
 

@@ -66,6 +66,16 @@ SUBJECTS = {
 }
 
 
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Workers of `-n auto`: three for two cores, since tests wait for processes, servers and time-outs."""
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None  # as it says
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return cores + cores // 2
+
+
 @pytest.fixture(scope="session", autouse=True)
 def temporary_files_go_with_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Workers of pytest-xdist end without cleaning up; what lies in pytest's own folder is removed by a later run."""
