@@ -184,13 +184,13 @@ class DocumentCommands:
         return Step(
             name="test-queries",
             stage="split",
-            argv=("arrowcat", *arguments(test_rows(self.options.test)), "-o", rows),
+            argv=("arrowcat", *arguments(rows_of_people(self.options.test)), "-o", rows),
             inputs=self.options.test,
             outputs=(rows,),
         )
 
 
-def test_rows(paths: Sequence[str]) -> list[str]:
+def rows_of_people(paths: Sequence[str]) -> list[str]:
     """These paths; of a BEIR folder its test judgements: the reader would take those of train."""
     judgements = [os.path.join(path, "qrels", "test.tsv") for path in paths]
     return [
