@@ -29,7 +29,7 @@ import suite  # noqa: E402
 from fuzz_readers import READERS  # noqa: E402
 from fuzz_trials import DEFECT, VERDICTS, FuzzCase  # noqa: E402
 
-PRELOADED = ["__main__", *suite.MAJOR_PARTS, "polars", "fuzz_trials", "fuzz_readers"]
+PRELOADED = ["__main__", *suite.PRELOADED, "fuzz_trials", "fuzz_readers"]
 
 
 def processor() -> str:

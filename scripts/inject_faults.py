@@ -29,19 +29,7 @@ import fault_trials  # noqa: E402
 import suite  # noqa: E402
 from conftest import build_model  # noqa: E402
 
-PRELOADED = [
-    "__main__",
-    *suite.MAJOR_PARTS,
-    "polars",
-    "fault_injector",
-    "csv2pairs.cli",
-    "csv2pairs.pipeline",
-    "simfilter.cli",
-    "texts2vectors.cli",
-    "fletching.encode",
-    "fletching_synthgen.run",
-    "fletching_synthgen.llm.client",
-]
+PRELOADED = ["__main__", *suite.PRELOADED, "fault_injector"]
 
 
 def processor() -> str:

@@ -10,6 +10,7 @@ write     rows to a file of any format that the suite writes, by pyarrow or json
 from __future__ import annotations
 
 import fcntl
+import gc
 import io
 import json
 import os
@@ -30,6 +31,11 @@ settings.load_profile("suite")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# Workers import every test and thousands of commands start from the sources: where the environment keeps Python from
+# storing what it has compiled, each of them would compile all of it again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # One row a subject: the question, its answer, and a word that only these two share.
 SUBJECTS = {
@@ -74,6 +80,12 @@ def pytest_xdist_auto_num_workers() -> int | None:
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     return cores + cores // 2
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave alone what lives as long as the tests: theirs, and libraries."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

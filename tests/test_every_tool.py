@@ -12,7 +12,17 @@ import jsonschema
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from suite import COMMANDS, ROOT, WRITERS, Command, call, output_of, rows_for
+from suite import (
+    COMMANDS,
+    FORKS,
+    ROOT,
+    WRITERS,
+    Command,
+    call,
+    output_of,
+    rows_for,
+    tell_warmth,
+)
 from suite import PROGRAMS as ALL_PROGRAMS
 
 from fletching import lineage, schema
@@ -465,3 +475,14 @@ def test_version_is_the_one_of_the_package(command: Command, run: Any) -> None:
     done = run([command.name, "--version"])
     assert done.rc == 0
     assert done.text.startswith(f"{command.name} {command.project['version']} (fletching ")
+
+
+def test_what_commands_are_forked_from_has_their_modules_and_rests() -> None:
+    ours, theirs = FORKS.Pipe()
+    process = FORKS.Process(target=tell_warmth, args=(theirs,))
+    process.start()
+    modules, resting = ours.recv()  # a failed import there says nothing and only costs time
+    process.join()
+    assert modules >= {f"{command.module}.cli" for command in ALL_PROGRAMS.values()}
+    assert modules >= {"contrast_train.training.trainer", "fletching.encode.model", "mntp.trainer"}
+    assert resting > 100_000

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from several import plain
-from suite import call_ranks
+from suite import call_ranks, start_server
 from torch import nn
 
 from fletching_distill.losses import DistillLoss
@@ -107,6 +107,7 @@ def one_rank(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def gradients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
+    start_server()
     torch.multiprocessing.start_processes(
         one_rank, (str(folder),), nprocs=2, start_method="forkserver"
     )

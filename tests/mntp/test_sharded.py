@@ -8,6 +8,7 @@ import mntp_steps
 import pytest
 import torch
 from mntp_steps import batch, flat, objective
+from suite import FORKS
 
 from mntp.trainer import backward
 
@@ -24,9 +25,8 @@ CASES = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gradients")
-    processes = torch.multiprocessing.get_context("forkserver")
     ranks = [
-        processes.Process(target=mntp_steps.one_rank, args=(rank, 2, str(folder), CASES))
+        FORKS.Process(target=mntp_steps.one_rank, args=(rank, 2, str(folder), CASES))
         for rank in range(2)
     ]
     for process in ranks:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from suite import start_server
 from torch import Tensor, nn
 
 from contrast_train import losses
@@ -252,6 +253,7 @@ def name(folder: Any, case: Case, rank: int) -> str:
 
 
 def gather(cases: list[Case], folder: Path) -> None:
+    start_server()
     for ranks in sorted({case.ranks for case in cases}):
         chosen = [case for case in cases if case.ranks == ranks]
         # Forked from the tests' own server, which has torch; spawned ones would import it each.

@@ -1,15 +1,17 @@
 """Every command of tools/, how to run it on a tiny input, and how to run it fast. A new tool joins COMMANDS by one entry.
 
-The tests of `test_every_tool*.py`, `test_architecture.py` and `test_pipeline.py` go over this table. A light
-command is run as the installed script. Importing torch takes seconds, so a heavy one is forked from a process
-that has imported it already: same entry point, own process with its own streams, limits, signals and exit code.
+The tests of `test_every_tool*.py`, `test_architecture.py` and `test_pipeline.py` go over this table. Importing
+torch takes seconds, so a heavy command is forked from a process that has imported it already: same entry point,
+own process with its own streams, limits, signals and exit code. A light one is run as the installed script, or
+forked too where that process runs already and the command needs no environment of its own.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.metadata
-import multiprocessing
+import multiprocessing.forkserver
 import os
 import resource
 import shlex
@@ -20,6 +22,8 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, Literal
 
@@ -222,18 +226,50 @@ def output_of(command: Command, folder: Path) -> Path:
 
 # --- running -------------------------------------------------------------------------------------
 
-FORKS = multiprocessing.get_context("forkserver")
-# One server for all tests of a worker, tests/support/forked.py too: whoever forks first would else settle what is imported for the others.
-FORKS.set_forkserver_preload(
-    [
-        *MAJOR_PARTS,
-        "suite",
-        "forked",
-        "fletching_synthgen.run",
-        "fletching_synthgen.llm.client",
-        "fletching_synthgen.llm.batch_api",
-    ]
-)
+PRELOADED = [*MAJOR_PARTS, "suite", "forked", "preloaded"]
+COLD = bool(os.environ.get("FLETCHING_TESTS_COLD"))
+FOLDERS_OF_TESTS = [str(ROOT / name) for name in ("tests/support", "tests", "scripts")]
+
+
+@functools.cache
+def start_server() -> None:
+    """Start the process that everything is forked from, where none runs yet.
+
+    One server for all tests of a worker, tests/support/forked.py and torch's own launcher too. It would leave
+    out the tests' own modules without a word: in some versions of Python it does not take over `sys.path`.
+    """
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([*FOLDERS_OF_TESTS, *filter(None, [before])])
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before:
+            os.environ["PYTHONPATH"] = before
+
+
+def tell_warmth(connection: Connection) -> None:
+    """Send the names of the modules that a forked process has, and how many objects its collector leaves alone."""
+    connection.send((set(sys.modules), gc.get_freeze_count()))
+
+
+class WarmProcess(ForkServerProcess):
+    """A process that is forked from one that has imported torch and the tools."""
+
+    @staticmethod
+    def _Popen(process: Any) -> Any:
+        start_server()
+        return ForkServerProcess._Popen(process)  # type: ignore[attr-defined]
+
+
+class WarmContext(ForkServerContext):
+    """As `multiprocessing.get_context("forkserver")`, with `WarmProcess`."""
+
+    Process = WarmProcess  # type: ignore[assignment]
+
+
+FORKS = WarmContext()
+FORKS.set_forkserver_preload(PRELOADED)
 
 
 class Running:
@@ -252,8 +288,9 @@ class Running:
     ) -> None:
         self.err = folder / "stderr"
         self.err.touch()
-        self.heavy = PROGRAMS[argv[0]].heavy
-        if self.heavy:
+        is_warm = start_server.cache_info().currsize > 0
+        self.is_forked = PROGRAMS[argv[0]].heavy or (is_warm and not env and not COLD)
+        if self.is_forked:
             self.process: Any = FORKS.Process(
                 target=_child,
                 args=(list(argv), [stdin, stdout, str(self.err)], env, str(cwd), file_size),
@@ -283,7 +320,7 @@ class Running:
 
     def wait(self, timeout: float = 120) -> int:
         """The exit code; minus the number of the signal that killed it."""
-        if not self.heavy:
+        if not self.is_forked:
             return self.process.wait(timeout)
         self.process.join(timeout)
         if self.process.exitcode is None:
