@@ -28,7 +28,7 @@ def opened(tmp_path: Path, write: Any) -> Any:
             str(tmp_path / "rows.arrow"),
             report,
         )
-        return TrainingDataset(str(tmp_path / "rows.arrow"), **sampling)
+        return TrainingDataset.open(str(tmp_path / "rows.arrow"), **sampling)
 
     return opened
 
@@ -190,7 +190,7 @@ def test_rows_that_cannot_be_trained_are_counted(tmp_path: Path) -> None:
     )
     examples_table.write(table.to_batches(), str(tmp_path / "rows.arrow"), report)
     assert dict(report.dropped) == {"with a blank query": 1, "without a positive": 1}
-    assert [row.positives for row in sampled(TrainingDataset(str(tmp_path / "rows.arrow")))] == [
+    assert [row.positives for row in sampled(TrainingDataset.open(str(tmp_path / "rows.arrow")))] == [
         ("p",)
     ]
 
@@ -254,7 +254,7 @@ def test_texts_become_queries_with_their_title(tmp_path: Path) -> None:
     examples_table.write(
         table.to_batches(), str(tmp_path / "rows.arrow"), report, requirements=requirements
     )
-    rows = sampled(TrainingDataset(str(tmp_path / "rows.arrow")))
+    rows = sampled(TrainingDataset.open(str(tmp_path / "rows.arrow")))
     assert [(row.query, row.prompt, row.positives) for row in rows] == [
         ("Head body", None, ()),
         ("c", "p: ", ()),

@@ -127,7 +127,7 @@ def test_prompts_of_tasks_stand_before_their_texts(tmp_path: Path, write: Any) -
     source = Reader(report, [write(tmp_path / "rows.jsonl", rows)], "examples")
     path = str(tmp_path / "rows.arrow")
     examples_table.write(source, path, report, prompts=QueryPrompts("Instruct: {}\n", report))
-    opened = TrainingDataset(path, task_prompts={"x": ("X ", "DX "), "y": ("Y ", None)})
+    opened = TrainingDataset.open(path, task_prompts={"x": ("X ", "DX "), "y": ("Y ", None)})
     queries, documents, structure = arrange([opened[0, i] for i in range(3)], "q: ", "d: ")
     assert queries == [("X ", "a"), ("Y ", "b"), ("Instruct: mine\n", "c")]
     assert documents == [("DX ", "p"), ("d: ", "p")]

@@ -2,7 +2,8 @@
 
 Reads    examples: `query`, `pos`, optionally `neg`, scores, `prompt`, `task`; or texts for SimCSE
 Writes   a sentence-transformers folder; checkpoints beside it in DIR.run until it is complete
-Holds    the model, its optimiser, activations up to --activations, 4 x D bytes a text of the batch
+Holds    the model, its optimiser, activations up to --activations, 4 x D bytes a text of the batch;
+         with --stream the rows of a window, without it 32 bytes a row and a copy of all on disk
 
   contrast-train train.parquet --model M -o tuned
   csv2pairs faq.csv --query q --pos a | hnmine --model M | contrast-train --model M -o tuned
@@ -52,7 +53,12 @@ def _open_inputs(options: Options, report: Report) -> None:
     from contrast_train.data.task_folders import TrainingInputs
     from fletching.io import Reader
 
-    TrainingInputs(report, options.inputs)
+    if options.stream:
+        from fletching.io.row_groups import RowGroupReader
+
+        RowGroupReader(report, options.inputs, ["examples", "texts"], trains=True)
+    else:
+        TrainingInputs(report, options.inputs)
     if options.eval:
         Reader(report, [options.eval], "examples", count=False, trains=True)
     if options.teacher_vectors:

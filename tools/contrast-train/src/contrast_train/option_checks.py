@@ -10,6 +10,15 @@ from fletching.errors import UsageError
 from fletching.options import describe
 from fletching.train.distributed import deepspeed_config, process_group
 
+# What --stream cannot give, by option.
+OVER_ALL_ROWS = {
+    "tasks": "the rows of each task",
+    "task_temperature": "the rows of each task",
+    "task_cap": "the rows of each task",
+    "guide": "the vectors of all texts before the first step",
+    "teacher_vectors": "the vectors of all texts before the first step",
+}
+WITHOUT_STREAM = "leave it out, or leave --stream out, which copies the rows to disk"
 DEFAULT_TEACHER_WEIGHT = describe(Options)["teacher_weight"].default
 
 
@@ -19,6 +28,7 @@ def check(options: Options) -> None:
     _check_lora(options)
     _check_loss(options)
     _check_evaluation(options)
+    _check_stream(options)
     if options.html:
         check_page(options.html)
 
@@ -78,6 +88,27 @@ def _check_loss(options: Options) -> None:
         raise UsageError("--hardness-of weighs nothing", "pass --hardness-weight, e.g. 5")
     if not options.guide and (options.guide_margin or options.guide_relative):
         raise UsageError("--guide-margin and --guide-relative need a guide", "pass --guide MODEL")
+
+
+def _check_stream(options: Options) -> None:
+    if not options.stream:
+        if options.stream_window is not None:
+            raise UsageError("--stream-window has no stream", "pass --stream, or leave it out")
+        return
+    if not options.inputs or "-" in options.inputs:
+        raise UsageError(
+            "--stream reads files at random, and stdin is a pipe",
+            "write a file first, e.g. hnmine … -o train.parquet, and name it",
+        )
+    if options.stream_window is not None and options.stream_window < options.batch:
+        raise UsageError(
+            f"--stream-window {options.stream_window} is below --batch {options.batch}",
+            f"pass --stream-window {10 * options.batch} or more",
+        )
+    for name, reason in OVER_ALL_ROWS.items():
+        if getattr(options, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} needs {reason}, and --stream reads a window", WITHOUT_STREAM)
 
 
 def _check_evaluation(options: Options) -> None:

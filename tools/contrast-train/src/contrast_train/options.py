@@ -80,6 +80,20 @@ class DataOptions(ExamplesOptions, NegativesOptions, PromptTemplateOptions):
     mix_tasks: bool = option(
         False, "let a batch hold rows of several tasks", group=TRAINING, advanced=True
     )
+    stream: bool = option(
+        False,
+        "read the rows of Parquet files while training, without a copy; shuffled by row group and "
+        "within windows",
+        group=TRAINING,
+    )
+    stream_window: int | None = option(
+        None,
+        "--stream: rows in memory, which are shuffled together [100000]",
+        metavar="ROWS",
+        low=2,
+        group=TRAINING,
+        advanced=True,
+    )
     drop_last: bool = option(
         False, "fill every batch; leave out what is left over", group=TRAINING, advanced=True
     )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import warnings
 from typing import TYPE_CHECKING
 
-from contrast_train.data import loading, reference_vectors, task_mixing
+from contrast_train.data import loading, reference_vectors, streaming, task_mixing
 from contrast_train.data.collator import ContrastCollator
 from contrast_train.data.rank_exchange import RankBatches, RankExchange
 from contrast_train.data.reference_vectors import ReferenceVectors, StudentSettings
-from contrast_train.data.task_folders import TrainingInputs
+from contrast_train.data.stream_plan import StreamPlan
+from contrast_train.data.streamed_dataset import StreamedDataset
+from contrast_train.data.training_data import TrainingData
 from contrast_train.losses import selection
 from contrast_train.losses.registry import LOSSES
 from contrast_train.model import backbone as backbones
@@ -50,15 +53,11 @@ class ContrastRun:
         self.options = options
         self.report = report
         self.tool = tool
-        rows_path = os.path.join(run_path, ROWS)
-        self.inputs: TrainingInputs | None = None  # in the first process alone
-        self.digest, self.loss = process_group.broadcast(
-            self._write_rows(rows_path) if process_group.is_main() else ("", "")
-        )
-        selection.check(options, self.loss)
         self.tasks = task_mixing.read(options.tasks) if options.tasks else {}
-        self.dataset = loading.open_dataset(options, rows_path, loss=self.loss, tasks=self.tasks)
-        self.plan = loading.plan_batches(options, report, self.dataset, tasks=self.tasks)
+        data = self._load_data(os.path.join(run_path, ROWS))
+        self.inputs = data.inputs  # without --stream, of the first process alone
+        self.digest, self.loss = data.digest, data.loss
+        self.dataset, self.plan = data.dataset, data.plan
         self.backbone = backbones.load(options)
         self.similarity = self._apply_head_options()
         self.rows_by_prompt = task_mixing.merge_prompts(
@@ -83,9 +82,10 @@ class ContrastRun:
         self.objective = self._objective()
         self.reference_models = reference_vectors.identify_on_machines(options)
 
-    def _write_rows(self, path: str) -> tuple[str, str]:
-        self.inputs, digest, loss = loading.write_rows(self.options, self.report, path)
-        return digest, loss
+    def _load_data(self, rows_path: str) -> TrainingData:
+        if self.options.stream:
+            return streaming.load(self.options, self.report)
+        return loading.load(self.options, self.report, rows_path, tasks=self.tasks)
 
     def _apply_head_options(self) -> str:
         similarity = head.apply_options(self.backbone.model, self.options)
@@ -167,6 +167,8 @@ class ContrastRun:
             dimension=head.dimension_of(backbone.model),
             views=LOSSES[self.loss].views,
         )
+        if isinstance(self.dataset, StreamedDataset):
+            return ReferenceVectors()  # --guide and --teacher-vectors are refused
         return reference_vectors.load(
             self.options, self.dataset, self.report, cache=cache, student=student
         )
@@ -265,7 +267,7 @@ class ContrastRun:
         exchange = RankExchange.of_this_process()
         setup = TrainingSetup(
             rows=self.dataset,
-            plan=RankBatches(plan=self.plan, exchange=exchange),
+            plan=self._plan_of_rank(exchange),
             collate=self.collator(vectors, exchange),
             run_dir=run_dir,
             metrics_log=metrics_log,
@@ -278,6 +280,12 @@ class ContrastRun:
             options, steps=steps, folder=run_dir.path, device=self.backbone.device
         )
         return ContrastTrainer(setup, objective=self.objective, args=arguments, stopping=stopping)
+
+    def _plan_of_rank(self, exchange: RankExchange) -> RankBatches | StreamPlan:
+        """The share of this process in each batch: of a stream, what its row groups hold."""
+        if isinstance(self.plan, StreamPlan):
+            return dataclasses.replace(self.plan, rank=exchange.rank, ranks=exchange.ranks)
+        return RankBatches(plan=self.plan, exchange=exchange)
 
     @functools.cached_property
     def base_card(self) -> BaseCard:

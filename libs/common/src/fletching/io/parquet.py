@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -56,21 +56,39 @@ class ParquetFile:
     def batches(self) -> Iterator[tuple[pa.Schema, pa.RecordBatch]]:
         """Each batch with the schema of the file. Raises InputError on damage."""
         digest = RowDigest()
-        batches = self.file.iter_batches(self.rows_at_once)
+        for batch in self._checked(self.file.iter_batches(self.rows_at_once), digest):
+            yield self.schema, batch
+            self.rows += batch.num_rows
+        verify(self.where, self.end, digest)
+
+    def row_group(self, number: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The batches of one row group, with these columns. Raises InputError on damage."""
+        batches = self.file.iter_batches(
+            self.rows_at_once, row_groups=[number], columns=[*columns], use_threads=False
+        )
+        return self._checked(batches, position=f"in row group {number:,}")
+
+    def _checked(
+        self,
+        batches: Iterator[pa.RecordBatch],
+        digest: RowDigest | None = None,
+        *,
+        position: str = "",
+    ) -> Iterator[pa.RecordBatch]:
+        """Batches that are valid. digest: of all of them, where the file states its own."""
         while True:
             try:
                 batch = next(batches, None)
                 if batch is None:
-                    break
+                    return
                 batch.validate(full=True)
-                if self.end is not None:
+                if digest is not None and self.end is not None:
                     digest.update(to_canonical(batch))
             except DAMAGE as error:
-                what = f"{self.where} is damaged after {self.rows:,} rows ({error})"
+                where = position or f"after {self.rows:,} rows"
+                what = f"{self.where} is damaged {where} ({error})"
                 raise InputError(what, REMAKE) from None
-            yield self.schema, batch
-            self.rows += batch.num_rows
-        verify(self.where, self.end, digest)
+            yield batch
 
 
 def _opened(file: pa.NativeFile | BinaryIO, where: str) -> pq.ParquetFile:

@@ -1,6 +1,7 @@
 """Rows by number on disk, lists of lists, sets of keys, and files that appear whole.
 
-disk_table    record batches appended to a scratch Arrow file, mapped back, rows taken by number
+batch_table   record batches end to end, rows taken by number
+disk_table    record batches appended to a scratch Arrow file and mapped back
 disk_array    one array or one column of texts over all rows, on disk
 row_units     rows in slices that are encoded together
 ragged_array  a list of values for each row, end to end with offsets
@@ -17,13 +18,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fletching.table.batch_table import BatchTable
     from fletching.table.disk_table import DiskTable
     from fletching.table.key_set import GrowingKeySet, KeySet
     from fletching.table.ragged_array import RaggedArray
 
-__all__ = ["DiskTable", "GrowingKeySet", "KeySet", "RaggedArray"]
+__all__ = ["BatchTable", "DiskTable", "GrowingKeySet", "KeySet", "RaggedArray"]
 
 _HOMES = {
+    "BatchTable": "batch_table",
     "DiskTable": "disk_table",
     "GrowingKeySet": "key_set",
     "KeySet": "key_set",

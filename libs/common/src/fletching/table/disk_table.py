@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Iterable
+from typing import BinaryIO
 
-import numpy as np
 import pyarrow as pa
 
 from fletching.table import atomic
-from fletching.table.ragged_array import Integers, offsets_of
+from fletching.table.batch_table import BatchTable
 
 
-class DiskTable:
+class DiskTable(BatchTable):
     """A table that lies on disk: append batches, `finish`, then read it repeatedly.
 
     path: the file to write and keep; None for a temporary one that goes with `close` or the `with`
@@ -27,10 +25,7 @@ class DiskTable:
     """
 
     def __init__(self, columns: pa.Schema, path: str | None = None) -> None:
-        self.columns = columns
-        self.batches: list[pa.RecordBatch] = []
-        # The number of each batch's first row; last, the number of rows.
-        self.offsets: list[int] = [0]
+        super().__init__(columns, [])
         self._lock: BinaryIO | None = None  # of the temporary file, while the table is open
         if path is None:
             self._lock = atomic.create_scratch("table")
@@ -74,15 +69,8 @@ class DiskTable:
 
     def _map(self) -> None:
         reader = pa.ipc.open_file(pa.memory_map(self.path))
-        self.columns = reader.schema
-        self.batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        self.offsets = offsets_of([len(batch) for batch in self.batches]).tolist()
-
-    def __len__(self) -> int:
-        return self.offsets[-1]
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        return iter(self.batches)
+        batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        super().__init__(reader.schema, batches)
 
     def __enter__(self) -> DiskTable:
         return self
@@ -100,32 +88,3 @@ class DiskTable:
             atomic.remove(self.path)
             self._lock.close()
             self._lock = None
-
-    def slices(self, rows: int) -> list[pa.RecordBatch]:
-        """All rows in slices of at most so many, none across two batches."""
-        return [
-            batch.slice(start, rows)
-            for batch in self.batches
-            for start in range(0, len(batch), rows)
-        ]
-
-    def locate(self, row: int) -> tuple[int, int]:
-        """(number of the batch, row within it)."""
-        batch = bisect.bisect_right(self.offsets, row) - 1
-        return batch, row - self.offsets[batch]
-
-    def row(self, row: int) -> dict[str, Any]:
-        """One row as a dictionary."""
-        batch, position = self.locate(row)
-        columns = self.batches[batch].columns
-        return {name: column[position].as_py() for name, column in zip(self.columns.names, columns)}
-
-    def column(self, name: str) -> pa.ChunkedArray:
-        """One column, mapped: nothing is copied."""
-        chunks = [batch[name] for batch in self.batches]
-        return pa.chunked_array(chunks, self.columns.field(name).type)
-
-    def take(self, rows: Integers) -> pa.Table:
-        """These rows, in the order asked for, copied into memory."""
-        table = pa.Table.from_batches(self.batches, self.columns)
-        return table.take(pa.array(np.asarray(rows, np.int64)))

@@ -18,6 +18,7 @@ from contrast_train.data import pairing
 from contrast_train.data.dataset import TrainingExample
 from contrast_train.data.pairing import ArrangedBatch, RowOutline, RowTexts, long_tensor
 from contrast_train.data.rank_exchange import PromptedText, RankExchange
+from fletching.errors import InputError
 from fletching.pooling import require_text
 
 PREFIX = "texts_"  # sentence-transformers' trainer groups tensors by a prefix before `input_ids`
@@ -28,7 +29,7 @@ TeacherVectors = Callable[[list[PromptedText], list[PromptedText]], tuple[Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastCollator:
-    """Rows to tensors.
+    """Rows to tensors. Raises InputError for a batch without a row.
 
     tokenize: (texts, length) -> the token ids of each, truncated to the length. A row's own
     prompt goes before its query, `query_prompt` where it has none; `doc_prompt` before every
@@ -62,6 +63,10 @@ class ContrastCollator:
         texts = [pairing.texts_of(row, *prompts) for row in rows]
         outlines: list[list[RowOutline]] = self.exchange.all_gather(self._outline(rows, texts))
         batch_rows = list(itertools.chain.from_iterable(outlines))
+        if not batch_rows:
+            raise InputError(
+                "no row of a batch can be trained", "drop such rows before: arrowcat --stats INPUT"
+            )
         arranged = self._arrange(batch_rows)
         encoded = self._encode(self._texts_to_encode(outlines, texts))
         batch = {

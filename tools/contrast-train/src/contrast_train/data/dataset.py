@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import xxhash
 
 from contrast_train.losses.requirements import Row, scored_documents
 from fletching import seeded_random
 from fletching.errors import InputError
-from fletching.table import DiskTable, RaggedArray
+from fletching.table import BatchTable, DiskTable, RaggedArray
 from fletching.text import normalise
 
 Prompts = tuple[str | None, str | None]  # before queries, before documents; None: the model's
@@ -54,19 +56,26 @@ class KnownAnswers(NamedTuple):
     ids: frozenset[str]
 
 
+class NumberedBatch(NamedTuple):
+    """Rows that can be trained, with their numbers (rows,)."""
+
+    numbers: npt.NDArray[np.int64]
+    rows: pa.RecordBatch
+
+
 class TrainingDataset:
-    """Random access to rows that `examples_table.write` wrote, and to the known answers of
-    each query.
+    """Random access to rows in the columns of `examples_table`, and to the known answers of
+    each query among them.
 
     dataset[epoch, row] is a `TrainingExample`; what it samples depends on (seed, epoch, id of
     the row) alone. with_scores: give the scores of each row's own documents too.
     min_pos_score: positives scored below it by anything but a cosine are none. task_prompts:
-    by task. Raises InputError without a row.
+    by task.
     """
 
     def __init__(
         self,
-        path: str,
+        table: BatchTable,
         *,
         seed: int = 0,
         negatives: int | None = None,
@@ -75,11 +84,7 @@ class TrainingDataset:
         min_pos_score: float | None = None,
         task_prompts: Mapping[str, Prompts] | None = None,
     ) -> None:
-        self.table = DiskTable.open(path)
-        if not len(self.table):
-            raise InputError(
-                "there is no row to train on", "look at what the program before this one dropped"
-            )
+        self.table = table
         self.seed = seed
         self.negatives = negatives
         self.all_positives = all_positives
@@ -92,6 +97,16 @@ class TrainingDataset:
             self.query_of_row, np.arange(len(self)), len(self.query_keys)
         )
         self.known_answers = functools.lru_cache(4096)(self._known_answers)
+
+    @classmethod
+    def open(cls, path: str, **sampling: Any) -> TrainingDataset:  # noqa: ANN401
+        """The rows that `examples_table.write` wrote. Raises InputError without a row."""
+        table = DiskTable.open(path)
+        if not len(table):
+            raise InputError(
+                "there is no row to train on", "look at what the program before this one dropped"
+            )
+        return cls(table, **sampling)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -116,6 +131,12 @@ class TrainingDataset:
             doc_prompt=doc_prompt,
         )
 
+    def examples(self, keys: Sequence[tuple[int, int]]) -> list[TrainingExample]:
+        """The rows of a batch."""
+        return [self[key] for key in keys]
+
+    __getitems__ = examples  # what a DataLoader calls
+
     def prompts_of(self, row: Row) -> Prompts:
         """Before the query of a row and before its documents: its own, else its task's."""
         query_prompt, doc_prompt = self.task_prompts.get(row["task"], NO_PROMPTS)
@@ -128,6 +149,16 @@ class TrainingDataset:
     def row_ids(self, numbers: list[int]) -> list[str]:
         """What the user calls these rows."""
         return [self.row(number)["id"] for number in numbers]
+
+    def sample(self, count: int) -> list[TrainingExample]:
+        """At most so many rows of the first epoch, at equal distances."""
+        numbers = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)
+        return [self[0, number] for number in numbers.tolist()]
+
+    def numbered_batches(self) -> Iterator[NumberedBatch]:
+        """All rows with their numbers, in their order."""
+        for start, batch in zip(self.table.offsets, self.table.batches):
+            yield NumberedBatch(np.arange(start, start + len(batch)), batch)
 
     def column(self, name: str) -> Iterator[Any]:
         """One column, row by row."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, NoReturn
 
 import pyarrow as pa
 
@@ -39,6 +41,48 @@ def _columns() -> pa.Schema:
 COLUMNS = _columns()
 
 
+class TrainableRows(NamedTuple):
+    """What of a batch can be trained. rows: as they are read. kept: those that can be trained.
+
+    reasons: why a row is dropped, for each row; "" for those that are kept.
+    """
+
+    rows: list[Row]
+    kept: pa.RecordBatch
+    reasons: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSelector:
+    """Which rows a loss can use. prompts: complete the `prompt` of each row."""
+
+    requirements: LossRequirements
+    prompts: QueryPrompts
+
+    def select(self, batch: pa.RecordBatch, locate: Callable[[int], str]) -> TrainableRows:
+        """The rows of a batch of `examples`, or of `texts`, in `COLUMNS`.
+
+        A row of `texts` becomes one of `examples` with the text as its query and no positive.
+        locate: names a row by its number in the batch. Raises InputError for a row that would
+        teach the loss something wrong.
+        """
+        examples = _with_complete_prompts(_as_examples(batch), self.prompts)
+        rows = examples.to_pylist()
+        for number, row in enumerate(rows):
+            if why := self.requirements.contradiction(row):
+                self._refuse(why, f"{locate(number)} (id {row['id']})")
+        reasons = [self.requirements.missing(row) for row in rows]
+        kept = examples.filter(pa.array([not reason for reason in reasons], pa.bool_()))
+        return TrainableRows(rows, kept, reasons)
+
+    def _refuse(self, why: str, where: str) -> NoReturn:
+        raise InputError(
+            f"{where}: {why}, and --loss {self.requirements.loss} compares them",
+            "score both sides alike, e.g. hnmine --score-all --reranker CE --replace-scores; "
+            "drop the columns of one side; or choose another --loss",
+        )
+
+
 def write(
     batches: Iterable[pa.RecordBatch],
     path: str,
@@ -50,50 +94,33 @@ def write(
 ) -> tuple[str, DatasetStats]:
     """Write the rows that can be trained to `path`; gives their digest and what they carry.
 
-    A row of `texts` becomes one of `examples` with the text as its query and no positive.
     Rows that the loss cannot use (blank query, no positive …) are dropped and counted in the
     report. prompts: complete the `prompt` of each row. locate: names a row by its number from 0,
     for errors. Raises InputError for a row that would teach the loss something wrong.
     """
-    requirements = requirements or LossRequirements()
-    prompts = prompts or QueryPrompts(None, report)
-    digest, stats, rows_read = RowDigest(), DatasetStats(), 0
+    selector = RowSelector(
+        requirements=requirements or LossRequirements(),
+        prompts=prompts or QueryPrompts(None, report),
+    )
+    digest, stats, first_row = RowDigest(), DatasetStats(), 0
+
+    def locate_in_batch(number: int) -> str:
+        number += first_row
+        return locate(number) if locate else f"row {number + 1:,}"
+
     with DiskTable(COLUMNS, path) as table:
         for batch in batches:
-            examples = _with_complete_prompts(_as_examples(batch), prompts)
-            rows = examples.to_pylist()
-            _refuse_contradictions(rows, requirements, rows_read, locate=locate)
-            rows_read += len(rows)
-            reasons = [requirements.missing(row) for row in rows]
+            rows, kept, reasons = selector.select(batch, locate_in_batch)
             for row, reason in zip(rows, reasons):
                 if reason:
                     report.drop(reason)
                 else:
                     stats.count(row)
-            kept = examples.filter(pa.array([not reason for reason in reasons], pa.bool_()))
             digest.update(kept)
             table.append(kept)
+            first_row += len(rows)
         table.finish()
     return digest.hexdigest(), stats
-
-
-def _refuse_contradictions(
-    rows: Iterable[Row],
-    requirements: LossRequirements,
-    first_row: int,
-    *,
-    locate: Callable[[int], str] | None,
-) -> None:
-    """Raise InputError for the first row that would teach the loss something wrong."""
-    for number, row in enumerate(rows, first_row):
-        why = requirements.contradiction(row)
-        if why:
-            where = locate(number) if locate else f"row {number + 1:,}"
-            raise InputError(
-                f"{where} (id {row['id']}): {why}, and --loss {requirements.loss} compares them",
-                "score both sides alike, e.g. hnmine --score-all --reranker CE --replace-scores; "
-                "drop the columns of one side; or choose another --loss",
-            )
 
 
 def _as_examples(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -5,17 +5,34 @@ batches.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from contrast_train.data import batch_sampler, examples_table, task_mixing
 from contrast_train.data.batch_sampler import BatchPlan
 from contrast_train.data.dataset import TrainingDataset
 from contrast_train.data.task_folders import TrainingInputs
 from contrast_train.data.task_mixing import TaskSettings
+from contrast_train.data.training_data import TrainingData
 from contrast_train.losses import selection
 from contrast_train.losses.registry import LOSSES
 from contrast_train.options import Options
 from fletching.prompts import QueryPrompts
 from fletching.report import Report
+from fletching.train.distributed import process_group
+
+
+def load(
+    options: Options, report: Report, path: str, *, tasks: Mapping[str, TaskSettings]
+) -> TrainingData:
+    """The data of a run, copied to `path` by the first process. Every process must call it."""
+    inputs, digest, loss = None, "", ""
+    if process_group.is_main():
+        inputs, digest, loss = write_rows(options, report, path)
+    digest, loss = process_group.broadcast((digest, loss))
+    selection.check(options, loss)
+    dataset = TrainingDataset.open(path, **sampling(options, loss=loss, tasks=tasks))
+    plan = plan_batches(options, report, dataset, tasks=tasks)
+    return TrainingData(inputs=inputs, digest=digest, loss=loss, dataset=dataset, plan=plan)
 
 
 def write_rows(options: Options, report: Report, path: str) -> tuple[TrainingInputs, str, str]:
@@ -39,21 +56,20 @@ def write_rows(options: Options, report: Report, path: str) -> tuple[TrainingInp
     return inputs, digest, loss
 
 
-def open_dataset(
-    options: Options, path: str, *, loss: str, tasks: Mapping[str, TaskSettings]
-) -> TrainingDataset:
-    """The rows in `path`, sampled as the loss and the options want it."""
+def sampling(options: Options, *, loss: str, tasks: Mapping[str, TaskSettings]) -> dict[str, Any]:
+    """The settings of a data set: what of its rows the loss and the options want."""
     chosen = LOSSES[loss]
     reads_minimum = "min_pos_score" in chosen.read_options
-    return TrainingDataset(
-        path,
-        seed=options.seed,
-        negatives=options.negatives,
-        all_positives="all" in (options.positives, chosen.positives),
-        with_scores=chosen.needs.reads_scores,
-        min_pos_score=options.min_pos_score if reads_minimum else None,
-        task_prompts={name: (task.query_prompt, task.doc_prompt) for name, task in tasks.items()},
-    )
+    return {
+        "seed": options.seed,
+        "negatives": options.negatives,
+        "all_positives": "all" in (options.positives, chosen.positives),
+        "with_scores": chosen.needs.reads_scores,
+        "min_pos_score": options.min_pos_score if reads_minimum else None,
+        "task_prompts": {
+            name: (task.query_prompt, task.doc_prompt) for name, task in tasks.items()
+        },
+    }
 
 
 def plan_batches(

@@ -123,12 +123,12 @@ class _BatchIndex:
             self.documents_by_id[name].append(number)
         return number
 
-    def answers(self, row: RowOutline) -> list[int]:
-        """The documents that the data call a positive of the row's query, by text or by id."""
+    def answers(self, rows: Sequence[RowOutline]) -> list[int]:
+        """The documents that the data call a positive of these rows' query, by text or by id."""
         numbers: set[int] = set()
-        for key in row.known_texts:
+        for key in frozenset().union(*(row.known_texts for row in rows)):
             numbers.update(self.documents_by_text.get(key, ()))
-        for name in row.known_ids:
+        for name in frozenset().union(*(row.known_ids for row in rows)):
             numbers.update(self.documents_by_id.get(name, ()))
         return sorted(numbers)
 
@@ -144,10 +144,10 @@ def arrange(rows: Sequence[RowOutline]) -> ArrangedBatch:
     hard_negatives: dict[tuple[int, int], None] = {}
     scored: list[tuple[int, int, int]] = []
     scores: list[float] = []
-    row_of_query: dict[int, RowOutline] = {}
+    rows_of_query: dict[int, list[RowOutline]] = defaultdict(list)
     for position, row in enumerate(rows):
         query = index.add_query(row.query)
-        row_of_query[query] = row
+        rows_of_query[query].append(row)
         numbers = [index.add_document(document) for document in row.documents]
         for positive in row.positives:
             pair = query, numbers[positive]
@@ -158,7 +158,9 @@ def arrange(rows: Sequence[RowOutline]) -> ArrangedBatch:
             scored.append((position, query, numbers[document]))
             scores.append(score)
     masked = [
-        (query, document) for query, row in row_of_query.items() for document in index.answers(row)
+        (query, document)
+        for query, its_rows in rows_of_query.items()
+        for document in index.answers(its_rows)
     ]
     with_scores = any(row.scores is not None for row in rows)
     pairs = PairStructure(

@@ -43,6 +43,14 @@ class DatasetStats:
             kind = "teacher" if len(scores) > 1 else "single"
         self.score_kinds[kind] += 1
 
+    def add(self, other: DatasetStats) -> None:
+        """Add the rows that another one has counted."""
+        self.rows += other.rows
+        self.with_negatives += other.with_negatives
+        self.score_kinds += other.score_kinds
+        self.lowest_label = min(self.lowest_label, other.lowest_label)
+        self.highest_label = max(self.highest_label, other.highest_label)
+
     def signal(self) -> tuple[Signal, str]:
         """(what every row offers, in words). A cosine is no signal, nor is a score without a
         kind.

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 
 from contrast_train.data.batch_sampler import BatchPlan
 from contrast_train.data.dataset import TrainingDataset
+from contrast_train.data.stream_plan import StreamPlan
+from contrast_train.data.streamed_dataset import StreamedDataset
 from contrast_train.data.task_folders import TrainingInputs
 from contrast_train.data.task_mixing import TaskSettings
+from contrast_train.data.training_data import StreamedInputs
 from contrast_train.model import backbone as backbones
 from contrast_train.model import head
 from contrast_train.model.backbone import Backbone
 from contrast_train.model.chosen_weights import ChosenWeights
 from contrast_train.options import Options
 from contrast_train.publishing import model_card
-from contrast_train.publishing.training_index import index_texts
+from contrast_train.publishing.training_index import count_rows
 from fletching import cli, lineage, training_index
 from fletching.report import Report
 from fletching.train.base_card import BaseCard
@@ -47,10 +50,10 @@ class TrainedModel:
 
     options: Options
     backbone: Backbone
-    inputs: TrainingInputs
+    inputs: TrainingInputs | StreamedInputs
     digest: str
-    dataset: TrainingDataset
-    plan: BatchPlan
+    dataset: TrainingDataset | StreamedDataset
+    plan: BatchPlan | StreamPlan
     tasks: Mapping[str, TaskSettings]
     rows_by_prompt: Counter[str | None]
     loss: str
@@ -63,7 +66,8 @@ class TrainedModel:
 
         Raises what building them raises.
         """
-        self._card("rehearsal", self._lineage_node(tool), log=os.devnull)
+        node = self._lineage_node(tool)
+        self._card("rehearsal", node, log=os.devnull, rows=len(self.dataset))
         training_index.load(self.options.model)
 
     def _lineage_node(self, tool: cli.Tool) -> lineage.Node:
@@ -84,16 +88,21 @@ class TrainedModel:
             run_dir=run_dir, folder=folder, report=report, tool=tool, settings=self._settings
         )
         publication.write_measures(log, self.inputs.readers)
-        is_reached = self._is_reached(self.weights.steps)
-        is_seen = self._is_reached(self.weights.trained_steps)
-        base_index = training_index.load(self.options.model)
-        index_texts(self.dataset, is_seen, base_index).save(folder)
+        account = count_rows(
+            self.dataset,
+            is_reached=self._is_reached(self.weights.steps),
+            is_seen=self._is_reached(self.weights.trained_steps),
+            base=training_index.load(self.options.model),
+        )
+        if isinstance(self.dataset, StreamedDataset):
+            self.dataset.report_drops(report)
+        account.index.save(folder)
         publication.publish(
             lineage_node=node,
-            end=self._end,
-            card=self._card(os.path.basename(run_dir.output), node, log=log),
-            rows=len(self.dataset),
-            rows_trained=int(is_reached.sum()),
+            end=self._end(account.rows),
+            card=self._card(os.path.basename(run_dir.output), node, log=log, rows=account.rows),
+            rows=account.rows,
+            rows_trained=account.reached,
             reason=self._why_unreached(),
         )
 
@@ -120,11 +129,10 @@ class TrainedModel:
         }
         return settings
 
-    @property
-    def _end(self) -> Lineage:
+    def _end(self, rows: int) -> Lineage:
         """What is known once the run is over."""
         return {
-            "rows": len(self.dataset),
+            "rows": rows,
             "digest": self.digest,
             "base_model": self.backbone.fingerprint,
             "steps": self.weights.steps,
@@ -144,7 +152,7 @@ class TrainedModel:
             "document": [document, *(prompt for prompt in of_tasks if prompt is not None)],
         }
 
-    def _card(self, name: str, node: Lineage, *, log: str) -> str:
+    def _card(self, name: str, node: Lineage, *, log: str, rows: int) -> str:
         return model_card.ContrastCard(
             name=name,
             base=self.base,
@@ -159,7 +167,7 @@ class TrainedModel:
             measures={model: dict(values) for model, values in self.weights.quality.items()},
             loss=self.loss_description,
             loss_name=self.loss,
-            rows=len(self.dataset),
+            rows=rows,
             datasets=hub_datasets(self.options.inputs),
             log=log,
             best_step=self.weights.best_step,

@@ -1,27 +1,48 @@
-"""The keys of the texts that training saw, for the index beside the weights."""
+"""Which rows training reached, and the keys of their texts for the index beside the weights."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from contrast_train.data.dataset import TrainingDataset
+from contrast_train.data.streamed_dataset import StreamedDataset
 from fletching.training_index import TrainingIndex
 
 
-def index_texts(
-    dataset: TrainingDataset, is_reached: npt.NDArray[np.bool_], base: TrainingIndex | None
-) -> TrainingIndex:
-    """The keys of all texts of the rows that training reached (rows,), and of those of the
-    base model.
+@dataclass(frozen=True, kw_only=True)
+class RowAccount:
+    """rows: that could be trained. reached: of these. index: keys of the texts that were seen."""
+
+    rows: int
+    reached: int
+    index: TrainingIndex
+
+
+def count_rows(
+    dataset: TrainingDataset | StreamedDataset,
+    *,
+    is_reached: npt.NDArray[np.bool_],
+    is_seen: npt.NDArray[np.bool_],
+    base: TrainingIndex | None,
+) -> RowAccount:
+    """Read all rows of a run once.
+
+    is_reached, is_seen: rows of the data (rows,) that the published weights, and that training
+    has seen. base: the index of the base model, which the new one includes.
     """
+    rows = reached = 0
     index = TrainingIndex()
-    for start, batch in zip(dataset.table.offsets, dataset.table.batches):
-        reached = batch.filter(pa.array(is_reached[start : start + len(batch)]))
-        index.add(reached["query"])
-        index.add(reached["pos"].flatten())
-        index.add(reached["neg"].flatten())
+    for numbers, batch in dataset.numbered_batches():
+        rows += len(numbers)
+        reached += int(is_reached[numbers].sum())
+        seen = batch.filter(pa.array(is_seen[numbers]))
+        index.add(seen["query"])
+        index.add(seen["pos"].flatten())
+        index.add(seen["neg"].flatten())
     if base:
         index.include(base)
-    return index
+    return RowAccount(rows=rows, reached=reached, index=index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from torch import Tensor
 from contrast_train.data.batch_sampler import BatchPlan
 from contrast_train.data.collator import PREFIX, ContrastCollator
 from contrast_train.data.dataset import TrainingDataset, TrainingExample
+from contrast_train.data.stream_plan import RowKey, StreamPlan
+from contrast_train.data.streamed_dataset import StreamedDataset
 from contrast_train.model.backbone import Backbone
 from contrast_train.training.objective import ContrastObjective
 from fletching.report import Report
@@ -28,8 +31,8 @@ RECOMPUTED_SHARE = 1 / 3  # GradCache's second forward pass beside a forward and
 class DryRun:
     """The parts of a run that its forecast is made from."""
 
-    dataset: TrainingDataset
-    plan: BatchPlan
+    dataset: TrainingDataset | StreamedDataset
+    plan: BatchPlan | StreamPlan
     backbone: Backbone
     collate: ContrastCollator
     report: Report
@@ -48,13 +51,13 @@ class DryRun:
             "rows": plan.rows,
             "repeated_queries": self.dataset.repeated_queries(),
         }
+        batches = itertools.islice(self.plan, PROBED_BATCHES)
+        probes = [self._probe(batch) for batch in batches]
         self._describe_lengths()
-        self._describe_batches()
+        self._describe_batches(probes)
 
     def _describe_lengths(self) -> None:
-        count = min(SAMPLED_ROWS, len(self.dataset))
-        numbers = np.linspace(0, len(self.dataset) - 1, count).astype(int)
-        rows = [self.dataset[0, number] for number in numbers.tolist()]
+        rows = self.dataset.sample(SAMPLED_ROWS)
         documents = [text for row in rows for text in self._documents(row)]
         self._describe_role("query", [self._query(row) for row in rows])
         if documents:
@@ -82,8 +85,7 @@ class DryRun:
             f"{role}_cut": truncated,
         }
 
-    def _describe_batches(self) -> None:
-        probes = [self._probe(batch.tolist()) for batch in self.plan.epoch(0)[:PROBED_BATCHES]]
+    def _describe_batches(self, probes: Sequence[_BatchCounts]) -> None:
         texts = sum(probe.texts for probe in probes)
         repeated = 1 - sum(probe.distinct_texts for probe in probes) / texts
         masked = sum(probe.masked_pairs for probe in probes)
@@ -99,8 +101,8 @@ class DryRun:
             "tokens_per_step": tokens,
         }
 
-    def _probe(self, batch: Sequence[int]) -> _BatchCounts:
-        rows = [self.dataset[0, number] for number in batch]
+    def _probe(self, batch: Sequence[RowKey]) -> _BatchCounts:
+        rows = self.dataset.examples(batch)
         features = self.collate(rows)
         texts_of_row = (1 + len(row.positives) + len(row.negatives) for row in rows)
         masked_pairs = features[PREFIX + "masked_pairs"]
@@ -115,10 +117,10 @@ class DryRun:
 
     def estimate(self, objective: ContrastObjective) -> float:
         """Seconds for the whole run, from one real micro-batch forward and backward."""
-        batch = self.plan.epoch(0)[0].tolist()
+        rows = self.dataset.examples(next(iter(self.plan)))
         features = {
             name.removeprefix(PREFIX): tensor.to(self.backbone.device)
-            for name, tensor in self.collate([self.dataset[0, row] for row in batch]).items()
+            for name, tensor in self.collate(rows).items()
         }
         micro_batches = objective.split(features["lengths"], features.get("prompt_tokens"))
         middle = micro_batches[len(micro_batches) // 2]
