@@ -1,6 +1,7 @@
 """`fletching tune` against sentence-transformers' default recipe and against a fixed recipe, on many tables, with equal CPU time.
 
   python bench/tune.py DATA [--tables french,banking77] [--seeds 0,1,2] [--model M] [--work FOLDER] [--log FILE.jsonl]
+  python bench/tune.py DATA --ablation [--tables french] [--seeds 0]: every kind of candidate alone, and their soup
   python bench/tune.py --report FILE.jsonl
 
 DATA: the folder of the public data sets. For each table and seed: the peer trains first (SentenceTransformerTrainer with
@@ -8,7 +9,8 @@ MultipleNegativesRankingLoss, one epoch, batches of 64 without duplicates, its o
 split gives; the CPU time of its process is the --budget of tune, raised to what tune says it needs where that is less. The fixed recipe
 is simfilter, hnmine and one epoch of contrast-train with its defaults. mteb-eval compares all with the base on the test rows, among all
 documents of the table; the loss on STS-B (Spearman, English test) is the guard. Each result is one line of the log; what is there
-is not done again.
+is not done again. With --ablation each kind trains as many updates as tune plans for it alone, whatever the budget, and its last
+weights but for those of a better evaluation on dev are what is compared.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ sys.path.pop(0)  # this folder, where contrast_train.py would stand for the tool
 
 WAYS = ("sentence-transformers", "fixed", "tune")
 METRIC = "ndcg_at_10"
+KINDS = ("infonce", "anchored", "hard-negatives", "guided", "gentle", "lora", "hybrid")
 
 
 def main() -> None:
@@ -44,6 +47,10 @@ def main() -> None:
         train_peer(args)
     elif args.report:
         print(report(args.report))
+    elif args.ablation:
+        for table in args.tables.split(","):
+            for seed in map(int, args.seeds.split(",")):
+                print(ablation(args, table, seed), flush=True)
     else:
         os.environ["HF_HUB_OFFLINE"] = "1"
         for table in args.tables.split(","):
@@ -63,6 +70,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", default="build/bench/tune")
     parser.add_argument("--log", default="build/bench/tune.jsonl")
     parser.add_argument("--least", default="0m", help="the smallest --budget of tune")
+    parser.add_argument("--ablation", action="store_true", help="each kind of candidate alone")
     parser.add_argument("--report", metavar="LOG")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
@@ -243,15 +251,7 @@ def run(args: argparse.Namespace, table: str, seed: int) -> None:
         return
     work = Path(args.work, f"{table}-{seed}")
     work.mkdir(parents=True, exist_ok=True)
-    tuned = [
-        "fletching-tune",
-        *TABLES[table](Path(args.data), work),
-        "--model",
-        args.model,
-        "--seed",
-        str(seed),
-    ]
-    tuned += ["-o", str(work / "tuned")]
+    tuned = tune_words(args, table, seed, work)
     subprocess.run([*tuned, "--to", "split"], check=True)
     seconds: dict[str, float] = {}
     for way, command in (
@@ -279,6 +279,42 @@ def run(args: argparse.Namespace, table: str, seed: int) -> None:
         if (table, seed, way) not in done:
             with open(args.log, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+
+
+def tune_words(args: argparse.Namespace, table: str, seed: int, work: Path) -> list[str]:
+    """fletching-tune for a table, but its budget."""
+    rows = TABLES[table](Path(args.data), work)
+    words = ["--model", args.model, "--seed", str(seed), "-o", str(work / "tuned")]
+    return ["fletching-tune", *rows, *words]
+
+
+def ablation(args: argparse.Namespace, table: str, seed: int) -> str:
+    """What each kind of candidate wins on the test rows, alone, and the uniform soup of all."""
+    work = Path(args.work, f"ablation-{table}-{seed}")
+    work.mkdir(parents=True, exist_ok=True)
+    tuned = tune_words(args, table, seed, work)
+    models, seconds = {}, {"soup": 0.0}
+    for kind in KINDS:
+        alone = [*tuned, "--candidates", kind, "--budget", "3h", "--to", "train"]
+        seconds[kind] = once(work / f"{kind}.seconds", alone)
+        folders = (work / "tuned.tune/models").glob(f"{kind}-[0-9]*")
+        [models[kind]] = [str(path) for path in folders if path.suffix != ".run"]
+    soup = str(work / "soup")
+    shutil.rmtree(soup, ignore_errors=True)
+    subprocess.run(["blend-models", *models.values(), "-o", soup], check=True)
+    figures = compare(args, work, {**models, "soup": soup})
+    count, value = figures["base"]["count"], figures["base"]["value"]
+    text = [f"{table}, seed {seed}: {count:,} test queries, base {value:.3f}", ""]
+    text += ["| kind | updates | change | p | STS-B | CPU s |", "|---|---|---|---|---|---|"]
+    for kind in sorted(seconds, key=lambda kind: -figures[kind]["gain"]):
+        line = figures[kind]
+        updates = models[kind].rsplit("-", 1)[1] if kind in models else ""
+        change = f"{line['gain']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}]"
+        chance = p_value(line["p"])
+        text.append(
+            f"| {kind} | {updates} | {change} | {chance} | {line['guard']:+.3f} | {seconds[kind]:.0f} |"
+        )
+    return "\n".join([*text, ""])
 
 
 def once(mark: Path, command: str | list[str]) -> float:
