@@ -92,6 +92,10 @@ def pytest_collection_finish() -> None:
 def temporary_files_go_with_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Workers of pytest-xdist end without cleaning up; what lies in pytest's own folder is removed by a later run."""
     tempfile.tempdir = os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("temporary"))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["FLETCHING_TESTS_SERVER"] = str(
+            tmp_path_factory.getbasetemp().parent / "server.json"
+        )
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def environment(**extra: str) -> dict[str, str]:
     clean = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("FLETCHING_DEBUG", "COLUMNS")
+        if name not in ("FLETCHING_DEBUG", "FLETCHING_TESTS_SERVER", "COLUMNS")
     }
     return clean | {"PATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"} | extra
 

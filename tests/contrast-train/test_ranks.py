@@ -185,12 +185,15 @@ def test_machines_that_differ_are_refused_once(
 
 def test_a_wrong_word_on_one_machine_is_told_there(forked: Any, tmp_path: Path) -> None:
     """The first process waits for the second, which has ended before it could join."""
+    patience = {"fletching.train.distributed.process_group:SECONDS_FOR_FIRST_REPORT": 0.5}
 
     def watch(running: list[Any]) -> None:
         running[1].process.join(60)
         running[0].process.kill()
 
-    done = forked(2, "out", machines=2, more=lambda rank: ["--batsch"] * rank, watch=watch)
+    done = forked(
+        2, "out", machines=2, more=lambda rank: ["--batsch"] * rank, watch=watch, constants=patience
+    )
     assert [line for line in said(done.err) if "--batsch" in line], done.err
     assert done.err.count("fix:") == 1
 

@@ -8,9 +8,12 @@ forked too where that process runs already and the command needs no environment 
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import gc
+import importlib
 import importlib.metadata
+import json
 import multiprocessing.forkserver
 import os
 import resource
@@ -22,6 +25,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -227,17 +231,45 @@ def output_of(command: Command, folder: Path) -> Path:
 # --- running -------------------------------------------------------------------------------------
 
 PRELOADED = [*MAJOR_PARTS, "suite", "forked", "preloaded"]
+SERVER_OF_ALL_WORKERS = "FLETCHING_TESTS_SERVER"  # a variable: the file that says where it is
 COLD = bool(os.environ.get("FLETCHING_TESTS_COLD"))
 FOLDERS_OF_TESTS = [str(ROOT / name) for name in ("tests/support", "tests", "scripts")]
 
 
 @functools.cache
 def start_server() -> None:
-    """Start the process that everything is forked from, where none runs yet.
+    """Start the process that everything is forked from, or join that of another worker of pytest-xdist.
 
-    One server for all tests of a worker, tests/support/forked.py and torch's own launcher too. It would leave
-    out the tests' own modules without a word: in some versions of Python it does not take over `sys.path`.
+    One server for all tests, tests/support/forked.py and torch's own launcher too.
     """
+    note = Path(os.environ.get(SERVER_OF_ALL_WORKERS, ""))
+    if note == Path() or sys.version_info >= (3, 14) or not os.path.exists("/proc/self/fd"):
+        _launch_server()
+        return
+    with open(f"{note}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if note.exists() and _join_server(**json.loads(note.read_text())):
+            return
+        _launch_server()
+        server = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+        alive = f"/proc/{os.getpid()}/fd/{server._forkserver_alive_fd}"
+        note.write_text(json.dumps({"address": server._forkserver_address, "alive": alive}))
+
+
+def _join_server(address: str, alive: str) -> bool:
+    """Use the server at an address; it lives as long as somebody holds the pipe `alive`."""
+    try:
+        held = os.open(alive, os.O_WRONLY)
+    except OSError:  # who started it has ended
+        return False
+    server = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+    server._forkserver_address, server._forkserver_alive_fd = address, held
+    server.ensure_running = resource_tracker.ensure_running
+    return True
+
+
+def _launch_server() -> None:
+    """It would leave out the tests' own modules without a word: not every Python gives it `sys.path`."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([*FOLDERS_OF_TESTS, *filter(None, [before])])
     try:
@@ -285,15 +317,24 @@ class Running:
         env: dict[str, str],
         cwd: Any,
         file_size: int | None,
+        constants: dict[str, Any],
     ) -> None:
         self.err = folder / "stderr"
         self.err.touch()
         is_warm = start_server.cache_info().currsize > 0
         self.is_forked = PROGRAMS[argv[0]].heavy or (is_warm and not env and not COLD)
+        self.is_forked |= bool(constants)
         if self.is_forked:
             self.process: Any = FORKS.Process(
                 target=_child,
-                args=(list(argv), [stdin, stdout, str(self.err)], env, str(cwd), file_size),
+                args=(
+                    list(argv),
+                    [stdin, stdout, str(self.err)],
+                    environment(**env),
+                    str(cwd),
+                    file_size,
+                ),
+                kwargs={"constants": constants},
             )
             self.process.start()
         else:
@@ -338,8 +379,12 @@ def start(
     env: dict[str, str] | None = None,
     cwd: Any = None,
     file_size: int | None = None,
+    constants: dict[str, Any] | None = None,
 ) -> Running:
-    """Start a command whose stderr goes to `folder`. file_size: the largest file in bytes that it may write."""
+    """Start a command whose stderr goes to `folder`. file_size: the largest file in bytes that it may write.
+
+    constants: other values for constants of its modules, as "module:NAME"; a wait made shorter, say.
+    """
     return Running(
         [str(word) for word in argv],
         folder,
@@ -348,6 +393,7 @@ def start(
         env=env or {},
         cwd=cwd or folder,
         file_size=file_size,
+        constants=constants or {},
     )
 
 
@@ -373,6 +419,7 @@ def call_ranks(
     machines: int = 1,
     more: Callable[[int], Sequence[Any]] = lambda rank: (),
     cwd: Callable[[int], Any] = lambda rank: None,
+    constants: dict[str, Any] | None = None,
 ) -> Ran:
     """A command in so many processes as torchrun starts them, but forked.
 
@@ -401,6 +448,7 @@ def call_ranks(
                     stdout=folder / "stdout",
                     env=env if count > 1 else {},
                     cwd=cwd(rank),
+                    constants=constants,
                 )
             )
         watch(running)
@@ -414,7 +462,13 @@ def call_ranks(
 
 
 def _child(
-    argv: list[str], streams: list[str], env: dict[str, str], cwd: str, file_size: int | None
+    argv: list[str],
+    streams: list[str],
+    env: dict[str, str],
+    cwd: str,
+    file_size: int | None,
+    *,
+    constants: dict[str, Any],
 ) -> None:
     """What the installed script does, in a forked process."""
     os.setsid()
@@ -427,11 +481,15 @@ def _child(
     sys.stdin = open(0, closefd=False, encoding="utf-8")
     sys.stdout = open(1, "w", closefd=False, encoding="utf-8")
     sys.stderr = open(2, "w", closefd=False, encoding="utf-8", buffering=1)
-    os.environ.update(environment(**env))
-    os.environ.pop("FLETCHING_DEBUG", None)
+    os.environ.clear()  # the server may be that of another worker
+    os.environ.update(env)
     os.chdir(cwd)
     if file_size:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    for name, value in constants.items():
+        module, _, constant = name.partition(":")
+        assert hasattr(importlib.import_module(module), constant), name
+        setattr(importlib.import_module(module), constant, value)
     [entry] = importlib.metadata.entry_points(group="console_scripts", name=argv[0])
     main = entry.load()
     sys.argv = argv

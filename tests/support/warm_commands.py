@@ -1,7 +1,7 @@
-"""Heavy commands that start at once, for tests whose command lines are written as a user's.
+"""Commands that start at once, for tests whose command lines are written as a user's.
 
 Importing torch takes seconds of every process. So the folder that stands first on a test's PATH
-holds small programs named like the heavy commands, and `python` for scripts. Each hands its arguments, streams, folder and
+holds small programs named like the commands, and `python` for scripts. Each hands its arguments, streams, folder and
 environment to a server that has imported torch, and which forks the command: the same entry point
 in a process with its own streams, signals and exit code.
 
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from conftest import environment
-from suite import COMMANDS, FORKS
+from suite import FORKS, PROGRAMS
 
 # Variables that Python, torch and its libraries read once, at import.
 LIBRARY_SETTINGS = (
@@ -88,8 +88,7 @@ def folder_of_programs() -> str:
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
     libraries = [environment().get(name) for name in LIBRARY_SETTINGS]
     limits = [resource.getrlimit(getattr(resource, name)) for name in LIMITS]
-    heavy = [command.name for command in COMMANDS.values() if command.heavy]
-    for name in ("python", *heavy):
+    for name in ("python", *PROGRAMS):
         text = PROGRAM.format(
             python=sys.executable,
             names=LIBRARY_SETTINGS,
