@@ -183,11 +183,15 @@ def test_rows_that_cannot_be_trained_are_left_out_and_counted(streamed: Any) -> 
     examples = dataset.examples([(0, row) for row in range(6)])
     assert [example.row for example in examples] == [0, 2, 3, 5]
     assert [example.query for example in examples] == ["q0", "q2", "q3", "q5"]
-    numbers = [batch.numbers.tolist() for batch in dataset.numbered_batches()]
-    assert numbers == [[0, 2], [3, 5]]
+    batches = list(dataset.numbered_batches(np.ones(6, bool)))
+    assert [batch.numbers.tolist() for batch in batches] == [[0, 2], [3, 5]]
     assert dataset.drops == {"with a blank query": 1, "without a positive": 1}
-    first = [batch.rows["id"].to_pylist() for batch in dataset.numbered_batches()]
+    first = [batch.rows["id"].to_pylist() for batch in batches]
     assert dataset.row_ids([0, 2, 3]) == [*first[0], first[1][0]]
+    dataset.read.clear()
+    is_needed = np.arange(6) == 5
+    assert [batch.numbers.tolist() for batch in dataset.numbered_batches(is_needed)] == [[3, 5]]
+    assert dataset.read == [1] and dataset.trainable_rows == 5, "what nobody needs is not read"
 
 
 @pytest.mark.slow  # imports torch

@@ -81,6 +81,9 @@ def _open_teacher(name: str, report: Report) -> None:
 def _start(options: Options, report: Report, tool: cli.Tool, run_path: str) -> ContrastRun:
     from contrast_train.run import ContrastRun
 
+    if not options.dry_run:
+        from contrast_train.training import trainer  # noqa: F401  # before the garbage is frozen
+    launch.freeze_imports()
     return ContrastRun(options, report, tool, run_path=run_path)
 
 

@@ -22,6 +22,10 @@ from fletching.train.run_dir import RunDir
 
 ENGINES_OF_ACCELERATE = ("DEEPSPEED", "FSDP", "MEGATRON_LM")
 
+# How many kernels oneDNN, and torch's layer over it, keep: 1024 each without these.
+KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+MOST_KERNELS = "128"
+
 # What may differ between the processes of a run: how one speaks, and its machine.
 OPTIONS_OF_A_PROCESS = (
     *("config", "print_config", "quiet", "verbose", "json_summary", "html"),
@@ -96,9 +100,7 @@ def run(
     is_alone = process_group.world_size() == 1
     if is_alone:
         check_early()
-    # Threads that wait sleep: on a busy machine, spinning ones make a step several times as
-    # slow.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    set_environment()
     if options.dry_run:
         dry_run(options, report, tool, job=job)
         return
@@ -128,6 +130,16 @@ def run(
         training_job.train(run_dir, newest)
 
 
+def set_environment() -> None:
+    """What libraries read from the environment when torch is imported; the user's values stay."""
+    # Threads that wait sleep: on a busy machine, spinning ones make a step several times as
+    # slow.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Texts bring new shapes at every step, and a kernel of one costs up to megabytes.
+    for name in KERNEL_CACHES:
+        os.environ.setdefault(name, MOST_KERNELS)
+
+
 def shared_options(options: TrainingOptions) -> dict[str, Any]:
     """The options that every process must have, by field name.
 
@@ -154,6 +166,16 @@ def without_garbage_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def freeze_imports() -> None:
+    """Leave what was imported so far out of every later search for cycles, the Trainer's included.
+
+    One search walks the million objects of torch and its libraries: half a second. Only the first
+    run of a process does it: another one would keep the models of those before for good.
+    """
+    if not gc.get_freeze_count():
+        gc.freeze()
 
 
 def note_finished(report: Report, run_dir: RunDir) -> None:

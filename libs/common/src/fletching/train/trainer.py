@@ -119,6 +119,15 @@ class PlannedTrainer(Trainer):
     def after_evaluation(self, values: dict[str, float]) -> None:
         """Called with the measures of each evaluation."""
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """The Trainer's accelerator. Without DeepSpeed, its `unwrap_model` imports none.
+
+        accelerate's imports DeepSpeed where it is installed, in use or not: a second or two.
+        """
+        super().create_accelerator_and_postprocess()  # type: ignore[no-untyped-call]
+        if not self.setup.deepspeed_config:
+            self.accelerator.unwrap_model = unwrap_replicas
+
     # --- data, optimiser, schedule
     # ---------------------------------------------------------------
 
@@ -345,3 +354,10 @@ class PlannedTrainer(Trainer):
             fsdp.load_full_optimizer_state(self.optimizer, optimizer_state)
         scheduler_path = os.path.join(checkpoint, SCHEDULER_NAME)
         self.lr_scheduler.load_state_dict(torch.load(scheduler_path, weights_only=True))
+
+
+def unwrap_replicas(model: nn.Module, *_: object, **__: object) -> nn.Module:
+    """The model without DDP around it. FSDP2 shards in place and wraps nothing."""
+    while isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        model = model.module
+    return model

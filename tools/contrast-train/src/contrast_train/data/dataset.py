@@ -155,7 +155,12 @@ class TrainingDataset:
         numbers = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)
         return [self[0, number] for number in numbers.tolist()]
 
-    def numbered_batches(self) -> Iterator[NumberedBatch]:
+    @property
+    def trainable_rows(self) -> int:
+        """All of them."""
+        return len(self)
+
+    def numbered_batches(self, _: npt.NDArray[np.bool_]) -> Iterator[NumberedBatch]:
         """All rows with their numbers, in their order."""
         for start, batch in zip(self.table.offsets, self.table.batches):
             yield NumberedBatch(np.arange(start, start + len(batch)), batch)

@@ -27,6 +27,7 @@ from fletching.report import Report
 from fletching.table import BatchTable
 from fletching.table.ragged_array import Integers, offsets_of
 
+Flags = npt.NDArray[np.bool_]
 PromptCounts = Counter[tuple[str, str | None]]  # rows by (task, prompt)
 
 
@@ -38,7 +39,7 @@ class TrainableGroup:
     """
 
     table: BatchTable
-    is_kept: npt.NDArray[np.bool_]
+    is_kept: Flags
     drops: Counter[str]
     stats: DatasetStats
     prompts: PromptCounts
@@ -101,7 +102,7 @@ class RowGroupSource:
 class _GroupInMemory(NamedTuple):
     dataset: TrainingDataset
     positions: Integers  # of the rows of the group in the data set; those dropped have none
-    is_kept: npt.NDArray[np.bool_]
+    is_kept: Flags
 
 
 class StreamedDataset:
@@ -201,15 +202,25 @@ class StreamedDataset:
         chosen = np.linspace(0, len(numbers) - 1, min(count, len(numbers))).astype(int)
         return self.examples([(0, numbers[position]) for position in chosen.tolist()])
 
-    def numbered_batches(self) -> Iterator[NumberedBatch]:
-        """All rows that can be trained with their numbers, read once more; counts the others."""
+    def numbered_batches(self, is_needed: Flags) -> Iterator[NumberedBatch]:
+        """All rows that can be trained with their numbers, read once more; counts the others.
+
+        is_needed (rows,): row groups without such a row are not read.
+        """
         self.drops = Counter()
         for number, start in enumerate(self.starts[:-1].tolist()):
+            if not is_needed[start : self.starts[number + 1]].any():
+                continue
             group = self.source.load(number)
             self.drops += group.drops
             numbers = start + np.flatnonzero(group.is_kept)
             for first, batch in zip(group.table.offsets, group.table.batches):
                 yield NumberedBatch(numbers[first : first + len(batch)], batch)
+
+    @property
+    def trainable_rows(self) -> int:
+        """Rows less those that `numbered_batches` has counted."""
+        return len(self) - self.drops.total()
 
     def report_drops(self, report: Report) -> None:
         """Count the rows that cannot be trained, after `numbered_batches`."""

@@ -29,15 +29,14 @@ def count_rows(
     is_seen: npt.NDArray[np.bool_],
     base: TrainingIndex | None,
 ) -> RowAccount:
-    """Read all rows of a run once.
+    """Read the rows that a run has reached once more.
 
     is_reached, is_seen: rows of the data (rows,) that the published weights, and that training
     has seen. base: the index of the base model, which the new one includes.
     """
-    rows = reached = 0
+    reached = 0
     index = TrainingIndex()
-    for numbers, batch in dataset.numbered_batches():
-        rows += len(numbers)
+    for numbers, batch in dataset.numbered_batches(is_reached | is_seen):
         reached += int(is_reached[numbers].sum())
         seen = batch.filter(pa.array(is_seen[numbers]))
         index.add(seen["query"])
@@ -45,4 +44,4 @@ def count_rows(
         index.add(seen["neg"].flatten())
     if base:
         index.include(base)
-    return RowAccount(rows=rows, reached=reached, index=index)
+    return RowAccount(rows=dataset.trainable_rows, reached=reached, index=index)
