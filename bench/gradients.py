@@ -15,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[0] = str(
-    Path(__file__).parent.parent / "tests" / "support"
-)  # in place of this folder, where a file has the name of the tool
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+# In place of this folder, where a file has the name of the tool.
+sys.path[:1] = [str(TESTS), str(TESTS / "support")]
 
 import gradients  # noqa: E402
 from gradients import LOSSES, ZERO, Case  # noqa: E402

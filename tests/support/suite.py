@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -233,6 +234,7 @@ def output_of(command: Command, folder: Path) -> Path:
 PRELOADED = [*MAJOR_PARTS, "suite", "forked", "preloaded"]
 SERVER_OF_ALL_WORKERS = "FLETCHING_TESTS_SERVER"  # a variable: the file that says where it is
 COLD = bool(os.environ.get("FLETCHING_TESTS_COLD"))
+_STARTING = threading.Lock()
 FOLDERS_OF_TESTS = [str(ROOT / name) for name in ("tests/support", "tests", "scripts")]
 
 
@@ -290,7 +292,8 @@ class WarmProcess(ForkServerProcess):
 
     @staticmethod
     def _Popen(process: Any) -> Any:
-        start_server()
+        with _STARTING:  # scripts start commands in threads
+            start_server()
         return ForkServerProcess._Popen(process)  # type: ignore[attr-defined]
 
 
