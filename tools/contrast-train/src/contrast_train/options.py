@@ -82,8 +82,7 @@ class DataOptions(ExamplesOptions, NegativesOptions, PromptTemplateOptions):
     )
     stream: bool = option(
         False,
-        "read the rows of Parquet files while training, without a copy; shuffled by row group and "
-        "within windows",
+        "read Parquet files while training, without a copy; shuffled within windows",
         group=TRAINING,
     )
     stream_window: int | None = option(
