@@ -190,9 +190,9 @@ def test_rows_that_cannot_be_trained_are_counted(tmp_path: Path) -> None:
     )
     examples_table.write(table.to_batches(), str(tmp_path / "rows.arrow"), report)
     assert dict(report.dropped) == {"with a blank query": 1, "without a positive": 1}
-    assert [row.positives for row in sampled(TrainingDataset.open(str(tmp_path / "rows.arrow")))] == [
-        ("p",)
-    ]
+    assert [
+        row.positives for row in sampled(TrainingDataset.open(str(tmp_path / "rows.arrow")))
+    ] == [("p",)]
 
 
 def test_a_positive_scored_below_the_floor_is_none_and_may_be_a_negative(opened: Any) -> None:
