@@ -14,7 +14,7 @@ import fuzz_mutations
 from conftest import SUBJECTS
 from fuzz_reader import FuzzedReader
 from fuzz_rows import ROWS_OUT, lines_out, rows_read, write_lines
-from hostile_server import HostileServer, whole
+from hostile_server import JSON_HEAD, HostileServer, whole
 from llm_server import Server, author
 
 from fletching import cli
@@ -32,8 +32,8 @@ def mutated(answer: Any, draw: random.Random, case: Any) -> Iterator[list[str]]:
 
     def reply(body: Any) -> Iterator[bytes]:
         data = whole(json.dumps(answer(body)).encode())
-        if case.seed == "undamaged":
-            yield data
+        if case.seed == "undamaged":  # said, or a next request may meet the closing connection
+            yield data.replace(JSON_HEAD, JSON_HEAD + b"connection: close\r\n")
             return
         if draw.random() < 0.1:
             data = whole(json.dumps(answer(body)).replace("the", server.keys[-1]).encode())
