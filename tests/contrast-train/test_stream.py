@@ -383,3 +383,15 @@ def test_what_has_no_row_groups_is_refused_at_once(invoke: Any, tmp_path: Path, 
         done = invoke(cli.main, name, *argv, *more)
         assert done.rc in (1, 2)
         assert what in done.err and "fix:" in done.err
+
+
+def test_a_cut_file_is_named_at_once(invoke: Any, tmp_path: Path) -> None:
+    path = tmp_path / "cut.parquet"
+    write_groups(path, numbered_rows(50), 10)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + b"\xff" * 8)  # no length of 4 GB is believed
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text("{}")
+    done = invoke(cli.main, path, "--model", tmp_path / "m", "-o", tmp_path / "t", "--stream")
+    assert done.rc == 1
+    assert "cut.parquet" in done.err and "fix:" in done.err

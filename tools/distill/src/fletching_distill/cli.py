@@ -74,6 +74,9 @@ def _open_inputs(options: Options, report: Report) -> None:
 def _resolve(options: Options, report: Report, tool: cli.Tool, run_path: str) -> DistillRun:
     from fletching_distill.run import DistillRun
 
+    if not options.dry_run:
+        from fletching_distill import trainer  # noqa: F401  # before the garbage is frozen
+    launch.freeze_imports()
     return DistillRun(options, report, tool, run_path=run_path)
 
 

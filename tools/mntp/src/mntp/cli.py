@@ -64,6 +64,9 @@ def _open_inputs(options: Options, report: Report) -> None:
 def _resolve(options: Options, report: Report, tool: cli.Tool, run_path: str) -> MntpRun:
     from mntp.run import MntpRun
 
+    if options.steps != 0 and not options.dry_run:
+        from mntp import trainer  # noqa: F401  # before the garbage is frozen
+    launch.freeze_imports()
     return MntpRun(options, report, tool, run_path=run_path)
 
 

@@ -23,6 +23,7 @@ from fletching.io.sources import Source, resolve
 from fletching.report import Report
 
 MAGIC = b"PAR1"
+TAIL = 4 + len(MAGIC)  # bytes that end every file: the length of the footer, and MAGIC
 OPEN_FILES = 32
 FIX = "write Parquet first, e.g. arrowcat INPUT -o rows.parquet"
 
@@ -147,7 +148,9 @@ def _digest_footer(source: Source) -> str:
 def _read_footer(file: BinaryIO) -> bytes:
     """The size of the file, its footer, and the footer's length: what ends every Parquet file."""
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(size - 8, 0))
-    length = int.from_bytes(file.read(4), "little")
-    file.seek(max(size - 8 - length, 0))
+    file.seek(max(size - TAIL, 0))
+    tail = file.read()
+    # What a cut file ends with is no length; the damage is named when pyarrow opens it.
+    length = int.from_bytes(tail[:4], "little") if tail.endswith(MAGIC) else 0
+    file.seek(max(size - TAIL - length, 0))
     return f"{size} ".encode() + file.read()

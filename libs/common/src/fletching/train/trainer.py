@@ -91,8 +91,7 @@ class PlannedTrainer(Trainer):
                 "start all of them by one torchrun",
             )
 
-    # --- what a tool overrides
-    # -------------------------------------------------------------------
+    # --- what a tool overrides ---
 
     def rows_and_tokens(self, inputs: Batch) -> tuple[list[int], int]:
         """(the numbers of the rows of this batch, its tokens)."""
@@ -128,8 +127,7 @@ class PlannedTrainer(Trainer):
         if not self.setup.deepspeed_config:
             self.accelerator.unwrap_model = unwrap_replicas
 
-    # --- data, optimiser, schedule
-    # ---------------------------------------------------------------
+    # --- data, optimiser, schedule ---
 
     @property
     def _bare_model(self) -> nn.Module:
@@ -181,8 +179,7 @@ class PlannedTrainer(Trainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    # --- a step
-    # ----------------------------------------------------------------------------------
+    # --- a step ---
 
     def training_step(
         self,
@@ -226,8 +223,7 @@ class PlannedTrainer(Trainer):
         step = self.state.global_step + 1
         raise InputError(f"{reason} at step {step}; rows of the batch: {shown}", self.advice)
 
-    # --- log and evaluation
-    # ----------------------------------------------------------------------
+    # --- log and evaluation ---
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the measures of a step; nothing is printed."""
@@ -263,8 +259,7 @@ class PlannedTrainer(Trainer):
         self.after_evaluation(values)
         return values
 
-    # --- several processes
-    # -----------------------------------------------------------------------
+    # --- several processes ---
 
     def _prepare_for_training(self, *arguments: Any) -> Any:  # noqa: ANN401
         """Raises InputError where each of several processes would train its own model."""
@@ -296,8 +291,7 @@ class PlannedTrainer(Trainer):
         if self.engine is None:  # which reduces all of them itself
             super()._sync_replicated_trainable_parameters(model)
 
-    # --- checkpoints
-    # -----------------------------------------------------------------------------
+    # --- checkpoints ---
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         assert self.optimizer is not None

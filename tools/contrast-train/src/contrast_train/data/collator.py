@@ -65,7 +65,8 @@ class ContrastCollator:
         batch_rows = list(itertools.chain.from_iterable(outlines))
         if not batch_rows:
             raise InputError(
-                "no row of a batch can be trained", "drop such rows before: arrowcat --stats INPUT"
+                "no row of a batch can be trained",
+                "raise --batch, or leave --stream out, which drops such rows before the batches",
             )
         arranged = self._arrange(batch_rows)
         encoded = self._encode(self._texts_to_encode(outlines, texts))
