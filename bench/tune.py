@@ -1,7 +1,7 @@
 """`fletching tune` against sentence-transformers' default recipe and against a fixed recipe, on many tables, with equal CPU time.
 
   python bench/tune.py DATA [--tables french,banking77] [--seeds 0,1,2] [--model M] [--work FOLDER] [--log FILE.jsonl]
-  python bench/tune.py DATA --ablation [--tables french] [--seeds 0]: every kind of candidate alone, and their soup
+  python bench/tune.py DATA --ablation [--tables french] [--seeds 0] [--kinds lora,…]: every kind of candidate alone, and their soup
   python bench/tune.py --report FILE.jsonl
 
 DATA: the folder of the public data sets. For each table and seed: the peer trains first (SentenceTransformerTrainer with
@@ -71,6 +71,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--log", default="build/bench/tune.jsonl")
     parser.add_argument("--least", default="0m", help="the smallest --budget of tune")
     parser.add_argument("--ablation", action="store_true", help="each kind of candidate alone")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="those of --ablation")
     parser.add_argument("--report", metavar="LOG")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
@@ -294,7 +295,7 @@ def ablation(args: argparse.Namespace, table: str, seed: int) -> str:
     work.mkdir(parents=True, exist_ok=True)
     tuned = tune_words(args, table, seed, work)
     models, seconds = {}, {"soup": 0.0}
-    for kind in KINDS:
+    for kind in args.kinds.split(","):
         alone = [*tuned, "--candidates", kind, "--budget", "3h", "--to", "train"]
         seconds[kind] = once(work / f"{kind}.seconds", alone)
         folders = (work / "tuned.tune/models").glob(f"{kind}-[0-9]*")

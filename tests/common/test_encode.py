@@ -300,7 +300,11 @@ def test_a_killed_run_resumes_where_it_was_and_gives_the_same_bits(
         expected = uninterrupted.encode(texts, "query")
     folder, batches = str(tmp_path / "cache"), len(passes)
     line = [sys.executable, "-c", KILLED, model, folder, str(batches - 4)]
-    killed = subprocess.run(line, capture_output=True, timeout=120, check=False)
+    import torch
+
+    # The same bits are promised for the same threads, which another test may have set here.
+    env = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    killed = subprocess.run(line, capture_output=True, timeout=120, check=False, env=env)
     assert killed.returncode == -signal.SIGKILL
     passes.clear()
     with encoder(batch_tokens=200, cache=folder) as resumed:
@@ -335,14 +339,13 @@ def test_the_fingerprint_is_of_the_content_and_not_of_the_folder(encoder, model,
     assert len({first, of(copy), of(pooled), of(other)}) == 4
 
 
-def test_encoding_does_not_change_the_fingerprint(encoder, texts):
+def test_the_fingerprint_is_that_of_the_model_as_it_is_on_disk(encoder, model, texts):
+    """Whatever faster layers the encoder puts into it."""
     from fletching.encode import model as models
 
     with encoder() as ours:
-        before = ours.fingerprint
         ours.encode(texts, "query")
-        assert models.fingerprint(ours.model) == before
-        assert ours.settings["fingerprint"] == before
+        assert ours.settings["fingerprint"] == models.fingerprint(models.load(model))
 
 
 def test_a_vector_that_is_not_finite_is_refused_with_its_text(encoder, model):

@@ -94,7 +94,7 @@ def test_a_cache_keeps_int8_and_float32_apart(model, tmp_path, monkeypatch):
         with encoder:
             encoder.encode(TEXTS, "document")
     assert len({path.name for path in tmp_path.iterdir()}) == 2
-    assert kept["int8"].settings["dtype"] == "int8"
+    assert kept["int8"].settings["dtype"] == kept["int8"].int8_choice.number_type
     with encoder_of(model, cache=str(tmp_path)) as again:
         monkeypatch.setattr(again.forward_pass, "vectors", None)  # nothing is left to encode
         assert (again.encode(TEXTS, "document") == kept["int8"].encode(TEXTS, "document")).all()
@@ -106,13 +106,53 @@ def test_the_cost_is_told_once_for_each_role(model, capsys):
         for _ in range(2):
             encoder.encode(TEXTS[:9], "document")
             encoder.encode(["why does the tide follow the moon", *TEXTS[9:12]], "query")
-    notes = [line for line in report.notes if "int8" in line]
+    notes = [line for line in report.notes if "int8" in line and "cosine" in line]
     assert len(notes) == 2 and "documents have a cosine of " in notes[0]
     assert "(9 texts)" in notes[0] and "queries" in notes[1]
     figures = report.measures["int8_cosine"]
     assert 0.99 < figures["document"]["min"] <= figures["document"]["mean"] <= 1
     # Twice four: the sample is not counted again.
     assert "8 query texts (100.0%) cut after 4 tokens" in capsys.readouterr().err
+
+
+def test_the_costliest_layers_stay_float32_but_for_half_of_the_products(model):
+    encoder = encoder_of(model)
+    choice = encoder.int8_choice
+    assert choice == encoder_of(model).int8_choice  # of the model, not of any data
+    layers = int8_linear.linear_layers(encoder.reference.transformer)
+    groups = [*choice.int8, *choice.float32]
+    assert sorted(layers) == sorted(name for group in groups for name in group.layers)
+    products = {group.name: group.products for group in groups}
+    in_float32 = sum(group.products for group in choice.float32)
+    assert 0 < in_float32 <= 0.5 * sum(products.values())
+    # Whatever is int8 costs less for its products, or there was no room for it.
+    products_left = 0.5 * sum(products.values()) - in_float32
+    least = min(group.loss / group.products for group in choice.float32)
+    assert all(
+        group.loss / group.products <= least or group.products > products_left
+        for group in choice.int8
+    )
+    kinds = {name: type(layer) for name, layer in encoder.model[0].named_modules()}
+    assert all(kinds[name] is Int8Linear for name in choice.layers)
+
+
+def test_layers_that_read_outliers_stay_float32(model, tmp_path):
+    """A channel that no result depends on takes the steps of int8 from all the others."""
+    from sentence_transformers import SentenceTransformer
+
+    skewed = SentenceTransformer(model, device="cpu")
+    for layer in skewed[0].model.encoder.layer:
+        with torch.no_grad():
+            layer.intermediate.dense.bias[0] = 500
+            layer.output.dense.weight[:, 0] = 0
+    skewed.save(str(tmp_path / "skewed"))
+    usual, choice = (encoder_of(path).int8_choice for path in (model, str(tmp_path / "skewed")))
+    losses = [
+        {group.name.removeprefix("model.encoder.layer.*."): group.loss for group in all_groups}
+        for all_groups in ((*each.int8, *each.float32) for each in (usual, choice))
+    ]
+    assert losses[1]["output.dense"] > 100 * losses[0]["output.dense"]
+    assert choice.float32[0].name.endswith("layer.*.output.dense")
 
 
 def test_what_cannot_be_int8_is_refused(model, tmp_path):

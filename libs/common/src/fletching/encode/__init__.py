@@ -9,7 +9,9 @@ vector_cache   vectors on disk, as `vectors` shards
 echo           a text twice, pooled over its second occurrence
 padding_free   batches without padding, for the architectures that allow it
 preprocessing  texts to token ids, and padded batches of them
+packed_linear  float32 layers by oneDNN, for CPUs
 int8_linear    linear layers in int8, for CPUs
+int8_layers    which of them become int8
 int8_cost      how far their vectors are from those of float32
 encoder        a model as a `TextEncoder`
 server_encoder, embedding_client  a model behind an embedding server as a `TextEncoder`

@@ -13,12 +13,14 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
-from fletching.encode import int8_linear
+from fletching.encode import int8_layers, int8_linear, packed_linear
 from fletching.encode import model as models
 from fletching.encode.batching import WINDOW, batches_by_length, deduplicate
 from fletching.encode.forward_pass import ForwardPass, Vectors
 from fletching.encode.int8_cost import Float32Reference
+from fletching.encode.int8_layers import LayerChoice
 from fletching.encode.preprocessing import NO_ECHO, Preprocessor, TokenizedTexts
 from fletching.encode.role_prompts import RolePrompts
 from fletching.encode.vector_cache import CacheFolder, Vector, VectorCache
@@ -77,16 +79,20 @@ class Encoder:
         default_budget = CPU_BATCH_TOKENS if self.devices[0] == "cpu" else GPU_BATCH_TOKENS
         batch_tokens = options.batch_tokens or default_budget
         self.reference: Float32Reference | None = None  # where there is int8 to compare with it
+        self.int8_choice: LayerChoice | None = None
         if self.dtype == torch.int8:
             self.reference = Float32Reference(
                 self.preprocessor, self.role_prompts, batch_tokens=batch_tokens
             )
+            self.int8_choice = int8_layers.choose(self.reference)
+            report.note(f"--dtype int8: {self.int8_choice.describe()}")
         self.forward_pass = ForwardPass(
             self.model,
             self.preprocessor,
             self.devices,
-            dtype=self.dtype,
+            dtype=torch.float32 if self.int8_choice else self.dtype,
             batch_tokens=batch_tokens,
+            convert=self._convert if set(self.devices) == {"cpu"} else None,
         )
         self.cache_folder = CacheFolder(options)
         self.caches: dict[tuple[int, str | None], VectorCache] = {}
@@ -97,6 +103,13 @@ class Encoder:
                 f"{self.options.model} prepares its own input, which cannot be repeated",
                 "leave --query-echo and --doc-echo out",
             )
+
+    def _convert(self, transformer: nn.Module) -> None:
+        """Replace the layers of a replica on a CPU by faster ones."""
+        if self.int8_choice:
+            int8_linear.quantise_layers(transformer, self.int8_choice.layers)
+        if packed_linear.is_available():
+            packed_linear.pack_layers(transformer)
 
     def __enter__(self) -> Encoder:
         return self
@@ -143,8 +156,8 @@ class Encoder:
 
     @property
     def _dtype_name(self) -> str:
-        is_int8 = self.dtype == torch.int8
-        return int8_linear.number_type() if is_int8 else models.dtype_name(self.dtype)
+        choice = self.int8_choice
+        return choice.number_type if choice else models.dtype_name(self.dtype)
 
     def encode(
         self,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
-from fletching.encode import echo, int8_linear, padding_free, prompt_tokens
+from fletching.encode import echo, padding_free, prompt_tokens
 from fletching.encode.preprocessing import NO_ECHO, Preprocessor, TokenizedTexts
 from fletching.errors import InputError
 
@@ -24,9 +25,8 @@ Vectors = npt.NDArray[np.float32]
 class ForwardPass:
     """A model on each of its devices; on the first it is the model itself, not a copy.
 
-    dtype: of weights and activations; int8: of the products of linear layers, else float32.
-    batch_tokens: the budget of a batch, halved where a device runs out of memory. Raises InputError
-    for int8 where the model has no linear layers.
+    dtype: of weights and activations. batch_tokens: the budget of a batch, halved where a device
+    runs out of memory. convert: replaces layers of the transformer by faster ones, in place.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class ForwardPass:
         *,
         dtype: torch.dtype,
         batch_tokens: int,
+        convert: Callable[[nn.Module], None] | None = None,
     ) -> None:
         self.preprocessor = preprocessor
         self.devices = devices
@@ -46,9 +47,9 @@ class ForwardPass:
         self.first_position = self._prepare_padding_free(model)
         self.replicas = [model, *(copy.deepcopy(model) for _ in devices[1:])]
         for replica, device in zip(self.replicas, devices):
-            replica.to(device, torch.float32 if dtype == torch.int8 else dtype)
-            if dtype == torch.int8:
-                _quantise(replica)
+            replica.to(device, dtype)
+            if convert is not None:
+                convert(replica[0])
 
     def _prepare_padding_free(self, model: SentenceTransformer) -> int | None:
         """The first position of padding-free batches; None where batches are padded."""
@@ -150,11 +151,3 @@ class ForwardPass:
                 "name a model whose files are whole: copy or fetch it again",
             ) from None
         return embeddings[: len(rows)].float()  # without the filler of padding-free batches
-
-
-def _quantise(model: SentenceTransformer) -> None:
-    """Make the linear layers of the transformer int8; those on sentence vectors cost nothing."""
-    if not int8_linear.quantise_layers(model[0]):
-        raise InputError(
-            "--dtype int8 changes nothing: the model has no linear layers", "leave it out"
-        )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import nn
 
 from fletching.encode.batching import batches_by_length
 from fletching.encode.forward_pass import ForwardPass, Vectors
@@ -36,6 +37,11 @@ class Float32Reference:
             model, self.preprocessor, ["cpu"], dtype=torch.float32, batch_tokens=batch_tokens
         )
         self.noted: set[Role] = set()
+
+    @property
+    def transformer(self) -> nn.Module:
+        """Its layers, in float32."""
+        return self.forward_pass.replicas[0][0]
 
     def encode(
         self, texts: Sequence[str], role: Role, prompts: Sequence[str | None] | None = None

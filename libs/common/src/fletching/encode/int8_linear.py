@@ -8,7 +8,7 @@ text alone: on no other text of its batch, no shard and no calibration set.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -103,15 +103,16 @@ def _rounded(values: Tensor) -> Tensor:
     return torch.quantize_per_tensor(values, 1.0, OFFSET, torch.quint8).int_repr()
 
 
-def quantise_layers(model: nn.Module) -> int:
-    """Replace the linear layers of a model by int8 ones, in place; how many there are.
+def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """Those that can be int8, by name.
 
-    Classes derived from nn.Linear stay: their owners read the weights themselves.
+    Classes derived from nn.Linear are left out: their owners read the weights themselves.
     """
-    count = 0
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear:
-                setattr(parent, name, Int8Linear(child))
-                count += 1
-    return count
+    return {name: layer for name, layer in model.named_modules() if type(layer) is nn.Linear}
+
+
+def quantise_layers(model: nn.Module, names: Collection[str]) -> None:
+    """Replace these linear layers of a model by int8 ones, in place."""
+    layers = linear_layers(model)
+    for name in names:
+        model.set_submodule(name, Int8Linear(layers[name]))
