@@ -38,7 +38,9 @@ def test_a_layer_is_that_of_float64(shape, fan_in, fan_out, has_bias, gelu):
     linear = nn.Linear(fan_in, fan_out, bias=has_bias)
     states = torch.randn(*shape, fan_in)
     with torch.inference_mode():
-        output = PackedLinear(linear, gelu=gelu)(states)
+        packed = PackedLinear(linear, gelu=gelu)
+        assert (packed.weight == linear.weight).all()  # Mamba and T5 read it
+        output = packed(states)
         expected = linear.double()(states.double())
         expected = nn.functional.gelu(expected) if gelu else expected
     assert output.shape == expected.shape and output.dtype == torch.float32
@@ -77,7 +79,9 @@ def test_an_encoder_gives_the_vectors_of_sentence_transformers(model):
     assert np.abs(encoder.encode(TEXTS, "document") - expected).max() < 1e-5
 
 
-@pytest.mark.parametrize("name", ["T5", "DistilBert", "MPNet", "ModernBert", "Qwen3", "Mixtral"])
+@pytest.mark.parametrize(
+    "name", ["T5", "DistilBert", "MPNet", "ModernBert", "Qwen3", "Mixtral", "Mamba"]
+)
 def test_other_architectures_keep_their_results(name):
     """Real classes of transformers with tiny random weights."""
     import transformers
@@ -87,7 +91,7 @@ def test_other_architectures_keep_their_results(name):
         "num_layers": 2, "n_layers": 2, "num_attention_heads": 2, "num_heads": 2, "n_heads": 2,
         "num_key_value_heads": 2, "head_dim": 8, "d_kv": 8, "intermediate_size": 32, "d_ff": 32,
         "hidden_dim": 32, "num_local_experts": 4, "pad_token_id": 0, "bos_token_id": 1,
-        "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2,
+        "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2, "state_size": 4, "time_step_rank": 2,
     }  # fmt: skip
     config_class = getattr(transformers, f"{name}Config")
     known = config_class().to_dict()

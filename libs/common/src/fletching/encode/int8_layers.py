@@ -95,7 +95,7 @@ def choose(reference: Float32Reference) -> LayerChoice:
 
 
 def _split(groups: Sequence[LayerGroup]) -> LayerChoice:
-    """Those with the greatest loss for their products stay float32 as far as they fit into their share."""
+    """Those with the greatest loss for their products stay float32, as far as half of them go."""
     products_left = MOST_IN_FLOAT32 * sum(group.products for group in groups)
     int8, float32 = [], []
     for group in sorted(groups, key=lambda each: (-each.loss / each.products, each.name)):

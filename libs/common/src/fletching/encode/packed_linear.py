@@ -27,12 +27,15 @@ class PackedLinear(nn.Module):
         weight = linear.weight.detach()
         operators: Any = torch.ops.mkldnn
         # No buffer: nothing but oneDNN reads its layout. None: for any number of rows.
-        self.packed = operators._reorder_linear_weight(weight, None)
+        self.packed: Tensor = operators._reorder_linear_weight(weight, None)
         self.bias = None if linear.bias is None else linear.bias.detach()
         self.out_features = len(weight)
         self.activation = "gelu" if gelu else "none"
-        # What some models ask for shape and number type; it holds no values.
-        self.weight = weight.to("meta")
+
+    @property
+    def weight(self) -> Tensor:
+        """A copy of the weights (out, in), for models that read them beside calling the layer."""
+        return self.packed.to_dense()
 
     def forward(self, states: Tensor) -> Tensor:
         """(…, in) to (…, out)."""
