@@ -78,19 +78,19 @@ def choose(reference: Float32Reference) -> LayerChoice:
     without linear layers.
     """
     transformer = reference.transformer
+    layers = linear_layers(transformer)
+    if not layers:
+        raise InputError(
+            "--dtype int8 changes nothing: the model has no linear layers", "leave it out"
+        )
     texts = list(_random_texts())
     plain = reference.encode(texts, "document")
-    layers = linear_layers(transformer)
     groups = []
     for pattern, names in _by_pattern(layers).items():
         with _int8(transformer, names):
             loss = _loss(plain, reference.encode(texts, "document"))
         products = sum(layers[name].weight.numel() for name in names)
         groups.append(LayerGroup(name=pattern, layers=tuple(names), products=products, loss=loss))
-    if not groups:
-        raise InputError(
-            "--dtype int8 changes nothing: the model has no linear layers", "leave it out"
-        )
     return _split(groups)
 
 
@@ -119,9 +119,11 @@ def _int8(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
     """These layers as int8 ones for the length of the block."""
     layers = linear_layers(model)
     quantise_layers(model, names)
-    yield
-    for name in names:
-        model.set_submodule(name, layers[name])
+    try:
+        yield
+    finally:
+        for name in names:
+            model.set_submodule(name, layers[name])
 
 
 def _loss(vectors: Vectors, others: Vectors) -> float:
