@@ -1,8 +1,8 @@
 """Linear layers in int8 on CPUs: weights by output channel, activations by token.
 
 The activations of a token are divided by their own largest one as they come (vector-wise
-quantisation, Dettmers et al. 2022), and whole numbers add up exactly. So a vector depends on its
-text alone: on no other text of its batch, no shard and no calibration set.
+quantisation, Dettmers et al. 2022), and whole numbers add up exactly. So what a layer gives for a
+token depends on that token alone: on no other text of its batch, no shard and no calibration set.
 """
 
 from __future__ import annotations
