@@ -161,8 +161,8 @@ class _ShardProcess:
             log.write(f"{ATTEMPT} {self.attempt}, {socket.gethostname()}\n".encode())
             log.flush()
             process = self._start(log.fileno())
-            self._record(RUNNING, process.pid, None)
-            try:
+            try:  # from here on a signal leaves a record of the end
+                self._record(RUNNING, process.pid, None)
                 code = self._wait(process)
             except BaseException as failure:
                 _end(process)
