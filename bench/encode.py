@@ -7,7 +7,7 @@ Texts: docstrings and functions of the running Python's standard library, cut at
 in each round; told are the medians over rounds of wall and CPU seconds, the ratio of CPU seconds within a round, the share
 of the GEMM peak (operations of the model over CPU seconds, beside products of its own shapes in float32), and how far the
 vectors lie from those of sentence-transformers in float32. --isa: what a CPU without AMX can do, as far as it can be
-emulated by what oneDNN, MKL and torch read. --beir: what int8 changes in results, by the commands: nDCG@10 of mteb-eval and
+emulated by what oneDNN, MKL and torch read. --beir: what number types change in results, by the commands: nDCG@10 of mteb-eval and
 the negatives of hnmine on the judged documents of some queries, and others up to --documents.
 """
 
@@ -143,16 +143,19 @@ def ways_to_encode(model: str, threads: list[int]) -> Iterator[Way]:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from fletching.encode.instruction_set import has_bf16_tiles
-
     peer = SentenceTransformer(model, device="cpu")
-    dtypes = ["float32", "int8", *(["bfloat16"] if has_bf16_tiles() else [])]
-    encoders = {dtype: encoder_of(model, dtype) for dtype in dtypes}
+    encoders = {dtype: encoder_of(model, dtype) for dtype in dtypes()}
     for number in threads:
         torch.set_num_threads(number)
         yield Way(PEER, number, by_peer(peer), [])
         for dtype, encoder in encoders.items():
             yield Way(f"fletching, {dtype}", number, ours(encoder), [])
+
+
+def dtypes() -> list[str]:
+    from fletching.encode.instruction_set import multiplies_bf16
+
+    return ["float32", "int8", *(["bfloat16"] if multiplies_bf16() else [])]
 
 
 def by_peer(model: Any) -> Encode:
@@ -243,23 +246,26 @@ def tell(ways: list[Way], *, peak: float, operations: float) -> None:
 
 
 def tell_results(args: argparse.Namespace, threads: int) -> None:
-    """nDCG@10 and mined negatives in float32 and int8, by the commands."""
+    """nDCG@10 and mined negatives in each number type, by the commands."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     figures, negatives = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         queries, documents = cut(Path(args.beir), Path(folder), args)
-        for dtype in ("float32", "int8"):
+        for dtype in dtypes():
             figures[dtype] = ndcg(args.model, folder, dtype)
             negatives[dtype] = mined(args.model, Path(folder), dtype)
-    shared = [
-        len(set(row) & set(other)) / max(len(row), 1)
-        for row, other in zip(negatives["float32"], negatives["int8"])
-    ]
     print(f"\n{Path(args.beir).name}: {queries} queries, {documents} documents\n")
-    print("| | float32 | int8 |\n|---|---|---|")
-    print(f"| nDCG@10 | {figures['float32']:.4f} | {figures['int8']:.4f} |")
-    print(
-        f"| negatives of `hnmine --sample top` that are the same | | {statistics.mean(shared):.4f} |"
+    print("| | nDCG@10 | negatives of `hnmine --sample top` that are those of float32 |")
+    print("|---|---|---|")
+    for dtype, figure in figures.items():
+        kept = shared(negatives["float32"], negatives[dtype])
+        print(f"| {dtype} | {figure:.4f} | {kept:.4f} |")
+
+
+def shared(rows: list[list[str]], others: list[list[str]]) -> float:
+    """The mean share of a row that the same row of the others has."""
+    return statistics.mean(
+        len(set(row) & set(other)) / max(len(row), 1) for row, other in zip(rows, others)
     )
 
 

@@ -7,7 +7,8 @@
 One process holds a model for each way, and the ways take turns on the same batch, so that what else runs on the machine
 meets all of them alike; told are the least CPU seconds of each (resource.getrusage), forward, backward, clipping and the
 AdamW step together; on a GPU wall seconds until it is idle. Ours is what the command does: its options, collator and
-objective. The peers get the number type that is faster here and, as ours, an allocator that keeps freed memory. Use of the
+objective. The peers get the number type that is faster here (with `-float32`
+behind their name float32, their default) and, as ours, an allocator that keeps freed memory. Use of the
 peak: operations that the texts need (6 for each weight and token, 12 for each layer, hidden unit and pair of tokens of a
 text; nothing for padding and for what is computed twice) a second, in the rate of a large product measured here. Pairs: docstrings and functions of the running Python's
 standard library, of mixed lengths; with `--texts full` the two halves of long functions, all of them cut; or a JSONL file
@@ -35,6 +36,7 @@ sys.path.pop(0)  # this folder, where a file would stand for the tool of its nam
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LONG = 3000  # characters of a function both halves of which are cut
 OPERATORS = 20  # in a profile
+IN_FLOAT32 = "-float32"  # behind the name of a peer
 
 Step = Callable[[], float]  # one whole step; its loss
 
@@ -161,7 +163,7 @@ def theirs(
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import losses
 
-    from fletching.encode.instruction_set import has_bf16_tiles
+    from fletching.encode.instruction_set import multiplies_bf16
     from fletching.train.hardware import keep_freed_memory, set_dropout
 
     keep_freed_memory()
@@ -177,17 +179,19 @@ def theirs(
         for texts in zip(*pairs)
     ]
     labels = torch.zeros(len(pairs), device=args.device)
-    if way == "mnrl":
+    name = way.removesuffix(IN_FLOAT32)
+    if name == "mnrl":
         loss: Any = losses.MultipleNegativesRankingLoss(model)
     else:
-        size = int(way.removeprefix("cached-"))
+        size = int(name.removeprefix("cached-"))
         loss = losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=size)
 
     kind = torch.device(args.device).type
-    has_bfloat16 = has_bf16_tiles() if kind == "cpu" else torch.cuda.is_bf16_supported()
+    has_bfloat16 = multiplies_bf16() if kind == "cpu" else torch.cuda.is_bf16_supported()
+    in_bfloat16 = has_bfloat16 and not way.endswith(IN_FLOAT32)
 
     def value() -> Any:
-        with torch.autocast(kind, torch.bfloat16, enabled=has_bfloat16):
+        with torch.autocast(kind, torch.bfloat16, enabled=in_bfloat16):
             return loss([dict(side) for side in sides], labels)
 
     return model, value

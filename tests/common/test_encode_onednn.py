@@ -1,4 +1,4 @@
-"""Float32 layers laid out for oneDNN: the same results as torch's own, whatever the architecture."""
+"""Layers laid out for oneDNN: the same results as torch's own, whatever the architecture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fletching.encode import Encoder, packed_linear
+from fletching.encode import Encoder, instruction_set, packed_linear
+from fletching.encode import model as models
 from fletching.encode.packed_linear import PackedLinear
 from fletching.options import EncodingOptions
 from fletching.report import Report
@@ -47,6 +48,32 @@ def test_a_layer_is_that_of_float64(shape, fan_in, fan_out, has_bias, gelu):
     assert torch.allclose(output.double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.skipif(not instruction_set.multiplies_bf16(), reason="no units for bf16")
+@pytest.mark.parametrize("gelu", [False, True])
+def test_a_layer_in_bfloat16_is_that_of_float64(gelu):
+    """GELU included: float64 is within a step of bfloat16."""
+    linear = nn.Linear(70, 50).bfloat16()
+    states = torch.randn(33, 70).bfloat16()
+    with torch.inference_mode():
+        packed = PackedLinear(linear, gelu=gelu)
+        assert (packed.weight == linear.weight).all()
+        output = packed(states)
+        expected = linear.double()(states.double())
+        expected = nn.functional.gelu(expected) if gelu else expected
+    assert output.dtype == torch.bfloat16
+    assert torch.allclose(output.double(), expected, rtol=2**-8, atol=1e-3)
+
+
+@pytest.mark.parametrize("limit", ["AVX512_CORE_VNNI", "AVX2"])
+def test_without_units_bfloat16_stays_with_torch(limit, monkeypatch):
+    """oneDNN refuses it, or multiplies slower than float32."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8).bfloat16())
+    packed_linear.pack_layers(model)
+    assert [type(layer) for layer in model] == [PackedLinear, nn.Linear]
+    assert models.resolve_dtype("auto", "cpu") == torch.float32
+
+
 def test_gelu_is_fused_where_it_is_exact_and_nowhere_else():
     from transformers import BertConfig, BertModel
 
@@ -69,14 +96,27 @@ def test_gelu_is_fused_where_it_is_exact_and_nowhere_else():
         assert intermediate(activation).dense.activation == "none"
 
 
-def test_an_encoder_gives_the_vectors_of_sentence_transformers(model):
+@pytest.mark.parametrize(
+    ("dtype", "closeness"),
+    [
+        ("float32", 1e-5),
+        pytest.param(
+            "bfloat16",
+            2e-2,
+            marks=pytest.mark.skipif(
+                not instruction_set.multiplies_bf16(), reason="no units for bf16"
+            ),
+        ),
+    ],
+)
+def test_an_encoder_gives_the_vectors_of_sentence_transformers(model, dtype, closeness):
     from sentence_transformers import SentenceTransformer
 
-    encoder = Encoder(EncodingOptions(model=model, dtype="float32"), Report("test", quiet=True))
+    encoder = Encoder(EncodingOptions(model=model, dtype=dtype), Report("test", quiet=True))
     kinds = {type(module) for module in encoder.model[0].modules()}
     assert PackedLinear in kinds and nn.Linear not in kinds
     expected = SentenceTransformer(model, device="cpu").encode(TEXTS, normalize_embeddings=True)
-    assert np.abs(encoder.encode(TEXTS, "document") - expected).max() < 1e-5
+    assert np.abs(encoder.encode(TEXTS, "document") - expected).max() < closeness
 
 
 @pytest.mark.parametrize(

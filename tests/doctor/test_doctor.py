@@ -63,7 +63,7 @@ def told(machine: dict, compute: dict) -> list[tuple[str, str]]:
         ({"quota": 2.0}, {}, ["has 2 processors", "OMP_NUM_THREADS=2"]),
         ({}, {"threads": 1}, ["1 of 8 processors", "export OMP_NUM_THREADS=8"]),
         ({"variables": {"OMP_NUM_THREADS": "6"}}, {"threads": 6}, ["6 of 8", "unset OMP"]),
-        ({}, {"gflops": {"float32": 100.0, "bfloat16": 20.0}}, ["no AMX", "--dtype"]),
+        ({}, {"gflops": {"float32": 100.0, "bfloat16": 20.0}}, ["no units", "--dtype"]),
         ({"instruction_sets": []}, {}, ["no AVX2"]),
         ({"instruction_sets": ["NEON"]}, {}, []),
         ({"variables": {"ONEDNN_MAX_CPU_ISA": "AVX2"}}, {}, ["unset ONEDNN_MAX_CPU_ISA"]),

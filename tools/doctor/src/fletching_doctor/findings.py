@@ -111,7 +111,7 @@ def _of_types(compute: Compute) -> Iterator[Finding]:
     whole, half = compute.gflops["float32"], compute.gflops["bfloat16"]
     if half < whole * FASTER:
         speeds = f"{half:,.0f} GFLOP/s, float32 {whole:,.0f}"
-        what = f"bfloat16 is no faster here ({speeds}): the processor has no AMX"
+        what = f"bfloat16 is no faster here ({speeds}): the processor has no units for it"
         yield Finding(
             severity="note", what=what, fix="leave --dtype at auto, which takes float32 then"
         )

@@ -22,7 +22,7 @@ queries             the rows as queries: vectors, known answers, scores of posit
 pool                the distinct texts to choose from
 stored_texts        the texts and their hashes, in files
 search              the exact ranking
-bf16_topk           the kernel of the exact search on a CPU with bf16 tiles
+bf16_topk           the kernel of the exact search on a CPU with bf16 units
 faiss_library       FAISS, where it is installed
 options             the command line
 """

@@ -1,4 +1,4 @@
-"""The best k inner products on a CPU with bf16 tiles, with a proven bound on what was missed.
+"""The best k inner products on a CPU with bf16 units, with a proven bound on what was missed.
 
 Products are taken in bf16, two to three times as fast as in float32. Then selecting costs more
 than multiplying, so scores are compared with the k-th best so far as 16-bit integers, which is as
@@ -15,7 +15,7 @@ import torch
 
 from fletching.arrays import Numbers, Scores, Vectors
 from fletching.encode import memmap_buffer
-from fletching.encode.instruction_set import has_bf16_tiles
+from fletching.encode.instruction_set import multiplies_bf16
 from fletching.table import RaggedArray
 
 QUERY_BLOCK = 2048  # queries of one product
@@ -47,8 +47,8 @@ class NormBounds(NamedTuple):
 
 
 def available() -> bool:
-    """Does this CPU multiply bf16 in tiles (AMX)?"""
-    return has_bf16_tiles()
+    """Does this CPU multiply bf16 faster than float32?"""
+    return multiplies_bf16()
 
 
 def top(queries: Vectors, documents: Vectors, k: int) -> tuple[Scores, Numbers]:

@@ -15,7 +15,7 @@ import torch
 import xxhash
 
 from fletching.encode.checked_loading import refuse_random_weights, watch_loading
-from fletching.encode.instruction_set import has_bf16_tiles
+from fletching.encode.instruction_set import multiplies_bf16
 from fletching.encode.plain_text import without_chat_template
 from fletching.errors import InputError, UsageError
 
@@ -185,8 +185,8 @@ def resolve_dtype(name: str, device: str) -> torch.dtype:
         return dtype
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    multiplies_bfloat16 = device == "cpu" and has_bf16_tiles()
-    return torch.bfloat16 if multiplies_bfloat16 else torch.float32
+    is_faster = device == "cpu" and multiplies_bf16()
+    return torch.bfloat16 if is_faster else torch.float32
 
 
 def dtype_name(dtype: torch.dtype | None) -> str:

@@ -1,7 +1,7 @@
-"""Linear layers in float32 on CPUs, by oneDNN: weights laid out once, GELU in the same pass.
+"""Linear layers on CPUs by oneDNN: weights laid out once, GELU in the same pass.
 
-torch multiplies float32 by MKL, which lays the weights out anew in each product, and goes over its
-result once more for GELU.
+torch multiplies float32 by MKL, which lays the weights out anew in each product, as oneDNN does in
+bfloat16, and goes over its result once more for GELU.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fletching.encode.instruction_set import multiplies_bf16
 
 OPERATORS = ("_linear_pointwise", "_reorder_linear_weight")  # of oneDNN in torch
 X86 = ("x86_64", "amd64")
@@ -56,14 +58,15 @@ def is_available() -> bool:
 
 
 def pack_layers(model: nn.Module) -> None:
-    """Replace the float32 linear layers of a model on a CPU, in place.
+    """Replace the linear layers of a model on a CPU, in place; in bfloat16 where it has units.
 
     Classes derived from nn.Linear stay: their owners read the weights themselves.
     """
+    dtypes = {torch.float32, *([torch.bfloat16] if multiplies_bf16() else [])}
     for parent in list(model.modules()):
         applies_gelu = type(getattr(parent, ACTIVATION, None)).__name__ == EXACT_GELU
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear and child.weight.dtype == torch.float32:
+            if type(child) is nn.Linear and child.weight.dtype in dtypes:
                 fuses = applies_gelu and name == "dense"
                 setattr(parent, name, PackedLinear(child, gelu=fuses))
                 if fuses:
