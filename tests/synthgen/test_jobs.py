@@ -365,6 +365,34 @@ def test_queries_of_a_passage_may_be_asked_for_one_by_one_and_without_proof(
     assert more.rows[:2] == done.rows[:2]
 
 
+def test_a_query_alone_is_asked_for_after_demonstrations_which_no_query_may_repeat(
+    serve: Any, generate: Any, texts: Any, tmp_path: Any
+) -> None:
+    """Two passages with a query of the same kind, as turns; a user's file may say there are none."""
+    library = PromptLibrary()
+    queries = iter([library.demonstrations[0].queries["keywords"].upper(), "owl hunting mice"])
+    server = serve(write=lambda body: {"query": next(queries)})
+    words = ("--queries-per-request", 1, "--no-evidence", "--query-kinds", "keywords")
+    one = ("--queries-per-text", 1, "--concurrency", 1, "--no-repair", "--length-slack", 9)
+    done = generate(server, texts, *words, *one)
+    assert [row["query"] for row in done.rows] == ["owl hunting mice"], done.err
+    assert done.summary["measures"]["rejected"] == {"repeats a demonstration": 1}
+    turns = server.chat_requests[0]["messages"]
+    assert [turn["role"] for turn in turns] == ["user", "assistant"] * 2 + ["user"]
+    for demonstration, question, reply in zip(library.demonstrations, turns[::2], turns[1::2]):
+        assert demonstration.passage in question["content"]
+        assert json.loads(reply["content"]) == {"query": demonstration.queries["keywords"]}
+    first, last = (turns[place]["content"].split("\n\n") for place in (0, -1))
+    assert last[1].startswith(first[1].removesuffix(".") + "; persona: ")  # the same kind
+    assert last[2] == first[2]  # the same form
+
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "demonstrations.json").write_text("[]")
+    server = serve(write=lambda body: {"query": "owl " + str(len(server.chat_requests))})
+    generate(server, texts, *words, *one, "--prompts", tmp_path / "prompts", name="bare")
+    assert all(len(request["messages"]) == 1 for request in server.chat_requests)
+
+
 def test_a_recorded_journal_replays_offline_byte_for_byte(
     serve: Any, generate: Any, texts: Any, tmp_path: Any
 ) -> None:

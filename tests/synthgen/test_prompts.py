@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -105,6 +107,28 @@ def test_seeds_and_slots_draw_apart() -> None:
         for slot in "abcdefghij"
     }
     assert len(drawn) > 60
+
+
+def test_demonstrations_have_a_query_of_each_kind() -> None:
+    assert len(OURS.demonstrations) == 2
+    assert all(set(each.queries) == set(OURS.query_kinds) for each in OURS.demonstrations)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("{}", "demonstrations.json is no list"),
+        ("[", "demonstrations.json is no JSON"),
+        ('[{"passage": "a"}]', "demonstrations.json, item 1: not a passage with queries"),
+        ('[{"passage": " ", "queries": {}}]', "item 1: not a passage"),
+        ('[{"passage": "a", "queries": {"title": 1}}]', "item 1: not a passage"),
+        ('[{"passage": "a", "queries": {"joke": "b"}}]', "kinds.tsv has no kind 'joke'"),
+    ],
+)
+def test_demonstrations_of_the_user_are_checked(content: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / "demonstrations.json").write_text(content)
+    with pytest.raises(InputError, match=re.escape(what)):
+        _ = PromptLibrary(str(tmp_path)).demonstrations
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,7 @@ def test_an_llm_is_paid_once_and_its_time_is_not_part_of_the_budget(docs, tune, 
     [line] = [line for line in Path("tuned/commands.sh").read_text().splitlines() if line.startswith("synthgen ")]  # fmt: skip
     for word in ("--job queries", "--per-row 3", "--journal tuned.tune/llm-journal"):
         assert word in line
+    assert "--no-evidence" not in line
     assert "prompt" not in rows_of("train")[0]
     train = {row["source"] for row in rows_of("train")}
     assert not train & {row["source"] for row in rows_of("dev")}
@@ -114,6 +115,13 @@ def test_an_llm_is_paid_once_and_its_time_is_not_part_of_the_budget(docs, tune, 
     (docs / "60.md").write_text("# New\n\nA new document with a sentence. And one. And one more.")
     tune(**OF_DOCUMENTS, **OF_LLM, llm_requests=5, to="split")
     assert Path("tuned.tune/llm-journal/responses").read_text() == "121"
+
+
+def test_a_small_llm_is_asked_for_one_query_at_a_time(docs, tune, programs):
+    tune(**OF_DOCUMENTS, **OF_LLM, llm_single=True)
+    lines = Path("tuned/commands.sh").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith("synthgen ")]
+    assert "--queries-per-request 1 --no-evidence --answer-tokens 100" in line
 
 
 def test_a_corpus_of_texts_does_without_docs2texts(docs, tune, programs):
@@ -134,6 +142,7 @@ def test_a_corpus_of_texts_does_without_docs2texts(docs, tune, programs):
         ({"query": "question"}, "--query names columns of a table"),
         ({"llm": "http://localhost:1/v1"}, "--llm and --llm-model come together"),
         ({"documents": False, "query": "q", "pos": ("a",), **OF_LLM}, "--llm belongs to --documents"),
+        ({"documents": False, "query": "q", "pos": ("a",), "llm_single": True}, "--llm belongs to"),
         ({"dev": ("x.csv",), "test": ("y.csv",)}, "--dev does not go with --documents"),
         ({"inputs": ()}, "there is no table"),
     ],

@@ -98,10 +98,14 @@ class PlannedRequest(ChatRequest):
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """A prompt with {placeholders}, and the runs of words that no response may repeat."""
+    """A prompt with {placeholders}, and the runs of words that no response may repeat.
+
+    demonstrations: turns of a conversation before it, in which the same was asked and answered.
+    """
 
     text: str
     phrases: frozenset[text_validation.Phrase]
+    demonstrations: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +141,7 @@ class RequestSettings:
         row: InputRow | None = None,
     ) -> PlannedRequest:
         """A request. values: what fills the placeholders of the prompt, except {format}."""
-        form = response_parsing.format_instruction(schema)
-        content = fill_template(prompt.text, {**values, "format": form})
-        messages = ({"role": "user", "content": content},)
+        messages = (*prompt.demonstrations, self.question(prompt, values, schema))
         return PlannedRequest(
             key=self.request_key(messages, schema, slot),
             slot=slot,
@@ -150,6 +152,13 @@ class RequestSettings:
             row=row,
             prompt_phrases=prompt.phrases,
         )
+
+    def question(
+        self, prompt: PromptTemplate, values: Mapping[str, object], schema: JSONSchema
+    ) -> Message:
+        """The filled prompt as a turn of the user."""
+        form = response_parsing.format_instruction(schema)
+        return {"role": "user", "content": fill_template(prompt.text, {**values, "format": form})}
 
     def request_key(self, messages: Sequence[Message], schema: JSONSchema, slot: str) -> str:
         """A hash of all that the response depends on except the endpoint, 32 hex digits."""

@@ -17,6 +17,8 @@ from fletching_tune.steps.step import Step, arguments
 from fletching_tune.training import model_words
 from fletching_tune.work_folder import WorkFolder
 
+# One query a request, without a quotation, after demonstrations; a small LLM may never stop.
+SINGLE = ("--queries-per-request", "1", "--no-evidence", "--answer-tokens", "100")
 ROUND_TRIP_RANK = 20  # stricter than simfilter's 50: each query was made for one text
 GENERATED = "generated"
 ROW_FILES = (".parquet", ".arrow", ".arrows", ".json", ".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -25,7 +27,7 @@ ROW_FILES = (".parquet", ".arrow", ".arrows", ".json", ".jsonl", ".jsonl.gz", ".
 def check_documents(options: Options) -> None:
     """Raise UsageError for options that contradict --documents, or need it."""
     if not options.documents:
-        if options.llm or options.llm_model:
+        if options.llm or options.llm_model or options.llm_single:
             raise UsageError("--llm belongs to --documents, which is missing", "add --documents")
         return
     for name, option in describe(PairOptions).items():
@@ -101,13 +103,14 @@ class DocumentCommands:
         """Queries by the LLM. Its journal stays, whatever else changes: nothing is paid twice."""
         options, summary = self.options, self.work.summary("queries")
         server = ("--model", str(options.llm_model), "--base-url", str(options.llm))
+        single = SINGLE if options.llm_single else ()
         cap = ["--max-requests", str(options.llm_requests)] if options.llm_requests else []
         return Step(
             name="queries",
             stage="split",
             argv=(
                 *("synthgen", self.work.texts, "--job", "queries", *server),
-                *("--per-row", str(options.llm_queries), *cap),
+                *("--per-row", str(options.llm_queries), *single, *cap),
                 *("--journal", self.work.journal, "--seed", str(options.seed)),
                 *("--json-summary", summary, "-o", self.work.split(GENERATED)),
             ),

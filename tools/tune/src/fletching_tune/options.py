@@ -79,6 +79,12 @@ class Options(
         group=DOCUMENTS,
         advanced=True,
     )
+    llm_single: bool = option(
+        False,
+        "ask for one query at a time, after examples: for small LLMs",
+        group=DOCUMENTS,
+        advanced=True,
+    )
     llm_requests: int | None = option(
         None,
         "requests to the LLM at most; the other texts get no query",

@@ -3,11 +3,14 @@
 One request asks for all queries of a passage, so that the passage is paid for once. Each query
 comes with a quotation that must be in the passage; otherwise the passage cannot answer it. The
 kinds are those of kinds.tsv: several kinds a passage make a retriever that does not expect one
-form of query (Promptagator, arXiv 2209.11755, has a prompt a task for the same reason).
+form of query (Promptagator, arXiv 2209.11755, has a prompt a task for the same reason). Where one
+query is asked for at a time, as of a small LLM, passages with their queries come first as turns of
+the conversation: few-shot, as in Promptagator and InPars (arXiv 2202.05144).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +21,17 @@ from fletching_synthgen.jobs.registry import GeneratedRow, RowOrRejection, Rowwi
 from fletching_synthgen.llm.response_parsing import RejectedResponseError, object_schema
 from fletching_synthgen.prompts import attributes
 from fletching_synthgen.prompts.library import QueryForm, quote
-from fletching_synthgen.request_plan import Attributes, InputRow, PlannedRequest
+from fletching_synthgen.request_plan import (
+    Attributes,
+    InputRow,
+    PlannedRequest,
+    PromptTemplate,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fletching_synthgen.llm.chat_request import Message
     from fletching_synthgen.options import Options
     from fletching_synthgen.request_plan import RequestSettings
 
@@ -65,6 +74,12 @@ class QueriesJob(RowwiseJob):
         else:
             name, self.schema = "queries.no-evidence", SCHEMA_WITHOUT_EVIDENCE
         self.prompt = settings.prompt(name, placeholders)
+        self.prompts: dict[str, PromptTemplate] = {}  # by kind, after demonstrations
+        self.shown: list[str] = []  # texts of the demonstrations, which no query may repeat
+        if self.schema is SHORT_SCHEMA:
+            for each in settings.library.demonstrations:
+                self.shown += [each.passage, *each.queries.values()]
+            self.prompts = {kind.name: self._demonstrated(kind) for kind in self.kinds}
 
     def columns(self, source: pa.Schema | None) -> pa.Schema:
         """Examples, a column for each attribute, and columns that `texts` does not know."""
@@ -100,7 +115,7 @@ class QueriesJob(RowwiseJob):
         }
         return self.settings.request(
             slot,
-            self.prompt,
+            self.prompts.get(requested[0]["kind"], self.prompt),
             values,
             schema=self.schema,
             expected_words=EXPECTED_WORDS * len(requested),
@@ -108,19 +123,45 @@ class QueriesJob(RowwiseJob):
             row=row,
         )
 
+    def _demonstrated(self, kind: QueryForm) -> PromptTemplate:
+        """The prompt after its demonstrations for a kind."""
+        shown = map(text_validation.prompt_phrases, self.shown)
+        phrases = self.prompt.phrases.union(*shown)
+        return PromptTemplate(self.prompt.text, phrases, tuple(self._turns(kind)))
+
+    def _turns(self, kind: QueryForm) -> Iterator[Message]:
+        """The demonstrations that have a query of this kind, asked and answered."""
+        for demonstration in self.settings.library.demonstrations:
+            if kind.name not in demonstration.queries:
+                continue
+            values = {
+                "passage": quote(demonstration.passage),
+                "count": 1,
+                "wishes": self._wishes([{"kind": kind.name}]),
+                "language": "English",
+            }
+            yield self.settings.question(self.prompt, values, self.schema)
+            reply = json.dumps({"query": demonstration.queries[kind.name]}, ensure_ascii=False)
+            yield {"role": "assistant", "content": reply}
+
     def _wishes(self, requested: list[Attributes]) -> str:
         """What each query has to be, as a line of the prompt; numbered where there are several."""
-        lines: list[str] = []
-        for one in requested:
-            kind = self._kind(one)
-            parts = [kind.description]
-            if "query_length" not in one:
-                parts.append(kind.length)
-            parts += [f"{name.replace('_', ' ')}: {one[name]}" for name in self.attributes]
-            lines.append(f"{kind.name}: {'; '.join(parts)}")
+        lines = [self._wish(one) for one in requested]
         if self.schema is SHORT_SCHEMA:
             return f"Kind of query: {lines[0]}."
         return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
+
+    def _wish(self, requested: Attributes) -> str:
+        kind = self._kind(requested)
+        parts = [kind.description]
+        if "query_length" not in requested:
+            parts.append(kind.length)
+        parts += [
+            f"{name.replace('_', ' ')}: {requested[name]}"
+            for name in self.attributes
+            if name in requested
+        ]
+        return f"{kind.name}: {'; '.join(parts)}"
 
     def _kind(self, requested: Attributes) -> QueryForm:
         return self.settings.library.query_kinds[requested["kind"]]
@@ -164,8 +205,11 @@ class QueriesJob(RowwiseJob):
         query = text_validation.clean_text(text, "query")
         if query.lower().startswith(f"{kind.name}:"):  # the label of its line in the prompt
             query = text_validation.clean_text(query[len(kind.name) + 1 :], "query")
-        phrases = request.prompt_phrases | text_validation.prompt_phrases(kind.description)
+        described = text_validation.prompt_phrases(kind.description)
+        phrases = request.prompt_phrases | described
         text_validation.check_no_leak(query, phrases, reply_fields=("evidence",), field="query")
+        for text in self.shown:
+            text_validation.check_different(query, text, "repeats a demonstration")
         if any(mention in query.lower() for mention in MENTIONS):
             shown = query[: text_validation.SHOWN_CHARACTERS]
             raise RejectedResponseError("speaks of the passage", shown)

@@ -37,6 +37,14 @@ class QueryForm:
 
 
 @dataclass(frozen=True)
+class Demonstration:
+    """A passage with a query of each kind: what the LLM sees done before it is asked."""
+
+    passage: str
+    queries: Mapping[str, str]  # by the name of their kind
+
+
+@dataclass(frozen=True)
 class Language:
     """A language that texts can be asked for in."""
 
@@ -192,6 +200,24 @@ class PromptLibrary:
             raise InputError("kinds.tsv is empty", "write one kind a line, below the heading")
         return kinds
 
+    @cached_property
+    def demonstrations(self) -> list[Demonstration]:
+        """The passages of demonstrations.json and their queries. Raises InputError."""
+        content = self._parse("demonstrations.json")
+        fix = 'write [{"passage": "…", "queries": {"question": "…"}}], or [] for none'
+        if not isinstance(content, list):
+            raise InputError("demonstrations.json is no list", fix)
+        for number, item in enumerate(content, 1):
+            if not _is_demonstration(item):
+                raise InputError(
+                    f"demonstrations.json, item {number}: not a passage with queries", fix
+                )
+            unknown = sorted(set(item["queries"]) - set(self.query_kinds))
+            if unknown:
+                what = f"demonstrations.json, item {number}: kinds.tsv has no kind {unknown[0]!r}"
+                raise InputError(what, "name one of " + ", ".join(self.query_kinds))
+        return [Demonstration(item["passage"], item["queries"]) for item in content]
+
     def prices(self, path: str | None) -> dict[str, dict[str, float]]:
         """{model: dollars for a million tokens of input, cached, output; batch: factor}.
 
@@ -214,14 +240,17 @@ class PromptLibrary:
                 'write {"NAME": {"input": 0.15, "output": 0.6}} in dollars a million tokens',
             ) from None
 
-    def _json(self, name: str) -> dict[str, Any]:
+    def _parse(self, name: str) -> Any:  # noqa: ANN401
         try:
-            content: dict[str, Any] = unique_keys.parse_json(self.text(name))
+            return unique_keys.parse_json(self.text(name))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{name} is no JSON: {error}", "correct it") from None
+
+    def _json(self, name: str) -> dict[str, Any]:
+        content = self._parse(name)
         if not isinstance(content, dict):
             raise InputError(f"{name} is no object", 'write {"GROUP": {"NAME": ["one", "two"]}}')
-        return content
+        return dict(content)
 
     def export(self, folder: str) -> list[str]:
         """Copy every file to a folder for editing; their names.
@@ -238,6 +267,15 @@ class PromptLibrary:
         for name in names:
             Path(folder, name).write_text(self.text(name), "utf-8")
         return names
+
+
+def _is_demonstration(item: object) -> bool:
+    """Is this an object of a passage and an object of queries, all of them texts?"""
+    if not isinstance(item, dict) or set(item) != {"passage", "queries"}:
+        return False
+    queries = item["queries"]
+    texts = [item["passage"], *(queries.values() if isinstance(queries, dict) else [None])]
+    return all(isinstance(text, str) and text.strip() for text in texts)
 
 
 def _check_price(price: object) -> None:
