@@ -1,6 +1,7 @@
-"""`fletching tune --documents` on corpora whose queries by people are held back: base, BM25 and what was tuned without an LLM.
+"""`fletching tune --documents` on corpora whose queries by people are held back: base, BM25 and what was tuned.
 
   python bench/documents.py DATA [--sets ir_cranfield,ir_scifact] [--model M] [--budget 20m] [--work FOLDER]
+      [--llm URL [--llm-model NAME] [--llm-requests N]]       with queries of a small LLM, one a text
 
 DATA: the folder of the public data sets, of which each set is a BEIR folder. Queries are generated from the corpus alone; the
 test queries of people decide the verdict, and mteb-eval ranks the whole corpus by base, BM25 and the model that the verdict names.
@@ -26,6 +27,9 @@ def main() -> None:
     parser.add_argument("--sets", default="ir_cranfield,ir_scifact")
     parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--budget", default="20m")
+    parser.add_argument("--llm")
+    parser.add_argument("--llm-model", default="llm")
+    parser.add_argument("--llm-requests", default="1000")
     parser.add_argument("--work", type=Path, default=Path("build/bench/documents"))
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -37,6 +41,9 @@ def run(args: argparse.Namespace, name: str) -> None:
     folder, out = args.data / name, args.work / name
     corpus = next(folder.glob("corpus.jsonl*"))
     tune = ["fletching-tune", corpus, "--documents", "--test", folder, "--model", args.model]
+    if args.llm:
+        tune += ["--llm", args.llm, "--llm-model", args.llm_model, "--llm-single"]
+        tune += ["--llm-queries", "1", "--llm-requests", args.llm_requests]
     subprocess.run([*tune, "--budget", args.budget, "-o", out], check=True, stdout=sys.stderr)
     verdict = json.loads((out / "verdict.json").read_text("utf-8"))
     work = Path(f"{out}.tune")

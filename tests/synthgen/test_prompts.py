@@ -114,6 +114,12 @@ def test_demonstrations_have_a_query_of_each_kind() -> None:
     assert all(set(each.queries) == set(OURS.query_kinds) for each in OURS.demonstrations)
 
 
+def test_kinds_of_the_user_need_no_demonstrations(tmp_path: Path) -> None:
+    (tmp_path / "kinds.tsv").write_text("name\tlength\tdescription\njoke\t3 words\ta joke\n")
+    library = PromptLibrary(str(tmp_path))
+    assert set(library.query_kinds) == {"joke"} and len(library.demonstrations) == 2
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [

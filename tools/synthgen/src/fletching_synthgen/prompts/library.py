@@ -202,7 +202,10 @@ class PromptLibrary:
 
     @cached_property
     def demonstrations(self) -> list[Demonstration]:
-        """The passages of demonstrations.json and their queries. Raises InputError."""
+        """The passages of demonstrations.json and their queries. Raises InputError.
+
+        In the user's file all kinds are those of kinds.tsv; ours stays where that is replaced.
+        """
         content = self._parse("demonstrations.json")
         fix = 'write [{"passage": "…", "queries": {"question": "…"}}], or [] for none'
         if not isinstance(content, list):
@@ -213,7 +216,7 @@ class PromptLibrary:
                     f"demonstrations.json, item {number}: not a passage with queries", fix
                 )
             unknown = sorted(set(item["queries"]) - set(self.query_kinds))
-            if unknown:
+            if unknown and "demonstrations.json" in self.replaced:
                 what = f"demonstrations.json, item {number}: kinds.tsv has no kind {unknown[0]!r}"
                 raise InputError(what, "name one of " + ", ".join(self.query_kinds))
         return [Demonstration(item["passage"], item["queries"]) for item in content]
