@@ -7,6 +7,7 @@ each of them within its deadline, in little memory, with a clear error.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import json
 import socketserver
@@ -35,6 +36,7 @@ def forever(start: bytes, block: bytes, pause: float = 0.0) -> Iterator[bytes]:
         time.sleep(pause)
 
 
+@functools.cache
 def bomb(head: bytes) -> bytes:
     """300 MB of blanks in 300 kB."""
     return whole(gzip.compress(b" " * (300 << 20), 1), head, b"content-encoding: gzip\r\n")

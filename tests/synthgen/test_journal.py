@@ -113,7 +113,7 @@ def test_answers_that_come_out_of_order_give_rows_in_the_order_of_the_plan(
 def test_as_many_requests_are_in_flight_as_asked_and_no_more(
     in_flight: int, serve: Any, generate: Any, tasks: Any
 ) -> None:
-    server = serve(latency=0.5)  # long enough for a busy machine to send them all
+    server = serve(latency=1.5)  # long enough for a busy machine to send them all
     assert (
         generate(server, tasks[2:3], "--per-row", 2 * in_flight, "--concurrency", in_flight).rc == 0
     )
@@ -211,7 +211,7 @@ def test_an_interrupted_run_leaves_no_output_and_goes_on(
         running.send(number)
         assert (
             running.wait() == code
-            and time.monotonic() - started < 5
+            and time.monotonic() - started < 20
             and "Traceback" not in running.told
         )
         assert not (tmp_path / "out.jsonl").exists()
