@@ -303,10 +303,12 @@ def theirs(args: argparse.Namespace, folder: str) -> tuple[Any, dict[str, Any]]:
 def tell(args: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) -> None:
     import torch
 
+    from fletching.encode.instruction_set import instruction_set
+
     print(
         f"{args.batch} pairs a batch, cut at {args.length} tokens, {max(map(len, found.values()))} rounds of {args.steps - 1} steps, {args.threads} thread(s), "
         f"dropout {'the model’s own' if args.dropout is None else args.dropout}, torch {torch.__version__}, "
-        f"bf16 units: {torch.cpu._is_amx_tile_supported()}\n"
+        f"{instruction_set()}\n"
     )
     print(
         "| way | step, CPU s | step, wall s | times the first (CPU) | times the first (wall) | peak MB | outside forward and backward | first loss |"

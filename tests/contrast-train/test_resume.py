@@ -92,10 +92,10 @@ def test_other_held_out_rows_of_the_same_name_are_refused(resume: Any, stopped: 
 
 
 def test_another_number_type_is_refused(resume: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
+    from fletching.encode.instruction_set import multiplies_bf16
 
-    is_amx = torch.cpu._is_amx_tile_supported()
-    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: not is_amx)
+    has_units = multiplies_bf16()
+    monkeypatch.setattr("fletching.encode.model.multiplies_bf16", lambda: not has_units)
     done = resume()
     assert done.rc == 1
     assert "dtype was" in done.err and "bfloat16" in done.err

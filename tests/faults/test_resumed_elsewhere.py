@@ -25,7 +25,7 @@ def stop(self: RunDir, built: str) -> NoReturn:
 def test_another_number_type_is_refused(
     name: str, invoke: Any, model: str, write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
+    from fletching.encode.instruction_set import multiplies_bf16
 
     command = COMMANDS[name]
     rows = write(tmp_path / "in.parquet", rows_for(command))
@@ -34,10 +34,10 @@ def test_another_number_type_is_refused(
     main = importlib.import_module(f"{command.module}.cli").main
     monkeypatch.setattr(RunDir, "publish", stop)
     assert "stopped" in invoke(main, *words[1:]).err
-    is_amx = torch.cpu._is_amx_tile_supported()
+    has_units = multiplies_bf16()
     manifest = json.loads((tmp_path / "out.run" / "manifest.json").read_text())
-    assert manifest["dtype"] == ("bfloat16" if is_amx else "float32")
-    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: not is_amx)
+    assert manifest["dtype"] == ("bfloat16" if has_units else "float32")
+    monkeypatch.setattr("fletching.encode.model.multiplies_bf16", lambda: not has_units)
     done = invoke(main, *words[1:])
     assert done.rc == 1
     assert "out.run holds a run of other data or options: dtype was" in done.err
