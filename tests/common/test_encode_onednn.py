@@ -24,6 +24,7 @@ pytestmark = [
     pytest.mark.skipif(not packed_linear.is_available(), reason="no oneDNN on this processor"),
 ]
 
+NEEDS_BF16 = pytest.mark.skipif(not instruction_set.multiplies_bf16(), reason="no units for bf16")
 TEXTS = [f"{text} " * (1 + number % 5) for number, text in enumerate(sum(SUBJECTS.values(), ()))]
 
 
@@ -48,7 +49,7 @@ def test_a_layer_is_that_of_float64(shape, fan_in, fan_out, has_bias, gelu):
     assert torch.allclose(output.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.skipif(not instruction_set.multiplies_bf16(), reason="no units for bf16")
+@NEEDS_BF16
 @pytest.mark.parametrize("gelu", [False, True])
 def test_a_layer_in_bfloat16_is_that_of_float64(gelu):
     """GELU included: float64 is within a step of bfloat16."""
@@ -103,9 +104,7 @@ def test_gelu_is_fused_where_it_is_exact_and_nowhere_else():
         pytest.param(
             "bfloat16",
             2e-2,
-            marks=pytest.mark.skipif(
-                not instruction_set.multiplies_bf16(), reason="no units for bf16"
-            ),
+            marks=NEEDS_BF16,
         ),
     ],
 )
@@ -120,9 +119,21 @@ def test_an_encoder_gives_the_vectors_of_sentence_transformers(model, dtype, clo
 
 
 @pytest.mark.parametrize(
+    ("dtype", "closeness"),
+    [
+        (torch.float32, 1e-5),
+        pytest.param(
+            torch.bfloat16,
+            0.1,
+            marks=NEEDS_BF16,
+        ),
+    ],
+    ids=["float32", "bfloat16"],
+)
+@pytest.mark.parametrize(
     "name", ["T5", "DistilBert", "MPNet", "ModernBert", "Qwen3", "Mixtral", "Mamba"]
 )
-def test_other_architectures_keep_their_results(name):
+def test_other_architectures_keep_their_results(name, dtype, closeness):
     """Real classes of transformers with tiny random weights."""
     import transformers
 
@@ -137,11 +148,11 @@ def test_other_architectures_keep_their_results(name):
     known = config_class().to_dict()
     config = config_class(**{key: value for key, value in sizes.items() if key in known})
     model_class = getattr(transformers, "T5EncoderModel" if name == "T5" else f"{name}Model")
-    model = model_class(config).eval()
+    model = model_class(config).eval().to(dtype)
     ids = torch.randint(3, 50, (3, 11), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         before = model(input_ids=ids).last_hidden_state
         packed_linear.pack_layers(model)
         after = model(input_ids=ids).last_hidden_state
     assert any(isinstance(module, PackedLinear) for module in model.modules())
-    assert torch.allclose(after, before, atol=1e-5)
+    assert torch.allclose(after, before, atol=closeness)
