@@ -24,7 +24,6 @@ from fletching.server_address import ServerAddress, server_address
 pytestmark = pytest.mark.slow  # as a whole: each test starts commands or many examples
 
 SECONDS = 0.4
-SLACK = 20  # seconds, for a busy machine; without a deadline a trick goes on for ever
 MOST_BYTES = 4 << 20
 FAILURES = (httpx2.HTTPError, ResponseTooLargeError)
 # The whole answer comes; what it holds is for the tool to judge.
@@ -60,7 +59,7 @@ def test_every_exchange_ends_at_its_deadline_and_within_its_bytes(name: str) -> 
         else:
             with pytest.raises(FAILURES):
                 client.post(server.url + "/x", json={})
-        assert time.monotonic() - started < SECONDS + SLACK
+        assert time.monotonic() - started < SECONDS + 1.5
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     # A bomb's trick itself takes 300 MB in this process, where it is compressed.
     assert grown < (700_000 if "bomb" in name else 100_000)
@@ -74,7 +73,7 @@ def test_a_server_that_does_not_read_ends_at_the_deadline_too() -> None:
         started = time.monotonic()
         with pytest.raises(httpx2.TransportError):
             client.post(url, content=b"x" * (64 << 20))
-        assert time.monotonic() - started < SECONDS + SLACK
+        assert time.monotonic() - started < SECONDS + 1.5
 
 
 def test_json_of_servers_is_read_without_losing_what_was_paid_for() -> None:

@@ -56,7 +56,7 @@ def test_a_trick_ends_the_run_in_time_with_the_reason_and_keeps_what_was_paid(
     with HostileServer(answer) as server:
         started = time.monotonic()
         done = generate(server.url, tasks[2:3], "--per-row", 4, *FAST)
-        assert time.monotonic() - started < 60  # else it hangs: some tricks never end
+        assert time.monotonic() - started < 20  # the first one imports the client
     assert "Traceback" not in done.err
     assert "unexpected failure" not in done.err
     assert "\x1b[31m" not in done.err

@@ -253,7 +253,7 @@ class PromptLibrary:
         content = self._parse(name)
         if not isinstance(content, dict):
             raise InputError(f"{name} is no object", 'write {"GROUP": {"NAME": ["one", "two"]}}')
-        return dict(content)
+        return content
 
     def export(self, folder: str) -> list[str]:
         """Copy every file to a folder for editing; their names.
