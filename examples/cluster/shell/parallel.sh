@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# NOT RUN: GNU parallel was not at hand. The line differs from xargs.sh by the program that starts the shards.
-# Several machines that share this folder: add --sshloginfile nodes --workdir .
+# N shards, P at a time, by GNU parallel, which starts a shard that failed again.
+# Several machines that share this folder: add --sshloginfile nodes --workdir . --env PATH
 #   OPTIONS='--model M' bash parallel.sh corpus.parquet vectors.parquet [N] [P]
 set -euo pipefail
 input=$1 output=$2 count=${3:-16} at_a_time=${4:-4}

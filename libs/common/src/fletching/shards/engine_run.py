@@ -22,7 +22,17 @@ from fletching.report import PLAIN_LINE_SECONDS, Report, print_line
 from fletching.shards.engines import Engine, Outcome, WorkerPlan, open_engine
 from fletching.shards.folder import ShardFolder, how_it_ended, read_folder
 from fletching.shards.joining import join_shards
-from fletching.shards.record import ShardFiles, input_states, last_line
+from fletching.shards.record import (
+    HEARTBEAT,
+    RUNNING,
+    SILENT,
+    ShardFiles,
+    age,
+    input_states,
+    is_alive,
+    last_line,
+    read_record,
+)
 from fletching.shards.running import ShardTask, check_is_of_this_run
 from fletching.shards.words import command_words
 from fletching.table import atomic
@@ -120,6 +130,8 @@ class ShardRun:
         self.failures: Counter[str] = Counter()
         self.next_lines = time.monotonic() + PLAIN_LINE_SECONDS
         self.shown: dict[str, str] = {}
+        self.alive: set[str] = set()  # shards that the records have shown at work
+        self.next_records = 0.0
 
     def run(self) -> None:
         """Run them all. Raises InputError for a shard that failed three times."""
@@ -130,16 +142,56 @@ class ShardRun:
         with self.report.progress("running", total=total, unit="shards") as progress:
             progress.advance(done)
             while self.waiting or self.running:
-                while self.waiting and len(self.running) < self.engine.workers:
-                    self.running.append(self.waiting.popleft())
-                    self.engine.submit(self.running[-1])
-                for outcome in self.engine.wait(LOOK):
+                self._submit()
+                for outcome in self._wait():
                     self.running.remove(outcome.task)
                     if outcome.code == 0:
                         progress.advance()
                     else:
                         self._retry(outcome)
                 self._show_workers()
+
+    def _submit(self) -> None:
+        """Start what waits, as long as there are free workers."""
+        for _ in range(len(self.waiting)):
+            if len(self.running) >= self.engine.workers:
+                return
+            task = self.waiting.popleft()
+            # On a node that was cut off the process goes on for a while: it may still end well.
+            if self.failures[_name(task)] and _shows_life(task):
+                self.waiting.append(task)
+                continue
+            self.alive.discard(_name(task))
+            self.running.append(task)
+            self.engine.submit(task)
+
+    def _wait(self) -> list[Outcome]:
+        """What has ended, by the engine's word or by the records of the shards."""
+        if not self.running:  # those that wait are still run by lost nodes
+            time.sleep(LOOK)
+            return []
+        outcomes = self.engine.wait(LOOK)
+        if outcomes or not self.engine.may_fall_silent or time.monotonic() < self.next_records:
+            return outcomes
+        self.next_records = time.monotonic() + HEARTBEAT
+        outcomes = [outcome for task in self.running if (outcome := self._recorded(task))]
+        for outcome in outcomes:
+            self.engine.forget(outcome.task)
+        return outcomes
+
+    def _recorded(self, task: ShardTask) -> Outcome | None:
+        """How a shard ended by its record, where the engine had the time to say so."""
+        record, name = read_record(task.files.record), _name(task)
+        silence = age(task.files.record)
+        if record is not None and record.state == RUNNING and silence <= SILENT:
+            self.alive.add(name)
+        if record is None or name not in self.alive or silence < 2 * HEARTBEAT:
+            return None
+        if record.state == RUNNING:
+            if silence <= SILENT:
+                return None
+            return Outcome(task=task, code=None, what=f"lost (no sign of life of {record.host})")
+        return Outcome(task=task, code=record.exit_code)
 
     def _retry(self, outcome: Outcome) -> None:
         task, log = outcome.task, outcome.task.files.log
@@ -165,6 +217,11 @@ class ShardRun:
             if line and self.shown.get(name) != line:
                 self.shown[name] = line
                 print_line(f"{self.report.tool}: shard {name}: {line}", clip=True)
+
+
+def _shows_life(task: ShardTask) -> bool:
+    record = read_record(task.files.record)
+    return record is not None and is_alive(task.files.record, record)
 
 
 def _name(task: ShardTask) -> str:

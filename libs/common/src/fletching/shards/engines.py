@@ -45,15 +45,22 @@ class WorkerPlan:
 
 
 class Engine(Protocol):
-    """Runs at most `workers` shards at a time."""
+    """Runs at most `workers` shards at a time.
+
+    may_fall_silent: it can lose a node and not say so for minutes.
+    """
 
     workers: int
+    may_fall_silent: bool
 
     def submit(self, task: ShardTask) -> None:
         """Start a shard on a free worker."""
 
     def wait(self, seconds: float) -> list[Outcome]:
         """What has ended; waits for the first one as long."""
+
+    def forget(self, task: ShardTask) -> None:
+        """Wait for this one no longer."""
 
     def close(self) -> None:
         """End what runs."""
@@ -75,6 +82,8 @@ def _threads(cores: int) -> dict[str, str]:
 
 class LocalEngine:
     """Processes of this machine, each with its cores and, where there are GPUs, one of them."""
+
+    may_fall_silent = False
 
     def __init__(self, plan: WorkerPlan) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -109,6 +118,10 @@ class LocalEngine:
         )
         return [Outcome(task=self.running.pop(each), code=each.result()) for each in done]
 
+    def forget(self, task: ShardTask) -> None:
+        """Wait for this one no longer."""
+        self.running = {each: other for each, other in self.running.items() if other is not task}
+
     def close(self) -> None:
         """End the processes."""
         self.stop.set()
@@ -142,6 +155,8 @@ def run_ray_task(task: ShardTask) -> int:
 class RayEngine:
     """Tasks of Ray. address: of a running cluster; "" starts one of this machine."""
 
+    may_fall_silent = True
+
     def __init__(self, plan: WorkerPlan, address: str) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray would warn that a later version leaves a task's own CUDA_VISIBLE_DEVICES alone.
@@ -158,7 +173,7 @@ class RayEngine:
             ray.init(**settings)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             what = f"no Ray cluster answers at {address or 'this machine'} ({error})"
-            raise InputError(what, "start one: ray start --head, or pass --engine ray") from None
+            raise InputError(what, _fix_of_connection()) from None
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         cores = int(min(plan.cores, max(node.get("CPU", 0) for node in nodes)))
         gpus = sum(int(node.get("GPU", 0)) for node in nodes) if plan.uses_gpus else 0
@@ -195,11 +210,25 @@ class RayEngine:
         except self.ray.exceptions.RayError as error:
             return Outcome(task=task, code=None, what=f"lost ({type(error).__name__})")
 
+    def forget(self, task: ShardTask) -> None:
+        """Wait for this one no longer, and end it where its node can be reached."""
+        for reference in [each for each, other in self.running.items() if other is task]:
+            del self.running[reference]
+            self.ray.cancel(reference, force=True)
+
     def close(self) -> None:
         """Cancel what runs; the kernel ends the processes with their workers."""
         for reference in getattr(self, "running", ()):
             self.ray.cancel(reference, force=True)
         self.ray.shutdown()
+
+
+def _fix_of_connection() -> str:
+    """Ray refuses a call without a token as it would a call that nobody answers."""
+    start = "start one: ray start --head, or pass --engine ray"
+    if os.environ.get("RAY_AUTH_MODE") == "token":
+        return f"{start}; its token must be that of this machine (ray get-auth-token)"
+    return f"{start}; for a cluster with tokens: export RAY_AUTH_MODE=token"
 
 
 def _ray_folder() -> dict[str, str]:
