@@ -50,7 +50,14 @@ def test_slurm(inputs: Path) -> None:
     code, job, err = ended(line, inputs, OPTIONS="--vectors v.jsonl")
     assert code == 0, err
     join = "fletching join vectors.parquet.shards -o vectors.parquet"
-    line = ["sbatch", "--wait", f"--dependency=afterok:{job.strip()}", "--wrap", join]
+    line = [
+        "sbatch",
+        "--wait",
+        "--kill-on-invalid-dep=yes",
+        f"--dependency=afterok:{job.strip()}",
+        "--wrap",
+        join,
+    ]
     code, _, err = ended(line, inputs)
     assert code == 0, err
     check(inputs)
