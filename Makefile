@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: install dev demo tune quick test check bench docs docs-site release audit faults fuzz man clean help
+.PHONY: install dev demo tune quick test check bench docs docs-site release pins audit faults fuzz man clean help
 
 PYTHON ?= python3
 VENV := .venv
@@ -69,6 +69,9 @@ faults: dev ## kills, full disks, errors and limits in every command: make fault
 
 fuzz: dev ## mutated inputs of every reader: make fuzz [COUNT=20000] [SEED=0]
 	@OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz.py --count $(or $(COUNT),20000) --seed $(or $(SEED),0)
+
+pins: dev ## do the pinned versions fit together, with all extras? (needs the package index; CI runs it after check)
+	@$(BIN)/python scripts/check_pins.py
 
 audit: dev ## look the pinned versions up in the database of advisories (needs a network; not in check)
 	@$(BIN)/python -m pip_audit --version >/dev/null 2>&1 || $(BIN)/pip install --quiet --disable-pip-version-check pip-audit

@@ -47,15 +47,16 @@ for name in sys.argv[1:]:
 def test_data_sets_of_the_hub_are_read() -> None:
     files = {"train.jsonl": LINES, "data/train-0.parquet": parquet(), "README.md": b"# faq"}
     root = "hf://datasets/acme/faq"
-    names = [f"{root}/train.jsonl", f"{root}/data/train-0.parquet", f"{root}/data/*.parquet"]
+    names = [f"{root}/{name}" for name in ("train.jsonl", "data/train-0.parquet", "data/*.parquet")]
+    names += [f"{root}/data", root]
     with Hub("acme/faq", files) as hub:
         env = environment(HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0", HF_HUB_DISABLE_XET="1")
         line = [sys.executable, "-c", PROGRAM, *names]
         done = subprocess.run(line, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    lines, *tables = [json.loads(line) for line in done.stdout.splitlines()]
-    assert lines == [9000, ["id", "query", "pos"], "q0"]
-    assert tables == [[1, ["id", "query", "pos", "neg"], "a"]] * 2
+    lines, *tables, folder = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines == folder == [9000, ["id", "query", "pos"], "q0"]
+    assert tables == [[1, ["id", "query", "pos", "neg"], "a"]] * 3
 
 
 @pytest.mark.parametrize(

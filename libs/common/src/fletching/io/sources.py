@@ -28,6 +28,9 @@ EXTRAS = {
     "hf": "hf",
 }
 
+WEB = ("http://", "https://")
+NO_FOLDER_OF_DATA = "name a folder of data files"
+
 __all__ = ["PeekableStream", "Source", "resolve", "sniff", "spool"]
 
 
@@ -84,7 +87,7 @@ def resolve(inputs: Sequence[str], extensions: tuple[str, ...] = ()) -> list[Sou
 def _expand(name: str, extensions: tuple[str, ...]) -> list[str]:
     """The paths or URLs that one argument names."""
     if "://" in name:
-        return _glob_url(name) if glob.has_magic(name) else [name]
+        return _expand_url(name, extensions)
     if detect_folder(name) is not None:
         return [name]
     if os.path.isdir(name):
@@ -101,7 +104,7 @@ def _expand(name: str, extensions: tuple[str, ...]) -> list[str]:
 def _no_data(folder: str, extensions: tuple[str, ...]) -> InputError:
     what = f"{folder} holds no {', '.join(extensions)} file"
     folders = [entry for entry in unread_entries(folder, extensions) if entry.endswith("/")]
-    fix = "name a folder of data files"
+    fix = NO_FOLDER_OF_DATA
     if folders:
         fix = f"name the files, or a folder in it: {os.path.join(folder, folders[0])}"
     return InputError(what, fix)
@@ -152,19 +155,34 @@ def _unreachable(url: str, error: Exception) -> InputError:
     return InputError(f"{url} cannot be opened: {reason}", "check the URL and the network")
 
 
-def _glob_url(pattern: str) -> list[str]:
+def _expand_url(name: str, extensions: tuple[str, ...]) -> list[str]:
+    """The files of a pattern or of a folder; else the URL itself."""
     import fsspec
 
+    is_pattern = glob.has_magic(name)
+    # A server of web pages has no folders, and a file need not be asked for twice.
+    if not is_pattern and (name.startswith(WEB) or _is_data(os.path.basename(name), extensions)):
+        return [name]
     try:
-        filesystem, path = fsspec.core.url_to_fs(pattern)
-        matches = filesystem.glob(path)
+        filesystem, path = fsspec.core.url_to_fs(name)
+        if is_pattern:
+            matches = filesystem.glob(path)
+        elif filesystem.isdir(path):
+            matches = filesystem.ls(path, detail=False)
+        else:
+            return [name]
     except ImportError as error:
-        raise _missing_package(pattern, error) from None
+        raise _missing_package(name, error) from None
     except Exception as error:  # each file system fails in its way
-        raise _unreachable(pattern, error) from None
-    # Unlike a local glob, fsspec's matches hidden files, such as outputs that are being written.
-    names = [name for name in matches if not os.path.basename(name).startswith(".")]
-    return _checked_matches([filesystem.unstrip_protocol(name) for name in names], pattern)
+        raise _unreachable(name, error) from None
+    if is_pattern:
+        # Unlike a local glob, fsspec's matches hidden files: outputs that are being written.
+        matches = [each for each in matches if not os.path.basename(each).startswith(".")]
+    else:
+        matches = [each for each in matches if _is_data(os.path.basename(each), extensions)]
+        if not matches:
+            raise InputError(f"{name} holds no {', '.join(extensions)} file", NO_FOLDER_OF_DATA)
+    return _checked_matches([filesystem.unstrip_protocol(each) for each in matches], name)
 
 
 def _checked_matches(paths: list[str], pattern: str) -> list[str]:
