@@ -14,6 +14,7 @@ from contrast_train import losses
 from contrast_train.training import row_gradients
 from contrast_train.training.micro_batches import pack_texts, split_micro_batches
 from contrast_train.training.objective import ContrastObjective, EmbeddingSettings
+from fletching import container
 from fletching.encode import model as models
 from fletching.train import hardware, packed_attention
 from fletching.train.block_dropout import BlockDropout, keep_mask, replace_dropout
@@ -158,7 +159,9 @@ def test_free_memory_is_what_machine_and_container_leave(
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9000000 kB\nMemAvailable: 5000000 kB\n")
     monkeypatch.setattr(hardware, "MEMINFO", meminfo)
-    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
+    (tmp_path / "membership").write_text("0::/\n")
+    monkeypatch.setattr(container, "CGROUP", tmp_path)
+    monkeypatch.setattr(container, "MEMBERSHIP", tmp_path / "membership")
     device = torch.device("cpu")
     assert hardware.free_gigabytes(device) == pytest.approx(5.12)
     for name, content in {

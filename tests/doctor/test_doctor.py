@@ -14,7 +14,7 @@ from fletching_doctor import cli, findings, text
 from fletching_doctor.examination import examine
 from fletching_doctor.probes.compute import Compute
 from fletching_doctor.probes.hub import Hub, probe_hub
-from fletching_doctor.probes.machine import Disk, Machine, cpu_quota, read_limit
+from fletching_doctor.probes.machine import Disk, Machine
 from fletching_doctor.probes.packages import Packages, _unmet
 
 MACHINE = Machine(
@@ -98,14 +98,6 @@ def test_a_requirement_that_is_not_met_is_broken():
     )
     [finding] = findings.of_packages(packages)
     assert finding.severity == "broken" and finding.fix
-
-
-def test_limits_of_a_container_are_read(tmp_path):
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert cpu_quota(tmp_path / "cpu.max") == 1.5
-    assert cpu_quota(tmp_path / "missing") is None
-    assert read_limit(tmp_path / "memory.max") is None
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"registry", "sentences", "unique_keys"},
         {"table"},
         {"arrays"},
-        {"errors", "colour", "links"},
+        {"container", "errors", "colour", "links"},
     ],
     "arrowcat": [
         {"cli"},

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from fletching import colour, help, links
+from fletching.container import cpu_quota, usable_cores
 from fletching.errors import InputError, TerminationSignal, UsageError
 from fletching.failures import explain, is_failure
 from fletching.options.fields import describe
@@ -101,6 +102,16 @@ def _translated_config(tool: Tool, argv: Sequence[str]) -> str | None:
     return config_translation.translate(path, tool.name, tool.options)
 
 
+def _keep_to_quota() -> None:
+    """Let libraries start as many threads as the container has processors.
+
+    They would take those of the machine, which then wait for one another.
+    """
+    quota = cpu_quota()
+    if quota is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+
+
 def row_options(options: object) -> dict[str, Any]:
     """The options that can change rows and have a value, by field name, for the lineage."""
     values = {}
@@ -121,6 +132,7 @@ def main(tool: Tool, argv: Sequence[str] | None = None) -> int:
         leave(main(tool, sys.argv[1:]))
     argv = list(argv)
     _replace_closed_streams()
+    _keep_to_quota()
     try:
         code = _answer(tool, argv)
         sys.stdout.flush()

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fletching.container import usable_cores
 from fletching.errors import InputError
 from fletching.shards.engine_checks import LOCAL, check_engine_name
 from fletching.shards.running import ShardStoppedError, ShardTask, run_shard
@@ -86,10 +87,10 @@ class LocalEngine:
     may_fall_silent = False
 
     def __init__(self, plan: WorkerPlan) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        cores = usable_cores()
         gpus = _gpus() if plan.uses_gpus else []
-        self.workers = plan.count or len(gpus) or max((cores or 1) // plan.cores, 1)
-        self.env = _threads(min(plan.cores, max((cores or 1) // self.workers, 1)))
+        self.workers = plan.count or len(gpus) or max(cores // plan.cores, 1)
+        self.env = _threads(min(plan.cores, max(cores // self.workers, 1)))
         self.gpus: queue.SimpleQueue[str] = queue.SimpleQueue()
         for number in range(self.workers if gpus else 0):
             self.gpus.put(gpus[number % len(gpus)])

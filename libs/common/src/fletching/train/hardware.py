@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from fletching import container
 from fletching.encode import model as models
 from fletching.errors import UsageError
 from fletching.train.distributed import process_group
@@ -26,7 +27,7 @@ TOP_PAD_BYTES = 64 << 20
 
 ACTIVATION_BYTES = 80  # for each layer and hidden unit of a token, measured
 
-MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+MEMINFO = Path("/proc/meminfo")
 UNKNOWN_BYTES = 1 << 29  # of memory, where the system does not say what is free
 
 
@@ -119,26 +120,17 @@ def tokens_that_fit(
 def free_gigabytes(device: torch.device) -> float:
     """Memory that this process may still take, in GB: of its GPU, or its share of the machine's.
 
-    The limit of a container (cgroup v2) counts. Half a gigabyte where the system does not say.
+    The limit of a container counts. Half a gigabyte where the system does not say.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] / 1e9
-    free = min(_free_of_machine(), _free_of_container())
+    free = min(_free_of_machine(), container.memory_left())
     return (free if free < math.inf else UNKNOWN_BYTES) / process_group.local_world_size() / 1e9
 
 
 def _free_of_machine() -> float:
     available = _read_fields(MEMINFO).get("MemAvailable:")
     return math.inf if available is None else available * 1024
-
-
-def _free_of_container() -> float:
-    try:
-        limit = int((CGROUP / "memory.max").read_text())
-        taken = int((CGROUP / "memory.current").read_text())
-    except (OSError, ValueError):  # no such group, or one without a limit
-        return math.inf
-    return limit - taken + _read_fields(CGROUP / "memory.stat").get("inactive_file", 0)
 
 
 def _read_fields(path: Path) -> dict[str, int]:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import psutil
 
-CPUINFO, CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
+from fletching import container
+
+CPUINFO = Path("/proc/cpuinfo")
 DEVICES_OF_NVIDIA = ("/dev/nvidia0", "/dev/dxg")
 # The flag of Linux for each instruction set that torch and oneDNN choose their kernels by.
 INSTRUCTION_SETS = {
@@ -61,52 +63,24 @@ def probe_machine() -> Machine:
     """Look at the processor, memory and disks."""
     flags = processor_flags()
     memory = psutil.virtual_memory()
-    limit = read_limit(CGROUP / "memory.max")
-    available = memory.available
-    if limit is not None:
-        taken = read_limit(CGROUP / "memory.current") or 0
-        available = min(available, max(limit - taken, 0))
+    left = max(container.memory_left(), 0)
     names = (*THREAD_VARIABLES, *LIMITING_VARIABLES)
     return Machine(
         processor=_processor_name(),
         cores=os.cpu_count() or 1,
-        usable_cores=usable_cores(),
-        quota=cpu_quota(CGROUP / "cpu.max"),
+        usable_cores=container.usable_cores(),
+        quota=container.cpu_quota(),
         load=os.getloadavg()[0],
         instruction_sets=[
             name for name, signs in INSTRUCTION_SETS.items() if not flags.isdisjoint(signs)
         ],
         memory=memory.total,
-        memory_limit=limit,
-        memory_available=available,
+        memory_limit=container.memory_limit(),
+        memory_available=int(min(memory.available, left)),
         disks=disks(),
         has_nvidia_device=any(map(os.path.exists, DEVICES_OF_NVIDIA)),
         variables={name: os.environ[name] for name in names if os.environ.get(name)},
     )
-
-
-def usable_cores() -> int:
-    """Processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def cpu_quota(path: Path) -> float | None:
-    """Processors that `cpu.max` of cgroup v2 grants; None: as many as there are."""
-    try:
-        quota, period = path.read_text().split()
-        return int(quota) / int(period)
-    except (OSError, ValueError):  # no such file, or `max`
-        return None
-
-
-def read_limit(path: Path) -> int | None:
-    """The number in a file of cgroup v2; None where there is none."""
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def processor_flags() -> set[str]:
