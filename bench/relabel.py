@@ -63,6 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shares", default="0.1,0.2,0.4")
     parser.add_argument("--train", type=float, default=0.4, help="the share that is trained on")
     parser.add_argument("--only", default="planted,clean,relabel,guide,max-ratio")
+    parser.add_argument("--steps", type=int, default=15, help="of training, 32 rows each")
     parser.add_argument("--part", choices=["rows", "judge", "find", "train", "test"])
     return parser.parse_args()
 
@@ -325,7 +326,7 @@ def train_all(args: argparse.Namespace, share: float) -> None:
         path = args.work / f"train-{name}.jsonl"
         write(path, [{column: row[column] for column in kept} for row in rows if row["neg"]])
         run(
-            f"contrast-train {path} --model {args.model} -o {folder} --batch 32 --steps 15 --lr 2e-4 "
+            f"contrast-train {path} --model {args.model} -o {folder} --batch 32 --steps {args.steps} --lr 2e-4 "
             f"--negatives {NEGATIVES} --doc-length 64 --query-length 64 --seed {SEED} -q {options}"
         )
 

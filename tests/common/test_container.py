@@ -99,6 +99,7 @@ import os, sys
 from pathlib import Path
 from fletching import container
 from simfilter import cli
+container._allowed_cores = lambda: 8
 container.CGROUP, container.MEMBERSHIP = Path(sys.argv[1]), Path(sys.argv[1]) / "membership"
 cli.main(["--version"])
 print(os.environ.get("OMP_NUM_THREADS"))
@@ -116,3 +117,14 @@ def test_a_tool_takes_the_threads_of_its_quota_where_nobody_says_how_many(
     line = [sys.executable, "-c", THREADS, str(folder)]
     done = subprocess.run(line, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == threads
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores", "threads"), [(1.5, 64, 2), (32, 64, 32), (33, 64, None), (40, 2, None)]
+)
+def test_a_quota_that_leaves_libraries_their_threads_changes_nothing(
+    groups: Any, monkeypatch: pytest.MonkeyPatch, quota: float, cores: int, threads: int | None
+) -> None:
+    groups("0::/\n", {"cpu.max": f"{quota * 100000:.0f} 100000\n"})
+    monkeypatch.setattr(container, "_allowed_cores", lambda: cores)
+    assert container.threads_of_quota() == threads

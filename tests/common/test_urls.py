@@ -59,6 +59,27 @@ def test_data_sets_of_the_hub_are_read() -> None:
     assert tables == [[1, ["id", "query", "pos", "neg"], "a"]] * 3
 
 
+def test_a_folder_behind_a_url_is_read_as_the_folder_of_a_path(tmp_path, capsys):
+    (tmp_path / "rows.parquet" / "inner").mkdir(parents=True)
+    (tmp_path / "rows.parquet" / "named.jsonl").mkdir()
+    (tmp_path / "rows.parquet" / "part-0.parquet").write_bytes(parquet())
+    (tmp_path / "rows.parquet" / "_SUCCESS").write_text("")
+    read = []
+    for name in (str(tmp_path / "rows.parquet"), f"file://{tmp_path}/rows.parquet"):
+        rows = Reader(Report("reader"), [name], "examples").read_all()
+        read.append(
+            (rows.num_rows, capsys.readouterr().err.partition("not read: ")[2].splitlines()[0])
+        )
+    assert read[0] == read[1] == (1, "inner/, named.jsonl/")
+
+
+def test_one_file_of_a_data_set_is_not_taken_for_all(tmp_path):
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        (tmp_path / name).write_text('{"_id": "1", "text": "a"}\n')
+    with pytest.raises(InputError, match="is a data set of several files"):
+        Reader(Report("reader", quiet=True), [f"file://{tmp_path}"], "texts")
+
+
 @pytest.mark.parametrize(
     ("url", "package", "extra"),
     [("s3://bucket/x.parquet", "s3fs", "s3"), ("gs://bucket/*.parquet", "gcsfs", "gs")],

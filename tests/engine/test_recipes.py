@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,6 @@ def needs(program: str) -> Any:
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
 
 
-def slurm_answers() -> bool:
-    """Is there a cluster to send jobs to?"""
-    if shutil.which("sinfo") is None:
-        return False
-    try:
-        return bool(subprocess.check_output(["sinfo", "-h"], stderr=subprocess.DEVNULL, timeout=5))
-    except (subprocess.SubprocessError, OSError):
-        return False
-
-
 def check(inputs: Path) -> None:
     whole = (inputs / "whole.parquet").read_bytes()
     assert (inputs / "vectors.parquet").read_bytes() == whole
@@ -41,25 +32,23 @@ def test_gnu_parallel(inputs: Path) -> None:
     check(inputs)
 
 
-@pytest.mark.skipif(not slurm_answers(), reason="no Slurm answers")
+@needs("sbatch")
+@pytest.mark.skipif("FLETCHING_TEST_SLURM" not in os.environ, reason="submits jobs of yours")
 def test_slurm(inputs: Path) -> None:
     """The folder of the test must be one that all nodes see: pytest --basetemp FOLDER."""
+    name = ["--job-name", f"fletching-{uuid.uuid4().hex}"]
+    array = [*name, "--parsable", "--array=0-2", "--gpus-per-task=0", "--cpus-per-task=1"]
     recipe = str(RECIPES / "slurm/array.sbatch")
-    array = ["sbatch", "--parsable", "--array=0-2", "--gpus-per-task=0", "--cpus-per-task=1"]
-    line = [*array, recipe, "corpus.jsonl", "vectors.parquet"]
-    code, job, err = ended(line, inputs, OPTIONS="--vectors v.jsonl")
-    assert code == 0, err
-    join = "fletching join vectors.parquet.shards -o vectors.parquet"
-    line = [
-        "sbatch",
-        "--wait",
-        "--kill-on-invalid-dep=yes",
-        f"--dependency=afterok:{job.strip()}",
-        "--wrap",
-        join,
-    ]
-    code, _, err = ended(line, inputs)
-    assert code == 0, err
+    line = ["sbatch", *array, recipe, "corpus.jsonl", "vectors.parquet"]
+    try:
+        code, job, err = ended(line, inputs, OPTIONS="--vectors v.jsonl")
+        assert code == 0, err
+        after = ["--wait", "--kill-on-invalid-dep=yes", f"--dependency=afterok:{job.strip()}"]
+        join = "fletching join vectors.parquet.shards -o vectors.parquet"
+        code, _, err = ended(["sbatch", *name, *after, "--wrap", join], inputs)
+        assert code == 0, err
+    finally:
+        ended(["scancel", *name], inputs)
     check(inputs)
 
 

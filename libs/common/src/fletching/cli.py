@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from fletching import colour, help, links
-from fletching.container import cpu_quota, usable_cores
+from fletching.container import threads_of_quota
 from fletching.errors import InputError, TerminationSignal, UsageError
 from fletching.failures import explain, is_failure
 from fletching.options.fields import describe
@@ -103,13 +103,13 @@ def _translated_config(tool: Tool, argv: Sequence[str]) -> str | None:
 
 
 def _keep_to_quota() -> None:
-    """Let libraries start as many threads as the container has processors.
+    """Let libraries start as many threads as the quota of a container is worth.
 
-    They would take those of the machine, which then wait for one another.
+    They would start those of the machine, which then wait for one another.
     """
-    quota = cpu_quota()
-    if quota is not None:
-        os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    threads = threads_of_quota()
+    if threads is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 def row_options(options: object) -> dict[str, Any]:

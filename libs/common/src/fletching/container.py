@@ -15,12 +15,25 @@ CGROUP, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 def usable_cores() -> int:
     """Processors that this process may use: by its affinity, and by the quota of its groups."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
     quota = cpu_quota()
-    return cores if quota is None else min(cores, math.ceil(quota))
+    return _allowed_cores() if quota is None else min(_allowed_cores(), math.ceil(quota))
+
+
+def threads_of_quota() -> int | None:
+    """The threads that the quota is worth; None where libraries start no more of themselves.
+
+    They take one for each physical core, of which two hardware threads may share one.
+    """
+    quota = cpu_quota()
+    if quota is None or 2 * math.ceil(quota) > _allowed_cores():
+        return None
+    return math.ceil(quota)
+
+
+def _allowed_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def cpu_quota() -> float | None:
@@ -52,7 +65,7 @@ def _groups(controller: str) -> Iterator[Path]:
     Inside a container the path of the group may be that of the host: its own is then the top.
     """
     try:
-        lines = MEMBERSHIP.read_text().splitlines()
+        lines = MEMBERSHIP.read_text(errors="replace").splitlines()
     except OSError:
         return
     for line in lines:
@@ -89,8 +102,9 @@ def _cached(group: Path) -> int:
         lines = (group / "memory.stat").read_text().splitlines()
     except OSError:
         return 0
-    numbers = {name: int(number) for name, number in map(str.split, lines)}
-    return numbers.get("total_inactive_file", numbers.get("inactive_file", 0))
+    numbers = dict(line.split()[:2] for line in lines if " " in line)
+    number = numbers.get("total_inactive_file", numbers.get("inactive_file", ""))
+    return int(number) if number.isdecimal() else 0
 
 
 def _number(*paths: Path) -> int | None:

@@ -89,11 +89,9 @@ def _reinstall(build: str) -> str:
 
 def _of_threads(compute: Compute, machine: Machine) -> Iterator[Finding]:
     # Two threads of a core share its units: torch takes one of them.
-    granted = machine.quota or machine.usable_cores
-    if compute.threads > max(granted * 1.5, 1):
-        what = (
-            f"torch takes {compute.threads} threads, and the container has {granted:g} processors"
-        )
+    granted = machine.usable_cores
+    if compute.threads > granted * 1.5:
+        what = f"torch takes {compute.threads} threads, and the container has {granted} processors"
         fix = f"export OMP_NUM_THREADS={max(1, round(granted))}"
         yield Finding(severity="slow", what=what, fix=fix)
     elif compute.threads * 2 < granted:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from fletching.errors import InputError, UsageError
 from fletching.io.formats import MAGIC_BYTES, detect, input_extensions, without_compression
@@ -29,7 +30,9 @@ EXTRAS = {
 }
 
 WEB = ("http://", "https://")
-NO_FOLDER_OF_DATA = "name a folder of data files"
+# Of the layouts of BEIR and MTEB, and of a folder that `datasets` saved.
+PARTS_OF_DATA_SET = {"corpus", "queries"}
+OF_SAVED_DATASET = {"state.json", "dataset_dict.json"}
 
 __all__ = ["PeekableStream", "Source", "resolve", "sniff", "spool"]
 
@@ -86,25 +89,59 @@ def resolve(inputs: Sequence[str], extensions: tuple[str, ...] = ()) -> list[Sou
 
 def _expand(name: str, extensions: tuple[str, ...]) -> list[str]:
     """The paths or URLs that one argument names."""
-    if "://" in name:
-        return _expand_url(name, extensions)
-    if detect_folder(name) is not None:
+    is_url = "://" in name
+    if is_url and glob.has_magic(name):
+        return _glob_url(name)
+    if not is_url and detect_folder(name) is not None:
         return [name]
-    if os.path.isdir(name):
-        entries = [entry for entry in sorted(os.listdir(name)) if _is_data(entry, extensions)]
-        entries = [entry for entry in entries if os.path.isfile(os.path.join(name, entry))]
-        if not entries:
+    entries = _entries_of_url(name) if is_url else _entries_of_path(name)
+    if entries is not None:
+        _check_is_no_layout(name, entries)
+        files = [each for each, is_folder in entries.items() if not is_folder]
+        files = [each for each in files if _is_data(each, extensions)]
+        if not files:
             raise _no_data(name, extensions)
-        return [os.path.join(name, entry) for entry in entries]
-    if glob.has_magic(name) and not os.path.exists(name):
+        return [os.path.join(name, each) for each in files]
+    if not is_url and glob.has_magic(name) and not os.path.exists(name):
         return _checked_matches(glob.glob(name, recursive=True), name)
     return [name]
+
+
+def _entries_of_path(folder: str) -> dict[str, bool] | None:
+    """{name: is it a folder?} by name; None where this is none."""
+    if not os.path.isdir(folder):
+        return None
+    return {each: os.path.isdir(os.path.join(folder, each)) for each in sorted(os.listdir(folder))}
+
+
+@functools.lru_cache(maxsize=64)  # asked for the files, and for what else lies there
+def _entries_of_url(url: str) -> dict[str, bool] | None:
+    """The same of a URL. Servers of web pages have no folders."""
+    if url.startswith(WEB):
+        return None
+    filesystem, path = _file_system(url)
+    try:
+        if not filesystem.isdir(path):
+            return None
+        listed = filesystem.ls(path, detail=True)
+    except Exception as error:  # each file system fails in its way
+        raise _unreachable(url, error) from None
+    entries = {os.path.basename(each["name"].rstrip("/")): each["type"] for each in listed}
+    return {name: entries[name] == "directory" for name in sorted(entries) if name}
+
+
+def _check_is_no_layout(name: str, entries: Mapping[str, bool]) -> None:
+    """Raise InputError for a data set of several files behind a URL: one alone would mislead."""
+    stems = {each.partition(".")[0] for each in entries}
+    if "://" in name and (stems >= PARTS_OF_DATA_SET or not OF_SAVED_DATASET.isdisjoint(entries)):
+        what = f"{name} is a data set of several files, which is read from a disk"
+        raise InputError(what, "download the folder and name it, or name one of its files")
 
 
 def _no_data(folder: str, extensions: tuple[str, ...]) -> InputError:
     what = f"{folder} holds no {', '.join(extensions)} file"
     folders = [entry for entry in unread_entries(folder, extensions) if entry.endswith("/")]
-    fix = NO_FOLDER_OF_DATA
+    fix = "name a folder of data files"
     if folders:
         fix = f"name the files, or a folder in it: {os.path.join(folder, folders[0])}"
     return InputError(what, fix)
@@ -115,11 +152,12 @@ def unread_entries(folder: str, extensions: tuple[str, ...] = ()) -> list[str]:
 
     None for a data set of several files, whose layout says what is read.
     """
-    if not os.path.isdir(folder) or detect_folder(folder) is not None:
-        return []
+    if "://" in folder:
+        entries = None if glob.has_magic(folder) else _entries_of_url(folder)
+    else:
+        entries = None if detect_folder(folder) is not None else _entries_of_path(folder)
     unread = []
-    for entry in sorted(os.listdir(folder)):
-        is_folder = os.path.isdir(os.path.join(folder, entry))
+    for entry, is_folder in (entries or {}).items():
         is_read = _is_data(entry, extensions or input_extensions()) and not is_folder
         if not is_read and not entry.startswith((".", "_")):
             unread.append(entry + "/" if is_folder else entry)
@@ -152,37 +190,31 @@ def _open_url(url: str) -> BinaryIO:
 
 def _unreachable(url: str, error: Exception) -> InputError:
     reason = (str(error) or type(error).__name__).splitlines()[0]
-    return InputError(f"{url} cannot be opened: {reason}", "check the URL and the network")
+    fix = "check the URL, the network and the credentials"
+    return InputError(f"{url} cannot be opened: {reason}", fix)
 
 
-def _expand_url(name: str, extensions: tuple[str, ...]) -> list[str]:
-    """The files of a pattern or of a folder; else the URL itself."""
+def _file_system(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it. Raises InputError."""
     import fsspec
 
-    is_pattern = glob.has_magic(name)
-    # A server of web pages has no folders, and a file need not be asked for twice.
-    if not is_pattern and (name.startswith(WEB) or _is_data(os.path.basename(name), extensions)):
-        return [name]
     try:
-        filesystem, path = fsspec.core.url_to_fs(name)
-        if is_pattern:
-            matches = filesystem.glob(path)
-        elif filesystem.isdir(path):
-            matches = filesystem.ls(path, detail=False)
-        else:
-            return [name]
+        return cast(tuple[Any, str], fsspec.core.url_to_fs(url))
     except ImportError as error:
-        raise _missing_package(name, error) from None
+        raise _missing_package(url, error) from None
     except Exception as error:  # each file system fails in its way
-        raise _unreachable(name, error) from None
-    if is_pattern:
-        # Unlike a local glob, fsspec's matches hidden files: outputs that are being written.
-        matches = [each for each in matches if not os.path.basename(each).startswith(".")]
-    else:
-        matches = [each for each in matches if _is_data(os.path.basename(each), extensions)]
-        if not matches:
-            raise InputError(f"{name} holds no {', '.join(extensions)} file", NO_FOLDER_OF_DATA)
-    return _checked_matches([filesystem.unstrip_protocol(each) for each in matches], name)
+        raise _unreachable(url, error) from None
+
+
+def _glob_url(pattern: str) -> list[str]:
+    filesystem, path = _file_system(pattern)
+    try:
+        matches = filesystem.glob(path)
+    except Exception as error:  # each file system fails in its way
+        raise _unreachable(pattern, error) from None
+    # Unlike a local glob, fsspec's matches hidden files, such as outputs that are being written.
+    names = [name for name in matches if not os.path.basename(name).startswith(".")]
+    return _checked_matches([filesystem.unstrip_protocol(name) for name in names], pattern)
 
 
 def _checked_matches(paths: list[str], pattern: str) -> list[str]:

@@ -10,9 +10,11 @@ import contextlib
 import dataclasses
 import os
 import shlex
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from fletching.cli import Tool
@@ -27,7 +29,7 @@ from fletching.shards.record import (
     RUNNING,
     SILENT,
     ShardFiles,
-    age,
+    ShardRecord,
     input_states,
     is_alive,
     last_line,
@@ -40,6 +42,8 @@ from fletching.table import atomic
 ATTEMPTS = 3
 WORKER_CORES = 4
 LOOK = 1.0  # seconds between two looks at what has ended
+# Seconds until a silent shard is lost. A worker that takes it over must find it lost as well.
+PATIENCE = SILENT + 2 * HEARTBEAT
 WRONG_USAGE = UsageError.code
 # Options of the whole run, which no shard has.
 OF_THE_RUN = {field.name for field in dataclasses.fields(EngineOptions)} | {
@@ -120,6 +124,17 @@ def _check_folder(path: str, tasks: list[ShardTask]) -> None:
             raise InputError(what, f"pass --shards {count}, or remove the folder")
 
 
+@dataclass(frozen=True)
+class _Sign:
+    """The latest sign of life. stamp: of the record. seen: by the monotonic clock of here.
+
+    seen is None as long as the record is what it was before the attempt.
+    """
+
+    stamp: int | None
+    seen: float | None = None
+
+
 class ShardRun:
     """The shards of one run on an engine; a shard may fail twice."""
 
@@ -130,7 +145,7 @@ class ShardRun:
         self.failures: Counter[str] = Counter()
         self.next_lines = time.monotonic() + PLAIN_LINE_SECONDS
         self.shown: dict[str, str] = {}
-        self.alive: set[str] = set()  # shards that the records have shown at work
+        self.signs: dict[str, _Sign] = {}
         self.next_records = 0.0
 
     def run(self) -> None:
@@ -143,7 +158,7 @@ class ShardRun:
             progress.advance(done)
             while self.waiting or self.running:
                 self._submit()
-                for outcome in self._wait():
+                for outcome in self._collect():
                     self.running.remove(outcome.task)
                     if outcome.code == 0:
                         progress.advance()
@@ -157,46 +172,63 @@ class ShardRun:
             if len(self.running) >= self.engine.workers:
                 return
             task = self.waiting.popleft()
-            # On a node that was cut off the process goes on for a while: it may still end well.
-            if self.failures[_name(task)] and _shows_life(task):
+            if self.failures[_name(task)] and self._may_still_run(task):
                 self.waiting.append(task)
                 continue
-            self.alive.discard(_name(task))
+            self.signs[_name(task)] = _Sign(_stamp(task))
             self.running.append(task)
             self.engine.submit(task)
 
-    def _wait(self) -> list[Outcome]:
+    def _collect(self) -> list[Outcome]:
         """What has ended, by the engine's word or by the records of the shards."""
-        if not self.running:  # those that wait are still run by lost nodes
+        if not self.running:  # those that wait may still be run by lost nodes
             time.sleep(LOOK)
             return []
         outcomes = self.engine.wait(LOOK)
         if outcomes or not self.engine.may_fall_silent or time.monotonic() < self.next_records:
             return outcomes
         self.next_records = time.monotonic() + HEARTBEAT
-        outcomes = [outcome for task in self.running if (outcome := self._recorded(task))]
+        outcomes = [outcome for task in self.running if (outcome := self._outcome_by_record(task))]
         for outcome in outcomes:
             self.engine.forget(outcome.task)
         return outcomes
 
-    def _recorded(self, task: ShardTask) -> Outcome | None:
+    def _outcome_by_record(self, task: ShardTask) -> Outcome | None:
         """How a shard ended by its record, where the engine had the time to say so."""
-        record, name = read_record(task.files.record), _name(task)
-        silence = age(task.files.record)
-        if record is not None and record.state == RUNNING and silence <= SILENT:
-            self.alive.add(name)
-        if record is None or name not in self.alive or silence < 2 * HEARTBEAT:
+        silence = self._silence(task)
+        record = None if silence is None else _read_record(task)
+        if silence is None or record is None:
             return None
         if record.state == RUNNING:
-            if silence <= SILENT:
-                return None
-            return Outcome(task=task, code=None, what=f"lost (no sign of life of {record.host})")
-        return Outcome(task=task, code=record.exit_code)
+            what = f"lost (no sign of life of {record.host})"
+            return Outcome(task=task, code=None, what=what) if silence > PATIENCE else None
+        return Outcome(task=task, code=record.exit_code) if silence > 2 * HEARTBEAT else None
+
+    def _may_still_run(self, task: ShardTask) -> bool:
+        """On a node that was cut off a process goes on for a while, and may end well."""
+        record = _read_record(task)
+        if record is None or record.state != RUNNING:
+            return False
+        if record.host == socket.gethostname():
+            return is_alive(task.files.record, record)
+        return (self._silence(task) or 0) <= PATIENCE
+
+    def _silence(self, task: ShardTask) -> float | None:
+        """Seconds since the record of this attempt was last touched; None before it was.
+
+        By this machine's clock alone: those of nodes and of file servers differ.
+        """
+        sign, stamp = self.signs[_name(task)], _stamp(task)
+        if stamp != sign.stamp:
+            sign = self.signs[_name(task)] = _Sign(stamp, time.monotonic())
+        return None if sign.seen is None else time.monotonic() - sign.seen
 
     def _retry(self, outcome: Outcome) -> None:
         task, log = outcome.task, outcome.task.files.log
         name = _name(task)
         self.failures[name] += 1
+        if self._silence(task) is None:  # a record of an earlier run, which nobody may touch again
+            self.signs[name] = _Sign(_stamp(task), time.monotonic())
         ended = how_it_ended(outcome.code) if outcome.code is not None else outcome.what
         if self.failures[name] == ATTEMPTS or outcome.code == WRONG_USAGE:
             times = f"{self.failures[name]} times" if self.failures[name] > 1 else "once"
@@ -219,9 +251,20 @@ class ShardRun:
                 print_line(f"{self.report.tool}: shard {name}: {line}", clip=True)
 
 
-def _shows_life(task: ShardTask) -> bool:
-    record = read_record(task.files.record)
-    return record is not None and is_alive(task.files.record, record)
+def _stamp(task: ShardTask) -> int | None:
+    """The modification time of the record, in nanoseconds of whatever clock."""
+    try:
+        return os.stat(task.files.record).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _read_record(task: ShardTask) -> ShardRecord | None:
+    """The record; None where it cannot be read now, as while a server replaces it."""
+    try:
+        return read_record(task.files.record)
+    except InputError:
+        return None
 
 
 def _name(task: ShardTask) -> str:

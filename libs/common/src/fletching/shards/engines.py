@@ -61,7 +61,7 @@ class Engine(Protocol):
         """What has ended; waits for the first one as long."""
 
     def forget(self, task: ShardTask) -> None:
-        """Wait for this one no longer."""
+        """Stop waiting for this task."""
 
     def close(self) -> None:
         """End what runs."""
@@ -120,7 +120,7 @@ class LocalEngine:
         return [Outcome(task=self.running.pop(each), code=each.result()) for each in done]
 
     def forget(self, task: ShardTask) -> None:
-        """Wait for this one no longer."""
+        """Stop waiting for this task."""
         self.running = {each: other for each, other in self.running.items() if other is not task}
 
     def close(self) -> None:
@@ -174,7 +174,7 @@ class RayEngine:
             ray.init(**settings)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             what = f"no Ray cluster answers at {address or 'this machine'} ({error})"
-            raise InputError(what, _fix_of_connection()) from None
+            raise InputError(what, _fix_of_connection(address)) from None
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         cores = int(min(plan.cores, max(node.get("CPU", 0) for node in nodes)))
         gpus = sum(int(node.get("GPU", 0)) for node in nodes) if plan.uses_gpus else 0
@@ -212,7 +212,7 @@ class RayEngine:
             return Outcome(task=task, code=None, what=f"lost ({type(error).__name__})")
 
     def forget(self, task: ShardTask) -> None:
-        """Wait for this one no longer, and end it where its node can be reached."""
+        """Stop waiting for this task, and end it where its node can be reached."""
         for reference in [each for each, other in self.running.items() if other is task]:
             del self.running[reference]
             self.ray.cancel(reference, force=True)
@@ -224,8 +224,10 @@ class RayEngine:
         self.ray.shutdown()
 
 
-def _fix_of_connection() -> str:
-    """Ray refuses a call without a token as it would a call that nobody answers."""
+def _fix_of_connection(address: str) -> str:
+    """Ray's error for a call without the token of the cluster is that for a call without answer."""
+    if not address:
+        return "--engine local runs the shards without Ray"
     start = "start one: ray start --head, or pass --engine ray"
     if os.environ.get("RAY_AUTH_MODE") == "token":
         return f"{start}; its token must be that of this machine (ray get-auth-token)"

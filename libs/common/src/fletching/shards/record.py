@@ -120,7 +120,7 @@ def read_record(path: str) -> ShardRecord | None:
 
 def is_alive(path: str, record: ShardRecord) -> bool:
     """Does the command of this record still run? On another host, its signs of life say so."""
-    if record.state != RUNNING or age(path) > SILENT:
+    if record.state != RUNNING or _age(path) > SILENT:
         return False
     if record.host != socket.gethostname():
         return True
@@ -133,8 +133,7 @@ def is_alive(path: str, record: ShardRecord) -> bool:
     return True
 
 
-def age(path: str) -> float:
-    """Seconds since the last sign of life; infinite without a record."""
+def _age(path: str) -> float:
     try:
         return time.time() - os.stat(path).st_mtime
     except FileNotFoundError:
