@@ -27,13 +27,13 @@ set_up() {
   done
 }
 
-take_down() {
+take_down() { # also what a run that was killed has left
   for i in 1 2; do
     ip netns pids "fletching$i" | xargs -r kill -9
     ip link delete "fletching$i"
     ip netns delete "fletching$i"
-  done
-  ip link delete fletching
+  done 2>/dev/null
+  ip link delete fletching 2>/dev/null
 }
 
 # node I COMMAND…: on node I. The file system of /sys stays: ip netns exec would hide the cgroups.
@@ -101,8 +101,9 @@ ray_engine() {
   cmp one.parquet two.parquet && echo "Ray: the bytes of one run"
 }
 
+take_down || true
+trap "take_down || true" EXIT
 set_up
-trap take_down EXIT
 for check in ${3:-training ray_engine}; do
   ip link set fletching2 up
   "$check"

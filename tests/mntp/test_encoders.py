@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,8 @@ def test_a_sentence_transformers_folder_keeps_its_modules_and_prompts(
     assert [type(module) for module in tuned] == [type(module) for module in base]
     assert tuned.prompts["query"] == "query: " and tuned.max_seq_length == 48
     assert tuned[1].pooling_mode == "cls"
+    record = json.loads((tmp_path / "out" / "fletching.json").read_text())
+    assert record["end"]["trained"]["lengths"] == {"query": 48, "document": 48}
     before, after = (dict(model[0].model.named_parameters()) for model in (base, tuned))
     assert before.keys() == after.keys()
     assert torch.equal(before["pooler.dense.weight"], after["pooler.dense.weight"])

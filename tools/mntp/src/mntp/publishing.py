@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fletching import cli, lineage, training_index
+from fletching.encode import model as models
 from fletching.protocols import Lineage
 from fletching.report import Report
 from fletching.train import publish
@@ -150,9 +151,9 @@ class EncoderPublisher:
         ).render()
 
     def _lineage_end(self, model: SentenceTransformer) -> Lineage:
-        length = self.options.length
         prompts: dict[str, list[str]] = {"query": [], "document": []}
-        lengths = {"query": length, "document": length}
+        # An encoder's folder keeps its own length; blocks of --length are none of its texts.
+        lengths = {role: models.role_length(model, role, None) for role in prompts}
         return {
             "rows": self.trained_on.rows,
             "digest": self.trained_on.digest,
