@@ -54,7 +54,8 @@ sentences = st.lists(
 )
 def test_no_query_stands_in_its_positive_and_nothing_else_is_lost(parts, title, seed):
     text = " ".join(parts)
-    result = queries_of(row(text, title=title), Options(seed=seed))
+    kinds = ("title", "heading", "first-sentence", "cloze")
+    result = queries_of(row(text, title=title), Options(seed=seed, kinds=kinds))
     removed = [query for _, query in result.sentences]
     for query in removed:
         assert normalise(query) not in normalise(result.positive)
@@ -78,6 +79,38 @@ def test_sentences_of_code_and_tables_are_no_queries():
         "It is folded twice in this time.",
         "The oven must be hot before it goes in.",
     ]
+
+
+words = st.lists(st.from_regex(r"[a-z]{1,9}", fullmatch=True), min_size=1, max_size=60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(words=words, seed=st.integers(0, 9))
+def test_texts_without_title_and_sentences_ask_by_their_first_words(words, seed):
+    text = " ".join(words)
+    result = queries_of(row(text), Options(seed=seed))
+    if not result.sentences:
+        assert result.positive == text
+        return
+    [(kind, query)] = result.sentences
+    assert kind == "first-words" and 4 <= len(query.split()) <= min(12, len(words) // 3)
+    assert f"{query} {result.positive}" == text
+
+
+def test_first_words_are_asked_only_where_nothing_else_is(pairs):
+    plain = "a digital store of large capacity with random access is described in detail here"
+    rows = [
+        {"id": "1", "title": "Digital stores", "text": plain},
+        {"id": "2", "title": None, "text": PROSE},
+        {"id": "3", "title": None, "text": plain.replace("digital", "magnetic")},
+        {"id": "4", "title": None, "text": "17 4.2 1 | 18 3.9 2 | 19 4.4 1 | 20 4.8 3 | 21 5.1"},
+    ]
+    kinds = {
+        each["pos_ids"][0]: each["kind"] for each in pairs(rows, "--kinds", "title,first-words")
+    }
+    assert kinds == {"1": "title", "2": "first-words", "3": "first-words"}
+    kinds = [(each["pos_ids"][0], each["kind"]) for each in pairs(rows)]
+    assert ("2", "first-words") not in kinds and ("3", "first-words") in kinds
 
 
 @pytest.mark.parametrize(

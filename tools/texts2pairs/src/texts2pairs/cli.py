@@ -1,7 +1,7 @@
 """texts2pairs: training pairs from texts alone.
 
 Reads    texts: of docs2texts, or any corpus with titles
-Writes   examples: a title, heading, sentence or docstring, and the text without it; `kind`
+Writes   examples: a title, heading, sentence, docstring …, and the text without it; `kind`
 Holds    16 bytes a query; the texts wait on disk
 
   docs2texts docs/ | texts2pairs -o pairs.parquet

@@ -17,7 +17,7 @@ from fletching.options import (
 )
 
 QUERIES = "queries"
-Kind = Literal["title", "heading", "first-sentence", "cloze", "docstring"]
+Kind = Literal["title", "heading", "first-sentence", "cloze", "first-words", "docstring"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +34,13 @@ class Options(
         "texts: Parquet, Arrow or JSONL files, folders, globs or URLs; none or - is stdin",
         "TEXTS",
     )
-    kinds: tuple[Literal["title", "heading", "first-sentence", "cloze", "docstring"], ...] = option(
-        ("title", "heading", "first-sentence", "cloze", "docstring"),
+    kinds: tuple[
+        Literal["title", "heading", "first-sentence", "cloze", "first-words", "docstring"], ...
+    ] = option(
+        ("title", "heading", "first-sentence", "cloze", "first-words", "docstring"),
         "what becomes a query: the title of a document, the heading of a section, the first "
-        "sentence, a random other one, a docstring or leading comment of code",
+        "sentence, a random other one, the first words of a text without any of these, a "
+        "docstring or leading comment of code",
         metavar="KIND,KIND",
         group=QUERIES,
     )

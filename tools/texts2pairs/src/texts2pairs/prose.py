@@ -1,4 +1,4 @@
-"""Queries of prose: titles and sentences, and the text without them."""
+"""Queries of prose: titles, sentences and first words, and the text without them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from fletching.sentences import sentence_spans
 
 TITLE_SEPARATOR = " > "
 WORD = re.compile(r"\w+")
-FEWEST_WORDS = 4  # of a sentence
+BETWEEN_BLANKS = re.compile(r"\S+")
+FEWEST_WORDS = 4  # of a sentence or the first words
+MOST_FIRST = 12  # first words: about as many as people's queries have
+FIRST_SHARE = 3  # first words are a third of their text at most
 FEWEST_LETTERS = 0.6  # of the characters: below are tables and code
 MOST_SENTENCE = 64  # words: longer ones are lists without marks
 SENTENCE = re.compile(r"[\"'“‘(«]*\w.*[.!?…؟।。！？][\"'”’)\]»」』]*")
@@ -31,28 +34,28 @@ class Sentence:
     has_layout: bool
 
     @property
+    def is_prose(self) -> bool:
+        """Is it in words, as neither code nor tables are?"""
+        letters = sum(letter.isalpha() or letter == " " for letter in self.text)
+        return letters >= FEWEST_LETTERS * len(self.text) and not self.has_layout
+
+    @property
     def is_query(self) -> bool:
         """Does it read as a sentence?"""
+        is_sentence = SENTENCE.fullmatch(self.text) is not None
         words = len(WORD.findall(self.text))
-        letters = sum(letter.isalpha() or letter == " " for letter in self.text)
-        is_prose = letters >= FEWEST_LETTERS * len(self.text)
-        is_sentence = SENTENCE.fullmatch(self.text) is not None and not self.has_layout
-        return FEWEST_WORDS <= words <= MOST_SENTENCE and is_prose and is_sentence
+        return FEWEST_WORDS <= words <= MOST_SENTENCE and self.is_prose and is_sentence
 
 
 def sentences_of(text: str) -> list[Sentence]:
     """The sentences of a text."""
-    sentences = []
-    for start, end in sentence_spans(text):
-        raw = text[start:end].strip()
-        sentence = Sentence(
-            text=" ".join(raw.split()),
-            start=start,
-            end=end,
-            has_layout=LAYOUT.search(raw) is not None,
-        )
-        sentences.append(sentence)
-    return sentences
+    return [_sentence(text, start, end) for start, end in sentence_spans(text)]
+
+
+def _sentence(text: str, start: int, end: int) -> Sentence:
+    raw = text[start:end].strip()
+    line = " ".join(raw.split())
+    return Sentence(text=line, start=start, end=end, has_layout=LAYOUT.search(raw) is not None)
 
 
 def without_title(text: str, title: str) -> str:
@@ -104,3 +107,18 @@ def cloze_sentence(
     if len(candidates) + 1 < enough:
         return None
     return candidates[next(seeded_random.permuted(seed, key, len(candidates)))]
+
+
+def first_words(text: str, *, seed: int, key: str) -> Sentence | None:
+    """The beginning of a text without sentences, which tells its subject as a title does.
+
+    A random number of words, a third of the text at most. None of short texts, code and tables.
+    key: of the text, for the random choice.
+    """
+    words = [*BETWEEN_BLANKS.finditer(text)]
+    longest = min(len(words) // FIRST_SHARE, MOST_FIRST)
+    if longest < FEWEST_WORDS:
+        return None
+    count = FEWEST_WORDS + next(seeded_random.permuted(seed, key, longest - FEWEST_WORDS + 1))
+    beginning = _sentence(text, words[0].start(), words[count].start())
+    return beginning if beginning.is_prose else None

@@ -43,7 +43,8 @@ class TextRow:
 class TextQueries:
     """titles: forms of one title, the shortest first, which all texts of the section answer.
 
-    sentences: (kind, query) of this text alone. positive: the text without all of them.
+    sentences: (kind, query) of this text alone, first words among them. positive: the text without
+    all of them.
     """
 
     titles: Sequence[str]
@@ -61,15 +62,19 @@ def queries_of(row: TextRow, options: Options) -> TextQueries:
     if row.format not in PROSE:
         return _of_code(row, options)
     text = prose.without_title(row.text, row.title)
+    titles = _titles(row, options)
+    candidates = [*_sentences(row, prose.sentences_of(text), options)]
+    if not titles and not candidates:
+        candidates = [*_first_words(row, text, options)]
     removed: list[prose.Sentence] = []
     queries: list[tuple[Kind, str]] = []
-    for kind, sentence in _sentences(row, prose.sentences_of(text), options):
+    for kind, sentence in candidates:
         left = _cut(text, [*removed, sentence])
         if len(left.split()) >= options.min_left and not _leaks(sentence.text, left):
             removed.append(sentence)
             queries.append((kind, sentence.text))
     return TextQueries(
-        titles=_titles(row, options),
+        titles=titles,
         sentences=queries,
         positive=_cut(text, removed),
     )
@@ -95,6 +100,15 @@ def _sentences(
         )
         if cloze is not None:
             yield "cloze", cloze
+
+
+def _first_words(
+    row: TextRow, text: str, options: Options
+) -> Iterator[tuple[Kind, prose.Sentence]]:
+    """The query of a text that has neither a title nor sentences enough."""
+    beginning = prose.first_words(text, seed=options.seed, key=row.id)
+    if beginning is not None and "first-words" in options.kinds:
+        yield "first-words", beginning
 
 
 def _of_code(row: TextRow, options: Options) -> TextQueries:
