@@ -60,6 +60,18 @@ def test_a_folder_becomes_a_verdict_over_generated_queries(docs, tune, programs)
     assert {"texts", "queries", "pairs-generated", "round-trip", "split"} <= set(done.executed)
 
 
+def test_the_best_candidate_is_the_mean_of_three_seeds(docs, tune, programs):
+    done = tune(**OF_DOCUMENTS, seed=7)
+    names = [row["candidate"] for row in done.verdict["candidates"]]
+    [mean] = [name for name in names if f"blend-{name}" in names and name.endswith("-3seeds")]
+    best = mean.removesuffix("-3seeds")
+    assert best not in names
+    lines = Path("tuned/commands.sh").read_text().splitlines()
+    for number, name in enumerate((best, f"{best}-seed1", f"{best}-seed2")):
+        [line] = [line for line in lines if line.endswith(f" -o tuned.tune/models/{name}")]
+        assert f"--seed {7 + number} " in line
+
+
 def test_the_second_run_redoes_nothing_and_a_changed_document_what_follows(docs, tune, programs):
     tune(**OF_DOCUMENTS)
     assert tune(**OF_DOCUMENTS).executed == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import pytest
@@ -14,7 +15,13 @@ from fletching_tune.candidates import requested_recipes
 from fletching_tune.costs import Pace, Rates
 from fletching_tune.counts import Counts
 from fletching_tune.halving import Rung, ladder, survivors
-from fletching_tune.plan import FEWEST_UPDATES, make_plan, plan_lines, split_shares
+from fletching_tune.plan import (
+    FEWEST_OF_A_SEED,
+    FEWEST_UPDATES,
+    make_plan,
+    plan_lines,
+    split_shares,
+)
 
 RATES = Rates(row_seconds=0.01, text_seconds=0.002, start_seconds=8)
 
@@ -99,6 +106,38 @@ def test_with_documents_the_hybrid_lists_come_first_and_what_is_cheaper_where_ti
     ]
     assert plans[0].recipes[0] == "hybrid" and plans[0].lists >= {"hybrid"}
     assert plans[1].recipes == ("anchored",)
+
+
+@given(st.integers(50, 100_000), st.integers(5, 240))
+def test_seeds_are_planned_where_there_is_time_and_take_the_first_candidate_from_none(
+    rows, minutes
+):
+    plan = functools.partial(
+        make_plan,
+        counts(rows),
+        budget=minutes * 60,
+        spent=15,
+        recipes=requested_recipes((), documents=True),
+    )
+    try:
+        one, three = plan(RATES), plan(RATES, seeds=3)
+    except InputError:
+        with pytest.raises(InputError):
+            plan(RATES, seeds=3)
+        return
+    assert three.seeds in (1, 3) and one.seeds == 1
+    assert three.recipes[0] == one.recipes[0]
+    assert three.seconds <= minutes * 60
+    if three.seeds == 1:
+        assert three == one
+    else:
+        assert three.updates >= FEWEST_OF_A_SEED
+
+
+def test_the_plan_names_the_seeds():
+    plan = make_plan(counts(), RATES, budget=7200, spent=15, seeds=3)
+    assert plan.seeds == 3
+    assert ", the best with 3 seeds, " in plan_lines(plan, counts(), RATES, budget=7200)[1]
 
 
 def test_a_large_corpus_is_ranked_in_part_and_the_plan_says_so():

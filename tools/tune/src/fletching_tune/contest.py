@@ -52,6 +52,7 @@ class Contest:
         self.pace = Pace(plan.costs, budget=budget)
         self.notes: list[str] = []
         self.trained: list[TrainedCandidate] = []
+        self.other_seeds: list[str] = []  # folders of the best one, trained with other seeds
 
     # --- mine ------------------------------------------------------------------------------------
 
@@ -144,6 +145,28 @@ class Contest:
             gain = min(gain, 0.0)
         path = self.work.model(name)
         return TrainedCandidate(name=name, recipe=chosen, path=path, gain=gain, updates=updates)
+
+    def train_other_seeds(self) -> None:
+        """Train the best candidate again with other seeds, while there is time."""
+        for best in self.finalists()[:1]:
+            for number in range(1, self.plan.seeds):
+                if not self._is_in_time(best.recipe, best.updates):
+                    left = self.plan.seeds - number
+                    self.note(
+                        f"{best.name} with {left} more seeds would exceed the budget: left out"
+                    )
+                    return
+                self._train_seed(best, number)
+
+    def _train_seed(self, best: TrainedCandidate, number: int) -> None:
+        name, batch = f"{best.name}-seed{number}", self.plan.batch
+        rows, updates = self.rows_of(best.recipe), best.updates
+        step = self.commands.named_training(
+            name, best.recipe, rows=rows, updates=updates, batch=batch, seed=number
+        )
+        planned = self.plan.costs.training([best.recipe], updates, batch=batch)
+        self.pace.add(planned, self.runner.run(step))
+        self.other_seeds.append(self.work.model(name))
 
     def finalists(self) -> list[TrainedCandidate]:
         """The best model of each recipe that was better than the base, best first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -55,6 +56,7 @@ class FinalChoice:
         """Blend, make soups, rank dev by all of them, and choose by lower bounds."""
         self.runner.require("the finalists follow from their training: run with --to train")
         finalists = self._in_time(self.contest.finalists())
+        finalists = [*map(self._average_of_seeds, finalists[:1]), *finalists[1:]]
         models = {model.name: model.path for model in finalists}
         for model in finalists:
             name = f"blend-{model.name}"
@@ -70,6 +72,15 @@ class FinalChoice:
         models[greedy[0]] = greedy[1]
         scores = self._compare(models, file="dev-greedy")
         return self._selection(scores, models, file="dev-greedy")
+
+    def _average_of_seeds(self, best: TrainedCandidate) -> TrainedCandidate:
+        """The mean of the weights of all its seeds, in its place; itself where it has one seed."""
+        paths = [best.path, *self.contest.other_seeds]
+        if len(paths) == 1:
+            return best
+        name = f"{best.name}-{len(paths)}seeds"
+        path = self._mean(name, paths, [1 / len(paths)] * len(paths))
+        return dataclasses.replace(best, name=name, path=path)
 
     def _in_time(self, finalists: Sequence[TrainedCandidate]) -> Sequence[TrainedCandidate]:
         """As many of the best as there is time to blend and to compare; at least one."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,10 +22,12 @@ WANTED_DOCUMENTS = 100
 MOST_SHARE = 0.2
 SMALL_SHARE = 0.05
 FEWEST_UPDATES = 100
+FEWEST_OF_A_SEED = 60  # updates, where several seeds are averaged
 MOST_UPDATES = 1500
 SHORT_RUNG = 40
 SMALLEST_BATCH, LARGEST_BATCH = 16, 64
 FEWEST_PASSES, MOST_PASSES = 2.0, 8.0
+SEEDS_OF_DOCUMENTS = 3  # gains of one seed vary by as much as they are: the mean of three
 DEV_SHARE = 1 / 40  # of the budget, for one model on dev
 TEST_SHARE = 1 / 8  # of the budget, for base and winner on test
 FEWEST_DOCUMENTS = (1000, 300)  # that are searched; fewer where no candidate fits otherwise
@@ -34,13 +38,14 @@ MOST_FINALISTS = 3
 class Plan:
     """What will be done.
 
-    dev_documents, test_documents: how many documents are searched; None: all of them. seconds: of
-    everything, by the measured rates.
+    seeds: with how many the best candidate is trained. dev_documents, test_documents: how many
+    documents are searched; None: all of them. seconds: of everything, by the measured rates.
     """
 
     batch: int
     rungs: tuple[Rung, ...]
     recipes: tuple[str, ...]
+    seeds: int
     dev_documents: int | None
     test_documents: int | None
     costs: StepCosts
@@ -80,13 +85,17 @@ def make_plan(
     budget: float,
     spent: float,
     recipes: Sequence[Recipe] = RECIPES,
+    seeds: int = 1,
 ) -> Plan:
-    """The plan for so many seconds. Raises InputError where no candidate fits into them."""
-    settings = {"budget": budget, "spent": spent}
-    for fewest in FEWEST_DOCUMENTS[:-1]:
+    """The plan for so many seconds. Raises InputError where no candidate fits into them.
+
+    seeds: with how many the best candidate is trained, where there is time for it.
+    """
+    plan = functools.partial(_plan, counts, rates, budget=budget, spent=spent, recipes=recipes)
+    for fewest, tried in itertools.product(FEWEST_DOCUMENTS, sorted({seeds, 1}, reverse=True)):
         with contextlib.suppress(InputError):
-            return _plan(counts, rates, recipes=recipes, fewest=fewest, **settings)
-    return _plan(counts, rates, recipes=recipes, fewest=FEWEST_DOCUMENTS[-1], **settings)
+            return plan(fewest=fewest, seeds=tried)
+    return plan(fewest=FEWEST_DOCUMENTS[-1], seeds=1)
 
 
 def _plan(
@@ -97,6 +106,7 @@ def _plan(
     spent: float,
     recipes: Sequence[Recipe],
     fewest: int,
+    seeds: int,
 ) -> Plan:
     """The plan where at least so many documents are searched, or all. Raises InputError."""
     dev_documents = _affordable(counts, "dev", rates, seconds=budget * DEV_SHARE, fewest=fewest)
@@ -116,10 +126,12 @@ def _plan(
         },
     )
     left = budget - spent - costs.verdict
-    shape = _shape(counts.rows["train"], costs, recipes=recipes, left=left)
+    shape = _shape(counts.rows["train"], costs, recipes=recipes, left=left, seeds=seeds)
     if shape is None:
         shortest = [Rung(1, FEWEST_UPDATES)]
-        least = min(_seconds(costs, [each], shortest, batch=SMALLEST_BATCH) for each in recipes)
+        least = min(
+            _seconds(costs, [each], shortest, batch=SMALLEST_BATCH, seeds=1) for each in recipes
+        )
         needed = math.ceil((budget - left + least) / 30) / 2
         raise InputError(
             f"--budget of {shown_minutes(budget)} is too small for one candidate: {needed:g} "
@@ -131,10 +143,11 @@ def _plan(
         batch=batch,
         rungs=rungs,
         recipes=tuple(each.name for each in affordable),
+        seeds=seeds,
         dev_documents=dev_documents,
         test_documents=test_documents,
         costs=costs,
-        seconds=budget - left + _seconds(costs, affordable, rungs, batch=batch),
+        seconds=budget - left + _seconds(costs, affordable, rungs, batch=batch, seeds=seeds),
     )
 
 
@@ -144,10 +157,12 @@ def finalists_of(rungs: Sequence[Rung]) -> int:
 
 
 def _seconds(
-    costs: StepCosts, recipes: Sequence[Recipe], rungs: Sequence[Rung], *, batch: int
+    costs: StepCosts, recipes: Sequence[Recipe], rungs: Sequence[Rung], *, batch: int, seeds: int
 ) -> float:
     """Of training and choosing."""
-    return costs.rungs(recipes, rungs, batch=batch) + costs.choice(finalists_of(rungs))
+    dearest = max(recipes[: rungs[0].recipes], key=lambda each: each.price)
+    again = costs.training([dearest], rungs[-1].updates, batch=batch) * (seeds - 1)
+    return costs.rungs(recipes, rungs, batch=batch) + again + costs.choice(finalists_of(rungs))
 
 
 def _affordable(
@@ -165,17 +180,17 @@ def _evaluation(counts: Counts, split: str, rates: Rates, *, documents: int | No
 
 
 def _shape(
-    rows: int, costs: StepCosts, *, recipes: Sequence[Recipe], left: float
+    rows: int, costs: StepCosts, *, recipes: Sequence[Recipe], left: float, seeds: int
 ) -> tuple[int, tuple[Rung, ...], Sequence[Recipe]] | None:
     """(batch, rungs, recipes) of the widest ladder that fits; else one recipe for fewer passes."""
     for count, passes in _wishes(len(recipes)):
         batch = _batch_for(rows, passes)
         updates = _updates_for(rows, batch, passes)
         rungs = ladder(count, updates, fewest=SHORT_RUNG)
-        if _seconds(costs, recipes, rungs, batch=batch) <= left:
+        if _seconds(costs, recipes, rungs, batch=batch, seeds=seeds) <= left:
             return batch, rungs, recipes[:count]
-    for each in recipes:
-        shape = _short_run(rows, costs, each, left=left)
+    for each in recipes if seeds == 1 else recipes[:1]:  # the first one beats seeds of another
+        shape = _short_run(rows, costs, each, left=left, seeds=seeds)
         if shape is not None:
             batch, rung = shape
             return batch, (rung,), [each]
@@ -183,15 +198,16 @@ def _shape(
 
 
 def _short_run(
-    rows: int, costs: StepCosts, chosen: Recipe, *, left: float
+    rows: int, costs: StepCosts, chosen: Recipe, *, left: float, seeds: int
 ) -> tuple[int, Rung] | None:
     """(batch, rung) of one recipe, for as many updates as there is time for."""
+    fewest = FEWEST_UPDATES if seeds == 1 else FEWEST_OF_A_SEED
     batch = _batch_for(rows, FEWEST_PASSES)
     updates = _updates_for(rows, batch, FEWEST_PASSES)
-    seconds = left - _seconds(costs, [chosen], [Rung(1, 0)], batch=batch)
+    seconds = left - _seconds(costs, [chosen], [Rung(1, 0)], batch=batch, seeds=seeds)
     for smaller in (batch, batch // 2, batch // 4):
-        affordable = int(seconds / costs.updates([chosen], smaller))
-        if smaller >= SMALLEST_BATCH and affordable >= FEWEST_UPDATES:
+        affordable = int(seconds / (seeds * costs.updates([chosen], smaller)))
+        if smaller >= SMALLEST_BATCH and affordable >= fewest:
             return smaller, Rung(1, min(affordable, updates))
     return None
 
@@ -228,10 +244,11 @@ def plan_lines(plan: Plan, counts: Counts, rates: Rates, *, budget: float) -> tu
         f"choose by, {counts.queries['test']:,} for the verdict; dev ranks {documents:,}{of} "
         f"documents; batches of {plan.batch}"
     )
+    seeds = f"the best with {plan.seeds} seeds, " if plan.seeds > 1 else ""
     rungs = ", then ".join(f"{rung.recipes} x {rung.updates}" for rung in plan.rungs)
     time = (
         f"time: {plan.batch * rates.row_seconds:.2f} s an update, so {shown_minutes(budget)} "
-        f"allow {rungs} updates ({', '.join(plan.recipes)}), blends and soups, "
+        f"allow {rungs} updates ({', '.join(plan.recipes)}), {seeds}blends and soups, "
         f"about {shown_minutes(plan.seconds)} in all"
     )
     return data, time

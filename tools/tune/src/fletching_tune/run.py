@@ -15,7 +15,7 @@ from fletching_tune.counts import Counts, distinct_texts, row_count, shared_quer
 from fletching_tune.documents import DocumentCommands, describe_pairs, two_shares
 from fletching_tune.final_choice import FinalChoice, Selection
 from fletching_tune.options import Options
-from fletching_tune.plan import Plan, make_plan, plan_lines, split_shares
+from fletching_tune.plan import SEEDS_OF_DOCUMENTS, Plan, make_plan, plan_lines, split_shares
 from fletching_tune.steps.printer import CommandPrinter, UndecidedStepError
 from fletching_tune.steps.reading import read_summary
 from fletching_tune.steps.runner import StepRunner
@@ -78,6 +78,7 @@ class TuningRun:
         if self._stops_after("mine"):
             return 0
         contest.train()
+        contest.train_other_seeds()
         if self._stops_after("train"):
             return 0
         selection = FinalChoice(contest).choose()
@@ -212,6 +213,7 @@ class TuningRun:
             budget=self.budget,
             spent=self.runner.seconds,
             recipes=requested_recipes(self.options.candidates, documents=self.options.documents),
+            seeds=SEEDS_OF_DOCUMENTS if self.options.documents else 1,
         )
         for line in plan_lines(plan, counts, rates, budget=self.budget):
             self.report.note(line)

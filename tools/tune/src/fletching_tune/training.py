@@ -128,9 +128,19 @@ class TrainingCommands:
         return self.named_training(name, recipe, rows=rows, updates=updates, batch=batch)
 
     def named_training(
-        self, name: str, recipe: Recipe, *, rows: str, updates: int, batch: int
+        self,
+        name: str,
+        recipe: Recipe,
+        *,
+        rows: str,
+        updates: int,
+        batch: int,
+        seed: int = 0,
     ) -> Step:
-        """The same under another name, of a part of the rows."""
+        """The same under another name, of a part of the rows or with another seed.
+
+        seed: is added to --seed.
+        """
         out, summary = self.work.model(name), self.work.summary(name)
         flags = [word.replace("{base}", self.base) for word in recipe.flags]
         return Step(
@@ -141,7 +151,7 @@ class TrainingCommands:
                 *("--batch", str(batch), "--steps", str(updates), "--dropout", "0"),
                 *("--eval", self.work.split("dev"), *listed("--eval-corpus", self.eval_corpus)),
                 *("--eval-every", str(-(-updates // 3)), "--patience", "2"),
-                *(*model_words(self.options), "--seed", str(self.options.seed)),
+                *(*model_words(self.options), "--seed", str(self.options.seed + seed)),
                 *("--json-summary", summary, "-o", out),
             ),
             inputs=(rows, self.work.split("dev"), *self.eval_corpus),
