@@ -67,9 +67,16 @@ def test_the_best_candidate_is_the_mean_of_three_seeds(docs, tune, programs):
     best = mean.removesuffix("-3seeds")
     assert best not in names
     lines = Path("tuned/commands.sh").read_text().splitlines()
-    for number, name in enumerate((best, f"{best}-seed1", f"{best}-seed2")):
-        [line] = [line for line in lines if line.endswith(f" -o tuned.tune/models/{name}")]
+    folders = [f"tuned.tune/models/{best}{seed}" for seed in ("", "-seed1", "-seed2")]
+    for number, folder in enumerate(folders):
+        [line] = [line for line in lines if line.endswith(f" -o {folder}")]
         assert f"--seed {7 + number} " in line
+    [line] = [line for line in lines if line.endswith(f"/{mean}")]
+    assert line.startswith(
+        f"blend-models {' '.join(folders)} --weights 0.333333,0.333333,0.333333 "
+    )
+    [line] = [line for line in lines if line.endswith(f"/blend-{mean}")]
+    assert " --weights 0.7,0.3 " in line
 
 
 def test_the_second_run_redoes_nothing_and_a_changed_document_what_follows(docs, tune, programs):

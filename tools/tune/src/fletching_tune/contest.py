@@ -20,13 +20,17 @@ WORTH_LONGER = 1.2  # a rung that is less longer than the one before is not trai
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedCandidate:
-    """A candidate that was trained. gain: of nDCG@10 on dev, by its best evaluation."""
+    """A candidate that was trained.
+
+    gain: of nDCG@10 on dev, by its best evaluation, with the first of its seeds.
+    """
 
     name: str
     recipe: Recipe
     path: str
     gain: float
     updates: int
+    seeds: int = 1
 
 
 class Contest:

@@ -19,7 +19,7 @@ from fletching_tune.evaluation import (
 )
 from fletching_tune.selection import Choice, Gain, choose, lower_bounds
 
-HALF = (0.5, 0.5)
+ONE_SEED, SEVERAL_SEEDS = 0.5, 0.7  # of a blend with the base: the mean of seeds strays less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,9 @@ class FinalChoice:
         for model in finalists:
             name = f"blend-{model.name}"
             # The first one gives prompts and lengths, which options may have set in training.
-            models[name] = self._mean(name, [model.path, self.commands.base], HALF)
+            share = ONE_SEED if model.seeds == 1 else SEVERAL_SEEDS
+            paths = [model.path, self.commands.base]
+            models[name] = self._mean(name, paths, [share, 1 - share])
         for count in range(2, len(finalists) + 1):
             name, path = self._soup(finalists[:count])
             models[name] = path
@@ -80,7 +82,7 @@ class FinalChoice:
             return best
         name = f"{best.name}-{len(paths)}seeds"
         path = self._mean(name, paths, [1 / len(paths)] * len(paths))
-        return dataclasses.replace(best, name=name, path=path)
+        return dataclasses.replace(best, name=name, path=path, seeds=len(paths))
 
     def _in_time(self, finalists: Sequence[TrainedCandidate]) -> Sequence[TrainedCandidate]:
         """As many of the best as there is time to blend and to compare; at least one."""
