@@ -61,7 +61,7 @@ RECIPES = (
         summary="the ranking of words and vectors together, distilled into the vectors",
         flags=("--lr", "5e-5", "--loss", "kl", "--teacher-temperature", "0.05"),
         lists="hybrid",
-        price=5.0,
+        price=6.5,
     ),
 )
 # Generated queries teach their own style more than people's: what needs no labels comes first.

@@ -155,10 +155,8 @@ class Contest:
         for best in self.finalists()[:1]:
             for number in range(1, self.plan.seeds):
                 if not self._is_in_time(best.recipe, best.updates):
-                    left = self.plan.seeds - number
-                    self.note(
-                        f"{best.name} with {left} more seeds would exceed the budget: left out"
-                    )
+                    left = f"{self.plan.seeds - number} of {self.plan.seeds} seeds of {best.name}"
+                    self.note(f"{left} would exceed the budget: left out")
                     return
                 self._train_seed(best, number)
 
