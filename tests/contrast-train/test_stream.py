@@ -298,6 +298,31 @@ def test_rows_are_accounted_for_and_copied_nowhere(
     assert seen == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("argv", [(), ("--accumulate", 2)])
+def test_a_batch_without_a_row_that_can_be_trained_adds_nothing(
+    train: Any, tmp_path: Path, examples: list[dict[str, Any]], argv: tuple[Any, ...]
+) -> None:
+    rows = [*examples[:8], *({"query": " ", "pos": ["p"]} for _ in range(4))]
+    stream = ("--stream", "--stream-window", 4, "--dropout", 0, *argv)
+    done = train("tuned", 4, *stream, "--json-summary", tmp_path / "summary.json", rows=rows)
+    assert done.rc == 0, done.err
+    assert "no row of a batch can be trained: it adds nothing to its update" in done.err
+    assert "2 batches looked at: 0.0% of the texts are repeated" in done.err
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["rows_in"], summary["rows_out"]) == (12, 8)
+    assert summary["dropped"] == {"with a blank query": 4}
+
+
+@pytest.mark.slow
+def test_a_first_window_without_a_row_that_can_be_trained_is_refused(train: Any) -> None:
+    rows = [{"query": " ", "pos": ["p"]}, {"query": "q", "pos": [""]}]
+    done = train("tuned", 4, "--stream", rows=rows)
+    assert done.rc == 1
+    what = "no row of the first window can be trained (1 with a blank query, 1 without a positive)"
+    assert what in done.err
+
+
 def kill_after(tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copy the run folder right after a checkpoint, as a kill would leave it."""
     from fletching.train.run_dir import RunDir
@@ -338,13 +363,16 @@ def test_a_run_is_not_resumed_on_other_files(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("of_group", "window", "blank"), [(2, 8, 0), (4, 4, 4)])
 def test_two_ranks_read_their_own_row_groups_and_end_in_the_weights_of_one(
-    forked: Any, tmp_path: Path, data: str
+    forked: Any, tmp_path: Path, data: str, of_group: int, window: int, blank: int
 ) -> None:
     from safetensors.torch import load_file
 
-    pq.write_table(pq.read_table(data), data, row_group_size=2)
-    argv = ("--stream", "--stream-window", 8, "--batch", 4, "--dropout", 0)
+    table = pq.read_table(data)
+    rows = [*table.to_pylist(), *({"query": " ", "pos": ["p"]} for _ in range(blank))]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), data, row_group_size=of_group)
+    argv = ("--stream", "--stream-window", window, "--batch", 4, "--dropout", 0)
     runs = [forked(ranks, f"of{ranks}", *argv) for ranks in (1, 2)]
     assert [run.rc for run in runs] == [0, 0], runs[0].err + runs[1].err
     one, two = (load_file(tmp_path / f"of{ranks}/model.safetensors") for ranks in (1, 2))

@@ -18,9 +18,9 @@ from contrast_train.data import pairing
 from contrast_train.data.dataset import TrainingExample
 from contrast_train.data.pairing import ArrangedBatch, RowOutline, RowTexts, long_tensor
 from contrast_train.data.rank_exchange import PromptedText, RankExchange
-from fletching.errors import InputError
 from fletching.pooling import require_text
 
+FILLER = "a"  # the one text of a batch without a row: every rank still has a pass to make
 PREFIX = "texts_"  # sentence-transformers' trainer groups tensors by a prefix before `input_ids`
 Tokenize = Callable[[list[str], int], list[list[int]]]
 GuideVectors = Callable[[list[str], list[str]], tuple[Tensor, Tensor]]
@@ -29,7 +29,7 @@ TeacherVectors = Callable[[list[PromptedText], list[PromptedText]], tuple[Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastCollator:
-    """Rows to tensors. Raises InputError for a batch without a row.
+    """Rows to tensors.
 
     tokenize: (texts, length) -> the token ids of each, truncated to the length. A row's own
     prompt goes before its query, `query_prompt` where it has none; `doc_prompt` before every
@@ -44,6 +44,7 @@ class ContrastCollator:
       texts_input_ids (tokens,) all token ids end to end · texts_lengths (Q+N,) · texts_queries () Q
       texts_rows (B,) row numbers · texts_prompt_tokens (Q+N,) where they are left out of pooling
       texts_positive_pairs (T, 2) and the other fields of `PairStructure`
+    A streamed batch may be without a row that can be trained: it has one text and no pairs.
     """
 
     tokenize: Tokenize
@@ -63,11 +64,6 @@ class ContrastCollator:
         texts = [pairing.texts_of(row, *prompts) for row in rows]
         outlines: list[list[RowOutline]] = self.exchange.all_gather(self._outline(rows, texts))
         batch_rows = list(itertools.chain.from_iterable(outlines))
-        if not batch_rows:
-            raise InputError(
-                "no row of a batch can be trained",
-                "raise --batch, or leave --stream out, which drops such rows before the batches",
-            )
         arranged = self._arrange(batch_rows)
         encoded = self._encode(self._texts_to_encode(outlines, texts))
         batch = {
@@ -86,12 +82,14 @@ class ContrastCollator:
         return [outline(row, its_texts, identify) for row, its_texts in zip(rows, texts)]
 
     def _arrange(self, rows: Sequence[RowOutline]) -> ArrangedBatch:
-        return pairing.arrange_views(rows) if self.views else pairing.arrange(rows)
+        return pairing.arrange_views(rows) if self.views and rows else pairing.arrange(rows)
 
     def _texts_to_encode(
         self, outlines: Sequence[Sequence[RowOutline]], texts: Sequence[RowTexts]
     ) -> TextsByRole:
         """This rank's part of the texts; those of all ranks in turn are the texts of the batch."""
+        if not any(outlines):
+            return TextsByRole([("", FILLER)] if self.exchange.rank == 0 else [], [])
         if self.views:
             queries = [query for query, _ in texts]
             return TextsByRole(queries, list(queries))

@@ -6,6 +6,7 @@ window; what it knows of the data before the first step are the footers.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 from contrast_train.data import loading, stream_plan
@@ -17,6 +18,7 @@ from contrast_train.data.training_data import StreamedInputs, TrainingData
 from contrast_train.losses import selection
 from contrast_train.losses.requirements import DatasetStats
 from contrast_train.options import Options
+from fletching.errors import InputError
 from fletching.prompts import QueryPrompts
 from fletching.report import Report
 from fletching.train.distributed import process_group
@@ -78,11 +80,18 @@ def _look_at_first_window(
     options: Options, source: RowGroupSource, plan: StreamPlan
 ) -> FirstWindow:
     """Raises InputError where no row of it can be trained with the loss."""
-    stats, prompts = DatasetStats(), PromptCounts()
+    stats, prompts, drops = DatasetStats(), PromptCounts(), Counter[str]()
     for number in next(plan.windows(0)).groups.tolist():
         group = source.load(number)
         stats.add(group.stats)
         prompts += group.prompts
+        drops += group.drops
+    if not stats.rows:
+        reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in drops.items())
+        raise InputError(
+            f"no row of the first window can be trained ({reasons})",
+            "look at what made these rows, or pass a larger --stream-window",
+        )
     loss, reason = selection.choose(options.loss, source.reader.schema.name, stats)
     selection.check_labels(options, loss, stats)
     if not options.loss:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,10 +15,11 @@ from torch import Tensor
 from contrast_train.data.batch_sampler import BatchPlan
 from contrast_train.data.collator import PREFIX, ContrastCollator
 from contrast_train.data.dataset import TrainingDataset, TrainingExample
-from contrast_train.data.stream_plan import RowKey, StreamPlan
+from contrast_train.data.stream_plan import StreamPlan
 from contrast_train.data.streamed_dataset import StreamedDataset
 from contrast_train.model.backbone import Backbone
 from contrast_train.training.objective import ContrastObjective
+from fletching.errors import InputError
 from fletching.report import Report
 
 SAMPLED_ROWS = 2_000  # whose texts are counted
@@ -38,7 +39,10 @@ class DryRun:
     report: Report
 
     def describe(self) -> None:
-        """Note the plan, and what training will see of the data."""
+        """Note the plan, and what training will see of the data.
+
+        Raises InputError where no batch has a row that can be trained.
+        """
         plan = self.plan
         for line in plan.describe():
             self.report.note(line)
@@ -51,10 +55,18 @@ class DryRun:
             "rows": plan.rows,
             "repeated_queries": self.dataset.repeated_queries(),
         }
-        batches = itertools.islice(self.plan, PROBED_BATCHES)
-        probes = [self._probe(batch) for batch in batches]
+        probes = [*map(self._probe, itertools.islice(self._batches(), PROBED_BATCHES))]
+        if not probes:
+            raise InputError(
+                "no batch of the plan has a row that can be trained",
+                "look at the rows of the input",
+            )
         self._describe_lengths()
         self._describe_batches(probes)
+
+    def _batches(self) -> Iterator[list[TrainingExample]]:
+        """The rows of each batch, without those batches of a stream that can train none."""
+        return filter(None, map(self.dataset.examples, self.plan))
 
     def _describe_lengths(self) -> None:
         rows = self.dataset.sample(SAMPLED_ROWS)
@@ -101,8 +113,7 @@ class DryRun:
             "tokens_per_step": tokens,
         }
 
-    def _probe(self, batch: Sequence[RowKey]) -> _BatchCounts:
-        rows = self.dataset.examples(batch)
+    def _probe(self, rows: Sequence[TrainingExample]) -> _BatchCounts:
         features = self.collate(rows)
         texts_of_row = (1 + len(row.positives) + len(row.negatives) for row in rows)
         masked_pairs = features[PREFIX + "masked_pairs"]
@@ -117,7 +128,7 @@ class DryRun:
 
     def estimate(self, objective: ContrastObjective) -> float:
         """Seconds for the whole run, from one real micro-batch forward and backward."""
-        rows = self.dataset.examples(next(iter(self.plan)))
+        rows = next(self._batches())
         features = {
             name.removeprefix(PREFIX): tensor.to(self.backbone.device)
             for name, tensor in self.collate(rows).items()

@@ -110,6 +110,8 @@ class ContrastObjective(nn.Module):
         slope = torch.zeros((), device=device)  # of the loss for log temperature
 
         def _loss_of_vectors(vectors: Tensor) -> tuple[Tensor, Tensor]:
+            if not len(batch["rows"]):
+                return vectors.new_zeros(()), torch.zeros_like(vectors)
             self.mean_cosine = mean_cosine(vectors)
             result = self._apply_loss(batch, vectors)
             slope.copy_(result.log_temperature)

@@ -72,6 +72,7 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
         self.collapse_monitor = CollapseMonitor()
         self.stopping = stopping
         self.batch_number = -1  # of the newest global batch, in the whole run
+        self.has_empty_batch = False
         self.loss: ContrastObjective  # type: ignore[assignment]
         super().__init__(setup, model=objective.model, args=args, loss=objective)
         self.add_callback(TemperatureFloor(objective))
@@ -91,7 +92,19 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
         self.batch_number = max(first, self.batch_number + 1)
         key = f"dropout {self.batch_number}"
         self.loss.step_seed = next(seeded_random.numbers(self.args.seed, key))
+        if not len(inputs[PREFIX + "rows"]):
+            self._note_empty_batch()
         return super().step_loss(model, inputs, num_items_in_batch)
+
+    def _note_empty_batch(self) -> None:
+        """Only the first one: a file may be full of rows that a loss cannot use."""
+        if self.has_empty_batch:
+            return
+        self.has_empty_batch = True
+        self.metrics_log.progress.report.note(
+            f"step {self.state.global_step + 1:,}: no row of a batch can be trained: it adds "
+            "nothing to its update; later ones are not told"
+        )
 
     def probe_output(self) -> torch.Tensor:
         """The vector of one short text: it depends on every parameter that the loss depends
