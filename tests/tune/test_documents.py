@@ -79,6 +79,26 @@ def test_the_best_candidate_is_the_mean_of_three_seeds(docs, tune, programs):
     assert " --weights 0.7,0.3 " in line
 
 
+def test_on_a_machine_that_slows_down_the_other_seeds_are_shorter(
+    docs, tune, programs, monkeypatch
+):
+    clock = [0.0]
+    monkeypatch.setattr("fletching_tune.steps.runner.time.monotonic", lambda: clock[0])
+
+    def tick(step):
+        if step.program == "contrast-train" and step.name != "probe":
+            clock[0] += 1.6 * int(step.argv[step.argv.index("--steps") + 1])
+
+    programs.after, programs.row_seconds = tick, 0.06
+    settings = {**OF_DOCUMENTS, "budget": "8m", "candidates": "anchored"}
+    done = tune(**settings)
+    shorter = [note for note in done.notes if "to keep to the budget" in note]
+    assert [note.partition(" of 100 with ")[2][:6] for note in shorter] == ["seed 1", "seed 2"]
+    assert any(row["candidate"].endswith("-3seeds") for row in done.verdict["candidates"])
+    assert 6 * 60 < done.verdict["seconds"] < 8 * 60
+    assert tune(**settings).executed == []
+
+
 def test_the_second_run_redoes_nothing_and_a_changed_document_what_follows(docs, tune, programs):
     tune(**OF_DOCUMENTS)
     assert tune(**OF_DOCUMENTS).executed == []

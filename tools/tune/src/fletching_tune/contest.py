@@ -15,6 +15,7 @@ from fletching_tune.steps.runner import StepRunner
 from fletching_tune.steps.step import Step
 from fletching_tune.training import TrainingCommands
 
+LEAST_SHARE_OF_A_SEED = 2 / 3  # of the updates of the first one: it counts as much in the mean
 WORTH_LONGER = 1.2  # a rung that is less longer than the one before is not trained
 
 
@@ -151,18 +152,31 @@ class Contest:
         return TrainedCandidate(name=name, recipe=chosen, path=path, gain=gain, updates=updates)
 
     def train_other_seeds(self) -> None:
-        """Train the best candidate again with other seeds, while there is time."""
+        """Train the best candidate again with other seeds, shorter where the machine is slower."""
         for best in self.finalists()[:1]:
             for number in range(1, self.plan.seeds):
-                if not self._is_in_time(best.recipe, best.updates):
+                updates = self._updates_of_seed(best, left=self.plan.seeds - number)
+                if not updates:
                     left = f"{self.plan.seeds - number} of {self.plan.seeds} seeds of {best.name}"
                     self.note(f"{left} would exceed the budget: left out")
                     return
-                self._train_seed(best, number)
+                if updates < best.updates:
+                    less = f"{updates} updates of {best.updates} with seed {number}"
+                    self.note(f"{less}, to keep to the budget")
+                self._train_seed(best, number, updates)
 
-    def _train_seed(self, best: TrainedCandidate, number: int) -> None:
-        name, batch = f"{best.name}-seed{number}", self.plan.batch
-        rows, updates = self.rows_of(best.recipe), best.updates
+    def _updates_of_seed(self, best: TrainedCandidate, *, left: int) -> int:
+        """An equal part of the time that is left for so many seeds, or for fewer; 0 for none."""
+        fewest = best.updates * LEAST_SHARE_OF_A_SEED
+        for seeds in range(left, 0, -1):
+            updates = self._updates_in_time([best.recipe] * seeds, best.updates)
+            if updates >= fewest:
+                return updates
+        return 0
+
+    def _train_seed(self, best: TrainedCandidate, number: int, updates: int) -> None:
+        name, batch = f"{best.recipe.name}-{updates}-seed{number}", self.plan.batch
+        rows = self.rows_of(best.recipe)
         step = self.commands.named_training(
             name, best.recipe, rows=rows, updates=updates, batch=batch, seed=number
         )
