@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -228,6 +229,15 @@ def test_a_learned_temperature_gets_the_slope_of_the_loss(name: str) -> None:
     assert objective.log_temperature.grad.item() == pytest.approx(
         (at[1] - at[0]) / 0.04 / 2, rel=2e-3
     )
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_a_batch_without_a_row_has_a_loss_of_0_and_a_gradient_of_0_everywhere(name: str) -> None:
+    collate = ContrastCollator(tokenize=lambda texts, length: [[1] for _ in texts], views=True)
+    for collator in (collate, dataclasses.replace(collate, views=False)):
+        batch = {key.removeprefix("texts_"): tensor for key, tensor in collator([]).items()}
+        value, slopes = gradient(seeded(), batch, LOSSES[name], batch_tokens=16)
+        assert value == 0 and slopes.eq(0).all()
 
 
 def test_prompts_of_different_length_stand_in_different_micro_batches() -> None:

@@ -70,6 +70,7 @@ def test_every_row_is_in_an_epoch_once_and_a_batch_in_one_window(
     starts = np.cumsum([0, *sizes])
     for epoch in (0, 1):
         windows = [{*window.rows.tolist()} for window in plan.windows(epoch)]
+        assert all(windows), "a window of empty row groups alone would decide the loss"
         largest = max(map(len, windows))
         assert largest <= max(plan.most_rows, max(sizes) + batch)
         for rows in batches[: plan.epoch_steps] if epoch == 0 else []:
@@ -308,7 +309,7 @@ def test_a_batch_without_a_row_that_can_be_trained_adds_nothing(
     done = train("tuned", 4, *stream, "--json-summary", tmp_path / "summary.json", rows=rows)
     assert done.rc == 0, done.err
     assert "no row of a batch can be trained: it adds nothing to its update" in done.err
-    assert "2 batches looked at: 0.0% of the texts are repeated" in done.err
+    assert "3 batches looked at: 0.0% of the texts are repeated" in done.err
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["rows_in"], summary["rows_out"]) == (12, 8)
     assert summary["dropped"] == {"with a blank query": 4}
@@ -321,6 +322,20 @@ def test_a_first_window_without_a_row_that_can_be_trained_is_refused(train: Any)
     assert done.rc == 1
     what = "no row of the first window can be trained (1 with a blank query, 1 without a positive)"
     assert what in done.err
+
+
+@pytest.mark.slow
+def test_a_stream_with_few_rows_that_can_be_trained_is_described_by_those(
+    train: Any, examples: list[dict[str, Any]]
+) -> None:
+    plan = plan_stream((4, 4, 4), PlanSettings(batch=4, seed=0), window=4, epochs=1)
+    [first] = next(plan.windows(0)).groups.tolist()
+    rows = [{"query": " ", "pos": ["p"]} for _ in range(12)]
+    rows[4 * first : 4 * first + 4] = examples[:4]
+    done = train("tuned", 4, "--stream", "--stream-window", 4, rows=rows)
+    assert done.rc == 0, done.err
+    assert "3 batches looked at: 0.0% of the texts are repeated" in done.err
+    assert "12 in, 4 out (8 with a blank query)" in done.err
 
 
 def kill_after(tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ class FakePrograms:
 
     learned: dict[str, float] = field(default_factory=lambda: dict(LEARNED))
     killed_at: str | None = None
+    failing_seeds: tuple[int, ...] = ()  # whose training finds nothing better than the base
     row_seconds: float = 0.001
     started: list[str] = field(default_factory=list)
     after: Callable[[Step], None] = lambda step: None  # called when a step is done
@@ -75,8 +76,10 @@ class FakePrograms:
                 "document_tokens_mean": 10.0,
             }
         else:
-            recipe = Path(words["-o"]).name.rpartition("-")[0].removeprefix("curve-")
-            gain = self.learned.get(recipe, -0.01)
+            name, _, seed = Path(words["-o"]).name.partition("-seed")
+            recipe = name.rpartition("-")[0].removeprefix("curve-")
+            fails = seed and int(seed) in self.failing_seeds
+            gain = -0.01 if fails else self.learned.get(recipe, -0.01)
             model_folder(words["-o"], gain)
             measures = {
                 "base_metric": 0.5,

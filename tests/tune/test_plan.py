@@ -134,6 +134,20 @@ def test_seeds_are_planned_where_there_is_time_and_take_the_first_candidate_from
         assert three.updates >= FEWEST_OF_A_SEED
 
 
+def test_seeds_come_before_further_candidates_but_not_before_those_that_are_named():
+    plan = functools.partial(
+        make_plan,
+        counts(),
+        RATES,
+        budget=300,
+        spent=15,
+        recipes=requested_recipes(("anchored", "infonce", "gentle")),
+    )
+    assert (plan().seeds, len(plan().recipes)) == (1, 2)
+    assert (plan(seeds=3).seeds, len(plan(seeds=3).recipes)) == (3, 1)
+    assert plan(seeds=3, keeps_all=True) == plan()
+
+
 def test_the_plan_names_the_seeds():
     plan = make_plan(counts(), RATES, budget=7200, spent=15, seeds=3)
     assert plan.seeds == 3

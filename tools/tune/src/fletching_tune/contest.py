@@ -108,9 +108,11 @@ class Contest:
         self.notes.append(text)
         self.runner.report.note(text)
 
-    def _updates_in_time(self, recipes: Sequence[Recipe], wanted: int) -> int:
-        spent = self.runner.seconds
-        return min(self.pace.updates(recipes, batch=self.plan.batch, spent=spent), wanted)
+    def _updates_in_time(
+        self, recipes: Sequence[Recipe], wanted: int, *, reserved: float = 0.0
+    ) -> int:
+        spent, batch = self.runner.seconds, self.plan.batch
+        return min(self.pace.updates(recipes, batch=batch, spent=spent, reserved=reserved), wanted)
 
     def _train_rung(self, recipes: Sequence[Recipe], updates: int) -> dict[str, float]:
         """Gains on dev by recipe."""
@@ -153,23 +155,30 @@ class Contest:
 
     def train_other_seeds(self) -> None:
         """Train the best candidate again with other seeds, shorter where the machine is slower."""
-        for best in self.finalists()[:1]:
+        finalists = self.finalists()
+        for best in finalists[:1]:
+            costs = self.plan.costs
+            choice = costs.choice(len(finalists)) - costs.choice(1) + costs.mean_of(self.plan.seeds)
             for number in range(1, self.plan.seeds):
-                updates = self._updates_of_seed(best, left=self.plan.seeds - number)
+                left = self.plan.seeds - number
+                updates = self._updates_of_seed(best, left=left, reserved=choice)
                 if not updates:
-                    left = f"{self.plan.seeds - number} of {self.plan.seeds} seeds of {best.name}"
-                    self.note(f"{left} would exceed the budget: left out")
+                    seeds = f"{left} of {self.plan.seeds} seeds of {best.name}"
+                    self.note(f"{seeds} would exceed the budget: left out")
                     return
                 if updates < best.updates:
                     less = f"{updates} updates of {best.updates} with seed {number}"
                     self.note(f"{less}, to keep to the budget")
                 self._train_seed(best, number, updates)
 
-    def _updates_of_seed(self, best: TrainedCandidate, *, left: int) -> int:
-        """An equal part of the time that is left for so many seeds, or for fewer; 0 for none."""
+    def _updates_of_seed(self, best: TrainedCandidate, *, left: int, reserved: float) -> int:
+        """An equal part of the time that is left for so many seeds, or for fewer; 0 for none.
+
+        reserved: planned seconds that the finalists' comparison takes beside the smallest one.
+        """
         fewest = best.updates * LEAST_SHARE_OF_A_SEED
         for seeds in range(left, 0, -1):
-            updates = self._updates_in_time([best.recipe] * seeds, best.updates)
+            updates = self._updates_in_time([best.recipe] * seeds, best.updates, reserved=reserved)
             if updates >= fewest:
                 return updates
         return 0
@@ -182,7 +191,11 @@ class Contest:
         )
         planned = self.plan.costs.training([best.recipe], updates, batch=batch)
         self.pace.add(planned, self.runner.run(step))
-        self.other_seeds.append(self.work.model(name))
+        self.runner.require("the other seeds follow from this one: run with --to train")
+        if read_summary(self.work.summary(name))["measures"]["best_step"] == 0:
+            self.note(f"{name} was never better than the base on dev: left out of the mean")
+        else:
+            self.other_seeds.append(self.work.model(name))
 
     def finalists(self) -> list[TrainedCandidate]:
         """The best model of each recipe that was better than the base, best first."""

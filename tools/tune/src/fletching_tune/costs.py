@@ -69,6 +69,10 @@ class StepCosts:
         starts = EVALUATION_STARTS + blends
         return starts * self.rates.start_seconds + models * self.dev_seconds
 
+    def mean_of(self, seeds: int) -> float:
+        """The mean of the weights of so many seeds."""
+        return self.rates.start_seconds if seeds > 1 else 0.0
+
     @property
     def another_soup(self) -> float:
         """One more blend on dev."""
@@ -109,7 +113,12 @@ class Pace:
         """Planned seconds for which there is time before the smallest choice and the verdict."""
         return (self.budget - spent) / self.factor - self.costs.choice(1) - self.costs.verdict
 
-    def updates(self, recipes: Sequence[Recipe], *, batch: int, spent: float) -> int:
-        """How many updates of each of these recipes there is time for."""
-        seconds = self.left(spent) - len(recipes) * self.costs.run_seconds
+    def updates(
+        self, recipes: Sequence[Recipe], *, batch: int, spent: float, reserved: float = 0.0
+    ) -> int:
+        """How many updates of each of these recipes there is time for.
+
+        reserved: planned seconds for other things, beside the smallest choice and the verdict.
+        """
+        seconds = self.left(spent) - reserved - len(recipes) * self.costs.run_seconds
         return int(seconds / self.costs.updates(recipes, batch))

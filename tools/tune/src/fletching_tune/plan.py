@@ -86,15 +86,19 @@ def make_plan(
     spent: float,
     recipes: Sequence[Recipe] = RECIPES,
     seeds: int = 1,
+    keeps_all: bool = False,
 ) -> Plan:
     """The plan for so many seconds. Raises InputError where no candidate fits into them.
 
-    seeds: with how many the best candidate is trained, where there is time for it.
+    seeds: with how many the best candidate is trained, where there is time for it; the time of
+    further candidates comes after it, unless `keeps_all`, for those that the user has named.
     """
     plan = functools.partial(_plan, counts, rates, budget=budget, spent=spent, recipes=recipes)
     for fewest, tried in itertools.product(FEWEST_DOCUMENTS, sorted({seeds, 1}, reverse=True)):
         with contextlib.suppress(InputError):
-            return plan(fewest=fewest, seeds=tried)
+            made = plan(fewest=fewest, seeds=tried)
+            if tried == 1 or not keeps_all or len(made.recipes) == len(recipes):
+                return made
     return plan(fewest=FEWEST_DOCUMENTS[-1], seeds=1)
 
 
@@ -162,7 +166,8 @@ def _seconds(
     """Of training and choosing."""
     dearest = max(recipes[: rungs[0].recipes], key=lambda each: each.price)
     again = costs.training([dearest], rungs[-1].updates, batch=batch) * (seeds - 1)
-    return costs.rungs(recipes, rungs, batch=batch) + again + costs.choice(finalists_of(rungs))
+    choice = costs.mean_of(seeds) + costs.choice(finalists_of(rungs))
+    return costs.rungs(recipes, rungs, batch=batch) + again + choice
 
 
 def _affordable(

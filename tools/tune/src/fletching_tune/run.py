@@ -214,6 +214,7 @@ class TuningRun:
             spent=self.runner.seconds,
             recipes=requested_recipes(self.options.candidates, documents=self.options.documents),
             seeds=SEEDS_OF_DOCUMENTS if self.options.documents else 1,
+            keeps_all=bool(self.options.candidates),
         )
         for line in plan_lines(plan, counts, rates, budget=self.budget):
             self.report.note(line)

@@ -123,7 +123,7 @@ class TrainingCommands:
         )
 
     def training(self, recipe: Recipe, *, rows: str, updates: int, batch: int) -> Step:
-        """Train one recipe for so many updates, the best evaluation of dev kept."""
+        """Train one recipe for so many updates; held-out queries of people choose the step."""
         name = f"{recipe.name}-{updates}"
         return self.named_training(name, recipe, rows=rows, updates=updates, batch=batch)
 
@@ -150,7 +150,7 @@ class TrainingCommands:
                 *("contrast-train", rows, "--model", self.base, *flags),
                 *("--batch", str(batch), "--steps", str(updates), "--dropout", "0"),
                 *("--eval", self.work.split("dev"), *listed("--eval-corpus", self.eval_corpus)),
-                *("--eval-every", str(-(-updates // 3)), "--patience", "2"),
+                *self._evaluation_words(updates),
                 *(*model_words(self.options), "--seed", str(self.options.seed + seed)),
                 *("--json-summary", summary, "-o", out),
             ),
@@ -159,6 +159,15 @@ class TrainingCommands:
             outputs=(out, summary),
             leftovers=(out + ".run",),
         )
+
+    def _evaluation_words(self, updates: int) -> tuple[str, ...]:
+        """Generated queries choose among models, not among the steps of a run.
+
+        Their style is learned first, so the best step by them may be one of high rate.
+        """
+        if self.options.documents:
+            return ("--eval-every", str(updates))
+        return ("--eval-every", str(-(-updates // 3)), "--patience", "2")
 
     def blend(self, name: str, models: Sequence[str], weights: Sequence[float]) -> Step:
         """The weighted mean of the weights of models."""

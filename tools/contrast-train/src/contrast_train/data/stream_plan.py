@@ -105,11 +105,11 @@ class StreamPlan:
         windows: list[list[int]] = []
         rows = 0
         for group in order.tolist():
-            rows += self.group_rows[group]
-            if not windows or rows > self.window:
+            if not windows or (rows and rows + self.group_rows[group] > self.window):
                 windows.append([])
-                rows = self.group_rows[group]
+                rows = 0
             windows[-1].append(group)
+            rows += self.group_rows[group]
         if rows < self.batch and len(windows) > 1:
             windows[-2:] = [windows[-2] + windows[-1]]
         return [np.sort(np.array(window, np.int64)) for window in windows]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -55,21 +56,31 @@ class DryRun:
             "rows": plan.rows,
             "repeated_queries": self.dataset.repeated_queries(),
         }
-        probes = [*map(self._probe, itertools.islice(self._batches(), PROBED_BATCHES))]
-        if not probes:
+        probes = [*map(self._probe, filter(None, self.first_batches))]
+        self._describe_lengths()
+        self._describe_batches(probes)
+
+    @functools.cached_property
+    def first_batches(self) -> list[list[TrainingExample]]:
+        """The rows of the first batches that can be trained: of a few, up to one that has any.
+
+        Raises InputError where no batch has any.
+        """
+        first: list[list[TrainingExample]] = []
+        for rows in map(self.dataset.examples, self.plan):
+            first.append(rows)
+            if len(first) >= PROBED_BATCHES and any(first):
+                break
+        if not any(first):
             raise InputError(
                 "no batch of the plan has a row that can be trained",
                 "look at the rows of the input",
             )
-        self._describe_lengths()
-        self._describe_batches(probes)
-
-    def _batches(self) -> Iterator[list[TrainingExample]]:
-        """The rows of each batch, without those batches of a stream that can train none."""
-        return filter(None, map(self.dataset.examples, self.plan))
+        return first
 
     def _describe_lengths(self) -> None:
-        rows = self.dataset.sample(SAMPLED_ROWS)
+        # What a stream has in memory after the first batches may all be other rows.
+        rows = self.dataset.sample(SAMPLED_ROWS) or [*itertools.chain(*self.first_batches)]
         documents = [text for row in rows for text in self._documents(row)]
         self._describe_role("query", [self._query(row) for row in rows])
         if documents:
@@ -101,9 +112,10 @@ class DryRun:
         texts = sum(probe.texts for probe in probes)
         repeated = 1 - sum(probe.distinct_texts for probe in probes) / texts
         masked = sum(probe.masked_pairs for probe in probes)
-        tokens = sum(probe.tokens for probe in probes) // len(probes)
+        batches = len(self.first_batches)
+        tokens = sum(probe.tokens for probe in probes) // batches
         self.report.note(
-            f"{len(probes)} batches looked at: {repeated:.1%} of the texts are repeated and "
+            f"{batches} batches looked at: {repeated:.1%} of the texts are repeated and "
             f"encoded once; {masked:,} query-document pairs masked as false negatives; "
             f"{tokens:,} tokens a step"
         )
@@ -128,7 +140,7 @@ class DryRun:
 
     def estimate(self, objective: ContrastObjective) -> float:
         """Seconds for the whole run, from one real micro-batch forward and backward."""
-        rows = next(self._batches())
+        rows = next(filter(None, self.first_batches))
         features = {
             name.removeprefix(PREFIX): tensor.to(self.backbone.device)
             for name, tensor in self.collate(rows).items()

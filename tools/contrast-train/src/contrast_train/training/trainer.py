@@ -72,7 +72,7 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
         self.collapse_monitor = CollapseMonitor()
         self.stopping = stopping
         self.batch_number = -1  # of the newest global batch, in the whole run
-        self.has_empty_batch = False
+        self.is_empty = self.had_empty_batch = False  # is the newest one without a row, was any?
         self.loss: ContrastObjective  # type: ignore[assignment]
         super().__init__(setup, model=objective.model, args=args, loss=objective)
         self.add_callback(TemperatureFloor(objective))
@@ -92,15 +92,16 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
         self.batch_number = max(first, self.batch_number + 1)
         key = f"dropout {self.batch_number}"
         self.loss.step_seed = next(seeded_random.numbers(self.args.seed, key))
-        if not len(inputs[PREFIX + "rows"]):
+        self.is_empty = not len(inputs[PREFIX + "rows"])
+        if self.is_empty:
             self._note_empty_batch()
         return super().step_loss(model, inputs, num_items_in_batch)
 
     def _note_empty_batch(self) -> None:
         """Only the first one: a file may be full of rows that a loss cannot use."""
-        if self.has_empty_batch:
+        if self.had_empty_batch:
             return
-        self.has_empty_batch = True
+        self.had_empty_batch = True
         self.metrics_log.progress.report.note(
             f"step {self.state.global_step + 1:,}: no row of a batch can be trained: it adds "
             "nothing to its update; later ones are not told"
@@ -133,13 +134,13 @@ class ContrastTrainer(PlannedTrainer, SentenceTransformerTrainer):
         """None: the card is written from the lineage."""
 
     def step_measures(self) -> dict[str, float]:
-        """The mean cosine between different texts of the batch."""
-        return {"mean_cosine": self.loss.mean_cosine.item()}
+        """The mean cosine between different texts of the batch; none of a batch without a row."""
+        return {} if self.is_empty else {"mean_cosine": self.loss.mean_cosine.item()}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log a step, and warn when the vectors have collapsed."""
         super().log(logs, start_time)
-        if "grad_norm" not in logs:
+        if "grad_norm" not in logs or self.is_empty:
             return
         warning = self.collapse_monitor.update(self.step_measures()["mean_cosine"])
         if warning:
