@@ -113,6 +113,27 @@ def test_first_words_are_asked_only_where_nothing_else_is(pairs):
     assert ("2", "first-words") not in kinds and ("3", "first-words") in kinds
 
 
+PLAIN = "a digital store of large capacity with random access is described in detail here again"
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "kinds"),
+    [
+        pytest.param("Text", PLAIN, ["first-words"], id="a title of one word"),
+        pytest.param("", "The wing is thin. " * 3 + PLAIN, [], id="repeated"),
+        pytest.param("", f"## Heading ``` {PLAIN}", [], id="a heading and a fence"),
+        pytest.param("", f"- an item and {PLAIN}", [], id="a list"),
+        pytest.param("", f"1. an item and {PLAIN}", [], id="a numbered list"),
+        pytest.param("", f"where a | b and {PLAIN}", [], id="a table"),
+        pytest.param("", "x = f(y); z[1] = {a: b(c)}; " * 6, [], id="code"),
+        pytest.param("", f"{PLAIN} 1234567890 (12.5) {{45}}", [], id="many other characters"),
+    ],
+)
+def test_first_words_are_of_prose_without_a_title_of_enough_words(title, text, kinds):
+    result = queries_of(row(text, title=title), Options())
+    assert [kind for kind, _ in result.sentences] == kinds
+
+
 @pytest.mark.parametrize(
     ("text", "query", "left"),
     [

@@ -14,9 +14,11 @@ BETWEEN_BLANKS = re.compile(r"\S+")
 FEWEST_WORDS = 4  # of a sentence or the first words
 MOST_FIRST = 12  # first words: about as many as people's queries have
 FIRST_SHARE = 3  # first words are a third of their text at most
-FEWEST_LETTERS = 0.6  # of the characters: below are tables and code
+FEWEST_LETTERS = 0.6  # of the characters of a sentence: below are tables and code
+FEWEST_LETTERS_OF_TEXT = 0.9  # of a text without sentences
 MOST_SENTENCE = 64  # words: longer ones are lists without marks
 SENTENCE = re.compile(r"[\"'“‘(«]*\w.*[.!?…؟।。！？][\"'”’)\]»」』]*")
+MARKUP = re.compile(r"\s*(#{1,6}|[-*+>]|\d+[.)])\s|.*(```|~~~|\|)", re.DOTALL)
 LAYOUT = re.compile(r"\S[ \t]{2,}\S|\n[ \t]+\S|\t")  # of code and tables
 ENOUGH_SENTENCES = (3, 4)  # of a text, for a first query of a sentence and for a second
 
@@ -36,8 +38,7 @@ class Sentence:
     @property
     def is_prose(self) -> bool:
         """Is it in words, as neither code nor tables are?"""
-        letters = sum(letter.isalpha() or letter == " " for letter in self.text)
-        return letters >= FEWEST_LETTERS * len(self.text) and not self.has_layout
+        return _letters(self.text) >= FEWEST_LETTERS * len(self.text) and not self.has_layout
 
     @property
     def is_query(self) -> bool:
@@ -45,6 +46,11 @@ class Sentence:
         is_sentence = SENTENCE.fullmatch(self.text) is not None
         words = len(WORD.findall(self.text))
         return FEWEST_WORDS <= words <= MOST_SENTENCE and self.is_prose and is_sentence
+
+
+def _letters(text: str) -> int:
+    """Letters and blanks."""
+    return sum(letter.isalpha() or letter.isspace() for letter in text)
 
 
 def sentences_of(text: str) -> list[Sentence]:
@@ -112,13 +118,17 @@ def cloze_sentence(
 def first_words(text: str, *, seed: int, key: str) -> Sentence | None:
     """The beginning of a text without sentences, which tells its subject as a title does.
 
-    A random number of words, a third of the text at most. None of short texts, code and tables.
-    key: of the text, for the random choice.
+    A random number of words, a third of the text at most. None of short texts, of those with as
+    many other characters as code and tables have, and where it has marks of Markdown. key: of the
+    text, for the random choice.
     """
+    if _letters(text) < FEWEST_LETTERS_OF_TEXT * len(text):
+        return None
     words = [*BETWEEN_BLANKS.finditer(text)]
     longest = min(len(words) // FIRST_SHARE, MOST_FIRST)
     if longest < FEWEST_WORDS:
         return None
     count = FEWEST_WORDS + next(seeded_random.permuted(seed, key, longest - FEWEST_WORDS + 1))
     beginning = _sentence(text, words[0].start(), words[count].start())
-    return beginning if beginning.is_prose else None
+    is_query = beginning.is_prose and not MARKUP.match(beginning.text)
+    return beginning if is_query else None

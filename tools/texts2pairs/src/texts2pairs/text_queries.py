@@ -6,7 +6,7 @@ stands verbatim in a copy of its answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fletching.text import normalise
@@ -63,21 +63,26 @@ def queries_of(row: TextRow, options: Options) -> TextQueries:
         return _of_code(row, options)
     text = prose.without_title(row.text, row.title)
     titles = _titles(row, options)
-    candidates = [*_sentences(row, prose.sentences_of(text), options)]
-    if not titles and not candidates:
-        candidates = [*_first_words(row, text, options)]
-    removed: list[prose.Sentence] = []
-    queries: list[tuple[Kind, str]] = []
-    for kind, sentence in candidates:
-        left = _cut(text, [*removed, sentence])
-        if len(left.split()) >= options.min_left and not _leaks(sentence.text, left):
-            removed.append(sentence)
-            queries.append((kind, sentence.text))
+    taken = _take(text, _sentences(row, prose.sentences_of(text), options), options)
+    if not taken and not any(len(title.split()) >= options.min_words for title in titles):
+        taken = _take(text, _first_words(row, text, options), options)
     return TextQueries(
         titles=titles,
-        sentences=queries,
-        positive=_cut(text, removed),
+        sentences=[(kind, sentence.text) for kind, sentence in taken],
+        positive=_cut(text, [sentence for _, sentence in taken]),
     )
+
+
+def _take(
+    text: str, candidates: Iterable[tuple[Kind, prose.Sentence]], options: Options
+) -> list[tuple[Kind, prose.Sentence]]:
+    """Those that can be taken out of the text: enough is left, and it does not repeat them."""
+    taken: list[tuple[Kind, prose.Sentence]] = []
+    for kind, sentence in candidates:
+        left = _cut(text, [*(each for _, each in taken), sentence])
+        if len(left.split()) >= options.min_left and not _leaks(sentence.text, left):
+            taken.append((kind, sentence))
+    return taken
 
 
 def _titles(row: TextRow, options: Options) -> list[str]:
@@ -105,7 +110,7 @@ def _sentences(
 def _first_words(
     row: TextRow, text: str, options: Options
 ) -> Iterator[tuple[Kind, prose.Sentence]]:
-    """The query of a text that has neither a title nor sentences enough."""
+    """The query of a text that has neither a title nor a sentence for one."""
     beginning = prose.first_words(text, seed=options.seed, key=row.id)
     if beginning is not None and "first-words" in options.kinds:
         yield "first-words", beginning
