@@ -101,6 +101,16 @@ def test_on_a_machine_that_slows_down_the_other_seeds_are_shorter(
     assert tune(**settings).executed == []
 
 
+def test_generated_queries_choose_among_models_and_not_among_steps(docs, tune, programs):
+    tune(**OF_DOCUMENTS, candidates="anchored")
+    lines = Path("tuned/commands.sh").read_text().splitlines()
+    trained = [line.split() for line in lines if line.startswith("contrast-train ")]
+    trained = [words for words in trained if "--dry-run" not in words]
+    assert trained
+    for words in trained:
+        assert words[words.index("--eval-every") + 1] == words[words.index("--steps") + 1]
+
+
 def test_a_seed_that_found_nothing_is_no_part_of_the_mean(docs, tune, programs):
     programs.failing_seeds = (1,)
     done = tune(**OF_DOCUMENTS, candidates="anchored")
