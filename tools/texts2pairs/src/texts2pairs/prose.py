@@ -112,7 +112,8 @@ def cloze_sentence(
     enough = ENOUGH_SENTENCES[has_other]
     if len(candidates) + 1 < enough:
         return None
-    return candidates[next(seeded_random.permuted(seed, key, len(candidates)))]
+    chosen = next(seeded_random.permuted(seed, key, len(candidates)))
+    return candidates[chosen]
 
 
 def first_words(text: str, *, seed: int, key: str) -> Sentence | None:
@@ -128,7 +129,8 @@ def first_words(text: str, *, seed: int, key: str) -> Sentence | None:
     longest = min(len(words) // FIRST_SHARE, MOST_FIRST)
     if longest < FEWEST_WORDS:
         return None
-    count = FEWEST_WORDS + next(seeded_random.permuted(seed, key, longest - FEWEST_WORDS + 1))
+    counts = longest - FEWEST_WORDS + 1
+    count = FEWEST_WORDS + next(seeded_random.permuted(seed, key, counts))
     beginning = _sentence(text, words[0].start(), words[count].start())
     is_query = beginning.is_prose and not MARKUP.match(beginning.text)
     return beginning if is_query else None

@@ -63,9 +63,12 @@ def queries_of(row: TextRow, options: Options) -> TextQueries:
         return _of_code(row, options)
     text = prose.without_title(row.text, row.title)
     titles = _titles(row, options)
-    taken = _take(text, _sentences(row, prose.sentences_of(text), options), options)
-    if not taken and not any(len(title.split()) >= options.min_words for title in titles):
-        taken = _take(text, _first_words(row, text, options), options)
+    sentences = _sentences(row, prose.sentences_of(text), options)
+    taken = _take(text, sentences, options)
+    has_title = any(len(title.split()) >= options.min_words for title in titles)
+    if not taken and not has_title:
+        beginning = _first_words(row, text, options)
+        taken = _take(text, beginning, options)
     return TextQueries(
         titles=titles,
         sentences=[(kind, sentence.text) for kind, sentence in taken],
@@ -79,8 +82,10 @@ def _take(
     """Those that can be taken out of the text: enough is left, and it does not repeat them."""
     taken: list[tuple[Kind, prose.Sentence]] = []
     for kind, sentence in candidates:
-        left = _cut(text, [*(each for _, each in taken), sentence])
-        if len(left.split()) >= options.min_left and not _leaks(sentence.text, left):
+        removed = [each for _, each in taken]
+        left = _cut(text, [*removed, sentence])
+        is_enough = len(left.split()) >= options.min_left
+        if is_enough and not _leaks(sentence.text, left):
             taken.append((kind, sentence))
     return taken
 

@@ -96,9 +96,9 @@ def make_plan(
     plan = functools.partial(_plan, counts, rates, budget=budget, spent=spent, recipes=recipes)
     for fewest, tried in itertools.product(FEWEST_DOCUMENTS, sorted({seeds, 1}, reverse=True)):
         with contextlib.suppress(InputError):
-            made = plan(fewest=fewest, seeds=tried)
-            if tried == 1 or not keeps_all or len(made.recipes) == len(recipes):
-                return made
+            shape = plan(fewest=fewest, seeds=tried)
+            if tried == 1 or not keeps_all or len(shape.recipes) == len(recipes):
+                return shape
     return plan(fewest=FEWEST_DOCUMENTS[-1], seeds=1)
 
 
