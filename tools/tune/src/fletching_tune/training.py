@@ -123,7 +123,7 @@ class TrainingCommands:
         )
 
     def training(self, recipe: Recipe, *, rows: str, updates: int, batch: int) -> Step:
-        """Train one recipe for so many updates; held-out queries of people choose the step."""
+        """Train one recipe for so many updates."""
         name = f"{recipe.name}-{updates}"
         return self.named_training(name, recipe, rows=rows, updates=updates, batch=batch)
 
@@ -161,9 +161,10 @@ class TrainingCommands:
         )
 
     def _evaluation_words(self, updates: int) -> tuple[str, ...]:
-        """Generated queries choose among models, not among the steps of a run.
+        """The best step by dev is kept; with documents the last one.
 
-        Their style is learned first, so the best step by them may be one of high rate.
+        Dev queries are generated there, and the best step by them may be one of a high rate, which
+        is no good part of a mean of seeds.
         """
         if self.options.documents:
             return ("--eval-every", str(updates))

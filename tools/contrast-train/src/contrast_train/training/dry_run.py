@@ -62,7 +62,7 @@ class DryRun:
 
     @functools.cached_property
     def first_batches(self) -> list[list[TrainingExample]]:
-        """The rows of the first batches that can be trained: of a few, up to one that has any.
+        """The rows that can be trained of the first few batches, or of all up to one that has any.
 
         Raises InputError where no batch has any.
         """
@@ -74,7 +74,7 @@ class DryRun:
         if not any(first):
             raise InputError(
                 "no batch of the plan has a row that can be trained",
-                "look at the rows of the input",
+                "pass more --steps, leave --drop-last out, or look at what made the other rows",
             )
         return first
 
