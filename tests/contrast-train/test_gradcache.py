@@ -148,6 +148,33 @@ def test_the_one_pass_gradient_is_torchs_own() -> None:
     assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
 
 
+@pytest.mark.parametrize("batch_tokens", [16, 10**6])
+def test_against_fixed_documents_the_gradient_is_that_of_the_queries_alone(
+    batch_tokens: int,
+) -> None:
+    model, batch = seeded(), features()
+    del batch["guide_queries"]
+    batch["lengths"] = batch["lengths"][:9]
+    batch["input_ids"] = batch["input_ids"][: int(batch["lengths"].sum())]
+    documents = unit_vectors(18, torch.Generator().manual_seed(1), dimension=12)
+    _, ours = gradient(
+        model,
+        batch | {"document_vectors": documents},
+        losses.infonce,
+        batch_tokens=batch_tokens,
+    )
+    model.zero_grad()
+    ids, mask = pad_texts(batch["input_ids"], batch["lengths"], torch.arange(9), pad_id=0)
+    queries = nn.functional.normalize(
+        model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"], dim=1
+    )
+    scores = queries @ documents.T / 0.05
+    scores[0, 4] = -torch.inf
+    nn.functional.cross_entropy(scores, torch.arange(9)).backward()
+    theirs = torch.cat([p.grad.flatten() for p in model.parameters()])  # type: ignore[union-attr]
+    assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
+
+
 @pytest.mark.parametrize("batch_tokens", [16, 40])
 def test_dropout_of_the_second_pass_is_that_of_the_first(batch_tokens: int) -> None:
     model, batch = seeded(dropout=0.5), features()

@@ -125,6 +125,9 @@ class FakePrograms:
         shutil.copy(step.argv[1], words["-o"])
         Path(words["--json-summary"]).write_text(json.dumps({"dropped": {}}))
 
+    def texts2vectors(self, step: Step, words: Words) -> None:
+        shutil.copy(step.argv[1], words["-o"])
+
     def blend_models(self, step: Step, words: Words) -> None:
         gains = [gain_of(path) for path in step.models]
         shares = [float(share) for share in words["--weights"].split(",")]

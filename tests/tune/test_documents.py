@@ -48,7 +48,7 @@ def rows_of(name: str) -> list[dict[str, Any]]:
 
 
 def test_a_folder_becomes_a_verdict_over_generated_queries(docs, tune, programs):
-    programs.learned["anchored"] = 0.2
+    programs.learned["hybrid"] = 0.2
     done = tune(**OF_DOCUMENTS)
     assert done.verdict["outcome"] == "WIN"
     assert " generated queries" in done.verdict["line"]
@@ -61,7 +61,30 @@ def test_a_folder_becomes_a_verdict_over_generated_queries(docs, tune, programs)
     assert {"texts", "queries", "pairs-generated", "round-trip", "split"} <= set(done.executed)
 
 
+def test_lists_are_learned_against_the_fixed_vectors_of_their_documents(
+    docs, tune, programs, monkeypatch
+):
+    """Of more rows than are seen, a sample is listed."""
+    monkeypatch.setattr("fletching_tune.contest.MOST_LISTED_ROWS", 30)
+    programs.learned["hybrid"] = 0.2
+    tune(**OF_DOCUMENTS)
+    lines = Path("tuned/commands.sh").read_text().splitlines()
+    [sample] = [line for line in lines if line.endswith(" -o tuned.tune/hybrid-rows.parquet")]
+    assert sample.startswith("arrowcat tuned.tune/pairs/train.parquet --sample 30 ")
+    [lists] = [line for line in lines if line.startswith("hnmine ")]
+    assert lists.split()[1] == "tuned.tune/hybrid-rows.parquet"
+    [vectors] = [line for line in lines if line.startswith("texts2vectors ")]
+    assert vectors.split()[1] == "tuned.tune/hybrid.parquet"
+    trained = [
+        line for line in lines if line.startswith("contrast-train tuned.tune/hybrid.parquet")
+    ]
+    assert len(trained) >= 3
+    for line in trained:
+        assert " --document-vectors tuned.tune/hybrid-vectors.parquet --batch 32 " in line
+
+
 def test_the_best_candidate_is_the_mean_of_three_seeds(docs, tune, programs):
+    programs.learned["hybrid"] = 0.1
     done = tune(**OF_DOCUMENTS, seed=7)
     names = [row["candidate"] for row in done.verdict["candidates"]]
     [mean] = [name for name in names if f"blend-{name}" in names and name.endswith("-3seeds")]
@@ -122,6 +145,7 @@ def test_a_seed_that_found_nothing_is_no_part_of_the_mean(docs, tune, programs):
 
 
 def test_the_second_run_redoes_nothing_and_a_changed_document_what_follows(docs, tune, programs):
+    programs.learned["hybrid"] = 0.1
     tune(**OF_DOCUMENTS)
     assert tune(**OF_DOCUMENTS).executed == []
     (docs / "60.md").write_text("# New\n\nA new document with a sentence. And one. And one more.")
@@ -136,6 +160,7 @@ def test_queries_of_people_are_the_test_and_search_the_texts_as_they_are(docs, t
         for text in texts[:30]:
             row = {"query": f"q {text['id']}", "pos": [text["text"]], "pos_ids": [text["id"]]}
             file.write(json.dumps(row) + "\n")
+    programs.learned["hybrid"] = 0.1
     searched = []
     programs.after = lambda step: searched.append(step) if step.name == "test" else None
     done = tune(**OF_DOCUMENTS, test=("people.jsonl",))

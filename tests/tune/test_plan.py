@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 
@@ -99,13 +100,28 @@ def test_candidates_can_be_named():
 
 
 def test_with_documents_the_hybrid_lists_come_first_and_what_is_cheaper_where_time_is_short():
-    recipes = requested_recipes((), documents=True)
+    recipes = requested_recipes((), documents=True, has_llm=True)
     plans = [
         make_plan(counts(), RATES, budget=budget, spent=15, recipes=recipes)
         for budget in (600, 150)
     ]
     assert plans[0].recipes[0] == "hybrid" and plans[0].lists >= {"hybrid"}
     assert plans[1].recipes == ("anchored",)
+
+
+def test_generated_queries_teach_by_lists_alone_unless_an_llm_wrote_them_or_others_are_named():
+    assert [each.name for each in requested_recipes((), documents=True)] == ["hybrid"]
+    assert len(requested_recipes((), documents=True, has_llm=True)) > 2
+    [named] = requested_recipes(("anchored",), documents=True)
+    assert named.name == "anchored"
+
+
+@given(st.integers(2, 100_000), st.integers(5, 240))
+def test_a_recipe_that_more_updates_make_worse_has_no_more_whatever_the_time(rows, minutes):
+    recipes = requested_recipes(("hybrid",))
+    with contextlib.suppress(InputError):
+        plan = make_plan(counts(rows), RATES, budget=minutes * 60, spent=15, recipes=recipes)
+        assert (plan.batch, plan.updates) == (32, 60)
 
 
 @given(st.integers(50, 100_000), st.integers(5, 240))

@@ -61,21 +61,25 @@ def _open_inputs(options: Options, report: Report) -> None:
         TrainingInputs(report, options.inputs)
     if options.eval:
         Reader(report, [options.eval], "examples", count=False, trains=True)
-    if options.teacher_vectors:
-        _open_teacher(options.teacher_vectors, report)
+    for option, name in (
+        ("--teacher-vectors", options.teacher_vectors),
+        ("--document-vectors", options.document_vectors),
+    ):
+        if name:
+            _open_reference(option, name, report)
     if options.eval_corpus:
         Reader(report, options.eval_corpus, "texts", count=False)
 
 
-def _open_teacher(name: str, report: Report) -> None:
-    from contrast_train.data.teacher_source import names_vectors
+def _open_reference(option: str, name: str, report: Report) -> None:
+    from contrast_train.data.reference_source import names_vectors
     from fletching.early_checks import check_model
     from fletching.io import Reader
 
     if names_vectors(name):
         Reader(report, [name], "vectors", count=False)
     else:
-        check_model("--teacher-vectors", name)
+        check_model(option, name)
 
 
 def _start(options: Options, report: Report, tool: cli.Tool, run_path: str) -> ContrastRun:

@@ -17,6 +17,7 @@ OVER_ALL_ROWS = {
     "task_cap": "the rows of each task",
     "guide": "the vectors of all texts before the first step",
     "teacher_vectors": "the vectors of all texts before the first step",
+    "document_vectors": "the vectors of all documents before the first step",
 }
 WITHOUT_STREAM = "leave it out, or leave --stream out, which copies the rows to disk"
 DEFAULT_TEACHER_WEIGHT = describe(Options)["teacher_weight"].default

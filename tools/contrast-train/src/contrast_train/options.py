@@ -185,6 +185,13 @@ class LossOptions(SoftmaxOptions, MatryoshkaOptions):
     guide_relative: bool = option(
         False, "mask above that similarity x (1 - X)", group=LOSS, advanced=True
     )
+    document_vectors: str | None = option(
+        None,
+        "train queries alone, against these fixed `vectors` of the documents, or those of a model",
+        metavar="FILE|MODEL",
+        group=LOSS,
+        advanced=True,
+    )
     teacher_vectors: str | None = option(
         None,
         "also learn the vectors of a teacher: `vectors` of all texts, or a model",

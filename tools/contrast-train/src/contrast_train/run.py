@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from contrast_train.data import loading, reference_vectors, streaming, task_mixing
 from contrast_train.data.collator import ContrastCollator
 from contrast_train.data.rank_exchange import RankBatches, RankExchange
-from contrast_train.data.reference_vectors import ReferenceVectors, StudentSettings
+from contrast_train.data.reference_vectors import ReferenceLoader, ReferenceVectors, StudentSettings
 from contrast_train.data.stream_plan import StreamPlan
 from contrast_train.data.streamed_dataset import StreamedDataset
 from contrast_train.data.training_data import TrainingData
@@ -152,26 +152,36 @@ class ContrastRun:
 
         vectors: those that it learns from. exchange: the ranks that make a batch together.
         """
-        guide, teacher = vectors or ReferenceVectors()
+        vectors = vectors or ReferenceVectors()
         return self.backbone.collator(
-            views=LOSSES[self.loss].views, guide=guide, teacher=teacher, exchange=exchange
+            views=LOSSES[self.loss].views,
+            guide=vectors.guide,
+            teacher=vectors.teacher,
+            document_vectors=vectors.documents,
+            exchange=exchange,
         )
 
     def reference_vectors(self, cache: str) -> ReferenceVectors:
-        """The vectors of the guide and the teacher, kept in the folder `cache`."""
-        backbone, teacher = self.backbone, self.reference_models["teacher"] or {}
+        """The vectors that are not trained, kept in the folder `cache`."""
+        backbone = self.backbone
         student = StudentSettings(
-            is_teacher=teacher.get("fingerprint") == backbone.fingerprint,
+            fingerprint=backbone.fingerprint,
             prompts={"query": backbone.prompts["query"], "document": backbone.prompts["document"]},
             lengths={"query": backbone.lengths["query"], "document": backbone.lengths["document"]},
             dimension=head.dimension_of(backbone.model),
             views=LOSSES[self.loss].views,
         )
         if isinstance(self.dataset, StreamedDataset):
-            return ReferenceVectors()  # --guide and --teacher-vectors are refused
-        return reference_vectors.load(
-            self.options, self.dataset, self.report, cache=cache, student=student
+            return ReferenceVectors()  # what they are of is refused
+        loader = ReferenceLoader(
+            options=self.options,
+            dataset=self.dataset,
+            report=self.report,
+            student=student,
+            identities=self.reference_models,
+            cache=cache,
         )
+        return loader.load()
 
     def dry_run(self) -> None:
         """Note what training would do and how long it would take."""
@@ -179,11 +189,12 @@ class ContrastRun:
 
     def _forecast(self) -> DryRun:
         """Describes the plan and the step."""
+        dimension = head.dimension_of(self.backbone.model)
         forecast = DryRun(
             dataset=self.dataset,
             plan=self.plan,
             backbone=self.backbone,
-            collate=self.collator(),
+            collate=self.collator(reference_vectors.for_forecast(self.options, dimension)),
             report=self.report,
         )
         forecast.describe()

@@ -20,7 +20,8 @@ class Recipe:
 
     flags: of contrast-train; `{base}` is the base model. lists: what a row has beside its pair:
     nothing, mined hard negatives, or the best of a hybrid search with its scores. price: seconds of
-    an update, over those of plain InfoNCE.
+    an update, over those of plain InfoNCE. batch: rows of an update, whatever the others have.
+    most_updates: more of them make it worse.
     """
 
     name: str
@@ -28,6 +29,16 @@ class Recipe:
     flags: tuple[str, ...]
     lists: Lists = "pairs"
     price: float = 1.0
+    batch: int | None = None
+    most_updates: int | None = None
+
+    def batch_of(self, planned: int) -> int:
+        """Rows of an update, where others have so many."""
+        return self.batch or planned
+
+    def updates_of(self, planned: int) -> int:
+        """Updates, where others have so many."""
+        return min(planned, self.most_updates or planned)
 
 
 TEACHER = ("--teacher-vectors", "{base}", "--teacher-weight", "1")
@@ -59,17 +70,31 @@ RECIPES = (
     Recipe(
         name="hybrid",
         summary="the ranking of words and vectors together, distilled into the vectors",
-        flags=("--lr", "5e-5", "--loss", "kl", "--teacher-temperature", "0.05"),
+        flags=(
+            *("--lr", "5e-5", "--loss", "kl", "--teacher-temperature", "0.05"),
+            *("--document-vectors", "{document-vectors}"),
+        ),
         lists="hybrid",
-        price=6.5,
+        price=0.25,  # its documents are encoded once, and not trained
+        batch=32,
+        most_updates=60,
     ),
 )
-# Generated queries teach their own style more than people's: what needs no labels comes first.
+# Generated queries teach their own style more than people's: what needs no labels comes first,
+# and alone where no LLM wrote them.
 FOR_DOCUMENTS = sorted(RECIPES, key=lambda each: each.name != "hybrid")
+WITHOUT_LLM = ("hybrid",)
 
 
-def requested_recipes(names: Sequence[str], *, documents: bool = False) -> tuple[Recipe, ...]:
-    """The recipes of these names in the order of their turn; all of them without names."""
+def requested_recipes(
+    names: Sequence[str], *, documents: bool = False, has_llm: bool = False
+) -> tuple[Recipe, ...]:
+    """The recipes of these names in the order of their turn; without names all that are tried.
+
+    documents: queries were generated for them. has_llm: by an LLM too.
+    """
+    if documents and not has_llm:
+        names = names or WITHOUT_LLM
     recipes = FOR_DOCUMENTS if documents else RECIPES
     return tuple(each for each in recipes if not names or each.name in names)
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from fletching_tune.candidates import Lists, Recipe, recipe
 from fletching_tune.costs import Pace
+from fletching_tune.counts import row_count
 from fletching_tune.halving import survivors
 from fletching_tune.options import Options
-from fletching_tune.plan import FEWEST_UPDATES, Plan
+from fletching_tune.plan import FEWEST_UPDATES, MOST_LISTED_ROWS, Plan
 from fletching_tune.steps.reading import read_summary
 from fletching_tune.steps.runner import StepRunner
 from fletching_tune.steps.step import Step
@@ -67,13 +68,25 @@ class Contest:
         """
         steps: dict[Lists, list[Step]] = {
             "negatives": [self.commands.filtering(), self.commands.mining()],
-            "hybrid": [self.commands.hybrid_lists()],
+            "hybrid": self._hybrid_steps(),
         }
         for lists, of_lists in steps.items():
             if lists not in self.plan.lists:
                 continue
             seconds = sum(self.runner.run(step) for step in of_lists)
             self.pace.add(self.plan.costs.list_seconds[lists], seconds)
+
+    def _hybrid_steps(self) -> list[Step]:
+        """Of more rows than the seeds of a recipe see, a sample."""
+        train = self.work.split("train")
+        if row_count(train) <= MOST_LISTED_ROWS:
+            return [self.commands.hybrid_lists(train), self.commands.fixed_vectors()]
+        sampled = self.work.file("hybrid-rows.parquet")
+        return [
+            self.commands.sample([train], MOST_LISTED_ROWS, sampled),
+            self.commands.hybrid_lists(sampled),
+            self.commands.fixed_vectors(),
+        ]
 
     def rows_of(self, chosen: Recipe) -> str:
         """The file of the rows that a recipe learns from."""
@@ -119,7 +132,8 @@ class Contest:
         begun: list[Recipe] = []
         for each in recipes:
             if begun and not self._is_in_time(each, updates):
-                self.note(f"{each.name}-{updates} would exceed the budget: left out")
+                name = f"{each.name}-{each.updates_of(updates)}"
+                self.note(f"{name} would exceed the budget: left out")
                 continue
             planned = self.plan.costs.training([each], updates, batch=self.plan.batch)
             self.pace.add(planned, self.runner.run(self.training_step(each, updates)))
@@ -141,10 +155,14 @@ class Contest:
     def training_step(self, chosen: Recipe, updates: int) -> Step:
         """The step that trains a recipe for so many updates."""
         return self.commands.training(
-            chosen, rows=self.rows_of(chosen), updates=updates, batch=self.plan.batch
+            chosen,
+            rows=self.rows_of(chosen),
+            updates=chosen.updates_of(updates),
+            batch=chosen.batch_of(self.plan.batch),
         )
 
     def _trained(self, chosen: Recipe, updates: int) -> TrainedCandidate:
+        updates = chosen.updates_of(updates)
         name = f"{chosen.name}-{updates}"
         measures = read_summary(self.work.summary(name))["measures"]
         gain = measures["trained_metric"] - measures["base_metric"]
@@ -185,9 +203,13 @@ class Contest:
 
     def _train_seed(self, best: TrainedCandidate, number: int, updates: int) -> None:
         name, batch = f"{best.recipe.name}-{updates}-seed{number}", self.plan.batch
-        rows = self.rows_of(best.recipe)
         step = self.commands.named_training(
-            name, best.recipe, rows=rows, updates=updates, batch=batch, seed=number
+            name,
+            best.recipe,
+            rows=self.rows_of(best.recipe),
+            updates=updates,
+            batch=best.recipe.batch_of(batch),
+            seed=number,
         )
         planned = self.plan.costs.training([best.recipe], updates, batch=batch)
         self.pace.add(planned, self.runner.run(step))

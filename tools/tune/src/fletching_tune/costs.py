@@ -47,11 +47,13 @@ class StepCosts:
 
     def updates(self, recipes: Sequence[Recipe], batch: int) -> float:
         """An update of each recipe."""
-        return batch * self.rates.row_seconds * sum(each.price for each in recipes)
+        rows = sum(each.price * each.batch_of(batch) for each in recipes)
+        return rows * self.rates.row_seconds
 
     def training(self, recipes: Sequence[Recipe], updates: int, *, batch: int) -> float:
         """Training runs of so many updates each."""
-        return updates * self.updates(recipes, batch) + len(recipes) * self.run_seconds
+        of_updates = (each.updates_of(updates) * self.updates([each], batch) for each in recipes)
+        return sum(of_updates) + len(recipes) * self.run_seconds
 
     def rungs(self, recipes: Sequence[Recipe], rungs: Sequence[Rung], *, batch: int) -> float:
         """Training by the rungs, the dearest recipes being the survivors; mining where needed."""

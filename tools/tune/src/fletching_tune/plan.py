@@ -24,6 +24,7 @@ SMALL_SHARE = 0.05
 FEWEST_UPDATES = 100
 FEWEST_OF_A_SEED = 60  # updates, where several seeds are averaged
 MOST_UPDATES = 1500
+MOST_LISTED_ROWS = 6000  # three seeds of `hybrid` see 5,760
 SHORT_RUNG = 40
 SMALLEST_BATCH, LARGEST_BATCH = 16, 64
 FEWEST_PASSES, MOST_PASSES = 2.0, 8.0
@@ -118,7 +119,8 @@ def _plan(
         counts, "test", rates, seconds=budget * TEST_SHARE / 2, fewest=fewest
     )
     mined_rows = 2 * counts.rows["train"]
-    hybrid_texts = counts.rows["train"] + counts.documents
+    listed = min(counts.rows["train"], MOST_LISTED_ROWS)
+    hybrid_texts = 2 * listed + counts.documents  # each positive is a text without its query
     costs = StepCosts(
         rates=rates,
         dev_seconds=_evaluation(counts, "dev", rates, documents=dev_documents),
@@ -126,7 +128,7 @@ def _plan(
         list_seconds={
             "pairs": 0.0,
             "negatives": 2 * rates.start_seconds + mined_rows * rates.text_seconds,
-            "hybrid": rates.start_seconds + hybrid_texts * rates.text_seconds,
+            "hybrid": 2 * rates.start_seconds + hybrid_texts * rates.text_seconds,
         },
     )
     left = budget - spent - costs.verdict
@@ -190,7 +192,11 @@ def _shape(
     """(batch, rungs, recipes) of the widest ladder that fits; else one recipe for fewer passes."""
     for count, passes in _wishes(len(recipes)):
         batch = _batch_for(rows, passes)
-        updates = _updates_for(rows, batch, passes)
+        updates = max(
+            each.updates_of(_updates_for(rows, batch, passes)) for each in recipes[:count]
+        )
+        if count == 1:
+            batch = recipes[0].batch_of(batch)
         rungs = ladder(count, updates, fewest=SHORT_RUNG)
         if _seconds(costs, recipes, rungs, batch=batch, seeds=seeds) <= left:
             return batch, rungs, recipes[:count]
@@ -206,11 +212,11 @@ def _short_run(
     rows: int, costs: StepCosts, chosen: Recipe, *, left: float, seeds: int
 ) -> tuple[int, Rung] | None:
     """(batch, rung) of one recipe, for as many updates as there is time for."""
-    fewest = FEWEST_UPDATES if seeds == 1 else FEWEST_OF_A_SEED
+    fewest = chosen.updates_of(FEWEST_UPDATES if seeds == 1 else FEWEST_OF_A_SEED)
     batch = _batch_for(rows, FEWEST_PASSES)
-    updates = _updates_for(rows, batch, FEWEST_PASSES)
+    updates = chosen.updates_of(_updates_for(rows, batch, FEWEST_PASSES))
     seconds = left - _seconds(costs, [chosen], [Rung(1, 0)], batch=batch, seeds=seeds)
-    for smaller in (batch, batch // 2, batch // 4):
+    for smaller in [chosen.batch] if chosen.batch else [batch, batch // 2, batch // 4]:
         affordable = int(seconds / (seeds * costs.updates([chosen], smaller)))
         if smaller >= SMALLEST_BATCH and affordable >= fewest:
             return smaller, Rung(1, min(affordable, updates))
@@ -251,8 +257,9 @@ def plan_lines(plan: Plan, counts: Counts, rates: Rates, *, budget: float) -> tu
     )
     seeds = f"the best with {plan.seeds} seeds, " if plan.seeds > 1 else ""
     rungs = ", then ".join(f"{rung.recipes} x {rung.updates}" for rung in plan.rungs)
+    seconds = plan.costs.updates([recipe(plan.recipes[0])], plan.batch)
     time = (
-        f"time: {plan.batch * rates.row_seconds:.2f} s an update, so {shown_minutes(budget)} "
+        f"time: {seconds:.2f} s an update, so {shown_minutes(budget)} "
         f"allow {rungs} updates ({', '.join(plan.recipes)}), {seeds}blends and soups, "
         f"about {shown_minutes(plan.seconds)} in all"
     )

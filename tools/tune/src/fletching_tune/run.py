@@ -203,7 +203,7 @@ class TuningRun:
 
     def plan(self, counts: Counts) -> Plan:
         """Measure, plan, and say the plan in two lines. Raises InputError for a small budget."""
-        probe = self._probing().probe()
+        options, probe = self.options, self._probing().probe()
         seconds = self.runner.run(probe)
         self.runner.require("the plan follows from the measured rate: run with --to plan first")
         rates = measured_rates(read_summary(self.work.summary("probe"))["measures"], seconds)
@@ -212,9 +212,11 @@ class TuningRun:
             rates,
             budget=self.budget,
             spent=self.runner.seconds,
-            recipes=requested_recipes(self.options.candidates, documents=self.options.documents),
-            seeds=SEEDS_OF_DOCUMENTS if self.options.documents else 1,
-            keeps_all=bool(self.options.candidates),
+            recipes=requested_recipes(
+                options.candidates, documents=options.documents, has_llm=options.llm is not None
+            ),
+            seeds=SEEDS_OF_DOCUMENTS if options.documents else 1,
+            keeps_all=bool(options.candidates),
         )
         for line in plan_lines(plan, counts, rates, budget=self.budget):
             self.report.note(line)

@@ -16,7 +16,7 @@ KEPT_SHARE = "0.98"  # of the positives, by cosine: the rest is looked at in rej
 MINED = ("--negatives", "3", "--range", "1-30")
 # The best of both searches, false negatives included: they are scored, not labelled.
 HYBRID = (
-    *("--bm25", "fused", "--scores", "hybrid", "--negatives", "6", "--range", "1-30"),
+    *("--bm25", "fused", "--scores", "hybrid", "--negatives", "64", "--range", "1-64"),
     *("--max-ratio", "0", "--near-copy", "1.01"),
 )
 
@@ -103,8 +103,8 @@ class TrainingCommands:
             outputs=(mined, summary),
         )
 
-    def hybrid_lists(self) -> Step:
-        """For each pair the best texts of a search by words and vectors, with its scores."""
+    def hybrid_lists(self, rows: str) -> Step:
+        """For each pair of a file the best texts of a search by words and vectors, with scores."""
         out, summary = self.work.file("hybrid.parquet"), self.work.summary("hybrid")
         searched = [self.work.searched] if self.options.documents else []
         corpus = [*searched, *self.options.corpus]
@@ -112,14 +112,29 @@ class TrainingCommands:
             name="hybrid",
             stage="mine",
             argv=(
-                *("hnmine", self.work.split("train"), "--model", self.base, *HYBRID),
+                *("hnmine", rows, "--model", self.base, *HYBRID),
                 *(*listed("--corpus", corpus), "-o", out, "--cache", self.work.cache),
                 *(*model_words(self.options), "--seed", str(self.options.seed)),
                 *("--json-summary", summary),
             ),
-            inputs=(self.work.split("train"), *corpus),
+            inputs=(rows, *corpus),
             models=(self.base,),
             outputs=(out, summary),
+        )
+
+    def fixed_vectors(self) -> Step:
+        """The base's vectors of all documents of the lists, from its cache."""
+        rows, out = self.work.file("hybrid.parquet"), self.work.file("hybrid-vectors.parquet")
+        return Step(
+            name="hybrid-vectors",
+            stage="mine",
+            argv=(
+                *("texts2vectors", rows, "--model", self.base, "-o", out),
+                *("--cache", self.work.cache, *model_words(self.options)),
+            ),
+            inputs=(rows,),
+            models=(self.base,),
+            outputs=(out,),
         )
 
     def training(self, recipe: Recipe, *, rows: str, updates: int, batch: int) -> Step:
@@ -142,7 +157,7 @@ class TrainingCommands:
         seed: is added to --seed.
         """
         out, summary = self.work.model(name), self.work.summary(name)
-        flags = [word.replace("{base}", self.base) for word in recipe.flags]
+        flags = [self._filled_in(word) for word in recipe.flags]
         return Step(
             name=f"train-{name}",
             stage="train",
@@ -159,6 +174,10 @@ class TrainingCommands:
             outputs=(out, summary),
             leftovers=(out + ".run",),
         )
+
+    def _filled_in(self, flag: str) -> str:
+        vectors = self.work.file("hybrid-vectors.parquet")
+        return flag.replace("{base}", self.base).replace("{document-vectors}", vectors)
 
     def _evaluation_words(self, updates: int) -> tuple[str, ...]:
         """The best step by dev is kept; with documents the last one.

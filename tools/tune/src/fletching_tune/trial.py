@@ -142,7 +142,8 @@ class Trial:
         """The gain on dev of its recipe that learns from a share of the rows."""
         percent = f"{best.recipe.name}-{share:.0%}".rstrip("%")
         part = self.work.file(f"rows-{percent}.parquet")
-        count = max(int(row_count(rows) * share), self.plan.batch)
+        batch = best.recipe.batch_of(self.plan.batch)
+        count = max(int(row_count(rows) * share), batch)
         commands = self.contest.commands
         self.runner.run(commands.sample([rows], count, part))
         step = commands.named_training(
@@ -150,7 +151,7 @@ class Trial:
             best.recipe,
             rows=part,
             updates=max(int(best.updates * share), 1),
-            batch=self.plan.batch,
+            batch=batch,
         )
         self.runner.run(step)
         measures = read_summary(self.work.summary(f"curve-{percent}"))["measures"]

@@ -20,7 +20,10 @@ Manifest = dict[str, Any]
 Identity = dict[str, str]
 
 # Paths, beside the digest of what is there.
-PATHS = ("model", "eval", "eval_corpus", "guide", "teacher_vectors", "tasks", "adapters")
+PATHS = (
+    *("model", "eval", "eval_corpus", "tasks", "adapters"),
+    *("guide", "teacher_vectors", "document_vectors"),
+)
 LONGEST_VALUE = 40  # characters of a text in a description of changes
 
 

@@ -24,6 +24,7 @@ FILLER = "a"  # the one text of a batch without a row: every rank still has a pa
 PREFIX = "texts_"  # sentence-transformers' trainer groups tensors by a prefix before `input_ids`
 Tokenize = Callable[[list[str], int], list[list[int]]]
 GuideVectors = Callable[[list[str], list[str]], tuple[Tensor, Tensor]]
+DocumentVectors = Callable[[list[PromptedText]], Tensor]
 TeacherVectors = Callable[[list[PromptedText], list[PromptedText]], tuple[Tensor, Tensor]]
 
 
@@ -35,14 +36,16 @@ class ContrastCollator:
     prompt goes before its query, `query_prompt` where it has none; `doc_prompt` before every
     document. views: each text is encoded twice, as a query and as a document (SimCSE), equal
     texts included. guide: (queries, documents), without prompts -> a guide model's vectors of
-    them. teacher: the same of a teacher, for (prompt, text) pairs. prompt_tokens: (prompt, text)
-    pairs -> how many tokens of each are left out of pooling; None: none are. exchange: the ranks
-    that make a batch together, each called with its share of the rows; each text is tokenised by
-    the first of them that has it, and all get the whole batch.
+    them. teacher: the same of a teacher, for (prompt, text) pairs. document_vectors: (prompt,
+    text) pairs -> vectors of documents that are not trained, and not tokenised. prompt_tokens:
+    (prompt, text) pairs -> how many tokens of each are left out of pooling; None: none are.
+    exchange: the ranks that make a batch together, each called with its share of the rows; each
+    text is tokenised by the first of them that has it, and all get the whole batch.
 
     Returns, with Q distinct queries, then N distinct documents, as texts 0 … Q+N-1:
       texts_input_ids (tokens,) all token ids end to end · texts_lengths (Q+N,) · texts_queries () Q
       texts_rows (B,) row numbers · texts_prompt_tokens (Q+N,) where they are left out of pooling
+      texts_document_vectors (N, E) where they are not trained: token ids are then of queries alone
       texts_positive_pairs (T, 2) and the other fields of `PairStructure`
     A streamed batch may be without a row that can be trained: it has one text and no pairs.
     """
@@ -55,6 +58,7 @@ class ContrastCollator:
     views: bool = False
     guide: GuideVectors | None = None
     teacher: TeacherVectors | None = None
+    document_vectors: DocumentVectors | None = None
     prompt_tokens: Callable[[list[PromptedText]], list[int]] | None = None
     exchange: RankExchange = field(default_factory=RankExchange)
 
@@ -110,7 +114,10 @@ class ContrastCollator:
         # A view is the same text a second time: truncated after the same length.
         doc_length = self.query_length if self.views else self.doc_length
         queries = self._tensors(texts.queries, self.query_length)
-        documents = self._tensors(texts.documents, doc_length)
+        if self.document_vectors is not None:
+            documents = {"vectors": self.document_vectors(texts.documents)}
+        else:
+            documents = self._tensors(texts.documents, doc_length)
         if self.guide is not None:
             bare = ([text for _, text in side] for side in texts)
             queries["guide"], documents["guide"] = self.guide(*bare)
@@ -148,16 +155,16 @@ class EncodedTexts(NamedTuple):
 
 def _join(parts: Sequence[EncodedTexts]) -> dict[str, Tensor]:
     """The tensors of a batch from those of its ranks, in turn: queries, then documents."""
-    names = parts[0].queries
-    joined = {}
-    for role in ("queries", "documents"):
-        for name in names:
-            joined[name, role] = torch.cat([getattr(part, role)[name] for part in parts])
+    queries, documents = (
+        {name: torch.cat([side[name] for side in sides]) for name in sides[0]}
+        for sides in zip(*parts)
+    )
     batch = {}
-    for name in names:
-        if name in ("guide", "teacher"):
-            batch[f"{name}_queries"] = joined[name, "queries"]
-            batch[f"{name}_documents"] = joined[name, "documents"]
-        else:
-            batch[name] = torch.cat([joined[name, "queries"], joined[name, "documents"]]).long()
-    return batch
+    for name in ("guide", "teacher"):
+        if name in queries:
+            batch[f"{name}_queries"] = queries.pop(name)
+            batch[f"{name}_documents"] = documents.pop(name)
+    if "vectors" in documents:
+        batch["document_vectors"] = documents.pop("vectors")
+    sides = [queries, documents] if documents else [queries]
+    return batch | {name: torch.cat([side[name] for side in sides]).long() for name in queries}

@@ -38,6 +38,11 @@ def check(options: Options, name: str) -> None:
             "--dropout 0 makes the two views of a text equal",
             "leave --dropout out, or pass e.g. 0.1",
         )
+    if loss.views and options.document_vectors:
+        raise UsageError(
+            f"--loss {name} compares two views of a text, and --document-vectors fixes one of them",
+            "leave --document-vectors out",
+        )
     if loss.needs.reads_hard_negatives and options.negatives == 0:
         raise UsageError(
             f"--negatives 0 leaves --loss {name} no hard negatives to learn from",

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from contrast_train.data.collator import ContrastCollator, GuideVectors, TeacherVectors
+from contrast_train.data.collator import (
+    ContrastCollator,
+    DocumentVectors,
+    GuideVectors,
+    TeacherVectors,
+)
 from contrast_train.data.rank_exchange import RankExchange
 from contrast_train.model import head, lora, pooling, probe
 from contrast_train.options import Options
@@ -100,6 +105,7 @@ class Backbone:
         views: bool = False,
         guide: GuideVectors | None = None,
         teacher: TeacherVectors | None = None,
+        document_vectors: DocumentVectors | None = None,
         exchange: RankExchange | None = None,
     ) -> ContrastCollator:
         """Rows to tensors by this model's tokenizer, prompts and lengths."""
@@ -112,6 +118,7 @@ class Backbone:
             views=views,
             guide=guide,
             teacher=teacher,
+            document_vectors=document_vectors,
             prompt_tokens=None if self.pools_prompts else self.prompt_tokens,
             exchange=exchange or RankExchange(),
         )

@@ -28,6 +28,11 @@ class Similarity(NamedTuple):
 def apply_options(model: SentenceTransformer, options: Options) -> Similarity:
     """Apply the head modifications in place; the similarity to train for. Raises UsageError."""
     similarity = set_similarity(model, options.similarity)
+    if similarity.name == "dot" and options.document_vectors:
+        raise UsageError(
+            "--document-vectors are unit vectors, and dot products compare lengths too",
+            "pass --similarity cosine, or leave --document-vectors out",
+        )
     set_prompt_pooling(model, options.prompt_pooling)
     if options.matryoshka_layer:
         add_matryoshka_layer(model, options.matryoshka, options.seed)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fletching.protocols import Lineage
 
 # Options that name files, which differ by machine.
-PATHS = ("model", "eval", "eval_corpus", "guide", "teacher_vectors", "tasks")
+PATHS = ("model", "eval", "eval_corpus", "guide", "teacher_vectors", "document_vectors", "tasks")
 
 
 @dataclass(frozen=True, kw_only=True)

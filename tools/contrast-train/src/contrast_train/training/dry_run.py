@@ -81,8 +81,10 @@ class DryRun:
     def _describe_lengths(self) -> None:
         # What a stream has in memory after the first batches may all be other rows.
         rows = self.dataset.sample(SAMPLED_ROWS) or [*itertools.chain(*self.first_batches)]
-        documents = [text for row in rows for text in self._documents(row)]
         self._describe_role("query", [self._query(row) for row in rows])
+        if self.collate.document_vectors is not None:
+            return
+        documents = [text for row in rows for text in self._documents(row)]
         if documents:
             self._describe_role("document", documents)
 
@@ -131,9 +133,10 @@ class DryRun:
         masked_pairs = features[PREFIX + "masked_pairs"]
         positive_pairs = features[PREFIX + "positive_pairs"]
         lengths = features[PREFIX + "lengths"]
+        fixed = features.get(PREFIX + "document_vectors", ())
         return _BatchCounts(
             texts=2 * len(rows) if self.collate.views else sum(texts_of_row),
-            distinct_texts=len(lengths),
+            distinct_texts=len(lengths) + len(fixed),
             masked_pairs=len(masked_pairs) - len(positive_pairs),
             tokens=int(lengths.sum()),
         )

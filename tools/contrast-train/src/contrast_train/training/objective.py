@@ -115,7 +115,8 @@ class ContrastObjective(nn.Module):
             self.mean_cosine = mean_cosine(vectors)
             result = self._apply_loss(batch, vectors)
             slope.copy_(result.log_temperature)
-            return result.value, torch.cat([result.queries, result.documents])
+            gradient = torch.cat([result.queries, result.documents])
+            return result.value, gradient[: len(vectors)]  # documents may not be trained
 
         if self.row_gradients and torch.is_grad_enabled():
             self.row_gradients.prepare()
@@ -136,11 +137,12 @@ class ContrastObjective(nn.Module):
         return value + (self.log_temperature - self.log_temperature.detach()) * slope
 
     def _apply_loss(self, batch: Mapping[str, Tensor], vectors: Tensor) -> LossResult:
-        """The loss over vectors (Q + N, D), queries first."""
+        """The loss over vectors (Q + N, D), queries first; (Q, D) where documents have theirs."""
         queries = int(batch["queries"])
+        documents = batch.get("document_vectors", vectors[queries:])
         pairs = PairStructure.from_tensors(batch)
         settings = {} if self.temperature is None else {"temperature": self.temperature}
-        return self.loss(vectors[:queries], vectors[queries:], pairs, **settings)
+        return self.loss(vectors[:queries], documents, pairs, **settings)
 
     def split(self, lengths: Tensor, prompt_tokens: Tensor | None) -> list[Tensor]:
         """The micro-batches of texts of these lengths, of all ranks."""

@@ -1,4 +1,4 @@
-"""Is --teacher-vectors a file of vectors or a model? Imports neither numpy nor torch."""
+"""Does an option name a file of vectors, or a model? Imports neither numpy nor torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The teacher's vector of every text of the data set, from a `vectors` file or a model.
+"""Vectors of the data set's texts that are not trained: a teacher's, or fixed ones of documents.
 
 Each distinct (prompt, text) is looked up or encoded once, before the first step.
 """
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xxhash
 from torch import Tensor
 
-from contrast_train.data import teacher_source
+from contrast_train.data import reference_source
 from contrast_train.data.dataset import Prompts, TrainingDataset
 from contrast_train.data.distinct_texts import VectorsByText
 from fletching.encode.encoder import Encoder
@@ -34,14 +34,17 @@ class RoleText(NamedTuple):
     row: str  # its id, for errors
 
 
-class TeacherFile:
+class ReferenceFile:
     """`vectors` of any program, joined by the hash of prompt and text, else by that of the text.
 
-    prompts: those that the student has before texts without one of their own.
+    prompts: those that the student has before texts without one of their own. option: names it.
     """
 
-    def __init__(self, path: str, prompts: Mapping[Role, str], report: Report) -> None:
+    def __init__(
+        self, path: str, prompts: Mapping[Role, str], report: Report, *, option: str
+    ) -> None:
         self.path = path
+        self.option = option
         self.prompts = prompts
         self.embeddings = PrecomputedEmbeddings([path], report)
         self.dimension = self.embeddings.dimension
@@ -65,9 +68,9 @@ class TeacherFile:
 
     def _refuse(self, lack: str, text: RoleText, role: Role) -> NoReturn:
         raise InputError(
-            f"--teacher-vectors {self.path} has {lack} for the {role} {text.text[:60]!r} of row "
+            f"{self.option} {self.path} has {lack} for the {role} {text.text[:60]!r} of row "
             f"{text.row}",
-            "add it (text_hash of prompt + text, or of the text), or name the teacher's model",
+            "add it (text_hash of prompt + text, or of the text), or name the model",
         )
 
     def _look_up_either(self, texts: list[RoleText], role: Role) -> Vectors | None:
@@ -85,7 +88,7 @@ class TeacherFile:
         return self.embeddings.encode([text.text for text in texts], role, prompts)
 
 
-class TeacherModel:
+class ReferenceModel:
     """A model that encodes each text with the prompt of its row or task, else its own."""
 
     def __init__(self, encoder: Encoder) -> None:
@@ -98,54 +101,73 @@ class TeacherModel:
         return self.encoder.encode([text.text for text in texts], role, prompts, progress=progress)
 
 
+Reference = ReferenceFile | ReferenceModel
+
+
+class RoleEmbeddings:
+    """(prompt, text) -> a reference's unit vectors (n, E), for all texts of the data set in a role.
+
+    prompts: those of the student, for texts without one of their own.
+    """
+
+    def __init__(
+        self, dataset: TrainingDataset, role: Role, *, dimension: int, prompts: Mapping[Role, str]
+    ) -> None:
+        self.dataset = dataset
+        self.role = role
+        self.prompt = prompts[role]
+        self.vectors = VectorsByText(map(self._key, role_texts(dataset, role)), dimension)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def _key(self, text: RoleText) -> str:
+        return (self.prompt if text.prompt is None else text.prompt) + text.text
+
+    def fill(self, reference: Reference, progress: Progress) -> None:
+        """Look up or encode each distinct text."""
+        self.vectors.fill(
+            role_texts(self.dataset, self.role),
+            key=self._key,
+            encode=lambda window: reference.encode(window, self.role, progress),
+        )
+
+    def __call__(self, texts: list[PromptedText]) -> Tensor:
+        """The vectors of texts with the prompts that the student reads."""
+        return self.vectors.take([prompt + text for prompt, text in texts])
+
+
 class TeacherEmbeddings:
     """(queries, documents), each (prompt, text) -> the teacher's unit vectors (Q, E) and (N, E).
 
-    prompts: those of the student, for texts without one of their own. views: documents are a second
-    view of the queries (SimCSE), and have their vectors.
+    views: documents are a second view of the queries (SimCSE), and have their vectors.
     """
 
     def __init__(
         self,
         dataset: TrainingDataset,
-        teacher: TeacherFile | TeacherModel,
+        teacher: Reference,
         report: Report,
         *,
         prompts: Mapping[Role, str],
         views: bool = False,
     ) -> None:
         self.dimension = teacher.dimension
-        self.document_role: Role = "query" if views else "document"
         roles: list[Role] = ["query"] if views else ["query", "document"]
-
-        def _key(text: RoleText, role: Role) -> str:
-            return (prompts[role] if text.prompt is None else text.prompt) + text.text
-
-        self.vectors = {
-            role: VectorsByText(
-                (_key(text, role) for text in role_texts(dataset, role)), teacher.dimension
-            )
+        of_roles = [
+            RoleEmbeddings(dataset, role, dimension=teacher.dimension, prompts=prompts)
             for role in roles
-        }
-        total = sum(map(len, self.vectors.values()))
-        with report.progress("teacher", total, "texts") as progress:
-            for role in roles:
-                self.vectors[role].fill(
-                    role_texts(dataset, role),
-                    key=lambda text, role=role: _key(text, role),  # type: ignore[misc]
-                    encode=lambda window, role=role: teacher.encode(  # type: ignore[misc]
-                        window, role, progress
-                    ),
-                )
+        ]
+        self.queries, self.documents = of_roles[0], of_roles[-1]
+        with report.progress("teacher", sum(map(len, of_roles)), "texts") as progress:
+            for embeddings in of_roles:
+                embeddings.fill(teacher, progress)
 
     def __call__(
         self, queries: list[PromptedText], documents: list[PromptedText]
     ) -> tuple[Tensor, Tensor]:
         """The vectors of texts with the prompts that the student reads."""
-        return (
-            self.vectors["query"].take([prompt + text for prompt, text in queries]),
-            self.vectors[self.document_role].take([prompt + text for prompt, text in documents]),
-        )
+        return self.queries(queries), self.documents(documents)
 
 
 def role_texts(dataset: TrainingDataset, role: Role) -> Iterator[RoleText]:
@@ -164,7 +186,7 @@ def role_texts(dataset: TrainingDataset, role: Role) -> Iterator[RoleText]:
 def digest_of_files(name: str) -> str:
     """xxh3-128 of a `vectors` file, or of all files of a folder."""
     digest = xxhash.xxh3_128()
-    for path in teacher_source.list_files(name):
+    for path in reference_source.list_files(name):
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
