@@ -20,12 +20,18 @@ class Rung:
 def ladder(recipes: int, updates: int, *, fewest: int) -> tuple[Rung, ...]:
     """Rungs for so many recipes, of which the last trains one for `updates`.
 
-    fewest: updates of the shortest rung.
+    fewest: updates of the shortest rung, which takes all recipes that are left: none is repeated
+    for as long.
+
+    >>> [(rung.recipes, rung.updates) for rung in ladder(7, 160, fewest=40)]
+    [(7, 40), (2, 80), (1, 160)]
     """
     rungs = [Rung(1, updates)]
     while rungs[0].recipes < recipes:
-        wider = min(recipes, rungs[0].recipes * 2)
-        rungs.insert(0, Rung(wider, max(rungs[0].updates // 2, min(fewest, updates))))
+        half = rungs[0].updates // 2
+        is_shortest = half < 2 * fewest
+        wider = recipes if is_shortest else min(recipes, rungs[0].recipes * 2)
+        rungs.insert(0, Rung(wider, max(half, min(fewest, updates))))
     return tuple(rungs)
 
 
