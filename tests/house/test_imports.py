@@ -217,6 +217,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"training"},
         {"table", "selection"},
         {"plan", "examples_columns"},
+        {"training_shape"},
         {"costs"},
         {"halving", "candidates"},
         {"work_folder", "counts", "budget"},

@@ -125,8 +125,59 @@ def test_held_out_tables_replace_the_split(faq, tune, programs):
     for name in ("dev", "test"):
         write_rows(Path(f"{name}.csv"), [(f"{name} {n}", f"to {name} {n}") for n in range(120)])
     done = tune(dev=("dev.csv",), test=("test.csv",))
-    assert done.executed[:4] == ["pairs-train", "pairs-dev", "pairs-test", "documents"]
+    assert done.executed[:3] == ["pairs-train", "pairs-dev", "pairs-test"]
     assert done.verdict["findings"]["queries"] == 120
+
+
+def commands() -> list[str]:
+    return Path("tuned/commands.sh").read_text().splitlines()
+
+
+def test_each_answer_of_a_row_is_a_document_of_its_own(tune, tmp_path, programs):
+    model_folder(str(tmp_path / "base"), 0.0)
+    with open("faq.csv", "w", encoding="utf-8", newline="") as file:
+        rows = [(f"question {n}", f"answer {n}", f"another {n}") for n in range(60)]
+        csv.writer(file).writerows([("question", "answer", "more"), *rows])
+    tune(pos=("answer", "more"), mode="list", to="plan")
+    texts = pq.read_table("tuned.tune/documents.parquet")["text"].to_pylist()
+    assert sorted(texts) == sorted(text for row in rows for text in row[1:])
+
+
+def test_lists_of_a_sample_of_the_rows_are_of_all_answers_that_are_trained_on(
+    faq, tune, programs, monkeypatch
+):
+    monkeypatch.setattr("fletching_tune.contest.MOST_LISTED_ROWS", 30)
+    tune(candidates="hybrid")
+    searched = pq.read_table("tuned.tune/hybrid-documents.parquet")["text"].to_pylist()
+    rows = pq.read_table("tuned.tune/pairs/train.parquet")["pos"].to_pylist()
+    assert sorted(searched) == sorted(text for row in rows for text in row)
+    [lists] = [line for line in commands() if line.startswith("hnmine ")]
+    assert lists.startswith("hnmine tuned.tune/hybrid-rows.parquet ")
+    assert " --corpus tuned.tune/hybrid-documents.parquet " in lists
+
+
+def test_a_recipe_that_has_all_its_updates_is_trained_once_and_can_still_win(
+    faq, tune, programs, monkeypatch
+):
+    programs.learned["hybrid"] = 0.2
+    monkeypatch.setattr("fletching_tune.training_shape.FEWEST_UPDATES", 300)
+    done = tune()
+    assert done.executed.count("train-hybrid-60") == 1
+    lines = [line for line in commands() if line.startswith("contrast-train ")]
+    assert len(lines) == len(set(lines))
+    longer = {name for name in done.executed if name.startswith("train-")}
+    assert {"anchored", "infonce"} <= {name.split("-")[1] for name in longer}
+    assert "hybrid-60" in done.verdict["findings"]["winner"]
+    assert done.verdict["findings"]["curve"] == [], "its updates do not follow from the rows"
+
+
+def test_other_vectors_of_documents_are_other_models(faq, tune, programs):
+    tune(candidates="hybrid,gentle", to="train")
+    programs.vectors = "by another encoder"
+    Path("tuned.tune/stamps/hybrid-vectors.json").unlink()
+    again = tune(candidates="hybrid,gentle", to="train")
+    assert any(name.startswith("train-hybrid-") for name in again.executed)
+    assert not any(name.startswith("train-gentle-") for name in again.executed)
 
 
 def test_a_corpus_is_counted_and_searched(faq, tune, programs):

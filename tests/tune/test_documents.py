@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -124,19 +125,32 @@ def test_on_a_machine_that_slows_down_the_other_seeds_are_shorter(
     assert tune(**settings).executed == []
 
 
-def test_generated_queries_choose_among_models_and_not_among_steps(docs, tune, programs):
-    tune(**OF_DOCUMENTS, candidates="anchored")
+def training_words() -> list[list[str]]:
     lines = Path("tuned/commands.sh").read_text().splitlines()
     trained = [line.split() for line in lines if line.startswith("contrast-train ")]
-    trained = [words for words in trained if "--dry-run" not in words]
+    return [words for words in trained if "--dry-run" not in words]
+
+
+def test_generated_queries_choose_among_models_and_not_among_steps(docs, tune, programs):
+    tune(**OF_DOCUMENTS, candidates="anchored,infonce")
+    trained = training_words()
     assert trained
     for words in trained:
         assert words[words.index("--eval-every") + 1] == words[words.index("--steps") + 1]
 
 
+def test_one_candidate_alone_is_trained_without_evaluations(docs, tune, programs):
+    programs.learned["hybrid"] = 0.1
+    done = tune(**OF_DOCUMENTS)
+    assert len(training_words()) == 3
+    assert not any("--eval" in words for words in training_words())
+    assert done.verdict["outcome"] == "WIN"
+    assert done.verdict["findings"]["dev"]["value"] > 0.05
+
+
 def test_a_seed_that_found_nothing_is_no_part_of_the_mean(docs, tune, programs):
     programs.failing_seeds = (1,)
-    done = tune(**OF_DOCUMENTS, candidates="anchored")
+    done = tune(**OF_DOCUMENTS, candidates="anchored,gentle")
     [note] = [note for note in done.notes if "never better than the base" in note]
     assert note.endswith("-seed1 was never better than the base on dev: left out of the mean")
     lines = Path("tuned/commands.sh").read_text().splitlines()
@@ -160,11 +174,18 @@ def test_queries_of_people_are_the_test_and_search_the_texts_as_they_are(docs, t
         for text in texts[:30]:
             row = {"query": f"q {text['id']}", "pos": [text["text"]], "pos_ids": [text["id"]]}
             file.write(json.dumps(row) + "\n")
-    programs.learned["hybrid"] = 0.1
     searched = []
     programs.after = lambda step: searched.append(step) if step.name == "test" else None
+    programs.learned["hybrid"] = -0.2  # generated queries refuse what is surely worse …
+    assert tune(**OF_DOCUMENTS, test=("people.jsonl",)).verdict["outcome"] == "NO GAIN"
+    assert not searched
+    programs.learned["hybrid"] = 0.0  # … and leave the rest to those of people
+    shutil.rmtree("tuned.tune/models")
     done = tune(**OF_DOCUMENTS, test=("people.jsonl",))
-    assert " over 30 held-out queries" in done.verdict["line"]
+    assert done.verdict["findings"]["dev"]["low"] < 0
+    assert done.verdict["findings"]["test"]
+    assert "people's queries decide" in done.verdict["findings"]["choice"]
+    assert " 30 held-out queries" in done.verdict["line"]
     assert {row["query"][:2] for row in rows_of("test")} == {"q "}
     [step] = searched
     assert step.inputs[1] == "tuned.tune/texts.parquet"

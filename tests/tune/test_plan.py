@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,19 +14,23 @@ from hypothesis import strategies as st
 
 from fletching.errors import InputError, UsageError
 from fletching_tune.budget import parse_budget
-from fletching_tune.candidates import requested_recipes
+from fletching_tune.candidates import recipe, requested_recipes
 from fletching_tune.costs import Pace, Rates
 from fletching_tune.counts import Counts
 from fletching_tune.halving import Rung, ladder, survivors
 from fletching_tune.plan import (
-    FEWEST_OF_A_SEED,
-    FEWEST_UPDATES,
-    make_plan,
+    Plan,
+    Planner,
     plan_lines,
     split_shares,
 )
+from fletching_tune.training_shape import FEWEST_OF_A_SEED, FEWEST_UPDATES
 
 RATES = Rates(row_seconds=0.01, text_seconds=0.002, start_seconds=8)
+
+
+def plan_for(rows: Counts, rates: Rates = RATES, *, budget: float, **rest: Any) -> Plan:
+    return Planner(counts=rows, rates=rates, spent=15, **rest).plan(budget)
 
 
 def counts(rows: int = 4000, held_out: int = 400, documents: int = 5000) -> Counts:
@@ -63,22 +69,30 @@ def test_a_ladder_halves_the_recipes_and_doubles_the_updates(recipes, updates):
     assert rungs[0].recipes == recipes
     assert rungs[-1] == Rung(1, updates)
     for wide, narrow in itertools.pairwise(rungs):
-        assert narrow.recipes < wide.recipes <= 2 * narrow.recipes
-        assert 40 <= wide.updates <= narrow.updates
+        assert 40 <= wide.updates == narrow.updates // 2
+        assert narrow.recipes < wide.recipes
+        assert wide.recipes <= 2 * narrow.recipes or wide.updates < 80
 
 
 def test_the_best_go_on_and_the_first_of_equals():
     assert survivors({"a": 0.1, "b": 0.3, "c": 0.1}, 2) == ["b", "a"]
 
 
-@given(st.integers(50, 100_000), st.integers(5, 240))
-def test_a_plan_keeps_to_the_budget_or_says_what_it_needs(rows, minutes):
+@given(
+    st.integers(50, 100_000),
+    st.integers(1, 240),
+    st.integers(500, 1_000_000),
+    st.floats(0.0001, 0.1),
+)
+def test_a_plan_keeps_to_the_budget_or_says_what_it_needs(rows, minutes, documents, text_seconds):
+    known = counts(rows, documents=documents)
+    rates = dataclasses.replace(RATES, text_seconds=text_seconds)
     try:
-        plan = make_plan(counts(rows), RATES, budget=minutes * 60, spent=15)
+        plan = plan_for(known, rates, budget=minutes * 60)
     except InputError as error:
         needed = parse_budget(error.fix.removeprefix("pass --budget "))
         assert needed > minutes * 60
-        make_plan(counts(rows), RATES, budget=needed, spent=15)
+        assert plan_for(known, rates, budget=needed).seconds <= needed
         return
     seconds = sum(rung.recipes * rung.updates for rung in plan.rungs) * plan.batch * 0.01
     assert seconds < plan.seconds <= minutes * 60
@@ -87,24 +101,21 @@ def test_a_plan_keeps_to_the_budget_or_says_what_it_needs(rows, minutes):
 
 
 def test_more_time_buys_candidates_then_passes():
-    plans = [make_plan(counts(), RATES, budget=minutes * 60, spent=15) for minutes in (6, 20, 120)]
+    plans = [plan_for(counts(), RATES, budget=minutes * 60) for minutes in (6, 20, 120)]
     assert len(plans[0].recipes) < len(plans[1].recipes) <= len(plans[2].recipes)
     assert plans[1].updates <= plans[2].updates
 
 
 def test_candidates_can_be_named():
     named = requested_recipes(("gentle", "infonce"))
-    plan = make_plan(counts(), RATES, budget=3600, spent=15, recipes=named)
+    plan = plan_for(counts(), RATES, budget=3600, recipes=named)
     assert plan.recipes == ("infonce", "gentle")
     assert plan.lists == {"pairs"}
 
 
 def test_with_documents_the_hybrid_lists_come_first_and_what_is_cheaper_where_time_is_short():
     recipes = requested_recipes((), documents=True, has_llm=True)
-    plans = [
-        make_plan(counts(), RATES, budget=budget, spent=15, recipes=recipes)
-        for budget in (600, 150)
-    ]
+    plans = [plan_for(counts(), RATES, budget=budget, recipes=recipes) for budget in (600, 150)]
     assert plans[0].recipes[0] == "hybrid" and plans[0].lists >= {"hybrid"}
     assert plans[1].recipes == ("anchored",)
 
@@ -120,7 +131,7 @@ def test_generated_queries_teach_by_lists_alone_unless_an_llm_wrote_them_or_othe
 def test_a_recipe_that_more_updates_make_worse_has_no_more_whatever_the_time(rows, minutes):
     recipes = requested_recipes(("hybrid",))
     with contextlib.suppress(InputError):
-        plan = make_plan(counts(rows), RATES, budget=minutes * 60, spent=15, recipes=recipes)
+        plan = plan_for(counts(rows), RATES, budget=minutes * 60, recipes=recipes)
         assert (plan.batch, plan.updates) == (32, 60)
 
 
@@ -129,10 +140,9 @@ def test_seeds_are_planned_where_there_is_time_and_take_the_first_candidate_from
     rows, minutes
 ):
     plan = functools.partial(
-        make_plan,
+        plan_for,
         counts(rows),
         budget=minutes * 60,
-        spent=15,
         recipes=requested_recipes((), documents=True),
     )
     try:
@@ -152,11 +162,10 @@ def test_seeds_are_planned_where_there_is_time_and_take_the_first_candidate_from
 
 def test_seeds_come_before_further_candidates_but_not_before_those_that_are_named():
     plan = functools.partial(
-        make_plan,
+        plan_for,
         counts(),
         RATES,
         budget=500,
-        spent=15,
         recipes=requested_recipes(("anchored", "infonce")),
     )
     assert (plan().seeds, len(plan().recipes)) == (1, 2)
@@ -165,14 +174,24 @@ def test_seeds_come_before_further_candidates_but_not_before_those_that_are_name
 
 
 def test_the_plan_names_the_seeds():
-    plan = make_plan(counts(), RATES, budget=7200, spent=15, seeds=3)
+    plan = plan_for(counts(), RATES, budget=7200, seeds=3)
     assert plan.seeds == 3
     assert ", the best with 3 seeds, " in plan_lines(plan, counts(), RATES, budget=7200)[1]
 
 
+def test_the_plan_names_the_limits_of_a_recipe():
+    both = requested_recipes(("anchored", "hybrid"))
+    plan = plan_for(counts(), budget=7200, recipes=both)
+    line = plan_lines(plan, counts(), RATES, budget=7200)[1]
+    assert "(anchored, hybrid for at most 60 updates of 32)" in line
+    alone = plan_for(counts(), budget=7200, recipes=both[1:])
+    line = plan_lines(alone, counts(), RATES, budget=7200)[1]
+    assert "0.08 s an update of hybrid," in line and " 1 x 60 updates (hybrid)," in line
+
+
 def test_a_large_corpus_is_ranked_in_part_and_the_plan_says_so():
     many = counts(documents=1_000_000)
-    plan = make_plan(many, RATES, budget=1200, spent=15)
+    plan = plan_for(many, RATES, budget=1200)
     assert 1000 <= plan.dev_documents < 100_000
     data, time = plan_lines(plan, many, RATES, budget=1200)
     assert f"{plan.dev_documents:,} of 1,000,000 documents" in data
@@ -180,7 +199,7 @@ def test_a_large_corpus_is_ranked_in_part_and_the_plan_says_so():
 
 
 def test_a_machine_that_slows_down_leaves_less_to_do():
-    plan = make_plan(counts(), RATES, budget=1200, spent=15)
+    plan = plan_for(counts(), RATES, budget=1200)
     recipes = requested_recipes(plan.recipes)[:1]
     pace = Pace(plan.costs, budget=1200)
     before = pace.updates(recipes, batch=plan.batch, spent=300)
@@ -195,6 +214,28 @@ def test_a_machine_that_slows_down_leaves_less_to_do():
 
 def test_fewer_documents_are_searched_where_nothing_fits_otherwise():
     slow = Rates(row_seconds=0.05, text_seconds=0.06, start_seconds=8)
-    plan = make_plan(counts(), slow, budget=600, spent=15)
+    plan = plan_for(counts(), slow, budget=600)
     assert 400 <= plan.dev_documents < 1000
     assert plan.seconds <= 600
+
+
+def test_time_that_no_candidate_can_use_ranks_more_documents():
+    many = counts(documents=100_000)
+    recipes = requested_recipes((), documents=True)
+    long, longer = (
+        plan_for(many, budget=budget, recipes=recipes, seeds=3, evaluates_training=False)
+        for budget in (1200, 3600)
+    )
+    assert long.training == longer.training
+    assert 1200 / 40 / RATES.text_seconds < long.dev_documents < many.documents
+    assert longer.dev_documents is None
+
+
+def test_a_recipe_that_has_all_its_updates_takes_no_time_of_a_later_rung():
+    plan = plan_for(counts(), budget=3600)
+    capped, other = (recipe(name) for name in ("hybrid", "anchored"))
+    rungs = [Rung(2, 60), Rung(1, 120)]
+    seconds = plan.costs.rungs([capped, other], rungs, batch=64)
+    lists = plan.costs.list_seconds["hybrid"]
+    trained = plan.costs.training([capped, other], 60, batch=64)
+    assert seconds == pytest.approx(lists + trained + plan.costs.training([other], 120, batch=64))

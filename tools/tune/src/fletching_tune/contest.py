@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fletching_tune import table
 from fletching_tune.candidates import Lists, Recipe, recipe
 from fletching_tune.costs import Pace
 from fletching_tune.counts import row_count
-from fletching_tune.halving import survivors
+from fletching_tune.halving import Rung, survivors
 from fletching_tune.options import Options
-from fletching_tune.plan import FEWEST_UPDATES, MOST_LISTED_ROWS, Plan
+from fletching_tune.plan import MOST_LISTED_ROWS, Plan
 from fletching_tune.steps.reading import read_summary
 from fletching_tune.steps.runner import StepRunner
 from fletching_tune.steps.step import Step
 from fletching_tune.training import TrainingCommands
+from fletching_tune.training_shape import FEWEST_UPDATES
 
 LEAST_SHARE_OF_A_SEED = 2 / 3  # of the updates of the first one: it counts as much in the mean
 WORTH_LONGER = 1.2  # a rung that is less longer than the one before is not trained
@@ -24,13 +26,14 @@ WORTH_LONGER = 1.2  # a rung that is less longer than the one before is not trai
 class TrainedCandidate:
     """A candidate that was trained.
 
-    gain: of nDCG@10 on dev, by its best evaluation, with the first of its seeds.
+    gain: of nDCG@10 on dev, by its best evaluation, with the first of its seeds; None where its
+    training was not evaluated.
     """
 
     name: str
     recipe: Recipe
     path: str
-    gain: float
+    gain: float | None
     updates: int
     seeds: int = 1
 
@@ -78,13 +81,18 @@ class Contest:
 
     def _hybrid_steps(self) -> list[Step]:
         """Of more rows than the seeds of a recipe see, a sample."""
-        train = self.work.split("train")
-        if row_count(train) <= MOST_LISTED_ROWS:
-            return [self.commands.hybrid_lists(train), self.commands.fixed_vectors()]
-        sampled = self.work.file("hybrid-rows.parquet")
+        rows, steps = self.work.split("train"), []
+        documents = [self.work.searched] if self.options.documents else []
+        if row_count(rows) > MOST_LISTED_ROWS:
+            sampled = self.work.file("hybrid-rows.parquet")
+            steps = [self.commands.sample([rows], MOST_LISTED_ROWS, out=sampled, stage="mine")]
+            if not documents:  # the other rows' positives are still texts to find
+                documents = [self.work.file("hybrid-documents.parquet")]
+                steps += table.positives_steps(self.work, [rows], out=documents[0], stage="mine")
+            rows = sampled
         return [
-            self.commands.sample([train], MOST_LISTED_ROWS, sampled),
-            self.commands.hybrid_lists(sampled),
+            *steps,
+            self.commands.hybrid_lists(rows, documents),
             self.commands.fixed_vectors(),
         ]
 
@@ -113,8 +121,18 @@ class Contest:
             shorter = updates
             if number + 1 < len(self.plan.rungs):
                 self.runner.require("who trains longer follows from this rung: run with --to train")
-                names = survivors(gains, self.plan.rungs[number + 1].recipes)
-                recipes = [recipe(name) for name in names]
+                recipes = self._survivors(gains, updates, self.plan.rungs[number + 1])
+                if not recipes:
+                    break
+
+    def _survivors(self, gains: Mapping[str, float], updates: int, longer: Rung) -> list[Recipe]:
+        """Those that go on after so many updates; one that has all of its own is done."""
+        unfinished = {
+            name: gain
+            for name, gain in gains.items()
+            if recipe(name).trains_on(updates, longer.updates)
+        }
+        return [recipe(name) for name in survivors(unfinished, longer.recipes)]
 
     def note(self, text: str) -> None:
         """Something for stderr and for the report."""
@@ -128,7 +146,7 @@ class Contest:
         return min(self.pace.updates(recipes, batch=batch, spent=spent, reserved=reserved), wanted)
 
     def _train_rung(self, recipes: Sequence[Recipe], updates: int) -> dict[str, float]:
-        """Gains on dev by recipe."""
+        """Gains on dev by recipe; 0 where nothing measured them."""
         begun: list[Recipe] = []
         for each in recipes:
             if begun and not self._is_in_time(each, updates):
@@ -141,7 +159,7 @@ class Contest:
         self.runner.require("who trains longer follows from this rung: run with --to train")
         models = [self._trained(each, updates) for each in begun]
         self.trained += models
-        return {model.recipe.name: model.gain for model in models}
+        return {model.recipe.name: model.gain or 0.0 for model in models}
 
     def _is_in_time(self, chosen: Recipe, updates: int) -> bool:
         """Is there time for this run, and for one of FEWEST_UPDATES where it is shorter?"""
@@ -159,17 +177,27 @@ class Contest:
             rows=self.rows_of(chosen),
             updates=chosen.updates_of(updates),
             batch=chosen.batch_of(self.plan.batch),
+            is_evaluated=self.plan.evaluates_training,
         )
 
     def _trained(self, chosen: Recipe, updates: int) -> TrainedCandidate:
         updates = chosen.updates_of(updates)
         name = f"{chosen.name}-{updates}"
+        return TrainedCandidate(
+            name=name,
+            recipe=chosen,
+            path=self.work.model(name),
+            gain=self._measured_gain(name),
+            updates=updates,
+        )
+
+    def _measured_gain(self, name: str) -> float | None:
+        """On dev, while it was trained; at most 0 where the folder has the base's weights."""
+        if not self.plan.evaluates_training:
+            return None
         measures = read_summary(self.work.summary(name))["measures"]
-        gain = measures["trained_metric"] - measures["base_metric"]
-        if measures["best_step"] == 0:  # the folder has the base's weights
-            gain = min(gain, 0.0)
-        path = self.work.model(name)
-        return TrainedCandidate(name=name, recipe=chosen, path=path, gain=gain, updates=updates)
+        gain: float = measures["trained_metric"] - measures["base_metric"]
+        return min(gain, 0.0) if measures["best_step"] == 0 else gain
 
     def train_other_seeds(self) -> None:
         """Train the best candidate again with other seeds, shorter where the machine is slower."""
@@ -210,19 +238,24 @@ class Contest:
             updates=updates,
             batch=best.recipe.batch_of(batch),
             seed=number,
+            is_evaluated=self.plan.evaluates_training,
         )
         planned = self.plan.costs.training([best.recipe], updates, batch=batch)
         self.pace.add(planned, self.runner.run(step))
         self.runner.require("the other seeds follow from this one: run with --to train")
-        if read_summary(self.work.summary(name))["measures"]["best_step"] == 0:
+        gain = self._measured_gain(name)
+        if gain is not None and gain <= 0:
             self.note(f"{name} was never better than the base on dev: left out of the mean")
         else:
             self.other_seeds.append(self.work.model(name))
 
     def finalists(self) -> list[TrainedCandidate]:
-        """The best model of each recipe that was better than the base, best first."""
+        """The best model of each recipe that was better than the base, best first.
+
+        Without evaluations every model may be better.
+        """
         best: dict[str, TrainedCandidate] = {}
-        for model in sorted(self.trained, key=lambda model: -model.gain):
-            if model.gain > 0:
+        for model in sorted(self.trained, key=lambda model: -(model.gain or 0.0)):
+            if model.gain is None or model.gain > 0:
                 best.setdefault(model.recipe.name, model)
         return list(best.values())[: self.plan.finalists]

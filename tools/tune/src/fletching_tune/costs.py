@@ -32,18 +32,19 @@ class StepCosts:
     """Seconds of steps by the measured rates.
 
     dev_seconds, test_seconds: a model on dev, on test. list_seconds: of making the lists that
-    recipes learn from, by kind.
+    recipes learn from, by kind. evaluations: of dev, in a training run.
     """
 
     rates: Rates
     dev_seconds: float
     test_seconds: float
     list_seconds: Mapping[Lists, float]
+    evaluations: int = EVALUATIONS
 
     @property
     def run_seconds(self) -> float:
         """A training run beside its updates."""
-        return self.rates.start_seconds + EVALUATIONS * self.dev_seconds * FORWARD_SHARE
+        return self.rates.start_seconds + self.evaluations * self.dev_seconds * FORWARD_SHARE
 
     def updates(self, recipes: Sequence[Recipe], batch: int) -> float:
         """An update of each recipe."""
@@ -57,11 +58,13 @@ class StepCosts:
 
     def rungs(self, recipes: Sequence[Recipe], rungs: Sequence[Rung], *, batch: int) -> float:
         """Training by the rungs, the dearest recipes being the survivors; mining where needed."""
-        first = recipes[: rungs[0].recipes]
-        dearest = sorted(first, key=lambda each: -each.price)
+        first, shorter = recipes[: rungs[0].recipes], -1  # nothing is trained yet
         total = sum(self.list_seconds[lists] for lists in {each.lists for each in first})
         for rung in rungs:
-            total += self.training(dearest[: rung.recipes], rung.updates, batch=batch)
+            unfinished = [each for each in first if each.trains_on(shorter, rung.updates)]
+            seconds = [self.training([each], rung.updates, batch=batch) for each in unfinished]
+            total += sum(sorted(seconds)[-rung.recipes :])
+            shorter = rung.updates
         return total
 
     def choice(self, finalists: int) -> float:

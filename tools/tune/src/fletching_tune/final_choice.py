@@ -103,7 +103,13 @@ class FinalChoice:
         if models and self.guard is not None:
             path = self.work.file(f"{file}.queries.parquet")
             kept = read_scores(path, GUARD, [BASE, *models]).shares(list(models))
-        choice = choose(ordered, gains, kept, least=self.options.guard_share)
+        choice = choose(
+            ordered,
+            gains,
+            kept,
+            least=self.options.guard_share,
+            is_proxy=self.options.documents and bool(self.options.test),
+        )
         return Selection(scores=scores, bounds=ordered, choice=choice, paths=models, kept=kept)
 
     @property

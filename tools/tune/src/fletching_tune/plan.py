@@ -3,50 +3,46 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fletching.errors import InputError
+from fletching_tune import training_shape
 from fletching_tune.budget import shown_minutes
 from fletching_tune.candidates import RECIPES, Lists, Recipe, recipe
-from fletching_tune.costs import Rates, StepCosts
+from fletching_tune.costs import EVALUATIONS, Rates, StepCosts
 from fletching_tune.counts import Counts
-from fletching_tune.halving import Rung, ladder
+from fletching_tune.halving import Rung
 
 WANTED_QUERIES = 400  # held out for choosing, and as many for the verdict
 MOST_QUERIES = 1000
 WANTED_DOCUMENTS = 100
 MOST_SHARE = 0.2
 SMALL_SHARE = 0.05
-FEWEST_UPDATES = 100
-FEWEST_OF_A_SEED = 60  # updates, where several seeds are averaged
-MOST_UPDATES = 1500
 MOST_LISTED_ROWS = 6000  # three seeds of `hybrid` see 5,760
-SHORT_RUNG = 40
-SMALLEST_BATCH, LARGEST_BATCH = 16, 64
-FEWEST_PASSES, MOST_PASSES = 2.0, 8.0
 SEEDS_OF_DOCUMENTS = 3  # gains of one seed vary by as much as they are: the mean of three
 DEV_SHARE = 1 / 40  # of the budget, for one model on dev
 TEST_SHARE = 1 / 8  # of the budget, for base and winner on test
+MORE_DOCUMENTS = (8, 4, 2)  # times these shares, where all candidates still fit
 FEWEST_DOCUMENTS = (1000, 300)  # that are searched; fewer where no candidate fits otherwise
-MOST_FINALISTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What will be done.
 
-    seeds: with how many the best candidate is trained. dev_documents, test_documents: how many
-    documents are searched; None: all of them. seconds: of everything, by the measured rates.
+    seeds: with how many the best candidate is trained. evaluates_training: do training runs rank
+    dev? dev_documents, test_documents: how many documents are searched; None: all of them.
+    seconds: of everything, by the measured rates.
     """
 
     batch: int
     rungs: tuple[Rung, ...]
     recipes: tuple[str, ...]
     seeds: int
+    evaluates_training: bool
     dev_documents: int | None
     test_documents: int | None
     costs: StepCosts
@@ -55,12 +51,17 @@ class Plan:
     @property
     def finalists(self) -> int:
         """How many models are blended, at most."""
-        return finalists_of(self.rungs)
+        return training_shape.finalists_of(self.rungs)
 
     @property
     def updates(self) -> int:
         """Of the longest run."""
         return self.rungs[-1].updates
+
+    @property
+    def training(self) -> tuple[int, tuple[Rung, ...], tuple[str, ...], int]:
+        """What is trained, and for how long."""
+        return self.batch, self.rungs, self.recipes, self.seeds
 
     @property
     def lists(self) -> set[Lists]:
@@ -79,171 +80,130 @@ def split_shares(queries: int, documents: int) -> list[str]:
     return [f"train={round(1 - 2 * share, 6):.8g}", f"dev={share:g}", f"test={share:g}"]
 
 
-def make_plan(
-    counts: Counts,
-    rates: Rates,
-    *,
-    budget: float,
-    spent: float,
-    recipes: Sequence[Recipe] = RECIPES,
-    seeds: int = 1,
-    keeps_all: bool = False,
-) -> Plan:
-    """The plan for so many seconds. Raises InputError where no candidate fits into them.
+class BudgetTooSmallError(Exception):
+    """No candidate fits. seconds: in which one may."""
 
-    seeds: with how many the best candidate is trained, where there is time for it; the time of
-    further candidates comes after it, unless `keeps_all`, for those that the user has named.
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planner:
+    """What a plan follows from, but the budget.
+
+    spent: seconds before it. seeds: with how many the best candidate is trained, where there is
+    time for it; the time of further candidates comes after it, unless `keeps_all`, for those that
+    the user has named. evaluates_training: do training runs rank dev?
     """
-    plan = functools.partial(_plan, counts, rates, budget=budget, spent=spent, recipes=recipes)
-    for fewest, tried in itertools.product(FEWEST_DOCUMENTS, sorted({seeds, 1}, reverse=True)):
-        with contextlib.suppress(InputError):
-            shape = plan(fewest=fewest, seeds=tried)
-            if tried == 1 or not keeps_all or len(shape.recipes) == len(recipes):
-                return shape
-    return plan(fewest=FEWEST_DOCUMENTS[-1], seeds=1)
 
+    counts: Counts
+    rates: Rates
+    spent: float
+    recipes: Sequence[Recipe] = RECIPES
+    seeds: int = 1
+    keeps_all: bool = False
+    evaluates_training: bool = True
 
-def _plan(
-    counts: Counts,
-    rates: Rates,
-    *,
-    budget: float,
-    spent: float,
-    recipes: Sequence[Recipe],
-    fewest: int,
-    seeds: int,
-) -> Plan:
-    """The plan where at least so many documents are searched, or all. Raises InputError."""
-    dev_documents = _affordable(counts, "dev", rates, seconds=budget * DEV_SHARE, fewest=fewest)
-    test_documents = _affordable(
-        counts, "test", rates, seconds=budget * TEST_SHARE / 2, fewest=fewest
-    )
-    mined_rows = 2 * counts.rows["train"]
-    listed = min(counts.rows["train"], MOST_LISTED_ROWS)
-    hybrid_texts = 2 * listed + counts.documents  # each positive is a text without its query
-    costs = StepCosts(
-        rates=rates,
-        dev_seconds=_evaluation(counts, "dev", rates, documents=dev_documents),
-        test_seconds=_evaluation(counts, "test", rates, documents=test_documents),
-        list_seconds={
-            "pairs": 0.0,
-            "negatives": 2 * rates.start_seconds + mined_rows * rates.text_seconds,
-            "hybrid": 2 * rates.start_seconds + hybrid_texts * rates.text_seconds,
-        },
-    )
-    left = budget - spent - costs.verdict
-    shape = _shape(counts.rows["train"], costs, recipes=recipes, left=left, seeds=seeds)
-    if shape is None:
-        shortest = [Rung(1, FEWEST_UPDATES)]
-        least = min(
-            _seconds(costs, [each], shortest, batch=SMALLEST_BATCH, seeds=1) for each in recipes
-        )
-        needed = math.ceil((budget - left + least) / 30) / 2
+    def plan(self, budget: float) -> Plan:
+        """The plan for so many seconds. Raises InputError where no candidate fits into them."""
+        try:
+            return self._widest(budget)
+        except BudgetTooSmallError:
+            minutes = self._least_minutes(budget)
         raise InputError(
-            f"--budget of {shown_minutes(budget)} is too small for one candidate: {needed:g} "
+            f"--budget of {shown_minutes(budget)} is too small for one candidate: {minutes:g} "
             "minutes are needed on this machine",
-            f"pass --budget {needed:g}m",
+            f"pass --budget {minutes:g}m",
         )
-    batch, rungs, affordable = shape
-    return Plan(
-        batch=batch,
-        rungs=rungs,
-        recipes=tuple(each.name for each in affordable),
-        seeds=seeds,
-        dev_documents=dev_documents,
-        test_documents=test_documents,
-        costs=costs,
-        seconds=budget - left + _seconds(costs, affordable, rungs, batch=batch, seeds=seeds),
-    )
 
+    def _least_minutes(self, budget: float) -> float:
+        """Half minutes in which a candidate fits; a larger budget ranks more documents too."""
+        while True:
+            try:
+                self._widest(budget)
+            except BudgetTooSmallError as error:
+                budget = max(math.ceil(error.seconds / 30) * 30, budget + 30)
+            else:
+                return budget / 60
 
-def finalists_of(rungs: Sequence[Rung]) -> int:
-    """How many of the trained models may be blended."""
-    return min(MOST_FINALISTS, rungs[0].recipes)
+    def _widest(self, budget: float) -> Plan:
+        """Most seeds and candidates, then most documents. Raises BudgetTooSmallError."""
+        too_small = BudgetTooSmallError(budget)
+        for fewest, seeds in itertools.product(FEWEST_DOCUMENTS, sorted({self.seeds, 1})[::-1]):
+            try:
+                plan = self._shaped(budget, fewest=fewest, seeds=seeds)
+            except BudgetTooSmallError as error:
+                too_small = error
+                continue
+            if seeds == 1 or not self.keeps_all or len(plan.recipes) == len(self.recipes):
+                return self._with_more_documents(plan, budget, fewest=fewest)
+        raise too_small
 
+    def _with_more_documents(self, plan: Plan, budget: float, *, fewest: int) -> Plan:
+        """The same training, and the rest of the time for more documents to rank."""
+        for factor in MORE_DOCUMENTS:
+            with contextlib.suppress(BudgetTooSmallError):
+                larger = self._shaped(budget, fewest=fewest, seeds=plan.seeds, factor=factor)
+                if larger.training == plan.training:
+                    return larger
+        return plan
 
-def _seconds(
-    costs: StepCosts, recipes: Sequence[Recipe], rungs: Sequence[Rung], *, batch: int, seeds: int
-) -> float:
-    """Of training and choosing."""
-    dearest = max(recipes[: rungs[0].recipes], key=lambda each: each.price)
-    again = costs.training([dearest], rungs[-1].updates, batch=batch) * (seeds - 1)
-    choice = costs.mean_of(seeds) + costs.choice(finalists_of(rungs))
-    return costs.rungs(recipes, rungs, batch=batch) + again + choice
+    def _shaped(self, budget: float, *, fewest: int, seeds: int, factor: int = 1) -> Plan:
+        """The plan where at least so many documents are ranked, or all.
 
-
-def _affordable(
-    counts: Counts, split: str, rates: Rates, *, seconds: float, fewest: int
-) -> int | None:
-    """How many documents can be encoded in these seconds; None where all can."""
-    texts = int(seconds / rates.text_seconds) - counts.queries[split]
-    most = max(texts, fewest, counts.queries[split])
-    return None if most >= counts.documents else most
-
-
-def _evaluation(counts: Counts, split: str, rates: Rates, *, documents: int | None) -> float:
-    texts = counts.queries[split] + (counts.documents if documents is None else documents)
-    return texts * rates.text_seconds
-
-
-def _shape(
-    rows: int, costs: StepCosts, *, recipes: Sequence[Recipe], left: float, seeds: int
-) -> tuple[int, tuple[Rung, ...], Sequence[Recipe]] | None:
-    """(batch, rungs, recipes) of the widest ladder that fits; else one recipe for fewer passes."""
-    for count, passes in _wishes(len(recipes)):
-        batch = _batch_for(rows, passes)
-        updates = max(
-            each.updates_of(_updates_for(rows, batch, passes)) for each in recipes[:count]
+        factor: of the shares of the budget for ranking them. Raises BudgetTooSmallError.
+        """
+        rows = self.counts.rows["train"]
+        dev = self._ranked("dev", budget * DEV_SHARE * factor, fewest)
+        test = self._ranked("test", budget * TEST_SHARE / 2 * factor, fewest)
+        costs = self._costs(dev, test)
+        left = budget - self.spent - costs.verdict
+        shape = training_shape.shape(rows, costs, recipes=self.recipes, left=left, seeds=seeds)
+        if shape is None:
+            least = training_shape.least_seconds(costs, self.recipes)
+            raise BudgetTooSmallError(budget - left + least)
+        batch, rungs, affordable = shape
+        seconds = training_shape.seconds(costs, affordable, rungs, batch=batch, seeds=seeds)
+        return Plan(
+            batch=batch,
+            rungs=rungs,
+            recipes=tuple(each.name for each in affordable),
+            seeds=seeds,
+            evaluates_training=self.evaluates_training,
+            dev_documents=dev,
+            test_documents=test,
+            costs=costs,
+            seconds=budget - left + seconds,
         )
-        if count == 1:
-            batch = recipes[0].batch_of(batch)
-        rungs = ladder(count, updates, fewest=SHORT_RUNG)
-        if _seconds(costs, recipes, rungs, batch=batch, seeds=seeds) <= left:
-            return batch, rungs, recipes[:count]
-    for each in recipes if seeds == 1 else recipes[:1]:  # the first one beats seeds of another
-        shape = _short_run(rows, costs, each, left=left, seeds=seeds)
-        if shape is not None:
-            batch, rung = shape
-            return batch, (rung,), [each]
-    return None
 
+    def _ranked(self, split: str, seconds: float, fewest: int) -> int | None:
+        """How many documents can be encoded in these seconds; None where all can."""
+        queries = self.counts.queries[split]
+        most = max(int(seconds / self.rates.text_seconds) - queries, fewest, queries)
+        return None if most >= self.counts.documents else most
 
-def _short_run(
-    rows: int, costs: StepCosts, chosen: Recipe, *, left: float, seeds: int
-) -> tuple[int, Rung] | None:
-    """(batch, rung) of one recipe, for as many updates as there is time for."""
-    fewest = chosen.updates_of(FEWEST_UPDATES if seeds == 1 else FEWEST_OF_A_SEED)
-    batch = _batch_for(rows, FEWEST_PASSES)
-    updates = chosen.updates_of(_updates_for(rows, batch, FEWEST_PASSES))
-    seconds = left - _seconds(costs, [chosen], [Rung(1, 0)], batch=batch, seeds=seeds)
-    for smaller in [chosen.batch] if chosen.batch else [batch, batch // 2, batch // 4]:
-        affordable = int(seconds / (seeds * costs.updates([chosen], smaller)))
-        if smaller >= SMALLEST_BATCH and affordable >= fewest:
-            return smaller, Rung(1, min(affordable, updates))
-    return None
+    def _costs(self, dev_documents: int | None, test_documents: int | None) -> StepCosts:
+        start, text = self.rates.start_seconds, self.rates.text_seconds
+        rows = self.counts.rows["train"]
+        # Each positive of a list is a text without its query.
+        listed = 2 * min(rows, MOST_LISTED_ROWS) + self.counts.documents
+        return StepCosts(
+            rates=self.rates,
+            dev_seconds=self._evaluation("dev", dev_documents),
+            test_seconds=self._evaluation("test", test_documents),
+            list_seconds={
+                "pairs": 0.0,
+                "negatives": 2 * start + 2 * rows * text,
+                "hybrid": 2 * start + listed * text,
+            },
+            evaluations=EVALUATIONS if self.evaluates_training else 0,
+        )
 
-
-def _wishes(most: int) -> Iterator[tuple[int, float]]:
-    """(recipes, passes), from the best to the cheapest: all recipes for as long as can be, else
-    fewer of them.
-    """
-    passes = MOST_PASSES
-    while passes > FEWEST_PASSES:
-        yield most, passes
-        passes /= 2
-    for recipes in range(most, 0, -1):
-        yield recipes, FEWEST_PASSES
-
-
-def _batch_for(rows: int, passes: float) -> int:
-    """A power of two with which so many passes are FEWEST_UPDATES or more."""
-    most = max(rows * passes / FEWEST_UPDATES, 1)
-    return int(min(max(2 ** int(math.log2(most)), SMALLEST_BATCH), LARGEST_BATCH))
-
-
-def _updates_for(rows: int, batch: int, passes: float) -> int:
-    updates = math.ceil(passes * rows / batch)
-    return min(max(updates, FEWEST_UPDATES), MOST_UPDATES)
+    def _evaluation(self, split: str, documents: int | None) -> float:
+        """Seconds of one model. documents: how many are ranked; None: all."""
+        documents = self.counts.documents if documents is None else documents
+        return (self.counts.queries[split] + documents) * self.rates.text_seconds
 
 
 def plan_lines(plan: Plan, counts: Counts, rates: Rates, *, budget: float) -> tuple[str, str]:
@@ -257,10 +217,20 @@ def plan_lines(plan: Plan, counts: Counts, rates: Rates, *, budget: float) -> tu
     )
     seeds = f"the best with {plan.seeds} seeds, " if plan.seeds > 1 else ""
     rungs = ", then ".join(f"{rung.recipes} x {rung.updates}" for rung in plan.rungs)
-    seconds = plan.costs.updates([recipe(plan.recipes[0])], plan.batch)
+    first = recipe(plan.recipes[0])
+    of_first = "" if first.price == 1 else f" of {first.name}"
+    names = ", ".join(_with_limits(recipe(name), plan) for name in plan.recipes)
     time = (
-        f"time: {seconds:.2f} s an update, so {shown_minutes(budget)} "
-        f"allow {rungs} updates ({', '.join(plan.recipes)}), {seeds}blends and soups, "
+        f"time: {plan.costs.updates([first], plan.batch):.2f} s an update{of_first}, so "
+        f"{shown_minutes(budget)} allow {rungs} updates ({names}), {seeds}blends and soups, "
         f"about {shown_minutes(plan.seconds)} in all"
     )
     return data, time
+
+
+def _with_limits(each: Recipe, plan: Plan) -> str:
+    """Its name, and how much shorter it is trained than the plan says."""
+    batch, updates = each.batch_of(plan.batch), each.updates_of(plan.updates)
+    if (batch, updates) == (plan.batch, plan.updates):
+        return each.name
+    return f"{each.name} for at most {updates} updates of {batch}"

@@ -15,7 +15,7 @@ from fletching_tune.counts import Counts, distinct_texts, row_count, shared_quer
 from fletching_tune.documents import DocumentCommands, describe_pairs, two_shares
 from fletching_tune.final_choice import FinalChoice, Selection
 from fletching_tune.options import Options
-from fletching_tune.plan import SEEDS_OF_DOCUMENTS, Plan, make_plan, plan_lines, split_shares
+from fletching_tune.plan import SEEDS_OF_DOCUMENTS, Plan, Planner, plan_lines, split_shares
 from fletching_tune.steps.printer import CommandPrinter, UndecidedStepError
 from fletching_tune.steps.reading import read_summary
 from fletching_tune.steps.runner import StepRunner
@@ -140,7 +140,8 @@ class TuningRun:
         if options.dev:
             self._check_leaks(counts)
         if not table.is_grouped(options) and not options.documents:
-            runner.run(table.documents_step(work, SPLITS))
+            for step in table.documents_steps(work, SPLITS):
+                runner.run(step)
         return counts
 
     def _split_documents(self) -> None:
@@ -207,17 +208,19 @@ class TuningRun:
         seconds = self.runner.run(probe)
         self.runner.require("the plan follows from the measured rate: run with --to plan first")
         rates = measured_rates(read_summary(self.work.summary("probe"))["measures"], seconds)
-        plan = make_plan(
-            counts,
-            rates,
-            budget=self.budget,
+        recipes = requested_recipes(
+            options.candidates, documents=options.documents, has_llm=options.llm is not None
+        )
+        plan = Planner(
+            counts=counts,
+            rates=rates,
             spent=self.runner.seconds,
-            recipes=requested_recipes(
-                options.candidates, documents=options.documents, has_llm=options.llm is not None
-            ),
+            recipes=recipes,
             seeds=SEEDS_OF_DOCUMENTS if options.documents else 1,
             keeps_all=bool(options.candidates),
-        )
+            # Of one recipe that is trained to its end, dev need not choose before the models are.
+            evaluates_training=not options.documents or len(recipes) > 1,
+        ).plan(self.budget)
         for line in plan_lines(plan, counts, rates, budget=self.budget):
             self.report.note(line)
         return plan
@@ -236,7 +239,8 @@ class TuningRun:
         if count is None or not documents:
             return documents
         sampled = self.work.file(f"{split}-documents.parquet")
-        self.runner.run(self._probing().sample(documents, count, sampled))
+        sample = self._probing().sample(documents, count, out=sampled, stage="mine")
+        self.runner.run(sample)
         return [sampled]
 
     def _probing(self) -> TrainingCommands:
@@ -257,7 +261,7 @@ def measured_rates(measures: dict[str, float], seconds: float) -> Rates:
     It times about one update.
     """
     from fletching_tune.costs import FORWARD_SHARE
-    from fletching_tune.plan import LARGEST_BATCH
+    from fletching_tune.training_shape import LARGEST_BATCH
 
     update = measures["estimated_seconds"] / PROBED_UPDATES
     token_seconds = update / max(measures["tokens_per_step"], 1)

@@ -121,14 +121,16 @@ def choose(
     kept: Mapping[str, float],
     *,
     least: float = 0.0,
+    is_proxy: bool = False,
 ) -> Choice:
     """The candidate with the highest lower bound, or one that is as good and keeps more.
 
     As good is within one standard error of the paired difference (Breiman et al. 1984). The base
     where no lower bound is above 0. gains: per query, aligned. kept: shares of the guard; {}
-    without one. least: candidates that keep a smaller share are left out.
+    without one. least: candidates that keep a smaller share are left out. is_proxy: dev has other
+    queries than test, so the base needs candidates that are surely worse.
     """
-    better = [name for name, bound in bounds.items() if bound.low > 0]
+    better = [name for name, bound in bounds.items() if (bound.high if is_proxy else bound.low) > 0]
     allowed = [name for name in better if kept.get(name, 1.0) >= least]
     if not allowed:
         if not better:
@@ -140,6 +142,8 @@ def choose(
             f"{kept[best]:.0%}",
         )
     best = max(allowed, key=lambda name: bounds[name].low)
+    if bounds[best].low <= 0:
+        return Choice(best, f"{best} may be better ({bounds[best]}); people's queries decide")
     if not kept:
         return Choice(best, f"{best} has the highest lower bound")
     lost = {name: gains[best] - gains[name] for name in allowed}

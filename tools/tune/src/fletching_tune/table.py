@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 from fletching.errors import InputError, UsageError
 from fletching.options import PairOptions, TableReadingOptions, describe
 from fletching.report import Report
 from fletching_tune.counts import Counts
-from fletching_tune.options import Options
+from fletching_tune.options import Options, Stage
 from fletching_tune.steps.step import Step, arguments, list_value
 from fletching_tune.work_folder import WorkFolder
 
@@ -111,17 +112,36 @@ def split_step(
     )
 
 
-def documents_step(work: WorkFolder, splits: Sequence[str]) -> Step:
+def documents_steps(work: WorkFolder, splits: Sequence[str]) -> list[Step]:
     """Every answer of the table as `texts`: what is searched in use."""
-    paths = [work.split(name) for name in splits]
-    words = ("--mode", "texts", "--template", "{pos}", "-o", work.documents)
-    return Step(
-        name="documents",
-        stage="split",
-        argv=("csv2pairs", *words, *arguments(paths)),
-        inputs=tuple(paths),
-        outputs=(work.documents,),
-    )
+    pairs = [work.split(name) for name in splits]
+    return positives_steps(work, pairs, out=work.documents, stage="split")
+
+
+def positives_steps(
+    work: WorkFolder, pairs: Sequence[str], *, out: str, stage: Stage
+) -> list[Step]:
+    """Every positive of pairs as `texts`, each one of a list a text of its own."""
+    name = os.path.basename(out).removesuffix(".parquet")
+    single = work.file(f"{name}-pairs.parquet")
+    each = ("--query", "query", "--pos", "pos", "--mode", "each", "-o", single)
+    texts = ("--mode", "texts", "--template", "{pos}", "-o", out)
+    return [
+        Step(
+            name=f"{name}-pairs",
+            stage=stage,
+            argv=("csv2pairs", *each, *arguments(pairs)),
+            inputs=tuple(pairs),
+            outputs=(single,),
+        ),
+        Step(
+            name=name,
+            stage=stage,
+            argv=("csv2pairs", single, *texts),
+            inputs=(single,),
+            outputs=(out,),
+        ),
+    ]
 
 
 def _common(options: Options, columns: Sequence[str]) -> list[str]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from fletching.options import ModelOptions, describe
 from fletching_tune.candidates import Recipe
-from fletching_tune.options import Options
-from fletching_tune.plan import LARGEST_BATCH
+from fletching_tune.options import Options, Stage
 from fletching_tune.steps.step import Step, arguments, listed
+from fletching_tune.training_shape import LARGEST_BATCH
 from fletching_tune.work_folder import WorkFolder
 
 PROBED_UPDATES = 100
@@ -103,11 +103,13 @@ class TrainingCommands:
             outputs=(mined, summary),
         )
 
-    def hybrid_lists(self, rows: str) -> Step:
-        """For each pair of a file the best texts of a search by words and vectors, with scores."""
+    def hybrid_lists(self, rows: str, documents: Sequence[str]) -> Step:
+        """For each pair of a file the best texts of a search by words and vectors, with scores.
+
+        documents: files of `texts` that are searched beside the positives of the pairs.
+        """
         out, summary = self.work.file("hybrid.parquet"), self.work.summary("hybrid")
-        searched = [self.work.searched] if self.options.documents else []
-        corpus = [*searched, *self.options.corpus]
+        corpus = [*documents, *self.options.corpus]
         return Step(
             name="hybrid",
             stage="mine",
@@ -124,7 +126,7 @@ class TrainingCommands:
 
     def fixed_vectors(self) -> Step:
         """The base's vectors of all documents of the lists, from its cache."""
-        rows, out = self.work.file("hybrid.parquet"), self.work.file("hybrid-vectors.parquet")
+        rows, out = self.work.file("hybrid.parquet"), self.work.document_vectors
         return Step(
             name="hybrid-vectors",
             stage="mine",
@@ -137,10 +139,18 @@ class TrainingCommands:
             outputs=(out,),
         )
 
-    def training(self, recipe: Recipe, *, rows: str, updates: int, batch: int) -> Step:
+    def training(
+        self, recipe: Recipe, *, rows: str, updates: int, batch: int, is_evaluated: bool
+    ) -> Step:
         """Train one recipe for so many updates."""
-        name = f"{recipe.name}-{updates}"
-        return self.named_training(name, recipe, rows=rows, updates=updates, batch=batch)
+        return self.named_training(
+            f"{recipe.name}-{updates}",
+            recipe,
+            rows=rows,
+            updates=updates,
+            batch=batch,
+            is_evaluated=is_evaluated,
+        )
 
     def named_training(
         self,
@@ -151,32 +161,34 @@ class TrainingCommands:
         updates: int,
         batch: int,
         seed: int = 0,
+        is_evaluated: bool = True,
     ) -> Step:
         """The same under another name, of a part of the rows or with another seed.
 
-        seed: is added to --seed.
+        seed: is added to --seed. is_evaluated: on dev, which chooses the step.
         """
         out, summary = self.work.model(name), self.work.summary(name)
         flags = [self._filled_in(word) for word in recipe.flags]
+        vectors = [self.work.document_vectors] if recipe.reads_document_vectors else []
+        held_out = (self.work.split("dev"), *self.eval_corpus) if is_evaluated else ()
         return Step(
             name=f"train-{name}",
             stage="train",
             argv=(
                 *("contrast-train", rows, "--model", self.base, *flags),
                 *("--batch", str(batch), "--steps", str(updates), "--dropout", "0"),
-                *("--eval", self.work.split("dev"), *listed("--eval-corpus", self.eval_corpus)),
-                *self._evaluation_words(updates),
+                *(self._evaluation_words(updates) if is_evaluated else ()),
                 *(*model_words(self.options), "--seed", str(self.options.seed + seed)),
                 *("--json-summary", summary, "-o", out),
             ),
-            inputs=(rows, self.work.split("dev"), *self.eval_corpus),
+            inputs=(rows, *vectors, *held_out),
             models=(self.base,),
             outputs=(out, summary),
             leftovers=(out + ".run",),
         )
 
     def _filled_in(self, flag: str) -> str:
-        vectors = self.work.file("hybrid-vectors.parquet")
+        vectors = self.work.document_vectors
         return flag.replace("{base}", self.base).replace("{document-vectors}", vectors)
 
     def _evaluation_words(self, updates: int) -> tuple[str, ...]:
@@ -185,9 +197,10 @@ class TrainingCommands:
         Dev queries are generated there, and the best step by them may be one of a high rate, which
         is no good part of a mean of seeds.
         """
+        rows = ("--eval", self.work.split("dev"), *listed("--eval-corpus", self.eval_corpus))
         if self.options.documents:
-            return ("--eval-every", str(updates))
-        return ("--eval-every", str(-(-updates // 3)), "--patience", "2")
+            return (*rows, "--eval-every", str(updates))
+        return (*rows, "--eval-every", str(-(-updates // 3)), "--patience", "2")
 
     def blend(self, name: str, models: Sequence[str], weights: Sequence[float]) -> Step:
         """The weighted mean of the weights of models."""
@@ -202,11 +215,11 @@ class TrainingCommands:
             outputs=(out,),
         )
 
-    def sample(self, files: Sequence[str], count: int, out: str) -> Step:
+    def sample(self, files: Sequence[str], count: int, *, out: str, stage: Stage) -> Step:
         """So many rows of files, drawn at random, in their order."""
         return Step(
             name="sample-" + out.rsplit("/", 1)[-1].removesuffix(".parquet"),
-            stage="train",
+            stage=stage,
             argv=(
                 *("arrowcat", *arguments(files), "--sample", str(count)),
                 *("--seed", str(self.options.seed), "-o", out),

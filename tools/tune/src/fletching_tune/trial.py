@@ -66,6 +66,7 @@ class Trial:
             test=test,
             queries=counts.queries["dev" if winner is None else "test"],
             origin="generated" if self._has_generated(winner) else "held-out",
+            could_have_llm=self.options.documents and not self.options.llm,
             base_score=scores.mean(BASE) or 0.0,
             bm25_score=scores.mean(BM25),
             smallest_visible=visible,
@@ -123,16 +124,18 @@ class Trial:
 
     def _curve(self) -> list[tuple[float, float]]:
         """(share of the rows, gain on dev) of the best recipe, where the budget allows."""
-        trained = sorted(self.contest.trained, key=lambda model: -model.gain)
-        if not trained:
+        measured = [model for model in self.contest.trained if model.gain is not None]
+        if not measured:
             return []
-        best = trained[0]
+        best = max(measured, key=lambda model: model.gain or 0.0)
+        if best.updates == best.recipe.most_updates:  # whatever the rows
+            return []
         step = self.contest.training_step(best.recipe, best.updates)
         whole = self.runner.recorded_seconds(step) or 0.0
         smaller = len(CURVE_SHARES) * whole  # as long: they start and evaluate too
         if self.runner.seconds + smaller > self.budget:
             return []
-        points = [(1.0, best.gain)]
+        points = [(1.0, best.gain or 0.0)]
         rows = self.contest.rows_of(best.recipe)
         for share in CURVE_SHARES:
             points.append((share, self._point(best, rows, share)))
@@ -145,7 +148,7 @@ class Trial:
         batch = best.recipe.batch_of(self.plan.batch)
         count = max(int(row_count(rows) * share), batch)
         commands = self.contest.commands
-        self.runner.run(commands.sample([rows], count, part))
+        self.runner.run(commands.sample([rows], count, out=part, stage="verdict"))
         step = commands.named_training(
             f"curve-{percent}",
             best.recipe,

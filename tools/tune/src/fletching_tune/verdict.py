@@ -24,8 +24,8 @@ class Findings:
     winner: the candidate chosen on dev, if one was. dev: its gain, or that of the best one that was
     not chosen; None where nothing was trained to be better. test: the winner's on test.
     base_score, bm25_score: on the split that the verdict is about. origin: of its queries.
-    curve: (share of the rows, gain on dev). choice: why this winner, or why none although some
-    were better.
+    could_have_llm: the rows are queries that no LLM wrote. curve: (share of the rows, gain on
+    dev). choice: why this winner, or why none although some were better.
     """
 
     base: str
@@ -34,6 +34,7 @@ class Findings:
     test: Gain | None
     queries: int
     origin: Literal["held-out", "generated"] = "held-out"
+    could_have_llm: bool = False
     base_score: float
     bm25_score: float | None
     smallest_visible: float | None
@@ -95,8 +96,10 @@ def judge(findings: Findings, *, tuned: str) -> Verdict:
 
 def _no_gain_reason(findings: Findings) -> str:
     if findings.test is not None:
+        was_better = f"was better on dev ({findings.dev}) but not"
+        is_sure = findings.dev is not None and findings.dev.low > 0
         return (
-            f"{findings.winner} was better on dev ({findings.dev}) but not on the "
+            f"{findings.winner} {was_better if is_sure else 'is not better'} on the "
             f"{findings.queries:,} {findings.origin} queries ({findings.test} {SHOWN})"
         )
     if findings.choice:
@@ -127,6 +130,8 @@ def _next_step(findings: Findings) -> str:
         return f"next: more held-out queries; {_visible(findings) or 'these show little'}"
     if doubled is not None:
         return "next: harder negatives or another base; more rows alone add little"
+    if findings.could_have_llm:
+        return "next: queries that an LLM writes (--llm), or another base"
     return "next: more rows or a larger --budget"
 
 

@@ -45,6 +45,11 @@ class WorkFolder:
         return self.file("searched.parquet")
 
     @property
+    def document_vectors(self) -> str:
+        """The base's vectors of the documents of hybrid lists."""
+        return self.file("hybrid-vectors.parquet")
+
+    @property
     def journal(self) -> str:
         """The responses of the LLM."""
         return self.file("llm-journal")
