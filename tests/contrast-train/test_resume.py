@@ -66,7 +66,7 @@ def test_another_guide_of_the_same_name_is_refused(resume: Any, stopped: Path) -
         shutil.rmtree(stopped / "guide")
         shutil.move(stopped / "first", stopped / "guide")
     assert done.rc == 1
-    assert "holds a run of other data or options: fingerprint was" in done.err
+    assert "holds a run of other data or options: --guide was" in done.err
 
 
 def test_a_guide_that_lacks_weights_is_named_by_its_option(resume: Any, stopped: Path) -> None:

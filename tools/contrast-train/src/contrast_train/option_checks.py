@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contrast_train.data.reference_source import REFERENCES, flag_of
 from contrast_train.losses import selection
 from contrast_train.losses.candidates import ContrastSettings
 from contrast_train.options import Options
@@ -27,6 +28,7 @@ def check(options: Options) -> None:
     """Check every group of options."""
     _check_sharding(options)
     _check_lora(options)
+    _check_references(options)
     _check_loss(options)
     _check_evaluation(options)
     _check_stream(options)
@@ -58,6 +60,12 @@ def _check_lora(options: Options) -> None:
     has_settings = options.lora_targets or options.lora_alpha is not None or not options.lora_merge
     if has_settings and not options.lora:
         raise UsageError("options of LoRA without --lora", "pass --lora")
+
+
+def _check_references(options: Options) -> None:
+    for field in REFERENCES:
+        if getattr(options, field) == "":
+            raise UsageError(f"{flag_of(field)} is empty", "give it a value, or leave it out")
 
 
 def _check_loss(options: Options) -> None:

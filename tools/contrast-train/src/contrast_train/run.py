@@ -8,9 +8,16 @@ import os
 import warnings
 from typing import TYPE_CHECKING
 
-from contrast_train.data import loading, reference_vectors, streaming, task_mixing
+from contrast_train.data import (
+    loading,
+    reference_identity,
+    reference_vectors,
+    streaming,
+    task_mixing,
+)
 from contrast_train.data.collator import ContrastCollator
 from contrast_train.data.rank_exchange import RankBatches, RankExchange
+from contrast_train.data.reference_source import flag_of
 from contrast_train.data.reference_vectors import ReferenceLoader, ReferenceVectors, StudentSettings
 from contrast_train.data.stream_plan import StreamPlan
 from contrast_train.data.streamed_dataset import StreamedDataset
@@ -39,6 +46,7 @@ from fletching.train.model_card import note_licence
 from fletching.train.run_dir import EVAL_CORPUS, ROWS, VECTORS, RunDir, checkpoint_step
 
 if TYPE_CHECKING:
+    from contrast_train.publishing.model_card import DocumentSide
     from contrast_train.training.trainer import ContrastTrainer
     from fletching.protocols import Lineage
 
@@ -64,6 +72,10 @@ class ContrastRun:
             self.dataset.prompts(), self.tasks, options.tasks
         )
         self._set_prompts()
+        self.references = reference_identity.identify_on_machines(options)
+        self.reference_loader = self._reference_loader()
+        if self.reference_loader:
+            self.reference_loader.check_documents()
         self.evaluator: RetrievalEvaluator | None = None
         self.eval_corpus_digest = ""
         if options.eval:
@@ -80,7 +92,6 @@ class ContrastRun:
             )
         self.step = self._choose_step()
         self.objective = self._objective()
-        self.reference_models = reference_vectors.identify_on_machines(options)
 
     def _load_data(self, rows_path: str) -> TrainingData:
         if self.options.stream:
@@ -136,7 +147,7 @@ class ContrastRun:
             "micro-batches": self.step.batches,
             "held-out examples": self.evaluator.digest if self.evaluator else None,
             "texts of --eval-corpus": self.eval_corpus_digest,
-            **self.reference_models,
+            **{flag_of(field): each.describe() for field, each in self.references.items()},
             "options": cli.row_options(self.options) | {"tasks": tasks_as_json(self.tasks)},
         }
 
@@ -161,27 +172,27 @@ class ContrastRun:
             exchange=exchange,
         )
 
-    def reference_vectors(self, cache: str) -> ReferenceVectors:
-        """The vectors that are not trained, kept in the folder `cache`."""
-        backbone = self.backbone
+    def _reference_loader(self) -> ReferenceLoader | None:
+        """Of the vectors that are not trained; None without any. --stream refuses them."""
+        if not self.references or isinstance(self.dataset, StreamedDataset):
+            return None
+        options, backbone = self.options, self.backbone
         student = StudentSettings(
-            fingerprint=backbone.fingerprint,
+            fingerprint=backbones.untrained_fingerprint(backbone, options),
+            loaded_fingerprint=backbone.loaded_fingerprint,
             prompts={"query": backbone.prompts["query"], "document": backbone.prompts["document"]},
             lengths={"query": backbone.lengths["query"], "document": backbone.lengths["document"]},
             dimension=head.dimension_of(backbone.model),
-            views=LOSSES[self.loss].views,
+            roles=["query"] if LOSSES[self.loss].views else ["query", "document"],
+            load=functools.partial(backbones.load_untrained, options),
         )
-        if isinstance(self.dataset, StreamedDataset):
-            return ReferenceVectors()  # what they are of is refused
-        loader = ReferenceLoader(
-            options=self.options,
+        return ReferenceLoader(
+            options=options,
             dataset=self.dataset,
             report=self.report,
             student=student,
-            identities=self.reference_models,
-            cache=cache,
+            identities=self.references,
         )
-        return loader.load()
 
     def dry_run(self) -> None:
         """Note what training would do and how long it would take."""
@@ -223,6 +234,9 @@ class ContrastRun:
             self._forecast()
             for line in self.backbone.describe_prompts():
                 self.report.note(line)
+        vectors = None
+        if self.reference_loader:  # before the first evaluation, which may be long
+            vectors = self.reference_loader.load(run_dir.path_to(VECTORS))
         log_path = run_dir.path_to("measures.jsonl")
         with self.report.progress("training", self.updates - step, "steps") as progress:
             metrics_log = MetricsLog(log_path, progress, step)
@@ -231,12 +245,8 @@ class ContrastRun:
                 note_quality(self.report, "before", before)
                 metrics_log.log_evaluation(0, before)
             before = process_group.broadcast(publish.evaluations(log_path).get(0, {}))
-            trainer = self.trainer(
-                run_dir,
-                metrics_log,
-                self.reference_vectors(run_dir.path_to(VECTORS)),
-                base_metric=before.get(BEST_BY, 0.0),
-            )
+            base_metric = before.get(BEST_BY, 0.0)
+            trainer = self.trainer(run_dir, metrics_log, vectors, base_metric=base_metric)
             trainer.train(resume_from_checkpoint=checkpoint)
         metrics_log.close()
         choice = WeightChoice(
@@ -303,6 +313,14 @@ class ContrastRun:
         """What the base model's own card says."""
         return read_base_card(self.options.model)
 
+    @property
+    def _document_side(self) -> DocumentSide:
+        if not self.options.document_vectors:
+            return "trained"
+        loader = self.reference_loader
+        is_base = loader is not None and loader.has_documents_of_base()
+        return "fixed by the base" if is_base else "fixed by others"
+
     def _trained_model(self, weights: ChosenWeights) -> TrainedModel:
         assert self.inputs
         is_base = weights.best_step == 0
@@ -314,6 +332,8 @@ class ContrastRun:
             dataset=self.dataset,
             plan=self.plan,
             tasks=self.tasks,
+            references=self.references,
+            document_side=self._document_side,
             rows_by_prompt=self.rows_by_prompt,
             loss=self.loss,
             loss_description=selection.describe_loss(

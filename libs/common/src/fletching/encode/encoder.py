@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,9 @@ from fletching.protocols import Lineage, Role
 from fletching.report import Progress, Report
 from fletching.text import text_hash
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
 SHARE_ROWS = 512  # new vectors that are worth a shard when a call ends
 CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 65_536
@@ -42,19 +46,27 @@ class Encoder:
 
     Use it as a context manager: a cache beside the output is removed when the block succeeds.
     half_cache: the cache keeps float16; what it gives back is rounded, what is encoded now is
-    not. Raises InputError where the model cannot be loaded or a prompt of the data contradicts
-    the model's.
+    not. model: loaded already, in place of the one that the options name; it is moved to the
+    device and converted, so it is the encoder's from then on. Raises InputError where the model
+    cannot be loaded or a prompt of the data contradicts the model's.
     """
 
     def __init__(
-        self, options: EncodingOptions, report: Report, *, half_cache: bool = False
+        self,
+        options: EncodingOptions,
+        report: Report,
+        *,
+        half_cache: bool = False,
+        model: SentenceTransformer | None = None,
     ) -> None:
         if options.model is None:
             raise UsageError("--model is missing", "pass --model M: a folder or a hub name")
         self.options = options
         self.report = report
         self.half_cache = half_cache
-        self.model = models.load(options.model, trust_remote_code=options.trust_remote_code)
+        if model is None:
+            model = models.load(options.model, trust_remote_code=options.trust_remote_code)
+        self.model = model
         self.fingerprint = models.fingerprint(self.model)
         self.dimension = models.dimension(self.model, options.model)
         self.devices = models.resolve_devices(options.device)

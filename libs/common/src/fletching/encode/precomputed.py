@@ -158,8 +158,11 @@ class PrecomputedEmbeddings:
         """The row of each text (n,). Raises InputError where there is none."""
         wanted = _parse_hashes([text_hash(text) for text in prompted])
         positions = find_sorted(self.keys, wanted["high"])
-        rows = self.row_of_key[positions]
-        is_missing = (positions < 0) | (self.hashes[rows] != wanted)
+        is_missing = positions < 0
+        known = np.flatnonzero(~is_missing)  # none, where no vector was kept
+        rows = np.zeros(len(wanted), np.int64)
+        rows[known] = self.row_of_key[positions[known]]
+        is_missing[known] = self.hashes[rows[known]] != wanted[known]
         if is_missing.any():
             text = prompted[int(is_missing.argmax())]
             raise InputError(

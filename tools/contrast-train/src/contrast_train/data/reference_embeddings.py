@@ -5,17 +5,16 @@ Each distinct (prompt, text) is looked up or encoded once, before the first step
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 from torch import Tensor
 
-from contrast_train.data import reference_source
 from contrast_train.data.dataset import Prompts, TrainingDataset
-from contrast_train.data.distinct_texts import VectorsByText
+from contrast_train.data.distinct_texts import WINDOW, VectorsByText
 from fletching.encode.encoder import Encoder
 from fletching.encode.precomputed import PrecomputedEmbeddings
 from fletching.errors import InputError
@@ -37,17 +36,39 @@ class RoleText(NamedTuple):
 class ReferenceFile:
     """`vectors` of any program, joined by the hash of prompt and text, else by that of the text.
 
-    prompts: those that the student has before texts without one of their own. option: names it.
+    Vectors of texts that the data set does not have in these roles are read over. prompts: those
+    that the student has before texts without one of their own. option: names it.
     """
 
     def __init__(
-        self, path: str, prompts: Mapping[Role, str], report: Report, *, option: str
+        self,
+        path: str,
+        dataset: TrainingDataset,
+        report: Report,
+        *,
+        roles: Sequence[Role],
+        prompts: Mapping[Role, str],
+        option: str,
     ) -> None:
         self.path = path
         self.option = option
         self.prompts = prompts
-        self.embeddings = PrecomputedEmbeddings([path], report)
+        self.embeddings = PrecomputedEmbeddings(
+            [path], report, wanted=lambda _: self._wanted(dataset, roles)
+        )
         self.dimension = self.embeddings.dimension
+
+    def _wanted(self, dataset: TrainingDataset, roles: Sequence[Role]) -> Iterator[list[str]]:
+        """What may be looked up: each text with its prompt, and without."""
+        for role in roles:
+            texts = role_texts(dataset, role)
+            while window := [*itertools.islice(texts, WINDOW)]:
+                wanted = {text.text for text in window}
+                wanted |= {self._prompt(text, role) + text.text for text in window}
+                yield list(wanted)
+
+    def _prompt(self, text: RoleText, role: Role) -> str:
+        return self.prompts[role] if text.prompt is None else text.prompt
 
     def encode(self, texts: list[RoleText], role: Role, progress: Progress) -> Vectors:
         """Their vectors. Raises InputError, with the row, where a text has none or a zero one."""
@@ -83,8 +104,7 @@ class ReferenceFile:
         return None
 
     def _look_up(self, texts: list[RoleText], role: Role) -> Vectors:
-        default = self.prompts[role]
-        prompts = [default if text.prompt is None else text.prompt for text in texts]
+        prompts = [self._prompt(text, role) for text in texts]
         return self.embeddings.encode([text.text for text in texts], role, prompts)
 
 
@@ -140,7 +160,7 @@ class RoleEmbeddings:
 class TeacherEmbeddings:
     """(queries, documents), each (prompt, text) -> the teacher's unit vectors (Q, E) and (N, E).
 
-    views: documents are a second view of the queries (SimCSE), and have their vectors.
+    roles: queries alone where documents are a second view of them (SimCSE) and have their vectors.
     """
 
     def __init__(
@@ -150,10 +170,9 @@ class TeacherEmbeddings:
         report: Report,
         *,
         prompts: Mapping[Role, str],
-        views: bool = False,
+        roles: Sequence[Role],
     ) -> None:
         self.dimension = teacher.dimension
-        roles: list[Role] = ["query"] if views else ["query", "document"]
         of_roles = [
             RoleEmbeddings(dataset, role, dimension=teacher.dimension, prompts=prompts)
             for role in roles
@@ -181,13 +200,3 @@ def role_texts(dataset: TrainingDataset, role: Role) -> Iterator[RoleText]:
             for text in [*row["pos"], *(row["neg"] or ())]:
                 if text.strip():
                     yield RoleText(prompts[1], text, row["id"])
-
-
-def digest_of_files(name: str) -> str:
-    """xxh3-128 of a `vectors` file, or of all files of a folder."""
-    digest = xxhash.xxh3_128()
-    for path in reference_source.list_files(name):
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

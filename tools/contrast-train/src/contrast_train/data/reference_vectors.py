@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from contrast_train.data import reference_source
 from contrast_train.data.collator import DocumentVectors, GuideVectors, TeacherVectors
 from contrast_train.data.dataset import TrainingDataset
+from contrast_train.data.reference_identity import (
+    DTYPE,
+    Identities,
+    ReferenceIdentity,
+    is_same_path,
+)
+from contrast_train.data.reference_source import flag_of
 from contrast_train.options import Options
-from fletching.encode import model as models
 from fletching.errors import InputError
 from fletching.options import EncodingOptions
 from fletching.protocols import Role
@@ -20,10 +25,9 @@ from fletching.report import Report
 from fletching.train.distributed import process_group
 
 if TYPE_CHECKING:
-    from contrast_train.data.reference_embeddings import Reference
-    from fletching.protocols import Lineage
+    from sentence_transformers import SentenceTransformer
 
-DTYPE: Literal["auto"] = "auto"
+    from contrast_train.data.reference_embeddings import Reference
 
 
 class ReferenceVectors(NamedTuple):
@@ -36,52 +40,20 @@ class ReferenceVectors(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StudentSettings:
-    """What a reference must know of the model that is trained.
+    """What a reference must know of the model that is trained, before its first step.
 
-    fingerprint: of its base. prompts, lengths: by role. views: each text is encoded twice (SimCSE).
+    fingerprint: of what gives its documents their vectors; loaded_fingerprint: of its base as any
+    other tool loads it. prompts, lengths: by role. roles: whose texts it encodes; queries alone
+    where each is encoded twice (SimCSE). load: it, on the CPU, without adapters.
     """
 
     fingerprint: str
+    loaded_fingerprint: str
     prompts: dict[Role, str]
     lengths: dict[Role, int]
     dimension: int
-    views: bool
-
-
-def identify(options: Options) -> dict[str, Lineage | None]:
-    """What decides the vectors, for the manifest, by model."""
-    guide = _identify_model(options.guide, options, "--guide") if options.guide else None
-    teacher = _identify(options.teacher_vectors, options, "--teacher-vectors")
-    documents = _identify(options.document_vectors, options, "--document-vectors")
-    return {"guide": guide, "teacher": teacher, "documents": documents}
-
-
-def _identify(name: str | None, options: Options, option: str) -> Lineage | None:
-    """Of a file of vectors or a model; None where the option is absent."""
-    if name is None:
-        return None
-    if not reference_source.names_vectors(name):
-        return _identify_model(name, options, option)
-    from contrast_train.data.reference_embeddings import digest_of_files
-
-    return {"vectors": digest_of_files(name)}
-
-
-def identify_on_machines(options: Options) -> dict[str, Lineage | None]:
-    """As `identify`, by one process of each machine; the others take the first one's answer.
-
-    Every process must call it.
-    """
-    is_first = process_group.local_rank() == 0
-    identities = identify(options) if is_first else {}
-    everyone = process_group.all_gather(identities)
-    return identities or everyone[0]
-
-
-def _identify_model(name: str, options: Options, option: str) -> Lineage:
-    model = models.load(name, trust_remote_code=options.trust_remote_code, option=option)
-    dtype = models.resolve_dtype(DTYPE, models.resolve_devices(options.device)[0])
-    return {"fingerprint": models.fingerprint(model), "dtype": models.dtype_name(dtype)}
+    roles: Sequence[Role]
+    load: Callable[[], SentenceTransformer]
 
 
 def for_forecast(options: Options, dimension: int) -> ReferenceVectors:
@@ -95,49 +67,118 @@ def for_forecast(options: Options, dimension: int) -> ReferenceVectors:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceLoader:
-    """Looks up or encodes the vectors of all texts.
-
-    identities: of `identify`. cache: the folder from which a stopped run has them again.
-    """
+    """Looks up or encodes the vectors of all texts."""
 
     options: Options
     dataset: TrainingDataset
     report: Report
     student: StudentSettings
-    identities: Mapping[str, Lineage | None]
-    cache: str
+    identities: Identities
 
-    def load(self) -> ReferenceVectors:
+    def check_documents(self) -> None:
+        """Check --document-vectors against the model that is trained, before anything is encoded.
+
+        Raises InputError for another dimension than the queries', and where --eval would rank
+        other vectors of documents than those that are trained against.
+        """
+        documents = self.identities.get("document_vectors")
+        if documents is None or self._is_base("document_vectors"):
+            return
+        self._check_dimension(documents)
+        name = f"--document-vectors {self.options.document_vectors}"
+        judged = "--eval ranks the vectors that --model gives the documents"
+        if documents.fingerprint is None:
+            if self.options.eval:
+                self.report.note(f"{name} does not say which model made it; {judged}")
+            return
+        difference = self._difference(documents)
+        if not difference:
+            return
+        if self.options.eval:
+            raise InputError(
+                f"{name} has {difference}, and {judged}",
+                f"leave --eval out, or pass --document-vectors {self.options.model}",
+            )
+        self.report.note(f"{name} has {difference}: queries are trained for those vectors alone")
+
+    def has_documents_of_base(self) -> bool:
+        """Are the documents' vectors those that the model itself gives before its first step?"""
+        documents = self.identities.get("document_vectors")
+        if documents is None:
+            return False
+        is_stated = documents.fingerprint is not None
+        return self._is_base("document_vectors") or (is_stated and not self._difference(documents))
+
+    def _check_dimension(self, documents: ReferenceIdentity) -> None:
+        dimension = self.student.dimension
+        if documents.dimension in (0, dimension):  # 0: an empty file, which is refused when read
+            return
+        fix = f"pass --document-vectors {self.options.model}, or a file of that model's vectors"
+        if self.options.matryoshka_layer:
+            fix = (
+                "leave --matryoshka-layer out, or name the model: "
+                f"--document-vectors {self.options.model}"
+            )
+        raise InputError(
+            f"--document-vectors {self.options.document_vectors} has {documents.dimension} "
+            f"dimensions, and the model's queries {dimension}",
+            fix,
+        )
+
+    def _difference(self, documents: ReferenceIdentity) -> str:
+        """From the vectors that the model gives documents before the first step; "" for none."""
+        student, prompt = self.student, self.student.prompts["document"]
+        if documents.fingerprint != student.fingerprint:
+            if documents.fingerprint == student.loaded_fingerprint:
+                return "vectors of --model with another pooling"
+            return "vectors of another model than --model"
+        if documents.doc_prompt not in (None, prompt):
+            return f"vectors for the prompt {documents.doc_prompt!r}, and not for {prompt!r}"
+        return ""
+
+    def _is_base(self, field: str) -> bool:
+        """Does the option name the base of the model that is trained?"""
+        identity, student = self.identities[field], self.student
+        if not identity.is_model:
+            return False
+        if is_same_path(getattr(self.options, field), self.options.model):
+            return True
+        return identity.fingerprint in (student.loaded_fingerprint, student.fingerprint)
+
+    def load(self, cache: str) -> ReferenceVectors:
         """The vectors. Every process must call it: the first one fills the cache.
 
-        Raises InputError where a file of vectors lacks a text, and for documents' vectors of
-        another dimension than the queries'.
+        cache: the folder from which a stopped run has them again. Raises InputError where a file
+        of vectors lacks a text.
         """
-        if not any(self.identities.values()):
-            return ReferenceVectors()
         if not process_group.is_main():
             process_group.barrier()
-        vectors = ReferenceVectors(self._guide(), self._teacher(), self._documents())
+        vectors = ReferenceVectors(
+            guide=self._guide(cache),
+            teacher=self._teacher(cache),
+            documents=self._documents(cache),
+        )
         if process_group.is_main():
             process_group.barrier()
         return vectors
 
-    def _guide(self) -> GuideVectors | None:
+    def _guide(self, cache: str) -> GuideVectors | None:
         if not self.options.guide:
             return None
         from contrast_train.data.guide_embeddings import GuideEmbeddings
 
-        return GuideEmbeddings(self.dataset, self._encoding(self.options.guide), self.report)
+        encoding = self._encoding(self.options.guide, cache)
+        return GuideEmbeddings(self.dataset, encoding, self.report)
 
-    def _teacher(self) -> TeacherVectors | None:
-        name, student = self.options.teacher_vectors, self.student
-        if not name:
+    def _teacher(self, cache: str) -> TeacherVectors | None:
+        student = self.student
+        if not self.options.teacher_vectors:
             return None
         from contrast_train.data.reference_embeddings import TeacherEmbeddings
 
-        with self._opened(name, "teacher", option="--teacher-vectors") as teacher:
+        with self._opened("teacher_vectors", cache, roles=student.roles) as teacher:
             vectors = TeacherEmbeddings(
-                self.dataset, teacher, self.report, prompts=student.prompts, views=student.views
+                self.dataset, teacher, self.report, prompts=student.prompts, roles=student.roles
             )
         if vectors.dimension != student.dimension:
             self.report.note(
@@ -146,39 +187,45 @@ class ReferenceLoader:
             )
         return vectors
 
-    def _documents(self) -> DocumentVectors | None:
-        name, student = self.options.document_vectors, self.student
-        if not name:
+    def _documents(self, cache: str) -> DocumentVectors | None:
+        student = self.student
+        if not self.options.document_vectors:
             return None
         from contrast_train.data.reference_embeddings import RoleEmbeddings
 
-        with self._opened(name, "documents", option="--document-vectors") as reference:
-            if reference.dimension != student.dimension:
-                raise InputError(
-                    f"--document-vectors {name} has {reference.dimension} dimensions, and the "
-                    f"model's queries {student.dimension}",
-                    "name the vectors that the model gives these documents, or the model itself",
-                )
+        with self._opened("document_vectors", cache, roles=["document"]) as reference:
             vectors = RoleEmbeddings(
-                self.dataset, "document", dimension=student.dimension, prompts=student.prompts
+                self.dataset, "document", dimension=reference.dimension, prompts=student.prompts
             )
             with self.report.progress("documents", len(vectors), "texts") as progress:
                 vectors.fill(reference, progress)
         return vectors
 
     @contextmanager
-    def _opened(self, name: str, reference: str, *, option: str) -> Iterator[Reference]:
-        """What has or gives the vectors: a file, or a model that is loaded meanwhile."""
+    def _opened(self, field: str, cache: str, *, roles: Sequence[Role]) -> Iterator[Reference]:
+        """What has or gives the vectors: files, or a model that is loaded meanwhile.
+
+        roles: of the texts that are looked up.
+        """
         from contrast_train.data.reference_embeddings import ReferenceFile, ReferenceModel
         from fletching.encode import Encoder
 
-        if reference_source.names_vectors(name):
-            yield ReferenceFile(name, self.student.prompts, self.report, option=option)
+        name = getattr(self.options, field)
+        if not self.identities[field].is_model:
+            yield ReferenceFile(
+                name,
+                self.dataset,
+                self.report,
+                roles=roles,
+                prompts=self.student.prompts,
+                option=flag_of(field),
+            )
             return
-        encoding, identity = self._encoding(name), self.identities[reference] or {}
-        if identity.get("fingerprint") == self.student.fingerprint:
-            encoding = self._as_student(encoding)
-        with Encoder(encoding, self.report) as encoder:
+        encoding = self._encoding(name, cache)
+        model = None
+        if self._is_base(field):  # it has the pooling and head of the student, and its prompts
+            encoding, model = self._as_student(encoding), self.student.load()
+        with Encoder(encoding, self.report, model=model) as encoder:
             yield ReferenceModel(encoder)
 
     def _as_student(self, encoding: EncodingOptions) -> EncodingOptions:
@@ -192,10 +239,10 @@ class ReferenceLoader:
             doc_length=student.lengths["document"],
         )
 
-    def _encoding(self, model: str) -> EncodingOptions:
+    def _encoding(self, model: str, cache: str) -> EncodingOptions:
         return EncodingOptions(
             model=model,
-            cache=self.cache,
+            cache=cache,
             device=self.options.device,
             dtype=DTYPE,
             batch_tokens=self.options.batch_tokens,

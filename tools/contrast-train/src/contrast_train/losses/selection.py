@@ -191,6 +191,8 @@ def describe_loss(
     parts += _describe_settings(options, LOSSES[name])
     if options.guide:
         parts.append("false negatives masked by a guide model")
+    if options.document_vectors:
+        parts.append("queries alone, against fixed document vectors")
     compared = "dot products" if similarity == "dot" else "cosines"
     details = f" ({', '.join(parts)})" if parts else ""
     dimensions = ", ".join(map(str, options.matryoshka))

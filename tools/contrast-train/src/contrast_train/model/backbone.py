@@ -41,11 +41,13 @@ SAVING_TOLERANCE = 1e-4  # of a vector's length: the reloaded model may use anot
 class Backbone:
     """A SentenceTransformer over token ids, with what decides how texts become tokens.
 
-    prompts, lengths: by role, "query" and "document"; a row may have a prompt of its own.
+    fingerprint: with the pooling that it is trained with; loaded_fingerprint: as any other tool
+    loads it. prompts, lengths: by role, "query" and "document"; a row may have a prompt of its own.
     """
 
     model: SentenceTransformer
     fingerprint: str
+    loaded_fingerprint: str = ""
     device: torch.device
     autocast: torch.dtype | None
     prompts: dict[str, str]
@@ -131,7 +133,10 @@ def load(options: Options) -> Backbone:
     # peft and we call what transformers is renaming to activation_checkpointing; each call
     # would warn.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
-    model = load_bare(options, lora.four_bit_config() if options.lora_4bit else None)
+    model = _load_transformer(options, lora.four_bit_config() if options.lora_4bit else None)
+    fingerprint = loaded_fingerprint = models.fingerprint(model)
+    if pooling.apply_pooling(model, options.model, options.pooling):
+        fingerprint = models.fingerprint(model)
     device = hardware.resolve_device(options.device)
     dtype = models.resolve_dtype(options.dtype, device)
     lengths = {
@@ -142,7 +147,6 @@ def load(options: Options) -> Backbone:
         "query": models.role_prompt(model, "query", options.query_prompt),
         "document": models.role_prompt(model, "document", options.doc_prompt),
     }
-    fingerprint = models.fingerprint(model)
     # Masters of the weights are float32, whatever the products are computed in.
     model.float()
     if options.lora:
@@ -152,6 +156,7 @@ def load(options: Options) -> Backbone:
     return Backbone(
         model=model,
         fingerprint=fingerprint,
+        loaded_fingerprint=loaded_fingerprint,
         device=torch.device(device),
         autocast=None if dtype == torch.float32 else dtype,
         prompts=prompts,
@@ -159,12 +164,41 @@ def load(options: Options) -> Backbone:
     )
 
 
-def load_bare(
-    options: Options, quantization: BitsAndBytesConfig | None = None
-) -> SentenceTransformer:
+def load_bare(options: Options) -> SentenceTransformer:
     """The SentenceTransformer over token ids that --model names, with its pooling, without
     adapters.
     """
+    model = _load_transformer(options)
+    pooling.apply_pooling(model, options.model, options.pooling)
+    return model
+
+
+def load_untrained(options: Options) -> SentenceTransformer:
+    """The model before the first step, on the CPU: with its pooling and head, without adapters,
+    which change nothing yet.
+    """
+    model = load_bare(options)
+    head.apply_options(model, options)
+    return model
+
+
+def untrained_fingerprint(backbone: Backbone, options: Options) -> str:
+    """Of the model that gives the documents' vectors before the first step, in full precision.
+
+    A Matryoshka layer is left out: where it keeps the dimension, it starts as the identity.
+    """
+    pools_otherwise = options.prompt_pooling and backbone.prompts["document"]
+    if not (pools_otherwise or options.lora_4bit):
+        return backbone.fingerprint
+    model = load_bare(options)
+    head.set_prompt_pooling(model, options.prompt_pooling)
+    return models.fingerprint(model)
+
+
+def _load_transformer(
+    options: Options, quantization: BitsAndBytesConfig | None = None
+) -> SentenceTransformer:
+    """What --model names, before a bare transformer has its pooling."""
     model: SentenceTransformer = models.load(
         options.model, trust_remote_code=options.trust_remote_code, quantization=quantization
     )
@@ -180,7 +214,6 @@ def load_bare(
             f"--model {options.model} is no transformer over token ids but {type(first).__name__}",
             "train a model whose first module is a Transformer",
         )
-    pooling.apply_pooling(model, options.model, options.pooling)
     return model
 
 

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def apply_pooling(model: SentenceTransformer, name: str, pooling: str | None) -> None:
-    """Give a SentenceTransformer its pooling, in place. name: where it was loaded from.
+def apply_pooling(model: SentenceTransformer, name: str, pooling: str | None) -> bool:
+    """Give a SentenceTransformer its pooling, in place; False where it has one of its own.
+
+    name: where it was loaded from.
 
     A bare transformer, without sentence-transformers modules, pools as asked for; by default,
     by the mean if each token attends to the later ones, else by the last token, the only one
@@ -36,7 +38,7 @@ def apply_pooling(model: SentenceTransformer, name: str, pooling: str | None) ->
                 f"--pooling {pooling}, but the model {name} pools by {mode or 'another way'}",
                 "leave --pooling out, or name a bare transformer",
             )
-        return
+        return False
     transformer: Any = model[0]
     chosen = POOLINGS[pooling or ("mean" if is_bidirectional(transformer) else "last")]
     model._modules[next(iter(modules))] = Pooling(
@@ -47,6 +49,7 @@ def apply_pooling(model: SentenceTransformer, name: str, pooling: str | None) ->
         append_eos(tokenizer, name)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return True
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fletching.protocols import Lineage
 from fletching.train import model_card as cards
@@ -16,10 +16,24 @@ BASE_IS_BEST = (
     "No step was better than the base model on the held-out examples: these are the weights of "
     "the base model."
 )
+DocumentSide = Literal["trained", "fixed by the base", "fixed by others"]
+FIXED_DOCUMENTS: dict[DocumentSide, str] = {
+    "fixed by the base": (
+        "Its queries alone were trained, against the base model's vectors of the documents: an "
+        "index of those can stay as it is, or be made anew by this model."
+    ),
+    "fixed by others": (
+        "Its queries alone were trained, against vectors of documents that this model does not "
+        "make: search an index of those."
+    ),
+}
 USAGE = """\
 queries = model.encode_query(["..."])
 documents = model.encode_document(["...", "..."])
 print(model.similarity(queries, documents))"""
+
+USAGE_OF_QUERIES = """\
+queries = model.encode_query(["..."])  # for an index of the vectors that it was trained against"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +43,8 @@ class ContrastCard:
     base: of its model; base_name: as --model says. step: the node of this tool in the lineage.
     plan: a phrase for each fact about the batches; settings: of the optimiser, in words. measures:
     held-out quality by model, `base` and `tuned`. log: the path of the metrics log. loss: in
-    words. best_step: that of the published weights; 0: those of the base.
+    words. document_side: what gave the vectors that queries were trained against. best_step: that
+    of the published weights; 0: those of the base.
     """
 
     name: str
@@ -45,6 +60,7 @@ class ContrastCard:
     measures: Mapping[str, Mapping[str, float]]
     loss: str
     loss_name: str
+    document_side: DocumentSide
     rows: int
     datasets: Sequence[str]
     log: str
@@ -68,7 +84,7 @@ class ContrastCard:
                 f"A text-embedding model of {self.dimension} dimensions, "
                 f"tuned from `{base_name}` with contrast-train."
             ),
-            usage=USAGE,
+            usage=USAGE_OF_QUERIES if self.document_side == "fixed by others" else USAGE,
             sections=sections,
             lineage_node=self.step,
             model=self.model,
@@ -88,6 +104,8 @@ class ContrastCard:
             f"Trained on queries of up to {query_length} tokens and documents of up to "
             f"{document_length}; what lies behind is not read.",
         ]
+        if self.document_side in FIXED_DOCUMENTS:
+            lines.append(FIXED_DOCUMENTS[self.document_side])
         if any(self.prompts.values()):
             lines.append("Without the prompts above, its vectors are worse.")
         if self.measures:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from contrast_train.data.batch_sampler import BatchPlan
 from contrast_train.data.dataset import TrainingDataset
+from contrast_train.data.reference_identity import Identities
 from contrast_train.data.stream_plan import StreamPlan
 from contrast_train.data.streamed_dataset import StreamedDataset
 from contrast_train.data.task_folders import TrainingInputs
@@ -44,7 +45,8 @@ PATHS = ("model", "eval", "eval_corpus", "guide", "teacher_vectors", "document_v
 class TrainedModel:
     """What a run has trained, and what its card and lineage state.
 
-    rows_by_prompt: rows by query prompt, None for the model's. loss: its name;
+    references: the vectors that it learned from and did not train; document_side: whose those of
+    documents are. rows_by_prompt: rows by query prompt, None for the model's. loss: its name;
     loss_description: in words. weights: those that are published. base: the card of --model.
     """
 
@@ -55,6 +57,8 @@ class TrainedModel:
     dataset: TrainingDataset | StreamedDataset
     plan: BatchPlan | StreamPlan
     tasks: Mapping[str, TaskSettings]
+    references: Identities
+    document_side: model_card.DocumentSide
     rows_by_prompt: Counter[str | None]
     loss: str
     loss_description: str
@@ -122,6 +126,8 @@ class TrainedModel:
         settings = {name: value for name, value in options.items() if name not in PATHS}
         if self.tasks:
             settings["tasks"] = tasks_as_json(self.tasks)
+        for field, identity in self.references.items():
+            settings[field] = identity.settings
         settings["loss"] = self.loss
         settings["model"] = {
             "fingerprint": self.backbone.fingerprint,
@@ -167,6 +173,7 @@ class TrainedModel:
             measures={model: dict(values) for model, values in self.weights.quality.items()},
             loss=self.loss_description,
             loss_name=self.loss,
+            document_side=self.document_side,
             rows=rows,
             datasets=hub_datasets(self.options.inputs),
             log=log,

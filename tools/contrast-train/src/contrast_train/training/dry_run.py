@@ -116,8 +116,9 @@ class DryRun:
         masked = sum(probe.masked_pairs for probe in probes)
         batches = len(self.first_batches)
         tokens = sum(probe.tokens for probe in probes) // batches
+        encoded = "texts" if self.collate.document_vectors is None else "queries"
         self.report.note(
-            f"{batches} batches looked at: {repeated:.1%} of the texts are repeated and "
+            f"{batches} batches looked at: {repeated:.1%} of the {encoded} are repeated and "
             f"encoded once; {masked:,} query-document pairs masked as false negatives; "
             f"{tokens:,} tokens a step"
         )
@@ -129,17 +130,23 @@ class DryRun:
 
     def _probe(self, rows: Sequence[TrainingExample]) -> _BatchCounts:
         features = self.collate(rows)
-        texts_of_row = (1 + len(row.positives) + len(row.negatives) for row in rows)
         masked_pairs = features[PREFIX + "masked_pairs"]
         positive_pairs = features[PREFIX + "positive_pairs"]
         lengths = features[PREFIX + "lengths"]
-        fixed = features.get(PREFIX + "document_vectors", ())
         return _BatchCounts(
-            texts=2 * len(rows) if self.collate.views else sum(texts_of_row),
-            distinct_texts=len(lengths) + len(fixed),
+            texts=sum(map(self._count_encoded, rows)),
+            distinct_texts=len(lengths),
             masked_pairs=len(masked_pairs) - len(positive_pairs),
             tokens=int(lengths.sum()),
         )
+
+    def _count_encoded(self, row: TrainingExample) -> int:
+        """The texts of a row that are encoded, repeated ones included."""
+        if self.collate.views:
+            return 2
+        if self.collate.document_vectors is not None:
+            return 1
+        return 1 + len(row.positives) + len(row.negatives)
 
     def estimate(self, objective: ContrastObjective) -> float:
         """Seconds for the whole run, from one real micro-batch forward and backward."""
