@@ -138,6 +138,7 @@ def test_the_verdict_names_the_reason_and_the_next_step(changes, start, words):
     verdict = judge(findings(**changes), tuned="tuned")
     assert verdict.line.startswith(f"verdict: {start}")
     assert words in verdict.line
+    assert verdict.line.count("show differences") <= 1
     assert verdict.model == ("M" if verdict.outcome == "NO GAIN" else "tuned")
 
 

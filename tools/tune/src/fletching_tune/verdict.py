@@ -89,7 +89,7 @@ def judge(findings: Findings, *, tuned: str) -> Verdict:
         outcome="WIN" if is_sure else "MARGINAL",
         model=tuned,
         reason="" if is_sure else _visible(findings) or "the interval holds 0",
-        next_step="" if is_sure else _next_step(findings),
+        next_step="" if is_sure else _next_step(findings, says_what_shows=False),
         findings=findings,
     )
 
@@ -114,7 +114,8 @@ def _no_gain_reason(findings: Findings) -> str:
     )
 
 
-def _next_step(findings: Findings) -> str:
+def _next_step(findings: Findings, *, says_what_shows: bool = True) -> str:
+    """says_what_shows: the reason before it does not name the differences that queries show."""
     if findings.winner is None and findings.choice:
         return "next: a lower --guard-share, or a base that needs to learn less"
     if findings.base_score >= SOLVED:
@@ -127,7 +128,8 @@ def _next_step(findings: Findings) -> str:
     if doubled is not None and doubled >= WORTHWHILE:
         return f"next: more rows, twice as many are worth about {doubled:+.3f}"
     if findings.queries < FEW_QUERIES:
-        return f"next: more held-out queries; {_visible(findings) or 'these show little'}"
+        shown = _visible(findings) or "these show little"
+        return "next: more held-out queries" + (f"; {shown}" if says_what_shows else "")
     if doubled is not None:
         return "next: harder negatives or another base; more rows alone add little"
     if findings.could_have_llm:
