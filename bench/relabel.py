@@ -1,7 +1,7 @@
 """Planted false negatives: how many each rule finds, what it costs, and how much nDCG@10 comes back.
 
   python bench/relabel.py --data csv_banking77 --model all-MiniLM-L6-v2 --work FOLDER
-      [--shares 0.1,0.2,0.4] [--train 0.4] [--part rows|judge|find|train|test]
+      [--shares 0.1,0.2,0.4] [--train 0.4] [--steps 15] [--judge-epochs 2] [--part rows|judge|find|train|test]
 
 --data: Banking77 (train.csv.gz and test.csv: text, category). Texts of one intent are each other's positives. A row has 5
 positives and, as hard negatives, the 5 nearest texts of other intents; a share of all positives is then planted among the
@@ -64,6 +64,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--train", type=float, default=0.4, help="the share that is trained on")
     parser.add_argument("--only", default="planted,clean,relabel,guide,max-ratio")
     parser.add_argument("--steps", type=int, default=15, help="of training, 32 rows each")
+    parser.add_argument("--judge-epochs", type=int, default=2, help="more: a better judge")
     parser.add_argument("--part", choices=["rows", "judge", "find", "train", "test"])
     return parser.parse_args()
 
@@ -183,7 +184,7 @@ def train_judge(args: argparse.Namespace) -> None:
     write(args.work / "judge-rows.jsonl", rows)
     run(
         f"contrast-train {args.work}/judge-rows.jsonl --model {args.model} -o {folder} --batch 64 "
-        f"--epochs 2 --lr 2e-4 --doc-length 64 --query-length 64 --seed {SEED} -q"
+        f"--epochs {args.judge_epochs} --lr 2e-4 --doc-length 64 --query-length 64 --seed {SEED} -q"
     )
 
 
@@ -324,7 +325,7 @@ def train_all(args: argparse.Namespace, share: float) -> None:
             continue
         kept = ("id", "query", "pos", "neg")
         path = args.work / f"train-{name}.jsonl"
-        write(path, [{column: row[column] for column in kept} for row in rows if row["neg"]])
+        write(path, [{column: row[column] for column in kept} for row in rows])
         run(
             f"contrast-train {path} --model {args.model} -o {folder} --batch 32 --steps {args.steps} --lr 2e-4 "
             f"--negatives {NEGATIVES} --doc-length 64 --query-length 64 --seed {SEED} -q {options}"
