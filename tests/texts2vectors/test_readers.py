@@ -12,6 +12,7 @@ from conftest import SUBJECTS, build_model
 from embedding_server import EmbeddingServer
 from suite import call
 
+import arrowcat.cli
 import hnmine.cli
 import simfilter.cli
 from fletching.encode import embedding_client
@@ -75,6 +76,23 @@ def test_files_of_two_models_are_refused(invoke: Any, vectors: Any, tmp_path: Pa
     done = invoke(simfilter.cli.main, source, "--vectors", f"{files[0]},{other}", "--score-only")
     assert done.rc == 1
     assert "other.parquet holds vectors of another model than" in done.err
+    both = tmp_path / "both.arrow"
+    assert invoke(arrowcat.cli.main, files[0], other, "-o", both).rc == 0
+    done = invoke(simfilter.cli.main, source, "--vectors", both, "--score-only")
+    assert done.rc == 1
+    assert "both.arrow holds vectors of two models" in done.err
+
+
+def test_arrowcat_passes_on_what_files_state(invoke: Any, vectors: Any, tmp_path: Path) -> None:
+    source, files = vectors
+    joined, out = tmp_path / "joined.arrow", tmp_path / "scored.parquet"
+    assert invoke(arrowcat.cli.main, *files, "-o", joined).rc == 0
+    scores = []
+    for argv in (("--vectors", ",".join(files)), ("--vectors", joined)):
+        done = invoke(simfilter.cli.main, source, *argv, "--score-only", "-o", out)
+        assert done.rc == 0, done.err
+        scores.append([row["pos_scores"] for row in rows_of(out)])
+    assert scores[0] == scores[1]
 
 
 def test_a_student_learns_from_the_vectors(model: str, tmp_path: Path, write: Any) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fletching.errors import InputError
+from fletching.lineage import UNKNOWN
 from fletching.protocols import Lineage, Role
 
 ROLES: tuple[Role, ...] = ("query", "document")
@@ -13,20 +15,31 @@ ROLES: tuple[Role, ...] = ("query", "document")
 IDENTITY = ("fingerprint", "served_model", "dimension")
 
 
-def stated_settings(node: Lineage) -> dict[str, Any]:
-    """The settings of the encoder in a lineage step: of texts2vectors, or of a cache's shard."""
+def stated_settings(node: Lineage) -> Iterator[dict[str, Any]]:
+    """The settings of the encoders behind a lineage step: of texts2vectors, or a cache's shard.
+
+    They are behind tools that pass vectors on, such as arrowcat; an unknown program may have
+    changed the vectors, and nothing is stated behind it.
+    """
     options = node.get("options")
-    if not isinstance(options, dict):
-        return {}
-    model = options.get("model")
-    return model if isinstance(model, dict) else options
+    if isinstance(options, dict):
+        model = options.get("model")
+        settings = model if isinstance(model, dict) else options
+        if any(key in settings for key in (*IDENTITY, "prompts")):
+            yield settings
+            return
+    if node.get("tool") != UNKNOWN:
+        for source in node.get("from", ()):
+            yield from stated_settings(source)
 
 
 def check_one_model(names: Sequence[str], nodes: Sequence[Lineage]) -> None:
     """Raise InputError where two of these files are of two models. names: of the files."""
     first: tuple[str, dict[str, Any]] | None = None
-    for name, node in zip(names, nodes):
-        settings = stated_settings(node)
+    stated = (
+        (name, settings) for name, node in zip(names, nodes) for settings in stated_settings(node)
+    )
+    for name, settings in stated:
         identity = {key: settings[key] for key in IDENTITY if key in settings}
         if not identity:
             continue
@@ -34,8 +47,10 @@ def check_one_model(names: Sequence[str], nodes: Sequence[Lineage]) -> None:
         if first is None:
             first = (name, identity)
         elif identity != first[1]:
+            is_one_file = name == first[0]
             raise InputError(
-                f"{name} holds vectors of another model than {first[0]}",
+                f"{name} holds vectors of "
+                + ("two models" if is_one_file else f"another model than {first[0]}"),
                 "take the files of one model, encoded with the same options",
             )
 
@@ -43,8 +58,8 @@ def check_one_model(names: Sequence[str], nodes: Sequence[Lineage]) -> None:
 def stated_prompts(nodes: Sequence[Lineage]) -> dict[Role, str]:
     """By role, the prompt that the files state their texts were encoded with; "" without any."""
     prompts: dict[Role, str] = {"query": "", "document": ""}
-    for node in nodes:
-        stated = stated_settings(node).get("prompts")
+    for settings in itertools.chain.from_iterable(map(stated_settings, nodes)):
+        stated = settings.get("prompts")
         if isinstance(stated, dict):
             prompts |= {role: str(stated[role]) for role in ROLES if role in stated}
             return prompts

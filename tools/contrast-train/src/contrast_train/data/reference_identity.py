@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import xxhash
@@ -94,11 +95,8 @@ def _identify_model(name: str, options: Options, flag: str) -> ReferenceIdentity
 def _identify_files(name: str) -> ReferenceIdentity:
     reader = Reader(Report("contrast-train", quiet=True), [name], "vectors", count=False)
     kind = reader.columns.field("vector").type
-    stated: dict[str, Any] = {}
-    for settings in map(stated_settings, reader.lineage_nodes):
-        if "fingerprint" in settings:
-            stated = settings
-            break
+    every = itertools.chain.from_iterable(map(stated_settings, reader.lineage_nodes))
+    stated = next((settings for settings in every if "fingerprint" in settings), {})
     prompts = stated.get("prompts")
     return ReferenceIdentity(
         dimension=kind.list_size if pa.types.is_fixed_size_list(kind) else 0,
