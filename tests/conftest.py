@@ -112,12 +112,15 @@ class Ran:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """The test's own environment with the installed commands first on PATH, and nothing of the terminal."""
+    """The test's own environment with the installed commands first on PATH, and nothing of the terminal.
+
+    Output is buffered, as a user's is: what a killed stage has sent on depends on it.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     clean = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("FLETCHING_DEBUG", "FLETCHING_TESTS_SERVER", "COLUMNS")
+        if name not in ("FLETCHING_DEBUG", "FLETCHING_TESTS_SERVER", "COLUMNS", "PYTHONUNBUFFERED")
     }
     return clean | {"PATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"} | extra
 

@@ -91,7 +91,10 @@ def open_table(
     """
     table_input = TableInput(source, options, report, columns=columns, stream=stream)
     if table_input.is_empty:
-        raise InputError(f"{source.where} is empty (0 bytes)", "a table has at least a header line")
+        fix = "a table has at least a header line"
+        if source.path is None:
+            fix += "; in a pipe, look at the first error above, of the program before this one"
+        raise InputError(f"{source.where} is empty (0 bytes)", fix)
     return detect_format(table_input).open(table_input)
 
 
