@@ -168,7 +168,7 @@ FLOORS: dict[str, list[set[str]]] = {
     "texts2pairs": [
         {"cli"},
         {"pipeline"},
-        {"ambiguity"},
+        {"ambiguity", "written_queries"},
         {"text_queries"},
         {"code", "prose"},
         {"options"},

@@ -258,3 +258,61 @@ def test_batches_of_the_pipe_do_not_show_and_a_cut_one_is_refused(tmp_path, run)
     assert done.rc == 1
     assert "pipefail" in done.err
     assert not (tmp_path / "cut.parquet").exists()
+
+
+def test_written_queries_join_with_the_text_as_it_is_searched(pairs, tmp_path):
+    """Those copied from the text, of several texts and of none are dropped or told."""
+    texts = [
+        {"id": "1", "title": "Bread", "text": PROSE},
+        {"id": "2", "title": "Hull", "text": "The hull is of steel. Its plates are welded at sea."},
+        {"id": "3", "title": "Only a title", "text": "Only a title"},
+    ]
+    left = {row["pos_ids"][0]: row["pos"][0] for row in pairs(texts)}
+    copied = " ".join(left["1"].split()[:5])
+    written = [
+        ("how long does dough rest", "1"),
+        ("hot oven", "1"),
+        (copied, "1"),
+        ("why is it done", "1"),
+        ("why is it done", "2"),
+        ("what is left", "3"),
+        ("who sails", "9"),
+    ]
+    file, rejects = tmp_path / "written.jsonl", tmp_path / "rejects.jsonl"
+    rows = [{"query": query, "pos": ["whole"], "pos_ids": [text]} for query, text in written]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    joined = pairs(texts, "--queries", str(file), "--rejects", str(rejects))
+    asked = {(row["query"], row["pos"][0]) for row in joined if row["kind"] == "written"}
+    assert asked == {("how long does dough rest", left["1"]), ("hot oven", left["1"])}
+    assert {row["query"] for row in pairs(texts)} < {row["query"] for row in joined}
+    dropped = [json.loads(line) for line in rejects.read_text("utf-8").splitlines()]
+    assert {row["query"]: row["reject_reason"] for row in dropped if row["kind"] == "written"} == {
+        copied: "a written query that stands in its text",
+        "why is it done": "a query of several texts",
+        "what is left": "a written query of an empty text",
+    }
+    joined = pairs(texts, "--queries", str(file))
+    [note] = [note for note in pairs.summary["notes"] if "left out" in note]
+    assert "1 queries are of 1 texts that are not here" in note and "'9'" in note
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"pos_ids": ["9"]}, "no `pos_ids` is an id of these texts; the first is '9'"),
+        (
+            {"pos": [PROSE, "Another."], "pos_ids": ["1", "2"]},
+            "row 1: `pos_ids` is ['1', '2'], not the id of one text",
+        ),
+        ({}, "row 1: `pos_ids` is None, not the id of one text"),
+    ],
+)
+def test_written_queries_of_other_texts_are_refused(row, words, tmp_path, capsys):
+    texts, file = tmp_path / "texts.jsonl", tmp_path / "written.jsonl"
+    texts.write_text(json.dumps({"id": "1", "title": "Bread", "text": PROSE}) + "\n")
+    file.write_text(json.dumps({"query": "what rises", "pos": [PROSE]} | row) + "\n")
+    argv = [str(texts), "--queries", str(file), "-o", str(tmp_path / "out.parquet")]
+    assert main(argv) == 1
+    error = capsys.readouterr().err
+    assert words in error and "--queries FILE" in error
+    assert not (tmp_path / "out.parquet").exists()

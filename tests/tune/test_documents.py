@@ -215,13 +215,26 @@ def test_an_llm_is_paid_once_and_its_time_is_not_part_of_the_budget(docs, tune, 
     for word in ("--job queries", "--per-row 3", "--journal tuned.tune/llm-journal"):
         assert word in line
     assert "--no-evidence" not in line
-    assert "prompt" not in rows_of("train")[0]
-    train = {row["source"] for row in rows_of("train")}
-    assert not train & {row["source"] for row in rows_of("dev")}
-    Path("tuned.tune/stamps/queries.json").unlink()
+    Path("tuned.tune/stamps/queries-of-llm.json").unlink()
     (docs / "60.md").write_text("# New\n\nA new document with a sentence. And one. And one more.")
     tune(**OF_DOCUMENTS, **OF_LLM, llm_requests=5, to="split")
     assert Path("tuned.tune/llm-journal/responses").read_text() == "121"
+
+
+def test_what_an_llm_writes_joins_the_queries_of_the_texts(docs, tune, programs):
+    """One positive a text, whoever asks for it, and a document on one side."""
+    done = tune(**OF_DOCUMENTS, **OF_LLM, to="split")
+    assert any("queries generated (240 written by the LLM)" in note for note in done.notes)
+    rows = rows_of("generated")
+    assert {row["kind"] for row in rows} == {"heading", "written"}
+    positives: dict[str, set[str]] = {}
+    for row in rows:
+        for text, positive in zip(row["pos_ids"], row["pos"], strict=True):
+            positives.setdefault(text, set()).add(positive)
+    assert len(positives) == 120 and all(len(texts) == 1 for texts in positives.values())
+    assert "prompt" not in rows_of("train")[0]
+    train = {row["document"] for row in rows_of("train")}
+    assert not train & {row["document"] for row in rows_of("dev")}
 
 
 def test_a_small_llm_is_asked_for_one_query_at_a_time(docs, tune, programs):

@@ -2,10 +2,11 @@
 
 Reads    texts: of docs2texts, or any corpus with titles
 Writes   examples: a title, heading, sentence, docstring …, and the text without it; `kind`
-Holds    16 bytes a query; the texts wait on disk
+Holds    16 bytes a query, and those of --queries; the texts wait on disk
 
   docs2texts docs/ | texts2pairs -o pairs.parquet
   texts2pairs corpus.jsonl --kinds title,cloze --corpus-out searched.parquet -o pairs.parquet
+  texts2pairs texts.parquet --queries written-by-llm.parquet -o pairs.parquet
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ def run(options: Options, report: Report) -> None:
     reader = Reader(report, options.inputs, "texts", limit=options.limit)
 
     from texts2pairs.pipeline import PairRows
+    from texts2pairs.written_queries import WrittenQueries
 
+    written = WrittenQueries(report, options.queries)
     provenance = {
         "version": TOOL.version,
         "options": cli.row_options(options),
-        "sources": [reader],
+        "sources": [reader, *filter(None, [written.reader])],
     }
-    PairRows(options, report, provenance=provenance).write(reader)
+    PairRows(options, report, written=written, provenance=provenance).write(reader)
 
 
 TOOL = cli.Tool(

@@ -50,6 +50,13 @@ class Options(
     min_left: int = option(
         5, "keep so many words of a text at least, however many queries it gives", group=QUERIES
     )
+    queries: str | None = option(
+        None,
+        "also pairs of queries that were written for these texts: examples whose `pos_ids` name "
+        "them, as synthgen makes",
+        metavar="FILE",
+        group=QUERIES,
+    )
     corpus_out: str | None = option(
         None,
         "also write all texts as the positives are: without titles and queries",

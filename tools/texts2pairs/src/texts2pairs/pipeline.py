@@ -16,8 +16,9 @@ from fletching.report import Report
 from fletching.table import DiskTable, KeySet
 from fletching.text import content_id
 from texts2pairs.ambiguity import QueryOwners, query_key
-from texts2pairs.options import Kind, Options
+from texts2pairs.options import Options
 from texts2pairs.text_queries import TextQueries, TextRow, queries_of
+from texts2pairs.written_queries import WrittenQueries, is_copied
 
 READ = pa.schema([(name, pa.string()) for name in ("id", "text", "title", "source", "format")])
 READ = READ.append(pa.field("domain", pa.string()))
@@ -31,6 +32,9 @@ MOST_POSITIVES = 8  # of a heading: the first texts of its section
 NO_QUERY = "without a query"
 AMBIGUOUS = "a query of several texts"
 SHORT = "a query of too few words"
+COPIED = "a written query that stands in its text"
+EMPTY = "a written query of an empty text"
+WRITTEN = "written"  # the kind of a query that no text gave
 
 Row = dict[str, Any]
 Read = tuple[TextRow, TextQueries]
@@ -56,16 +60,28 @@ class BufferedPairs:
 
 
 class PairRows:
-    """The texts of one command line as pairs. provenance: keywords for the lineage."""
+    """The texts of one command line as pairs.
 
-    def __init__(self, options: Options, report: Report, *, provenance: Mapping[str, Any]) -> None:
+    written: queries beside those of the texts. provenance: keywords for the lineage.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        report: Report,
+        *,
+        written: WrittenQueries,
+        provenance: Mapping[str, Any],
+    ) -> None:
         self.options = options
         self.report = report
+        self.written = written
         self.provenance = provenance
 
     def write(self, reader: Reader) -> None:
         """Write all outputs; they appear together or not at all."""
         options = self.options
+        self.written.read()
         with AtomicOutputs() as outputs:
             out = BufferedPairs(outputs.add(self._writer(options.output, "examples", EXAMPLES)))
             rejects = corpus = None
@@ -103,13 +119,18 @@ class PairRows:
 
     def _ambiguous(self, table: DiskTable) -> KeySet:
         owners = QueryOwners()
+        answered: set[str] = set()
         with self.report.progress("comparing queries", len(table), "texts") as progress:
             for row, queries in self._read(table):
                 for title in queries.titles:
                     owners.add(title, row.section)
                 for _, query in queries.sentences:
                     owners.add(query, row.id)
+                for query in self.written.of(row.id):
+                    owners.add(query, row.id)
+                    answered.add(row.id)
                 progress.advance()
+        self.written.tell_missing(answered)
         return owners.ambiguous()
 
     def _sections(self, table: DiskTable) -> Iterator[list[Read]]:
@@ -125,7 +146,8 @@ class PairRows:
         kept: list[Row] = []
         dropped: list[Row] = []
         answers: set[str] = set()
-        for row in (*_section_pairs(texts, ambiguous), *_text_pairs(texts)):
+        pairs = (*_section_pairs(texts, ambiguous), *_text_pairs(texts), *self._written(texts))
+        for row in pairs:
             reason = self._reason(row, ambiguous)
             answers.update(row["pos_ids"])
             if reason:
@@ -140,6 +162,12 @@ class PairRows:
             self.report.drop(row[REASON.name])
         return kept, dropped
 
+    def _written(self, texts: list[Read]) -> Iterator[Row]:
+        """The queries that were written for each text."""
+        for read in texts:
+            for query in self.written.of(read[0].id):
+                yield _row(query, WRITTEN, [read])
+
     def _account(self, surplus: int) -> None:
         """Queries of a section beyond one a text; below 0, texts that share the section's one."""
         self.report.add("further queries", max(surplus, 0))
@@ -149,6 +177,12 @@ class PairRows:
         """Why a pair is dropped; "" where it is kept."""
         if len(row["query"].split()) < self.options.min_words:
             return SHORT
+        if row["kind"] == WRITTEN:
+            text = row["pos"][0]
+            if not text.strip():
+                return EMPTY
+            if is_copied(row["query"], text):
+                return COPIED
         return AMBIGUOUS if query_key(row["query"]) in ambiguous else ""
 
 
@@ -193,7 +227,7 @@ def _text_pairs(texts: list[Read]) -> Iterator[Row]:
             yield _row(query, kind, [(row, queries)])
 
 
-def _row(query: str, kind: Kind | None, answers: list[Read]) -> Row:
+def _row(query: str, kind: str | None, answers: list[Read]) -> Row:
     first = answers[0][0]
     return {
         "id": content_id(kind or "", query, first.id),

@@ -21,6 +21,14 @@ from fletching_tune.work_folder import WorkFolder
 SINGLE = ("--queries-per-request", "1", "--no-evidence", "--answer-tokens", "100")
 ROUND_TRIP_RANK = 20  # stricter than simfilter's 50: each query was made for one text
 GENERATED = "generated"
+BY_LLM = "queries-of-llm"
+COLUMNS = (
+    *("--query", "query", "--pos", "pos", "--id", "id"),
+    "--mode",
+    "list",
+    "--keep",
+    "document",
+)
 ROW_FILES = (".parquet", ".arrow", ".arrows", ".json", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 
 
@@ -84,49 +92,38 @@ class DocumentCommands:
 
     def queries(self) -> list[Step]:
         """Queries for the texts, and the texts as they are searched by them."""
-        if self.options.llm:
-            return [self._synthesis(), self._searched()]
         generated, summary = self.work.split(GENERATED), self.work.summary("queries")
-        step = Step(
+        written = [self.work.split(BY_LLM)] if self.options.llm else []
+        taken = Step(
             name="queries",
             stage="split",
             argv=(
                 *("texts2pairs", self.work.texts, "--corpus-out", self.work.searched),
+                *(word for path in written for word in ("--queries", path)),
                 *("--seed", str(self.options.seed), "--json-summary", summary, "-o", generated),
             ),
-            inputs=(self.work.texts,),
+            inputs=(self.work.texts, *written),
             outputs=(generated, self.work.searched, summary),
         )
-        return [step]
+        return [self._synthesis(), taken] if self.options.llm else [taken]
 
     def _synthesis(self) -> Step:
         """Queries by the LLM. Its journal stays, whatever else changes: nothing is paid twice."""
-        options, summary = self.options, self.work.summary("queries")
+        options, summary = self.options, self.work.summary(BY_LLM)
         server = ("--model", str(options.llm_model), "--base-url", str(options.llm))
         single = SINGLE if options.llm_single else ()
         cap = ["--max-requests", str(options.llm_requests)] if options.llm_requests else []
         return Step(
-            name="queries",
+            name=BY_LLM,
             stage="split",
             argv=(
                 *("synthgen", self.work.texts, "--job", "queries", *server),
                 *("--per-row", str(options.llm_queries), *single, *cap),
                 *("--journal", self.work.journal, "--seed", str(options.seed)),
-                *("--json-summary", summary, "-o", self.work.split(GENERATED)),
+                *("--json-summary", summary, "-o", self.work.split(BY_LLM)),
             ),
             inputs=(self.work.texts,),
-            outputs=(self.work.split(GENERATED), summary),
-        )
-
-    def _searched(self) -> Step:
-        """All texts without titles, as synthgen's positives are."""
-        words = ("--mode", "texts", "--template", "{text}", "-o", self.work.searched)
-        return Step(
-            name="searched",
-            stage="split",
-            argv=("csv2pairs", self.work.texts, *words),
-            inputs=(self.work.texts,),
-            outputs=(self.work.searched,),
+            outputs=(self.work.split(BY_LLM), summary),
         )
 
     def round_trip(self) -> list[Step]:
@@ -137,7 +134,7 @@ class DocumentCommands:
         plain = Step(
             name="pairs-generated",
             stage="split",
-            argv=("csv2pairs", generated, *self._columns(), "-o", pairs),
+            argv=("csv2pairs", generated, *COLUMNS, "-o", pairs),
             inputs=(generated,),
             outputs=(pairs,),
         )
@@ -156,25 +153,17 @@ class DocumentCommands:
         )
         return [plain, found_again]
 
-    def _columns(self) -> list[str]:
-        """What csv2pairs takes of the pairs."""
-        document = "source" if self.options.llm else "document"
-        has_documents = self.has_sources or not self.options.llm
-        keep = ["--keep", document] if has_documents else []
-        return ["--query", "query", "--pos", "pos", "--id", "id", "--mode", "list", *keep]
-
     def split(self, shares: Sequence[str]) -> Step:
         """The pairs in splits: a document, and whatever shares a text with it, is on one side."""
-        columns = self._columns()
         names = [share.partition("=")[0] for share in shares]
-        by = ["--split-by", columns[-1]] if "--keep" in columns else []
         pairs, summary = self.work.split("all"), self.work.summary("split")
         return Step(
             name="split",
             stage="split",
             argv=(
-                *("csv2pairs", pairs, *columns, *by, "--seed", str(self.options.seed)),
-                *("--split", ",".join(shares), "-o", self.work.split("{split}")),
+                *("csv2pairs", pairs, *COLUMNS, "--split-by", "document"),
+                *("--seed", str(self.options.seed), "--split", ",".join(shares)),
+                *("-o", self.work.split("{split}")),
                 *("--json-summary", summary),
             ),
             inputs=(pairs,),
@@ -202,14 +191,16 @@ def rows_of_people(paths: Sequence[str]) -> list[str]:
     ]
 
 
-def describe_pairs(work: WorkFolder, *, searched: int) -> str:
+def describe_pairs(work: WorkFolder, *, searched: int, has_llm: bool) -> str:
     """One line on what the documents gave. searched: the number of texts."""
     texts, queries = (read_summary(work.summary(name)) for name in ("texts", "queries"))
     found_again = read_summary(work.summary("round"))
+    written = read_summary(work.summary(BY_LLM))["rows_out"] if has_llm else 0
+    by_llm = f" ({written:,} written by the LLM)" if has_llm else ""
     return (
         f"documents: {texts['rows_in']:,} in, {searched:,} texts; {queries['rows_out']:,} queries "
-        f"generated, {found_again['rows_out']:,} of which find their text among the nearest "
-        f"{ROUND_TRIP_RANK}"
+        f"generated{by_llm}, {found_again['rows_out']:,} of which find their text among the "
+        f"nearest {ROUND_TRIP_RANK}"
     )
 
 

@@ -156,7 +156,8 @@ class TuningRun:
             runner.run(step)
         runner.require("the shares follow from the queries: run with --to plan first")
         self._account("round")
-        self.report.note(describe_pairs(self.work, searched=row_count(self.work.searched)))
+        searched, has_llm = row_count(self.work.searched), self.options.llm is not None
+        self.report.note(describe_pairs(self.work, searched=searched, has_llm=has_llm))
         pairs = self.work.split("all")
         queries, documents = (distinct_texts([pairs], name) for name in ("query", "pos"))
         table.check_pairs(queries, documents, self.report.dropped)
